@@ -1,0 +1,158 @@
+// Package exchange holds one request with its response on their way through a node: what every step after the
+// codec sees, whichever HTTP version the client or the service speaks. It knows no sockets; the client's side of
+// the connection is behind [Downstream].
+//
+// Strings in an exchange are views into buffers that are reused when the exchange ends.
+package exchange
+
+import (
+	"net/netip"
+	"time"
+
+	"gateway.internal/shared/fault"
+	"gateway.internal/shared/match"
+)
+
+// Exchange is one request with its response. One goroutine owns it from the parsed head to the last byte sent;
+// a step that hands it to others uses [Exchange.Fork].
+type Exchange struct {
+	Request  Request
+	Response Response
+
+	// ID is the request id: the client's X-Request-Id where it was sane, else made here.
+	ID string
+	// Client is the client's address.
+	Client netip.AddrPort
+	// ClientText is Client's address in text, as X-Forwarded-For carries it.
+	ClientText string
+	// Scheme is "http" or "https".
+	Scheme string
+	// Start is when the head was complete.
+	Start time.Time
+	// Deadline is when the exchange has to be over; zero: never.
+	Deadline time.Time
+	// Params are the path's parameters.
+	Params match.Params
+	// Route and Service are names for errors and logs; empty until they are known.
+	Route, Service string
+	// Down is the client's side.
+	Down Downstream
+	// Shard spreads counters: exchanges of one connection have the same, from 0.
+	Shard uint32
+
+	id [36]byte
+}
+
+// Request is the client's request, as steps may change it before it is sent.
+type Request struct {
+	// Method is the method, case kept.
+	Method string
+	// Path is the absolute path as it was sent, normalised for matching; "*" for a server-wide OPTIONS.
+	Path string
+	// RawQuery is what follows "?", which is not part of it.
+	RawQuery string
+	// HasQuery tells "/a?" from "/a".
+	HasQuery bool
+	// Host is the authority, with its port when it was sent.
+	Host string
+	// Header has all fields but Host, hop-by-hop ones included until the codec writes.
+	Header Header
+	// Head is what the fields' lines are positions of; codecs own it.
+	Head []byte
+	// ContentLength is the body's length; -1 when it is not known before its end.
+	ContentLength int64
+	// MaxBytes is the largest body that is accepted; negative: any.
+	MaxBytes int64
+	// Minor is the HTTP/1 minor version of the request, 0 or 1; 1 for later versions.
+	Minor uint8
+	// Expects100 is set when the client waits for 100 (Continue).
+	Expects100 bool
+	// AcceptsTrailers is set when the client said "TE: trailers".
+	AcceptsTrailers bool
+	// Trailer has the trailer fields once the body has been read to its end.
+	Trailer Header
+}
+
+// Response is what goes to the client.
+type Response struct {
+	// Status is 200 to 599 once there is a response; 0 before.
+	Status int
+	// Reason is the reason phrase, for HTTP/1.
+	Reason string
+	// Header has all fields, hop-by-hop ones included until the codec writes.
+	Header Header
+	// Head is what the fields' lines are positions of; codecs own it.
+	Head []byte
+	// ContentLength is the body's length; -1 when it is not known before its end.
+	ContentLength int64
+	// Local is set when the gateway itself answers; Body is then the whole body.
+	Local bool
+	// Body is a local answer's body.
+	Body []byte
+	// Code is the gateway's error, empty when there is none.
+	Code fault.Code
+	// Trailer has the trailer fields once the body has been read to its end.
+	Trailer Header
+
+	body [512]byte
+}
+
+// Downstream is the client's side of an exchange. Its methods are called by the exchange's goroutine, but
+// NextBody, which one other goroutine may call meanwhile.
+type Downstream interface {
+	// BufferedBody returns the part of the body that came with the head, decoded, and whether it is the whole body.
+	// It may be called once, before NextBody.
+	BufferedBody() (part []byte, whole bool, err error)
+	// NextBody waits for the next part of the request's body; io.EOF comes after the last, when trailers are known.
+	// The part is valid until the next call. Errors are *fault.Error where the client is to blame.
+	NextBody() ([]byte, error)
+	// CancelBody makes a waiting NextBody, and every later one, return an error at once. Any goroutine may call it.
+	CancelBody()
+	// WriteInterim sends a 1xx response with its fields.
+	WriteInterim(status int, header *Header, head []byte) error
+	// WriteHead sends the response's head together with the first part of its body; last tells that it is all.
+	WriteHead(x *Exchange, body []byte, last bool) error
+	// WriteBody sends a further part; last tells that it is the end, and the trailers follow.
+	WriteBody(x *Exchange, body []byte, last bool) error
+	// Abort makes the client see that the response is not complete.
+	Abort()
+}
+
+// Verdict is what a step decides in the request phase.
+type Verdict uint8
+
+const (
+	// Continue lets the exchange go on.
+	Continue Verdict = iota
+	// Stop ends the request phase: the response has been set by Answer or Fail.
+	Stop
+)
+
+// Reset makes an exchange ready for another request and keeps its memory.
+func (x *Exchange) Reset() {
+	req, res := &x.Request, &x.Response
+	req.Header.Reset()
+	req.Trailer.Reset()
+	res.Header.Reset()
+	res.Trailer.Reset()
+	x.Params.Reset()
+	*req = Request{Header: req.Header, Trailer: req.Trailer, MaxBytes: -1}
+	res.Status, res.Reason, res.Head, res.ContentLength = 0, "", nil, 0
+	res.Local, res.Body, res.Code = false, nil, ""
+	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
+	x.Start, x.Deadline = time.Time{}, time.Time{}
+	x.Route, x.Service, x.Down, x.Shard = "", "", nil, 0
+}
+
+// Answer sets a response of the gateway's own. The body has to live as long as the exchange. Fields are added
+// through x.Response.Header afterwards.
+func (x *Exchange) Answer(status int, contentType string, body []byte) {
+	res := &x.Response
+	res.Header.Reset()
+	res.Trailer.Reset()
+	res.Status, res.Reason, res.Head = status, "", nil
+	res.Local, res.Body, res.ContentLength = true, body, int64(len(body))
+	if contentType != "" {
+		res.Header.Add("Content-Type", contentType)
+	}
+}

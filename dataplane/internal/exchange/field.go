@@ -1,0 +1,188 @@
+package exchange
+
+// Name identifies a field name that the engine itself has to know. It is found once, by the parser, so that
+// later steps compare a byte instead of a string.
+type Name uint8
+
+// The known field names; Unknown is every other name.
+const (
+	Unknown Name = iota
+	Connection
+	ContentLength
+	ContentType
+	Date
+	Expect
+	Forwarded
+	Host
+	KeepAlive
+	Origin
+	ProxyAuthenticate
+	ProxyAuthorization
+	ProxyConnection
+	Server
+	TE
+	Trailer
+	TransferEncoding
+	Upgrade
+	Via
+	XForwardedFor
+	XForwardedHost
+	XForwardedProto
+	XRequestID
+)
+
+// KnownName finds a field name without regard to case.
+func KnownName(s string) Name {
+	switch len(s) {
+	case 2:
+		if EqualFold(s, "te") {
+			return TE
+		}
+	case 3:
+		if EqualFold(s, "via") {
+			return Via
+		}
+	case 4:
+		switch s[0] | 0x20 {
+		case 'h':
+			if EqualFold(s, "host") {
+				return Host
+			}
+		case 'd':
+			if EqualFold(s, "date") {
+				return Date
+			}
+		}
+	case 6:
+		switch s[0] | 0x20 {
+		case 'e':
+			if EqualFold(s, "expect") {
+				return Expect
+			}
+		case 'o':
+			if EqualFold(s, "origin") {
+				return Origin
+			}
+		case 's':
+			if EqualFold(s, "server") {
+				return Server
+			}
+		}
+	case 7:
+		switch s[0] | 0x20 {
+		case 't':
+			if EqualFold(s, "trailer") {
+				return Trailer
+			}
+		case 'u':
+			if EqualFold(s, "upgrade") {
+				return Upgrade
+			}
+		}
+	case 9:
+		if EqualFold(s, "forwarded") {
+			return Forwarded
+		}
+	case 10:
+		switch s[0] | 0x20 {
+		case 'c':
+			if EqualFold(s, "connection") {
+				return Connection
+			}
+		case 'k':
+			if EqualFold(s, "keep-alive") {
+				return KeepAlive
+			}
+		}
+	case 12:
+		switch s[0] | 0x20 {
+		case 'c':
+			if EqualFold(s, "content-type") {
+				return ContentType
+			}
+		case 'x':
+			if EqualFold(s, "x-request-id") {
+				return XRequestID
+			}
+		}
+	case 14:
+		if EqualFold(s, "content-length") {
+			return ContentLength
+		}
+	case 15:
+		if EqualFold(s, "x-forwarded-for") {
+			return XForwardedFor
+		}
+	case 16:
+		switch s[0] | 0x20 {
+		case 'p':
+			if EqualFold(s, "proxy-connection") {
+				return ProxyConnection
+			}
+		case 'x':
+			if EqualFold(s, "x-forwarded-host") {
+				return XForwardedHost
+			}
+		}
+	case 17:
+		switch s[0] | 0x20 {
+		case 't':
+			if EqualFold(s, "transfer-encoding") {
+				return TransferEncoding
+			}
+		case 'x':
+			if EqualFold(s, "x-forwarded-proto") {
+				return XForwardedProto
+			}
+		}
+	case 18:
+		if EqualFold(s, "proxy-authenticate") {
+			return ProxyAuthenticate
+		}
+	case 19:
+		if EqualFold(s, "proxy-authorization") {
+			return ProxyAuthorization
+		}
+	}
+	return Unknown
+}
+
+// HopByHop reports whether a field of this name is meant for one connection only and is never forwarded
+// (RFC 9110 section 7.6.1). Content-Length and Host are not among them, but the codecs write their own.
+func (n Name) HopByHop() bool {
+	switch n {
+	case Connection, KeepAlive, ProxyConnection, ProxyAuthenticate, ProxyAuthorization, TE, Trailer, TransferEncoding, Upgrade:
+		return true
+	}
+	return false
+}
+
+// Field is one header or trailer field. Name and Value are views into a buffer that is reused when the
+// exchange ends: strings.Clone what has to live longer.
+type Field struct {
+	Name  string
+	Value string
+	Known Name
+
+	// Where the whole line, CRLF included, stands in the head that the codec read, when it stands there just as it
+	// would be written: the writer then copies runs of such lines at once. LineEnd 0: it has to be written anew.
+	LineStart, LineEnd uint32
+}
+
+// EqualFold reports whether two strings are the same when ASCII letters are compared without case, as
+// field names, schemes and hosts are (RFC 9110 section 5.1).
+func EqualFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,42 @@
+package exchange
+
+// Fork is an exchange's request seen by one step of a parallel pipeline. The step may read it and change its
+// header and answer it as usual; the changes reach the exchange when Join is called, in the pipeline's order.
+type Fork struct {
+	// X is what the step sees. It shares views with the exchange, so the step has to end before the exchange does.
+	X Exchange
+
+	log []headerChange
+}
+
+// Fork copies what a step may read into f, and starts recording.
+func (x *Exchange) Fork(f *Fork) {
+	f.log = f.log[:0]
+	f.X.Reset()
+	req, src := &f.X.Request, &x.Request
+	header, trailer := req.Header, req.Trailer
+	*req = *src
+	req.Header, req.Trailer = header, trailer
+	req.Header.copyFrom(&src.Header)
+	req.Header.log = &f.log
+	f.X.ID, f.X.Client, f.X.ClientText, f.X.Scheme = x.ID, x.Client, x.ClientText, x.Scheme
+	f.X.Start, f.X.Deadline = x.Start, x.Deadline
+	f.X.Params = x.Params
+	f.X.Route, f.X.Service, f.X.Shard = x.Route, x.Service, x.Shard
+}
+
+// Join makes the fork's changes to the request on x.
+func (f *Fork) Join(x *Exchange) {
+	f.X.Request.Header.log = nil
+	x.Request.Header.replay(f.log)
+}
+
+// JoinResponse makes the fork's answer x's.
+func (f *Fork) JoinResponse(x *Exchange) {
+	res := &f.X.Response
+	x.Response.Header.copyFrom(&res.Header)
+	x.Response.Status, x.Response.Reason, x.Response.Head = res.Status, res.Reason, nil
+	x.Response.Local, x.Response.Code = true, res.Code
+	x.Response.Body = append(x.Response.body[:0], res.Body...)
+	x.Response.ContentLength = int64(len(res.Body))
+}

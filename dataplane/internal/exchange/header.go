@@ -1,0 +1,138 @@
+package exchange
+
+import (
+	"iter"
+	"slices"
+)
+
+// Header is an ordered list of fields; names are compared without case and may repeat (RFC 9110 section 5).
+// The zero value is empty and ready. It is not safe for concurrent use; see [Exchange.Fork].
+type Header struct {
+	fields []Field
+	// log records the changes that are made, when it is wanted; see Fork.
+	log *[]headerChange
+}
+
+type headerChange struct {
+	op          byte // 's'et, 'a'dd, 'd'elete
+	name, value string
+}
+
+// Reset empties the header and keeps its memory.
+func (h *Header) Reset() { h.fields = h.fields[:0] }
+
+// Append adds a parsed field. Codecs use it; middleware uses Add.
+func (h *Header) Append(f Field) { h.fields = append(h.fields, f) }
+
+// Fields returns the fields in order. The slice is the header's own: it is not to be changed.
+func (h *Header) Fields() []Field { return h.fields }
+
+// Len returns the number of fields.
+func (h *Header) Len() int { return len(h.fields) }
+
+// All yields names and values in order.
+func (h *Header) All() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for i := range h.fields {
+			if !yield(h.fields[i].Name, h.fields[i].Value) {
+				return
+			}
+		}
+	}
+}
+
+// Get returns the first value of a field, or "" when it is absent.
+func (h *Header) Get(name string) string {
+	v, _ := h.Lookup(name)
+	return v
+}
+
+// Lookup returns the first value of a field and whether it is there.
+func (h *Header) Lookup(name string) (string, bool) {
+	for i := range h.fields {
+		if f := &h.fields[i]; len(f.Name) == len(name) && EqualFold(f.Name, name) {
+			return f.Value, true
+		}
+	}
+	return "", false
+}
+
+// Known returns the first value of a known field and whether it is there.
+func (h *Header) Known(name Name) (string, bool) {
+	for i := range h.fields {
+		if h.fields[i].Known == name {
+			return h.fields[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// Values yields all values of a field in order.
+func (h *Header) Values(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range h.fields {
+			if f := &h.fields[i]; len(f.Name) == len(name) && EqualFold(f.Name, name) && !yield(f.Value) {
+				return
+			}
+		}
+	}
+}
+
+// Set replaces all values of a field by one; the field keeps the place of the first, or goes to the end.
+// The strings have to live as long as the exchange. Framing is the codec's: Set, Add and Del of Content-Length,
+// Transfer-Encoding and hop-by-hop fields have no effect on what is sent.
+func (h *Header) Set(name, value string) {
+	h.record('s', name, value)
+	found := false
+	kept := h.fields[:0]
+	for _, f := range h.fields {
+		if len(f.Name) == len(name) && EqualFold(f.Name, name) {
+			if found {
+				continue
+			}
+			found = true
+			f = Field{Name: name, Value: value, Known: f.Known}
+		}
+		kept = append(kept, f)
+	}
+	h.fields = kept
+	if !found {
+		h.fields = append(h.fields, Field{Name: name, Value: value, Known: KnownName(name)})
+	}
+}
+
+// Add appends a field. The strings have to live as long as the exchange.
+func (h *Header) Add(name, value string) {
+	h.record('a', name, value)
+	h.fields = append(h.fields, Field{Name: name, Value: value, Known: KnownName(name)})
+}
+
+// Del removes all fields of a name.
+func (h *Header) Del(name string) {
+	h.record('d', name, "")
+	h.fields = slices.DeleteFunc(h.fields, func(f Field) bool {
+		return len(f.Name) == len(name) && EqualFold(f.Name, name)
+	})
+}
+
+func (h *Header) record(op byte, name, value string) {
+	if h.log != nil {
+		*h.log = append(*h.log, headerChange{op, name, value})
+	}
+}
+
+// replay makes the recorded changes of a fork on h.
+func (h *Header) replay(log []headerChange) {
+	for _, c := range log {
+		switch c.op {
+		case 's':
+			h.Set(c.name, c.value)
+		case 'a':
+			h.Add(c.name, c.value)
+		case 'd':
+			h.Del(c.name)
+		}
+	}
+}
+
+func (h *Header) copyFrom(src *Header) { h.fields = append(h.fields[:0], src.fields...) }
