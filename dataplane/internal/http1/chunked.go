@@ -1,0 +1,180 @@
+package http1
+
+import (
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/fault"
+)
+
+const (
+	// maxChunkLine is the longest line that gives a chunk's size, extensions included, in bytes.
+	maxChunkLine = 256
+	// maxTrailerBytes is the largest trailer section in bytes.
+	maxTrailerBytes = 8 << 10
+)
+
+var (
+	errChunkSize  = bad("a chunk's size is not a hexadecimal number followed by CRLF")
+	errChunkLine  = bad("a chunk's size line is too long")
+	errChunkEnd   = bad("a chunk is not followed by CRLF")
+	errTrailer    = bad("a trailer field is malformed")
+	errTrailerBig = &ParseError{fault.HeadersTooLarge, "the trailer section is too large"}
+)
+
+// chunks decodes the chunked transfer coding (RFC 9112 section 7.1) in place, from any cut of its bytes.
+// The zero value is at the start of a body.
+type chunks struct {
+	state chunkState
+	left  uint64 // of the current chunk
+	line  int    // bytes of the current size line so far
+	digit bool   // the size line has a digit
+	trail []byte // the trailer section so far
+}
+
+type chunkState uint8
+
+const (
+	chunkSize chunkState = iota
+	chunkExtension
+	chunkSizeLF
+	chunkData
+	chunkDataCR
+	chunkDataLF
+	chunkTrailer
+	chunkDone
+)
+
+// next decodes the start of b. It returns a run of body bytes (which may be empty), and how many bytes of b are used up.
+// done tells that the body is over; when it is not and used == len(b), more bytes are needed.
+func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *ParseError) {
+	for used < len(b) {
+		ch := b[used]
+		switch c.state {
+		case chunkSize, chunkExtension, chunkSizeLF:
+			used++
+			if err := c.sizeByte(ch); err != nil {
+				return nil, used, false, err
+			}
+		case chunkData:
+			n := int(min(c.left, uint64(len(b)-used)))
+			body = b[used : used+n]
+			used += n
+			if c.left -= uint64(n); c.left == 0 {
+				c.state = chunkDataCR
+			}
+			return body, used, false, nil
+		case chunkDataCR:
+			if ch != '\r' {
+				return nil, used, false, errChunkEnd
+			}
+			used++
+			c.state = chunkDataLF
+		case chunkDataLF:
+			if ch != '\n' {
+				return nil, used, false, errChunkEnd
+			}
+			used++
+			c.state, c.line, c.digit, c.left = chunkSize, 0, false, 0
+		case chunkTrailer:
+			used++
+			if len(c.trail) >= maxTrailerBytes {
+				return nil, used, false, errTrailerBig
+			}
+			c.trail = append(c.trail, ch)
+			if ch == '\n' && c.trailerOver() {
+				c.state = chunkDone
+				return nil, used, true, nil
+			}
+		case chunkDone:
+			return nil, used, true, nil
+		}
+	}
+	return nil, used, c.state == chunkDone, nil
+}
+
+// sizeByte takes one byte of a line such as `1a;name="value"` CRLF in. Extensions are ignored, as they have to be.
+func (c *chunks) sizeByte(ch byte) *ParseError {
+	if c.line++; c.line > maxChunkLine {
+		return errChunkLine
+	}
+	if c.state == chunkSizeLF {
+		if ch != '\n' {
+			return errChunkSize
+		}
+		if c.left == 0 {
+			c.state, c.trail = chunkTrailer, c.trail[:0]
+		} else {
+			c.state = chunkData
+		}
+		return nil
+	}
+	if ch == '\r' {
+		if !c.digit {
+			return errChunkSize
+		}
+		c.state = chunkSizeLF
+		return nil
+	}
+	if c.state == chunkExtension {
+		if classes[ch]&classVisible == 0 {
+			return errChunkSize
+		}
+		return nil
+	}
+	switch {
+	case classes[ch]&classHex != 0:
+		if c.left >= 1<<59 {
+			return errChunkSize
+		}
+		c.left, c.digit = c.left<<4|uint64(unhex(ch)), true
+	case ch == ';' && c.digit:
+		c.state = chunkExtension
+	default:
+		return errChunkSize
+	}
+	return nil
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c|0x20 - 'a' + 10
+}
+
+// trailerOver reports whether the trailer section ends with an empty line.
+func (c *chunks) trailerOver() bool {
+	n := len(c.trail)
+	return n == 2 && c.trail[0] == '\r' || n >= 4 && string(c.trail[n-4:]) == "\r\n\r\n" ||
+		n == 1 || n >= 2 && c.trail[n-2] == '\n'
+}
+
+// trailers parses the trailer section into h. Fields that frame or route a message are dropped, as they must not stand
+// there (RFC 9110 section 6.5.1).
+func (c *chunks) trailers(h *exchange.Header, maxFields int) *ParseError {
+	if len(c.trail) <= 2 {
+		if string(c.trail) != "\r\n" {
+			return errTrailer
+		}
+		return nil
+	}
+	var all exchange.Header
+	var fr framing
+	if err := parseFields(c.trail, 0, &all, maxFields, &fr); err != nil {
+		return errTrailer
+	}
+	for _, f := range all.Fields() {
+		switch {
+		case f.Known.HopByHop(), f.Known == exchange.ContentLength, f.Known == exchange.Host,
+			f.Known == exchange.Expect, f.Known == exchange.ContentType, f.Known == exchange.XForwardedFor,
+			f.Known == exchange.XForwardedHost, f.Known == exchange.XForwardedProto, f.Known == exchange.Forwarded,
+			f.Known == exchange.Via, f.Known == exchange.Date, exchange.EqualFold(f.Name, "authorization"),
+			exchange.EqualFold(f.Name, "cookie"), exchange.EqualFold(f.Name, "set-cookie"),
+			exchange.EqualFold(f.Name, "cache-control"), exchange.EqualFold(f.Name, "content-encoding"),
+			exchange.EqualFold(f.Name, "content-range"):
+			continue
+		}
+		f.LineStart, f.LineEnd = 0, 0
+		h.Append(f)
+	}
+	return nil
+}

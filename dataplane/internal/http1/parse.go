@@ -1,0 +1,247 @@
+package http1
+
+import (
+	"bytes"
+	"math"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/fault"
+)
+
+// ParseError says why a message is refused. It is a constant text, without any of the message's bytes.
+type ParseError struct {
+	// Code is the gateway's error code; its HTTP status is the answer to a request.
+	Code fault.Code
+	// Reason is one sentence.
+	Reason string
+}
+
+// Error implements error.
+func (e *ParseError) Error() string { return e.Reason }
+
+func bad(reason string) *ParseError { return &ParseError{fault.BadRequest, reason} }
+
+// The refusals, made once so that an attack costs no allocation.
+var (
+	errRequestLine     = bad("the request line is not METHOD SP TARGET SP HTTP/1.x CRLF")
+	errMethod          = bad("the method is not a token")
+	errMethodLength    = bad("the method is longer than 32 characters")
+	errTarget          = bad("the request target has characters that it may not have")
+	errTargetForm      = bad("the request target is not an absolute path, an absolute http URI or *")
+	errVersion         = &ParseError{fault.VersionNotSupported, "the HTTP version is not 1.0 or 1.1"}
+	errStatusLine      = bad("the status line is not HTTP/1.x SP STATUS SP REASON CRLF")
+	errFieldName       = bad("a field name is not a token, or is not followed by a colon at once")
+	errFieldValue      = bad("a field value has control characters, or a line ends without CRLF")
+	errObsFold         = bad("a field line is folded")
+	errTooManyFields   = &ParseError{fault.HeadersTooLarge, "there are too many header fields"}
+	errContentLength   = bad("Content-Length is not one decimal number")
+	errBothLengths     = bad("both Content-Length and Transfer-Encoding are there")
+	errTransferCoding  = &ParseError{fault.NotImplemented, "Transfer-Encoding is not just chunked"}
+	errTransferRepeat  = bad("Transfer-Encoding is repeated")
+	errTransferVersion = bad("Transfer-Encoding is in an HTTP/1.0 message")
+	errNoHost          = bad("Host is missing")
+	errHostRepeat      = bad("Host is repeated")
+	errHost            = bad("Host is not a host with an optional port")
+	errHostMismatch    = bad("Host contradicts the request target")
+	errExpect          = &ParseError{fault.ExpectationFailed, "Expect is not 100-continue"}
+	errConnect         = &ParseError{fault.NotImplemented, "CONNECT is not supported"}
+	errUserinfo        = bad("the request target carries user information")
+)
+
+// headEnd returns the length of the head that starts b, its empty line included, or 0 when it is not complete.
+// from says how much of b was looked at before.
+func headEnd(b []byte, from int) int {
+	for i := max(0, from-3); ; {
+		j := bytes.IndexByte(b[i:], '\n')
+		if j < 0 {
+			return 0
+		}
+		i += j + 1
+		switch {
+		case i < len(b) && b[i] == '\n': // a bare LF is refused by the parser, but it must see the end
+			return i + 1
+		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
+			return i + 2
+		}
+	}
+}
+
+// framing is what the fields say about a message's body and connection.
+type framing struct {
+	length    int64 // -1: no Content-Length
+	chunked   bool
+	hasTE     bool
+	close     bool
+	keepAlive bool
+	// nominated are the options of Connection that are neither close nor keep-alive: names of fields to drop.
+	nominated int
+}
+
+// parseFields reads field lines from head[i:] up to and with the empty line (RFC 9112 section 5).
+func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *framing) *ParseError {
+	fr.length = -1
+	for {
+		if head[i] == '\r' && i+1 < len(head) && head[i+1] == '\n' {
+			return nil
+		}
+		if h.Len() >= maxFields {
+			return errTooManyFields
+		}
+		start := i
+		if c := head[i]; c == ' ' || c == '\t' {
+			return errObsFold
+		}
+		for classes[head[i]]&classToken != 0 {
+			i++ // the head ends with LF, which is no token character
+		}
+		if i == start || head[i] != ':' {
+			return errFieldName
+		}
+		name := view(head[start:i])
+		i++
+		plain := head[i] == ' '
+		for head[i] == ' ' || head[i] == '\t' {
+			i++
+		}
+		valueStart := i
+		i = endOfVisible(head, i)
+		if i+1 >= len(head) || head[i] != '\r' || head[i+1] != '\n' {
+			return errFieldValue
+		}
+		valueEnd := i
+		for valueEnd > valueStart && (head[valueEnd-1] == ' ' || head[valueEnd-1] == '\t') {
+			valueEnd--
+		}
+		i += 2
+		f := exchange.Field{Name: name, Value: view(head[valueStart:valueEnd]), Known: exchange.KnownName(name)}
+		if plain && valueEnd == i-2 && valueStart == start+len(name)+2 {
+			f.LineStart, f.LineEnd = uint32(start), uint32(i)
+		}
+		switch f.Known {
+		case exchange.ContentLength, exchange.TransferEncoding, exchange.Connection:
+			if err := fr.see(&f); err != nil {
+				return err
+			}
+		}
+		h.Append(f)
+	}
+}
+
+// see takes a framing field in.
+func (fr *framing) see(f *exchange.Field) *ParseError {
+	switch f.Known {
+	case exchange.ContentLength:
+		n, ok := parseLength(f.Value)
+		if !ok || fr.length >= 0 {
+			return errContentLength
+		}
+		fr.length = n
+	case exchange.TransferEncoding:
+		if fr.hasTE {
+			return errTransferRepeat
+		}
+		fr.hasTE = true
+		fr.chunked = exchange.EqualFold(f.Value, "chunked")
+	case exchange.Connection:
+		for option := range listItems(f.Value) {
+			switch {
+			case exchange.EqualFold(option, "close"):
+				fr.close = true
+			case exchange.EqualFold(option, "keep-alive"):
+				fr.keepAlive = true
+			default:
+				fr.nominated++
+			}
+		}
+	}
+	return nil
+}
+
+// parseLength reads 1*DIGIT without sign, space or overflow (RFC 9110 section 8.6).
+func parseLength(s string) (int64, bool) {
+	if s == "" || len(s) > 19 {
+		return 0, false
+	}
+	var n uint64
+	for i := range len(s) {
+		c := s[i] - '0'
+		if c > 9 {
+			return 0, false
+		}
+		n = n*10 + uint64(c)
+	}
+	return int64(n), n <= math.MaxInt64
+}
+
+// listItems yields the items of a comma-separated list without the white space around them (RFC 9110 section 5.6.1).
+func listItems(s string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for len(s) > 0 {
+			item := s
+			if i := indexByte(s, ','); i >= 0 {
+				item, s = s[:i], s[i+1:]
+			} else {
+				s = ""
+			}
+			if item = trimOWS(item); item != "" && !yield(item) {
+				return
+			}
+		}
+	}
+}
+
+func indexByte(s string, c byte) int {
+	for i := range len(s) {
+		if s[i] == c {
+			return i
+		}
+	}
+	return -1
+}
+
+func trimOWS(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// dropNominated takes the fields that Connection names out of h (RFC 9110 section 7.6.1). Fields that frame or route the
+// message stay, whatever Connection says: dropping them by a client's word is a known way to smuggle.
+func dropNominated(h *exchange.Header) {
+	for {
+		name := nominatedField(h)
+		if name == "" {
+			return
+		}
+		h.Del(name)
+	}
+}
+
+func nominatedField(h *exchange.Header) string {
+	for _, c := range h.Fields() {
+		if c.Known != exchange.Connection {
+			continue
+		}
+		for option := range listItems(c.Value) {
+			switch known := exchange.KnownName(option); known {
+			case exchange.Unknown:
+			case exchange.Connection, exchange.ContentLength, exchange.TransferEncoding, exchange.Host,
+				exchange.TE, exchange.Upgrade, exchange.KeepAlive, exchange.Trailer,
+				exchange.XForwardedFor, exchange.XForwardedHost, exchange.XForwardedProto, exchange.Forwarded, exchange.Via:
+				continue
+			default:
+			}
+			if exchange.EqualFold(option, "close") {
+				continue
+			}
+			if _, there := h.Lookup(option); there {
+				return option
+			}
+		}
+	}
+	return ""
+}

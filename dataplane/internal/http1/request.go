@@ -1,0 +1,248 @@
+package http1
+
+import (
+	"bytes"
+
+	"gateway.internal/dataplane/internal/exchange"
+)
+
+// maxMethodLength is the longest method that is accepted, in bytes.
+const maxMethodLength = 32
+
+// message is what the codec has to remember of a head that was parsed.
+type message struct {
+	framing
+	http10 bool
+}
+
+// persistent reports whether the connection may carry another message after this one (RFC 9112 section 9.3).
+func (m *message) persistent() bool {
+	return !m.close && (!m.http10 || m.keepAlive)
+}
+
+// parseRequest reads a request's head, which ends head with its empty line, into x.Request (RFC 9112 sections 3 and 5).
+// The strings in x are views of head. Anything that two readers could understand differently is refused.
+func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *ParseError) {
+	req := &x.Request
+	req.Head = head
+	var m message
+	i, err := parseRequestLine(head, req, &m)
+	if err != nil {
+		return m, err
+	}
+	if err := parseFields(head, i, &req.Header, maxFields, &m.framing); err != nil {
+		return m, err
+	}
+	if m.nominated > 0 {
+		dropNominated(&req.Header)
+	}
+	if err := parseHostAndExpect(req, m.http10); err != nil {
+		return m, err
+	}
+	switch {
+	case m.hasTE && m.http10:
+		return m, errTransferVersion
+	case m.hasTE && m.length >= 0:
+		return m, errBothLengths
+	case m.hasTE && !m.chunked:
+		return m, errTransferCoding
+	case m.chunked:
+		req.ContentLength = -1
+	default:
+		req.ContentLength = max(m.length, 0)
+	}
+	return m, nil
+}
+
+func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ParseError) {
+	i := 0
+	for classes[head[i]]&classToken != 0 {
+		i++
+	}
+	if head[i] != ' ' {
+		if i == 0 || head[i] == '\r' || head[i] == '\n' {
+			return 0, errRequestLine
+		}
+		return 0, errMethod
+	}
+	if i == 0 {
+		return 0, errRequestLine
+	}
+	if i > maxMethodLength {
+		return 0, errMethodLength
+	}
+	req.Method = view(head[:i])
+	i++
+	start := i
+	for classes[head[i]]&classTarget != 0 {
+		i++
+	}
+	if head[i] != ' ' {
+		if head[i] == '\r' || head[i] == '\n' {
+			return 0, errRequestLine
+		}
+		return 0, errTarget
+	}
+	if i == start {
+		return 0, errRequestLine
+	}
+	target := head[start:i]
+	i++
+	// "HTTP/1.1\r\n"
+	if len(head)-i < 10 || string(head[i:i+5]) != "HTTP/" {
+		return 0, errRequestLine
+	}
+	if v := head[i+5 : i+8]; v[0] != '1' || v[1] != '.' || v[2] != '0' && v[2] != '1' {
+		return 0, errVersion
+	}
+	if head[i+8] != '\r' || head[i+9] != '\n' {
+		return 0, errRequestLine
+	}
+	m.http10 = head[i+7] == '0'
+	req.Minor = head[i+7] - '0'
+	return i + 10, parseTarget(target, req)
+}
+
+// parseTarget takes the target apart (RFC 9112 section 3.2).
+func parseTarget(target []byte, req *exchange.Request) *ParseError {
+	if req.Method == "CONNECT" {
+		return errConnect
+	}
+	switch {
+	case target[0] == '/':
+	case len(target) == 1 && target[0] == '*':
+		if req.Method != "OPTIONS" {
+			return errTargetForm
+		}
+		req.Path = "*"
+		return nil
+	default:
+		rest, err := parseAbsolute(target, req)
+		if err != nil {
+			return err
+		}
+		if len(rest) == 0 || rest[0] == '?' {
+			req.Path = "/"
+			if len(rest) > 0 {
+				req.RawQuery, req.HasQuery = view(rest[1:]), true
+			} else if req.Method == "OPTIONS" {
+				req.Path = "*"
+			}
+			return nil
+		}
+		target = rest
+	}
+	if q := bytes.IndexByte(target, '?'); q >= 0 {
+		req.RawQuery, req.HasQuery = view(target[q+1:]), true
+		target = target[:q]
+	}
+	req.Path = view(target)
+	return nil
+}
+
+// parseAbsolute reads "http://authority" off an absolute-form target and returns what follows.
+func parseAbsolute(target []byte, req *exchange.Request) ([]byte, *ParseError) {
+	i := bytes.Index(target, []byte("://"))
+	if i < 0 {
+		return nil, errTargetForm
+	}
+	if s := view(target[:i]); !exchange.EqualFold(s, "http") && !exchange.EqualFold(s, "https") {
+		return nil, errTargetForm
+	}
+	rest := target[i+3:]
+	end := bytes.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	if bytes.IndexByte(rest[:end], '@') >= 0 {
+		return nil, errUserinfo
+	}
+	if !validHost(rest[:end]) {
+		return nil, errHost
+	}
+	req.Host = view(rest[:end])
+	return rest[end:], nil
+}
+
+// parseHostAndExpect takes Host out of the fields and looks at Expect and TE.
+func parseHostAndExpect(req *exchange.Request, http10 bool) *ParseError {
+	fields := req.Header.Fields()
+	hosts := 0
+	for i := range fields {
+		f := &fields[i]
+		switch f.Known {
+		case exchange.Host:
+			hosts++
+			if hosts > 1 {
+				return errHostRepeat
+			}
+			if req.Host != "" && !exchange.EqualFold(req.Host, f.Value) {
+				return errHostMismatch
+			}
+			if f.Value == "" || !validHost([]byte(f.Value)) {
+				return errHost
+			}
+			req.Host = f.Value
+		case exchange.Expect:
+			if http10 {
+				continue // RFC 9110 section 10.1.1: ignored in HTTP/1.0
+			}
+			if !exchange.EqualFold(f.Value, "100-continue") || req.Expects100 {
+				return errExpect
+			}
+			req.Expects100 = true
+		case exchange.TE:
+			for item := range listItems(f.Value) {
+				if exchange.EqualFold(item, "trailers") {
+					req.AcceptsTrailers = true
+				}
+			}
+		default:
+		}
+	}
+	if hosts == 0 && !http10 {
+		return errNoHost
+	}
+	return nil
+}
+
+// validHost reports whether b is host [":" port] (RFC 3986 section 3.2.2). Names are compared, not resolved, so any
+// reg-name may stand there; brackets have to pair and a port has to be a number.
+func validHost(b []byte) bool {
+	if len(b) == 0 || len(b) > 255+6 {
+		return false
+	}
+	host := b
+	if b[0] == '[' {
+		end := bytes.IndexByte(b, ']')
+		if end < 2 {
+			return false
+		}
+		for _, c := range b[1:end] {
+			if classes[c]&classHex == 0 && c != ':' && c != '.' {
+				return false
+			}
+		}
+		host = b[end+1:]
+		if len(host) == 0 {
+			return true
+		}
+		return host[0] == ':' && validPort(host[1:])
+	}
+	if i := bytes.IndexByte(b, ':'); i >= 0 {
+		if i == 0 || !validPort(b[i+1:]) {
+			return false
+		}
+		host = b[:i]
+	}
+	for _, c := range host {
+		if classes[c]&classHost == 0 || c == '[' || c == ']' {
+			return false
+		}
+	}
+	return true
+}
+
+func validPort(b []byte) bool {
+	return len(b) <= 5 && allOf(b, classDigit)
+}

@@ -1,0 +1,68 @@
+package http1
+
+import (
+	"gateway.internal/dataplane/internal/exchange"
+)
+
+// parseResponse reads a response's head, which ends head with its empty line, into x.Response (RFC 9112 sections 4 and 6).
+// method is the request's. The body's length goes into ContentLength; -1 with m.chunked false means until the connection closes.
+func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields int) (message, *ParseError) {
+	res := &x.Response
+	res.Head = head
+	var m message
+	i, err := parseStatusLine(head, res, &m)
+	if err != nil {
+		return m, err
+	}
+	if err := parseFields(head, i, &res.Header, maxFields, &m.framing); err != nil {
+		return m, err
+	}
+	if m.nominated > 0 {
+		dropNominated(&res.Header)
+	}
+	switch {
+	case m.hasTE && m.http10:
+		return m, errTransferVersion
+	case m.hasTE && m.length >= 0:
+		return m, errBothLengths
+	case m.hasTE && !m.chunked:
+		return m, errTransferCoding
+	}
+	switch {
+	case res.Status < 200 || res.Status == 204 || res.Status == 304 || method == "HEAD":
+		m.chunked = false
+		res.ContentLength = 0
+	case m.chunked:
+		res.ContentLength = -1
+	case m.length >= 0:
+		res.ContentLength = m.length
+	default:
+		res.ContentLength = -1
+		m.close = true
+	}
+	return m, nil
+}
+
+func parseStatusLine(head []byte, res *exchange.Response, m *message) (int, *ParseError) {
+	// "HTTP/1.1 200\r\n", with the space after the code left out as many servers do where there is no reason.
+	if len(head) < 14 || string(head[:7]) != "HTTP/1." || head[7] != '0' && head[7] != '1' || head[8] != ' ' {
+		return 0, errStatusLine
+	}
+	a, b, c := head[9]-'0', head[10]-'0', head[11]-'0'
+	if a < 1 || a > 5 || b > 9 || c > 9 {
+		return 0, errStatusLine
+	}
+	m.http10 = head[7] == '0'
+	res.Status = int(a)*100 + int(b)*10 + int(c)
+	i := 12
+	if head[i] == ' ' {
+		i++
+		start := i
+		i = endOfVisible(head, i)
+		res.Reason = view(head[start:i])
+	}
+	if i+1 >= len(head) || head[i] != '\r' || head[i+1] != '\n' {
+		return 0, errStatusLine
+	}
+	return i + 2, nil
+}

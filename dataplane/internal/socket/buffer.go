@@ -1,0 +1,64 @@
+package socket
+
+import "sync"
+
+// Size is a class of buffers. A connection takes the smallest that its next read is likely to fill.
+type Size uint8
+
+const (
+	// HeadSize is for heads and small bodies.
+	HeadSize Size = iota
+	// BodySize is for bodies on the way through.
+	BodySize
+	// LargeSize is for bodies that are known to be large.
+	LargeSize
+)
+
+// Bytes returns the number of bytes of a buffer of this class.
+func (s Size) Bytes() int {
+	switch s {
+	case HeadSize:
+		return headBytes
+	case BodySize:
+		return bodyBytes
+	default:
+		return largeBytes
+	}
+}
+
+const (
+	headBytes  = 16 << 10
+	bodyBytes  = 64 << 10
+	largeBytes = 256 << 10
+)
+
+// The pools hold array pointers, so that neither taking a buffer nor giving it back allocates.
+var (
+	headPool  = sync.Pool{New: func() any { return new([headBytes]byte) }}
+	bodyPool  = sync.Pool{New: func() any { return new([bodyBytes]byte) }}
+	largePool = sync.Pool{New: func() any { return new([largeBytes]byte) }}
+)
+
+// Take returns a buffer of a class, with arbitrary content.
+func Take(s Size) []byte {
+	switch s {
+	case HeadSize:
+		return headPool.Get().(*[headBytes]byte)[:]
+	case BodySize:
+		return bodyPool.Get().(*[bodyBytes]byte)[:]
+	default:
+		return largePool.Get().(*[largeBytes]byte)[:]
+	}
+}
+
+// Give returns a buffer that Take gave out. One that came from elsewhere is left to the garbage collector.
+func Give(b []byte) {
+	switch cap(b) {
+	case headBytes:
+		headPool.Put((*[headBytes]byte)(b[:headBytes]))
+	case bodyBytes:
+		bodyPool.Put((*[bodyBytes]byte)(b[:bodyBytes]))
+	case largeBytes:
+		largePool.Put((*[largeBytes]byte)(b[:largeBytes]))
+	}
+}

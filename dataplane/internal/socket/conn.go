@@ -1,0 +1,212 @@
+// Package socket reads and writes connections at the lowest cost that Go's poller allows: buffers are taken only when
+// there is something to read, a request is written once the poller is already armed for its answer, and deadlines
+// are moved only when they have drifted. It knows nothing of HTTP.
+package socket
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"time"
+)
+
+// Conn is a connection with its receive buffer. One goroutine reads and one writes; both may be the same. Only the
+// owner closes it, when neither runs: everybody else uses Interrupt.
+//
+// Received bytes are Buffered until Consume. They stay where they are until the buffer is released or compacted, so
+// that what was parsed from them may point at them.
+type Conn struct {
+	nc  net.Conn
+	raw syscall.RawConn // nil: plain net.Conn calls
+	fd  int
+
+	buf  []byte // nil while nothing was received
+	r, w int    // the received and not yet consumed bytes are buf[r:w]
+	size Size
+
+	readFn  func(fd uintptr) bool
+	readErr error
+	readN   int
+	armed   []byte // what the next read call writes first
+	sent    int    // how much of it was written
+
+	writeFn  func(fd uintptr) bool
+	writing  [2][]byte
+	writeErr error
+
+	readBy, writeBy time.Time // deadlines in force
+}
+
+// New wraps a connection.
+func New(nc net.Conn) *Conn {
+	c := &Conn{nc: nc, fd: -1}
+	c.initRaw()
+	return c
+}
+
+// NetConn returns the connection that New was given.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Buffered returns the bytes that were received and not consumed.
+func (c *Conn) Buffered() []byte { return c.buf[c.r:c.w] }
+
+// Consume marks the first n buffered bytes as used. They stay readable until the next Fill, Compact or Release.
+func (c *Conn) Consume(n int) { c.r += n }
+
+// Release gives the buffer back when nothing in it is unread; views into it are over.
+func (c *Conn) Release() {
+	if c.r == c.w && c.buf != nil {
+		Give(c.buf)
+		c.buf, c.r, c.w = nil, 0, 0
+	}
+}
+
+// Rewind lets the next Fill use the buffer from its start, when nothing in it is unread; views into it are over.
+func (c *Conn) Rewind() {
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+	}
+}
+
+// Compact moves unread bytes to the front of the buffer; views into it are over.
+func (c *Conn) Compact() {
+	if c.r > 0 {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	}
+}
+
+// Grow moves the unread bytes to a new buffer of a larger class, leaving the old one to the caller, who Gives it back when
+// the views into it are over.
+func (c *Conn) Grow(s Size) (old []byte) {
+	old = c.buf
+	next := Take(s)
+	c.w = copy(next, old[c.r:c.w])
+	c.r = 0
+	c.buf = next
+	return old
+}
+
+// Cap returns the size of the buffer in use, in bytes; 0 when there is none.
+func (c *Conn) Cap() int { return len(c.buf) }
+
+// Room returns how many bytes can still be received into the buffer in use; 0 when there is none.
+func (c *Conn) Room() int { return len(c.buf) - c.w }
+
+// SetSize chooses the class of the buffer that is taken next.
+func (c *Conn) SetSize(s Size) { c.size = s }
+
+// Fill waits for bytes and appends what there is to the buffer, taking one when there is none. There has to be room.
+// It returns io.EOF when the peer has ended, os.ErrDeadlineExceeded after the deadline, or the socket's error.
+func (c *Conn) Fill() error {
+	if c.raw != nil {
+		return c.fillRaw()
+	}
+	if c.buf == nil {
+		c.buf = Take(c.size)
+		c.r, c.w = 0, 0
+	}
+	n, err := c.nc.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	c.Release()
+	return err
+}
+
+// SendAndFill writes b and waits for the first bytes of the answer, as Write and Fill would, but arms the poller before it
+// writes, so that no read is tried in vain. Nothing may be buffered.
+// written tells how much of b left; when it is less than all, err is of the write.
+func (c *Conn) SendAndFill(b []byte) (written int, err error) {
+	if c.raw != nil {
+		return c.sendAndFillRaw(b)
+	}
+	if n, err := c.nc.Write(b); err != nil {
+		return n, err
+	}
+	return len(b), c.Fill()
+}
+
+// Write sends a and then b, which may be empty, with as few packets as it takes.
+func (c *Conn) Write(a, b []byte) error {
+	if c.raw != nil {
+		return c.writeRaw(a, b)
+	}
+	if len(b) == 0 {
+		_, err := c.nc.Write(a)
+		return err
+	}
+	bufs := net.Buffers{a, b}
+	_, err := bufs.WriteTo(c.nc)
+	return err
+}
+
+// slack is how much later than asked a deadline may fire: an eighth of the time, at most a second. In return
+// a deadline that is asked for again and again is moved about once in that time: moving it on every request
+// would cost half a microsecond each.
+func slack(d time.Duration) time.Duration { return min(d/8, time.Second) }
+
+// ReadWithin makes reads fail with os.ErrDeadlineExceeded after d from now, or up to an eighth (at most a second) later;
+// d <= 0 means never.
+func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
+	if by, ok := move(c.readBy, now, d); ok {
+		c.readBy = by
+		_ = c.nc.SetReadDeadline(by)
+	}
+}
+
+// WriteWithin is ReadWithin for writes.
+func (c *Conn) WriteWithin(now time.Time, d time.Duration) {
+	if by, ok := move(c.writeBy, now, d); ok {
+		c.writeBy = by
+		_ = c.nc.SetWriteDeadline(by)
+	}
+}
+
+// move returns the new deadline, and whether the one in force has to be changed.
+func move(have, now time.Time, d time.Duration) (time.Time, bool) {
+	if d <= 0 {
+		return time.Time{}, !have.IsZero()
+	}
+	want, s := now.Add(d), slack(d)
+	if !have.Before(want) && !have.After(want.Add(s)) {
+		return have, false
+	}
+	return want.Add(s), true
+}
+
+// Interrupt makes a waiting read and every later one fail with os.ErrDeadlineExceeded, until ResumeReads. Any goroutine may
+// call it.
+func (c *Conn) Interrupt() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// ResumeReads ends what Interrupt began. Only the owner calls it.
+func (c *Conn) ResumeReads() {
+	c.readBy = time.Time{}
+	_ = c.nc.SetReadDeadline(time.Time{})
+}
+
+// CloseWrite tells the peer that nothing more will be sent.
+func (c *Conn) CloseWrite() error {
+	if cw, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return nil
+}
+
+// Reset makes Close drop what was not sent and tell the peer so (RST), for responses that end too early.
+func (c *Conn) Reset() {
+	if tc, ok := c.nc.(*net.TCPConn); ok {
+		_ = tc.SetLinger(0)
+	}
+}
+
+// Close closes the connection and gives its buffer back; views into it are over.
+func (c *Conn) Close() error {
+	c.r = c.w
+	c.Release()
+	return c.nc.Close()
+}

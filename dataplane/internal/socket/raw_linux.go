@@ -1,0 +1,264 @@
+//go:build linux && !gateway_plain_sockets
+
+package socket
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// longCall is the number of bytes from which a system call tells the scheduler that it begins: below, it is over before
+// anybody could have used the processor, and telling costs more than the call's own entry.
+const longCall = 32 << 10
+
+func (c *Conn) initRaw() {
+	sc, ok := c.nc.(syscall.Conn)
+	if !ok {
+		return
+	}
+	switch c.nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	if err := raw.Control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
+		return
+	}
+	c.raw = raw
+	c.readFn = c.onReadable
+	c.writeFn = c.onWritable
+}
+
+// fillRaw reads inside the poller's callback. The buffer is taken just before the read and given back when there was
+// nothing, so a connection that waits holds none.
+func (c *Conn) fillRaw() error {
+	if err := c.raw.Read(c.readFn); err != nil {
+		return c.pollError(err)
+	}
+	return c.readOutcome()
+}
+
+func (c *Conn) readOutcome() error {
+	if c.readErr != nil {
+		return c.readErr
+	}
+	if c.readN == 0 {
+		return io.EOF
+	}
+	c.w += c.readN
+	return nil
+}
+
+// onReadable is called once when a read starts, and again whenever the poller says that something happened.
+func (c *Conn) onReadable(fd uintptr) bool {
+	c.readN, c.readErr = 0, nil
+	if c.armed != nil {
+		// First call of SendAndFill. The poller was re-armed before this, so the answer can't be missed and
+		// a read now would find nothing.
+		n, errno := sysWrite(int(fd), c.armed)
+		c.sent = n
+		full := errno == 0 && n == len(c.armed)
+		c.armed = nil
+		if full {
+			return false
+		}
+		if errno != 0 && errno != syscall.EAGAIN {
+			c.readErr = os.NewSyscallError("write", errno)
+		}
+		return true
+	}
+	taken := false
+	if c.buf == nil {
+		c.buf, taken = Take(c.size), true
+		c.r, c.w = 0, 0
+	}
+	for {
+		n, errno := sysRead(int(fd), c.buf[c.w:])
+		switch errno {
+		case 0:
+			c.readN = n
+			if n == 0 && taken {
+				c.Release()
+			}
+			return true
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			if taken {
+				c.Release()
+			}
+			return false
+		default:
+			if taken {
+				c.Release()
+			}
+			c.readErr = os.NewSyscallError("read", errno)
+			return true
+		}
+	}
+}
+
+func (c *Conn) sendAndFillRaw(b []byte) (int, error) {
+	c.armed, c.sent = b, 0
+	err := c.raw.Read(c.readFn)
+	if c.armed != nil { // the deadline had passed before anything was tried
+		c.armed = nil
+		return 0, c.pollError(err)
+	}
+	sent := c.sent
+	if err != nil {
+		return sent, c.pollError(err)
+	}
+	if sent < len(b) {
+		if c.readErr != nil {
+			return sent, c.readErr
+		}
+		// The socket's send buffer is full: the slow way.
+		if err := c.writeRaw(b[sent:], nil); err != nil {
+			return sent, err
+		}
+		return len(b), c.fillRaw()
+	}
+	return sent, c.readOutcome()
+}
+
+// writeRaw tries without the poller first: nearly always the socket has room. The descriptor is valid, since only the owner
+// closes the connection.
+func (c *Conn) writeRaw(a, b []byte) error {
+	for {
+		n, errno := sysWritev(c.fd, a, b)
+		switch errno {
+		case 0:
+			a, b = advance(a, b, n)
+			if len(a) == 0 {
+				return nil
+			}
+			continue
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+		default:
+			return os.NewSyscallError("write", errno)
+		}
+		c.writing = [2][]byte{a, b}
+		c.writeErr = nil
+		err := c.raw.Write(c.writeFn)
+		c.writing = [2][]byte{}
+		if err != nil {
+			return c.pollError(err)
+		}
+		return c.writeErr
+	}
+}
+
+func (c *Conn) onWritable(fd uintptr) bool {
+	for {
+		a, b := c.writing[0], c.writing[1]
+		n, errno := sysWritev(int(fd), a, b)
+		switch errno {
+		case 0:
+			a, b = advance(a, b, n)
+			c.writing = [2][]byte{a, b}
+			if len(a) == 0 {
+				return true
+			}
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			c.writeErr = os.NewSyscallError("write", errno)
+			return true
+		}
+	}
+}
+
+// advance drops n bytes from the front of a and b together; a is empty only when both are.
+func advance(a, b []byte, n int) ([]byte, []byte) {
+	if n < len(a) {
+		return a[n:], b
+	}
+	return b[n-len(a):], nil
+}
+
+// Quiet reports whether the peer has sent nothing and has not ended: only then may an idle connection carry another request.
+// What an upstream sends unasked would otherwise be taken for the next request's response.
+func (c *Conn) Quiet() bool {
+	if c.r != c.w {
+		return false
+	}
+	if c.raw == nil {
+		return true
+	}
+	var one [1]byte
+	for {
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&one)), 1,
+			syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		if errno == syscall.EINTR {
+			continue
+		}
+		return errno == syscall.EAGAIN
+	}
+}
+
+// pollError makes of the poller's errors what net.Conn would give.
+func (c *Conn) pollError(err error) error {
+	if op, ok := err.(*net.OpError); ok && op.Err != nil {
+		return op.Err
+	}
+	return err
+}
+
+func sysRead(fd int, b []byte) (int, syscall.Errno) {
+	var n uintptr
+	var errno syscall.Errno
+	if len(b) < longCall {
+		n, _, errno = syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	} else {
+		n, _, errno = syscall.Syscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	}
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+func sysWrite(fd int, b []byte) (int, syscall.Errno) {
+	var n uintptr
+	var errno syscall.Errno
+	if len(b) < longCall {
+		n, _, errno = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	} else {
+		n, _, errno = syscall.Syscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	}
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+func sysWritev(fd int, a, b []byte) (int, syscall.Errno) {
+	if len(b) == 0 {
+		return sysWrite(fd, a)
+	}
+	iov := [2]syscall.Iovec{{Base: unsafe.SliceData(a)}, {Base: unsafe.SliceData(b)}}
+	iov[0].SetLen(len(a))
+	iov[1].SetLen(len(b))
+	var n uintptr
+	var errno syscall.Errno
+	if len(a)+len(b) < longCall {
+		n, _, errno = syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 2)
+	} else {
+		n, _, errno = syscall.Syscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 2)
+	}
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}

@@ -1,0 +1,14 @@
+//go:build !linux || gateway_plain_sockets
+
+package socket
+
+func (c *Conn) initRaw() {}
+
+func (c *Conn) fillRaw() error { panic("socket: no raw connection") }
+
+func (c *Conn) sendAndFillRaw([]byte) (int, error) { panic("socket: no raw connection") }
+
+func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") }
+
+// Quiet reports whether nothing is buffered. Without raw access to the socket more can't be known.
+func (c *Conn) Quiet() bool { return c.r == c.w }
