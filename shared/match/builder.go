@@ -1,0 +1,267 @@
+package match
+
+import (
+	"maps"
+	"slices"
+)
+
+// builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first.
+type builder struct {
+	table    *Table
+	ownExact bool
+	unsorted []*bucket
+}
+
+func (b *builder) insert(r *Rule) {
+	b.table.rules[r.ID] = r
+	if len(r.hosts) > 0 {
+		b.table.hosts++
+	}
+	if r.form == Exact {
+		m := b.exact()
+		k := b.bucket(m[r.path])
+		m[r.path] = k
+		k.add(b, r)
+		return
+	}
+	b.table.root = b.node(b.table.root)
+	n := b.table.root
+	n.offer(r)
+	for _, s := range r.segments {
+		if s.param {
+			n.param = b.node(n.param)
+			n = n.param
+		} else {
+			child := b.node(n.literals[s.literal])
+			if n.literals == nil {
+				n.literals = make(map[string]*node, 1)
+			}
+			n.literals[s.literal] = child
+			n = child
+		}
+		n.offer(r)
+	}
+	place := n.place(r.form)
+	*place = b.bucket(*place)
+	(*place).add(b, r)
+}
+
+func (n *node) offer(r *Rule) {
+	if n.top == nil || Compare(r, n.top) < 0 {
+		n.top = r
+	}
+}
+
+func (n *node) place(f Form) **bucket {
+	switch f {
+	case Prefix:
+		return &n.below
+	case Regex:
+		return &n.regex
+	default:
+		return &n.here
+	}
+}
+
+func (b *builder) exact() map[string]*bucket {
+	if !b.ownExact {
+		b.ownExact = true
+		b.table.exact = maps.Clone(b.table.exact)
+		if b.table.exact == nil {
+			b.table.exact = map[string]*bucket{}
+		}
+	}
+	return b.table.exact
+}
+
+// node returns a node that may be changed: n itself, a copy of it, or a new one.
+func (b *builder) node(n *node) *node {
+	switch {
+	case n == nil:
+		return &node{owner: b}
+	case n.owner == b:
+		return n
+	}
+	c := *n
+	c.owner = b
+	c.literals = maps.Clone(n.literals)
+	return &c
+}
+
+func (b *builder) bucket(k *bucket) *bucket {
+	switch {
+	case k == nil:
+		return &bucket{owner: b}
+	case k.owner == b:
+		return k
+	}
+	c := *k
+	c.owner, c.dirty = b, false
+	c.any = slices.Clone(k.any)
+	c.exact, c.wild = cloneLists(k.exact), cloneLists(k.wild)
+	return &c
+}
+
+func cloneLists(m map[string][]*Rule) map[string][]*Rule {
+	c := maps.Clone(m)
+	for k, list := range c {
+		c[k] = slices.Clip(list) // an append copies
+	}
+	return c
+}
+
+func (k *bucket) add(b *builder, r *Rule) {
+	if !k.dirty {
+		k.dirty = true
+		b.unsorted = append(b.unsorted, k)
+	}
+	if len(r.hosts) == 0 {
+		k.any = append(k.any, r)
+		return
+	}
+	for _, h := range r.hosts {
+		m := &k.exact
+		if h[0] == '.' {
+			m = &k.wild
+		}
+		if *m == nil {
+			*m = map[string][]*Rule{}
+		}
+		(*m)[h] = append(slices.Clip((*m)[h]), r)
+	}
+}
+
+func (k *bucket) drop(r *Rule) {
+	del := func(list []*Rule) []*Rule {
+		i := slices.Index(list, r)
+		if i < 0 {
+			return list
+		}
+		return slices.Concat(list[:i], list[i+1:])
+	}
+	if len(r.hosts) == 0 {
+		k.any = del(k.any)
+	}
+	for _, h := range r.hosts {
+		m := k.exact
+		if h[0] == '.' {
+			m = k.wild
+		}
+		if list := del(m[h]); len(list) > 0 {
+			m[h] = list
+		} else {
+			delete(m, h)
+		}
+	}
+	k.top = k.findTop()
+}
+
+func (k *bucket) empty() bool { return len(k.any) == 0 && len(k.exact) == 0 && len(k.wild) == 0 }
+
+func (k *bucket) findTop() *Rule {
+	var top *Rule
+	offer := func(list []*Rule) {
+		for _, r := range list {
+			if top == nil || Compare(r, top) < 0 {
+				top = r
+			}
+		}
+	}
+	offer(k.any)
+	for _, list := range k.exact {
+		offer(list)
+	}
+	for _, list := range k.wild {
+		offer(list)
+	}
+	return top
+}
+
+func (b *builder) remove(id string) {
+	r := b.table.rules[id]
+	if r == nil {
+		return
+	}
+	delete(b.table.rules, id)
+	if len(r.hosts) > 0 {
+		b.table.hosts--
+	}
+	if r.form == Exact {
+		m := b.exact()
+		k := b.bucket(m[r.path])
+		k.drop(r)
+		if k.empty() {
+			delete(m, r.path)
+		} else {
+			m[r.path] = k
+		}
+		return
+	}
+	b.table.root = b.removeBelow(b.table.root, r, r.segments)
+}
+
+// removeBelow takes r out of the subtree of n and returns what is left of it, nil when nothing is.
+func (b *builder) removeBelow(n *node, r *Rule, segments []segment) *node {
+	n = b.node(n)
+	switch {
+	case len(segments) == 0:
+		place := n.place(r.form)
+		*place = b.bucket(*place)
+		(*place).drop(r)
+		if (*place).empty() {
+			*place = nil
+		}
+	case segments[0].param:
+		n.param = b.removeBelow(n.param, r, segments[1:])
+	default:
+		s := segments[0].literal
+		if child := b.removeBelow(n.literals[s], r, segments[1:]); child != nil {
+			n.literals[s] = child
+		} else {
+			delete(n.literals, s)
+		}
+	}
+	if n.top == r {
+		n.top = n.findTop()
+	}
+	if n.top == nil {
+		return nil
+	}
+	return n
+}
+
+func (n *node) findTop() *Rule {
+	var top *Rule
+	offer := func(r *Rule) {
+		if r != nil && (top == nil || Compare(r, top) < 0) {
+			top = r
+		}
+	}
+	for _, k := range []*bucket{n.here, n.below, n.regex} {
+		if k != nil {
+			offer(k.findTop())
+		}
+	}
+	for _, c := range n.literals {
+		offer(c.top)
+	}
+	if n.param != nil {
+		offer(n.param.top)
+	}
+	return top
+}
+
+// finish sorts what was appended to.
+func (b *builder) finish() {
+	for _, k := range b.unsorted {
+		k.dirty = false
+		slices.SortFunc(k.any, Compare)
+		for _, list := range k.exact {
+			slices.SortFunc(list, Compare)
+		}
+		for _, list := range k.wild {
+			slices.SortFunc(list, Compare)
+		}
+		k.top = k.findTop()
+	}
+}

@@ -1,0 +1,380 @@
+package match
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"pgregory.net/rapid"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+func rule(t testing.TB, r *configv1.Route) *Rule {
+	t.Helper()
+	if r.GetId() == "" {
+		r.Id = r.GetName()
+	}
+	parsed, errs := Parse(r)
+	if len(errs) > 0 {
+		t.Fatalf("parse %v: %v", r, errs)
+	}
+	return parsed
+}
+
+func name(r *Rule) string {
+	if r == nil {
+		return ""
+	}
+	return r.Name
+}
+
+func TestPrecedence(t *testing.T) {
+	table := Compile([]*Rule{
+		rule(t, &configv1.Route{Name: "root", Path: "/*"}),
+		rule(t, &configv1.Route{Name: "users", Path: "/users/*"}),
+		rule(t, &configv1.Route{Name: "user", Path: "/users/{id}"}),
+		rule(t, &configv1.Route{Name: "me", Path: "/users/me"}),
+		rule(t, &configv1.Route{Name: "orders", Path: "/users/{id}/orders"}),
+		rule(t, &configv1.Route{Name: "digits", Path: "~/[0-9]+"}),
+		rule(t, &configv1.Route{Name: "post", Path: "/users/me", Method: "POST"}),
+		rule(t, &configv1.Route{Name: "host", Path: "/users/me", Hosts: []string{"a.example.com"}}),
+		rule(t, &configv1.Route{Name: "wild", Path: "/users/me", Hosts: []string{"*.example.org"}}),
+		rule(t, &configv1.Route{Name: "urgent", Path: "/urgent/*", Priority: 5}),
+		rule(t, &configv1.Route{Name: "urgent-exact", Path: "/urgent/x"}),
+		rule(t, &configv1.Route{Name: "beta", Path: "/users/me", Query: []*configv1.QueryMatch{{Name: "beta", Match: &configv1.QueryMatch_Exact{Exact: "a b"}}}}),
+	})
+	for _, c := range []struct{ method, host, target, want string }{
+		{"GET", "x", "/", "root"},
+		{"GET", "x", "/users", "users"},
+		{"GET", "x", "/users/", "users"},
+		{"GET", "x", "/usersx", "root"},
+		{"GET", "x", "/users/7", "user"},
+		{"GET", "x", "/users/7/", "users"},
+		{"GET", "x", "/users/me", "me"},
+		{"GET", "x", "/users/me?beta=a+b", "beta"},
+		{"GET", "x", "/users/me?x=1&beta=a%20b", "beta"},
+		{"POST", "x", "/users/me", "post"},
+		{"GET", "A.example.com:8080", "/users/me", "host"},
+		{"GET", "a.example.com.", "/users/me", "host"},
+		{"GET", "b.c.example.org", "/users/me", "wild"},
+		{"GET", "example.org", "/users/me", "me"},
+		{"GET", "x", "/users/7/orders", "orders"},
+		{"GET", "x", "/42", "root"},
+		{"GET", "x", "/urgent/x", "urgent"},
+	} {
+		path, query, _ := strings.Cut(c.target, "?")
+		var p Params
+		if got := table.Match(&Request{Method: c.method, Host: c.host, Path: path, RawQuery: query}, &p); name(got) != c.want {
+			t.Errorf("%s %s%s: got %q, want %q", c.method, c.host, c.target, name(got), c.want)
+		}
+	}
+}
+
+func TestParams(t *testing.T) {
+	table := Compile([]*Rule{
+		rule(t, &configv1.Route{Name: "a", Path: "/users/{user}/orders/{order}"}),
+		rule(t, &configv1.Route{Name: "b", Path: "/files/{bucket}/*"}),
+		rule(t, &configv1.Route{Name: "c", Path: "~/v(?P<major>[0-9]+)/x"}),
+	})
+	var p Params
+	table.Match(&Request{Path: "/users/ann/orders/7"}, &p)
+	if u, _ := p.Get("user"); u != "ann" {
+		t.Errorf("user = %q", u)
+	}
+	if o, _ := p.Get("order"); o != "7" {
+		t.Errorf("order = %q", o)
+	}
+	table.Match(&Request{Path: "/files/b1/x/y"}, &p)
+	if b, _ := p.Get("bucket"); b != "b1" || p.PrefixLength() != len("/files/b1") {
+		t.Errorf("bucket = %q, prefix length = %d", b, p.PrefixLength())
+	}
+	table.Match(&Request{Path: "/v12/x"}, &p)
+	if m, _ := p.Get("major"); m != "12" {
+		t.Errorf("major = %q", m)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, c := range []struct {
+		route *configv1.Route
+		field string
+	}{
+		{&configv1.Route{}, "path"},
+		{&configv1.Route{Path: "x"}, "path"},
+		{&configv1.Route{Path: "/a*"}, "path"},
+		{&configv1.Route{Path: "/*/a"}, "path"},
+		{&configv1.Route{Path: "/{a"}, "path"},
+		{&configv1.Route{Path: "/{1}"}, "path"},
+		{&configv1.Route{Path: "/{a}/{a}"}, "path"},
+		{&configv1.Route{Path: "/a/../b"}, "path"},
+		{&configv1.Route{Path: "/a b"}, "path"},
+		{&configv1.Route{Path: "/%zz"}, "path"},
+		{&configv1.Route{Path: "~("}, "path"},
+		{&configv1.Route{Path: "/" + strings.Repeat("a/", 70)}, "path"},
+		{&configv1.Route{Path: "/a", Method: "GET", Methods: []string{"GET"}}, "method"},
+		{&configv1.Route{Path: "/a", Methods: []string{"GET", "GE T"}}, "methods[1]"},
+		{&configv1.Route{Path: "/a", Hosts: []string{"a:80"}}, "hosts[0]"},
+		{&configv1.Route{Path: "/a", Hosts: []string{"*"}}, "hosts[0]"},
+		{&configv1.Route{Path: "/a", Hosts: []string{".a.com"}}, "hosts[0]"},
+		{&configv1.Route{Path: "/a", Hosts: []string{"a.com", "A.com"}}, "hosts[1]"},
+		{&configv1.Route{Path: "/a", Headers: []*configv1.HeaderMatch{{Name: "x y"}}}, "headers[0].name"},
+		{&configv1.Route{Path: "/a", Headers: []*configv1.HeaderMatch{{Name: "x", Match: &configv1.HeaderMatch_Regex{Regex: "("}}}}, "headers[0].regex"},
+		{&configv1.Route{Path: "/a", Query: []*configv1.QueryMatch{{}}}, "query[0].name"},
+		{&configv1.Route{Path: "/a", Priority: 2_000_000}, "priority"},
+	} {
+		_, errs := Parse(c.route)
+		if len(errs) != 1 || errs[0].Field != c.field {
+			t.Errorf("%v: got %v, want one error at %s", c.route, errs, c.field)
+		}
+	}
+}
+
+type headerMap map[string]string
+
+func (h headerMap) Lookup(name string) (string, bool) {
+	v, ok := h[strings.ToLower(name)]
+	return v, ok
+}
+
+// drawRoute makes routes that collide a lot.
+func drawRoute(t *rapid.T, id string) *configv1.Route {
+	segment := rapid.SampledFrom([]string{"a", "b", "", "{p}", "{q}"})
+	segs := rapid.SliceOfN(segment, 0, 3).Draw(t, "segments")
+	seen := map[string]bool{}
+	for i, s := range segs {
+		if seen[s] && s != "" && s[0] == '{' {
+			segs[i] = "{r" + fmt.Sprint(i) + "}"
+		}
+		seen[s] = true
+	}
+	path := "/" + strings.Join(segs, "/")
+	switch rapid.IntRange(0, 3).Draw(t, "form") {
+	case 0:
+		path = strings.TrimSuffix(path, "/") + "/*"
+	case 1:
+		path = rapid.SampledFrom([]string{"~/a/.*", "~/[ab]", "~.*", "~/a/b|/b/a", "~^/a/(?P<x>b)"}).Draw(t, "regex")
+	}
+	r := &configv1.Route{Id: id, Name: id, Path: path, Priority: rapid.Int32Range(-1, 1).Draw(t, "priority")}
+	r.Methods = rapid.SampledFrom([][]string{nil, nil, {"GET"}, {"GET", "POST"}, {"*"}}).Draw(t, "methods")
+	r.Hosts = rapid.SampledFrom([][]string{nil, nil, {"h.com"}, {"*.h.com"}, {"x.h.com", "*.com"}}).Draw(t, "hosts")
+	if rapid.IntRange(0, 4).Draw(t, "hasHeader") == 0 {
+		h := &configv1.HeaderMatch{Name: "X-A"}
+		switch rapid.IntRange(0, 3).Draw(t, "header") {
+		case 0:
+			h.Match = &configv1.HeaderMatch_Exact{Exact: "1"}
+		case 1:
+			h.Match = &configv1.HeaderMatch_Regex{Regex: "[12]"}
+		case 2:
+			h.Match = &configv1.HeaderMatch_Present{Present: false}
+		}
+		r.Headers = append(r.Headers, h)
+	}
+	if rapid.IntRange(0, 4).Draw(t, "hasQuery") == 0 {
+		r.Query = append(r.Query, &configv1.QueryMatch{Name: "q", Match: &configv1.QueryMatch_Exact{Exact: "1"}})
+	}
+	if rapid.Bool().Draw(t, "dated") {
+		r.CreatedAt = &timestamppb.Timestamp{Seconds: rapid.Int64Range(1, 3).Draw(t, "created")}
+	}
+	return r
+}
+
+func drawRequest(t *rapid.T) *Request {
+	segs := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", ""}), 1, 4).Draw(t, "path")
+	q := &Request{
+		Method:   rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method"),
+		Host:     rapid.SampledFrom([]string{"h.com", "x.h.com:80", "Y.x.h.com", "other"}).Draw(t, "host"),
+		Path:     "/" + strings.Join(segs, "/"),
+		RawQuery: rapid.SampledFrom([]string{"", "q=1", "q=2", "x&q=%31", "&&"}).Draw(t, "query"),
+	}
+	if v := rapid.SampledFrom([]string{"", "1", "2", "3"}).Draw(t, "x-a"); v != "" {
+		q.Header = headerMap{"x-a": v}
+	}
+	return q
+}
+
+// scan is the model: the first of the sorted rules whose every predicate holds.
+func scan(rules []*Rule, q *Request) *Rule {
+	var buf [256]byte
+	host := string(hostKey(&buf, q.Host))
+	for _, r := range slices.SortedFunc(slices.Values(rules), Compare) {
+		if r.matchesPath(q.Path) && r.matchesHost(host) && r.matches(q) {
+			return r
+		}
+	}
+	return nil
+}
+
+func TestMatchIsAScan(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rules := map[string]*Rule{}
+		table := Compile(nil)
+		for range rapid.IntRange(1, 6).Draw(t, "steps") {
+			var add []*Rule
+			var remove []string
+			for range rapid.IntRange(0, 6).Draw(t, "adds") {
+				r, errs := Parse(drawRoute(t, fmt.Sprint("r", rapid.IntRange(0, 15).Draw(t, "id"))))
+				if len(errs) > 0 {
+					t.Fatal(errs)
+				}
+				add = append(add, r)
+			}
+			for id := range rules {
+				if rapid.IntRange(0, 3).Draw(t, "remove") == 0 {
+					remove = append(remove, id)
+				}
+			}
+			before := table
+			wasLen := before.Len()
+			table = table.With(remove, add)
+			if before.Len() != wasLen {
+				t.Fatal("With changed the table it started from")
+			}
+			for _, id := range remove {
+				delete(rules, id)
+			}
+			for _, r := range add {
+				rules[r.ID] = r
+			}
+			all := make([]*Rule, 0, len(rules))
+			for _, r := range rules {
+				all = append(all, r)
+			}
+			if table.Len() != len(all) {
+				t.Fatalf("table has %d rules, want %d", table.Len(), len(all))
+			}
+			for range 8 {
+				q := drawRequest(t)
+				var p Params
+				if got, want := table.Match(q, &p), scan(all, q); got != want {
+					t.Fatalf("%+v: got %q, want %q", q, name(got), name(want))
+				}
+			}
+			for _, r := range all {
+				by := table.Shadowed(r)
+				if by == nil {
+					continue
+				}
+				for range 8 {
+					if q := drawRequest(t); scan([]*Rule{r}, q) == r && scan(all, q) == r {
+						t.Fatalf("%+v reaches %s, which %s is said to shadow", q, r.Name, by.Name)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestShadowed(t *testing.T) {
+	all := rule(t, &configv1.Route{Name: "all", Path: "/api/*", Priority: 10})
+	one := rule(t, &configv1.Route{Name: "one", Path: "/api/users/{id}"})
+	same := rule(t, &configv1.Route{Name: "same", Path: "/x", Methods: []string{"GET", "POST"}})
+	twin := rule(t, &configv1.Route{Name: "twin", Path: "/x", Methods: []string{"GET"}})
+	table := Compile([]*Rule{all, one, same, twin})
+	if by := table.Shadowed(one); by != all {
+		t.Errorf("one is shadowed by %q, want all", name(by))
+	}
+	if by := table.Shadowed(twin); by != same {
+		t.Errorf("twin is shadowed by %q, want same", name(by))
+	}
+	if by := table.Shadowed(all); by != nil {
+		t.Errorf("all is shadowed by %q", by.Name)
+	}
+}
+
+func TestMatchAll(t *testing.T) {
+	table := Compile([]*Rule{
+		rule(t, &configv1.Route{Name: "get", Path: "/a", Method: "GET"}),
+		rule(t, &configv1.Route{Name: "prefix", Path: "/*"}),
+		rule(t, &configv1.Route{Name: "other", Path: "/b"}),
+	})
+	var names []string
+	for _, r := range table.MatchAll(&Request{Path: "/a"}) {
+		names = append(names, r.Name)
+	}
+	if !slices.Equal(names, []string{"get", "prefix"}) {
+		t.Errorf("got %v", names)
+	}
+}
+
+func TestMatchDoesNotAllocate(t *testing.T) {
+	table := Compile(manyRules(t, 1000))
+	q := &Request{Method: "GET", Host: "API.example.com:8080", Path: "/svc-7/v1/users/42"}
+	var p Params
+	if n := testing.AllocsPerRun(100, func() {
+		if table.Match(q, &p) == nil {
+			t.Fatal("no match")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func manyRules(t testing.TB, n int) []*Rule {
+	rules := make([]*Rule, n)
+	for i := range rules {
+		path := fmt.Sprintf("/svc-%d/*", i)
+		switch i % 3 {
+		case 1:
+			path = fmt.Sprintf("/svc-%d/v1/users/{id}", i)
+		case 2:
+			path = fmt.Sprintf("/svc-%d/v1/exact", i)
+		}
+		rules[i] = rule(t, &configv1.Route{Name: fmt.Sprint("r", i), Path: path, Hosts: []string{"api.example.com"}})
+	}
+	return rules
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for _, n := range []int{1, 10_000, 100_000} {
+		table := Compile(manyRules(b, n))
+		i := (n - 1) / 3 * 3
+		b.Run(fmt.Sprintf("prefix/%d", n), func(b *testing.B) {
+			q := &Request{Method: "GET", Host: "api.example.com", Path: fmt.Sprintf("/svc-%d/v1/things/42", i)}
+			var p Params
+			b.ReportAllocs()
+			for b.Loop() {
+				if table.Match(q, &p) == nil {
+					b.Fatal("no match")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkWith(b *testing.B) {
+	rules := manyRules(b, 100_000)
+	table := Compile(rules)
+	b.Run("one of 100000", func(b *testing.B) {
+		for b.Loop() {
+			table.With(nil, rules[:1])
+		}
+	})
+	b.Run("compile 100000", func(b *testing.B) {
+		for b.Loop() {
+			Compile(rules)
+		}
+	})
+}
+
+func FuzzParsePattern(f *testing.F) {
+	for _, s := range []string{"/", "/*", "/a/{b}/*", "~/a+", "/a%2f", "/{", "~(?P<x>a)", "/a/", "//"} {
+		f.Add(s, "/a/b")
+	}
+	f.Fuzz(func(t *testing.T, pattern, path string) {
+		if strings.HasPrefix(pattern, "~") && len(pattern) > 200 || !strings.HasPrefix(path, "/") {
+			return
+		}
+		r, errs := Parse(&configv1.Route{Id: "x", Name: "x", Path: pattern})
+		if len(errs) > 0 {
+			return
+		}
+		var p Params
+		q := &Request{Path: path}
+		if got := Compile([]*Rule{r}).Match(q, &p); (got != nil) != (scan([]*Rule{r}, q) != nil) {
+			t.Fatalf("pattern %q, path %q: table says %v", pattern, path, got != nil)
+		}
+	})
+}

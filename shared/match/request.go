@@ -1,0 +1,166 @@
+package match
+
+import (
+	"net/url"
+	"strings"
+)
+
+// Request is what rules look at.
+type Request struct {
+	// Method is the method, case kept.
+	Method string
+	// Host is the authority; a port and a trailing dot are ignored.
+	Host string
+	// Path is the path, normalised by the caller.
+	Path string
+	// RawQuery is the query without "?"; it is decoded only for rules that look at it.
+	RawQuery string
+	// Header returns the first value of a field. nil: no field is there.
+	Header HeaderSource
+}
+
+// HeaderSource gives the first value of a header field, by name without case.
+type HeaderSource interface {
+	Lookup(name string) (value string, ok bool)
+}
+
+// Params are the path parameters of the last match. The zero value is ready; it may be used again and again.
+type Params struct {
+	rule   *Rule
+	values [MaxParams]string
+	n      int
+	prefix int
+	host   [256]byte // scratch: the host in key form
+}
+
+// Reset forgets the match.
+func (p *Params) Reset() {
+	if p.n > 0 {
+		clear(p.values[:p.n])
+	}
+	p.rule, p.n, p.prefix = nil, 0, 0
+}
+
+// Len returns the number of parameters.
+func (p *Params) Len() int { return p.n }
+
+// Get returns a parameter's value, as it stood in the path.
+func (p *Params) Get(name string) (string, bool) {
+	if p.rule == nil {
+		return "", false
+	}
+	for i, n := range p.rule.params {
+		if n == name && i < p.n {
+			return p.values[i], true
+		}
+	}
+	return "", false
+}
+
+// PrefixLength returns how many bytes of the path the part before "/*" of a prefix rule covered; 0 for other rules.
+func (p *Params) PrefixLength() int { return p.prefix }
+
+// matches tests everything but path and host.
+func (r *Rule) matches(q *Request) bool {
+	if len(r.methods) > 0 && !contains(r.methods, q.Method) {
+		return false
+	}
+	for i := range r.headers {
+		if !r.headers[i].matchesHeader(q) {
+			return false
+		}
+	}
+	for i := range r.query {
+		if !r.query[i].matchesQuery(q) {
+			return false
+		}
+	}
+	return true
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *valueMatch) matchesHeader(q *Request) bool {
+	var value string
+	ok := false
+	if q.Header != nil {
+		value, ok = q.Header.Lookup(m.name)
+	}
+	return m.test(value, ok)
+}
+
+func (m *valueMatch) matchesQuery(q *Request) bool {
+	value, ok := queryValue(q.RawQuery, m.name)
+	return m.test(value, ok)
+}
+
+func (m *valueMatch) test(value string, there bool) bool {
+	switch {
+	case m.absent:
+		return !there
+	case !there:
+		return false
+	case m.isExact:
+		return value == m.exact
+	case m.regex != nil:
+		return m.regex.MatchString(value)
+	}
+	return true
+}
+
+// queryValue finds the first parameter of a name and decodes it. Only a query with escapes in it allocates.
+func queryValue(raw, name string) (string, bool) {
+	for raw != "" {
+		pair := raw
+		if i := strings.IndexByte(raw, '&'); i >= 0 {
+			pair, raw = raw[:i], raw[i+1:]
+		} else {
+			raw = ""
+		}
+		key, value, _ := strings.Cut(pair, "=")
+		if unescape(key) == name {
+			return unescape(value), pair != ""
+		}
+	}
+	return "", false
+}
+
+func unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s
+	}
+	if u, err := url.QueryUnescape(s); err == nil {
+		return u
+	}
+	return s
+}
+
+// hostKey writes the host in the form of the table's keys into b: lower case, without port and trailing dot.
+func hostKey(b *[256]byte, host string) []byte {
+	if strings.HasPrefix(host, "[") {
+		if i := strings.IndexByte(host, ']'); i >= 0 {
+			host = host[:i+1]
+		}
+	} else if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	host = strings.TrimSuffix(host, ".")
+	if len(host) > len(b) {
+		return nil
+	}
+	for i := range len(host) {
+		c := host[i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		b[i] = c
+	}
+	return b[:len(host)]
+}

@@ -1,0 +1,141 @@
+package match
+
+// Shadowed returns a rule of the table that goes before r and answers every request that r could match, so that r is
+// never reached; nil when there is none. It never names a rule wrongly. It looks at one other rule at a time and at regexes
+// only when they are the same, so that it may miss some: two rules that only together cover r, for example.
+func (t *Table) Shadowed(r *Rule) *Rule {
+	s := shadow{r: r}
+	if r.form == Exact {
+		s.try(t.exact[r.path])
+	}
+	if t.root != nil {
+		s.walk(t.root, r.segments)
+	}
+	return s.by
+}
+
+type shadow struct {
+	r  *Rule
+	by *Rule
+}
+
+func (s *shadow) walk(n *node, rest []segment) {
+	if n == nil || s.by != nil || Compare(s.r, n.top) <= 0 {
+		return
+	}
+	s.try(n.below)
+	if n.regex != nil {
+		s.try(n.regex)
+	}
+	if len(rest) == 0 {
+		if s.r.form == Exact || s.r.form == Parameter {
+			s.try(n.here)
+		}
+		return
+	}
+	if !rest[0].param {
+		s.walk(n.literals[rest[0].literal], rest[1:])
+	}
+	if rest[0].param || rest[0].literal != "" {
+		s.walk(n.param, rest[1:])
+	}
+}
+
+func (s *shadow) try(k *bucket) {
+	if k == nil {
+		return
+	}
+	s.tryList(k.any)
+	for _, h := range s.r.hosts {
+		if h[0] != '.' {
+			s.tryList(k.exact[h])
+		}
+		for i := range len(h) {
+			if h[i] == '.' {
+				s.tryList(k.wild[h[i:]])
+			}
+		}
+	}
+}
+
+func (s *shadow) tryList(list []*Rule) {
+	for _, c := range list {
+		if s.by != nil || Compare(c, s.r) >= 0 {
+			return
+		}
+		if c.covers(s.r) {
+			s.by = c
+		}
+	}
+}
+
+// covers reports whether c, whose path pattern covers r's unless it is a regex, matches whatever r matches.
+func (c *Rule) covers(r *Rule) bool {
+	if c.regex != nil {
+		switch r.form {
+		case Exact:
+			if !c.regex.MatchString(r.path) {
+				return false
+			}
+		case Regex:
+			if c.regex.String() != r.regex.String() {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	if len(c.methods) > 0 {
+		if len(r.methods) == 0 {
+			return false
+		}
+		for _, m := range r.methods {
+			if !contains(c.methods, m) {
+				return false
+			}
+		}
+	}
+	if len(c.hosts) > 0 && (len(r.hosts) == 0 || !c.coversHosts(r)) {
+		return false
+	}
+	return coversValues(c.headers, r.headers) && coversValues(c.query, r.query)
+}
+
+func (c *Rule) coversHosts(r *Rule) bool {
+	for _, h := range r.hosts {
+		if h[0] == '.' {
+			h = "x" + h
+			if contains(c.hosts, h) {
+				return false // an exact host that happens to be spelt so does not cover the wildcard
+			}
+		}
+		if !c.matchesHost(h) {
+			return false
+		}
+	}
+	return true
+}
+
+// coversValues reports whether each of c's predicates is among r's.
+func coversValues(c, r []valueMatch) bool {
+	for i := range c {
+		found := false
+		for j := range r {
+			found = found || c[i].same(&r[j])
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *valueMatch) same(o *valueMatch) bool {
+	if m.name != o.name || m.absent != o.absent || m.isExact != o.isExact || m.exact != o.exact {
+		return false
+	}
+	if m.regex == nil || o.regex == nil {
+		return m.regex == o.regex
+	}
+	return m.regex.String() == o.regex.String()
+}

@@ -1,0 +1,248 @@
+package match
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Table is an immutable set of rules. It is safe for concurrent use, and its methods do not allocate where they say so.
+//
+// Exact paths are one map; parameters, prefixes and the literal segments that a regex starts with are a trie of segments. A
+// lookup visits only nodes that the path leads to, at most one per pattern prefix, and leaves out every subtree
+// whose best rule is worse than what was found.
+type Table struct {
+	rules map[string]*Rule // by ID
+	exact map[string]*bucket
+	root  *node
+	hosts int // rules that look at the host
+}
+
+type node struct {
+	owner    *builder // who may change the node in place
+	literals map[string]*node
+	param    *node
+	here     *bucket // Parameter rules that end here
+	below    *bucket // Prefix rules that start here
+	regex    *bucket // Regex rules whose literal segments end here
+	top      *Rule   // the best rule in and below this node
+}
+
+// bucket holds the rules of one path pattern, each list by Compare.
+type bucket struct {
+	owner *builder
+	any   []*Rule
+	exact map[string][]*Rule // by host
+	wild  map[string][]*Rule // by ".suffix"
+	top   *Rule
+	dirty bool
+}
+
+// Compile makes a table of rules. Rules without an ID can't be removed later; of two with the same ID the later one stays.
+func Compile(rules []*Rule) *Table {
+	return (&Table{}).With(nil, rules)
+}
+
+// Len returns the number of rules.
+func (t *Table) Len() int { return len(t.rules) }
+
+// All returns the rules, best first.
+func (t *Table) All() []*Rule {
+	return slices.SortedFunc(maps.Values(t.rules), Compare)
+}
+
+// With returns a table without the rules of these IDs and with the added ones (which replace those of the same ID). What
+// does not change is shared.
+func (t *Table) With(remove []string, add []*Rule) *Table {
+	b := &builder{}
+	next := &Table{rules: maps.Clone(t.rules), exact: t.exact, root: t.root, hosts: t.hosts}
+	if next.rules == nil {
+		next.rules = make(map[string]*Rule, len(add))
+	}
+	b.table = next
+	for _, id := range remove {
+		b.remove(id)
+	}
+	for _, r := range add {
+		b.remove(r.ID)
+		b.insert(r)
+	}
+	b.finish()
+	return next
+}
+
+// Match returns the best rule that matches, or nil, and puts the path's parameters into p. It does not allocate, but for
+// regexes with groups and for escaped queries that a rule looks at.
+func (t *Table) Match(q *Request, p *Params) *Rule {
+	m := matcher{q: q, p: p}
+	if t.hosts > 0 {
+		m.host = hostKey(&p.host, q.Host)
+	}
+	if b := t.exact[q.Path]; b != nil {
+		m.try(b, 0)
+	}
+	if t.root != nil {
+		m.walk(t.root, 0, 0)
+	}
+	if m.best != nil && m.best.regex != nil && len(m.best.params) > 0 {
+		m.regexParams()
+	}
+	return m.best
+}
+
+type matcher struct {
+	q      *Request
+	p      *Params
+	best   *Rule
+	host   []byte
+	values [MaxParams]string
+}
+
+// try looks for a better rule in a bucket whose pattern captured params values.
+func (m *matcher) try(b *bucket, params int) bool {
+	if m.best != nil && Compare(m.best, b.top) < 0 {
+		return false
+	}
+	found := m.tryList(b.any, params)
+	if len(m.host) > 0 {
+		if b.exact != nil {
+			found = m.tryList(b.exact[string(m.host)], params) || found
+		}
+		if b.wild != nil {
+			for i := 1; i < len(m.host); i++ {
+				if m.host[i] == '.' {
+					found = m.tryList(b.wild[string(m.host[i:])], params) || found
+				}
+			}
+		}
+	}
+	return found
+}
+
+func (m *matcher) tryList(list []*Rule, params int) bool {
+	for _, r := range list {
+		if m.best != nil && Compare(m.best, r) <= 0 {
+			return false
+		}
+		if r.regex != nil && !r.regex.MatchString(m.q.Path) {
+			continue
+		}
+		if r.matches(m.q) {
+			m.best = r
+			m.p.rule, m.p.prefix = r, 0
+			m.p.n = params
+			copy(m.p.values[:params], m.values[:params])
+			return true
+		}
+	}
+	return false
+}
+
+// walk visits a node whose pattern covers path[:at]; path[at:] is empty or starts with "/".
+func (m *matcher) walk(n *node, at, params int) {
+	for {
+		if m.best != nil && Compare(m.best, n.top) < 0 {
+			return
+		}
+		path := m.q.Path
+		if n.below != nil && m.try(n.below, params) {
+			m.p.prefix = at
+		}
+		if n.regex != nil {
+			m.try(n.regex, 0)
+		}
+		if at == len(path) {
+			if n.here != nil {
+				m.try(n.here, params)
+			}
+			return
+		}
+		end := at + 1
+		for end < len(path) && path[end] != '/' {
+			end++
+		}
+		seg := path[at+1 : end]
+		var next *node
+		if n.literals != nil {
+			next = n.literals[seg]
+		}
+		if n.param != nil && seg != "" && params < MaxParams {
+			if next != nil {
+				m.walk(next, end, params)
+			}
+			m.values[params] = seg
+			next, params = n.param, params+1
+		}
+		if next == nil {
+			return
+		}
+		n, at = next, end
+	}
+}
+
+// regexParams reads the named groups of the best rule.
+func (m *matcher) regexParams() {
+	found := m.best.regex.FindStringSubmatch(m.q.Path)
+	m.p.n = 0
+	for i, name := range m.best.regex.SubexpNames() {
+		if i > 0 && name != "" {
+			m.p.values[m.p.n] = found[i]
+			m.p.n++
+		}
+	}
+}
+
+// MatchAll returns every rule that could answer, best first. What is empty in q does not exclude a rule.
+func (t *Table) MatchAll(q *Request) []*Rule {
+	var all []*Rule
+	var buf [256]byte
+	host := string(hostKey(&buf, q.Host))
+	for _, r := range t.rules {
+		if (q.Path == "" || r.matchesPath(q.Path)) && (host == "" || r.matchesHost(host)) &&
+			(q.Method == "" || len(r.methods) == 0 || contains(r.methods, q.Method)) {
+			if q.Header != nil && !r.matches(&Request{Method: q.Method, Header: q.Header, RawQuery: q.RawQuery}) {
+				continue
+			}
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, Compare)
+	return all
+}
+
+// matchesPath tests the path alone, segment by segment.
+func (r *Rule) matchesPath(path string) bool {
+	switch r.form {
+	case Exact:
+		return path == r.path
+	case Regex:
+		return r.regex.MatchString(path)
+	}
+	for _, s := range r.segments {
+		if path == "" {
+			return false
+		}
+		end := strings.IndexByte(path[1:], '/') + 1
+		if end == 0 {
+			end = len(path)
+		}
+		if seg := path[1:end]; s.param && seg == "" || !s.param && seg != s.literal {
+			return false
+		}
+		path = path[end:]
+	}
+	return path == "" || r.form == Prefix
+}
+
+// matchesHost tests a host in key form.
+func (r *Rule) matchesHost(host string) bool {
+	if len(r.hosts) == 0 {
+		return true
+	}
+	for _, h := range r.hosts {
+		if h == host || h[0] == '.' && len(host) > len(h) && strings.HasSuffix(host, h) {
+			return true
+		}
+	}
+	return false
+}
