@@ -1,0 +1,129 @@
+// Package middleware is the catalogue of middleware types: for each, its settings message, what is valid, and what a pipeline
+// has to know of it. The control plane checks configuration against it before a commit, and nodes run only what it has.
+// It does not know how a type works: that is the data plane's folder of the same name.
+package middleware
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// Phase is a set of the phases that a type takes part in.
+type Phase uint8
+
+const (
+	// Request is before the service is asked.
+	Request Phase = 1 << iota
+	// Response is before the client is answered.
+	Response
+)
+
+// Type is one middleware type.
+type Type struct {
+	// Name is what a middleware's type field says.
+	Name string
+	// New returns an empty settings message.
+	New func() proto.Message
+	// Validate returns everything that is wrong with settings.
+	Validate func(proto.Message) []FieldError
+	// Parallel tells that the request phase may run together with others'.
+	Parallel bool
+	// Phases are the phases that it takes part in.
+	Phases Phase
+}
+
+// FieldError is one thing that is wrong with settings.
+type FieldError struct {
+	// Field is such as "request.set".
+	Field string
+	// Value is the offending value.
+	Value string
+	// Message says what is wrong and what would be right.
+	Message string
+}
+
+// types returns the catalogue, by name.
+func types() []*Type {
+	return []*Type{corsType(), headersType(), ipRestrictionType()}
+}
+
+// Names returns the names of all types, sorted.
+func Names() []string {
+	var names []string
+	for _, t := range types() {
+		names = append(names, t.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Lookup finds a type by name.
+func Lookup(name string) (*Type, bool) {
+	for _, t := range types() {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return nil, false
+}
+
+var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)
+
+// Parse reads a middleware's config strictly into its type's settings and checks them. Everything that is wrong is returned;
+// fields are named from the config on, such as "config.request.set".
+func Parse(typeName string, cfg *structpb.Struct) (proto.Message, []FieldError) {
+	t, ok := Lookup(typeName)
+	if !ok {
+		return nil, []FieldError{{"type", typeName, "is no middleware type; there are " + strings.Join(Names(), ", ")}}
+	}
+	settings := t.New()
+	raw := []byte("{}")
+	if cfg != nil {
+		var err error
+		if raw, err = json.Marshal(cfg.AsMap()); err != nil {
+			return nil, []FieldError{{"config", "", "is not representable as JSON: " + err.Error()}}
+		}
+	}
+	if err := (protojson.UnmarshalOptions{}).Unmarshal(raw, settings); err != nil {
+		return nil, []FieldError{decodeError(t, err)}
+	}
+	errs := t.Validate(settings)
+	for i := range errs {
+		errs[i].Field = "config." + errs[i].Field
+	}
+	return settings, errs
+}
+
+func decodeError(t *Type, err error) FieldError {
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	if m := unknownField.FindStringSubmatch(text); m != nil {
+		return FieldError{"config." + m[1], "", fmt.Sprintf("is unknown; %s has %s", t.Name, strings.Join(fieldNames(t.New()), ", "))}
+	}
+	if i := strings.Index(text, ": "); i >= 0 {
+		text = text[i+2:]
+	}
+	return FieldError{"config", "", "does not fit the settings of " + t.Name + ": " + text}
+}
+
+func fieldNames(m proto.Message) []string {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	var names []string
+	for i := range fields.Len() {
+		names = append(names, string(fields.Get(i).Name()))
+	}
+	return names
+}
+
+// collector gathers field errors.
+type collector struct{ errs []FieldError }
+
+func (c *collector) fail(field, value, format string, args ...any) {
+	c.errs = append(c.errs, FieldError{field, value, fmt.Sprintf(format, args...)})
+}

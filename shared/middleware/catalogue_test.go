@@ -1,0 +1,52 @@
+package middleware
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+func TestParse(t *testing.T) {
+	for _, c := range []struct {
+		typ    string
+		config map[string]any
+		field  string // of the one error; empty: valid
+	}{
+		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "1"}}}, ""},
+		{"headers", map[string]any{}, "config.request"},
+		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X A": "1"}}}, "config.request.set"},
+		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "a\r\nb: c"}}}, "config.request.set.X-A"},
+		{"headers", map[string]any{"response": map[string]any{"remove": []any{"Content-Length"}}}, "config.response.remove[0]"},
+		{"headers", map[string]any{"requests": map[string]any{}}, "config.requests"},
+		{"headers", map[string]any{"request": "x"}, "config"},
+		{"cors", map[string]any{"allow_origins": []any{"https://*.example.com", "http://localhost:3000"}}, ""},
+		{"cors", map[string]any{"allow_origins": []any{"https://a.com/"}}, "config.allow_origins[0]"},
+		{"cors", map[string]any{"allow_origins": []any{"*"}, "allow_credentials": true}, "config.allow_credentials"},
+		{"cors", map[string]any{"allow_origins": []any{"*"}, "max_age": "25h"}, "config.max_age"},
+		{"cors", nil, "config.allow_origins"},
+		{"ip_restriction", map[string]any{"allow": []any{"10.0.0.0/8", "::1"}}, ""},
+		{"ip_restriction", map[string]any{"deny": []any{"10.0.0.1/8"}}, "config.deny[0]"},
+		{"ip_restriction", map[string]any{"deny": []any{"x"}}, "config.deny[0]"},
+		{"ip_restriction", map[string]any{"deny": []any{"::1"}, "status": 200.0}, "config.status"},
+		{"ip_restriction", nil, "config.allow"},
+		{"nothing", nil, "type"},
+	} {
+		cfg, err := structpb.NewStruct(c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, errs := Parse(c.typ, cfg)
+		switch {
+		case c.field == "" && len(errs) > 0:
+			t.Errorf("%s %v: %v", c.typ, c.config, errs)
+		case c.field != "" && (len(errs) != 1 || errs[0].Field != c.field):
+			t.Errorf("%s %v: got %v, want one error at %s", c.typ, c.config, errs, c.field)
+		}
+	}
+}
+
+func TestUnmappedPrefix(t *testing.T) {
+	if p, err := ParsePrefix("::ffff:10.0.0.0/104"); err != nil || p.String() != "10.0.0.0/8" {
+		t.Errorf("got %v, %v", p, err)
+	}
+}

@@ -1,0 +1,87 @@
+package middleware
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
+)
+
+func headersType() *Type {
+	return &Type{
+		Name:     "headers",
+		New:      func() proto.Message { return &middlewarev1.Headers{} },
+		Validate: validateHeaders,
+		Parallel: true,
+		Phases:   Request | Response,
+	}
+}
+
+// framingFields can't be changed by configuration: they belong to the codecs.
+var framingFields = []string{
+	"connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+}
+
+func validateHeaders(m proto.Message) []FieldError {
+	var c collector
+	s := m.(*middlewarev1.Headers)
+	if proto.Size(s) == 0 {
+		c.fail("request", "", "at least one of request and response has to change something")
+	}
+	c.changes("request", s.GetRequest())
+	c.changes("response", s.GetResponse())
+	return c.errs
+}
+
+func (c *collector) changes(side string, h *middlewarev1.HeaderChanges) {
+	for _, name := range slices.Sorted(maps.Keys(h.GetSet())) {
+		c.field(side+".set", name, h.GetSet()[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.GetAdd())) {
+		c.field(side+".add", name, h.GetAdd()[name])
+	}
+	for i, name := range h.GetRemove() {
+		c.fieldName(fmt.Sprintf("%s.remove[%d]", side, i), name)
+	}
+}
+
+func (c *collector) field(where, name, value string) {
+	c.fieldName(where, name)
+	if !ValidFieldValue(value) {
+		c.fail(where+"."+name, value, "has control characters, or white space at its ends")
+	}
+}
+
+func (c *collector) fieldName(where, name string) {
+	switch {
+	case !ValidFieldName(name):
+		c.fail(where, name, "is no header field name: letters, digits and !#$%%&'*+-.^_`|~")
+	case slices.Contains(framingFields, strings.ToLower(name)):
+		c.fail(where, name, "can't be changed: it frames the message or belongs to one connection")
+	}
+}
+
+// ValidFieldName reports whether s is a token (RFC 9110 section 5.6.2) of at most 256 bytes.
+func ValidFieldName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 256
+}
+
+// ValidFieldValue reports whether s can be a field value as it stands (RFC 9110 section 5.5), of at most 8 KiB.
+func ValidFieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return strings.Trim(s, " \t") == s && len(s) <= 8<<10
+}
