@@ -141,3 +141,12 @@ func (c Code) GRPC() codes.Code {
 	}
 	return codes.Internal
 }
+
+// Error is an error with its code. Reason is one sentence that may be shown to clients.
+type Error struct {
+	Code   Code
+	Reason string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Reason }

@@ -46,6 +46,9 @@ func Compile(rules []*Rule) *Table {
 // Len returns the number of rules.
 func (t *Table) Len() int { return len(t.rules) }
 
+// ByID returns a rule, or nil.
+func (t *Table) ByID(id string) *Rule { return t.rules[id] }
+
 // All returns the rules, best first.
 func (t *Table) All() []*Rule {
 	return slices.SortedFunc(maps.Values(t.rules), Compare)

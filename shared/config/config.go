@@ -1,0 +1,293 @@
+package config
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/match"
+)
+
+// Config is an immutable, indexed set of resources. It is safe for concurrent use. One that is derived from another shares
+// what did not change with it.
+type Config struct {
+	byID   [lastKind + 1]*index
+	byName [lastKind + 1]*index
+	hash   [4]uint64
+
+	table struct {
+		sync.Mutex
+		built *match.Table
+		// Until the table is built: the configuration that this one was derived from, when that has a table, and how.
+		parent  *Config
+		changes []entryChange
+	}
+}
+
+// entryChange is a change of the index: a nil side is absent.
+type entryChange struct{ before, after *Entry }
+
+// Empty returns a configuration without resources.
+func Empty() *Config {
+	c := &Config{}
+	for _, k := range Kinds() {
+		c.byID[k], c.byName[k] = &index{}, &index{}
+	}
+	c.table.built = match.Compile(nil)
+	return c
+}
+
+// Len returns the number of resources of a kind.
+func (c *Config) Len(k Kind) int { return c.byID[k].len() }
+
+// ByID returns a resource, or nil.
+func (c *Config) ByID(k Kind, id string) *Entry { return c.byID[k].get(id) }
+
+// ByName returns a resource, or nil.
+func (c *Config) ByName(k Kind, name string) *Entry { return c.byName[k].get(name) }
+
+// Lookup returns a resource by id or, failing that, by name; or nil.
+func (c *Config) Lookup(k Kind, idOrName string) *Entry {
+	if e := c.ByID(k, idOrName); e != nil {
+		return e
+	}
+	return c.ByName(k, idOrName)
+}
+
+// All yields the resources of a kind in no order.
+func (c *Config) All(k Kind) iter.Seq[*Entry] { return c.byID[k].all() }
+
+// Sorted returns the resources of a kind by name.
+func (c *Config) Sorted(k Kind) []*Entry {
+	list := slices.AppendSeq(make([]*Entry, 0, c.Len(k)), c.All(k))
+	slices.SortFunc(list, func(a, b *Entry) int { return cmp.Compare(a.Name(), b.Name()) })
+	return list
+}
+
+// Hash identifies the content: the sum of the resources' hashes in four lanes of 64 bits, so that it follows a
+// change without reading the rest and does not depend on order. It guards against mistakes, not against forgery.
+func (c *Config) Hash() [32]byte {
+	var sum [32]byte
+	for i, lane := range c.hash {
+		binary.BigEndian.PutUint64(sum[8*i:], lane)
+	}
+	return sum
+}
+
+// Change is one committed difference: Before nil is a creation, After nil a removal.
+type Change struct {
+	Kind          Kind
+	Before, After Message
+}
+
+// Name returns the name of the resource that changed.
+func (c Change) Name() string {
+	if c.After != nil {
+		return c.After.GetName()
+	}
+	return c.Before.GetName()
+}
+
+// ID returns the id of the resource that changed.
+func (c Change) ID() string {
+	if c.After != nil {
+		return c.After.GetId()
+	}
+	return c.Before.GetId()
+}
+
+// With applies changes that were validated when they were committed. It takes their messages over. It fails only on what can't be
+// indexed, such as a middleware of a type that this build does not have.
+func (c *Config) With(changes []Change) (*Config, error) {
+	list := make([]entryChange, 0, len(changes))
+	for _, ch := range changes {
+		var ec entryChange
+		if ch.After != nil {
+			e, err := newEntry(ch.After)
+			if err != nil {
+				return nil, err
+			}
+			ec.after = e
+		}
+		ec.before = c.ByID(ch.Kind, ch.ID())
+		if ec.before == nil && ec.after == nil {
+			return nil, fmt.Errorf("remove %s %s: it is not there", ch.Kind, ch.ID())
+		}
+		list = append(list, ec)
+	}
+	return c.with(list), nil
+}
+
+// WithEntries is With for what comes over the stream.
+func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef) (*Config, error) {
+	list := make([]entryChange, 0, len(upserts)+len(removals))
+	for _, ref := range removals {
+		k, err := KindOf(ref.GetKind())
+		if err != nil {
+			return nil, err
+		}
+		e := c.ByID(k, ref.GetId())
+		if e == nil {
+			return nil, fmt.Errorf("remove %s %s: it is not there", k, ref.GetId())
+		}
+		list = append(list, entryChange{before: e})
+	}
+	for _, e := range upserts {
+		list = append(list, entryChange{c.ByID(e.Kind, e.ID()), e})
+	}
+	return c.with(list), nil
+}
+
+func (c *Config) with(changes []entryChange) *Config {
+	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash}
+	var ids, names [lastKind + 1]*draft
+	for _, ch := range changes {
+		k := ch.kind()
+		if ids[k] == nil {
+			ids[k], names[k] = c.byID[k].derive(), c.byName[k].derive()
+		}
+		if ch.before != nil {
+			ids[k].remove(ch.before.ID())
+			if names[k].get(ch.before.Name()) == ch.before {
+				names[k].remove(ch.before.Name())
+			}
+			next.count(ch.before, -1)
+		}
+	}
+	for _, ch := range changes {
+		if ch.after != nil {
+			k := ch.kind()
+			ids[k].put(ch.after.ID(), ch.after)
+			names[k].put(ch.after.Name(), ch.after)
+			next.count(ch.after, 1)
+		}
+	}
+	for k := range ids {
+		if ids[k] != nil {
+			next.byID[k], next.byName[k] = &ids[k].index, &names[k].index
+		}
+	}
+	if c.hasTable() { // otherwise the chain of parents would have no end where nobody asks for tables
+		next.table.parent, next.table.changes = c, changes
+	}
+	return next
+}
+
+func (ch entryChange) kind() Kind {
+	if ch.after != nil {
+		return ch.after.Kind
+	}
+	return ch.before.Kind
+}
+
+// count adds an entry's hash to the sum, or takes it out.
+func (c *Config) count(e *Entry, sign int) {
+	for i := range c.hash {
+		lane := binary.BigEndian.Uint64(e.hash[8*i:])
+		if sign < 0 {
+			lane = -lane
+		}
+		c.hash[i] += lane
+	}
+}
+
+// Table returns the table of the enabled routes; each rule's Value is the route's *Entry. It is built at the first call, from
+// the table of the configuration that this one was derived from when that has one.
+func (c *Config) Table() *match.Table {
+	c.table.Lock()
+	defer c.table.Unlock()
+	if c.table.built != nil {
+		return c.table.built
+	}
+	if parent := c.table.parent; parent != nil {
+		var remove []string
+		var add []*match.Rule
+		for _, ch := range c.table.changes {
+			if ch.kind() != Route {
+				continue
+			}
+			if ch.before != nil {
+				remove = append(remove, ch.before.ID())
+			}
+			if r := enabledRule(ch.after); r != nil {
+				add = append(add, r)
+			}
+		}
+		c.table.built = parent.Table().With(remove, add)
+	} else {
+		rules := make([]*match.Rule, 0, c.Len(Route))
+		for e := range c.All(Route) {
+			if r := enabledRule(e); r != nil {
+				rules = append(rules, r)
+			}
+		}
+		c.table.built = match.Compile(rules)
+	}
+	c.table.parent, c.table.changes = nil, nil
+	return c.table.built
+}
+
+func (c *Config) hasTable() bool {
+	c.table.Lock()
+	defer c.table.Unlock()
+	return c.table.built != nil
+}
+
+func enabledRule(e *Entry) *match.Rule {
+	if e == nil {
+		return nil
+	}
+	route := e.Message.(*configv1.Route)
+	if route.Enabled != nil && !route.GetEnabled() {
+		return nil
+	}
+	r, errs := match.Parse(route)
+	if len(errs) > 0 {
+		return nil
+	}
+	r.Value = e
+	return r
+}
+
+// Diff returns what leads from a to b, by kind and name. Resources of the same hash are the same.
+func Diff(a, b *Config) []Change {
+	var changes []Change
+	for _, k := range Kinds() {
+		start := len(changes)
+		for s := range shards {
+			before, after := a.byID[k].shard[s], b.byID[k].shard[s]
+			for id, e := range after {
+				old := before[id]
+				switch {
+				case old == nil:
+					changes = append(changes, Change{Kind: k, After: e.Message})
+				case old != e && old.hash != e.hash:
+					changes = append(changes, Change{k, old.Message, e.Message})
+				}
+			}
+			for id, e := range before {
+				if after[id] == nil {
+					changes = append(changes, Change{Kind: k, Before: e.Message})
+				}
+			}
+		}
+		slices.SortFunc(changes[start:], func(x, y Change) int {
+			return cmp.Or(cmp.Compare(x.Name(), y.Name()), cmp.Compare(x.ID(), y.ID()))
+		})
+	}
+	return changes
+}
+
+// Invert returns the changes that undo these, in the reverse order.
+func Invert(changes []Change) []Change {
+	inverse := make([]Change, 0, len(changes))
+	for _, ch := range slices.Backward(changes) {
+		inverse = append(inverse, Change{ch.Kind, ch.After, ch.Before})
+	}
+	return inverse
+}

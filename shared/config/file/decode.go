@@ -1,0 +1,274 @@
+package file
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// maxDepth bounds how deep values may be nested.
+const maxDepth = 64
+
+// decoder reads YAML nodes into messages by their descriptors, so that every error has a line and a string field takes a
+// scalar as it is written: `version: 1.10` is "1.10", and `name: on` is "on".
+type decoder struct {
+	path string
+	errs *Errors
+	// nodes that aliases were followed to: a document of aliases of aliases must not become huge.
+	aliased int
+}
+
+const maxAliased = 100_000
+
+func (d *decoder) fail(n *yaml.Node, format string, args ...any) {
+	d.errs.add(d.path, n.Line, n.Column, fmt.Sprintf(format, args...))
+}
+
+// follow resolves an alias.
+func (d *decoder) follow(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		d.aliased++
+		return n.Alias
+	}
+	return n
+}
+
+// pairs yields the entries of a mapping and reports repeated keys.
+func (d *decoder) pairs(n *yaml.Node, each func(key, value *yaml.Node)) {
+	seen := make(map[string]bool, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode {
+			d.fail(k, "a key has to be a string")
+			continue
+		}
+		if seen[k.Value] {
+			d.fail(k, "%q is there twice", k.Value)
+			continue
+		}
+		seen[k.Value] = true
+		each(k, d.follow(v))
+	}
+}
+
+func (d *decoder) tooMuch(n *yaml.Node, depth int) bool {
+	if depth > maxDepth {
+		d.fail(n, "is nested deeper than %d levels", maxDepth)
+		return true
+	}
+	if d.aliased > maxAliased {
+		d.fail(n, "aliases lead to too many nodes")
+		return true
+	}
+	if d.aliased > 0 {
+		d.aliased++
+	}
+	return false
+}
+
+func (d *decoder) message(n *yaml.Node, m protoreflect.Message, what string, depth int) {
+	n = d.follow(n)
+	if d.tooMuch(n, depth) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, "%s has to be a mapping of fields", what)
+		return
+	}
+	fields := m.Descriptor().Fields()
+	oneofs := map[protoreflect.Name]string{}
+	d.pairs(n, func(k, v *yaml.Node) {
+		f := fields.ByName(protoreflect.Name(k.Value))
+		if f == nil {
+			d.fail(k, "%s has no field %q%s", what, k.Value, suggestion(k.Value, fields))
+			return
+		}
+		if o := f.ContainingOneof(); o != nil && !o.IsSynthetic() {
+			if other := oneofs[o.Name()]; other != "" {
+				d.fail(k, "%q and %q can't be together", other, k.Value)
+				return
+			}
+			oneofs[o.Name()] = k.Value
+		}
+		if v.Tag == "!!null" {
+			return
+		}
+		d.field(v, m, f, depth+1)
+	})
+}
+
+func (d *decoder) field(v *yaml.Node, m protoreflect.Message, f protoreflect.FieldDescriptor, depth int) {
+	switch {
+	case f.IsMap():
+		if v.Kind != yaml.MappingNode {
+			d.fail(v, "%s has to be a mapping", f.Name())
+			return
+		}
+		into := m.Mutable(f).Map()
+		d.pairs(v, func(k, v *yaml.Node) {
+			if s, ok := d.scalar(v, f.MapValue(), string(f.Name())+"."+k.Value); ok {
+				into.Set(protoreflect.ValueOfString(k.Value).MapKey(), s)
+			}
+		})
+	case f.IsList():
+		if v.Kind != yaml.SequenceNode {
+			d.fail(v, "%s has to be a list", f.Name())
+			return
+		}
+		into := m.Mutable(f).List()
+		for i, item := range v.Content {
+			item = d.follow(item)
+			if f.Kind() == protoreflect.MessageKind {
+				e := into.AppendMutable().Message()
+				d.message(item, e, fmt.Sprintf("%s[%d]", f.Name(), i), depth)
+			} else if s, ok := d.scalar(item, f, fmt.Sprintf("%s[%d]", f.Name(), i)); ok {
+				into.Append(s)
+			}
+		}
+	case f.Kind() == protoreflect.MessageKind:
+		switch into := m.Mutable(f).Message(); target := into.Interface().(type) {
+		case *structpb.Struct:
+			d.structure(v, target, string(f.Name()), depth)
+		case *timestamppb.Timestamp:
+			t, err := time.Parse(time.RFC3339Nano, v.Value)
+			if v.Kind != yaml.ScalarNode || err != nil {
+				d.fail(v, "%s has to be a time such as 2026-01-31T12:00:00Z", f.Name())
+				return
+			}
+			proto.Merge(target, timestamppb.New(t))
+		default:
+			d.message(v, into, string(f.Name()), depth)
+		}
+	default:
+		if s, ok := d.scalar(v, f, string(f.Name())); ok {
+			m.Set(f, s)
+		}
+	}
+}
+
+func (d *decoder) scalar(v *yaml.Node, f protoreflect.FieldDescriptor, name string) (protoreflect.Value, bool) {
+	if v.Kind != yaml.ScalarNode {
+		d.fail(v, "%s has to be a single value: %s", name, kindText(f.Kind()))
+		return protoreflect.Value{}, false
+	}
+	switch f.Kind() {
+	case protoreflect.StringKind:
+		if v.Tag == "!!null" {
+			return protoreflect.ValueOfString(""), true
+		}
+		return protoreflect.ValueOfString(v.Value), true
+	case protoreflect.BoolKind:
+		switch v.Value {
+		case "true":
+			return protoreflect.ValueOfBool(true), true
+		case "false":
+			return protoreflect.ValueOfBool(false), true
+		}
+	case protoreflect.Uint32Kind:
+		if n, err := strconv.ParseUint(v.Value, 10, 32); err == nil {
+			return protoreflect.ValueOfUint32(uint32(n)), true
+		}
+	case protoreflect.Int32Kind:
+		if n, err := strconv.ParseInt(v.Value, 10, 32); err == nil {
+			return protoreflect.ValueOfInt32(int32(n)), true
+		}
+	case protoreflect.Int64Kind:
+		if n, err := strconv.ParseInt(v.Value, 10, 64); err == nil {
+			return protoreflect.ValueOfInt64(n), true
+		}
+	}
+	d.fail(v, "%s has to be %s, not %q", name, kindText(f.Kind()), shorten(v.Value))
+	return protoreflect.Value{}, false
+}
+
+func shorten(s string) string {
+	if len(s) > 60 {
+		return strings.ToValidUTF8(s[:60], "") + "..."
+	}
+	return s
+}
+
+func kindText(k protoreflect.Kind) string {
+	switch k {
+	case protoreflect.StringKind:
+		return "a string"
+	case protoreflect.BoolKind:
+		return "true or false"
+	case protoreflect.Uint32Kind:
+		return "a whole number from 0 to 4294967295"
+	case protoreflect.Int32Kind, protoreflect.Int64Kind:
+		return "a whole number"
+	default:
+		return "a value"
+	}
+}
+
+// structure reads free JSON, as a middleware's config is.
+func (d *decoder) structure(n *yaml.Node, into *structpb.Struct, name string, depth int) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, "%s has to be a mapping", name)
+		return
+	}
+	into.Fields = map[string]*structpb.Value{}
+	d.pairs(n, func(k, v *yaml.Node) {
+		into.Fields[k.Value] = d.value(v, name+"."+k.Value, depth+1)
+	})
+}
+
+func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
+	if d.tooMuch(n, depth) {
+		return structpb.NewNullValue()
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		s := &structpb.Struct{}
+		d.structure(n, s, name, depth)
+		return structpb.NewStructValue(s)
+	case yaml.SequenceNode:
+		list := &structpb.ListValue{}
+		for i, item := range n.Content {
+			list.Values = append(list.Values, d.value(d.follow(item), fmt.Sprintf("%s[%d]", name, i), depth+1))
+		}
+		return structpb.NewListValue(list)
+	}
+	switch n.Tag {
+	case "!!null":
+		return structpb.NewNullValue()
+	case "!!bool":
+		return structpb.NewBoolValue(strings.EqualFold(n.Value, "true"))
+	case "!!int", "!!float":
+		if f, err := strconv.ParseFloat(n.Value, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {
+			return structpb.NewNumberValue(f)
+		}
+	}
+	return structpb.NewStringValue(n.Value)
+}
+
+// suggestion names the field that was probably meant, or all there are.
+func suggestion(name string, fields protoreflect.FieldDescriptors) string {
+	best, most := "", 0
+	var all []string
+	for i := range fields.Len() {
+		f := string(fields.Get(i).Name())
+		all = append(all, f)
+		common := 0
+		for common < min(len(f), len(name)) && f[common] == name[common] {
+			common++
+		}
+		if common > most && common*2 >= len(f) {
+			best, most = f, common
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	return "; there are " + strings.Join(all, ", ")
+}

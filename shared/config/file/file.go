@@ -1,0 +1,345 @@
+// Package file reads and writes the declarative form of a configuration: YAML or JSON with one list per kind, in several
+// documents, files or folders at once. It checks form, not meaning, and knows for everything it read where it stood.
+package file
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+)
+
+// MaxBytes is the largest file that is read.
+const MaxBytes = 64 << 20
+
+// Error is one thing that is wrong in a file.
+type Error struct {
+	// Path is the file's, "-" for standard input.
+	Path string
+	// Line and Column count from 1; 0 when the file as a whole is meant.
+	Line, Column int
+	// Message says what is wrong.
+	Message string
+}
+
+// Error implements error: path:line:column: message.
+func (e Error) Error() string {
+	if e.Line == 0 {
+		return e.Path + ": " + e.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", e.Path, e.Line, e.Column, e.Message)
+}
+
+// Errors is everything that is wrong in the files.
+type Errors []Error
+
+// Error implements error: one a line.
+func (es Errors) Error() string {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// maxErrors is how many errors are gathered before reading stops.
+const maxErrors = 100
+
+func (es *Errors) add(path string, line, column int, message string) {
+	if len(*es) < maxErrors {
+		*es = append(*es, Error{path, line, column, message})
+	}
+}
+
+// Document is what was read, and where.
+type Document struct {
+	// Configuration has the resources in the order of the files.
+	Configuration *configv1.Configuration
+
+	items map[config.Kind][]item
+	texts map[string][]byte
+}
+
+type item struct {
+	path string
+	node *yaml.Node
+}
+
+// Load reads files, folders (all *.yaml, *.yml and *.json in them and below, by name) and, for "-", stdin. The error is
+// Errors when it is the content that is wrong.
+func Load(paths []string, stdin io.Reader) (*Document, error) {
+	doc := &Document{Configuration: &configv1.Configuration{}, items: map[config.Kind][]item{}, texts: map[string][]byte{}}
+	var errs Errors
+	for _, path := range paths {
+		files := []string{path}
+		if path != "-" {
+			var err error
+			if files, err = expand(path); err != nil {
+				return nil, err
+			}
+		}
+		for _, f := range files {
+			text, err := read(f, stdin)
+			if err != nil {
+				return nil, err
+			}
+			doc.parse(f, text, &errs)
+		}
+	}
+	doc.checkNames(&errs)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return doc, nil
+}
+
+func expand(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	var files []string
+	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if p != path && strings.HasPrefix(d.Name(), ".") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		switch filepath.Ext(p) {
+		case ".yaml", ".yml", ".json":
+			files = append(files, p)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("read configuration: the folder %s has no .yaml, .yml or .json file", path)
+	}
+	slices.Sort(files)
+	return files, nil
+}
+
+func read(path string, stdin io.Reader) ([]byte, error) {
+	r := stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("read configuration: %w", err)
+		}
+		defer f.Close()
+		r = f
+	}
+	text, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %s: %w", path, err)
+	}
+	if len(text) > MaxBytes {
+		return nil, fmt.Errorf("read configuration: %s: is larger than %d MiB", path, MaxBytes>>20)
+	}
+	return text, nil
+}
+
+func (doc *Document) parse(path string, text []byte, errs *Errors) {
+	doc.texts[path] = text
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var root yaml.Node
+		err := dec.Decode(&root)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			line, message := yamlError(err)
+			errs.add(path, line, 1, message)
+			return
+		}
+		if root.Kind != yaml.DocumentNode || len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
+			continue
+		}
+		doc.document(path, root.Content[0], errs)
+	}
+}
+
+// yamlError takes the line out of the library's message.
+func yamlError(err error) (int, string) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if n, message, ok := strings.Cut(rest, ": "); ok {
+			if line, err := strconv.Atoi(n); err == nil {
+				return line, "is no YAML: " + message
+			}
+		}
+	}
+	return 1, "is no YAML: " + text
+}
+
+func (doc *Document) document(path string, n *yaml.Node, errs *Errors) {
+	d := &decoder{path: path, errs: errs}
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, "a document has to be a mapping with lists such as services and routes")
+		return
+	}
+	m := doc.Configuration.ProtoReflect()
+	fields := m.Descriptor().Fields()
+	d.pairs(n, func(k, v *yaml.Node) {
+		f := fields.ByName(protoreflect.Name(k.Value))
+		if f == nil {
+			d.fail(k, "there is no kind %q%s", k.Value, suggestion(k.Value, fields))
+			return
+		}
+		if v.Tag == "!!null" {
+			return
+		}
+		if v.Kind != yaml.SequenceNode {
+			d.fail(v, "%s has to be a list", k.Value)
+			return
+		}
+		kind, err := config.ParseKind(k.Value)
+		if err != nil {
+			d.fail(k, "%s", err)
+			return
+		}
+		list := m.Mutable(f).List()
+		for _, node := range v.Content {
+			node = d.follow(node)
+			d.message(node, list.AppendMutable().Message(), kind.String(), 1)
+			doc.items[kind] = append(doc.items[kind], item{path, node})
+		}
+	})
+}
+
+// checkNames reports names that a kind has twice, with both places.
+func (doc *Document) checkNames(errs *Errors) {
+	for _, k := range config.Kinds() {
+		first := map[string]int{}
+		for i, m := range Resources(doc.Configuration, k) {
+			name := m.GetName()
+			if j, twice := first[name]; twice && name != "" {
+				at, other := doc.items[k][i], doc.items[k][j]
+				errs.add(at.path, at.node.Line, at.node.Column, fmt.Sprintf("%s %q is there twice; first at %s:%d", k, name, other.path, other.node.Line))
+				continue
+			}
+			first[name] = i
+		}
+	}
+}
+
+// Resources returns the resources of one kind.
+func Resources(c *configv1.Configuration, k config.Kind) []config.Message {
+	switch k {
+	case config.Policy:
+		return messages(c.GetPolicies())
+	case config.Certificate:
+		return messages(c.GetCertificates())
+	case config.Consumer:
+		return messages(c.GetConsumers())
+	case config.Middleware:
+		return messages(c.GetMiddleware())
+	case config.Pipeline:
+		return messages(c.GetPipelines())
+	case config.Service:
+		return messages(c.GetServices())
+	case config.Route:
+		return messages(c.GetRoutes())
+	}
+	return nil
+}
+
+func messages[M config.Message](list []M) []config.Message {
+	all := make([]config.Message, len(list))
+	for i, m := range list {
+		all[i] = m
+	}
+	return all
+}
+
+// Edits returns the wish to put every resource of a configuration; locations are such as "routes[2]".
+func Edits(c *configv1.Configuration) []config.Edit {
+	var edits []config.Edit
+	for _, k := range config.Kinds() {
+		for i, m := range Resources(c, k) {
+			edits = append(edits, config.Edit{Kind: k, Put: m, Version: m.GetVersion(), Location: fmt.Sprintf("%s[%d]", k.Plural(), i)})
+		}
+	}
+	return edits
+}
+
+// Position returns where a location such as "routes[2]" with a field such as "hosts[0]" stands. The field may be empty; where it
+// is not in the file, the position is that of the nearest thing around it. ok is false when the location is not of the document.
+func (doc *Document) Position(location, field string) (path string, line, column int, ok bool) {
+	plural, index, _ := strings.Cut(strings.TrimSuffix(location, "]"), "[")
+	k, err := config.ParseKind(plural)
+	i, convErr := strconv.Atoi(index)
+	if err != nil || convErr != nil || i < 0 || i >= len(doc.items[k]) {
+		return "", 0, 0, false
+	}
+	it := doc.items[k][i]
+	n := it.node
+	at := n
+	for _, step := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		next := child(n, step)
+		if next == nil {
+			break
+		}
+		n, at = next, next
+	}
+	return it.path, at.Line, at.Column, true
+}
+
+func child(n *yaml.Node, step string) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if i, err := strconv.Atoi(step); err == nil && n.Kind == yaml.SequenceNode {
+		if i < len(n.Content) {
+			return n.Content[i]
+		}
+		return nil
+	}
+	if n.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == step {
+				return n.Content[i+1]
+			}
+		}
+	}
+	return nil
+}
+
+// Line returns the text of a line that was read, without its end.
+func (doc *Document) Line(path string, line int) string { return lineOf(doc.texts[path], line) }
+
+func lineOf(text []byte, line int) string {
+	for i := 1; i < line; i++ {
+		j := bytes.IndexByte(text, '\n')
+		if j < 0 {
+			return ""
+		}
+		text = text[j+1:]
+	}
+	if j := bytes.IndexByte(text, '\n'); j >= 0 {
+		text = text[:j]
+	}
+	return strings.TrimRight(string(text), "\r")
+}

@@ -1,0 +1,169 @@
+package file
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+)
+
+// Declarative returns a configuration as files hold it: by name, references as names, without what the server gives, without keys.
+func Declarative(c *config.Config) *configv1.Configuration {
+	out := &configv1.Configuration{}
+	name := func(k config.Kind, id *string) {
+		if e := c.ByID(k, *id); e != nil {
+			*id = e.Name()
+		}
+	}
+	for _, k := range config.Kinds() {
+		for _, e := range c.Sorted(k) {
+			m := proto.CloneOf(e.Message)
+			bare(m.ProtoReflect())
+			switch m := m.(type) {
+			case *configv1.Policy:
+				out.Policies = append(out.Policies, m)
+			case *configv1.Certificate:
+				m.KeyPem, m.NotAfter = "", nil
+				out.Certificates = append(out.Certificates, m)
+			case *configv1.Consumer:
+				out.Consumers = append(out.Consumers, m)
+			case *configv1.Middleware:
+				out.Middleware = append(out.Middleware, m)
+			case *configv1.Pipeline:
+				for i := range m.MiddlewareIds {
+					name(config.Middleware, &m.MiddlewareIds[i])
+				}
+				out.Pipelines = append(out.Pipelines, m)
+			case *configv1.Service:
+				name(config.Pipeline, &m.PipelineId)
+				name(config.Policy, &m.PolicyId)
+				out.Services = append(out.Services, m)
+			case *configv1.Route:
+				name(config.Service, &m.ServiceId)
+				name(config.Pipeline, &m.PipelineId)
+				name(config.Policy, &m.PolicyId)
+				for _, b := range m.GetBackends() {
+					name(config.Service, &b.ServiceId)
+				}
+				out.Routes = append(out.Routes, m)
+			}
+		}
+	}
+	return out
+}
+
+// bare clears what the server gives to every resource.
+func bare(m protoreflect.Message) {
+	fields := m.Descriptor().Fields()
+	for _, name := range []protoreflect.Name{"id", "created_at", "updated_at", "version"} {
+		m.Clear(fields.ByName(name))
+	}
+}
+
+// Marshal writes YAML that Load reads back to the same: fields in the order of their numbers, what is absent left out.
+func Marshal(c *configv1.Configuration) ([]byte, error) {
+	root := messageNode(c.ProtoReflect())
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	if err := enc.Encode(root); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	if err := enc.Close(); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+func messageNode(m protoreflect.Message) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if m.Has(f) {
+			n.Content = append(n.Content, stringNode(string(f.Name())), fieldNode(m.Get(f), f))
+		}
+	}
+	return n
+}
+
+func fieldNode(v protoreflect.Value, f protoreflect.FieldDescriptor) *yaml.Node {
+	switch {
+	case f.IsMap():
+		b, err := json.Marshal(stringMap(v.Map()))
+		return jsonNode(b, err)
+	case f.IsList():
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		list := v.List()
+		for i := range list.Len() {
+			n.Content = append(n.Content, singleNode(list.Get(i), f))
+		}
+		if f.Kind() != protoreflect.MessageKind {
+			n.Style = yaml.FlowStyle
+		}
+		return n
+	default:
+		return singleNode(v, f)
+	}
+}
+
+func stringMap(m protoreflect.Map) map[string]string {
+	out := map[string]string{}
+	m.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+		out[k.String()] = v.String()
+		return true
+	})
+	return out
+}
+
+func singleNode(v protoreflect.Value, f protoreflect.FieldDescriptor) *yaml.Node {
+	switch f.Kind() {
+	case protoreflect.MessageKind:
+		switch m := v.Message().Interface().(type) {
+		case *structpb.Struct:
+			b, err := protojson.Marshal(m)
+			return jsonNode(b, err)
+		case *timestamppb.Timestamp:
+			return stringNode(m.AsTime().Format("2006-01-02T15:04:05.999999999Z07:00"))
+		}
+		return messageNode(v.Message())
+	case protoreflect.StringKind:
+		return stringNode(v.String())
+	case protoreflect.BoolKind:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v.Bool())}
+	default:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: fmt.Sprint(v.Interface())}
+	}
+}
+
+func stringNode(s string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(s)
+	return n
+}
+
+// jsonNode makes a node of JSON, keys sorted.
+func jsonNode(b []byte, err error) *yaml.Node {
+	var v any
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
+	n := &yaml.Node{}
+	if err == nil {
+		err = n.Encode(v)
+	}
+	if err != nil {
+		return stringNode("")
+	}
+	return n
+}

@@ -1,0 +1,348 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+// Edit is one wish: to put a resource or to delete one.
+type Edit struct {
+	// Kind is the kind of both.
+	Kind Kind
+	// Put creates or replaces the resource with its id or, when it has none, with its name. It is not changed.
+	Put Message
+	// Delete is the id or name of the resource to remove; Put is then nil.
+	Delete string
+	// MustExist refuses to create, MustNotExist to replace.
+	MustExist, MustNotExist bool
+	// Version has to be the resource's current one; 0 is not compared.
+	Version uint32
+	// Location is where the wish stands in what was sent, for problems.
+	Location string
+}
+
+// PlanOptions are the circumstances of a plan.
+type PlanOptions struct {
+	// Now is the time of the change.
+	Now time.Time
+	// NewID makes an id for each resource that is created.
+	NewID func() string
+	// AllowShrink lets the result be empty, or lose most of its routes.
+	AllowShrink bool
+	// Restore keeps ids and creation times of what is put: it has been part of an earlier revision.
+	Restore bool
+}
+
+// Plan is what edits come to: a valid configuration and the changes that lead to it.
+type Plan struct {
+	// Config is the result; the configuration itself when nothing changes.
+	Config *Config
+	// Changes are in the order of kinds and of the edits.
+	Changes []Change
+	// Warnings are allowed, but probably not meant.
+	Warnings Problems
+}
+
+// Plan works out what edits come to. Names in references become ids, absent fields their defaults; a resource that is put as it
+// is makes no change. The whole result is validated, and everything that is wrong is reported at once as Problems. Other errors
+// are *VersionConflict, *NotFound, *Exists and *InUse, when they are all that is wrong with a single edit.
+func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
+	p := &planner{base: c, opts: opts}
+	for k := range p.staged {
+		p.staged[k], p.names[k] = map[string]*stage{}, map[string]*stage{}
+	}
+	for _, e := range edits {
+		p.stage(e)
+	}
+	if len(edits) == 1 && len(p.errs) == 1 && len(p.problems) == 1 {
+		return nil, p.errs[0]
+	}
+	p.resolve()
+	p.validate()
+	if len(p.problems) > 0 {
+		return nil, p.problems
+	}
+	next, changes, err := p.build()
+	if err != nil {
+		return nil, err
+	}
+	if len(changes) == 0 {
+		return &Plan{Config: c}, nil
+	}
+	if err := p.checkWhole(next, changes); err != nil {
+		return nil, err
+	}
+	if len(p.problems) > 0 {
+		return nil, p.problems
+	}
+	return &Plan{Config: next, Changes: changes, Warnings: warnings(next, changes, opts.Now)}, nil
+}
+
+// stage is one resource that the edits touch.
+type stage struct {
+	edit   Edit
+	before *Entry
+	after  Message // nil: deleted
+}
+
+type planner struct {
+	base     *Config
+	opts     PlanOptions
+	order    []*stage
+	staged   [lastKind + 1]map[string]*stage // by id
+	names    [lastKind + 1]map[string]*stage // by the name that it will have
+	problems Problems
+	errs     []error // those of the problems that have a type of their own
+}
+
+func (p *planner) refuse(e Edit, name string, err error) {
+	p.errs = append(p.errs, err)
+	field := ""
+	var conflict *VersionConflict
+	var exists *Exists
+	switch {
+	case errors.As(err, &conflict):
+		field = "version"
+	case errors.As(err, &exists):
+		field = "name"
+	}
+	p.problems.add(e.Kind, name, e.Location, field, "", "%s", err)
+}
+
+// stage finds what an edit is about.
+func (p *planner) stage(e Edit) {
+	if e.Put == nil {
+		p.stageDelete(e)
+		return
+	}
+	name := e.Put.GetName()
+	var before *Entry
+	if id := e.Put.GetId(); id != "" {
+		if before = p.base.ByID(e.Kind, id); before == nil && !p.opts.Restore {
+			p.refuse(e, name, &NotFound{e.Kind, id})
+			return
+		}
+	} else {
+		before = p.base.ByName(e.Kind, name)
+	}
+	switch {
+	case before != nil && e.MustNotExist:
+		p.refuse(e, name, &Exists{e.Kind, name})
+		return
+	case before == nil && e.MustExist:
+		p.refuse(e, name, &NotFound{e.Kind, name})
+		return
+	case e.Version != 0 && (before == nil || before.Message.GetVersion() != e.Version):
+		current := uint32(0)
+		if before != nil {
+			current = before.Message.GetVersion()
+		}
+		p.refuse(e, name, &VersionConflict{e.Kind, name, e.Version, current})
+		return
+	}
+	after := proto.CloneOf(e.Put)
+	p.fill(after, before)
+	if p.staged[e.Kind][after.GetId()] != nil || p.names[e.Kind][name] != nil && name != "" {
+		p.problems.add(e.Kind, name, e.Location, "name", name, "is there twice: names are unique among %s", e.Kind.Plural())
+		return
+	}
+	p.put(&stage{e, before, after})
+}
+
+func (p *planner) stageDelete(e Edit) {
+	before := p.base.Lookup(e.Kind, e.Delete)
+	switch {
+	case before == nil:
+		p.refuse(e, e.Delete, &NotFound{e.Kind, e.Delete})
+		return
+	case e.Version != 0 && before.Message.GetVersion() != e.Version:
+		p.refuse(e, before.Name(), &VersionConflict{e.Kind, before.Name(), e.Version, before.Message.GetVersion()})
+		return
+	case p.staged[e.Kind][before.ID()] != nil:
+		p.problems.add(e.Kind, before.Name(), e.Location, "", "", "is put and deleted at once")
+		return
+	}
+	p.put(&stage{edit: e, before: before})
+}
+
+func (p *planner) put(s *stage) {
+	p.order = append(p.order, s)
+	if s.after != nil {
+		p.staged[s.edit.Kind][s.after.GetId()] = s
+		p.names[s.edit.Kind][s.after.GetName()] = s
+	} else {
+		p.staged[s.edit.Kind][s.before.ID()] = s
+	}
+}
+
+// fill sets what the server gives, drops what is read-only and fills defaults in.
+func (p *planner) fill(m Message, before *Entry) {
+	id, created, version := m.GetId(), m.GetCreatedAt(), uint32(1)
+	switch {
+	case before != nil:
+		id, created, version = before.ID(), before.Message.GetCreatedAt(), before.Message.GetVersion()+1
+	case p.opts.Restore && id != "":
+		version = m.GetVersion() + 1
+	default:
+		id, created = p.opts.NewID(), timestamppb.New(p.opts.Now)
+	}
+	now := timestamppb.New(p.opts.Now)
+	switch m := m.(type) {
+	case *configv1.Policy:
+		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+	case *configv1.Certificate:
+		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+		m.NotAfter = nil
+		if before != nil && m.GetKeyPem() == "" {
+			m.KeyPem = before.Message.(*configv1.Certificate).GetKeyPem()
+		}
+		fillCertificate(m)
+	case *configv1.Consumer:
+		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+	case *configv1.Middleware:
+		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+		if m.Enabled == nil {
+			m.Enabled = proto.Bool(true)
+		}
+	case *configv1.Pipeline:
+		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+	case *configv1.Service:
+		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+		m.Healthy, m.DiscoveredAt, m.LastHealthCheck = nil, nil, nil
+		for _, e := range m.GetEndpoints() {
+			if e != nil {
+				e.Healthy = nil
+			}
+		}
+		m.Protocol = orString(m.GetProtocol(), "http")
+		m.LoadBalancerType = orString(m.GetLoadBalancerType(), "round_robin")
+	case *configv1.Route:
+		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+		if m.Enabled == nil {
+			m.Enabled = proto.Bool(true)
+		}
+	}
+}
+
+// resolve makes ids of names in references.
+func (p *planner) resolve() {
+	for _, s := range p.order {
+		if s.after == nil {
+			continue
+		}
+		for _, ref := range references(s.after) {
+			if id, ok := p.find(ref.kind, *ref.value); ok {
+				*ref.value = id
+				continue
+			}
+			known := func(yield func(string) bool) {
+				for n := range p.names[ref.kind] {
+					if !yield(n) {
+						return
+					}
+				}
+				for e := range p.base.All(ref.kind) {
+					if !yield(e.Name()) {
+						return
+					}
+				}
+			}
+			hint := ""
+			if near := nearest(*ref.value, known); near != "" {
+				hint = fmt.Sprintf("; did you mean %q?", near)
+			}
+			p.problems.add(s.edit.Kind, s.after.GetName(), s.edit.Location, ref.field, *ref.value, "names no %s%s", ref.kind, hint)
+		}
+	}
+}
+
+// find returns the id that a reference means in the result.
+func (p *planner) find(k Kind, ref string) (string, bool) {
+	if s := p.staged[k][ref]; s != nil {
+		return ref, s.after != nil
+	}
+	if s := p.names[k][ref]; s != nil {
+		return s.after.GetId(), true
+	}
+	if e := p.base.ByID(k, ref); e != nil {
+		return ref, true
+	}
+	if e := p.base.ByName(k, ref); e != nil {
+		if s := p.staged[k][e.ID()]; s != nil {
+			// Deleted, or renamed away by the same edits.
+			return "", false
+		}
+		return e.ID(), true
+	}
+	return "", false
+}
+
+// build derives the configuration.
+func (p *planner) build() (*Config, []Change, error) {
+	var changes []Change
+	var entries []entryChange
+	for _, k := range Kinds() {
+		for _, s := range p.order {
+			if s.edit.Kind != k {
+				continue
+			}
+			var ec entryChange
+			ch := Change{Kind: k}
+			if s.before != nil {
+				ec.before, ch.Before = s.before, s.before.Message
+			}
+			if s.after != nil {
+				if s.before != nil && sameContent(s.before.Message, s.after) {
+					continue
+				}
+				e, err := newEntry(s.after)
+				if err != nil {
+					return nil, nil, fmt.Errorf("plan: %w", err)
+				}
+				if n := len(e.encoded.GetBody()) + len(e.encoded.GetSettings().GetValue()); n > MaxResourceBytes {
+					p.problems.add(k, e.Name(), s.edit.Location, "", "", "has %d bytes; a resource may have %d", n, MaxResourceBytes)
+				}
+				ec.after, ch.After = e, s.after
+			}
+			entries = append(entries, ec)
+			changes = append(changes, ch)
+		}
+	}
+	if len(p.problems) > 0 {
+		return nil, nil, p.problems
+	}
+	return p.base.with(entries), changes, nil
+}
+
+// sameContent compares all but what a change itself sets. It leaves both as they are.
+func sameContent(before, after Message) bool {
+	v, u := after.GetVersion(), after.GetUpdatedAt()
+	defer setStamp(after, v, u)
+	setStamp(after, before.GetVersion(), before.GetUpdatedAt())
+	return proto.Equal(before, after)
+}
+
+func setStamp(m Message, version uint32, updated *timestamppb.Timestamp) {
+	switch m := m.(type) {
+	case *configv1.Policy:
+		m.Version, m.UpdatedAt = version, updated
+	case *configv1.Certificate:
+		m.Version, m.UpdatedAt = version, updated
+	case *configv1.Consumer:
+		m.Version, m.UpdatedAt = version, updated
+	case *configv1.Middleware:
+		m.Version, m.UpdatedAt = version, updated
+	case *configv1.Pipeline:
+		m.Version, m.UpdatedAt = version, updated
+	case *configv1.Service:
+		m.Version, m.UpdatedAt = version, updated
+	case *configv1.Route:
+		m.Version, m.UpdatedAt = version, updated
+	}
+}

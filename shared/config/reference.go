@@ -1,0 +1,101 @@
+package config
+
+import (
+	"fmt"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+// reference is one field that names another resource.
+type reference struct {
+	field string
+	kind  Kind
+	value *string // what the field holds; it may be changed in a message that is not at rest
+}
+
+// references returns every reference of a resource; empty fields are left out.
+func references(m Message) []reference {
+	var refs []reference
+	add := func(field string, k Kind, v *string) {
+		if *v != "" {
+			refs = append(refs, reference{field, k, v})
+		}
+	}
+	switch m := m.(type) {
+	case *configv1.Route:
+		add("service_id", Service, &m.ServiceId)
+		add("pipeline_id", Pipeline, &m.PipelineId)
+		add("policy_id", Policy, &m.PolicyId)
+		for i, b := range m.GetBackends() {
+			add(fmt.Sprintf("backends[%d].service_id", i), Service, &b.ServiceId)
+		}
+	case *configv1.Service:
+		add("pipeline_id", Pipeline, &m.PipelineId)
+		add("policy_id", Policy, &m.PolicyId)
+	case *configv1.Pipeline:
+		for i := range m.GetMiddlewareIds() {
+			add(fmt.Sprintf("middleware_ids[%d]", i), Middleware, &m.MiddlewareIds[i])
+		}
+	}
+	return refs
+}
+
+// referrers returns who refers to one of the given ids of a kind, as resource and target id.
+func (c *Config) referrers(k Kind, ids map[string]bool) map[string][]*Entry {
+	found := map[string][]*Entry{}
+	for _, from := range []Kind{Pipeline, Service, Route} {
+		if from <= k {
+			continue
+		}
+		for e := range c.All(from) {
+			for _, ref := range references(e.Message) {
+				if ref.kind == k && ids[*ref.value] {
+					found[*ref.value] = append(found[*ref.value], e)
+				}
+			}
+		}
+	}
+	return found
+}
+
+// nearest returns the known name that is most like an unknown one, or "".
+func nearest(name string, known func(yield func(string) bool)) string {
+	best, bestDistance := "", len(name)/3+1
+	scanned := 0
+	for k := range known {
+		if scanned++; scanned > 20_000 {
+			break
+		}
+		if d := len(k) - len(name); d > bestDistance || -d > bestDistance {
+			continue
+		}
+		if d := editDistance(name, k, bestDistance); d < bestDistance || d == bestDistance && best == "" {
+			best, bestDistance = k, d
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's, or limit+1 when it is above limit.
+func editDistance(a, b string, limit int) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		prev, low := row[0], i+1
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := prev
+			if a[i] != b[j] {
+				cost = min(prev, row[j], row[j+1]) + 1
+			}
+			prev, row[j+1] = row[j+1], cost
+			low = min(low, cost)
+		}
+		if low > limit {
+			return limit + 1
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,176 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+// The defaults of absent fields.
+const (
+	DefaultCheckInterval      = 10 * time.Second
+	DefaultCheckTimeout       = 2 * time.Second
+	DefaultUnhealthyThreshold = 3
+	DefaultHealthyThreshold   = 2
+	DefaultMaxIdle            = 512
+	DefaultConnectTimeout     = 5 * time.Second
+	DefaultIdleTimeout        = time.Minute
+	DefaultResponseTimeout    = time.Minute
+	DefaultMaxRequestBytes    = 10 << 30
+)
+
+// ParseDuration reads a duration such as "250ms", "30s" or "24h".
+func ParseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf(`is no duration such as "250ms", "30s" or "24h"`)
+	}
+	return d, nil
+}
+
+// durationOr reads a duration that was validated.
+func durationOr(s string, absent time.Duration) time.Duration {
+	if s == "" {
+		return absent
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return absent
+	}
+	return d
+}
+
+// HealthCheck is a service's active check with its defaults filled in.
+type HealthCheck struct {
+	// Type is "http" or "tcp".
+	Type string
+	// Path and Host are for "http"; an empty Host means the endpoint's own.
+	Path, Host string
+	// Interval is from one check to the next, Timeout the longest that one may take.
+	Interval, Timeout time.Duration
+	// Unhealthy and Healthy are how many checks in a row change the verdict.
+	Unhealthy, Healthy int
+	// statuses are those that pass; nil: 200 to 399.
+	statuses string
+}
+
+// Passes reports whether an HTTP status passes the check.
+func (h HealthCheck) Passes(status int) bool {
+	if h.statuses == "" {
+		return status >= 200 && status <= 399
+	}
+	for i := 0; i+1 < len(h.statuses); i += 2 {
+		if int(h.statuses[i])<<8|int(h.statuses[i+1]) == status {
+			return true
+		}
+	}
+	return false
+}
+
+// Pool is a service's connection pool with its defaults filled in.
+type Pool struct {
+	// MaxIdle is how many idle connections are kept per endpoint, MaxConnections how many there may be; 0: any number.
+	MaxIdle, MaxConnections int
+	// ConnectTimeout, IdleTimeout and ResponseTimeout are all above 0.
+	ConnectTimeout, IdleTimeout, ResponseTimeout time.Duration
+}
+
+// ServiceSettings is a service as nodes use it: parsed, with its defaults filled in.
+type ServiceSettings struct {
+	// Protocol is "http".
+	Protocol string
+	// Balancer is a load_balancer_type.
+	Balancer string
+	// Check is nil when there are no active checks.
+	Check *HealthCheck
+	// Pool is how connections are kept.
+	Pool Pool
+	// Discovered tells that endpoints come from discovery instead of the configuration.
+	Discovered bool
+}
+
+// ServiceSettingsOf reads a valid service's settings.
+func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
+	set := ServiceSettings{
+		Protocol:   orString(s.GetProtocol(), "http"),
+		Balancer:   orString(s.GetLoadBalancerType(), "round_robin"),
+		Discovered: s.GetDiscovery() != nil,
+		Pool: Pool{
+			MaxIdle:         DefaultMaxIdle,
+			MaxConnections:  int(s.GetConnectionPool().GetMaxConnections()),
+			ConnectTimeout:  durationOr(s.GetConnectionPool().GetConnectTimeout(), DefaultConnectTimeout),
+			IdleTimeout:     durationOr(s.GetConnectionPool().GetIdleTimeout(), DefaultIdleTimeout),
+			ResponseTimeout: durationOr(s.GetConnectionPool().GetResponseTimeout(), DefaultResponseTimeout),
+		},
+	}
+	if p := s.GetConnectionPool(); p != nil && p.MaxIdleConnections != nil {
+		set.Pool.MaxIdle = int(p.GetMaxIdleConnections())
+	}
+	if h := s.GetHealthCheckConfig(); h != nil {
+		interval := durationOr(h.GetInterval(), DefaultCheckInterval)
+		check := &HealthCheck{
+			Type: orString(h.GetType(), "http"), Path: orString(h.GetPath(), "/"), Host: h.GetHost(),
+			Interval: interval, Timeout: durationOr(h.GetTimeout(), min(DefaultCheckTimeout, interval)),
+			Unhealthy: DefaultUnhealthyThreshold, Healthy: DefaultHealthyThreshold,
+		}
+		if n := h.GetUnhealthyThreshold(); n > 0 {
+			check.Unhealthy = int(n)
+		}
+		if n := h.GetHealthyThreshold(); n > 0 {
+			check.Healthy = int(n)
+		}
+		for _, st := range h.GetExpectedStatuses() {
+			check.statuses += string([]byte{byte(st >> 8), byte(st)})
+		}
+		set.Check = check
+	}
+	return set
+}
+
+func orString(s, absent string) string {
+	if s == "" {
+		return absent
+	}
+	return s
+}
+
+// Weight returns an endpoint's weight; absent means 1.
+func Weight(e *configv1.Endpoint) uint32 {
+	if e.Weight == nil {
+		return 1
+	}
+	return e.GetWeight()
+}
+
+// Limits are what a policy says of one exchange.
+type Limits struct {
+	// Timeout is the longest that an exchange may take; 0: any time.
+	Timeout time.Duration
+	// MaxRequestBytes is the largest request body.
+	MaxRequestBytes int64
+}
+
+// LimitsOf merges a route's policy over its service's, field by field. Either may be nil.
+func LimitsOf(route, service *configv1.Policy) Limits {
+	l := Limits{MaxRequestBytes: DefaultMaxRequestBytes}
+	for _, p := range []*configv1.Policy{service, route} {
+		if p == nil {
+			continue
+		}
+		l.Timeout = durationOr(p.GetTimeout(), l.Timeout)
+		if p.MaxRequestBytes != nil {
+			l.MaxRequestBytes = p.GetMaxRequestBytes()
+		}
+	}
+	return l
+}
+
+// maxTimeoutOf merges the policies' max_timeout; 0: none.
+func maxTimeoutOf(route, service *configv1.Policy) time.Duration {
+	var d time.Duration
+	for _, p := range []*configv1.Policy{service, route} {
+		d = durationOr(p.GetMaxTimeout(), d)
+	}
+	return d
+}
