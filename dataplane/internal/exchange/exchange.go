@@ -35,13 +35,16 @@ type Exchange struct {
 	Params match.Params
 	// Route and Service are names for errors and logs; empty until they are known.
 	Route, Service string
+	// Forward is what the service is to see instead of the client's path and host; empty fields change nothing.
+	Forward Forward
 	// Down is the client's side.
 	Down Downstream
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
 	Shard uint32
-
-	id [36]byte
 }
+
+// Forward is a rewritten request target.
+type Forward struct{ Path, Host string }
 
 // Request is the client's request, as steps may change it before it is sent.
 type Request struct {
@@ -61,8 +64,6 @@ type Request struct {
 	Head []byte
 	// ContentLength is the body's length; -1 when it is not known before its end.
 	ContentLength int64
-	// MaxBytes is the largest body that is accepted; negative: any.
-	MaxBytes int64
 	// Minor is the HTTP/1 minor version of the request, 0 or 1; 1 for later versions.
 	Minor uint8
 	// Expects100 is set when the client waits for 100 (Continue).
@@ -103,6 +104,8 @@ type Downstream interface {
 	// BufferedBody returns the part of the body that came with the head, decoded, and whether it is the whole body.
 	// It may be called once, before NextBody.
 	BufferedBody() (part []byte, whole bool, err error)
+	// LimitBody makes the body fail with *fault.Error when it has more bytes; negative: any number. It comes before the body is read.
+	LimitBody(bytes int64)
 	// NextBody waits for the next part of the request's body; io.EOF comes after the last, when trailers are known.
 	// The part is valid until the next call. Errors are *fault.Error where the client is to blame.
 	NextBody() ([]byte, error)
@@ -136,11 +139,11 @@ func (x *Exchange) Reset() {
 	res.Header.Reset()
 	res.Trailer.Reset()
 	x.Params.Reset()
-	*req = Request{Header: req.Header, Trailer: req.Trailer, MaxBytes: -1}
+	*req = Request{Header: req.Header, Trailer: req.Trailer}
 	res.Status, res.Reason, res.Head, res.ContentLength = 0, "", nil, 0
 	res.Local, res.Body, res.Code = false, nil, ""
 	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
-	x.Start, x.Deadline = time.Time{}, time.Time{}
+	x.Start, x.Deadline, x.Forward = time.Time{}, time.Time{}, Forward{}
 	x.Route, x.Service, x.Down, x.Shard = "", "", nil, 0
 }
 

@@ -17,7 +17,7 @@ var (
 	errChunkLine  = bad("a chunk's size line is too long")
 	errChunkEnd   = bad("a chunk is not followed by CRLF")
 	errTrailer    = bad("a trailer field is malformed")
-	errTrailerBig = &ParseError{fault.HeadersTooLarge, "the trailer section is too large"}
+	errTrailerBig = &refusal{Code: fault.HeadersTooLarge, Reason: "the trailer section is too large"}
 )
 
 // chunks decodes the chunked transfer coding (RFC 9112 section 7.1) in place, from any cut of its bytes.
@@ -45,7 +45,7 @@ const (
 
 // next decodes the start of b. It returns a run of body bytes (which may be empty), and how many bytes of b are used up.
 // done tells that the body is over; when it is not and used == len(b), more bytes are needed.
-func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *ParseError) {
+func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *refusal) {
 	for used < len(b) {
 		ch := b[used]
 		switch c.state {
@@ -92,7 +92,7 @@ func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *ParseErr
 }
 
 // sizeByte takes one byte of a line such as `1a;name="value"` CRLF in. Extensions are ignored, as they have to be.
-func (c *chunks) sizeByte(ch byte) *ParseError {
+func (c *chunks) sizeByte(ch byte) *refusal {
 	if c.line++; c.line > maxChunkLine {
 		return errChunkLine
 	}
@@ -138,7 +138,7 @@ func unhex(c byte) byte {
 	if c <= '9' {
 		return c - '0'
 	}
-	return c|0x20 - 'a' + 10
+	return c | 0x20 - 'a' + 10
 }
 
 // trailerOver reports whether the trailer section ends with an empty line.
@@ -150,7 +150,7 @@ func (c *chunks) trailerOver() bool {
 
 // trailers parses the trailer section into h. Fields that frame or route a message are dropped, as they must not stand
 // there (RFC 9110 section 6.5.1).
-func (c *chunks) trailers(h *exchange.Header, maxFields int) *ParseError {
+func (c *chunks) trailers(h *exchange.Header, maxFields int) *refusal {
 	if len(c.trail) <= 2 {
 		if string(c.trail) != "\r\n" {
 			return errTrailer

@@ -8,18 +8,10 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// ParseError says why a message is refused. It is a constant text, without any of the message's bytes.
-type ParseError struct {
-	// Code is the gateway's error code; its HTTP status is the answer to a request.
-	Code fault.Code
-	// Reason is one sentence.
-	Reason string
-}
+// refusal is why a message is refused: a constant text, without any of the message's bytes.
+type refusal = fault.Error
 
-// Error implements error.
-func (e *ParseError) Error() string { return e.Reason }
-
-func bad(reason string) *ParseError { return &ParseError{fault.BadRequest, reason} }
+func bad(reason string) *refusal { return &refusal{Code: fault.BadRequest, Reason: reason} }
 
 // The refusals, made once so that an attack costs no allocation.
 var (
@@ -28,23 +20,23 @@ var (
 	errMethodLength    = bad("the method is longer than 32 characters")
 	errTarget          = bad("the request target has characters that it may not have")
 	errTargetForm      = bad("the request target is not an absolute path, an absolute http URI or *")
-	errVersion         = &ParseError{fault.VersionNotSupported, "the HTTP version is not 1.0 or 1.1"}
+	errVersion         = &refusal{Code: fault.VersionNotSupported, Reason: "the HTTP version is not 1.0 or 1.1"}
 	errStatusLine      = bad("the status line is not HTTP/1.x SP STATUS SP REASON CRLF")
 	errFieldName       = bad("a field name is not a token, or is not followed by a colon at once")
 	errFieldValue      = bad("a field value has control characters, or a line ends without CRLF")
 	errObsFold         = bad("a field line is folded")
-	errTooManyFields   = &ParseError{fault.HeadersTooLarge, "there are too many header fields"}
+	errTooManyFields   = &refusal{Code: fault.HeadersTooLarge, Reason: "there are too many header fields"}
 	errContentLength   = bad("Content-Length is not one decimal number")
 	errBothLengths     = bad("both Content-Length and Transfer-Encoding are there")
-	errTransferCoding  = &ParseError{fault.NotImplemented, "Transfer-Encoding is not just chunked"}
+	errTransferCoding  = &refusal{Code: fault.NotImplemented, Reason: "Transfer-Encoding is not just chunked"}
 	errTransferRepeat  = bad("Transfer-Encoding is repeated")
 	errTransferVersion = bad("Transfer-Encoding is in an HTTP/1.0 message")
 	errNoHost          = bad("Host is missing")
 	errHostRepeat      = bad("Host is repeated")
 	errHost            = bad("Host is not a host with an optional port")
 	errHostMismatch    = bad("Host contradicts the request target")
-	errExpect          = &ParseError{fault.ExpectationFailed, "Expect is not 100-continue"}
-	errConnect         = &ParseError{fault.NotImplemented, "CONNECT is not supported"}
+	errExpect          = &refusal{Code: fault.ExpectationFailed, Reason: "Expect is not 100-continue"}
+	errConnect         = &refusal{Code: fault.NotImplemented, Reason: "CONNECT is not supported"}
 	errUserinfo        = bad("the request target carries user information")
 )
 
@@ -78,7 +70,7 @@ type framing struct {
 }
 
 // parseFields reads field lines from head[i:] up to and with the empty line (RFC 9112 section 5).
-func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *framing) *ParseError {
+func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *framing) *refusal {
 	fr.length = -1
 	for {
 		if head[i] == '\r' && i+1 < len(head) && head[i+1] == '\n' {
@@ -128,7 +120,7 @@ func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *fram
 }
 
 // see takes a framing field in.
-func (fr *framing) see(f *exchange.Field) *ParseError {
+func (fr *framing) see(f *exchange.Field) *refusal {
 	switch f.Known {
 	case exchange.ContentLength:
 		n, ok := parseLength(f.Value)

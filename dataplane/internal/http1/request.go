@@ -22,7 +22,7 @@ func (m *message) persistent() bool {
 
 // parseRequest reads a request's head, which ends head with its empty line, into x.Request (RFC 9112 sections 3 and 5).
 // The strings in x are views of head. Anything that two readers could understand differently is refused.
-func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *ParseError) {
+func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *refusal) {
 	req := &x.Request
 	req.Head = head
 	var m message
@@ -54,7 +54,7 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *P
 	return m, nil
 }
 
-func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ParseError) {
+func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *refusal) {
 	i := 0
 	for classes[head[i]]&classToken != 0 {
 		i++
@@ -104,7 +104,7 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *Par
 }
 
 // parseTarget takes the target apart (RFC 9112 section 3.2).
-func parseTarget(target []byte, req *exchange.Request) *ParseError {
+func parseTarget(target []byte, req *exchange.Request) *refusal {
 	if req.Method == "CONNECT" {
 		return errConnect
 	}
@@ -141,7 +141,7 @@ func parseTarget(target []byte, req *exchange.Request) *ParseError {
 }
 
 // parseAbsolute reads "http://authority" off an absolute-form target and returns what follows.
-func parseAbsolute(target []byte, req *exchange.Request) ([]byte, *ParseError) {
+func parseAbsolute(target []byte, req *exchange.Request) ([]byte, *refusal) {
 	i := bytes.Index(target, []byte("://"))
 	if i < 0 {
 		return nil, errTargetForm
@@ -165,7 +165,7 @@ func parseAbsolute(target []byte, req *exchange.Request) ([]byte, *ParseError) {
 }
 
 // parseHostAndExpect takes Host out of the fields and looks at Expect and TE.
-func parseHostAndExpect(req *exchange.Request, http10 bool) *ParseError {
+func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 	fields := req.Header.Fields()
 	hosts := 0
 	for i := range fields {

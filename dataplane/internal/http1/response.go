@@ -6,7 +6,7 @@ import (
 
 // parseResponse reads a response's head, which ends head with its empty line, into x.Response (RFC 9112 sections 4 and 6).
 // method is the request's. The body's length goes into ContentLength; -1 with m.chunked false means until the connection closes.
-func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields int) (message, *ParseError) {
+func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields int) (message, *refusal) {
 	res := &x.Response
 	res.Head = head
 	var m message
@@ -43,7 +43,7 @@ func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields i
 	return m, nil
 }
 
-func parseStatusLine(head []byte, res *exchange.Response, m *message) (int, *ParseError) {
+func parseStatusLine(head []byte, res *exchange.Response, m *message) (int, *refusal) {
 	// "HTTP/1.1 200\r\n", with the space after the code left out as many servers do where there is no reason.
 	if len(head) < 14 || string(head[:7]) != "HTTP/1." || head[7] != '0' && head[7] != '1' || head[8] != ' ' {
 		return 0, errStatusLine

@@ -87,6 +87,14 @@ func (c *Conn) Grow(s Size) (old []byte) {
 	return old
 }
 
+// Detach takes the buffer out of the connection, when nothing in it is unread: views into it stay valid until the caller
+// Gives it back.
+func (c *Conn) Detach() []byte {
+	b := c.buf
+	c.buf, c.r, c.w = nil, 0, 0
+	return b
+}
+
 // Cap returns the size of the buffer in use, in bytes; 0 when there is none.
 func (c *Conn) Cap() int { return len(c.buf) }
 

@@ -1,0 +1,267 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/fault"
+)
+
+// The limits on what a service may send.
+const (
+	maxResponseHead   = 256 << 10
+	maxResponseFields = 256
+	maxInterim        = 16
+)
+
+// ClientConn is a connection to an endpoint. It carries one exchange at a time, whose goroutine owns it; but SendBody and its
+// companions may run on another one meanwhile.
+type ClientConn struct {
+	sock *socket.Conn
+	body body
+	msg  message
+	// sentAll tells that the request has been written to its end.
+	sentAll bool
+	broken  bool
+	used    int
+	// IdleSince is when the last exchange ended; the pool's.
+	IdleSince time.Time
+}
+
+// NewClientConn takes a connection over.
+func NewClientConn(nc net.Conn) *ClientConn { return &ClientConn{sock: socket.New(nc)} }
+
+// Close closes the connection.
+func (c *ClientConn) Close() {
+	c.body.release()
+	_ = c.sock.Close()
+}
+
+// Abort makes every read and write of the connection fail at once. Any goroutine may call it.
+func (c *ClientConn) Abort() { _ = c.sock.NetConn().SetDeadline(time.Unix(1, 0)) }
+
+// Used reports whether the connection has carried an exchange before.
+func (c *ClientConn) Used() bool { return c.used > 0 }
+
+// Quiet reports whether the endpoint has neither closed the connection nor sent anything unasked.
+func (c *ClientConn) Quiet() bool { return c.sock.Quiet() }
+
+// Reusable reports whether the connection may carry another exchange: both messages are complete, both sides want to go
+// on, and nothing came after the response.
+func (c *ClientConn) Reusable() bool {
+	return !c.broken && c.sentAll && c.body.over && c.msg.persistent() && len(c.sock.Buffered()) == 0
+}
+
+// Recycle makes a reusable connection ready to wait; it holds no buffer then.
+func (c *ClientConn) Recycle() {
+	c.body.release()
+	c.sock.Release()
+	c.used++
+}
+
+// errStale is the end of a connection before anything of the response.
+var errStale = errors.New("the endpoint closed the connection before it answered")
+
+// Send writes the request's head with the given first part of its body, whole when that is all of it, and waits for the
+// response's head, which it puts into x.Response; 1xx responses go to x.Down. started tells that something of the response came:
+// without it, the exchange may be tried elsewhere if its request may.
+//
+// When the body is not whole, begun is called once the head is on its way: the caller then sends the rest with SendBody from
+// another goroutine.
+func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration, begun func()) (started bool, err error) {
+	c.sentAll, c.broken = whole, false
+	c.sock.SetSize(socket.BodySize)
+	now := x.Start
+	if c.used == 0 || x.Request.ContentLength != 0 {
+		now = time.Now()
+	}
+	wait := remaining(now, timeout, x.Deadline)
+	c.sock.WriteWithin(now, wait)
+	c.sock.ReadWithin(now, wait)
+	b := socket.Take(socket.HeadSize)[:0]
+	b = appendRequest(b, x)
+	if x.Request.ContentLength < 0 {
+		b = appendChunk(b, part, whole, &x.Request.Trailer)
+		part = nil
+	}
+	if len(part) > 0 && len(b)+len(part) <= cap(b) {
+		b = append(b, part...)
+		part = nil
+	}
+	if len(part) == 0 && whole {
+		_, err = c.sock.SendAndFill(b)
+	} else if err = c.sock.Write(b, part); err == nil {
+		if !whole {
+			begun()
+		}
+		err = c.sock.Fill()
+	}
+	socket.Give(b)
+	if err != nil {
+		c.broken = true
+		return false, classify(err)
+	}
+	return c.readHead(x, timeout)
+}
+
+func classify(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if err == io.EOF {
+		return errStale
+	}
+	return err
+}
+
+// readHead parses the response's head, of which at least a byte is there.
+func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
+	for interim := 0; ; {
+		head, err := c.wholeHead(x, timeout)
+		if err != nil {
+			c.broken = true
+			return true, err
+		}
+		m, refused := parseResponse(head, x, x.Request.Method, maxResponseFields)
+		if refused != nil {
+			c.broken = true
+			return true, &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + refused.Reason}
+		}
+		c.sock.Consume(len(head))
+		if x.Response.Status >= 200 {
+			c.msg = m
+			c.body.start(x.Response.ContentLength, m.chunked, false)
+			return true, nil
+		}
+		interim++
+		if x.Response.Status == 101 || interim > maxInterim {
+			c.broken = true
+			return true, &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service switched protocols, which was not asked for, or sent too many interim responses"}
+		}
+		if err := x.Down.WriteInterim(x.Response.Status, &x.Response.Header, x.Response.Head); err != nil {
+			c.broken = true
+			return true, err
+		}
+		x.Response.Header.Reset()
+	}
+}
+
+func (c *ClientConn) wholeHead(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
+	looked := 0
+	for {
+		have := c.sock.Buffered()
+		if n := headEnd(have, looked); n > 0 {
+			return have[:n], nil
+		}
+		looked = len(have)
+		if len(have) >= maxResponseHead {
+			return nil, &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response has a head larger than 256 KiB"}
+		}
+		switch {
+		case len(have) == 0:
+			c.sock.Rewind()
+		case c.sock.Room() == 0:
+			c.sock.Compact()
+			if c.sock.Room() == 0 {
+				socket.Give(c.sock.Grow(socket.LargeSize))
+			}
+		}
+		now := time.Now()
+		c.sock.ReadWithin(now, remaining(now, timeout, x.Deadline))
+		if err := c.sock.Fill(); err != nil {
+			return nil, classify(err)
+		}
+	}
+}
+
+// NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known. A part is valid until
+// the next call, which also ends the views of the head. more tells whether another call would give anything.
+func (c *ClientConn) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
+	part, err := c.body.next(c.sock, &x.Response.Trailer, maxResponseFields, timeout, x.Deadline)
+	if err != nil && err != io.EOF {
+		c.broken = true
+	}
+	return part, err
+}
+
+// BufferedBody returns what came of the body with the head, and whether that is all of it.
+func (c *ClientConn) BufferedBody(x *exchange.Exchange) (part []byte, whole bool, err error) {
+	if c.body.over {
+		return nil, true, nil
+	}
+	part, err = c.body.take(c.sock, &x.Response.Trailer, maxResponseFields)
+	if err != nil {
+		c.broken = true
+		return nil, false, err
+	}
+	if !c.body.over && c.body.framed == byChunks && len(c.sock.Buffered()) > 0 {
+		more, err := c.body.take(c.sock, &x.Response.Trailer, maxResponseFields)
+		if err != nil {
+			c.broken = true
+			return nil, false, err
+		}
+		if len(more) > 0 {
+			part = append(part, more...) // in place: the buffer's earlier bytes are used up
+		}
+	}
+	return part, c.body.over, nil
+}
+
+// BodyOver reports whether the response's body has been read to its end.
+func (c *ClientConn) BodyOver() bool { return c.body.over }
+
+// SendBody writes a further part of the request's body; last tells that it is the end.
+func (c *ClientConn) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
+	now := time.Now()
+	c.sock.WriteWithin(now, remaining(now, timeout, x.Deadline))
+	if x.Request.ContentLength >= 0 {
+		if len(part) == 0 {
+			return nil
+		}
+		return c.sock.Write(part, nil)
+	}
+	var line [24]byte
+	b := line[:0]
+	if len(part) > 0 {
+		b = strconv.AppendUint(b, uint64(len(part)), 16)
+		b = append(b, "\r\n"...)
+		if err := c.sock.Write(b, part); err != nil {
+			return err
+		}
+		b = append(b[:0], "\r\n"...)
+	}
+	if last {
+		b = append(b, "0\r\n"...)
+		b = appendTrailers(b, &x.Request.Trailer)
+		b = append(b, "\r\n"...)
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	return c.sock.Write(b, nil)
+}
+
+// Sent says that the request's body has been sent to its end. It is called by the exchange's goroutine.
+func (c *ClientConn) Sent() { c.sentAll = true }
+
+// appendChunk appends the first part of a chunked body and, when it is whole, its end.
+func appendChunk(b, part []byte, whole bool, trailer *exchange.Header) []byte {
+	if len(part) > 0 {
+		b = strconv.AppendUint(b, uint64(len(part)), 16)
+		b = append(b, "\r\n"...)
+		b = append(b, part...)
+		b = append(b, "\r\n"...)
+	}
+	if whole {
+		b = append(b, "0\r\n"...)
+		b = appendTrailers(b, trailer)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}

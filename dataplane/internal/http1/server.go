@@ -1,0 +1,542 @@
+// Package http1 speaks HTTP/1.1 on both sides of an exchange (RFC 9112): the client's, where it serves connections, and the
+// service's, where it sends requests. Heads are parsed in place, bodies stream through, and whatever two readers could understand
+// differently is refused. It does not know where a request goes.
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/fault"
+)
+
+// Limits bound what a client may send and how long it may take. Every field is required.
+type Limits struct {
+	// MaxHeadBytes is the largest head, up to 64 KiB.
+	MaxHeadBytes int
+	// MaxTargetBytes is the longest request line.
+	MaxTargetBytes int
+	// MaxFields is the largest number of header fields.
+	MaxFields int
+	// HeadTimeout is the longest from a head's first byte to its last.
+	HeadTimeout time.Duration
+	// IdleTimeout is how long a connection may wait for a request.
+	IdleTimeout time.Duration
+	// BodyTimeout is the longest wait for more of a body.
+	BodyTimeout time.Duration
+	// WriteTimeout is the longest that a client may take nothing of a response.
+	WriteTimeout time.Duration
+}
+
+// DefaultLimits returns the limits of a node that was told nothing else.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxHeadBytes: 64 << 10, MaxTargetBytes: 8 << 10, MaxFields: 128,
+		HeadTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, BodyTimeout: time.Minute, WriteTimeout: time.Minute,
+	}
+}
+
+// Handler takes an exchange from its parsed head to the last byte of its response, through x.Down.
+type Handler interface {
+	Serve(x *exchange.Exchange)
+}
+
+// Server serves connections. Its methods are safe for concurrent use.
+type Server struct {
+	limits   Limits
+	handler  Handler
+	draining atomic.Bool
+	shards   atomic.Uint32
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	wg    sync.WaitGroup
+}
+
+// NewServer returns a server that gives every exchange to handler.
+func NewServer(limits Limits, handler Handler) *Server {
+	return &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}}
+}
+
+// Active returns the number of open connections.
+func (s *Server) Active() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Serve owns a connection until it is closed, and then returns. scheme is "http" or "https".
+func (s *Server) Serve(nc net.Conn, scheme string) {
+	c := &conn{server: s, sock: socket.New(nc), scheme: scheme, shard: s.shards.Add(1)}
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		c.client = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		c.clientText = c.client.Addr().String()
+	} else {
+		c.clientText = "unknown"
+	}
+	if !s.add(c) {
+		_ = c.sock.Close()
+		return
+	}
+	defer s.remove(c)
+	c.serve()
+}
+
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	return true
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.wg.Done()
+}
+
+// Drain closes idle connections, lets every exchange that is under way end, with "Connection: close", and returns when no
+// connection is left, or when stop is closed: those that are left are then cut.
+func (s *Server) Drain(stop <-chan struct{}) {
+	s.draining.Store(true)
+	s.each(func(c *conn) {
+		if c.idle.Load() {
+			c.sock.Interrupt()
+		}
+	})
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-stop:
+		s.each(func(c *conn) { _ = c.sock.NetConn().SetDeadline(time.Unix(1, 0)) })
+		<-done
+	}
+}
+
+func (s *Server) each(f func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		f(c)
+	}
+}
+
+// exchanges are pooled: an idle connection has none.
+var exchanges = sync.Pool{New: func() any { return new(exchange.Exchange) }}
+
+// conn is one client connection; it implements exchange.Downstream.
+type conn struct {
+	server     *Server
+	sock       *socket.Conn
+	scheme     string
+	client     netip.AddrPort
+	clientText string
+	shard      uint32
+	idle       atomic.Bool
+
+	msg       message
+	body      body
+	bodyErr   error
+	cancelled atomic.Bool
+	bodyless  bool // the response has no body, whatever its length says
+	chunked   bool // the response is written in chunks
+	begun     bool // a chunk was written
+	close     bool // the connection ends after this exchange
+	cut       bool // the response was not completed
+	writeErr  error
+	x         *exchange.Exchange
+}
+
+func (c *conn) serve() {
+	for c.next() {
+	}
+	c.end()
+}
+
+// next serves one request and reports whether another may follow.
+func (c *conn) next() bool {
+	head, err := c.readHead()
+	if err != nil {
+		c.refuseHead(err)
+		return false
+	}
+	x := exchanges.Get().(*exchange.Exchange)
+	c.exchange(x, head)
+	x.Reset()
+	exchanges.Put(x)
+	c.body.release()
+	return !c.close && !c.cut && c.writeErr == nil
+}
+
+// readHead waits for a whole head. Between requests the connection holds no buffer.
+func (c *conn) readHead() ([]byte, error) {
+	have := c.sock.Buffered()
+	if len(have) == 0 {
+		c.sock.Release()
+		c.sock.SetSize(socket.HeadSize)
+		c.sock.ReadWithin(time.Now(), c.server.limits.IdleTimeout)
+		c.idle.Store(true)
+		if c.server.draining.Load() {
+			return nil, io.EOF
+		}
+		err := c.sock.Fill()
+		c.idle.Store(false)
+		if err != nil {
+			return nil, io.EOF // nobody waits for an answer
+		}
+		have = c.sock.Buffered()
+	}
+	// A robust server ignores an empty line before the request line (RFC 9112 section 2.2).
+	if len(have) >= 2 && have[0] == '\r' && have[1] == '\n' {
+		c.sock.Consume(2)
+		have = have[2:]
+	}
+	if n := headEnd(have, 0); n > 0 && n <= c.server.limits.MaxHeadBytes {
+		return have[:n], nil
+	}
+	return c.readRest()
+}
+
+// readRest goes on with a head that did not come at once.
+func (c *conn) readRest() ([]byte, error) {
+	lim := &c.server.limits
+	c.sock.Compact()
+	now := time.Now()
+	until := now.Add(lim.HeadTimeout)
+	for {
+		have := c.sock.Buffered()
+		if n := headEnd(have, 0); n > 0 {
+			if n > lim.MaxHeadBytes {
+				return nil, &refusal{Code: fault.HeadersTooLarge, Reason: "the head is larger than " + strconv.Itoa(lim.MaxHeadBytes) + " bytes"}
+			}
+			return have[:n], nil
+		}
+		if len(have) >= lim.MaxHeadBytes {
+			return nil, &refusal{Code: fault.HeadersTooLarge, Reason: "the head is larger than " + strconv.Itoa(lim.MaxHeadBytes) + " bytes"}
+		}
+		if len(have) > 0 && len(have) > lim.MaxTargetBytes && indexByte(view(have[:lim.MaxTargetBytes]), '\n') < 0 {
+			return nil, &refusal{Code: fault.URITooLong, Reason: "the request line is longer than " + strconv.Itoa(lim.MaxTargetBytes) + " bytes"}
+		}
+		if c.sock.Cap() > 0 && c.sock.Room() == 0 {
+			size := socket.BodySize
+			if c.sock.Cap() >= size.Bytes() {
+				size = socket.LargeSize
+			}
+			socket.Give(c.sock.Grow(size))
+		}
+		now = time.Now()
+		c.sock.ReadWithin(now, max(until.Sub(now), time.Nanosecond))
+		if err := c.sock.Fill(); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && !c.server.draining.Load() {
+				return nil, &refusal{Code: fault.RequestTimeout, Reason: "the head did not come in time"}
+			}
+			return nil, io.EOF
+		}
+	}
+}
+
+// refuseHead answers what could not be read as a head, where somebody waits for an answer.
+func (c *conn) refuseHead(err error) {
+	var r *refusal
+	if !errors.As(err, &r) {
+		return
+	}
+	x := exchanges.Get().(*exchange.Exchange)
+	c.begin(x)
+	c.refuse(x, r)
+	x.Reset()
+	exchanges.Put(x)
+}
+
+func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
+	c.close = true
+	x.Fail(r.Code, r.Reason)
+	x.Request.Header.Reset()
+	x.ID = ""
+	c.server.handler.Serve(x)
+}
+
+// begin makes the exchange this connection's.
+func (c *conn) begin(x *exchange.Exchange) {
+	x.Down, x.Client, x.ClientText, x.Scheme, x.Shard = c, c.client, c.clientText, c.scheme, c.shard
+	x.Start = time.Now()
+	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
+	c.x = x
+	c.body.start(0, false, false)
+	if c.cancelled.Load() {
+		c.cancelled.Store(false)
+	}
+}
+
+func (c *conn) exchange(x *exchange.Exchange, head []byte) {
+	c.begin(x)
+	m, err := parseRequest(head, x, c.server.limits.MaxFields)
+	c.sock.Consume(len(head))
+	if err == nil && len(x.Request.Path)+len(x.Request.RawQuery) > c.server.limits.MaxTargetBytes {
+		err = &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(c.server.limits.MaxTargetBytes) + " bytes"}
+	}
+	if err != nil {
+		c.refuse(x, err)
+		return
+	}
+	c.msg = m
+	c.close = !m.persistent()
+	c.body.start(x.Request.ContentLength, m.chunked, true)
+	c.server.handler.Serve(x)
+	if !c.body.over {
+		// What is left of the body would be taken for the next request.
+		c.close = true
+	}
+}
+
+// end closes the connection. When the client may still be sending, what it sends is read for a moment: a reset
+// would take the response away from it (RFC 9112 section 9.6).
+func (c *conn) end() {
+	if c.cut {
+		c.sock.Reset()
+	} else if !c.body.over || len(c.sock.Buffered()) > 0 {
+		c.linger()
+	}
+	_ = c.sock.Close()
+}
+
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 256 << 10
+)
+
+func (c *conn) linger() {
+	if c.writeErr != nil || c.sock.CloseWrite() != nil {
+		return
+	}
+	c.sock.ResumeReads()
+	until := time.Now().Add(lingerTime)
+	for read := 0; read < lingerBytes; {
+		now := time.Now()
+		if !now.Before(until) {
+			return
+		}
+		n := len(c.sock.Buffered())
+		read += n
+		c.sock.Consume(n)
+		c.sock.Rewind()
+		c.sock.ReadWithin(now, until.Sub(now))
+		if c.sock.Fill() != nil {
+			return
+		}
+	}
+}
+
+// LimitBody implements exchange.Downstream.
+func (c *conn) LimitBody(bytes int64) { c.body.max = bytes }
+
+// BufferedBody implements exchange.Downstream.
+func (c *conn) BufferedBody() ([]byte, bool, error) {
+	if c.body.over {
+		return nil, true, nil
+	}
+	part, err := c.body.take(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields)
+	if err != nil {
+		c.bodyErr = err
+		return nil, false, err
+	}
+	if !c.body.over && c.body.framed == byChunks && len(c.sock.Buffered()) > 0 {
+		// The last chunk may have come along.
+		more, err := c.body.take(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields)
+		if err != nil {
+			c.bodyErr = err
+			return nil, false, err
+		}
+		if len(more) > 0 {
+			part = append(part, more...) // in place: the buffer's earlier bytes are used up
+		}
+	}
+	return part, c.body.over, nil
+}
+
+// NextBody implements exchange.Downstream.
+func (c *conn) NextBody() ([]byte, error) {
+	if c.bodyErr != nil {
+		return nil, c.bodyErr
+	}
+	if c.cancelled.Load() {
+		return nil, os.ErrDeadlineExceeded
+	}
+	part, err := c.body.next(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields, c.server.limits.BodyTimeout, c.x.Deadline)
+	if err != nil && err != io.EOF {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() {
+			err = &refusal{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
+		}
+		c.bodyErr = err
+	}
+	return part, err
+}
+
+// CancelBody implements exchange.Downstream.
+func (c *conn) CancelBody() {
+	c.cancelled.Store(true)
+	c.sock.Interrupt()
+}
+
+// WriteInterim implements exchange.Downstream.
+func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) error {
+	if c.msg.http10 {
+		return nil // RFC 9110 section 15.2: such clients do not know them
+	}
+	b := socket.Take(socket.HeadSize)[:0]
+	b = appendStatusLine(b, status, "")
+	b = appendFields(b, head, header, skipResponse)
+	b = append(b, "\r\n"...)
+	err := c.write(b, nil)
+	socket.Give(b)
+	return err
+}
+
+func (c *conn) write(a, b []byte) error {
+	if c.writeErr == nil {
+		c.sock.WriteWithin(time.Now(), c.server.limits.WriteTimeout)
+		c.writeErr = c.sock.Write(a, b)
+	}
+	return c.writeErr
+}
+
+// WriteHead implements exchange.Downstream.
+func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
+	res := &x.Response
+	if c.server.draining.Load() {
+		c.close = true
+	}
+	b := socket.Take(socket.HeadSize)[:0]
+	b = appendStatusLine(b, res.Status, res.Reason)
+	b = appendFields(b, res.Head, &res.Header, skipResponse)
+	if _, dated := res.Header.Known(exchange.Date); !dated {
+		b = appendDate(b)
+	}
+	if res.Local && x.ID != "" {
+		b = appendField(b, "X-Request-Id", x.ID)
+	}
+	b = c.appendFraming(b, x, part, last)
+	switch {
+	case c.close:
+		b = append(b, "Connection: close\r\n"...)
+	case c.msg.http10:
+		b = append(b, "Connection: keep-alive\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	if c.bodyless {
+		part = nil
+	}
+	var err error
+	switch {
+	case c.chunked:
+		err = c.writeChunk(x, b, part, last)
+	case len(b)+len(part) <= cap(b):
+		b = append(b, part...)
+		err = c.write(b, nil)
+	default:
+		err = c.write(b, part)
+	}
+	socket.Give(b)
+	return err
+}
+
+// appendFraming says how long the body is (RFC 9112 section 6).
+func (c *conn) appendFraming(b []byte, x *exchange.Exchange, part []byte, last bool) []byte {
+	res := &x.Response
+	length := res.ContentLength
+	switch {
+	case res.Status == 204:
+		c.bodyless = true
+		return b
+	case x.Request.Method == "HEAD" || res.Status == 304:
+		// The length that a GET would have had, if it is known.
+		c.bodyless = true
+		if v, ok := res.Header.Known(exchange.ContentLength); ok && !res.Local {
+			return appendField(b, "Content-Length", v)
+		} else if !res.Local {
+			return b
+		}
+	case length < 0 && last && res.Trailer.Len() == 0:
+		length = int64(len(part))
+	case length < 0 && c.msg.http10:
+		c.close = true
+		return b
+	case length < 0:
+		c.chunked = true
+		return append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, length, 10)
+	return append(b, "\r\n"...)
+}
+
+// WriteBody implements exchange.Downstream.
+func (c *conn) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
+	switch {
+	case c.bodyless:
+		return c.writeErr
+	case c.chunked:
+		b := socket.Take(socket.HeadSize)[:0]
+		err := c.writeChunk(x, b, part, last)
+		socket.Give(b)
+		return err
+	case len(part) == 0:
+		return c.writeErr
+	}
+	return c.write(part, nil)
+}
+
+// writeChunk appends to b, and sends, a chunk and, at the end, the last chunk with the trailers. The CRLF after a chunk goes
+// with what follows it, so that a chunk takes one system call.
+func (c *conn) writeChunk(x *exchange.Exchange, b, part []byte, last bool) error {
+	if len(part) > 0 {
+		if c.begun {
+			b = append(b, "\r\n"...)
+		}
+		c.begun = true
+		b = strconv.AppendUint(b, uint64(len(part)), 16)
+		b = append(b, "\r\n"...)
+		if len(b)+len(part) <= cap(b) {
+			b = append(b, part...)
+		} else {
+			if err := c.write(b, part); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
+	}
+	if !last {
+		if len(b) > 0 {
+			return c.write(b, nil)
+		}
+		return c.writeErr
+	}
+	if c.begun {
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "0\r\n"...)
+	b = appendTrailers(b, &x.Response.Trailer)
+	b = append(b, "\r\n"...)
+	return c.write(b, nil)
+}
+
+// Abort implements exchange.Downstream.
+func (c *conn) Abort() { c.cut = true }
