@@ -19,6 +19,8 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
+require github.com/gaissmai/bart v0.30.0 // indirect
+
 replace gateway.internal/proto => ../proto
 
 replace gateway.internal/shared => ../shared
