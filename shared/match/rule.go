@@ -90,6 +90,13 @@ type FieldError struct {
 // Form returns the form of the rule's path.
 func (r *Rule) Form() Form { return r.form }
 
+// WithValue returns a copy of the rule with another value.
+func (r *Rule) WithValue(v any) *Rule {
+	c := *r
+	c.Value = v
+	return &c
+}
+
 // ParamNames returns the names of the path's parameters in order.
 func (r *Rule) ParamNames() []string { return r.params }
 

@@ -6,8 +6,10 @@
 package exchange
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/match"
@@ -39,8 +41,12 @@ type Exchange struct {
 	Forward Forward
 	// Down is the client's side.
 	Down Downstream
+	// Match is what routes are matched against; its fields are set when that happens.
+	Match match.Request
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
 	Shard uint32
+
+	id [32]byte
 }
 
 // Forward is a rewritten request target.
@@ -144,7 +150,34 @@ func (x *Exchange) Reset() {
 	res.Local, res.Body, res.Code = false, nil, ""
 	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
 	x.Start, x.Deadline, x.Forward = time.Time{}, time.Time{}, Forward{}
+	x.Match = match.Request{}
 	x.Route, x.Service, x.Down, x.Shard = "", "", nil, 0
+}
+
+// SetID makes the request's id the client's X-Request-Id where that is sane, which is 1 to 128 visible ASCII characters
+// without quotes and the like, and a random one of 128 bits otherwise.
+func (x *Exchange) SetID() {
+	if id, ok := x.Request.Header.Known(XRequestID); ok && saneID(id) {
+		x.ID = id
+		return
+	}
+	const digits = "0123456789abcdef"
+	hi, lo := rand.Uint64(), rand.Uint64()
+	for i := range 16 {
+		x.id[i], x.id[16+i] = digits[hi&15], digits[lo&15]
+		hi, lo = hi>>4, lo>>4
+	}
+	x.ID = unsafe.String(&x.id[0], len(x.id))
+}
+
+func saneID(id string) bool {
+	for i := range len(id) {
+		c := id[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' && c != ':' && c != '/' && c != '+' && c != '=' {
+			return false
+		}
+	}
+	return id != "" && len(id) <= 128
 }
 
 // Answer sets a response of the gateway's own. The body has to live as long as the exchange. Fields are added

@@ -1,0 +1,3 @@
+package middleware
+
+//go:generate go run gateway.internal/dataplane/internal/middleware/gen

@@ -1,0 +1,37 @@
+package middleware
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gateway.internal/shared/middleware"
+)
+
+func TestEveryTypeHasItsFolder(t *testing.T) {
+	readmes, _ := filepath.Glob("*/README.md")
+	if len(readmes) != len(middleware.Names()) {
+		t.Errorf("%d folders for %d types of the catalogue", len(readmes), len(middleware.Names()))
+	}
+	for _, path := range readmes {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, section := range []string{"## Name", "## Description", "## Settings", "## Metrics", "## Examples"} {
+			if !strings.Contains(string(text), section) {
+				t.Errorf("%s lacks %q", path, section)
+			}
+		}
+	}
+	for _, name := range middleware.Names() {
+		typ, _ := middleware.Lookup(name)
+		if _, err := New(name, typ.New()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := New("nothing", nil); err == nil {
+		t.Error("made a step of an unknown type")
+	}
+}

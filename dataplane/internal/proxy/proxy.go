@@ -1,0 +1,382 @@
+// Package proxy takes an exchange through its life: match a route, run the request phase, send it to an endpoint, run the response
+// phase, stream the bodies, count. Each of these is done elsewhere; here is only the order.
+package proxy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/fault"
+)
+
+// maxConnectAttempts is how many endpoints are tried when connections can't be opened. Nothing has been sent then, so any request
+// may go elsewhere.
+const maxConnectAttempts = 3
+
+// Proxy serves exchanges by the runtime's snapshot. It implements http1.Handler.
+type Proxy struct {
+	runtime *runtime.Runtime
+	nowhere *telemetry.Route // counts what no route matched
+}
+
+// New returns a proxy.
+func New(rt *runtime.Runtime, counters *telemetry.Registry) *Proxy {
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{})}
+}
+
+// Serve takes x from its head to the last byte of its response.
+func (p *Proxy) Serve(x *exchange.Exchange) {
+	done := telemetry.Done{Method: x.Request.Method}
+	count := p.nowhere
+	if x.Response.Local { // the codec has refused the request
+		done.ResponseBytes = writeLocal(x)
+	} else {
+		x.SetID()
+		count = p.serve(x, &done)
+	}
+	done.Status, done.Code = x.Response.Status, x.Response.Code
+	done.Duration = time.Since(x.Start)
+	count.Done(x.Shard, &done)
+}
+
+func (p *Proxy) serve(x *exchange.Exchange, done *telemetry.Done) *telemetry.Route {
+	snapshot := p.runtime.Snapshot()
+	if snapshot == nil {
+		x.Fail(fault.NotReady, "this node has no configuration yet")
+		done.ResponseBytes = writeLocal(x)
+		return p.nowhere
+	}
+	req := &x.Request
+	if reason := pathProblem(req.Path); reason != "" {
+		x.Fail(fault.BadRequest, reason)
+		done.ResponseBytes = writeLocal(x)
+		return p.nowhere
+	}
+	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
+	rule := snapshot.Table.Match(&x.Match, &x.Params)
+	if rule == nil {
+		x.Fail(fault.RouteNotFound, "no route matches this request")
+		done.ResponseBytes = writeLocal(x)
+		return p.nowhere
+	}
+	route := rule.Value.(*runtime.Route)
+	b := route.Choose()
+	x.Route = route.Name
+	if b.Service != nil {
+		x.Service = b.Service.Name()
+	}
+	if b.Limits.Timeout > 0 {
+		x.Deadline = x.Start.Add(b.Limits.Timeout)
+	}
+	x.Down.LimitBody(b.Limits.MaxRequestBytes)
+	if req.ContentLength > b.Limits.MaxRequestBytes {
+		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
+		done.ResponseBytes = writeLocal(x)
+		return b.Count
+	}
+	verdict, at := b.Chain.Request(x)
+	if verdict == exchange.Stop || route.Answer(x) {
+		b.Chain.Response(x, at)
+		done.ResponseBytes = writeLocal(x)
+		return b.Count
+	}
+	if b.Service == nil {
+		x.Fail(fault.ServiceNotFound, "the route's service is not there")
+		b.Chain.Response(x, at)
+		done.ResponseBytes = writeLocal(x)
+		return b.Count
+	}
+	route.Rewrite(x)
+	a := attempt{x: x, service: b.Service, timeout: b.Service.ResponseTimeout()}
+	if !a.send() {
+		b.Chain.Response(x, at)
+		done.ResponseBytes = writeLocal(x)
+		a.finish()
+		return b.Count
+	}
+	done.Upstream = a.answered.Sub(x.Start)
+	b.Chain.Response(x, at)
+	done.ResponseBytes = a.stream()
+	a.finish()
+	return b.Count
+}
+
+// writeLocal sends a response of the gateway's own and returns its body's size.
+func writeLocal(x *exchange.Exchange) int64 {
+	_ = x.Down.WriteHead(x, x.Response.Body, true)
+	return int64(len(x.Response.Body))
+}
+
+// attempt is one exchange with an endpoint, and, where that is allowed, another one instead.
+type attempt struct {
+	x        *exchange.Exchange
+	service  *upstream.Service
+	timeout  time.Duration
+	endpoint *upstream.Endpoint
+	conn     *http1.ClientConn
+	answered time.Time
+
+	part   []byte // the request's body as far as it came with the head
+	whole  bool
+	upload *upload
+}
+
+// upload is a request body on its way, in a goroutine of its own: the response may come before it is over.
+type upload struct {
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+// send gets the response's head, and reports false when x has a response of the gateway's own instead.
+func (a *attempt) send() bool {
+	var err error
+	if a.part, a.whole, err = a.x.Down.BufferedBody(); err != nil {
+		a.fail(err)
+		return false
+	}
+	fresh := false
+	for tried := 1; ; tried++ {
+		a.endpoint = a.service.Pick(a.endpoint)
+		if a.endpoint == nil {
+			a.x.Fail(fault.NoHealthyEndpoints, "the service has no healthy endpoint")
+			return false
+		}
+		a.endpoint.State.Add(1)
+		if a.conn, err = a.endpoint.Acquire(a.x.Deadline, fresh); err != nil {
+			a.endpoint.State.Add(-1)
+			var own *fault.Error
+			late := !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
+			if tried < maxConnectAttempts && !errors.As(err, &own) && !late {
+				continue
+			}
+			a.endpoint = nil
+			a.fail(err)
+			return false
+		}
+		used := a.conn.Used()
+		started, err := a.conn.Send(a.x, a.part, a.whole, a.timeout, a.begin)
+		if err == nil {
+			a.answered = time.Now()
+			return true
+		}
+		if uploadErr := a.stopUpload(); uploadErr != nil {
+			err = uploadErr
+		}
+		a.release()
+		// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
+		// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2).
+		if used && !fresh && !started && a.whole && !errors.Is(err, os.ErrDeadlineExceeded) && repeatable(a.x.Request.Method) {
+			fresh = true
+			continue
+		}
+		a.fail(err)
+		return false
+	}
+}
+
+// repeatable reports whether a method is idempotent (RFC 9110 section 9.2.2).
+func repeatable(method string) bool {
+	switch method {
+	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
+
+// fail makes an error the response.
+func (a *attempt) fail(err error) {
+	var own *fault.Error
+	switch {
+	case errors.As(err, &own):
+		a.x.Fail(own.Code, own.Reason)
+	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		a.x.Fail(fault.UpstreamTimeout, "the service did not answer in time")
+	case errors.Is(err, errClientGone):
+		a.x.Fail(fault.BadRequest, "the request's body broke off")
+		a.x.Response.Code = fault.ClientClosed
+	default:
+		a.x.Fail(fault.UpstreamUnavailable, "the service can't be reached or broke off")
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// begin starts sending the rest of the request's body.
+func (a *attempt) begin() {
+	u := &upload{done: make(chan struct{})}
+	a.upload = u
+	conn, x, timeout := a.conn, a.x, a.timeout
+	go func() {
+		defer close(u.done)
+		u.err = sendBody(conn, x, timeout)
+	}()
+}
+
+var errClientGone = errors.New("the client broke off")
+
+func sendBody(conn *http1.ClientConn, x *exchange.Exchange, timeout time.Duration) error {
+	for {
+		part, err := x.Down.NextBody()
+		if err == io.EOF {
+			return conn.SendBody(x, nil, true, timeout)
+		}
+		if err != nil {
+			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer.
+			conn.Abort()
+			var own *fault.Error
+			if errors.As(err, &own) {
+				return own
+			}
+			return errClientGone
+		}
+		if conn.SendBody(x, part, false, timeout) != nil {
+			return nil // what the endpoint has to say, if anything, is in its response
+		}
+	}
+}
+
+// stopUpload ends an upload and returns why it failed, if it was the client's fault.
+func (a *attempt) stopUpload() error {
+	u := a.upload
+	if u == nil {
+		return nil
+	}
+	select {
+	case <-u.done:
+	default:
+		a.x.Down.CancelBody()
+		a.conn.Abort()
+		<-u.done
+		u.err = nil
+	}
+	a.upload = nil
+	return u.err
+}
+
+// stream sends the response and returns how many bytes of body it had.
+func (a *attempt) stream() int64 {
+	x := a.x
+	part, whole, err := a.conn.BufferedBody(x)
+	if err == nil {
+		err = x.Down.WriteHead(x, part, whole)
+	} else {
+		a.fail(err)
+		return writeLocal(x)
+	}
+	sent := int64(len(part))
+	for err == nil && !whole {
+		part, err = a.conn.NextBody(x, a.timeout)
+		switch {
+		case err == io.EOF:
+			whole = true
+			err = x.Down.WriteBody(x, nil, true)
+		case err != nil:
+			x.Down.Abort()
+			x.Response.Code = fault.UpstreamUnavailable
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				x.Response.Code = fault.UpstreamTimeout
+			}
+			return sent
+		default:
+			sent += int64(len(part))
+			last := a.conn.BodyOver()
+			if err = x.Down.WriteBody(x, part, last); last {
+				whole = true
+			}
+		}
+	}
+	if err != nil {
+		x.Response.Code = fault.ClientClosed
+		x.Down.Abort()
+	}
+	return sent
+}
+
+// finish gives the connection back.
+func (a *attempt) finish() {
+	if a.conn == nil {
+		return
+	}
+	if a.upload != nil {
+		select {
+		case <-a.upload.done:
+			if a.upload.err == nil {
+				a.conn.Sent()
+			}
+			a.upload = nil
+		default:
+			_ = a.stopUpload()
+		}
+	}
+	a.release()
+}
+
+func (a *attempt) release() {
+	a.endpoint.State.Add(-1)
+	a.endpoint.Release(a.conn, a.x.Start)
+	a.conn = nil
+}
+
+// pathProblem says why a path can't be matched safely: a service might read it as another than the one that rules were
+// applied to.
+func pathProblem(path string) string {
+	if path == "*" {
+		return "the request target * is for no route"
+	}
+	dots := false
+	for i := 0; i < len(path); i++ {
+		switch path[i] {
+		case '%':
+			if i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
+				return "the path has a % that two hexadecimal digits do not follow"
+			}
+			switch hi, lo := path[i+1], path[i+2]|0x20; {
+			case hi == '0' && path[i+2] == '0':
+				return "the path has an encoded NUL"
+			case hi == '2' && lo == 'e':
+				dots = true
+			}
+		case '.':
+			dots = true
+		}
+	}
+	if dots && hasDotSegment(path) {
+		return "the path has dot segments"
+	}
+	return ""
+}
+
+func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
+
+// hasDotSegment reports whether a segment is "." or "..", in any mix of plain and encoded dots.
+func hasDotSegment(path string) bool {
+	for i := 0; i < len(path); i++ {
+		if path[i] != '/' {
+			continue
+		}
+		n, j := 0, i+1
+		for j < len(path) {
+			if path[j] == '.' {
+				n, j = n+1, j+1
+			} else if j+2 < len(path) && path[j] == '%' && path[j+1] == '2' && path[j+2]|0x20 == 'e' {
+				n, j = n+1, j+3
+			} else {
+				break
+			}
+		}
+		if (n == 1 || n == 2) && (j == len(path) || path[j] == '/') {
+			return true
+		}
+	}
+	return false
+}

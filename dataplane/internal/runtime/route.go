@@ -1,0 +1,314 @@
+package runtime
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/dataplane/internal/upstream"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/match"
+)
+
+// Route is a compiled route: everything that can be decided before a request comes has been decided. It is immutable.
+type Route struct {
+	// Name is the route's.
+	Name string
+	// Backends share the traffic; at least one. That of a redirect or a direct response has no service.
+	Backends []Backend
+	// Local counts exchanges that no backend is chosen for.
+	Local *telemetry.Route
+
+	total    uint32 // of the backends' weights
+	rewrite  *rewrite
+	redirect *redirect
+	direct   *configv1.DirectResponse
+	fields   []string // of the direct response: names and values in turn
+	body     []byte
+}
+
+// Backend is one of a route's services, with what depends on the service.
+type Backend struct {
+	// Service takes the requests; nil when the configuration has lost it.
+	Service *upstream.Service
+	// Limits are those of the route's and the service's policies.
+	Limits config.Limits
+	// Chain is the global pipelines, the service's and the route's; nil: none.
+	Chain *pipeline.Chain
+	// Count counts the exchanges.
+	Count *telemetry.Route
+
+	weight uint32
+}
+
+// Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A route without
+// services has one that only carries limits and chain.
+func (r *Route) Choose() *Backend {
+	if len(r.Backends) == 1 {
+		return &r.Backends[0]
+	}
+	n := rand.Uint32N(r.total)
+	for i := range r.Backends {
+		b := &r.Backends[i]
+		if n < b.weight {
+			return b
+		}
+		n -= b.weight
+	}
+	return &r.Backends[0]
+}
+
+// Answer sets the route's own response, if it has one, and reports whether it has.
+func (r *Route) Answer(x *exchange.Exchange) bool {
+	switch {
+	case r.direct != nil:
+		status := int(r.direct.GetStatus())
+		if status == 0 {
+			status = 200
+		}
+		x.Answer(status, "", r.body)
+		for i := 0; i < len(r.fields); i += 2 {
+			x.Response.Header.Add(r.fields[i], r.fields[i+1])
+		}
+		return true
+	case r.redirect != nil:
+		x.Answer(r.redirect.status, "", nil)
+		x.Response.Header.Add("Location", r.redirect.location(x))
+		return true
+	}
+	return false
+}
+
+// Rewrite sets what the service is to see.
+func (r *Route) Rewrite(x *exchange.Exchange) {
+	if r.rewrite != nil {
+		r.rewrite.apply(x)
+	}
+}
+
+type rewrite struct {
+	template []config.TemplatePart
+	prefix   string
+	isPrefix bool
+	regex    *regexp.Regexp
+	subst    string
+	host     string
+}
+
+func (w *rewrite) apply(x *exchange.Exchange) {
+	x.Forward.Host = w.host
+	path := x.Request.Path
+	switch {
+	case w.isPrefix:
+		rest := path[x.Params.PrefixLength():]
+		switch {
+		case rest == "":
+			x.Forward.Path = w.prefix
+		case strings.HasSuffix(w.prefix, "/"):
+			x.Forward.Path = w.prefix + strings.TrimPrefix(rest, "/")
+		default:
+			x.Forward.Path = w.prefix + rest
+		}
+	case w.template != nil:
+		x.Forward.Path = expand(w.template, x)
+	case w.regex != nil:
+		if p := w.regex.ReplaceAllString(path, w.subst); validTarget(p) {
+			x.Forward.Path = p
+		}
+	}
+}
+
+// validTarget reports whether a path that a regex has made can stand in a request line.
+func validTarget(p string) bool {
+	for i := range len(p) {
+		if p[i] <= ' ' || p[i] >= 0x7f || p[i] == '?' || p[i] == '#' {
+			return false
+		}
+	}
+	return p != "" && p[0] == '/'
+}
+
+func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
+	var b strings.Builder
+	for _, p := range parts {
+		if p.Param != "" {
+			v, _ := x.Params.Get(p.Param)
+			b.WriteString(v)
+		} else {
+			b.WriteString(p.Literal)
+		}
+	}
+	return b.String()
+}
+
+type redirect struct {
+	status     int
+	scheme     string
+	host       string
+	path       []config.TemplatePart
+	stripQuery bool
+}
+
+func (r *redirect) location(x *exchange.Exchange) string {
+	scheme, host, path := r.scheme, r.host, x.Request.Path
+	if scheme == "" {
+		scheme = x.Scheme
+	}
+	if host == "" {
+		host = x.Request.Host
+	}
+	if r.path != nil {
+		path = expand(r.path, x)
+	}
+	loc := scheme + "://" + host + path
+	if x.Request.HasQuery && !r.stripQuery {
+		loc += "?" + x.Request.RawQuery
+	}
+	return loc
+}
+
+// compiler makes routes of one configuration.
+type compiler struct {
+	config    *config.Config
+	log       *slog.Logger
+	services  *upstream.Registry
+	counters  *telemetry.Registry
+	pipelines map[string]*pipeline.Pipeline
+	global    []*pipeline.Pipeline
+	chains    map[[2]string]*pipeline.Chain
+}
+
+func (c *compiler) route(e *config.Entry) (*Route, error) {
+	msg := e.Message.(*configv1.Route)
+	r := &Route{Name: msg.GetName(), Local: c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name()})}
+	backends := msg.GetBackends()
+	if id := msg.GetServiceId(); id != "" {
+		backends = []*configv1.Backend{{ServiceId: id}}
+	}
+	for _, b := range backends {
+		weight := uint32(1)
+		if b.Weight != nil {
+			weight = b.GetWeight()
+		}
+		made, err := c.backend(e, msg, b.GetServiceId(), weight)
+		if err != nil {
+			return nil, err
+		}
+		r.Backends = append(r.Backends, made)
+		r.total += weight
+	}
+	if len(r.Backends) == 0 {
+		made, err := c.backend(e, msg, "", 1)
+		if err != nil {
+			return nil, err
+		}
+		r.Backends = append(r.Backends, made)
+	}
+	if err := r.compileTarget(msg); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID string, weight uint32) (Backend, error) {
+	b := Backend{weight: weight}
+	svc := &configv1.Service{}
+	if serviceID != "" {
+		se := c.config.ByID(config.Service, serviceID)
+		if se == nil {
+			return b, fmt.Errorf("there is no service %s", serviceID)
+		}
+		svc = se.Message.(*configv1.Service)
+		b.Service = c.services.Get(serviceID)
+	}
+	b.Limits = config.LimitsOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
+	b.Count = c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name(), ServiceID: serviceID, Service: svc.GetName()})
+	var err error
+	b.Chain, err = c.chain(svc.GetPipelineId(), msg.GetPipelineId())
+	return b, err
+}
+
+func (c *compiler) policy(id string) *configv1.Policy {
+	if e := c.config.ByID(config.Policy, id); e != nil {
+		return e.Message.(*configv1.Policy)
+	}
+	return nil
+}
+
+// chain returns the chain for a service's and a route's pipeline. Routes with the same pair share it.
+func (c *compiler) chain(service, route string) (*pipeline.Chain, error) {
+	key := [2]string{service, route}
+	if ch, made := c.chains[key]; made {
+		return ch, nil
+	}
+	list := slices.Clone(c.global)
+	for _, id := range key {
+		p, err := c.pipeline(id)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	ch := pipeline.NewChain(c.log, list...)
+	c.chains[key] = ch
+	return ch, nil
+}
+
+func (r *Route) compileTarget(msg *configv1.Route) error {
+	rule, errs := match.Parse(msg)
+	if len(errs) > 0 {
+		return fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
+	}
+	if rw := msg.GetRewrite(); rw != nil {
+		w := &rewrite{host: rw.GetHost()}
+		var err error
+		switch p := rw.GetPathRewrite().(type) {
+		case *configv1.Rewrite_Prefix:
+			w.prefix, w.isPrefix = p.Prefix, true
+		case *configv1.Rewrite_Path:
+			w.template, err = config.ParseTemplate(p.Path, rule.ParamNames())
+		case *configv1.Rewrite_Regex:
+			w.regex, err = regexp.Compile(p.Regex.GetPattern())
+			w.subst = p.Regex.GetSubstitution()
+		}
+		if err != nil {
+			return fmt.Errorf("rewrite: %w", err)
+		}
+		r.rewrite = w
+	}
+	if rd := msg.GetRedirect(); rd != nil {
+		r.redirect = &redirect{status: int(rd.GetStatus()), scheme: rd.GetScheme(), host: rd.GetHost(), stripQuery: rd.GetStripQuery()}
+		if r.redirect.status == 0 {
+			r.redirect.status = 302
+		}
+		if rd.GetPath() != "" {
+			var err error
+			if r.redirect.path, err = config.ParseTemplate(rd.GetPath(), rule.ParamNames()); err != nil {
+				return fmt.Errorf("redirect: %w", err)
+			}
+		}
+	}
+	if d := msg.GetDirectResponse(); d != nil {
+		r.direct, r.body = d, []byte(d.GetBody())
+		typed := len(r.body) == 0
+		for _, name := range slices.Sorted(maps.Keys(d.GetHeaders())) {
+			r.fields = append(r.fields, name, d.GetHeaders()[name])
+			typed = typed || strings.EqualFold(name, "content-type")
+		}
+		if !typed {
+			r.fields = append(r.fields, "Content-Type", "text/plain; charset=utf-8")
+		}
+	}
+	return nil
+}
+
+func millis(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }

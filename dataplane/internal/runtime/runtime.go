@@ -1,0 +1,307 @@
+// Package runtime compiles configurations into what exchanges run on, and swaps one for the next with one pointer. An exchange
+// that has begun goes on with the snapshot that it began with. What lives longer, connections, health and counters, is kept in
+// upstream and telemetry, by identity.
+package runtime
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/middleware"
+	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/dataplane/internal/upstream"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/match"
+)
+
+// Snapshot is a compiled configuration. It is immutable.
+type Snapshot struct {
+	// Revision and Hash identify the configuration.
+	Revision uint32
+	Hash     [32]byte
+	// Epoch is the store's that the revision is of.
+	Epoch string
+	// AppliedAt is when it became the node's.
+	AppliedAt time.Time
+	// Table finds routes: each rule's Value is a *Route.
+	Table *match.Table
+
+	config *config.Config
+}
+
+// Count returns the number of resources of a kind.
+func (s *Snapshot) Count(k config.Kind) int { return s.config.Len(k) }
+
+// Version is a configuration to run.
+type Version struct {
+	Epoch    string
+	Revision uint32
+	Config   *config.Config
+}
+
+// Runtime holds the node's snapshot. Apply and ApplyEndpoints exclude each other; all else may run at any time.
+type Runtime struct {
+	log      *slog.Logger
+	services *upstream.Registry
+	counters *telemetry.Registry
+	snapshot atomic.Pointer[Snapshot]
+
+	mu       sync.Mutex
+	rules    map[string]*match.Rule // by route id
+	found    map[string][]*configv1.Endpoint
+	reporter *telemetry.Reporter
+}
+
+// New returns a runtime without a snapshot.
+func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Registry) *Runtime {
+	return &Runtime{log: log, services: services, counters: counters, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
+}
+
+// Snapshot returns what exchanges run on; nil before the first Apply.
+func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }
+
+// Apply compiles a configuration, as far as it differs from the one before, and makes it the node's. Where something can't be
+// compiled, all that is wrong is returned and the node keeps what it had.
+func (r *Runtime) Apply(v Version) []*streamv1.Problem {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := config.Empty()
+	table := match.Compile(nil)
+	if s := r.snapshot.Load(); s != nil {
+		old, table = s.config, s.Table
+	}
+	changes := config.Diff(old, v.Config)
+	affected := affectedRoutes(old, v.Config, changes)
+
+	// Services first: routes hold them. Nothing that an exchange in flight holds is taken away by this.
+	services := map[string]*configv1.Service{}
+	for e := range v.Config.All(config.Service) {
+		services[e.ID()] = e.Message.(*configv1.Service)
+	}
+	before := map[string]*configv1.Service{}
+	for e := range old.All(config.Service) {
+		before[e.ID()] = e.Message.(*configv1.Service)
+	}
+	// Until the routes are compiled nothing may be taken from the snapshot in force, so removed services stay for now.
+	union := maps.Clone(before)
+	maps.Copy(union, services)
+	r.services.Apply(union, r.found)
+
+	c, problems := r.compiler(v.Config)
+	next := maps.Clone(r.rules)
+	var remove []string
+	var add []*match.Rule
+	for _, id := range affected {
+		if next[id] != nil {
+			remove = append(remove, id)
+			delete(next, id)
+		}
+		e := v.Config.ByID(config.Route, id)
+		if e == nil || !enabled(e.Message.(*configv1.Route)) {
+			continue
+		}
+		rule, err := compileRule(c, e)
+		if err != nil {
+			problems = append(problems, &streamv1.Problem{Kind: "route", Name: e.Name(), Reason: err.Error()})
+			continue
+		}
+		next[id] = rule
+		add = append(add, rule)
+	}
+	if len(problems) > 0 {
+		r.services.Apply(before, r.found)
+		return problems
+	}
+	r.rules = next
+	r.snapshot.Store(&Snapshot{
+		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config, Table: table.With(remove, add),
+	})
+	r.services.Apply(services, r.found)
+	r.retain()
+	return nil
+}
+
+func compileRule(c *compiler, e *config.Entry) (*match.Rule, error) {
+	route, err := c.route(e)
+	if err != nil {
+		return nil, err
+	}
+	rule, errs := match.Parse(e.Message.(*configv1.Route))
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
+	}
+	rule.Value = route
+	return rule, nil
+}
+
+func enabled(r *configv1.Route) bool { return r.Enabled == nil || r.GetEnabled() }
+
+// retain lets go of counters of routes that are gone.
+func (r *Runtime) retain() {
+	keys := map[telemetry.Key]bool{}
+	for _, rule := range r.rules {
+		route := rule.Value.(*Route)
+		keys[route.Local.Key()] = true
+		for i := range route.Backends {
+			keys[route.Backends[i].Count.Key()] = true
+		}
+	}
+	r.counters.Retain(keys)
+}
+
+// compiler makes the pipelines of a configuration.
+func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
+	var problems []*streamv1.Problem
+	comp := &compiler{
+		config: c, log: r.log, services: r.services, counters: r.counters,
+		pipelines: map[string]*pipeline.Pipeline{}, chains: map[[2]string]*pipeline.Chain{},
+	}
+	for _, e := range c.Sorted(config.Pipeline) {
+		p, problem := buildPipeline(c, e)
+		if problem != nil {
+			problems = append(problems, problem)
+			continue
+		}
+		comp.pipelines[e.ID()] = p
+		if e.Message.(*configv1.Pipeline).GetGlobal() {
+			comp.global = append(comp.global, p)
+		}
+	}
+	return comp, problems
+}
+
+func (c *compiler) pipeline(id string) (*pipeline.Pipeline, error) {
+	if id == "" {
+		return nil, nil //nolint:nilnil // no pipeline is a valid pipeline
+	}
+	if p := c.pipelines[id]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("there is no pipeline %s", id)
+}
+
+func buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pipeline, *streamv1.Problem) {
+	msg := e.Message.(*configv1.Pipeline)
+	p := &pipeline.Pipeline{Name: msg.GetName(), Parallel: msg.GetParallel(), Timeout: millis(msg.GetTimeoutMs())}
+	var list []*config.Entry
+	for _, id := range msg.GetMiddlewareIds() {
+		m := c.ByID(config.Middleware, id)
+		if m == nil {
+			return nil, &streamv1.Problem{Kind: "pipeline", Name: e.Name(), Field: "middleware_ids", Reason: "there is no middleware " + id}
+		}
+		mw := m.Message.(*configv1.Middleware)
+		if mw.Enabled == nil || mw.GetEnabled() {
+			list = append(list, m)
+		}
+	}
+	slices.SortFunc(list, func(a, b *config.Entry) int {
+		return cmp.Compare(a.Message.(*configv1.Middleware).GetOrder(), b.Message.(*configv1.Middleware).GetOrder())
+	})
+	for _, m := range list {
+		step, err := middleware.New(m.Message.(*configv1.Middleware).GetType(), m.Settings)
+		if err != nil {
+			return nil, &streamv1.Problem{Kind: "middleware", Name: m.Name(), Field: "config", Reason: err.Error()}
+		}
+		p.Steps = append(p.Steps, pipeline.Bound{Name: m.Name(), Step: step})
+	}
+	return p, nil
+}
+
+// affectedRoutes returns the ids of the routes that have to be compiled anew: those that changed, and those that depend on
+// something that did.
+func affectedRoutes(old, next *config.Config, changes []config.Change) []string {
+	ids := map[string]bool{}
+	changed := map[config.Kind]map[string]bool{}
+	all := false
+	mark := func(k config.Kind, id string) {
+		if changed[k] == nil {
+			changed[k] = map[string]bool{}
+		}
+		changed[k][id] = true
+	}
+	for _, ch := range changes {
+		switch ch.Kind {
+		case config.Route:
+			ids[ch.ID()] = true
+		case config.Service:
+			if b, ok := ch.Before.(*configv1.Service); ok {
+				if a, ok := ch.After.(*configv1.Service); ok && a.GetName() == b.GetName() && a.GetPolicyId() == b.GetPolicyId() && a.GetPipelineId() == b.GetPipelineId() {
+					continue // only what upstream takes care of
+				}
+			}
+			mark(ch.Kind, ch.ID())
+		case config.Pipeline, config.Policy, config.Middleware:
+			mark(ch.Kind, ch.ID())
+		}
+	}
+	if len(changed) > 0 {
+		for _, c := range []*config.Config{old, next} {
+			for e := range c.All(config.Pipeline) {
+				p := e.Message.(*configv1.Pipeline)
+				for _, id := range p.GetMiddlewareIds() {
+					if changed[config.Middleware][id] {
+						mark(config.Pipeline, e.ID())
+					}
+				}
+				all = all || p.GetGlobal() && changed[config.Pipeline][e.ID()]
+			}
+		}
+		for e := range next.All(config.Route) {
+			if all || dependsOn(next, e.Message.(*configv1.Route), changed) {
+				ids[e.ID()] = true
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(ids))
+}
+
+func dependsOn(c *config.Config, r *configv1.Route, changed map[config.Kind]map[string]bool) bool {
+	if changed[config.Pipeline][r.GetPipelineId()] || changed[config.Policy][r.GetPolicyId()] {
+		return true
+	}
+	service := func(id string) bool {
+		if id == "" {
+			return false
+		}
+		if changed[config.Service][id] {
+			return true
+		}
+		e := c.ByID(config.Service, id)
+		if e == nil {
+			return false
+		}
+		s := e.Message.(*configv1.Service)
+		return changed[config.Pipeline][s.GetPipelineId()] || changed[config.Policy][s.GetPolicyId()]
+	}
+	if service(r.GetServiceId()) {
+		return true
+	}
+	return slices.ContainsFunc(r.GetBackends(), func(b *configv1.Backend) bool { return service(b.GetServiceId()) })
+}
+
+// ApplyEndpoints makes these the discovered endpoints of all services, by id. Routes are not touched.
+func (r *Runtime) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.found = found
+	r.services.ApplyEndpoints(found)
+}
+
+// Report returns what happened since the last report that was committed. all asks for the health of every endpoint.
+func (r *Runtime) Report(all bool) (*streamv1.Report, func()) {
+	traffic, connections, commit := r.reporter.Report()
+	report := &streamv1.Report{ActiveConnections: connections, Routes: traffic, Endpoints: r.services.Health(all)}
+	if s := r.snapshot.Load(); s != nil {
+		report.Revision = s.Revision
+	}
+	return report, commit
+}

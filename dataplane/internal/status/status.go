@@ -1,0 +1,80 @@
+// Package status is what a node says of itself to operators: metrics, liveness, readiness and what it runs.
+package status
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/shared/config"
+)
+
+// Node is what is asked.
+type Node interface {
+	// Snapshot returns what the node runs, or nil.
+	Snapshot() *runtime.Snapshot
+}
+
+// Options are the circumstances.
+type Options struct {
+	// Registry has the metrics.
+	Registry *prometheus.Registry
+	// Node is asked for its snapshot.
+	Node Node
+	// NotReady returns why the node takes no traffic besides having no snapshot: "" when there is no such reason.
+	NotReady func() string
+	// Profiling serves /debug/pprof/.
+	Profiling bool
+}
+
+// Handler serves /metrics, /healthz, /readyz and /debug/config.
+func Handler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]any{"status": "ok"}) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		reason := o.NotReady()
+		s := o.Node.Snapshot()
+		if s == nil {
+			reason = "no configuration has been applied yet"
+		}
+		if reason != "" {
+			reply(w, 503, map[string]any{"status": "not ready", "reason": reason})
+			return
+		}
+		reply(w, 200, map[string]any{"status": "ready", "revision": s.Revision})
+	})
+	mux.HandleFunc("GET /debug/config", func(w http.ResponseWriter, _ *http.Request) {
+		s := o.Node.Snapshot()
+		if s == nil {
+			reply(w, 200, map[string]any{"revision": nil})
+			return
+		}
+		counts := map[string]int{}
+		for _, k := range config.Kinds() {
+			counts[k.Plural()] = s.Count(k)
+		}
+		reply(w, 200, map[string]any{
+			"revision": s.Revision, "epoch": s.Epoch, "hash": hex.EncodeToString(s.Hash[:]), "age_seconds": time.Since(s.AppliedAt).Seconds(), "resources": counts,
+		})
+	})
+	if o.Profiling {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	}
+	return mux
+}
+
+func reply(w http.ResponseWriter, status int, body map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,254 @@
+// Package upstream holds the services that a node sends requests to: their endpoints, connections, health and balancing. Services
+// are known by id and endpoints by address, so that all of it outlives changes of the configuration. It does not know routes.
+package upstream
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"gateway.internal/dataplane/internal/upstream/balance"
+	"gateway.internal/dataplane/internal/upstream/health"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
+)
+
+// Service is one backend. It is safe for concurrent use.
+type Service struct {
+	// ID is the service's; it never changes.
+	ID string
+	// current is what changes, as one.
+	current atomic.Pointer[current]
+}
+
+type current struct {
+	name      string
+	settings  config.ServiceSettings
+	endpoints []*Endpoint
+	balancer  balance.Balancer
+	source    *configv1.Service
+	found     []*configv1.Endpoint // what discovery gave
+}
+
+// Name returns the service's name.
+func (s *Service) Name() string { return s.current.Load().name }
+
+// ResponseTimeout returns the longest wait for a response.
+func (s *Service) ResponseTimeout() time.Duration {
+	return s.current.Load().settings.Pool.ResponseTimeout
+}
+
+// Pick chooses an endpoint, if possible another than avoid, which may be nil. nil: there is none to choose.
+func (s *Service) Pick(avoid *Endpoint) *Endpoint {
+	c := s.current.Load()
+	index := -1
+	if avoid != nil {
+		for i, e := range c.endpoints {
+			if e == avoid {
+				index = i
+			}
+		}
+	}
+	if i := c.balancer.Pick(index); i >= 0 {
+		return c.endpoints[i]
+	}
+	return nil
+}
+
+// Registry holds all services of a node. Its methods but Sweep are called by one goroutine at a time; Service values may be
+// used meanwhile.
+type Registry struct {
+	checker *health.Checker
+
+	mu       sync.Mutex
+	services map[string]*Service
+	stop     chan struct{}
+	done     sync.WaitGroup
+}
+
+// sweepInterval is how often idle connections are looked at.
+const sweepInterval = time.Second
+
+// NewRegistry returns a registry without services. Close ends what it starts.
+func NewRegistry(log *slog.Logger) *Registry {
+	r := &Registry{checker: health.NewChecker(log, nil), services: map[string]*Service{}, stop: make(chan struct{})}
+	r.done.Go(r.sweep)
+	return r
+}
+
+func (r *Registry) sweep() {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case now := <-tick.C:
+			for _, e := range r.allEndpoints() {
+				e.sweep(now)
+			}
+		}
+	}
+}
+
+func (r *Registry) allEndpoints() []*Endpoint {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*Endpoint
+	for _, s := range r.services {
+		all = append(all, s.current.Load().endpoints...)
+	}
+	return all
+}
+
+// Close ends checks and closes idle connections.
+func (r *Registry) Close() {
+	close(r.stop)
+	r.done.Wait()
+	r.checker.Close()
+	for _, e := range r.allEndpoints() {
+		e.close()
+	}
+}
+
+// Get returns a service that Apply has set, or nil.
+func (r *Registry) Get(id string) *Service {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.services[id]
+}
+
+// Apply makes these the services. found has the discovered endpoints by service id. What did not change goes on as it is; a
+// service that is gone keeps answering who still holds it.
+func (r *Registry) Apply(services map[string]*configv1.Service, found map[string][]*configv1.Endpoint) {
+	r.mu.Lock()
+	var gone []*Endpoint
+	for id, msg := range services {
+		s := r.services[id]
+		if s == nil {
+			s = &Service{ID: id}
+			r.services[id] = s
+		}
+		gone = append(gone, s.update(msg, found[id])...)
+	}
+	for id, s := range r.services {
+		if services[id] == nil {
+			gone = append(gone, s.current.Load().endpoints...)
+			delete(r.services, id)
+		}
+	}
+	targets := r.targets()
+	r.mu.Unlock()
+	r.checker.Set(targets)
+	for _, e := range gone {
+		e.close()
+	}
+}
+
+// ApplyEndpoints changes the discovered endpoints of one service.
+func (r *Registry) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
+	r.mu.Lock()
+	var gone []*Endpoint
+	for _, s := range r.services {
+		if c := s.current.Load(); c.settings.Discovered {
+			gone = append(gone, s.update(c.source, found[s.ID])...)
+		}
+	}
+	targets := r.targets()
+	r.mu.Unlock()
+	r.checker.Set(targets)
+	for _, e := range gone {
+		e.close()
+	}
+}
+
+// update derives a service's current state and returns the endpoints that it no longer has.
+func (s *Service) update(msg *configv1.Service, found []*configv1.Endpoint) (gone []*Endpoint) {
+	old := s.current.Load()
+	if old != nil && old.source == msg && sameEndpoints(old.found, found) {
+		return nil
+	}
+	set := config.ServiceSettingsOf(msg)
+	list := msg.GetEndpoints()
+	if set.Discovered {
+		list = found
+	}
+	have := map[string]*Endpoint{}
+	if old != nil {
+		for _, e := range old.endpoints {
+			have[e.address] = e
+		}
+	}
+	next := &current{name: msg.GetName(), settings: set, source: msg, found: found}
+	targets := make([]balance.Target, 0, len(list))
+	for _, m := range list {
+		e := newEndpoint(m.GetHost(), m.GetPort(), set.Pool)
+		if known := have[e.address]; known != nil {
+			delete(have, e.address)
+			known.pool.Store(&set.Pool)
+			e = known
+		}
+		next.endpoints = append(next.endpoints, e)
+		targets = append(targets, balance.Target{State: &e.State, Weight: config.Weight(m)})
+	}
+	next.balancer = balance.New(set.Balancer, targets)
+	s.current.Store(next)
+	for _, e := range have {
+		gone = append(gone, e)
+	}
+	return gone
+}
+
+func sameEndpoints(a, b []*configv1.Endpoint) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].GetHost() != b[i].GetHost() || a[i].GetPort() != b[i].GetPort() || config.Weight(a[i]) != config.Weight(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Registry) targets() []health.Target {
+	var targets []health.Target
+	for _, s := range r.services {
+		c := s.current.Load()
+		if c.settings.Check == nil {
+			continue
+		}
+		for _, e := range c.endpoints {
+			targets = append(targets, health.Target{ServiceID: s.ID, Service: c.name, Host: e.Host, Port: e.Port, State: &e.State, Check: *c.settings.Check})
+		}
+	}
+	return targets
+}
+
+// Health returns the verdicts of checks that are new since the last call; all asks for every one.
+func (r *Registry) Health(all bool) []*streamv1.EndpointHealth { return r.checker.Report(all) }
+
+var healthDesc = prometheus.NewDesc("gateway_service_health", "1 when the endpoint takes traffic, 0 when its checks failed.", []string{"service", "endpoint"}, nil)
+
+// Describe implements prometheus.Collector.
+func (r *Registry) Describe(ch chan<- *prometheus.Desc) { ch <- healthDesc }
+
+// Collect implements prometheus.Collector.
+func (r *Registry) Collect(ch chan<- prometheus.Metric) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.services {
+		c := s.current.Load()
+		for _, e := range c.endpoints {
+			v := 0.0
+			if e.State.Healthy() {
+				v = 1
+			}
+			ch <- prometheus.MustNewConstMetric(healthDesc, prometheus.GaugeValue, v, c.name, e.address)
+		}
+	}
+}
