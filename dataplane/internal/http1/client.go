@@ -195,6 +195,13 @@ func (c *ClientConn) BufferedBody(x *exchange.Exchange) (part []byte, whole bool
 	if c.body.over {
 		return nil, true, nil
 	}
+	if c.body.framed == byLength && len(c.sock.Buffered()) == 0 && c.body.left <= int64(c.sock.Room()) {
+		// Many servers send the head and a small body apart. Waiting for the body lets both go on together.
+		if err := c.sock.Fill(); err != nil {
+			c.broken = true
+			return nil, false, classify(err)
+		}
+	}
 	part, err = c.body.take(c.sock, &x.Response.Trailer, maxResponseFields)
 	if err != nil {
 		c.broken = true

@@ -58,6 +58,41 @@ func headEnd(b []byte, from int) int {
 	}
 }
 
+// peekLength looks for the body's length in a head that has not been parsed. simple is false when only the parser can tell: a length
+// that is odd or comes in another way.
+func peekLength(head []byte) (length int, simple bool) {
+	line := bytes.IndexByte(head, '\n') + 1
+	if line == 0 {
+		return 0, false
+	}
+	for line < len(head) {
+		end := bytes.IndexByte(head[line:], '\n')
+		if end < 0 {
+			return 0, false
+		}
+		field := head[line : line+end]
+		line += end + 1
+		if len(field) < 15 {
+			continue
+		}
+		switch field[0] | 0x20 {
+		case 'c':
+			if len(field) > 16 && exchange.EqualFold(view(field[:15]), "content-length:") {
+				n, ok := parseLength(trimOWS(view(field[15 : len(field)-1])))
+				if !ok || n > math.MaxInt32 {
+					return 0, false
+				}
+				length = int(n)
+			}
+		case 't':
+			if len(field) > 18 && exchange.EqualFold(view(field[:18]), "transfer-encoding:") {
+				return 0, false
+			}
+		}
+	}
+	return length, true
+}
+
 // framing is what the fields say about a message's body and connection.
 type framing struct {
 	length    int64 // -1: no Content-Length

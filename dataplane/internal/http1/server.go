@@ -83,6 +83,7 @@ func (s *Server) Serve(nc net.Conn, scheme string) {
 	} else {
 		c.clientText = "unknown"
 	}
+	c.arrivedFn = c.arrived
 	if !s.add(c) {
 		_ = c.sock.Close()
 		return
@@ -151,6 +152,9 @@ type conn struct {
 	clientText string
 	shard      uint32
 	idle       atomic.Bool
+	arrivedFn  func() bool
+	headLength int  // of the next head, when it is known
+	ended      bool // the connection is over
 
 	msg       message
 	body      body
@@ -165,10 +169,67 @@ type conn struct {
 	x         *exchange.Exchange
 }
 
+// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived.
 func (c *conn) serve() {
-	for c.next() {
+	for {
+		c.rest()
+		if c.server.draining.Load() {
+			break
+		}
+		if err := c.sock.Each(c.arrivedFn); err != nil {
+			break // nobody waits for an answer
+		}
+		c.idle.Store(false)
+		// What is left has to be waited for in a way that Each can't: the rest of a head or of a body.
+		for !c.ended && len(c.sock.Buffered()) > 0 {
+			c.ended = !c.next()
+		}
+		if c.ended {
+			break
+		}
 	}
 	c.end()
+}
+
+// rest makes the connection wait for a request.
+func (c *conn) rest() {
+	c.sock.Release()
+	c.sock.SetSize(socket.HeadSize)
+	c.sock.ReadWithin(time.Now(), c.server.limits.IdleTimeout)
+	c.idle.Store(true)
+}
+
+// arrived serves the requests that have arrived whole. It returns false when there is more to wait for than the next
+// request, or when the connection is over.
+func (c *conn) arrived() bool {
+	c.idle.Store(false)
+	for len(c.sock.Buffered()) > 0 {
+		if !c.complete() {
+			return false
+		}
+		if !c.next() {
+			c.ended = true
+			return false
+		}
+	}
+	c.rest()
+	return !c.server.draining.Load()
+}
+
+// complete reports whether the next request is buffered to its end, body included, as most are. It may say no where it is.
+func (c *conn) complete() bool {
+	have := c.sock.Buffered()
+	n := headEnd(have, 0)
+	if n == 0 {
+		return false
+	}
+	c.headLength = n
+	switch length, simple := peekLength(have[:n]); {
+	case !simple:
+		return false
+	default:
+		return length <= len(have)-n
+	}
 }
 
 // next serves one request and reports whether another may follow.
@@ -186,30 +247,20 @@ func (c *conn) next() bool {
 	return !c.close && !c.cut && c.writeErr == nil
 }
 
-// readHead waits for a whole head. Between requests the connection holds no buffer.
+// readHead returns a whole head, waiting for what is not buffered.
 func (c *conn) readHead() ([]byte, error) {
 	have := c.sock.Buffered()
-	if len(have) == 0 {
-		c.sock.Release()
-		c.sock.SetSize(socket.HeadSize)
-		c.sock.ReadWithin(time.Now(), c.server.limits.IdleTimeout)
-		c.idle.Store(true)
-		if c.server.draining.Load() {
-			return nil, io.EOF
-		}
-		err := c.sock.Fill()
-		c.idle.Store(false)
-		if err != nil {
-			return nil, io.EOF // nobody waits for an answer
-		}
-		have = c.sock.Buffered()
-	}
 	// A robust server ignores an empty line before the request line (RFC 9112 section 2.2).
 	if len(have) >= 2 && have[0] == '\r' && have[1] == '\n' {
 		c.sock.Consume(2)
-		have = have[2:]
+		have, c.headLength = have[2:], 0
 	}
-	if n := headEnd(have, 0); n > 0 && n <= c.server.limits.MaxHeadBytes {
+	n := c.headLength
+	c.headLength = 0
+	if n == 0 {
+		n = headEnd(have, 0)
+	}
+	if n > 0 && n <= c.server.limits.MaxHeadBytes {
 		return have[:n], nil
 	}
 	return c.readRest()

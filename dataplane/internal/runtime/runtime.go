@@ -55,6 +55,8 @@ type Runtime struct {
 	counters *telemetry.Registry
 	snapshot atomic.Pointer[Snapshot]
 
+	applied, applyNanos, refused atomic.Uint64
+
 	mu       sync.Mutex
 	rules    map[string]*match.Rule // by route id
 	found    map[string][]*configv1.Endpoint
@@ -74,6 +76,7 @@ func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }
 func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	start := time.Now()
 	old := config.Empty()
 	table := match.Compile(nil)
 	if s := r.snapshot.Load(); s != nil {
@@ -119,6 +122,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	}
 	if len(problems) > 0 {
 		r.services.Apply(before, r.found)
+		r.refused.Add(1)
 		return problems
 	}
 	r.rules = next
@@ -127,6 +131,8 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	})
 	r.services.Apply(services, r.found)
 	r.retain()
+	r.applied.Add(1)
+	r.applyNanos.Add(uint64(time.Since(start)))
 	return nil
 }
 

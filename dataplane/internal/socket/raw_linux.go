@@ -33,6 +33,7 @@ func (c *Conn) initRaw() {
 	}
 	c.raw = raw
 	c.readFn = c.onReadable
+	c.eachFn = c.onEach
 	c.writeFn = c.onWritable
 }
 
@@ -74,34 +75,71 @@ func (c *Conn) onReadable(fd uintptr) bool {
 		}
 		return true
 	}
+	return c.receive(int(fd))
+}
+
+// receive tries to read once, and reports whether there was an outcome: bytes, the end or an error.
+func (c *Conn) receive(fd int) bool {
 	taken := false
 	if c.buf == nil {
 		c.buf, taken = Take(c.size), true
 		c.r, c.w = 0, 0
 	}
 	for {
-		n, errno := sysRead(int(fd), c.buf[c.w:])
-		switch errno {
-		case 0:
-			c.readN = n
-			if n == 0 && taken {
-				c.Release()
-			}
-			return true
-		case syscall.EINTR:
+		n, errno := sysRead(fd, c.buf[c.w:])
+		if errno == syscall.EINTR {
 			continue
-		case syscall.EAGAIN:
-			if taken {
-				c.Release()
-			}
-			return false
-		default:
-			if taken {
-				c.Release()
-			}
-			c.readErr = os.NewSyscallError("read", errno)
+		}
+		c.readN = n
+		if n > 0 {
 			return true
 		}
+		if taken {
+			c.Release()
+		}
+		if errno == syscall.EAGAIN {
+			return false
+		}
+		if errno != 0 {
+			c.readErr = os.NewSyscallError("read", errno)
+		}
+		return true
+	}
+}
+
+func (c *Conn) eachRaw() error {
+	c.readN, c.readErr = 0, nil
+	if err := c.raw.Read(c.eachFn); err != nil {
+		return c.pollError(err)
+	}
+	if c.readErr != nil {
+		return c.readErr
+	}
+	if c.readN == 0 {
+		return io.EOF
+	}
+	return nil
+}
+
+// onEach is called once when Each starts, and again whenever the poller says that something happened since.
+func (c *Conn) onEach(fd uintptr) bool {
+	for {
+		c.readErr = nil
+		if !c.receive(int(fd)) {
+			return false
+		}
+		if c.readErr != nil || c.readN == 0 {
+			return true
+		}
+		c.w += c.readN
+		drained := c.w < len(c.buf)
+		if !c.serve() {
+			return true
+		}
+		if drained && c.served {
+			return false
+		}
+		c.served = true
 	}
 }
 

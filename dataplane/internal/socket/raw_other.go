@@ -6,6 +6,8 @@ func (c *Conn) initRaw() {}
 
 func (c *Conn) fillRaw() error { panic("socket: no raw connection") }
 
+func (c *Conn) eachRaw() error { panic("socket: no raw connection") }
+
 func (c *Conn) sendAndFillRaw([]byte) (int, error) { panic("socket: no raw connection") }
 
 func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") }
