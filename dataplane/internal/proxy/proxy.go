@@ -149,7 +149,7 @@ func (a *attempt) send() bool {
 			return false
 		}
 		a.endpoint.State.Add(1)
-		if a.conn, err = a.endpoint.Acquire(a.x.Deadline, fresh); err != nil {
+		if a.conn, err = a.endpoint.Acquire(a.x.Start, a.x.Deadline, fresh); err != nil {
 			a.endpoint.State.Add(-1)
 			var own *fault.Error
 			late := !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
@@ -323,7 +323,7 @@ func (a *attempt) finish() {
 
 func (a *attempt) release() {
 	a.endpoint.State.Add(-1)
-	a.endpoint.Release(a.conn, a.x.Start)
+	a.endpoint.Release(a.conn, a.answered)
 	a.conn = nil
 }
 

@@ -1,0 +1,76 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+type embedded struct{ lock *os.File }
+
+// openSQLite opens a file, which one process may have open at a time.
+func openSQLite(path string) (*dbsql.DB, dialect, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, nil, fmt.Errorf("embedded store: %w", err)
+	}
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("embedded store: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return nil, nil, fmt.Errorf("embedded store %s: another process has it open; several control planes need PostgreSQL (--store postgres://...)", path)
+	}
+	// Made here so that nobody else can read it, whatever the umask.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		_ = lock.Close()
+		return nil, nil, fmt.Errorf("embedded store: %w", err)
+	}
+	_ = f.Close()
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() +
+		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)"
+	db, err := dbsql.Open("sqlite", dsn)
+	if err != nil {
+		_ = lock.Close()
+		return nil, nil, fmt.Errorf("embedded store: %w", err)
+	}
+	db.SetMaxOpenConns(4)
+	return db, &embedded{lock}, nil
+}
+
+func (*embedded) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, error) {
+	dir, err := fs.Sub(migrationFiles, "migrations/sqlite")
+	return dir, goose.DialectSQLite3, nil, err
+}
+
+// lockHead needs no lock of its own: every transaction that may write begins with the write lock.
+func (*embedded) lockHead() string { return "SELECT epoch, head FROM meta WHERE one = 1" }
+
+func (*embedded) readOnly() *dbsql.TxOptions { return &dbsql.TxOptions{ReadOnly: true} }
+
+func (*embedded) notify(context.Context, *dbsql.Tx, uint32) error { return nil }
+
+func (*embedded) permanent(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	code := e.Code() & 0xff
+	return code == sqlite3.SQLITE_CONSTRAINT || code == sqlite3.SQLITE_ERROR || code == sqlite3.SQLITE_MISMATCH
+}
+
+// watch has nothing to do: there is no other process.
+func (*embedded) watch(ctx context.Context, _ func()) { <-ctx.Done() }
+
+func (e *embedded) close() error { return e.lock.Close() }

@@ -1,0 +1,88 @@
+// Package store is the port to where the configuration is kept: its newest state, and every revision that led there. It says what
+// an engine has to promise; storetest checks that it does.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gateway.internal/shared/config"
+)
+
+// The errors that callers tell apart, with errors.Is.
+var (
+	// ErrUnavailable is an engine that can't be reached, or can't write. It recovers by itself.
+	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrUnknown is a commit whose end is not known: the engine broke off between doing and saying so.
+	ErrUnknown = errors.New("the store broke off at the commit, whose outcome is unknown")
+	// ErrNotFound is a revision that is not there.
+	ErrNotFound = errors.New("there is no such revision")
+	// ErrEpochChanged is a store that is not the one that was read before: its content was replaced.
+	ErrEpochChanged = errors.New("the store's epoch has changed")
+)
+
+// Head is the newest revision. Revisions of different epochs are not comparable: a store that is restored from a backup
+// and goes on from there is another epoch.
+type Head struct {
+	Epoch  string
+	Number uint32
+}
+
+// Revision is one committed state.
+type Revision struct {
+	// Number is from 1 without gaps.
+	Number uint32
+	// At is when it was committed.
+	At time.Time
+	// Author and Message are who and why.
+	Author, Message string
+	// RollbackOf is the revision that it goes back to; 0: none.
+	RollbackOf uint32
+	// AllowShrink says that it may be empty, or have lost most of its routes.
+	AllowShrink bool
+	// Hash is that of the whole configuration at this revision.
+	Hash [32]byte
+	// ChangeCount is the number of changes.
+	ChangeCount int
+	// Changes are what leads here from the revision before; absent in lists.
+	Changes []config.Change
+}
+
+// Draft is a revision to be.
+type Draft struct {
+	Author, Message string
+	RollbackOf      uint32
+	AllowShrink     bool
+	Hash            [32]byte
+	Changes         []config.Change
+}
+
+// List chooses revisions.
+type List struct {
+	// Author, when it is not empty, has to be the revision's.
+	Author string
+	// Offset and Limit choose a part, newest first.
+	Offset, Limit int
+}
+
+// Store keeps the configuration. It is safe for concurrent use, and several may work on the same data at once.
+type Store interface {
+	// Load returns the newest state, by one consistent read.
+	Load(ctx context.Context) (Head, *config.Config, error)
+	// Since returns up to limit revisions after a head, oldest first, with their changes. It is ErrEpochChanged when the store is of
+	// another epoch, or older than that head.
+	Since(ctx context.Context, after Head, limit int) ([]Revision, error)
+	// Commit locks the head and calls plan with the revisions after base, oldest first. What plan returns is written as the next revision,
+	// which is returned. A nil draft commits nothing, and an error of plan is returned as it is. plan is called once at most.
+	Commit(ctx context.Context, base Head, plan func(newer []Revision) (*Draft, error)) (Revision, error)
+	// Revision returns one with its changes, or ErrNotFound.
+	Revision(ctx context.Context, number uint32) (Revision, error)
+	// Revisions returns a part of the history, newest first and without changes, and how many there are in all.
+	Revisions(ctx context.Context, l List) ([]Revision, int, error)
+	// Watch returns a channel that hints that there may be something new: after commits, of whoever, and from time to time. It is closed
+	// when ctx ends.
+	Watch(ctx context.Context) <-chan struct{}
+	// Close gives everything back.
+	Close() error
+}

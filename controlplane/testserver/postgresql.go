@@ -1,0 +1,126 @@
+// Package testserver starts real servers for tests: on free ports of the loopback, in temporary folders, ended with the test. A test
+// whose server is not installed fails, and says how to install it.
+package testserver
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// PostgreSQL is a running server with an empty database. Its data outlives Stop and Start.
+type PostgreSQL struct {
+	// URL is that of the database.
+	URL string
+
+	t    testing.TB
+	bin  string
+	dir  string
+	port int
+	as   *syscall.Credential
+	cmd  *exec.Cmd
+}
+
+// NewPostgreSQL starts a server.
+func NewPostgreSQL(t testing.TB) *PostgreSQL {
+	t.Helper()
+	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if len(bins) == 0 {
+		t.Fatal("PostgreSQL is not installed: make tools, or apt-get install postgresql")
+	}
+	// t.TempDir is closed to the other user that the server runs as.
+	dir, err := os.MkdirTemp("", "gateway-postgresql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &PostgreSQL{t: t, bin: bins[len(bins)-1], dir: dir, port: FreePort(t)}
+	if os.Geteuid() == 0 { // the server refuses to run as root
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		p.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	initdb := p.command("initdb", "-D", filepath.Join(dir, "data"), "-U", "gateway", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	p.URL = fmt.Sprintf("postgres://gateway@127.0.0.1:%d/postgres?sslmode=disable", p.port)
+	p.Start()
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func (p *PostgreSQL) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(p.bin, name), args...)
+	cmd.Dir = p.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// Start starts the server, and returns when it takes connections.
+func (p *PostgreSQL) Start() {
+	p.t.Helper()
+	p.cmd = p.command("postgres", "-D", filepath.Join(p.dir, "data"), "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+p.dir, "-c", "max_connections=50")
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	WaitFor(p.t, "PostgreSQL", func() error {
+		return p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "gateway").Run()
+	})
+}
+
+// Stop stops the server at once, without waiting for its clients.
+func (p *PostgreSQL) Stop() {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	_ = p.cmd.Wait()
+	p.cmd = nil
+}
+
+// FreePort returns a port of the loopback that nobody listens on.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// WaitFor calls ready until it returns nil, for half a minute at most.
+func WaitFor(t testing.TB, what string, ready func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not ready: %v", what, err)
+		case <-tick.C:
+		}
+	}
+}
