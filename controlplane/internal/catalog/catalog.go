@@ -1,0 +1,323 @@
+// Package catalog is the control plane's read model: the newest configuration and the discovered endpoints, published as
+// immutable versions. Commits go through it, so that whoever changed something sees it in what is read next. It does not know who
+// reads.
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/shared/config"
+)
+
+// keptVersions is how many versions are kept for deltas.
+const keptVersions = 64
+
+// Version is one committed configuration.
+type Version struct {
+	Epoch       string
+	Revision    uint32
+	Config      *config.Config
+	CommittedAt time.Time
+	RollbackOf  uint32
+	AllowShrink bool
+}
+
+// Catalog is safe for concurrent use.
+type Catalog struct {
+	store store.Store
+	log   *slog.Logger
+
+	current   atomic.Pointer[Version]
+	endpoints atomic.Pointer[EndpointsVersion]
+	storeErr  atomic.Pointer[error]
+
+	mu       sync.Mutex // of kept, changed and all publishing
+	kept     []*Version // ascending
+	changed  chan struct{}
+	commitMu sync.Mutex // held over a commit: this process's writers take turns
+}
+
+// New returns a catalog that has not been loaded.
+func New(s store.Store, log *slog.Logger) *Catalog {
+	c := &Catalog{store: s, log: log, changed: make(chan struct{})}
+	c.endpoints.Store(&EndpointsVersion{})
+	return c
+}
+
+// Current returns the newest version; nil before the first load.
+func (c *Catalog) Current() *Version { return c.current.Load() }
+
+// At returns a version that is still kept, or nil.
+func (c *Catalog) At(epoch string, revision uint32) *Version {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, v := range c.kept {
+		if v.Epoch == epoch && v.Revision == revision {
+			return v
+		}
+	}
+	return nil
+}
+
+// Changed returns a channel that is closed at the next version of configuration or endpoints. Get it, then look, then wait.
+func (c *Catalog) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// StoreError returns why the store can't be read; nil when it can.
+func (c *Catalog) StoreError() error {
+	if p := c.storeErr.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (c *Catalog) publish(v *Version) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.current.Load(); old != nil {
+		if old.Epoch != v.Epoch {
+			c.kept = nil
+		} else if v.Revision <= old.Revision {
+			return
+		}
+	}
+	c.kept = append(c.kept, v)
+	if len(c.kept) > keptVersions {
+		c.kept = append([]*Version(nil), c.kept[len(c.kept)-keptVersions:]...)
+	}
+	c.current.Store(v)
+	c.wake()
+}
+
+// wake closes the changed channel; the caller holds mu.
+func (c *Catalog) wake() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Run loads the configuration and follows the store until ctx ends. While the store is away, what is known stays.
+func (c *Catalog) Run(ctx context.Context) error {
+	wait := 100 * time.Millisecond
+	hints := c.store.Watch(ctx)
+	for {
+		err := c.refresh(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if c.StoreError() == nil {
+				c.log.Error("the store can't be read; what is known stays", "error", err.Error())
+			}
+			c.storeErr.Store(&err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(wait/2 + rand.N(wait)):
+			}
+			wait = min(2*wait, 5*time.Second)
+			continue
+		}
+		if c.StoreError() != nil {
+			c.log.Info("the store can be read again")
+		}
+		c.storeErr.Store(nil)
+		wait = 100 * time.Millisecond
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hints:
+		}
+	}
+}
+
+// refreshBatch is how many revisions are read at once; further behind, everything is read anew.
+const refreshBatch = 100
+
+func (c *Catalog) refresh(ctx context.Context) error {
+	c.commitMu.Lock()
+	defer c.commitMu.Unlock()
+	v := c.Current()
+	if v == nil {
+		return c.load(ctx)
+	}
+	newer, err := c.store.Since(ctx, store.Head{Epoch: v.Epoch, Number: v.Revision}, refreshBatch)
+	switch {
+	case errors.Is(err, store.ErrEpochChanged):
+		c.log.Warn("the store's content was replaced; loading all of it")
+		return c.load(ctx)
+	case err != nil:
+		return err
+	case len(newer) == refreshBatch:
+		return c.load(ctx)
+	}
+	if err := c.follow(newer); err != nil {
+		c.log.Error("a revision does not fit; loading everything", "error", err.Error())
+		return c.load(ctx)
+	}
+	return nil
+}
+
+func (c *Catalog) load(ctx context.Context) error {
+	head, conf, err := c.store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	v := &Version{Epoch: head.Epoch, Revision: head.Number, Config: conf, CommittedAt: time.Now()}
+	if head.Number > 0 {
+		r, err := c.store.Revision(ctx, head.Number)
+		if err != nil {
+			return err
+		}
+		if r.Hash != conf.Hash() {
+			return fmt.Errorf("the tables do not have the content that revision %d says", head.Number)
+		}
+		v.CommittedAt, v.RollbackOf, v.AllowShrink = r.At, r.RollbackOf, r.AllowShrink
+	}
+	conf.Table() // built once here: every later one is derived from it
+	c.publish(v)
+	return nil
+}
+
+// follow publishes revisions that others have committed.
+func (c *Catalog) follow(newer []store.Revision) error {
+	for _, r := range newer {
+		v := c.Current()
+		next, err := v.Config.With(r.Changes)
+		if err != nil {
+			return fmt.Errorf("revision %d: %w", r.Number, err)
+		}
+		if next.Hash() != r.Hash {
+			return fmt.Errorf("revision %d leads to another content than it says", r.Number)
+		}
+		next.Table()
+		c.publish(versionOf(v.Epoch, r, next))
+	}
+	return nil
+}
+
+func versionOf(epoch string, r store.Revision, conf *config.Config) *Version {
+	return &Version{Epoch: epoch, Revision: r.Number, Config: conf, CommittedAt: r.At, RollbackOf: r.RollbackOf, AllowShrink: r.AllowShrink}
+}
+
+// CommitRequest is what is to be changed.
+type CommitRequest struct {
+	Author, Message string
+	RollbackOf      uint32
+	AllowShrink     bool
+	// DryRun plans without committing.
+	DryRun bool
+	// ExpectedRevision has to be the newest; 0 is not compared.
+	ExpectedRevision uint32
+	// Edits returns the wishes, given the newest version.
+	Edits func(v *Version) ([]config.Edit, error)
+	// Restore keeps the ids of what is put.
+	Restore bool
+}
+
+// Committed is what came of it.
+type Committed struct {
+	// Version is the newest version.
+	Version *Version
+	// Plan has changes and warnings.
+	Plan *config.Plan
+	// Committed is false for a dry run, and when nothing changes.
+	Committed bool
+}
+
+// RevisionConflict is an ExpectedRevision that is not the newest.
+type RevisionConflict struct{ Expected, Current uint32 }
+
+// Error implements error.
+func (e *RevisionConflict) Error() string {
+	return fmt.Sprintf("the newest revision is %d, not %d: look at what changed and repeat", e.Current, e.Expected)
+}
+
+// Commit plans against the newest configuration, under the store's lock, and publishes the result before it returns.
+func (c *Catalog) Commit(ctx context.Context, req CommitRequest) (*Committed, error) {
+	c.commitMu.Lock()
+	defer c.commitMu.Unlock()
+	v := c.Current()
+	if v == nil {
+		return nil, fmt.Errorf("%w: the configuration has not been loaded yet", store.ErrUnavailable)
+	}
+	if req.DryRun {
+		plan, err := req.plan(v)
+		if err != nil {
+			return nil, err
+		}
+		return &Committed{Version: v, Plan: plan}, nil
+	}
+	var plan *config.Plan
+	r, err := c.store.Commit(ctx, store.Head{Epoch: v.Epoch, Number: v.Revision}, func(newer []store.Revision) (*store.Draft, error) {
+		if err := c.follow(newer); err != nil {
+			return nil, err
+		}
+		v = c.Current()
+		var err error
+		if plan, err = req.plan(v); err != nil || len(plan.Changes) == 0 {
+			return nil, err
+		}
+		return &store.Draft{
+			Author: req.Author, Message: req.Message, RollbackOf: req.RollbackOf, AllowShrink: req.AllowShrink, Hash: plan.Config.Hash(), Changes: plan.Changes,
+		}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.Number == 0 {
+		return &Committed{Version: v, Plan: plan}, nil
+	}
+	next := versionOf(v.Epoch, r, plan.Config)
+	c.publish(next)
+	return &Committed{Version: next, Plan: plan, Committed: true}, nil
+}
+
+func (req *CommitRequest) plan(v *Version) (*config.Plan, error) {
+	if req.ExpectedRevision != 0 && req.ExpectedRevision != v.Revision {
+		return nil, &RevisionConflict{req.ExpectedRevision, v.Revision}
+	}
+	edits, err := req.Edits(v)
+	if err != nil {
+		return nil, err
+	}
+	return v.Config.Plan(edits, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString, AllowShrink: req.AllowShrink, Restore: req.Restore})
+}
+
+// ConfigAt returns the configuration at a past revision: from memory, or by undoing what came later. It is store.ErrNotFound for
+// one that is not there.
+func (c *Catalog) ConfigAt(ctx context.Context, revision uint32) (*config.Config, error) {
+	v := c.Current()
+	if v == nil {
+		return nil, fmt.Errorf("%w: the configuration has not been loaded yet", store.ErrUnavailable)
+	}
+	if revision > v.Revision {
+		return nil, store.ErrNotFound
+	}
+	if kept := c.At(v.Epoch, revision); kept != nil {
+		return kept.Config, nil
+	}
+	conf := v.Config
+	for n := v.Revision; n > revision; n-- {
+		r, err := c.store.Revision(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		if conf, err = conf.With(config.Invert(r.Changes)); err != nil {
+			return nil, fmt.Errorf("undo revision %d: %w", n, err)
+		}
+	}
+	return conf, nil
+}

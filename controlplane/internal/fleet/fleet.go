@@ -1,0 +1,246 @@
+// Package fleet knows the nodes: who is connected, what each runs, what it refused and what it reports. It is memory of this
+// process; nodes tell everything again when they connect.
+package fleet
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+)
+
+const (
+	// silence is how long a connected node may say nothing before another process may take its id.
+	silence = 15 * time.Second
+	// remembered is how long a node that went away is still listed.
+	remembered = 24 * time.Hour
+	// maxNodes bounds how many nodes are listed.
+	maxNodes = 10_000
+)
+
+// ErrConflict is a second process with the id of a node that is connected.
+var ErrConflict = errors.New("another process with this node id is connected; give each node an id (--node-id) and a data folder (--data-dir) of its own")
+
+// Fleet is safe for concurrent use.
+type Fleet struct {
+	mu    sync.Mutex
+	nodes map[string]*node
+
+	applySeconds prometheus.Histogram
+	rejections   prometheus.Counter
+}
+
+type node struct {
+	view      *adminv1.Node
+	instance  string
+	session   *Session
+	endpoints map[string]map[string]*streamv1.EndpointHealth // by service id and host:port
+}
+
+// New returns an empty fleet whose metrics are in a registry.
+func New(registry prometheus.Registerer) *Fleet {
+	f := &Fleet{
+		nodes: map[string]*node{},
+		applySeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "gateway_config_apply_seconds", Help: "From a commit until a node has applied it.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
+		rejections: prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_node_rejections_total", Help: "Revisions that nodes refused."}),
+	}
+	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_nodes_connected", Help: "Nodes whose stream is open."}, func() float64 {
+		n := 0
+		for _, v := range f.Nodes() {
+			if v.GetConnected() {
+				n++
+			}
+		}
+		return float64(n)
+	})
+	registry.MustRegister(f.applySeconds, f.rejections, connected)
+	return f
+}
+
+// Session is one node's open stream.
+type Session struct {
+	fleet *Fleet
+	id    string
+	// Replaced is closed when the same process has opened another stream.
+	Replaced chan struct{}
+}
+
+// Connect takes a node in. It is ErrConflict when another process with its id is connected.
+func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	n := f.nodes[h.GetNodeId()]
+	if n != nil && n.session != nil {
+		if n.instance != h.GetInstanceId() && now.Sub(n.view.GetLastSeenAt().AsTime()) < silence {
+			n.view.Conflict = &adminv1.NodeConflict{Address: address, At: timestamppb.New(now)}
+			return nil, ErrConflict
+		}
+		close(n.session.Replaced)
+	}
+	if n == nil {
+		f.forget(now)
+		n = &node{view: &adminv1.Node{}}
+		f.nodes[h.GetNodeId()] = n
+	}
+	n.instance = h.GetInstanceId()
+	n.endpoints = map[string]map[string]*streamv1.EndpointHealth{}
+	v := n.view
+	v.Id, v.Group, v.Labels, v.Build, v.Address = h.GetNodeId(), h.GetGroup(), h.GetLabels(), h.GetBuild(), address
+	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
+	v.Revision, v.Degraded = h.GetRevision(), nil
+	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{})}
+	return n.session, nil
+}
+
+// forget drops nodes that went away long ago, and the longest gone where there are too many; the caller holds mu.
+func (f *Fleet) forget(now time.Time) {
+	maps.DeleteFunc(f.nodes, func(_ string, n *node) bool {
+		return n.session == nil && now.Sub(n.view.GetLastSeenAt().AsTime()) > remembered
+	})
+	if len(f.nodes) < maxNodes {
+		return
+	}
+	oldest := ""
+	for id, n := range f.nodes {
+		if n.session == nil && (oldest == "" || n.view.GetLastSeenAt().AsTime().Before(f.nodes[oldest].view.GetLastSeenAt().AsTime())) {
+			oldest = id
+		}
+	}
+	delete(f.nodes, oldest)
+}
+
+// with calls change with the session's node, unless another session has taken its place.
+func (s *Session) with(change func(n *node)) {
+	s.fleet.mu.Lock()
+	defer s.fleet.mu.Unlock()
+	if n := s.fleet.nodes[s.id]; n != nil && n.session == s {
+		n.view.LastSeenAt = timestamppb.Now()
+		change(n)
+	}
+}
+
+// Result takes an answer in. committedAt is when the revision that is answered was committed.
+func (s *Session) Result(r *streamv1.Result, committedAt time.Time) {
+	s.with(func(n *node) {
+		if r.GetRevision() == 0 {
+			return
+		}
+		switch r.GetOutcome() {
+		case streamv1.Result_OUTCOME_REJECTED:
+			s.fleet.rejections.Inc()
+			n.view.LastRejection = &adminv1.Rejection{Revision: r.GetRevision(), At: timestamppb.Now(), Problems: problems(r.GetProblems())}
+		case streamv1.Result_OUTCOME_APPLIED, streamv1.Result_OUTCOME_DEGRADED:
+			took := time.Since(committedAt)
+			n.view.Revision, n.view.PropagationMs = r.GetRevision(), float64(took)/1e6
+			n.view.Degraded = problems(r.GetProblems())
+			s.fleet.applySeconds.Observe(took.Seconds())
+		}
+	})
+}
+
+func problems(list []*streamv1.Problem) []*adminv1.Problem {
+	var out []*adminv1.Problem
+	for _, p := range list {
+		out = append(out, &adminv1.Problem{Kind: p.GetKind(), Name: p.GetName(), Field: p.GetField(), Message: p.GetReason()})
+	}
+	return out
+}
+
+// Report takes a report in.
+func (s *Session) Report(r *streamv1.Report) {
+	s.with(func(n *node) {
+		var requests, errs uint64
+		for _, t := range r.GetRoutes() {
+			requests += t.GetRequests()
+			errs += t.GetErrors()
+		}
+		n.view.RequestsPerSecond, n.view.ErrorRatio = 0, 0
+		if micros := r.GetIntervalMicros(); micros > 0 {
+			n.view.RequestsPerSecond = float64(requests) * 1e6 / float64(micros)
+		}
+		if requests > 0 {
+			n.view.ErrorRatio = float64(errs) / float64(requests)
+		}
+		n.view.ActiveConnections = uint32(r.GetActiveConnections())
+		for _, h := range r.GetEndpoints() {
+			of := n.endpoints[h.GetServiceId()]
+			if of == nil {
+				of = map[string]*streamv1.EndpointHealth{}
+				n.endpoints[h.GetServiceId()] = of
+			}
+			of[net.JoinHostPort(h.GetHost(), strconv.Itoa(int(h.GetPort())))] = h
+		}
+	})
+}
+
+// Close says that the stream has ended.
+func (s *Session) Close() {
+	s.with(func(n *node) {
+		n.session, n.endpoints = nil, nil
+		n.view.Connected = false
+	})
+}
+
+// Nodes returns all nodes by id.
+func (f *Fleet) Nodes() []*adminv1.Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]*adminv1.Node, 0, len(f.nodes))
+	for _, n := range f.nodes {
+		list = append(list, copyOf(n.view))
+	}
+	slices.SortFunc(list, func(a, b *adminv1.Node) int { return cmp.Compare(a.GetId(), b.GetId()) })
+	return list
+}
+
+// copyOf copies a view, one level deep: what is below is replaced, never changed.
+func copyOf(v *adminv1.Node) *adminv1.Node {
+	c := &adminv1.Node{
+		Id: v.GetId(), Group: v.GetGroup(), Labels: v.GetLabels(), Build: v.GetBuild(), Address: v.GetAddress(), Connected: v.GetConnected(),
+		ConnectedAt: v.GetConnectedAt(), LastSeenAt: v.GetLastSeenAt(), Revision: v.GetRevision(), PropagationMs: v.GetPropagationMs(),
+		LastRejection: v.GetLastRejection(), Degraded: v.GetDegraded(), RequestsPerSecond: v.GetRequestsPerSecond(), ErrorRatio: v.GetErrorRatio(),
+		ActiveConnections: v.GetActiveConnections(), StartedAt: v.GetStartedAt(),
+	}
+	if x := v.GetConflict(); x != nil && time.Since(x.GetAt().AsTime()) < time.Minute {
+		c.Conflict = x
+	}
+	return c
+}
+
+// Health is what the connected nodes' checks say about one service.
+type Health struct {
+	// Endpoints has the verdict by "host:port": false when any node finds the endpoint unhealthy.
+	Endpoints map[string]bool
+	// LastCheck is the newest check.
+	LastCheck *timestamppb.Timestamp
+}
+
+// Health returns what is known of a service.
+func (f *Fleet) Health(serviceID string) Health {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h := Health{Endpoints: map[string]bool{}}
+	for _, n := range f.nodes {
+		for key, e := range n.endpoints[serviceID] {
+			healthy, known := h.Endpoints[key]
+			h.Endpoints[key] = e.GetHealthy() && (healthy || !known)
+			if h.LastCheck == nil || e.GetCheckedAt().AsTime().After(h.LastCheck.AsTime()) {
+				h.LastCheck = e.GetCheckedAt()
+			}
+		}
+	}
+	return h
+}

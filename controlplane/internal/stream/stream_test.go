@@ -1,0 +1,329 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/fleet"
+	"gateway.internal/controlplane/internal/store/sql"
+	"gateway.internal/controlplane/testserver"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const token = "a-join-token-for-tests"
+
+type plane struct {
+	t       *testing.T
+	catalog *catalog.Catalog
+	fleet   *fleet.Fleet
+	address string
+}
+
+func newPlane(t *testing.T) *plane {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	s, err := sql.Open(t.Context(), "embedded:"+filepath.Join(t.TempDir(), "g.db"), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plane{t: t, catalog: catalog.New(s, log), fleet: fleet.New(prometheus.NewRegistry())}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = p.catalog.Run(ctx)
+	}()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.address = ln.Addr().String()
+	server := New(p.catalog, p.fleet, token, log)
+	g := server.GRPC()
+	go func() { _ = g.Serve(ln) }()
+	t.Cleanup(func() {
+		server.Stop()
+		g.GracefulStop()
+		cancel()
+		<-done
+		_ = s.Close()
+	})
+	testserver.WaitFor(t, "catalog", func() error {
+		if p.catalog.Current() == nil {
+			return fmt.Errorf("not loaded")
+		}
+		return nil
+	})
+	return p
+}
+
+func (p *plane) commit(edits ...config.Edit) *catalog.Version {
+	p.t.Helper()
+	c, err := p.catalog.Commit(p.t.Context(), catalog.CommitRequest{AllowShrink: true, Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil }})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return c.Version
+}
+
+func route(name string) config.Edit {
+	return config.Edit{Kind: config.Route, Put: &configv1.Route{Name: name, Path: "/" + name, DirectResponse: &configv1.DirectResponse{Body: name}}}
+}
+
+// node is what a data plane does, without doing anything with it.
+type node struct {
+	t      *testing.T
+	stream grpc.BidiStreamingClient[streamv1.StreamRequest, streamv1.StreamResponse]
+	close  func()
+
+	id       string
+	epoch    string
+	revision uint32
+	config   *config.Config
+	messages int
+	full     int
+}
+
+func (n *node) connect(p *plane, token string) {
+	n.t.Helper()
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+token))
+	n.close = func() {
+		cancel()
+		_ = conn.Close()
+	}
+	if n.stream, err = streamv1.NewSnapshotServiceClient(conn).Stream(ctx); err != nil {
+		n.t.Fatal(err)
+	}
+	if n.config == nil {
+		n.config = config.Empty()
+	}
+	hash := n.config.Hash()
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Hello{Hello: &streamv1.Hello{NodeId: n.id, InstanceId: fmt.Sprintf("%p", n), Epoch: n.epoch, Revision: n.revision, Hash: hash[:]}}})
+}
+
+func (n *node) send(m *streamv1.StreamRequest) {
+	n.t.Helper()
+	if err := n.stream.Send(m); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// receive reads one whole update and applies it without answering.
+func (n *node) receive() *streamv1.Update {
+	n.t.Helper()
+	var entries []*config.Entry
+	var refs []*streamv1.ResourceRef
+	for {
+		m, err := n.stream.Recv()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.messages++
+		u := m.GetUpdate()
+		if u == nil {
+			continue
+		}
+		for _, r := range u.GetUpserts() {
+			e, err := config.Decode(r)
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			entries = append(entries, e)
+		}
+		refs = append(refs, u.GetRemovals()...)
+		if u.GetChunk() < u.GetChunks() {
+			continue
+		}
+		base := n.config
+		if u.GetBaseRevision() == 0 {
+			n.full++
+			base = config.Empty()
+		} else if u.GetBaseRevision() != n.revision {
+			n.t.Fatalf("delta from %d, but the node runs %d", u.GetBaseRevision(), n.revision)
+		}
+		next, err := base.WithEntries(entries, refs)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if hash := next.Hash(); string(hash[:]) != string(u.GetHash()) {
+			n.t.Fatalf("revision %d has another hash", u.GetRevision())
+		}
+		n.config, n.revision, n.epoch = next, u.GetRevision(), u.GetEpoch()
+		return u
+	}
+}
+
+func (n *node) answer(u *streamv1.Update, o streamv1.Result_Outcome, problems ...*streamv1.Problem) {
+	n.t.Helper()
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{Outcome: o, Revision: u.GetRevision(), Epoch: u.GetEpoch(), Problems: problems}}})
+}
+
+func (n *node) follow(to uint32) {
+	n.t.Helper()
+	for n.revision < to {
+		n.answer(n.receive(), streamv1.Result_OUTCOME_APPLIED)
+	}
+}
+
+func TestFullThenDeltas(t *testing.T) {
+	p := newPlane(t)
+	var edits []config.Edit
+	for i := range 8000 {
+		edits = append(edits, route(fmt.Sprint("r", i)))
+	}
+	v := p.commit(edits...)
+	n := &node{t: t, id: "n1"}
+	n.connect(p, token)
+	defer n.close()
+	n.follow(v.Revision)
+	if n.messages < 2 || n.full != 1 {
+		t.Errorf("%d messages, %d full snapshots", n.messages, n.full)
+	}
+	n.messages = 0
+	v = p.commit(route("one-more"), config.Edit{Kind: config.Route, Delete: "r0"})
+	n.follow(v.Revision)
+	if n.messages != 1 || n.full != 1 || n.config.Hash() != v.Config.Hash() {
+		t.Errorf("a small change took %d messages, %d full snapshots", n.messages, n.full)
+	}
+	testserver.WaitFor(t, "the fleet's view", func() error {
+		if nodes := p.fleet.Nodes(); len(nodes) != 1 || nodes[0].GetRevision() != v.Revision || !nodes[0].GetConnected() {
+			return fmt.Errorf("%v", nodes)
+		}
+		return nil
+	})
+}
+
+func TestResume(t *testing.T) {
+	p := newPlane(t)
+	v := p.commit(route("a"))
+	n := &node{t: t, id: "n1"}
+	n.connect(p, token)
+	n.follow(v.Revision)
+	n.close()
+	v = p.commit(route("b"))
+	n.connect(p, token)
+	defer n.close()
+	n.follow(v.Revision)
+	if n.full != 1 {
+		t.Errorf("%d full snapshots", n.full)
+	}
+}
+
+func TestSlowNodeSkips(t *testing.T) {
+	p := newPlane(t)
+	n := &node{t: t, id: "n1"}
+	v := p.commit(route("first"))
+	n.connect(p, token)
+	defer n.close()
+	u := n.receive()
+	for i := range 50 {
+		v = p.commit(route(fmt.Sprint("r", i)))
+	}
+	n.messages = 0
+	n.answer(u, streamv1.Result_OUTCOME_APPLIED)
+	n.follow(v.Revision)
+	if n.messages > 2 {
+		t.Errorf("%d messages for 50 revisions", n.messages)
+	}
+}
+
+func TestRejection(t *testing.T) {
+	p := newPlane(t)
+	v := p.commit(route("a"))
+	n := &node{t: t, id: "n1"}
+	n.connect(p, token)
+	defer n.close()
+	n.follow(v.Revision)
+	kept, keptRevision := n.config, n.revision
+	p.commit(route("bad"))
+	u := n.receive()
+	n.config, n.revision = kept, keptRevision
+	n.answer(u, streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Kind: "route", Name: "bad", Field: "path", Reason: "no"})
+	testserver.WaitFor(t, "the rejection", func() error {
+		r := p.fleet.Nodes()[0].GetLastRejection()
+		if r.GetRevision() != u.GetRevision() || r.GetProblems()[0].GetName() != "bad" {
+			return fmt.Errorf("%v", r)
+		}
+		return nil
+	})
+	v = p.commit(route("good"))
+	n.follow(v.Revision) // a delta from what the node kept
+	if n.config.Hash() != v.Config.Hash() {
+		t.Error("another content")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	p := newPlane(t)
+	wrong := &node{t: t, id: "n1"}
+	wrong.connect(p, "wrong")
+	defer wrong.close()
+	if _, err := wrong.stream.Recv(); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("a wrong token: %v", err)
+	}
+	p.commit(route("a"))
+	first := &node{t: t, id: "n1"}
+	first.connect(p, token)
+	defer first.close()
+	first.receive()
+	second := &node{t: t, id: "n1"}
+	second.connect(p, token)
+	defer second.close()
+	if _, err := second.stream.Recv(); status.Code(err) != codes.AlreadyExists {
+		t.Errorf("the same id twice: %v", err)
+	}
+	if c := p.fleet.Nodes()[0].GetConflict(); c == nil || time.Since(c.GetAt().AsTime()) > time.Minute {
+		t.Error("the conflict is not shown")
+	}
+	nobody := &node{t: t}
+	nobody.connect(p, token)
+	defer nobody.close()
+	if _, err := nobody.stream.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("no id: %v", err)
+	}
+}
+
+func TestEndpointsTravelApart(t *testing.T) {
+	p := newPlane(t)
+	v := p.commit(route("a"))
+	n := &node{t: t, id: "n1"}
+	n.connect(p, token)
+	defer n.close()
+	n.follow(v.Revision)
+	p.catalog.SetEndpoints("s1", []*configv1.Endpoint{{Host: "b", Port: 1}, {Host: "a", Port: 1}})
+	m, err := n.stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := m.GetEndpoints()
+	if len(e.GetUpserts()) != 1 || e.GetBaseVersion() != 0 || e.GetUpserts()[0].GetEndpoints()[0].GetHost() != "a" {
+		t.Fatalf("got %v", m)
+	}
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{Outcome: streamv1.Result_OUTCOME_APPLIED, EndpointsVersion: e.GetVersion()}}})
+	p.catalog.RemoveEndpoints("s1")
+	if m, err = n.stream.Recv(); err != nil || m.GetEndpoints().GetBaseVersion() != e.GetVersion() || len(m.GetEndpoints().GetRemovals()) != 1 {
+		t.Fatalf("got %v, %v", m, err)
+	}
+}
