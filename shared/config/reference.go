@@ -40,6 +40,13 @@ func references(m Message) []reference {
 	return refs
 }
 
+// EachReference calls f with every reference of a resource; f may change it where the resource is not at rest.
+func EachReference(m Message, f func(k Kind, ref *string)) {
+	for _, ref := range references(m) {
+		f(ref.kind, ref.value)
+	}
+}
+
 // referrers returns who refers to one of the given ids of a kind, as resource and target id.
 func (c *Config) referrers(k Kind, ids map[string]bool) map[string][]*Entry {
 	found := map[string][]*Entry{}

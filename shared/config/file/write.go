@@ -20,15 +20,11 @@ import (
 // Declarative returns a configuration as files hold it: by name, references as names, without what the server gives, without keys.
 func Declarative(c *config.Config) *configv1.Configuration {
 	out := &configv1.Configuration{}
-	name := func(k config.Kind, id *string) {
-		if e := c.ByID(k, *id); e != nil {
-			*id = e.Name()
-		}
-	}
 	for _, k := range config.Kinds() {
 		for _, e := range c.Sorted(k) {
 			m := proto.CloneOf(e.Message)
 			bare(m.ProtoReflect())
+			Names(c, m)
 			switch m := m.(type) {
 			case *configv1.Policy:
 				out.Policies = append(out.Policies, m)
@@ -40,26 +36,24 @@ func Declarative(c *config.Config) *configv1.Configuration {
 			case *configv1.Middleware:
 				out.Middleware = append(out.Middleware, m)
 			case *configv1.Pipeline:
-				for i := range m.MiddlewareIds {
-					name(config.Middleware, &m.MiddlewareIds[i])
-				}
 				out.Pipelines = append(out.Pipelines, m)
 			case *configv1.Service:
-				name(config.Pipeline, &m.PipelineId)
-				name(config.Policy, &m.PolicyId)
 				out.Services = append(out.Services, m)
 			case *configv1.Route:
-				name(config.Service, &m.ServiceId)
-				name(config.Pipeline, &m.PipelineId)
-				name(config.Policy, &m.PolicyId)
-				for _, b := range m.GetBackends() {
-					name(config.Service, &b.ServiceId)
-				}
 				out.Routes = append(out.Routes, m)
 			}
 		}
 	}
 	return out
+}
+
+// Names makes names of the ids in a resource's references, where c has what they name.
+func Names(c *config.Config, m config.Message) {
+	config.EachReference(m, func(k config.Kind, ref *string) {
+		if e := c.ByID(k, *ref); e != nil {
+			*ref = e.Name()
+		}
+	})
 }
 
 // bare clears what the server gives to every resource.

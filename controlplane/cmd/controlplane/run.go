@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"gateway.internal/controlplane/internal/admin"
+	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/fleet"
+	"gateway.internal/controlplane/internal/store/sql"
+	"gateway.internal/controlplane/internal/stream"
+	"gateway.internal/shared/observe"
+)
+
+type options struct {
+	httpAddr, grpcAddr, streamAddr string
+	dataDir, store                 string
+	adminTokenFile, joinTokenFile  string
+	shutdownTimeout                time.Duration
+	logLevel, logFormat            string
+}
+
+func (o *options) bind(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.httpAddr, "http-addr", "127.0.0.1:9080", "address of REST, /healthz, /readyz and /metrics")
+	f.StringVar(&o.grpcAddr, "grpc-addr", "127.0.0.1:9090", "address of the admin API over gRPC")
+	f.StringVar(&o.streamAddr, "stream-addr", "127.0.0.1:9095", "address of the stream to the nodes")
+	f.StringVar(&o.dataDir, "data-dir", "./data/controlplane", "folder of the embedded store and of tokens that were made")
+	f.StringVar(&o.store, "store", "", "postgres://USER:PASSWORD@HOST:5432/DATABASE or embedded:PATH; empty: embedded, in the data folder")
+	f.StringVar(&o.adminTokenFile, "admin-token-file", "", "file with the administrator's token; GATEWAY_ADMIN_TOKEN in the environment goes first")
+	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the nodes' token; GATEWAY_JOIN_TOKEN in the environment goes first")
+	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long calls may go on after SIGTERM")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+}
+
+func run(ctx context.Context, o *options) error {
+	log, err := observe.Logger(os.Stderr, o.logLevel, o.logFormat)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.dataDir, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	adminToken, err := token(log, "admin", "GATEWAY_ADMIN_TOKEN", o.adminTokenFile, o.dataDir)
+	if err != nil {
+		return err
+	}
+	joinToken, err := token(log, "join", "GATEWAY_JOIN_TOKEN", o.joinTokenFile, o.dataDir)
+	if err != nil {
+		return err
+	}
+	url := o.store
+	if url == "" {
+		url = "embedded:" + filepath.Join(o.dataDir, "gateway.db")
+	}
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	kept, err := sql.Open(ctx, url, log)
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+
+	registry := observe.Registry()
+	model := catalog.New(kept, log)
+	registry.MustRegister(gauges(model)...)
+	nodes := fleet.New(registry)
+	api := admin.New(model, kept, nodes, adminToken, log, registry)
+	adminServer := api.GRPC()
+	streams := stream.New(model, nodes, joinToken, log)
+	streamServer := streams.GRPC()
+	rest, err := api.NewREST(ctx, adminServer)
+	if err != nil {
+		return err
+	}
+	defer rest.Close()
+	httpServer := &http.Server{
+		Handler: handler(rest, registry, api.Ready), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 2 * time.Minute, WriteTimeout: 2 * time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	listeners, err := listen(o.httpAddr, o.grpcAddr, o.streamAddr)
+	if err != nil {
+		return err
+	}
+	var group errgroup.Group
+	running, stopRunning := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error { return model.Run(running) })
+	group.Go(func() error { return closed(httpServer.Serve(listeners[0])) })
+	group.Go(func() error { return adminServer.Serve(listeners[1]) })
+	group.Go(func() error { return streamServer.Serve(listeners[2]) })
+	log.Info("control plane serving", "http", listeners[0].Addr().String(), "grpc", listeners[1].Addr().String(), "stream", listeners[2].Addr().String(), "version", observe.Version())
+	<-ctx.Done()
+
+	log.Info("stopping")
+	streams.Stop() // first, so that nodes go elsewhere
+	late, cancelLate := context.WithTimeout(context.Background(), o.shutdownTimeout)
+	defer cancelLate()
+	_ = httpServer.Shutdown(late)
+	stopGRPC(late, streamServer)
+	stopGRPC(late, adminServer)
+	stopRunning()
+	err = group.Wait()
+	log.Info("stopped")
+	return err
+}
+
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func stopGRPC(late context.Context, g *grpc.Server) {
+	done := make(chan struct{})
+	go func() {
+		g.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-late.Done():
+		g.Stop()
+	}
+}
+
+func listen(addresses ...string) ([]net.Listener, error) {
+	var all []net.Listener
+	for _, a := range addresses {
+		ln, err := net.Listen("tcp", a)
+		if err != nil {
+			for _, open := range all {
+				_ = open.Close()
+			}
+			return nil, err
+		}
+		all = append(all, ln)
+	}
+	return all, nil
+}
+
+func handler(rest http.Handler, registry *prometheus.Registry, ready func() string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", rest)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]string{"status": "ok"}) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if reason := ready(); reason != "" {
+			reply(w, 503, map[string]string{"status": "not ready", "reason": reason})
+			return
+		}
+		reply(w, 200, map[string]string{"status": "ready"})
+	})
+	return mux
+}
+
+func reply(w http.ResponseWriter, status int, body map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func gauges(c *catalog.Catalog) []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_config_version", Help: "The newest revision."}, func() float64 {
+			if v := c.Current(); v != nil {
+				return float64(v.Revision)
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_store_up", Help: "1 when the store can be read."}, func() float64 {
+			if c.StoreError() != nil || c.Current() == nil {
+				return 0
+			}
+			return 1
+		}),
+	}
+}

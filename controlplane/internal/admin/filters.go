@@ -1,0 +1,145 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gateway.internal/controlplane/internal/catalog"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/match"
+)
+
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// routeFilter keeps routes by state, service and the request that they would match.
+func (s *Server) routeFilter(r *adminv1.ListRoutesRequest) (func(*catalog.Version, *configv1.Route) bool, error) {
+	v, err := s.version()
+	if err != nil {
+		return nil, err
+	}
+	if p := r.GetPath(); p != "" && p[0] != '/' {
+		return nil, invalid("path", p, `has to start with "/": it is a request's path, not a pattern`)
+	}
+	service := ""
+	if r.GetServiceId() != "" {
+		e := v.Config.Lookup(config.Service, r.GetServiceId())
+		if e == nil {
+			return nil, &config.NotFound{Kind: config.Service, Ref: r.GetServiceId()}
+		}
+		service = e.ID()
+	}
+	var matching map[string]bool
+	if r.GetPath() != "" || r.GetMethod() != "" || r.GetHost() != "" {
+		matching = map[string]bool{}
+		for _, rule := range v.Config.Table().MatchAll(&match.Request{Path: r.GetPath(), Method: r.GetMethod(), Host: r.GetHost()}) {
+			matching[rule.ID] = true
+		}
+	}
+	return func(_ *catalog.Version, m *configv1.Route) bool {
+		return (r.Enabled == nil || r.GetEnabled() == m.GetEnabled()) &&
+			(matching == nil || matching[m.GetId()]) &&
+			(service == "" || m.GetServiceId() == service || slices.ContainsFunc(m.GetBackends(), func(b *configv1.Backend) bool { return b.GetServiceId() == service }))
+	}, nil
+}
+
+func (s *Server) serviceFilter(r *adminv1.ListServicesRequest) func(*catalog.Version, *configv1.Service) bool {
+	return func(_ *catalog.Version, m *configv1.Service) bool {
+		if r.GetProtocol() != "" && r.GetProtocol() != m.GetProtocol() {
+			return false
+		}
+		if r.Healthy == nil {
+			return true
+		}
+		c := proto.CloneOf(m)
+		s.annotate(c)
+		return c.Healthy != nil && c.GetHealthy() == r.GetHealthy()
+	}
+}
+
+// servesHost reports whether one of a certificate's hosts covers a host; a wildcard covers one label.
+func servesHost(hosts []string, host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return slices.ContainsFunc(hosts, func(h string) bool {
+		rest, wildcard := strings.CutPrefix(h, "*.")
+		_, tail, _ := strings.Cut(host, ".")
+		return h == host || wildcard && tail == rest
+	})
+}
+
+// ListServiceEndpoints returns the endpoints in use, with their health.
+func (s services) ListServiceEndpoints(_ context.Context, r *adminv1.ListServiceEndpointsRequest) (*adminv1.ListServiceEndpointsResponse, error) {
+	m, meta, err := get[*configv1.Service](s.Server, config.Service, r.GetId())
+	if err != nil {
+		return nil, err
+	}
+	list := m.GetEndpoints()
+	if m.GetDiscovery() != nil {
+		h := s.fleet.Health(m.GetId())
+		for _, e := range s.catalog.Endpoints().Services[m.GetId()].GetEndpoints() {
+			e = proto.CloneOf(e)
+			if healthy, known := h.Endpoints[config.EndpointKey(e)]; known {
+				e.Healthy = proto.Bool(healthy)
+			}
+			list = append(list, e)
+		}
+	}
+	meta.Total = uint32(len(list))
+	return &adminv1.ListServiceEndpointsResponse{Endpoints: list, Meta: meta}, nil
+}
+
+// AddServiceEndpoint adds or replaces a fixed endpoint.
+func (s services) AddServiceEndpoint(ctx context.Context, r *adminv1.AddServiceEndpointRequest) (*adminv1.AddServiceEndpointResponse, error) {
+	if r.GetEndpoint() == nil {
+		return nil, invalid("body", "", "is required: an endpoint with host and port")
+	}
+	m, meta, err := s.changeEndpoints(ctx, r.GetId(), func(list []*configv1.Endpoint) ([]*configv1.Endpoint, error) {
+		key := config.EndpointKey(r.GetEndpoint())
+		for i, e := range list {
+			if config.EndpointKey(e) == key {
+				list[i] = r.GetEndpoint()
+				return list, nil
+			}
+		}
+		return append(list, r.GetEndpoint()), nil
+	})
+	return &adminv1.AddServiceEndpointResponse{Service: m, Meta: meta}, err
+}
+
+// RemoveServiceEndpoint removes a fixed endpoint.
+func (s services) RemoveServiceEndpoint(ctx context.Context, r *adminv1.RemoveServiceEndpointRequest) (*adminv1.RemoveServiceEndpointResponse, error) {
+	m, meta, err := s.changeEndpoints(ctx, r.GetId(), func(list []*configv1.Endpoint) ([]*configv1.Endpoint, error) {
+		key := config.EndpointKey(&configv1.Endpoint{Host: r.GetHost(), Port: r.GetPort()})
+		n := len(list)
+		list = slices.DeleteFunc(list, func(e *configv1.Endpoint) bool { return config.EndpointKey(e) == key })
+		if len(list) == n {
+			return nil, invalid("endpoint", key, "is none of the service's")
+		}
+		return list, nil
+	})
+	return &adminv1.RemoveServiceEndpointResponse{Service: m, Meta: meta}, err
+}
+
+func (s services) changeEndpoints(ctx context.Context, id string, edit func([]*configv1.Endpoint) ([]*configv1.Endpoint, error)) (*configv1.Service, *adminv1.ReplyMeta, error) {
+	return change[*configv1.Service](ctx, s.Server, config.Edit{Kind: config.Service}, func(v *catalog.Version) (config.Edit, error) {
+		old := v.Config.Lookup(config.Service, id)
+		if old == nil {
+			return config.Edit{}, &config.NotFound{Kind: config.Service, Ref: id}
+		}
+		next := proto.CloneOf(old.Message.(*configv1.Service))
+		var err error
+		next.Endpoints, err = edit(next.Endpoints)
+		return config.Edit{Kind: config.Service, Put: next, MustExist: true}, err
+	})
+}

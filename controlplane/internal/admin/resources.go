@@ -1,0 +1,352 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"gateway.internal/controlplane/internal/catalog"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/fault"
+)
+
+// The seven kinds are read and changed in the same way; kinds.go binds each kind's messages to these functions.
+
+const (
+	defaultPerPage = 50
+	maxPerPage     = 1000
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// page is what every list request has.
+type page interface {
+	GetPage() uint32
+	GetPerPage() uint32
+}
+
+// cut returns one page of a list.
+func cut[T any](list []T, p page, revision uint32) ([]T, *adminv1.ReplyMeta, error) {
+	per, number := p.GetPerPage(), max(p.GetPage(), 1)
+	if per > maxPerPage {
+		return nil, nil, invalid("per_page", itoa(int(per)), "has to be from 1 to "+itoa(maxPerPage))
+	}
+	if per == 0 {
+		per = defaultPerPage
+	}
+	meta := &adminv1.ReplyMeta{Revision: revision, Total: uint32(len(list)), Page: number, PerPage: per}
+	start := min(uint64(number-1)*uint64(per), uint64(len(list)))
+	end := min(start+uint64(per), uint64(len(list)))
+	return list[start:end], meta, nil
+}
+
+// listRequest is what the seven list requests have in common.
+type listRequest interface {
+	page
+	GetSort() string
+	GetName() string
+	GetLabels() []string
+}
+
+func (s *Server) version() (*catalog.Version, error) {
+	v := s.catalog.Current()
+	if v == nil {
+		reason := "the configuration has not been loaded yet"
+		if err := s.catalog.StoreError(); err != nil {
+			reason = err.Error()
+		}
+		return nil, failure(fault.StoreUnavailable, reason)
+	}
+	return v, nil
+}
+
+// list filters, sorts and pages. keep may be nil.
+func list[M config.Message](s *Server, k config.Kind, req listRequest, keep func(v *catalog.Version, m M) bool) ([]M, *adminv1.ReplyMeta, error) {
+	v, err := s.version()
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []M
+	for e := range v.Config.All(k) {
+		m := e.Message.(M)
+		if strings.Contains(m.GetName(), req.GetName()) && hasLabels(m.GetLabels(), req.GetLabels()) && (keep == nil || keep(v, m)) {
+			all = append(all, m)
+		}
+	}
+	if err := sortBy(all, req.GetSort()); err != nil {
+		return nil, nil, err
+	}
+	part, meta, err := cut(all, req, v.Revision)
+	return shownAll(s, part), meta, err
+}
+
+func hasLabels(have map[string]string, want []string) bool {
+	for _, w := range want {
+		key, value, exact := strings.Cut(w, "=")
+		if got, ok := have[key]; !ok || exact && got != value {
+			return false
+		}
+	}
+	return true
+}
+
+// sortBy sorts by a field, with a leading "-" descending; names decide between equals.
+func sortBy[M config.Message](list []M, by string) error {
+	field, descending := strings.CutPrefix(by, "-")
+	var compare func(a, b M) int
+	switch field {
+	case "", "name":
+		compare = func(M, M) int { return 0 }
+	case "created_at":
+		compare = func(a, b M) int { return a.GetCreatedAt().AsTime().Compare(b.GetCreatedAt().AsTime()) }
+	case "updated_at":
+		compare = func(a, b M) int { return a.GetUpdatedAt().AsTime().Compare(b.GetUpdatedAt().AsTime()) }
+	case "version":
+		compare = func(a, b M) int { return cmp.Compare(a.GetVersion(), b.GetVersion()) }
+	default:
+		var zero M
+		fd := zero.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(field))
+		if field != "priority" && field != "order" || fd == nil {
+			return invalid("sort", by, `has to be name, created_at, updated_at or version (priority for routes, order for middleware), with a leading "-" to descend`)
+		}
+		compare = func(a, b M) int {
+			return cmp.Compare(number(a.ProtoReflect().Get(fd)), number(b.ProtoReflect().Get(fd)))
+		}
+	}
+	slices.SortFunc(list, func(a, b M) int {
+		c := cmp.Or(compare(a, b), cmp.Compare(a.GetName(), b.GetName()))
+		if descending {
+			return -c
+		}
+		return c
+	})
+	return nil
+}
+
+func number(v protoreflect.Value) int64 {
+	switch n := v.Interface().(type) {
+	case int32:
+		return int64(n)
+	case uint32:
+		return int64(n)
+	}
+	return 0
+}
+
+// shownAll returns copies as clients may see them.
+func shownAll[M config.Message](s *Server, list []M) []M {
+	out := make([]M, len(list))
+	for i, m := range list {
+		out[i] = shown(s, m)
+	}
+	return out
+}
+
+// get returns one resource as clients may see it.
+func get[M config.Message](s *Server, k config.Kind, idOrName string) (M, *adminv1.ReplyMeta, error) {
+	var none M
+	v, err := s.version()
+	if err != nil {
+		return none, nil, err
+	}
+	e := v.Config.Lookup(k, idOrName)
+	if e == nil {
+		return none, nil, &config.NotFound{Kind: k, Ref: idOrName}
+	}
+	return shown(s, e.Message.(M)), &adminv1.ReplyMeta{Revision: v.Revision}, nil
+}
+
+// shown returns a copy without secrets and with what nodes and discovery say.
+func shown[M config.Message](s *Server, m M) M {
+	switch src := any(m).(type) {
+	case *configv1.Certificate:
+		c := proto.CloneOf(src)
+		c.KeyPem = ""
+		return any(c).(M)
+	case *configv1.Service:
+		c := proto.CloneOf(src)
+		s.annotate(c)
+		return any(c).(M)
+	}
+	return m
+}
+
+// annotate adds what the fleet and discovery know of a service.
+func (s *Server) annotate(c *configv1.Service) {
+	found := s.catalog.Endpoints()
+	if set := found.Services[c.GetId()]; set != nil && c.GetDiscovery() != nil {
+		c.DiscoveredAt = timestamp(found.ChangedAt[c.GetId()])
+	}
+	h := s.fleet.Health(c.GetId())
+	c.LastHealthCheck = h.LastCheck
+	one := false
+	for _, e := range c.GetEndpoints() {
+		if healthy, known := h.Endpoints[config.EndpointKey(e)]; known {
+			e.Healthy = proto.Bool(healthy)
+		}
+	}
+	for _, healthy := range h.Endpoints {
+		one = one || healthy
+	}
+	if len(h.Endpoints) > 0 {
+		c.Healthy = proto.Bool(one)
+	}
+}
+
+// wish returns the version that a call demands, from the message or the If-Match header.
+func wish(ctx context.Context, inBody uint32) (version uint32, byHeader bool, err error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get("if-match") {
+		tag := strings.Trim(strings.TrimPrefix(strings.TrimSpace(v), "W/"), `"`)
+		if tag == "*" {
+			continue
+		}
+		n, err := strconv.ParseUint(tag, 10, 32)
+		if err != nil || n == 0 {
+			return 0, false, invalid("If-Match", v, `has to be a resource's version such as "7", or *`)
+		}
+		return uint32(n), true, nil
+	}
+	return inBody, false, nil
+}
+
+// change commits one edit and returns the resource as it is then.
+func change[M config.Message](ctx context.Context, s *Server, e config.Edit, edit func(v *catalog.Version) (config.Edit, error)) (M, *adminv1.ReplyMeta, error) {
+	var none M
+	version, byHeader, err := wish(ctx, e.Version)
+	if err != nil {
+		return none, nil, err
+	}
+	var put config.Edit
+	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
+		Author: author(ctx), Message: message(ctx), AllowShrink: true,
+		Edits: func(v *catalog.Version) ([]config.Edit, error) {
+			put = e
+			if edit != nil {
+				var err error
+				if put, err = edit(v); err != nil {
+					return nil, err
+				}
+			}
+			put.Version = version
+			return []config.Edit{put}, nil
+		},
+	})
+	if err != nil {
+		if byHeader {
+			err = ifMatchFailed{err}
+		}
+		return none, nil, err
+	}
+	meta := &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings)}
+	if put.Put == nil {
+		return none, meta, nil
+	}
+	stored := done.Version.Config.ByName(e.Kind, put.Put.GetName())
+	return shown(s, stored.Message.(M)), meta, nil
+}
+
+func create[M config.Message](ctx context.Context, s *Server, m M) (M, *adminv1.ReplyMeta, error) {
+	if !m.ProtoReflect().IsValid() {
+		var none M
+		return none, nil, invalid("body", "", "is required")
+	}
+	c := proto.CloneOf(m)
+	clearField(c, "id")
+	return change[M](ctx, s, config.Edit{Kind: config.KindOfMessage(m), Put: c, MustNotExist: true}, nil)
+}
+
+func clearField(m proto.Message, name protoreflect.Name) {
+	r := m.ProtoReflect()
+	r.Clear(r.Descriptor().Fields().ByName(name))
+}
+
+func setString(m proto.Message, name protoreflect.Name, value string) {
+	r := m.ProtoReflect()
+	r.Set(r.Descriptor().Fields().ByName(name), protoreflect.ValueOfString(value))
+}
+
+// update replaces a resource, or with a mask some of its fields.
+func update[M config.Message](ctx context.Context, s *Server, idOrName string, m M, mask *fieldmaskpb.FieldMask) (M, *adminv1.ReplyMeta, error) {
+	k := config.KindOfMessage(m)
+	if !m.ProtoReflect().IsValid() {
+		var none M
+		return none, nil, invalid("body", "", "is required")
+	}
+	return change[M](ctx, s, config.Edit{Kind: k, Version: m.GetVersion()}, func(v *catalog.Version) (config.Edit, error) {
+		old := v.Config.Lookup(k, idOrName)
+		if old == nil {
+			return config.Edit{}, &config.NotFound{Kind: k, Ref: idOrName}
+		}
+		next := proto.CloneOf(config.Message(m))
+		if len(mask.GetPaths()) > 0 {
+			next = proto.CloneOf(old.Message)
+			if err := applyMask(next.ProtoReflect(), m.ProtoReflect(), mask.GetPaths()); err != nil {
+				return config.Edit{}, err
+			}
+		}
+		setString(next, "id", old.ID())
+		if next.GetName() == "" {
+			setString(next, "name", old.Name())
+		}
+		return config.Edit{Kind: k, Put: next, MustExist: true}, nil
+	})
+}
+
+// applyMask copies the named fields from src to dst; a field that src does not have is cleared.
+func applyMask(dst, src protoreflect.Message, paths []string) error {
+	for _, path := range paths {
+		d, from := dst, src
+		steps := strings.Split(path, ".")
+		for i, step := range steps {
+			f := d.Descriptor().Fields().ByName(protoreflect.Name(step))
+			if f == nil {
+				return invalid("update_mask", path, "names a field that is not there")
+			}
+			last := i == len(steps)-1
+			if last || f.Kind() != protoreflect.MessageKind || f.IsList() || f.IsMap() || f.Message().FullName() == "google.protobuf.Struct" {
+				// Lists, maps and free structures are taken as a whole: their parts have no names of their own in a mask.
+				if from.IsValid() && from.Has(f) {
+					d.Set(f, from.Get(f))
+				} else {
+					d.Clear(f)
+				}
+				break
+			}
+			if !from.IsValid() || !from.Has(f) {
+				d.Clear(f)
+				break
+			}
+			d, from = d.Mutable(f).Message(), from.Get(f).Message()
+		}
+	}
+	return nil
+}
+
+func remove[M config.Message](ctx context.Context, s *Server, k config.Kind, idOrName string, version uint32) (*adminv1.ReplyMeta, error) {
+	_, meta, err := change[M](ctx, s, config.Edit{Kind: k, Delete: idOrName, Version: version}, nil)
+	return meta, err
+}
+
+// enable sets a resource's field "enabled".
+func enable[M config.Message](ctx context.Context, s *Server, k config.Kind, idOrName string, on bool) (M, *adminv1.ReplyMeta, error) {
+	return change[M](ctx, s, config.Edit{Kind: k}, func(v *catalog.Version) (config.Edit, error) {
+		old := v.Config.Lookup(k, idOrName)
+		if old == nil {
+			return config.Edit{}, &config.NotFound{Kind: k, Ref: idOrName}
+		}
+		next := proto.CloneOf(old.Message)
+		r := next.ProtoReflect()
+		r.Set(r.Descriptor().Fields().ByName("enabled"), protoreflect.ValueOfBool(on))
+		return config.Edit{Kind: k, Put: next, MustExist: true}, nil
+	})
+}

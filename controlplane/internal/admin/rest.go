@@ -1,0 +1,361 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"gateway.internal/controlplane/internal/store"
+	api "gateway.internal/proto"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/fault"
+)
+
+// REST serves the API over HTTP. Close it after the last request.
+type REST struct {
+	http.Handler
+	conn *grpc.ClientConn
+	own  net.Listener
+}
+
+// Close ends the connection to the gRPC server.
+func (r *REST) Close() error { return errors.Join(r.conn.Close(), r.own.Close()) }
+
+// NewREST returns a handler that turns REST calls into calls of a gRPC server, in memory, so that both go through the same
+// authentication.
+func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
+	ln := bufconn.Listen(1 << 20)
+	go func() { _ = g.Serve(ln) }()
+	conn, err := grpc.NewClient("passthrough:///admin", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxRequestBytes), grpc.MaxCallSendMsgSize(MaxRequestBytes)))
+	if err != nil {
+		return nil, fmt.Errorf("REST: %w", err)
+	}
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()),
+		runtime.WithForwardResponseRewriter(envelopeOf),
+		runtime.WithForwardResponseOption(setHeaders),
+		runtime.WithErrorHandler(func(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+			writeError(ctx, w, err)
+		}),
+		runtime.WithRoutingErrorHandler(func(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+			routingError(ctx, w, r, code)
+		}),
+		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
+			switch name {
+			case "If-Match", "Gateway-Author", "Gateway-Message":
+				return strings.ToLower(name), true
+			}
+			return runtime.DefaultHeaderMatcher(name)
+		}),
+		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
+	)
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		adminv1.RegisterPolicyConfigServiceHandler, adminv1.RegisterCertificateConfigServiceHandler, adminv1.RegisterConsumerConfigServiceHandler,
+		adminv1.RegisterMiddlewareConfigServiceHandler, adminv1.RegisterPipelineConfigServiceHandler, adminv1.RegisterServiceConfigServiceHandler,
+		adminv1.RegisterRouteConfigServiceHandler, adminv1.RegisterConfigurationServiceHandler, adminv1.RegisterFleetServiceHandler,
+	} {
+		if err := register(ctx, mux, conn); err != nil {
+			return nil, fmt.Errorf("REST: %w", err)
+		}
+	}
+	return &REST{Handler: s.around(mux), conn: conn, own: ln}, nil
+}
+
+type requestIDKey struct{}
+
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+var saneID = regexp.MustCompile(`^[A-Za-z0-9._:/+=-]{1,128}$`)
+
+// around does what every REST call needs, whatever becomes of it.
+func (s *Server) around(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("X-Request-Id")
+		if !saneID.MatchString(id) {
+			id = fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64())
+		}
+		ctx := context.WithValue(r.Context(), requestIDKey{}, id)
+		w.Header().Set("X-Request-Id", id)
+		w.Header().Set("Cache-Control", "no-store")
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.ErrorContext(ctx, "admin call panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				writeError(ctx, w, failure(fault.Internal, "the control plane failed; its log says more"))
+			}
+		}()
+		if err := versionOf(r); err != nil {
+			writeError(ctx, w, err)
+			return
+		}
+		if r.URL.Path == "/api/v1/openapi.json" {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(api.OpenAPI)
+			return
+		}
+		// Read here, since a body that is too large has an answer of its own.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequestBytes))
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			writeError(ctx, w, failure(fault.RequestTooLarge, "the body is larger than "+itoa(MaxRequestBytes>>20)+" MiB"))
+			return
+		}
+		if err != nil {
+			writeError(ctx, w, failure(fault.InvalidArgument, "the body broke off"))
+			return
+		}
+		r = r.WithContext(ctx)
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// versionOf checks the version that a call asks for, in its path or a header.
+func versionOf(r *http.Request) error {
+	asked := ""
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/api/"); ok {
+		asked, _, _ = strings.Cut(rest, "/")
+	}
+	for _, v := range []string{asked, r.Header.Get("X-Api-Version"), r.Header.Get("Accept-Version")} {
+		if v != "" && v != "v1" && (v != "1" || v == asked) {
+			return failure(fault.UnsupportedVersion, fmt.Sprintf("version %q of the API is not served; there is v1", v))
+		}
+	}
+	return nil
+}
+
+// envelope is the shape of every reply.
+type envelope struct {
+	Success bool            `json:"success"`
+	Data    json.RawMessage `json:"data"`
+	Error   *errorBody      `json:"error"`
+	Meta    meta            `json:"meta"`
+}
+
+type errorBody struct {
+	Code    string            `json:"code"`
+	Message string            `json:"message"`
+	Field   string            `json:"field,omitempty"`
+	Details []json.RawMessage `json:"details"`
+	Current uint32            `json:"current_version,omitempty"`
+}
+
+type meta struct {
+	Timestamp time.Time         `json:"timestamp"`
+	RequestID string            `json:"request_id"`
+	Version   string            `json:"version"`
+	Revision  uint32            `json:"revision,omitempty"`
+	Total     *uint32           `json:"total,omitempty"`
+	Page      uint32            `json:"page,omitempty"`
+	PerPage   uint32            `json:"per_page,omitempty"`
+	Warnings  []json.RawMessage `json:"warnings,omitempty"`
+}
+
+var output = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}
+
+// envelopeOf wraps a reply: its one field besides meta is the data, or an object of them when there are more.
+func envelopeOf(ctx context.Context, reply proto.Message) (any, error) {
+	e := envelope{Success: true, Meta: meta{Timestamp: time.Now().UTC(), RequestID: requestID(ctx), Version: "v1"}}
+	m := reply.ProtoReflect()
+	fields := m.Descriptor().Fields()
+	parts := map[string]json.RawMessage{}
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if f.Name() == "meta" {
+			continue
+		}
+		raw, err := fieldJSON(m, f)
+		if err != nil {
+			return nil, err
+		}
+		parts[string(f.Name())] = raw
+		e.Data = raw
+	}
+	if len(parts) > 1 {
+		var err error
+		if e.Data, err = json.Marshal(parts); err != nil {
+			return nil, err
+		}
+	}
+	if r, ok := reply.(interface{ GetMeta() *adminv1.ReplyMeta }); ok {
+		rm := r.GetMeta()
+		e.Meta.Revision, e.Meta.Page, e.Meta.PerPage = rm.GetRevision(), rm.GetPage(), rm.GetPerPage()
+		if rm.GetPage() > 0 || rm.GetTotal() > 0 {
+			total := rm.GetTotal()
+			e.Meta.Total = &total
+		}
+		for _, w := range rm.GetWarnings() {
+			raw, err := output.Marshal(w)
+			if err != nil {
+				return nil, err
+			}
+			e.Meta.Warnings = append(e.Meta.Warnings, raw)
+		}
+	}
+	return e, nil
+}
+
+func fieldJSON(m protoreflect.Message, f protoreflect.FieldDescriptor) (json.RawMessage, error) {
+	if f.IsList() {
+		list := m.Get(f).List()
+		parts := make([]json.RawMessage, list.Len())
+		for i := range parts {
+			raw, err := output.Marshal(list.Get(i).Message().Interface())
+			if err != nil {
+				return nil, err
+			}
+			parts[i] = raw
+		}
+		return json.Marshal(parts)
+	}
+	if f.Kind() == protoreflect.MessageKind {
+		if !m.Has(f) {
+			return json.RawMessage("null"), nil
+		}
+		return output.Marshal(m.Get(f).Message().Interface())
+	}
+	return json.Marshal(m.Get(f).Interface())
+}
+
+// marshaler reads requests strictly and writes envelopes.
+type marshaler struct{ runtime.JSONPb }
+
+func newMarshaler() *marshaler {
+	return &marshaler{runtime.JSONPb{MarshalOptions: output, UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false}}}
+}
+
+// Marshal implements runtime.Marshaler.
+func (m *marshaler) Marshal(v any) ([]byte, error) {
+	if e, ok := v.(envelope); ok {
+		b, err := json.Marshal(e)
+		return append(b, '\n'), err
+	}
+	return m.JSONPb.Marshal(v)
+}
+
+// setHeaders gives replies with one resource their ETag, and creations 201 with Location.
+func setHeaders(ctx context.Context, w http.ResponseWriter, reply proto.Message) error {
+	m := reply.ProtoReflect()
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if f.IsList() || f.Kind() != protoreflect.MessageKind || !m.Has(f) {
+			continue
+		}
+		r, ok := m.Get(f).Message().Interface().(interface {
+			GetVersion() uint32
+			GetId() string
+		})
+		if !ok {
+			continue
+		}
+		w.Header().Set("ETag", strconv.Quote(itoa(int(r.GetVersion()))))
+		if method, _ := runtime.RPCMethod(ctx); strings.Contains(method, "/Create") {
+			if pattern, ok := runtime.HTTPPathPattern(ctx); ok {
+				w.Header().Set("Location", pattern+"/"+r.GetId())
+			}
+			w.WriteHeader(http.StatusCreated)
+		}
+	}
+	return nil
+}
+
+var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)
+
+// writeError writes an error's envelope.
+func writeError(ctx context.Context, w http.ResponseWriter, err error) {
+	d, ok := errorOf(err)
+	if !ok {
+		d = detailOf(err)
+	}
+	body := &errorBody{Code: d.GetCode(), Message: d.GetMessage(), Field: d.GetField(), Details: []json.RawMessage{}, Current: d.GetCurrentVersion()}
+	for _, p := range d.GetProblems() {
+		if raw, err := output.Marshal(p); err == nil {
+			body.Details = append(body.Details, raw)
+		}
+	}
+	code := fault.Code(d.GetCode())
+	switch code {
+	case fault.StoreUnavailable:
+		w.Header().Set("Retry-After", "2")
+	case fault.Unauthenticated:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code.HTTP())
+	_ = json.NewEncoder(w).Encode(envelope{Error: body, Data: json.RawMessage("null"), Meta: meta{Timestamp: time.Now().UTC(), RequestID: requestID(ctx), Version: "v1"}})
+}
+
+// detailOf describes errors that are not of the API: those of reading a request, and of gRPC itself.
+func detailOf(err error) *adminv1.ErrorDetail {
+	s := status.Convert(err)
+	message := strings.ReplaceAll(s.Message(), "\u00a0", " ")
+	d := &adminv1.ErrorDetail{Code: string(fault.Internal), Message: message}
+	switch s.Code() {
+	case codes.InvalidArgument:
+		d.Code = string(fault.InvalidArgument)
+		if m := unknownField.FindStringSubmatch(message); m != nil {
+			d.Field = m[1]
+			d.Message = fmt.Sprintf("there is no field %q", m[1])
+		}
+	case codes.ResourceExhausted:
+		d.Code = string(fault.RequestTooLarge)
+	case codes.NotFound:
+		d.Code = string(fault.NotFound)
+	case codes.Unimplemented:
+		d.Code = string(fault.NotImplemented)
+	case codes.Unavailable:
+		d.Code = string(fault.StoreUnavailable)
+	case codes.DeadlineExceeded, codes.Canceled:
+		d.Code = string(fault.DeadlineExceeded)
+	}
+	return d
+}
+
+func routingError(ctx context.Context, w http.ResponseWriter, r *http.Request, code int) {
+	switch code {
+	case http.StatusNotFound:
+		writeError(ctx, w, failure(fault.NotFound, "there is nothing at "+r.URL.Path))
+	case http.StatusMethodNotAllowed:
+		writeError(ctx, w, failure(fault.MethodNotAllowed, r.Method+" is not possible at "+r.URL.Path))
+	default:
+		writeError(ctx, w, failure(fault.InvalidArgument, http.StatusText(code)))
+	}
+}
+
+// Ready returns why the control plane can't do all of its work; "" when it can.
+func (s *Server) Ready() string {
+	switch err := s.catalog.StoreError(); {
+	case errors.Is(err, store.ErrUnavailable):
+		return err.Error()
+	case err != nil:
+		return "the store can't be read: " + err.Error()
+	case s.catalog.Current() == nil:
+		return "the configuration has not been loaded yet"
+	}
+	return ""
+}

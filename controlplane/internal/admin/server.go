@@ -1,0 +1,179 @@
+// Package admin is the admin API: commands that become revisions, and queries of the read model. The gRPC services are the API; REST is
+// made of them by grpc-gateway, with one envelope for all replies.
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+
+	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/fleet"
+	"gateway.internal/controlplane/internal/store"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/fault"
+)
+
+// MaxRequestBytes is the largest request, over gRPC and REST.
+const MaxRequestBytes = 64 << 20
+
+// Server is the admin API.
+type Server struct {
+	catalog *catalog.Catalog
+	store   store.Store
+	fleet   *fleet.Fleet
+	log     *slog.Logger
+	token   [32]byte // SHA-256 of the administrator's token
+
+	calls    *prometheus.HistogramVec
+	refusals prometheus.Counter
+}
+
+// New returns the API for who has the token.
+func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *slog.Logger, registry prometheus.Registerer) *Server {
+	a := &Server{
+		catalog: c, store: s, fleet: f, log: log, token: sha256.Sum256([]byte(token)),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gateway_admin_request_duration_seconds", Help: "Calls of the admin API.", Buckets: prometheus.DefBuckets,
+		}, []string{"method", "code"}),
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_admin_unauthenticated_total", Help: "Calls of the admin API with a missing or wrong token."}),
+	}
+	registry.MustRegister(a.calls, a.refusals)
+	return a
+}
+
+// GRPC returns a gRPC server with the API, health and reflection.
+func (s *Server) GRPC() *grpc.Server {
+	g := grpc.NewServer(
+		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.streaming),
+		grpc.MaxRecvMsgSize(MaxRequestBytes), grpc.MaxSendMsgSize(MaxRequestBytes), grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	)
+	s.register(g)
+	adminv1.RegisterConfigurationServiceServer(g, whole{Server: s})
+	adminv1.RegisterFleetServiceServer(g, nodes{Server: s})
+	healthv1.RegisterHealthServer(g, health.NewServer())
+	reflection.Register(g)
+	return g
+}
+
+// authenticate lets the administrator in; health is open to all.
+func (s *Server) authenticate(ctx context.Context, method string) error {
+	if strings.HasPrefix(method, "/grpc.health.v1.Health/") {
+		return nil
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get("authorization") {
+		token, ok := strings.CutPrefix(v, "Bearer ")
+		sum := sha256.Sum256([]byte(token))
+		if ok && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
+			return nil
+		}
+	}
+	s.refusals.Inc()
+	s.log.WarnContext(ctx, "admin call refused", "method", method, "reason", "the token is missing or wrong")
+	return failure(fault.Unauthenticated, `the administrator's token is missing or wrong: send "authorization: Bearer TOKEN"`)
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+	start := time.Now()
+	defer func() {
+		if r := recover(); r != nil {
+			s.log.ErrorContext(ctx, "admin call panicked", "method", info.FullMethod, "panic", r, "stack", string(debug.Stack()))
+			reply, err = nil, failure(fault.Internal, "the control plane failed; its log says more")
+		}
+		s.calls.WithLabelValues(info.FullMethod, status.Code(err).String()).Observe(time.Since(start).Seconds())
+	}()
+	if err := s.authenticate(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	reply, err = handler(ctx, req)
+	if err != nil {
+		return nil, translate(ctx, s.log, err)
+	}
+	return reply, nil
+}
+
+func (s *Server) streaming(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := s.authenticate(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return handler(srv, stream)
+}
+
+// author returns who makes a call: there is one administrator, who may say on whose behalf it is.
+func author(ctx context.Context) string { return textFrom(ctx, "gateway-author", "admin", maxAuthor) }
+
+// message returns why a call is made, if it says so.
+func message(ctx context.Context) string { return textFrom(ctx, "gateway-message", "", maxMessage) }
+
+func textFrom(ctx context.Context, key, absent string, limit int) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if v := md.Get(key); len(v) > 0 && v[0] != "" && len(v[0]) <= limit {
+		return v[0]
+	}
+	return absent
+}
+
+// nodes serves the fleet.
+type nodes struct {
+	adminv1.UnimplementedFleetServiceServer
+	*Server
+}
+
+func (s nodes) all() ([]*adminv1.Node, uint32) {
+	revision := uint32(0)
+	if v := s.catalog.Current(); v != nil {
+		revision = v.Revision
+	}
+	list := s.fleet.Nodes()
+	for _, n := range list {
+		if n.GetRevision() < revision {
+			n.Lag = revision - n.GetRevision()
+		}
+	}
+	return list, revision
+}
+
+func (s nodes) ListNodes(_ context.Context, r *adminv1.ListNodesRequest) (*adminv1.ListNodesResponse, error) {
+	list, revision := s.all()
+	list = slices.DeleteFunc(list, func(n *adminv1.Node) bool {
+		return r.GetGroup() != "" && n.GetGroup() != r.GetGroup() || !hasLabels(n.GetLabels(), r.GetLabels()) || r.Connected != nil && n.GetConnected() != r.GetConnected()
+	})
+	part, meta, err := cut(list, r, revision)
+	return &adminv1.ListNodesResponse{Nodes: part, Meta: meta}, err
+}
+
+func (s nodes) GetNode(_ context.Context, r *adminv1.GetNodeRequest) (*adminv1.GetNodeResponse, error) {
+	list, revision := s.all()
+	for _, n := range list {
+		if n.GetId() == r.GetId() {
+			return &adminv1.GetNodeResponse{Node: n, Meta: &adminv1.ReplyMeta{Revision: revision}}, nil
+		}
+	}
+	return nil, failure(fault.NotFound, "there is no node \""+r.GetId()+"\"")
+}
+
+// errorOf returns what an error of the API says; ok is false for errors from elsewhere.
+func errorOf(err error) (d *adminv1.ErrorDetail, ok bool) {
+	for _, detail := range status.Convert(err).Details() {
+		if d, ok := detail.(*adminv1.ErrorDetail); ok {
+			return d, true
+		}
+	}
+	return nil, false
+}

@@ -1,0 +1,344 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/store"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/file"
+)
+
+// whole serves the configuration as a whole.
+type whole struct {
+	adminv1.UnimplementedConfigurationServiceServer
+	*Server
+}
+
+const (
+	maxMessage = 1000
+	maxAuthor  = 200
+)
+
+func checkTexts(message, author string) error {
+	if len(message) > maxMessage {
+		return invalid("message", "", fmt.Sprintf("has %d bytes; %d are allowed", len(message), maxMessage))
+	}
+	if len(author) > maxAuthor {
+		return invalid("author", "", fmt.Sprintf("has %d bytes; %d are allowed", len(author), maxAuthor))
+	}
+	return nil
+}
+
+// wanted returns the edits that lead from a version to a configuration.
+func wanted(v *catalog.Version, c *configv1.Configuration, prune bool) []config.Edit {
+	edits := file.Edits(c)
+	if !prune {
+		return edits
+	}
+	for _, k := range config.Kinds() {
+		keep := map[string]bool{}
+		for _, m := range file.Resources(c, k) {
+			keep[m.GetName()] = true
+			keep[m.GetId()] = true
+		}
+		for _, e := range v.Config.Sorted(k) {
+			if !keep[e.Name()] && !keep[e.ID()] {
+				edits = append(edits, config.Edit{Kind: k, Delete: e.ID()})
+			}
+		}
+	}
+	return edits
+}
+
+func (s whole) ApplyConfiguration(ctx context.Context, r *adminv1.ApplyConfigurationRequest) (*adminv1.ApplyConfigurationResponse, error) {
+	if err := checkTexts(r.GetMessage(), r.GetAuthor()); err != nil {
+		return nil, err
+	}
+	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
+		Author: cmp.Or(r.GetAuthor(), author(ctx)), Message: r.GetMessage(), AllowShrink: r.GetAllowShrink(), DryRun: r.GetDryRun(), ExpectedRevision: r.GetExpectedRevision(),
+		Edits: func(v *catalog.Version) ([]config.Edit, error) {
+			return wanted(v, r.GetConfiguration(), r.GetPrune()), nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.ApplyConfigurationResponse{Changes: changesOf(done), Committed: done.Committed, Meta: metaOf(done)}, nil
+}
+
+func metaOf(done *catalog.Committed) *adminv1.ReplyMeta {
+	return &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings)}
+}
+
+func (s whole) ValidateConfiguration(_ context.Context, r *adminv1.ValidateConfigurationRequest) (*adminv1.ValidateConfigurationResponse, error) {
+	out := &adminv1.ValidateConfigurationResponse{Valid: true, Meta: &adminv1.ReplyMeta{}}
+	if v := s.catalog.Current(); v != nil {
+		out.Meta.Revision = v.Revision
+	}
+	n := 0
+	plan, err := config.Empty().Plan(file.Edits(r.GetConfiguration()), config.PlanOptions{Now: time.Now(), NewID: func() string { n++; return fmt.Sprint("new-", n) }})
+	switch e := err.(type) { //nolint:errorlint // Plan returns these as they are
+	case nil:
+		out.Meta.Warnings = problemsOf(plan.Warnings)
+	case config.Problems:
+		out.Valid, out.Problems = false, problemsOf(e)
+	default:
+		out.Valid, out.Problems = false, []*adminv1.Problem{{Message: err.Error()}}
+	}
+	return out, nil
+}
+
+func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurationRequest) (*adminv1.DiffConfigurationResponse, error) {
+	v, err := s.version()
+	if err != nil {
+		return nil, err
+	}
+	at := func(n uint32) (*config.Config, error) {
+		if n == 0 {
+			return v.Config, nil
+		}
+		return s.catalog.ConfigAt(ctx, n)
+	}
+	from, err := at(r.GetFrom())
+	if err != nil {
+		return nil, err
+	}
+	meta := &adminv1.ReplyMeta{Revision: v.Revision}
+	if r.GetConfiguration() == nil {
+		to, err := at(r.GetTo())
+		if err != nil {
+			return nil, err
+		}
+		return &adminv1.DiffConfigurationResponse{Changes: show(from, to, config.Diff(from, to)), Meta: meta}, nil
+	}
+	n := 0
+	base := &catalog.Version{Config: from}
+	plan, err := from.Plan(wanted(base, r.GetConfiguration(), r.GetPrune()), config.PlanOptions{Now: time.Now(), AllowShrink: true, NewID: func() string { n++; return fmt.Sprint("new-", n) }})
+	if err != nil {
+		return nil, err
+	}
+	meta.Warnings = problemsOf(plan.Warnings)
+	return &adminv1.DiffConfigurationResponse{Changes: show(from, plan.Config, plan.Changes), Meta: meta}, nil
+}
+
+func (s whole) ExportConfiguration(ctx context.Context, r *adminv1.ExportConfigurationRequest) (*adminv1.ExportConfigurationResponse, error) {
+	v, err := s.version()
+	if err != nil {
+		return nil, err
+	}
+	c, n := v.Config, v.Revision
+	if r.GetRevision() != 0 {
+		n = r.GetRevision()
+		if c, err = s.catalog.ConfigAt(ctx, n); err != nil {
+			return nil, err
+		}
+	}
+	return &adminv1.ExportConfigurationResponse{Configuration: file.Declarative(c), Meta: &adminv1.ReplyMeta{Revision: n}}, nil
+}
+
+func (s whole) ListRevisions(ctx context.Context, r *adminv1.ListRevisionsRequest) (*adminv1.ListRevisionsResponse, error) {
+	_, meta, err := cut([]int{}, r, 0)
+	if err != nil {
+		return nil, err
+	}
+	list, total, err := s.store.Revisions(ctx, store.List{Author: r.GetAuthor(), Offset: int(meta.Page-1) * int(meta.PerPage), Limit: int(meta.PerPage)})
+	if err != nil {
+		return nil, err
+	}
+	meta.Total = uint32(total)
+	if v := s.catalog.Current(); v != nil {
+		meta.Revision = v.Revision
+	}
+	out := &adminv1.ListRevisionsResponse{Meta: meta}
+	for _, r := range list {
+		out.Revisions = append(out.Revisions, revisionOf(r))
+	}
+	return out, nil
+}
+
+func revisionOf(r store.Revision) *adminv1.Revision {
+	return &adminv1.Revision{
+		Number: r.Number, CreatedAt: timestamppb.New(r.At), Author: r.Author, Message: r.Message, RollbackOf: r.RollbackOf, ChangeCount: uint32(r.ChangeCount),
+	}
+}
+
+func (s whole) GetRevision(ctx context.Context, r *adminv1.GetRevisionRequest) (*adminv1.GetRevisionResponse, error) {
+	v, err := s.version()
+	if err != nil {
+		return nil, err
+	}
+	rev, err := s.store.Revision(ctx, r.GetNumber())
+	if err != nil {
+		return nil, err
+	}
+	out := revisionOf(rev)
+	// Names in references are those of then where they can be had, else of now.
+	then := v.Config
+	if at := s.catalog.At(v.Epoch, r.GetNumber()); at != nil {
+		then = at.Config
+	}
+	out.Changes = show(then, then, rev.Changes)
+	return &adminv1.GetRevisionResponse{Revision: out, Meta: &adminv1.ReplyMeta{Revision: v.Revision}}, nil
+}
+
+func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevisionRequest) (*adminv1.RollbackRevisionResponse, error) {
+	if err := checkTexts(r.GetMessage(), r.GetAuthor()); err != nil {
+		return nil, err
+	}
+	target, err := s.catalog.ConfigAt(ctx, r.GetNumber())
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
+		Author: cmp.Or(r.GetAuthor(), author(ctx)), Message: cmp.Or(r.GetMessage(), fmt.Sprint("rollback to revision ", r.GetNumber())),
+		RollbackOf: r.GetNumber(), AllowShrink: r.GetAllowShrink(), DryRun: r.GetDryRun(), Restore: true,
+		Edits: func(v *catalog.Version) ([]config.Edit, error) {
+			var edits []config.Edit
+			for _, ch := range config.Diff(v.Config, target) {
+				if ch.After == nil {
+					edits = append(edits, config.Edit{Kind: ch.Kind, Delete: ch.ID()})
+				} else {
+					edits = append(edits, config.Edit{Kind: ch.Kind, Put: ch.After})
+				}
+			}
+			return edits, nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.RollbackRevisionResponse{Changes: changesOf(done), Committed: done.Committed, Meta: metaOf(done)}, nil
+}
+
+func changesOf(done *catalog.Committed) []*adminv1.Change {
+	return show(done.Plan.Config, done.Plan.Config, done.Plan.Changes)
+}
+
+// show describes changes field by field, with names instead of ids in references.
+func show(before, after *config.Config, changes []config.Change) []*adminv1.Change {
+	out := make([]*adminv1.Change, 0, len(changes))
+	for _, ch := range changes {
+		c := &adminv1.Change{Kind: ch.Kind.String(), Name: ch.Name(), Id: ch.ID()}
+		switch {
+		case ch.Before == nil:
+			c.Action = adminv1.Change_ACTION_CREATED
+		case ch.After == nil:
+			c.Action = adminv1.Change_ACTION_DELETED
+		default:
+			c.Action = adminv1.Change_ACTION_UPDATED
+		}
+		c.Fields = compare("", tree(before, ch.Before), tree(after, ch.After))
+		if c.GetAction() == adminv1.Change_ACTION_UPDATED && len(c.GetFields()) == 0 {
+			continue // only its version differs
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b *adminv1.Change) int {
+		return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return out
+}
+
+// tree returns a resource as JSON values, without what every change sets.
+func tree(c *config.Config, m config.Message) any {
+	if m == nil {
+		return nil
+	}
+	m = proto.CloneOf(m)
+	file.Names(c, m)
+	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil
+	}
+	var t map[string]any
+	if json.Unmarshal(raw, &t) != nil {
+		return nil
+	}
+	for _, f := range []string{"id", "created_at", "updated_at", "version"} {
+		delete(t, f)
+	}
+	if t["key_pem"] != nil {
+		t["key_pem"] = secret(fmt.Sprint(t["key_pem"]))
+	}
+	return t
+}
+
+// secret is a value that is compared but never shown.
+type secret string
+
+func compare(path string, a, b any) []*adminv1.FieldChange {
+	switch x := a.(type) {
+	case map[string]any:
+		y, _ := b.(map[string]any)
+		return compareMaps(path, x, y)
+	case nil:
+		if y, ok := b.(map[string]any); ok {
+			return compareMaps(path, nil, y)
+		}
+	case []any:
+		if y, ok := b.([]any); ok && len(x) == len(y) {
+			var out []*adminv1.FieldChange
+			for i := range x {
+				out = append(out, compare(fmt.Sprintf("%s[%d]", path, i), x[i], y[i])...)
+			}
+			return out
+		}
+	}
+	if same(a, b) {
+		return nil
+	}
+	return []*adminv1.FieldChange{{Path: path, Before: value(a), After: value(b)}}
+}
+
+func compareMaps(path string, x, y map[string]any) []*adminv1.FieldChange {
+	keys := map[string]bool{}
+	for k := range x {
+		keys[k] = true
+	}
+	for k := range y {
+		keys[k] = true
+	}
+	var out []*adminv1.FieldChange
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		below := k
+		if path != "" {
+			below = path + "." + k
+		}
+		out = append(out, compare(below, x[k], y[k])...)
+	}
+	return out
+}
+
+func same(a, b any) bool {
+	x, errA := json.Marshal(a)
+	y, errB := json.Marshal(b)
+	return errA == nil && errB == nil && string(x) == string(y)
+}
+
+func value(v any) *structpb.Value {
+	if v == nil {
+		return nil
+	}
+	if _, hidden := v.(secret); hidden {
+		return structpb.NewStringValue("(hidden)")
+	}
+	out, err := structpb.NewValue(v)
+	if err != nil {
+		return nil
+	}
+	return out
+}
