@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	goruntime "runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -173,7 +174,38 @@ func (o *options) follow(ctx context.Context, log *slog.Logger, node *runtime.Ru
 		}()
 		return stop, nil
 	}
-	return nil, errors.New("not built yet")
+	token, err := o.joinToken()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	follower, err := follow.NewFollower(follow.Settings{
+		Addresses: o.controlPlane, Token: token, NodeID: o.nodeID, Group: o.group, Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
+	}, log, node)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	log.Info("following control planes", "node", follower.NodeID(), "addresses", o.controlPlane)
+	go func() {
+		defer close(done)
+		follower.Run(ctx)
+	}()
+	return stop, nil
+}
+
+func (o *options) joinToken() (string, error) {
+	if t := os.Getenv("GATEWAY_JOIN_TOKEN"); t != "" {
+		return t, nil
+	}
+	if o.joinTokenFile == "" {
+		return "", errors.New("a join token is required: GATEWAY_JOIN_TOKEN in the environment, or --join-token-file")
+	}
+	text, err := os.ReadFile(o.joinTokenFile)
+	if err != nil {
+		return "", fmt.Errorf("join token: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 func serveStatus(o *options, log *slog.Logger, so status.Options) (*http.Server, error) {
