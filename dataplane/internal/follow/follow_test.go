@@ -168,7 +168,7 @@ func TestFullDisk(t *testing.T) {
 	f, n := follower(t, dir)
 	defer func() {
 		f.disk.close()
-		_ = syscall.Unmount(dir, 0)
+		_ = syscall.Unmount(dir, syscall.MNT_DETACH)
 	}()
 	src := &source{t: t, config: config.Empty()}
 	applied(t, f.take(src.change(true, route("a"))))

@@ -1,0 +1,80 @@
+// Command gatewayctl is the command line of the admin API, and starts a whole gateway on one machine for a try.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gateway.internal/controlplane/internal/cli"
+	"gateway.internal/shared/observe"
+)
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
+	err := newRoot().command().ExecuteContext(ctx)
+	if err != nil && !errors.Is(err, cli.ErrDifferences) {
+		fmt.Fprintln(os.Stderr, "gatewayctl: "+cli.Message(err))
+	}
+	os.Exit(cli.ExitCode(err))
+}
+
+// root holds what all commands share.
+type root struct {
+	set    cli.Settings
+	output string
+}
+
+func newRoot() *root { return &root{} }
+
+const exitCodes = `
+Exit codes: 0 done, 1 differences (diff), 2 usage, 3 invalid configuration, 4 not found, 5 conflict,
+6 unauthenticated, 7 unreachable or unavailable, 8 anything else.`
+
+func (r *root) command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "gatewayctl", Short: "Configure the gateway", Long: "Configure the gateway through its admin API.\n" + exitCodes,
+		SilenceUsage: true, SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			for _, f := range cli.Formats {
+				if r.output == f {
+					return nil
+				}
+			}
+			return &cli.UsageError{Message: fmt.Sprintf("--output %q: has to be %s", r.output, strings.Join(cli.Formats, ", "))}
+		},
+	}
+	f := cmd.PersistentFlags()
+	server := os.Getenv("GATEWAYCTL_SERVER")
+	if server == "" {
+		server = "127.0.0.1:9090"
+	}
+	f.StringVar(&r.set.Server, "server", server, "admin API over gRPC, HOST:PORT (GATEWAYCTL_SERVER)")
+	f.StringVar(&r.set.TokenFile, "token-file", "", "file with the token; without it GATEWAYCTL_TOKEN, then ./data/controlplane/admin-token")
+	f.DurationVar(&r.set.Timeout, "timeout", time.Minute, "longest time for a call")
+	f.StringVarP(&r.output, "output", "o", "table", "table, json or yaml")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Message: err.Error()} })
+	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.get(), r.remove(), r.enable(true), r.enable(false), r.revisions(), r.rollback(), r.nodes(), r.dev(),
+		&cobra.Command{Use: "version", Short: "Print the version", Args: args(0, 0), Run: func(cmd *cobra.Command, _ []string) {
+			fmt.Fprintln(cmd.OutOrStdout(), "gatewayctl", observe.Version())
+		}})
+	return cmd
+}
+
+// args checks the number of arguments.
+func args(low, high int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if len(given) < low || len(given) > high {
+			return &cli.UsageError{Message: "usage: " + cmd.UseLine()}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gateway.internal/controlplane/internal/cli"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/config"
+)
+
+func kind(s string) (config.Kind, error) {
+	k, err := config.ParseKind(s)
+	if err != nil {
+		return 0, &cli.UsageError{Message: err.Error()}
+	}
+	return k, nil
+}
+
+// complete offers kinds, and then names that the control plane has.
+func (r *root) complete(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var out []string
+	if len(given) == 0 {
+		for _, k := range config.Kinds() {
+			out = append(out, k.Plural())
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
+	k, err := config.ParseKind(given[0])
+	if err != nil || len(given) > 1 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	set := r.set
+	set.Timeout = 2 * time.Second
+	c, err := cli.Connect(set)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer c.Close()
+	list, err := c.List(cmd.Context(), k, nil)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	for _, m := range list {
+		out = append(out, m.GetName())
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (r *root) get() *cobra.Command {
+	var labels []string
+	cmd := &cobra.Command{
+		Use: "get KIND [NAME]", Short: "Show resources", Args: args(1, 2), ValidArgsFunction: r.complete,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			k, err := kind(given[0])
+			if err != nil {
+				return err
+			}
+			c, err := cli.Connect(r.set)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			var list []config.Message
+			if len(given) == 2 {
+				m, err := c.Get(cmd.Context(), k, given[1])
+				if err != nil {
+					return err
+				}
+				list = append(list, m)
+			} else if list, err = c.List(cmd.Context(), k, labels); err != nil {
+				return err
+			}
+			if r.output != "table" {
+				return cli.Print(cmd.OutOrStdout(), r.output, list, len(given) == 2)
+			}
+			if k == config.Route {
+				if err := nameServices(cmd, c, list); err != nil {
+					return err
+				}
+			}
+			headings, rows := cli.Rows(k, list)
+			return cli.Table(cmd.OutOrStdout(), headings, rows)
+		},
+	}
+	cmd.Flags().StringArrayVarP(&labels, "label", "l", nil, "only those with this label, key=value or key; may be repeated")
+	return cmd
+}
+
+// nameServices makes names of the service ids that routes have, for people to read.
+func nameServices(cmd *cobra.Command, c *cli.Client, routes []config.Message) error {
+	services, err := c.List(cmd.Context(), config.Service, nil)
+	if err != nil {
+		return err
+	}
+	names := map[string]string{}
+	for _, s := range services {
+		names[s.GetId()] = s.GetName()
+	}
+	for _, m := range routes {
+		config.EachReference(m, func(k config.Kind, ref *string) {
+			if n, ok := names[*ref]; ok && k == config.Service {
+				*ref = n
+			}
+		})
+	}
+	return nil
+}
+
+func (r *root) remove() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete KIND NAME", Short: "Remove a resource that nothing refers to", Args: args(2, 2), ValidArgsFunction: r.complete,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			k, err := kind(given[0])
+			if err != nil {
+				return err
+			}
+			c, err := cli.Connect(r.set)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			revision, err := c.Delete(cmd.Context(), k, given[1])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "revision %d: %s %q deleted\n", revision, k, given[1])
+			return nil
+		},
+	}
+}
+
+func (r *root) enable(on bool) *cobra.Command {
+	use, short := "enable", "Let a route or middleware take part"
+	if !on {
+		use, short = "disable", "Take a route or middleware out"
+	}
+	return &cobra.Command{
+		Use: use + " KIND NAME", Short: short, Args: args(2, 2), ValidArgsFunction: r.complete,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			k, err := kind(given[0])
+			if err != nil {
+				return err
+			}
+			c, err := cli.Connect(r.set)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			m, err := c.Enable(cmd.Context(), k, given[1], on)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %q %sd\n", k, m.GetName(), use)
+			return nil
+		},
+	}
+}
+
+func (r *root) nodes() *cobra.Command {
+	return &cobra.Command{
+		Use: "nodes [ID]", Short: "Show the nodes: what each runs, and what it refused", Args: args(0, 1),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			c, err := cli.Connect(r.set)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			ctx, cancel := c.Context(cmd.Context())
+			defer cancel()
+			var list []*adminv1.Node
+			if len(given) == 1 {
+				reply, err := c.Fleet.GetNode(ctx, &adminv1.GetNodeRequest{Id: given[0]})
+				if err != nil {
+					return err
+				}
+				list = append(list, reply.GetNode())
+			} else {
+				reply, err := c.Fleet.ListNodes(ctx, &adminv1.ListNodesRequest{PerPage: 1000})
+				if err != nil {
+					return err
+				}
+				list = reply.GetNodes()
+			}
+			if r.output != "table" {
+				return cli.Print(cmd.OutOrStdout(), r.output, list, len(given) == 1)
+			}
+			var rows [][]string
+			for _, n := range list {
+				state := "connected"
+				switch {
+				case !n.GetConnected():
+					state = "gone"
+				case n.GetConflict() != nil:
+					state = "id taken twice"
+				case len(n.GetDegraded()) > 0:
+					state = "degraded"
+				}
+				refused := "-"
+				if rej := n.GetLastRejection(); rej != nil {
+					refused = fmt.Sprint("revision ", rej.GetRevision())
+					if p := rej.GetProblems(); len(p) > 0 {
+						refused += fmt.Sprintf(": %s %s %s", p[0].GetKind(), p[0].GetName(), p[0].GetMessage())
+					}
+				}
+				rows = append(rows, []string{n.GetId(), state, fmt.Sprint(n.GetRevision()), fmt.Sprint(n.GetLag()), fmt.Sprintf("%.1fms", n.GetPropagationMs()), fmt.Sprintf("%.0f", n.GetRequestsPerSecond()), n.GetBuild(), refused})
+			}
+			return cli.Table(cmd.OutOrStdout(), []string{"NODE", "STATE", "REVISION", "LAG", "APPLIED IN", "REQUESTS/S", "BUILD", "LAST REFUSED"}, rows)
+		},
+	}
+}

@@ -1,0 +1,180 @@
+// Package cli is the command line's work: calls of the admin API, and what people and scripts read of them. The commands themselves are
+// in cmd/gatewayctl.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/config/file"
+)
+
+// The exit codes of gatewayctl.
+const (
+	ExitOK              = 0
+	ExitDifferences     = 1
+	ExitUsage           = 2
+	ExitInvalid         = 3
+	ExitNotFound        = 4
+	ExitConflict        = 5
+	ExitUnauthenticated = 6
+	ExitUnavailable     = 7
+	ExitOther           = 8
+)
+
+// ErrDifferences is the outcome of a diff that found some.
+var ErrDifferences = errors.New("there are differences")
+
+// UsageError is a command line that can't be understood.
+type UsageError struct{ Message string }
+
+// Error implements error.
+func (e *UsageError) Error() string { return e.Message }
+
+// ExitCode returns the code for an outcome.
+func ExitCode(err error) int {
+	var usage *UsageError
+	var files file.Errors
+	var invalid *InvalidError
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, ErrDifferences):
+		return ExitDifferences
+	case errors.As(err, &usage):
+		return ExitUsage
+	case errors.As(err, &files), errors.As(err, &invalid):
+		return ExitInvalid
+	}
+	switch d := detail(err); d.GetCode() {
+	case "VALIDATION_FAILED", "INVALID_ARGUMENT":
+		return ExitInvalid
+	case "NOT_FOUND":
+		return ExitNotFound
+	case "VERSION_CONFLICT", "ALREADY_EXISTS", "RESOURCE_IN_USE", "PRECONDITION_FAILED":
+		return ExitConflict
+	case "STORE_UNAVAILABLE", "OUTCOME_UNKNOWN":
+		return ExitUnavailable
+	}
+	switch status.Code(err) {
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return ExitUnauthenticated
+	case codes.Unavailable, codes.DeadlineExceeded:
+		return ExitUnavailable
+	case codes.NotFound:
+		return ExitNotFound
+	}
+	return ExitOther
+}
+
+// detail returns what an error of the API says; nil for others.
+func detail(err error) *adminv1.ErrorDetail {
+	s, ok := status.FromError(err)
+	if !ok {
+		return nil
+	}
+	for _, d := range s.Details() {
+		if d, ok := d.(*adminv1.ErrorDetail); ok {
+			return d
+		}
+	}
+	return nil
+}
+
+// Settings say which control plane is called, and as whom.
+type Settings struct {
+	// Server is the admin API's gRPC address.
+	Server string
+	// TokenFile is where the token is when it is not in GATEWAYCTL_TOKEN.
+	TokenFile string
+	// Timeout is the longest that a call may take.
+	Timeout time.Duration
+}
+
+// maxMessageBytes is the largest configuration that is sent or received.
+const maxMessageBytes = 64 << 20
+
+// Client calls the admin API.
+type Client struct {
+	Config adminv1.ConfigurationServiceClient
+	Fleet  adminv1.FleetServiceClient
+
+	conn    *grpc.ClientConn
+	token   string
+	timeout time.Duration
+}
+
+// defaultTokenFiles are where a control plane on this machine leaves its token.
+func defaultTokenFiles() []string {
+	return []string{"data/controlplane/admin-token", "data/dev/controlplane/admin-token"}
+}
+
+// Connect prepares calls; nothing is sent yet.
+func Connect(set Settings) (*Client, error) {
+	token := os.Getenv("GATEWAYCTL_TOKEN")
+	files := defaultTokenFiles()
+	if set.TokenFile != "" {
+		files = []string{set.TokenFile}
+	}
+	for _, path := range files {
+		if token != "" && set.TokenFile == "" {
+			break
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			token = strings.TrimSpace(string(text))
+			break
+		}
+		if set.TokenFile != "" {
+			return nil, &UsageError{"token file: " + err.Error()}
+		}
+	}
+	if token == "" {
+		return nil, &UsageError{"a token is required: GATEWAYCTL_TOKEN in the environment, or --token-file"}
+	}
+	return ConnectAs(set.Server, token, set.Timeout)
+}
+
+// ConnectAs prepares calls with a token that is known.
+func ConnectAs(server, token string, timeout time.Duration) (*Client, error) {
+	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)))
+	if err != nil {
+		return nil, &UsageError{"server: " + err.Error()}
+	}
+	return &Client{Config: adminv1.NewConfigurationServiceClient(conn), Fleet: adminv1.NewFleetServiceClient(conn), conn: conn, token: token, timeout: timeout}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() { _ = c.conn.Close() }
+
+// Context returns the context for one call.
+func (c *Client) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token, "gateway-author", Author())
+	return context.WithTimeout(ctx, c.timeout)
+}
+
+// Author returns who runs the command: "user@host".
+func Author() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return fmt.Sprintf("%s@%s", name, host)
+}

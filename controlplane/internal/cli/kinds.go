@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/config"
+)
+
+// The seven services are alike but for their messages' names, so that calls are made by name.
+
+// serviceOf returns the gRPC service of a kind, and how its methods call one and many.
+func serviceOf(k config.Kind) (service, one, many string) {
+	names := map[config.Kind][2]string{
+		config.Policy: {"Policy", "Policies"}, config.Certificate: {"Certificate", "Certificates"}, config.Consumer: {"Consumer", "Consumers"},
+		config.Middleware: {"Middleware", "Middleware"}, config.Pipeline: {"Pipeline", "Pipelines"}, config.Service: {"Service", "Services"}, config.Route: {"Route", "Routes"},
+	}[k]
+	return "gateway.admin.v1." + names[0] + "ConfigService", names[0], names[1]
+}
+
+// call invokes a method of a kind's service with request fields by name, and returns the reply.
+func (c *Client) call(ctx context.Context, k config.Kind, method string, fields map[string]any) (protoreflect.Message, error) {
+	service, _, _ := serviceOf(k)
+	sd, err := findService(service)
+	if err != nil {
+		return nil, err
+	}
+	md := sd.Methods().ByName(protoreflect.Name(method))
+	if md == nil {
+		return nil, &UsageError{fmt.Sprintf("%s can't be done with %s", method, k.Plural())}
+	}
+	req, err := newMessage(md.Input())
+	if err != nil {
+		return nil, err
+	}
+	for name, v := range fields {
+		f := md.Input().Fields().ByName(protoreflect.Name(name))
+		if f == nil {
+			return nil, &UsageError{fmt.Sprintf("%s have no filter %q", k.Plural(), name)}
+		}
+		if list, ok := v.([]string); ok {
+			l := req.Mutable(f).List()
+			for _, s := range list {
+				l.Append(protoreflect.ValueOfString(s))
+			}
+			continue
+		}
+		req.Set(f, protoreflect.ValueOf(v))
+	}
+	reply, err := newMessage(md.Output())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := c.Context(ctx)
+	defer cancel()
+	if err := c.conn.Invoke(ctx, "/"+service+"/"+method, req.Interface(), reply.Interface()); err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+func findService(name string) (protoreflect.ServiceDescriptor, error) {
+	files := []protoreflect.FileDescriptor{
+		adminv1.File_gateway_admin_v1_policy_proto, adminv1.File_gateway_admin_v1_certificate_proto, adminv1.File_gateway_admin_v1_consumer_proto,
+		adminv1.File_gateway_admin_v1_middleware_proto, adminv1.File_gateway_admin_v1_pipeline_proto, adminv1.File_gateway_admin_v1_service_proto,
+		adminv1.File_gateway_admin_v1_route_proto,
+	}
+	for _, f := range files {
+		for i := range f.Services().Len() {
+			if s := f.Services().Get(i); string(s.FullName()) == name {
+				return s, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("there is no service %s", name)
+}
+
+// List returns resources of a kind, all pages of them.
+func (c *Client) List(ctx context.Context, k config.Kind, labels []string) ([]config.Message, error) {
+	_, _, many := serviceOf(k)
+	var all []config.Message
+	for page := uint32(1); ; page++ {
+		fields := map[string]any{"page": page, "per_page": uint32(1000)}
+		if len(labels) > 0 {
+			fields["labels"] = labels
+		}
+		reply, err := c.call(ctx, k, "List"+many, fields)
+		if err != nil {
+			return nil, err
+		}
+		list := reply.Get(reply.Descriptor().Fields().ByNumber(1)).List()
+		for i := range list.Len() {
+			if m, ok := list.Get(i).Message().Interface().(config.Message); ok {
+				all = append(all, m)
+			}
+		}
+		if list.Len() < 1000 {
+			return all, nil
+		}
+	}
+}
+
+// Get returns one resource.
+func (c *Client) Get(ctx context.Context, k config.Kind, name string) (config.Message, error) {
+	_, one, _ := serviceOf(k)
+	return c.single(ctx, k, "Get"+one, name)
+}
+
+// Enable sets whether a resource takes part.
+func (c *Client) Enable(ctx context.Context, k config.Kind, name string, on bool) (config.Message, error) {
+	_, one, _ := serviceOf(k)
+	if on {
+		return c.single(ctx, k, "Enable"+one, name)
+	}
+	return c.single(ctx, k, "Disable"+one, name)
+}
+
+func (c *Client) single(ctx context.Context, k config.Kind, method, name string) (config.Message, error) {
+	reply, err := c.call(ctx, k, method, map[string]any{"id": name})
+	if err != nil {
+		return nil, err
+	}
+	m, ok := reply.Get(reply.Descriptor().Fields().ByNumber(1)).Message().Interface().(config.Message)
+	if !ok {
+		return nil, fmt.Errorf("%s returned no resource", method)
+	}
+	return m, nil
+}
+
+// Delete removes one resource and returns the revision.
+func (c *Client) Delete(ctx context.Context, k config.Kind, name string) (uint32, error) {
+	_, one, _ := serviceOf(k)
+	reply, err := c.call(ctx, k, "Delete"+one, map[string]any{"id": name})
+	if err != nil {
+		return 0, err
+	}
+	if r, ok := reply.Interface().(interface{ GetMeta() *adminv1.ReplyMeta }); ok {
+		return r.GetMeta().GetRevision(), nil
+	}
+	return 0, nil
+}
+
+func newMessage(d protoreflect.MessageDescriptor) (protoreflect.Message, error) {
+	t, err := findType(d.FullName())
+	if err != nil {
+		return nil, err
+	}
+	return t.New(), nil
+}

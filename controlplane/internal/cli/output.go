@@ -1,0 +1,284 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/structpb"
+	"sigs.k8s.io/yaml"
+
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/file"
+)
+
+func findType(name protoreflect.FullName) (protoreflect.MessageType, error) {
+	return protoregistry.GlobalTypes.FindMessageByName(name)
+}
+
+// Formats are the values of --output.
+var Formats = []string{"table", "json", "yaml"}
+
+// Print writes messages as JSON or YAML: a list of them, or one alone.
+func Print[M proto.Message](w io.Writer, format string, list []M, single bool) error {
+	parts := make([]json.RawMessage, len(list))
+	for i, m := range list {
+		raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+		if err != nil {
+			return err
+		}
+		parts[i] = raw
+	}
+	var v any = parts
+	if single && len(parts) == 1 {
+		v = parts[0]
+	}
+	out, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if format == "yaml" {
+		if out, err = yaml.JSONToYAML(out); err != nil {
+			return err
+		}
+		_, err = w.Write(out)
+		return err
+	}
+	_, err = fmt.Fprintln(w, string(out))
+	return err
+}
+
+// Table writes rows under headings.
+func Table(w io.Writer, headings []string, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
+	fmt.Fprintln(t, strings.Join(headings, "\t"))
+	for _, r := range rows {
+		fmt.Fprintln(t, strings.Join(r, "\t"))
+	}
+	return t.Flush()
+}
+
+// Rows returns what a table shows of resources.
+func Rows(k config.Kind, list []config.Message) (headings []string, rows [][]string) {
+	for _, m := range list {
+		row := []string{m.GetName()}
+		switch m := m.(type) {
+		case *configv1.Route:
+			headings = []string{"NAME", "PATH", "METHODS", "HOSTS", "TARGET", "PRIORITY", "ENABLED"}
+			row = append(row, m.GetPath(), orDash(strings.Join(append(m.GetMethods(), nonEmpty(m.GetMethod())...), ",")), orDash(strings.Join(m.GetHosts(), ",")), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled()))
+		case *configv1.Service:
+			headings = []string{"NAME", "PROTOCOL", "BALANCER", "ENDPOINTS", "HEALTHY"}
+			row = append(row, m.GetProtocol(), m.GetLoadBalancerType(), endpoints(m), healthy(m))
+		case *configv1.Middleware:
+			headings = []string{"NAME", "TYPE", "ORDER", "ENABLED"}
+			row = append(row, m.GetType(), fmt.Sprint(m.GetOrder()), fmt.Sprint(m.GetEnabled()))
+		case *configv1.Pipeline:
+			headings = []string{"NAME", "MIDDLEWARE", "PARALLEL", "GLOBAL"}
+			row = append(row, fmt.Sprint(len(m.GetMiddlewareIds())), fmt.Sprint(m.GetParallel()), fmt.Sprint(m.GetGlobal()))
+		case *configv1.Policy:
+			headings = []string{"NAME", "TIMEOUT", "MAX TIMEOUT"}
+			row = append(row, orDash(m.GetTimeout()), orDash(m.GetMaxTimeout()))
+		case *configv1.Consumer:
+			headings = []string{"NAME", "GROUPS"}
+			row = append(row, orDash(strings.Join(m.GetGroups(), ",")))
+		case *configv1.Certificate:
+			headings = []string{"NAME", "HOSTS", "ENDS"}
+			row = append(row, strings.Join(m.GetHosts(), ","), m.GetNotAfter().AsTime().Format(time.DateOnly))
+		}
+		rows = append(rows, append(row, fmt.Sprint(m.GetVersion())))
+	}
+	if headings == nil {
+		headings = []string{"NAME"}
+	}
+	return append(headings, "VERSION"), rows
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func target(r *configv1.Route) string {
+	switch {
+	case r.GetRedirect() != nil:
+		return "redirect"
+	case r.GetDirectResponse() != nil:
+		return "response"
+	case len(r.GetBackends()) > 0:
+		return fmt.Sprintf("%d services", len(r.GetBackends()))
+	}
+	return "service " + r.GetServiceId()
+}
+
+func endpoints(s *configv1.Service) string {
+	if s.GetDiscovery() != nil {
+		return "discovered"
+	}
+	var list []string
+	for _, e := range s.GetEndpoints() {
+		list = append(list, config.EndpointKey(e))
+	}
+	if len(list) > 3 {
+		list = append(list[:3], fmt.Sprintf("and %d more", len(list)-3))
+	}
+	return orDash(strings.Join(list, ","))
+}
+
+func healthy(s *configv1.Service) string {
+	if s.Healthy == nil {
+		return "-"
+	}
+	return fmt.Sprint(s.GetHealthy())
+}
+
+// Changes writes what changes, a line each and the fields below.
+func Changes(w io.Writer, changes []*adminv1.Change, color bool) {
+	paint := func(code, s string) string {
+		if !color {
+			return s
+		}
+		return "\x1b[" + code + "m" + s + "\x1b[0m"
+	}
+	for _, ch := range changes {
+		name := ch.GetKind() + " " + ch.GetName()
+		switch ch.GetAction() {
+		case adminv1.Change_ACTION_CREATED:
+			fmt.Fprintln(w, paint("32", "+ "+name))
+		case adminv1.Change_ACTION_DELETED:
+			fmt.Fprintln(w, paint("31", "- "+name))
+		default:
+			fmt.Fprintln(w, paint("33", "~ "+name))
+			for _, f := range ch.GetFields() {
+				fmt.Fprintf(w, "    %s: %s -> %s\n", f.GetPath(), short(f.GetBefore()), short(f.GetAfter()))
+			}
+		}
+	}
+}
+
+func short(v *structpb.Value) string {
+	if v == nil {
+		return "(none)"
+	}
+	b, err := json.Marshal(v.AsInterface())
+	if err != nil {
+		return "?"
+	}
+	if len(b) > 120 {
+		return strings.ToValidUTF8(string(b[:120]), "") + "..."
+	}
+	return string(b)
+}
+
+// Summary counts changes: "2 created, 1 updated".
+func Summary(changes []*adminv1.Change) string {
+	counts := map[adminv1.Change_Action]int{}
+	for _, ch := range changes {
+		counts[ch.GetAction()]++
+	}
+	var parts []string
+	for _, a := range []struct {
+		action adminv1.Change_Action
+		text   string
+	}{{adminv1.Change_ACTION_CREATED, "created"}, {adminv1.Change_ACTION_UPDATED, "updated"}, {adminv1.Change_ACTION_DELETED, "deleted"}} {
+		if n := counts[a.action]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, a.text))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing to change"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// InvalidError is a configuration that has problems.
+type InvalidError struct {
+	Problems []*adminv1.Problem
+	Document *file.Document
+}
+
+// Error writes every problem, with the place in the files and the line where it is known.
+func (e *InvalidError) Error() string {
+	var b strings.Builder
+	for i, p := range e.Problems {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		text := p.GetMessage()
+		if p.GetField() != "" {
+			value := ""
+			if p.GetValue() != "" {
+				value = fmt.Sprintf(" %q", p.GetValue())
+			}
+			text = p.GetField() + value + " " + text
+		}
+		if p.GetKind() != "" {
+			text = fmt.Sprintf("%s %q: %s", p.GetKind(), p.GetName(), text)
+		}
+		if e.Document != nil {
+			if path, line, column, ok := e.Document.Position(p.GetLocation(), p.GetField()); ok {
+				fmt.Fprintf(&b, "%s:%d:%d: %s", path, line, column, text)
+				if source := e.Document.Line(path, line); source != "" && len(source) < 200 {
+					fmt.Fprintf(&b, "\n    %s\n    %s^", source, strings.Repeat(" ", max(column-1, 0)))
+				}
+				continue
+			}
+		}
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
+// Explain makes of an error of the API one that points into the files.
+func Explain(err error, doc *file.Document) error {
+	if d := detail(err); d != nil {
+		if len(d.GetProblems()) > 0 && slices.Contains([]string{"VALIDATION_FAILED", "INVALID_ARGUMENT"}, d.GetCode()) {
+			return &InvalidError{d.GetProblems(), doc}
+		}
+	}
+	return err
+}
+
+// Message returns what is shown of an error.
+func Message(err error) string {
+	if d := detail(err); d != nil {
+		return d.GetCode() + ": " + d.GetMessage()
+	}
+	return err.Error()
+}
+
+// ExplainOffline is Explain for what was checked here instead of by a control plane.
+func ExplainOffline(err error, doc *file.Document) error {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return err
+	}
+	out := &InvalidError{Document: doc}
+	for _, p := range problems {
+		kind := ""
+		if p.Kind != 0 {
+			kind = p.Kind.String()
+		}
+		out.Problems = append(out.Problems, &adminv1.Problem{Kind: kind, Name: p.Name, Field: p.Field, Value: p.Value, Message: p.Message, Location: p.Location})
+	}
+	return out
+}
