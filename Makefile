@@ -1,0 +1,87 @@
+# The gateway. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+MODULES := proto shared controlplane dataplane e2e
+BIN := $(CURDIR)/.bin
+# Heavy tools are built once per machine, not once per checkout.
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gateway-tools
+export PATH := $(BIN):$(TOOLS):$(PATH)
+export GOFLAGS := -buildvcs=false
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+FUZZTIME ?= 60s
+
+.PHONY: help run build test unit lint proto generate-check tools bench fuzz clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+run: build ## Build, and start both planes with a demo service; Ctrl-C ends it
+	@bin/gatewayctl dev
+
+build: ## Build the three binaries into bin/
+	@mkdir -p bin
+	@go build -o bin/ ./controlplane/cmd/controlplane ./controlplane/cmd/gatewayctl ./dataplane/cmd/dataplane
+
+test: tools generate-check lint unit ## Install what tests need, then run everything
+
+unit: build ## Run all tests, with the race detector; those of e2e use the built binaries
+	@for m in shared controlplane dataplane; do echo "== $$m"; (cd $$m && go test -race -timeout 10m ./...); done
+	@echo "== e2e"; cd e2e && go test -count=1 -timeout 15m ./...
+
+lint: ## Check style, dependencies between folders, and that each module builds by itself
+	@for m in $(MODULES); do \
+		echo "== lint $$m"; unformatted=$$(gofmt -l $$m | grep -v '^proto/gen/' || true); \
+		if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi; \
+		(cd $$m && go vet ./... && GOWORK=off go build ./...); done
+	@for m in shared controlplane dataplane e2e; do (cd $$m && $(TOOLS)/golangci-lint run --config ../.golangci.yaml ./...); done
+
+proto: $(BIN)/buf ## Check and generate the messages, and the list of middleware types
+	@buf format -w && buf lint && buf generate
+	@cd dataplane && go generate ./...
+
+generate-check: $(BIN)/buf ## Check that generated code is up to date
+	@before=$$(git status --porcelain -- proto dataplane/internal/middleware | sha256sum; find proto/gen proto/openapi dataplane/internal/middleware -type f | sort | xargs sha256sum | sha256sum); \
+	$(MAKE) -s proto; \
+	after=$$(git status --porcelain -- proto dataplane/internal/middleware | sha256sum; find proto/gen proto/openapi dataplane/internal/middleware -type f | sort | xargs sha256sum | sha256sum); \
+	if [ "$$before" != "$$after" ]; then echo "generated code was not up to date; run make proto and commit what changed"; git status --short -- proto dataplane/internal/middleware; exit 1; fi
+
+$(BIN)/buf: proto/go.mod proto/tools/go.mod
+	@mkdir -p $(BIN)
+	@GOWORK=off go -C proto/tools build -o $(BIN)/ tool
+	@GOWORK=off go -C proto build -o $(BIN)/ tool
+	@touch $(BIN)/buf
+
+tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd ## Install what tests need: Debian packages by apt-get, the rest from Go modules
+	@missing=""; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
+	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; fi
+
+$(TOOLS)/golangci-lint: e2e/tools/go.mod
+	@mkdir -p $(TOOLS)
+	@echo "building golangci-lint (once per machine; a minute or two)"
+	@cd e2e/tools && GOWORK=off go build -o $(TOOLS)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/etcd: e2e/tools/etcd/go.mod
+	@mkdir -p $(TOOLS)
+	@echo "building etcd (once per machine)"
+	@cd e2e/tools/etcd && GOWORK=off go build -o $(TOOLS)/etcd go.etcd.io/etcd/server/v3
+
+bench: build ## Measure beside nginx and HAProxy; prints ratios
+	@command -v wrk >/dev/null && command -v haproxy >/dev/null && { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; } || \
+		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk haproxy nginx-light >/dev/null; }
+	@cd e2e && go run ./bench
+
+fuzz: ## Run every fuzz target for FUZZTIME (60s)
+	@cd shared && go test ./match -run '^$$' -fuzz FuzzParsePattern -fuzztime $(FUZZTIME)
+	@cd shared && go test ./config/file -run '^$$' -fuzz FuzzLoad -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzParseRequest -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzParseResponse -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzChunks -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
+
+clean: ## Remove what was built here
+	@rm -rf bin .bin
