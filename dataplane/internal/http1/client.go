@@ -186,8 +186,18 @@ func (c *ClientConn) NextBody(x *exchange.Exchange, timeout time.Duration) ([]by
 	part, err := c.body.next(c.sock, &x.Response.Trailer, maxResponseFields, timeout, x.Deadline)
 	if err != nil && err != io.EOF {
 		c.broken = true
+		err = malformed(err)
 	}
 	return part, err
+}
+
+// malformed puts the blame for a body that can't be understood on the service.
+func malformed(err error) error {
+	var own *fault.Error
+	if errors.As(err, &own) {
+		return &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + own.Reason}
+	}
+	return err
 }
 
 // BufferedBody returns what came of the body with the head, and whether that is all of it.
@@ -205,13 +215,13 @@ func (c *ClientConn) BufferedBody(x *exchange.Exchange) (part []byte, whole bool
 	part, err = c.body.take(c.sock, &x.Response.Trailer, maxResponseFields)
 	if err != nil {
 		c.broken = true
-		return nil, false, err
+		return nil, false, malformed(err)
 	}
 	if !c.body.over && c.body.framed == byChunks && len(c.sock.Buffered()) > 0 {
 		more, err := c.body.take(c.sock, &x.Response.Trailer, maxResponseFields)
 		if err != nil {
 			c.broken = true
-			return nil, false, err
+			return nil, false, malformed(err)
 		}
 		if len(more) > 0 {
 			part = append(part, more...) // in place: the buffer's earlier bytes are used up
