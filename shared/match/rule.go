@@ -92,9 +92,9 @@ func (r *Rule) Form() Form { return r.form }
 
 // WithValue returns a copy of the rule with another value.
 func (r *Rule) WithValue(v any) *Rule {
-	c := *r
-	c.Value = v
-	return &c
+	other := *r
+	other.Value = v
+	return &other
 }
 
 // ParamNames returns the names of the path's parameters in order.

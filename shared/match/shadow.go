@@ -69,47 +69,47 @@ func (s *shadow) tryList(list []*Rule) {
 	}
 }
 
-// covers reports whether c, whose path pattern covers r's unless it is a regex, matches whatever r matches.
-func (c *Rule) covers(r *Rule) bool {
-	if c.regex != nil {
-		switch r.form {
+// covers reports whether r, whose path pattern covers o's unless it is a regex, matches whatever o matches.
+func (r *Rule) covers(o *Rule) bool {
+	if r.regex != nil {
+		switch o.form {
 		case Exact:
-			if !c.regex.MatchString(r.path) {
+			if !r.regex.MatchString(o.path) {
 				return false
 			}
 		case Regex:
-			if c.regex.String() != r.regex.String() {
+			if r.regex.String() != o.regex.String() {
 				return false
 			}
 		default:
 			return false
 		}
 	}
-	if len(c.methods) > 0 {
-		if len(r.methods) == 0 {
+	if len(r.methods) > 0 {
+		if len(o.methods) == 0 {
 			return false
 		}
-		for _, m := range r.methods {
-			if !contains(c.methods, m) {
+		for _, m := range o.methods {
+			if !contains(r.methods, m) {
 				return false
 			}
 		}
 	}
-	if len(c.hosts) > 0 && (len(r.hosts) == 0 || !c.coversHosts(r)) {
+	if len(r.hosts) > 0 && (len(o.hosts) == 0 || !r.coversHosts(o)) {
 		return false
 	}
-	return coversValues(c.headers, r.headers) && coversValues(c.query, r.query)
+	return coversValues(r.headers, o.headers) && coversValues(r.query, o.query)
 }
 
-func (c *Rule) coversHosts(r *Rule) bool {
-	for _, h := range r.hosts {
+func (r *Rule) coversHosts(o *Rule) bool {
+	for _, h := range o.hosts {
 		if h[0] == '.' {
 			h = "x" + h
-			if contains(c.hosts, h) {
+			if contains(r.hosts, h) {
 				return false // an exact host that happens to be spelt so does not cover the wildcard
 			}
 		}
-		if !c.matchesHost(h) {
+		if !r.matchesHost(h) {
 			return false
 		}
 	}

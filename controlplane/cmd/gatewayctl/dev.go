@@ -292,10 +292,10 @@ func (c *children) stop() {
 	for i := len(c.cmds) - 1; i >= 0; i-- {
 		_ = c.cmds[i].Process.Signal(syscall.SIGTERM)
 		select {
-		case <-c.ended:
+		case <-c.ended: //nolint:errcheck // it was told to end
 		case <-time.After(10 * time.Second):
 			_ = c.cmds[i].Process.Kill()
-			<-c.ended
+			<-c.ended //nolint:errcheck // it was told to end
 		}
 	}
 }
