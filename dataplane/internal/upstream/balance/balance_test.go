@@ -1,6 +1,8 @@
 package balance
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -31,6 +33,7 @@ func TestSharesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.Uint32Range(0, 9), 1, 6).Draw(t, "weights")
 		ts := targets(weights...)
+		kind := rapid.SampledFrom([]string{"weighted_round_robin", "smooth"}).Draw(t, "kind")
 		down := rapid.IntRange(-1, len(ts)-1).Draw(t, "down")
 		if down >= 0 {
 			ts[down].State.SetHealthy(false)
@@ -40,7 +43,10 @@ func TestSharesAreExact(t *testing.T) {
 		for _, w := range weights {
 			sum += int(w)
 		}
-		b := New("weighted_round_robin", ts)
+		b := New(kind, ts)
+		if kind == "smooth" { // what runs where the period is too long
+			b = &smooth{targets: ts, current: make([]int64, len(ts))}
+		}
 		counts := make([]int, len(ts))
 		for range 50 * sum {
 			i := b.Pick(-1)
@@ -85,28 +91,180 @@ func TestUnhealthyAndAvoided(t *testing.T) {
 	}
 }
 
+// TestSpacingIsThatOfNginx compares whole periods with the algorithm itself, so that nothing comes more bunched.
+func TestSpacingIsThatOfNginx(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ts := targets(rapid.SliceOfN(rapid.Uint32Range(0, 40), 1, 8).Draw(t, "weights")...)
+		b, reference := New("weighted_round_robin", ts), &smooth{targets: ts, current: make([]int64, len(ts))}
+		for k := range 500 {
+			if got, want := b.Pick(-1), reference.Pick(-1); got != want {
+				t.Fatalf("pick %d is %d instead of %d", k, got, want)
+			}
+		}
+	})
+}
+
+// TestSharesOfTheUnhealthy takes targets away: what they would have got goes to all others by weight, not to a neighbour.
+func TestSharesOfTheUnhealthy(t *testing.T) {
+	for _, c := range []struct {
+		kind    string
+		weights []uint32
+		down    []int
+		want    []int
+	}{
+		{"round_robin", []uint32{1, 1, 1, 1}, []int{1}, []int{400, 0, 400, 400}},
+		{"round_robin", []uint32{5, 1, 0, 1}, nil, []int{400, 400, 0, 400}},
+		{"weighted_round_robin", []uint32{3, 6, 1, 2}, []int{1}, []int{600, 0, 200, 400}},
+		{"least_connections", []uint32{1, 1, 1, 1}, []int{1}, []int{400, 0, 400, 400}},
+		{"least_connections", []uint32{3, 6, 1, 2}, []int{1}, []int{600, 0, 200, 400}},
+		{"least_connections", []uint32{2, 1}, nil, []int{800, 400}},
+	} {
+		ts := targets(c.weights...)
+		for _, i := range c.down {
+			ts[i].State.SetHealthy(false)
+		}
+		b := New(c.kind, ts)
+		got := make([]int, len(ts))
+		for range 1200 {
+			got[b.Pick(-1)]++
+		}
+		for i := range got {
+			if d := got[i] - c.want[i]; d > 4 || d < -4 {
+				t.Errorf("%s %v without %v: %v instead of %v", c.kind, c.weights, c.down, got, c.want)
+				break
+			}
+		}
+	}
+}
+
+// TestFewAreLeft has few healthy targets among 300: they share alike, and are found whatever is avoided.
+func TestFewAreLeft(t *testing.T) {
+	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
+		for _, left := range []int{1, 2, maxDraws + 1} {
+			weights := make([]uint32, 300)
+			for i := range weights {
+				weights[i] = 1
+			}
+			ts := targets(weights...)
+			for i := range ts {
+				ts[i].State.SetHealthy(i >= 100 && i < 100+left)
+			}
+			b := New(kind, ts)
+			counts := map[int]int{}
+			for range 300 * left {
+				counts[b.Pick(-1)]++
+			}
+			for i := 100; i < 100+left; i++ {
+				if counts[i] < 250 || counts[i] > 350 {
+					t.Fatalf("%s: %v", kind, counts)
+				}
+			}
+			for range 100 {
+				if i := b.Pick(100); (i == 100) != (left == 1) || i < 100 || i >= 100+left {
+					t.Fatalf("%s: picked %d of %d", kind, i, left)
+				}
+			}
+		}
+	}
+}
+
+// TestPicksRaceHealth changes health under picks of many goroutines: never is one picked that was always unhealthy, and never none.
+func TestPicksRaceHealth(t *testing.T) {
+	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
+		ts := targets(1, 2, 3, 4)
+		ts[3].State.SetHealthy(false)
+		b := New(kind, ts)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for n := range 2000 {
+					ts[1].State.SetHealthy(n%2 == 0)
+					i := b.Pick(n % 3)
+					if i < 0 || i == 3 {
+						t.Errorf("%s: picked %d", kind, i)
+						return
+					}
+					ts[i].State.Add(1)
+					ts[i].State.Add(-1)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 func TestLeastConnections(t *testing.T) {
 	ts := targets(1, 2, 1)
 	ts[0].State.Add(2)
 	ts[1].State.Add(3)
 	ts[2].State.Add(1)
-	if i := New("least_connections", ts).Pick(-1); i != 1 && i != 2 {
-		t.Errorf("picked %d", i)
+	for range 8 {
+		if i := New("least_connections", ts).Pick(-1); i != 2 {
+			t.Errorf("picked %d", i)
+		}
 	}
 	ts[2].State.Add(5)
-	if i := New("least_connections", ts).Pick(-1); i != 1 {
-		t.Errorf("picked %d", i)
+	for range 8 {
+		if i := New("least_connections", ts).Pick(-1); i != 1 {
+			t.Errorf("picked %d", i)
+		}
+	}
+}
+
+// TestTwoChoices keeps requests in flight at 1,000 targets: comparing two keeps the fullest near the mean.
+func TestTwoChoices(t *testing.T) {
+	weights := make([]uint32, 1000)
+	for i := range weights {
+		weights[i] = 1
+	}
+	ts := targets(weights...)
+	b := New("least_connections", ts)
+	for range 10_000 {
+		ts[b.Pick(-1)].State.Add(1)
+	}
+	fullest := int64(0)
+	for i := range ts {
+		fullest = max(fullest, ts[i].State.InFlight())
+	}
+	if fullest > 14 {
+		t.Errorf("the mean is 10, the fullest has %d", fullest)
+	}
+}
+
+func TestPickDoesNotAllocate(t *testing.T) {
+	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
+		ts := targets(3, 1, 1)
+		ts[0].State.SetHealthy(false)
+		b := New(kind, ts)
+		if n := testing.AllocsPerRun(100, func() { b.Pick(1) }); n != 0 {
+			t.Errorf("%s: %v allocations", kind, n)
+		}
 	}
 }
 
 func BenchmarkPick(b *testing.B) {
-	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
-		b.Run(kind, func(b *testing.B) {
-			p := New(kind, targets(3, 1, 1))
-			b.ReportAllocs()
-			for b.Loop() {
-				p.Pick(-1)
+	for _, n := range []int{3, 1000, 5000} {
+		for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
+			weights := make([]uint32, n)
+			for i := range weights {
+				weights[i] = 1
 			}
-		})
+			if n == 3 {
+				weights[0] = 3
+			}
+			for _, down := range []int{0, n / 3} {
+				ts := targets(weights...)
+				for i := range down {
+					ts[3*i].State.SetHealthy(false)
+				}
+				b.Run(fmt.Sprintf("%s/of=%d/down=%d", kind, n, down), func(b *testing.B) {
+					p := New(kind, ts)
+					b.ReportAllocs()
+					for b.Loop() {
+						p.Pick(-1)
+					}
+				})
+			}
+		}
 	}
 }
