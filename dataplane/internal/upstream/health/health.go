@@ -4,14 +4,8 @@ package health
 
 import (
 	"context"
-	"crypto/tls"
-	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -22,8 +16,16 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// maxConcurrent bounds the checks that run at once.
-const maxConcurrent = 256
+// maxConcurrent bounds the checks that run at once. By the default settings a quarter of 10,000 endpoints may leave checks without an
+// answer before the others are checked late.
+const maxConcurrent = 512
+
+const (
+	// spreadEach is how far the first checks of targets that come together are apart, on average.
+	spreadEach = 200 * time.Microsecond
+	// minSpread is the least that they are spread over: nodes get a configuration all at once.
+	minSpread = 100 * time.Millisecond
+)
 
 // Target is one endpoint to check.
 type Target struct {
@@ -32,81 +34,104 @@ type Target struct {
 	// Host and Port are the endpoint's.
 	Host string
 	Port uint32
-	// State takes the verdict.
+	// State takes the verdict. It is what an endpoint is known by: no two targets share one.
 	State *balance.State
 	// Check says how.
 	Check config.HealthCheck
 }
 
-type key struct {
-	service, host string
-	port          uint32
-}
-
 // Prober makes one check; nil means healthy.
 type Prober func(ctx context.Context, t Target) error
 
-// Checker runs the checks of all targets. Its methods are safe for concurrent use.
+// Checker runs the checks of all targets: one goroutine knows what is due when, and only checks that are under way have one of
+// their own. Its methods are safe for concurrent use.
 type Checker struct {
 	log   *slog.Logger
 	probe Prober
-	slots chan struct{}
+	ctx   context.Context // of all checks
+	stop  context.CancelFunc
+	wake  chan struct{}
 	wg    sync.WaitGroup
 
-	mu      sync.Mutex
-	running map[key]*watch
-	changed map[key]*streamv1.EndpointHealth
+	mu       sync.Mutex
+	watches  map[*balance.State]*watch
+	schedule schedule
+	running  int
+	changed  map[*balance.State]*streamv1.EndpointHealth
 }
 
+// watch is a target with its history.
 type watch struct {
-	target Target
-	stop   context.CancelFunc
-	last   *streamv1.EndpointHealth
+	target         Target
+	at             time.Time
+	index          int                // in the schedule; -1 while a check is under way
+	cancel         context.CancelFunc // of the check that is under way, or nil
+	passed, failed int                // in a row
+	last           *streamv1.EndpointHealth
 }
 
-// NewChecker returns a checker without targets. probe may be nil for real checks.
+// NewChecker returns a checker without targets. probe may be nil for real checks. Close ends what it starts.
 func NewChecker(log *slog.Logger, probe Prober) *Checker {
 	if probe == nil {
 		probe = newProbe()
 	}
-	return &Checker{
-		log: log, probe: probe, slots: make(chan struct{}, maxConcurrent),
-		running: map[key]*watch{}, changed: map[key]*streamv1.EndpointHealth{},
+	ctx, stop := context.WithCancel(context.Background())
+	c := &Checker{
+		log: log, probe: probe, ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
+		watches: map[*balance.State]*watch{}, changed: map[*balance.State]*streamv1.EndpointHealth{},
 	}
+	c.wg.Go(c.run)
+	return c
 }
 
-// Set makes these the targets. Those that are checked just so already go on as they are.
+// Set makes these the targets. Those whose service, address and check are the same go on as they are. What is no longer checked
+// counts as healthy.
 func (c *Checker) Set(targets []Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wanted := make(map[key]bool, len(targets))
+	wanted := make(map[*balance.State]bool, len(targets))
+	var fresh []*watch
 	for _, t := range targets {
-		k := key{t.ServiceID, t.Host, t.Port}
-		wanted[k] = true
-		if w := c.running[k]; w != nil {
-			if w.target == t {
+		wanted[t.State] = true
+		w := c.watches[t.State]
+		if w != nil {
+			if old := w.target; old.ServiceID == t.ServiceID && old.Host == t.Host && old.Port == t.Port && old.Check == t.Check {
+				w.target.Service = t.Service
 				continue
 			}
-			w.stop()
+			c.forget(w)
 		}
-		ctx, stop := context.WithCancel(context.Background())
-		w := &watch{target: t, stop: stop}
-		c.running[k] = w
-		c.wg.Go(func() { c.watch(ctx, w) })
+		w = &watch{target: t, index: -1}
+		c.watches[t.State] = w
+		fresh = append(fresh, w)
 	}
-	for k, w := range c.running {
-		if !wanted[k] {
-			w.stop()
-			w.target.State.SetHealthy(true)
-			delete(c.running, k)
-			delete(c.changed, k)
+	for state, w := range c.watches {
+		if !wanted[state] {
+			c.forget(w)
+			state.SetHealthy(true)
 		}
 	}
+	now := time.Now()
+	spread := max(minSpread, time.Duration(len(fresh))*spreadEach)
+	for _, w := range fresh {
+		c.schedule.add(w, now.Add(rand.N(min(spread, w.target.Check.Interval)+1)))
+	}
+	c.signal()
+}
+
+// forget ends a watch; the caller holds mu.
+func (c *Checker) forget(w *watch) {
+	c.schedule.remove(w)
+	if w.cancel != nil {
+		w.cancel()
+	}
+	delete(c.watches, w.target.State)
+	delete(c.changed, w.target.State)
 }
 
 // Close ends all checks and waits for them.
 func (c *Checker) Close() {
-	c.Set(nil)
+	c.stop()
 	c.wg.Wait()
 }
 
@@ -116,7 +141,7 @@ func (c *Checker) Report(all bool) []*streamv1.EndpointHealth {
 	defer c.mu.Unlock()
 	var list []*streamv1.EndpointHealth
 	if all {
-		for _, w := range c.running {
+		for _, w := range c.watches {
 			if w.last != nil {
 				list = append(list, w.last)
 			}
@@ -130,112 +155,96 @@ func (c *Checker) Report(all bool) []*streamv1.EndpointHealth {
 	return list
 }
 
-// watch checks one target until ctx ends. The first check is soon; all are spread by a tenth of the interval.
-func (c *Checker) watch(ctx context.Context, w *watch) {
-	t := w.target
-	passed, failed := 0, 0
-	wait := time.Duration(rand.Int64N(int64(min(t.Check.Interval, time.Second))/10 + 1))
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case c.slots <- struct{}{}:
-		}
-		probeCtx, cancel := context.WithTimeout(ctx, t.Check.Timeout)
-		err := c.probe(probeCtx, t)
-		cancel()
-		<-c.slots
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			passed, failed = passed+1, 0
-		} else {
-			passed, failed = 0, failed+1
-		}
-		c.judge(w, err, passed, failed)
-		wait = t.Check.Interval - t.Check.Interval/20 + time.Duration(rand.Int64N(int64(t.Check.Interval)/10+1))
+// signal makes run look at the schedule.
+func (c *Checker) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
 	}
 }
 
-// judge applies the thresholds. An endpoint that was never checked counts as healthy, and one passed check keeps it so.
-func (c *Checker) judge(w *watch, err error, passed, failed int) {
-	t := w.target
+// run starts checks when they are due.
+func (c *Checker) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(c.startDue())
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// startDue starts the checks that are due, as many as there is room for, and returns when to look again.
+func (c *Checker) startDue() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for c.running < maxConcurrent {
+		w, wait := c.schedule.due(now)
+		if w == nil {
+			return wait
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, w.target.Check.Timeout)
+		w.cancel = cancel
+		c.running++
+		t := w.target
+		c.wg.Go(func() {
+			err := c.probe(ctx, t)
+			cancel()
+			c.checked(w, now, err)
+		})
+	}
+	return time.Hour // until a check has ended
+}
+
+// checked takes the outcome of a check that began at a time, and makes the next one due.
+func (c *Checker) checked(w *watch, begun time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.signal()
+	c.running--
+	w.cancel = nil
+	if c.ctx.Err() != nil || c.watches[w.target.State] != w {
+		return
+	}
+	c.judge(w, err)
+	interval := w.target.Check.Interval
+	c.schedule.add(w, begun.Add(interval-interval/20+rand.N(interval/10+1)))
+}
+
+// judge applies the thresholds; the caller holds mu. An endpoint that was never checked counts as healthy, and one passed check
+// keeps it so.
+func (c *Checker) judge(w *watch, err error) {
+	if err == nil {
+		w.passed, w.failed = w.passed+1, 0
+	} else {
+		w.passed, w.failed = 0, w.failed+1
+	}
+	t := &w.target
 	was := t.State.Healthy()
 	now := was
 	switch {
-	case was && failed >= t.Check.Unhealthy:
+	case was && w.failed >= t.Check.Unhealthy:
 		now = false
-	case !was && passed >= t.Check.Healthy:
+	case !was && w.passed >= t.Check.Healthy:
 		now = true
 	}
+	t.State.SetHealthy(now)
 	h := &streamv1.EndpointHealth{
 		ServiceId: t.ServiceID, Host: t.Host, Port: t.Port, Healthy: now, CheckedAt: timestamppb.Now(),
 	}
 	if err != nil {
 		h.Error = err.Error()
 	}
-	c.mu.Lock()
-	k := key{t.ServiceID, t.Host, t.Port}
-	if c.running[k] != w {
-		c.mu.Unlock()
-		return
-	}
-	t.State.SetHealthy(now)
-	w.last = h
-	c.changed[k] = h
-	c.mu.Unlock()
-	if was != now {
-		attrs := []any{"service", t.Service, "endpoint", net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))), "healthy", now}
-		if err != nil {
-			attrs = append(attrs, "error", err.Error())
-		}
-		c.log.Warn("endpoint health changed", attrs...)
-	}
-}
-
-// newProbe returns the prober that makes real connections, a new one for each check: what is to be known is whether the endpoint
-// takes connections.
-func newProbe() Prober {
-	dialer := &net.Dialer{}
-	client := &http.Client{
-		Transport: &http.Transport{
-			DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
-			TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return func(ctx context.Context, t Target) error {
-		address := net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
-		if t.Check.Type == "tcp" {
-			conn, err := dialer.DialContext(ctx, "tcp", address)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+t.Check.Path, nil)
-		if err != nil {
-			return err
-		}
-		req.Header.Set("User-Agent", "gateway-health-check")
-		if t.Check.Host != "" {
-			req.Host = t.Check.Host
-		}
-		res, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
-		if !t.Check.Passes(res.StatusCode) {
-			return fmt.Errorf("status %d", res.StatusCode)
-		}
-		return nil
+	w.last, c.changed[t.State] = h, h
+	switch {
+	case was && !now:
+		c.log.Warn("endpoint takes no more traffic: its checks fail", "service", t.Service, "endpoint", t.address(), "error", h.GetError())
+	case !was && now:
+		c.log.Info("endpoint takes traffic again", "service", t.Service, "endpoint", t.address())
 	}
 }

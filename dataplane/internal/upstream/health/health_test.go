@@ -3,11 +3,10 @@ package health
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/http/httptest"
-	"strconv"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,83 +24,200 @@ func check() config.HealthCheck {
 	return config.HealthCheck{Type: "http", Path: "/", Interval: time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 2}
 }
 
+func target(state *balance.State) Target {
+	return Target{ServiceID: "s", Service: "users", Host: "h", Port: 1, State: state, Check: check()}
+}
+
+// scripted fails checks while broken is set, and counts them.
+type scripted struct {
+	broken atomic.Bool
+	probes atomic.Int64
+}
+
+func (s *scripted) probe(context.Context, Target) error {
+	s.probes.Add(1)
+	if s.broken.Load() {
+		return errors.New("broken")
+	}
+	return nil
+}
+
+// checks waits for n more checks.
+func (s *scripted) checks(t *testing.T, n int64) {
+	t.Helper()
+	want := s.probes.Load() + n
+	for range 100 {
+		if s.probes.Load() >= want {
+			synctest.Wait()
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // virtual
+	}
+	t.Fatalf("%d checks after five intervals", s.probes.Load())
+}
+
 func TestThresholds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var broken atomic.Bool
-		probed := make(chan struct{})
-		c := NewChecker(slog.New(slog.DiscardHandler), func(ctx context.Context, _ Target) error {
-			select {
-			case probed <- struct{}{}:
-			case <-ctx.Done():
-			}
-			if broken.Load() {
-				return errors.New("broken")
-			}
-			return nil
-		})
+		s := &scripted{}
+		c := NewChecker(slog.New(slog.DiscardHandler), s.probe)
 		defer c.Close()
-		checks := func(n int) {
-			for range n {
-				<-probed
-			}
-			synctest.Wait()
-		}
 		state := &balance.State{}
-		target := Target{ServiceID: "s", Host: "h", Port: 1, State: state, Check: check()}
-		c.Set([]Target{target})
-		checks(3)
-		if !state.Healthy() || len(c.Report(false)) != 1 {
-			t.Error("a passing endpoint is not healthy and reported")
+		c.Set([]Target{target(state)})
+		s.checks(t, 3)
+		if !state.Healthy() || len(c.Report(false)) != 1 || len(c.Report(false)) != 0 || len(c.Report(true)) != 1 {
+			t.Error("a passing endpoint is not healthy and reported once")
 		}
-		broken.Store(true)
-		checks(2)
+		s.broken.Store(true)
+		s.checks(t, 2)
 		if !state.Healthy() {
 			t.Error("unhealthy before three checks failed")
 		}
-		checks(1)
+		s.checks(t, 1)
 		if state.Healthy() {
 			t.Error("healthy after three checks failed")
 		}
 		if r := c.Report(true); len(r) != 1 || r[0].GetHealthy() || r[0].GetError() != "broken" {
 			t.Errorf("report %v", r)
 		}
-		c.Set([]Target{target}) // the same: its history stays
-		broken.Store(false)
-		checks(1)
+		s.broken.Store(false)
+		s.checks(t, 1)
+		renamed := target(state)
+		renamed.Service = "people"
+		c.Set([]Target{renamed}) // the same endpoint: its history stays
 		if state.Healthy() {
 			t.Error("healthy after one check")
 		}
-		checks(1)
+		s.checks(t, 1)
 		if !state.Healthy() {
 			t.Error("not healthy after two checks")
 		}
 	})
 }
 
-func TestRealChecks(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/ok" || r.Host != "svc.example.com" {
-			w.WriteHeader(500)
+func TestIntervals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var at []time.Time
+		c := NewChecker(slog.New(slog.DiscardHandler), func(context.Context, Target) error {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Now())
+			time.Sleep(300 * time.Millisecond) // virtual; a check's time is part of the interval
+			return nil
+		})
+		begun := time.Now()
+		c.Set([]Target{target(&balance.State{})})
+		time.Sleep(20 * time.Second)
+		c.Close()
+		if len(at) < 19 || len(at) > 22 {
+			t.Errorf("%d checks in 20 intervals", len(at))
 		}
-	}))
-	defer server.Close()
-	host, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-	n, _ := strconv.Atoi(port)
-	probe := newProbe()
-	target := Target{Host: host, Port: uint32(n), Check: config.HealthCheck{Type: "http", Path: "/ok", Host: "svc.example.com"}}
-	if err := probe(t.Context(), target); err != nil {
-		t.Error(err)
-	}
-	target.Check.Path = "/bad"
-	if err := probe(t.Context(), target); err == nil || err.Error() != "status 500" {
-		t.Errorf("got %v", err)
-	}
-	target.Check.Type = "tcp"
-	if err := probe(t.Context(), target); err != nil {
-		t.Error(err)
-	}
-	target.Port = 1
-	if err := probe(t.Context(), target); err == nil {
-		t.Error("nobody listens there")
-	}
+		if d := at[0].Sub(begun); d > minSpread {
+			t.Errorf("the first check after %s", d)
+		}
+		for i := 1; i < len(at); i++ {
+			if d := at[i].Sub(at[i-1]); d < 950*time.Millisecond || d > 1050*time.Millisecond {
+				t.Errorf("%s between checks", d)
+			}
+		}
+	})
+}
+
+func TestChangedTargets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{}
+		s.broken.Store(true)
+		c := NewChecker(slog.New(slog.DiscardHandler), s.probe)
+		defer c.Close()
+		state := &balance.State{}
+		c.Set([]Target{target(state)})
+		s.checks(t, 2)
+		changed := target(state)
+		changed.Check.Timeout /= 2
+		c.Set([]Target{changed}) // another check: the history starts anew
+		s.checks(t, 2)
+		if !state.Healthy() {
+			t.Error("failures of two different checks were added up")
+		}
+		s.checks(t, 1)
+		if state.Healthy() {
+			t.Error("healthy after three failures")
+		}
+		c.Set(nil)
+		if !state.Healthy() {
+			t.Error("an endpoint that is no longer checked stays unhealthy")
+		}
+		if r := c.Report(true); len(r) != 0 {
+			t.Errorf("report %v", r)
+		}
+		n := s.probes.Load()
+		time.Sleep(10 * time.Second)
+		if s.probes.Load() != n {
+			t.Error("checks go on")
+		}
+	})
+}
+
+// TestRemovedDuringACheck takes the target away while its check waits: the check is cancelled and its outcome counts for nothing.
+func TestRemovedDuringACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewChecker(slog.New(slog.DiscardHandler), func(ctx context.Context, _ Target) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		defer c.Close()
+		state := &balance.State{}
+		once := target(state)
+		once.Check.Unhealthy, once.Check.Timeout = 1, time.Hour
+		c.Set([]Target{once})
+		time.Sleep(time.Second)
+		begun := time.Now()
+		c.Set(nil)
+		synctest.Wait()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.running != 0 || time.Since(begun) > 0 || !state.Healthy() || len(c.changed) != 0 {
+			t.Errorf("%d checks run, healthy %v, reported %v", c.running, state.Healthy(), c.changed)
+		}
+	})
+}
+
+// TestManyEndpoints checks 10,000 endpoints, a fifth of which never answers: every one is checked at its interval, all
+// verdicts are right, and goroutines are few.
+func TestManyEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 10_000
+		var counts [n]atomic.Int32
+		var most atomic.Int64
+		c := NewChecker(slog.New(slog.DiscardHandler), func(ctx context.Context, target Target) error {
+			counts[target.Port].Add(1)
+			if target.Port%100 == 0 {
+				most.Store(max(most.Load(), int64(runtime.NumGoroutine())))
+			}
+			if target.Port%5 == 0 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			time.Sleep(time.Millisecond) // virtual
+			return nil
+		})
+		targets := make([]Target, n)
+		for i := range targets {
+			targets[i] = Target{ServiceID: fmt.Sprint(i / 10), Host: "h", Port: uint32(i), State: &balance.State{}, Check: config.HealthCheck{Interval: 10 * time.Second, Timeout: 2 * time.Second, Unhealthy: 3, Healthy: 2}}
+		}
+		c.Set(targets)
+		time.Sleep(60 * time.Second)
+		c.Close()
+		for i := range counts {
+			if k := counts[i].Load(); k < 5 || k > 7 {
+				t.Fatalf("endpoint %d was checked %d times in 6 intervals", i, k)
+			}
+			if targets[i].State.Healthy() == (i%5 == 0) {
+				t.Fatalf("endpoint %d is healthy: %v", i, targets[i].State.Healthy())
+			}
+		}
+		if most.Load() > maxConcurrent+50 {
+			t.Errorf("%d goroutines", most.Load())
+		}
+	})
 }
