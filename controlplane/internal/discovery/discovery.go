@@ -1,0 +1,52 @@
+// Package discovery finds the endpoints of services in registries and writes them to the catalog. It is a port: each registry is an
+// adapter in a folder of its own, a Source, which passes the suite of discoverytest. What all registries have in common is here and
+// not in the adapters: who wants what, that the last known endpoints stay, metrics and logs.
+package discovery
+
+import (
+	"context"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+// Want is a service that asks a source for its endpoints. It is comparable: equal wants ask for the same.
+type Want struct {
+	// ServiceID is the service's id.
+	ServiceID string
+	// ServiceName is its name.
+	ServiceName string
+	// Discovery is what it asks for; read the source's own field. It must not be changed.
+	Discovery *configv1.Discovery
+}
+
+// Source is one kind of registry.
+type Source interface {
+	// Name is the name of the source's field in the oneof of configv1.Discovery, such as "etcd".
+	Name() string
+	// Follow says which services want endpoints from now on, by service id. It replaces what was said before, does not block on
+	// the registry, and is called from one goroutine, before and during Run. Services that are new or ask for something else are
+	// answered at once from what is known of the registry, also while the registry is away.
+	Follow(wants map[string]Want)
+	// Run follows the registry until ctx ends, whatever happens to the registry, and tells what it finds. It returns when all that
+	// it started has ended.
+	Run(ctx context.Context, to *Report)
+}
+
+// Report is where a source tells what it finds. It is safe for concurrent use.
+type Report struct {
+	source string
+	f      *follower
+}
+
+// Found gives the endpoints of services by id, complete for each of them; a service that is not in it keeps what it has. An empty list
+// says that the registry is known to have none. Of several endpoints with one host and port the first counts.
+func (r *Report) Found(sets map[string][]*configv1.Endpoint) { r.f.found(r.source, sets) }
+
+// Up says that the registry is being followed.
+func (r *Report) Up() { r.f.up(r.source) }
+
+// Down says that the registry can't be followed, and why. Sources try again by themselves.
+func (r *Report) Down(err error) { r.f.down(r.source, err) }
+
+// Bad says that a registration can't be understood and is ignored: once for each that is written, not again when it is read again.
+func (r *Report) Bad(registration string, err error) { r.f.bad(r.source, registration, err) }
