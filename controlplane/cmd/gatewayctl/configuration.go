@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,7 +21,11 @@ func load(cmd *cobra.Command, paths []string) (*file.Document, error) {
 	if len(paths) == 0 {
 		return nil, &cli.UsageError{Message: "-f FILE, FOLDER or - is required"}
 	}
-	return file.Load(paths, cmd.InOrStdin())
+	doc, err := file.Load(paths, cmd.InOrStdin())
+	if _, content := errors.AsType[file.Errors](err); err != nil && !content {
+		return nil, &cli.UsageError{Message: err.Error()}
+	}
+	return doc, err
 }
 
 func filesFlag(cmd *cobra.Command, paths *[]string) {
@@ -58,7 +63,7 @@ func (r *root) apply() *cobra.Command {
 			if err != nil {
 				return cli.Explain(err, doc)
 			}
-			warn(cmd, reply.GetMeta(), doc)
+			warn(cmd, reply.GetMeta().GetWarnings(), doc)
 			if r.output != "table" {
 				return cli.Print(cmd.OutOrStdout(), r.output, []*adminv1.ApplyConfigurationResponse{reply}, true)
 			}
@@ -88,8 +93,8 @@ func (r *root) apply() *cobra.Command {
 }
 
 // warn writes warnings where the output is not disturbed.
-func warn(cmd *cobra.Command, meta *adminv1.ReplyMeta, doc *file.Document) {
-	for _, w := range meta.GetWarnings() {
+func warn(cmd *cobra.Command, warnings []*adminv1.Problem, doc *file.Document) {
+	for _, w := range warnings {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", (&cli.InvalidError{Problems: []*adminv1.Problem{w}, Document: doc}).Error())
 	}
 }
@@ -119,7 +124,7 @@ func (r *root) diff() *cobra.Command {
 			if err != nil {
 				return cli.Explain(err, doc)
 			}
-			warn(cmd, reply.GetMeta(), doc)
+			warn(cmd, reply.GetMeta().GetWarnings(), doc)
 			if r.output != "table" {
 				if err := cli.Print(cmd.OutOrStdout(), r.output, reply.GetChanges(), false); err != nil {
 					return err
@@ -195,7 +200,7 @@ func (r *root) validate() *cobra.Command {
 			if err != nil {
 				return cli.Explain(err, doc)
 			}
-			warn(cmd, reply.GetMeta(), doc)
+			warn(cmd, reply.GetMeta().GetWarnings(), doc)
 			if !reply.GetValid() {
 				return &cli.InvalidError{Problems: reply.GetProblems(), Document: doc}
 			}
@@ -213,9 +218,7 @@ func validateOffline(cmd *cobra.Command, doc *file.Document) error {
 	if err != nil {
 		return cli.ExplainOffline(err, doc)
 	}
-	for _, w := range plan.Warnings {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w.String())
-	}
+	warn(cmd, cli.ProblemsOf(plan.Warnings), doc)
 	fmt.Fprintln(cmd.OutOrStdout(), "valid")
 	return nil
 }

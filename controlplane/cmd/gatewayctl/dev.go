@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -98,7 +99,7 @@ func (d *dev) run(ctx context.Context, out io.Writer) error {
 		ports[i] = ln.Addr().(*net.TCPAddr).Port
 	}
 	admin, join := secret(), secret()
-	env := append(os.Environ(), "GATEWAY_ADMIN_TOKEN="+admin, "GATEWAY_JOIN_TOKEN="+join)
+	env := append(withoutSettings(os.Environ()), "GATEWAY_ADMIN_TOKEN="+admin, "GATEWAY_JOIN_TOKEN="+join)
 	control := filepath.Join(dir, "controlplane")
 	if err := os.MkdirAll(control, 0o700); err != nil {
 		return err
@@ -125,6 +126,9 @@ func (d *dev) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	if err := d.ready(ctx, admin, ports, group.ended); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was ended before it was ready
+		}
 		return fmt.Errorf("%w\n%s", err, tail(logs.Name()))
 	}
 	d.greet(out, admin)
@@ -255,47 +259,59 @@ func tail(path string) string {
 
 // children are the processes that dev has started. The kernel ends them when dev dies, whatever it dies of.
 type children struct {
-	sink  io.Writer
-	env   []string
-	cmds  []*exec.Cmd
-	ended chan error
+	sink    io.Writer
+	env     []string
+	running []*child
+	ended   chan error // has room for all of them
+}
+
+type child struct {
+	cmd  *exec.Cmd
+	done chan struct{}
 }
 
 func (c *children) start(path string, args ...string) error {
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.env, c.sink, c.sink
+	// A group of its own keeps the terminal's Ctrl-C from it: it is told to end in its turn.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	done := make(chan struct{})
 	started := make(chan error, 1)
 	go func() {
+		defer close(done)
 		// The death signal is of the thread that starts the process, so that thread stays until the process ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
-			started <- err
-			return
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			err = cmd.Wait()
+			c.ended <- fmt.Errorf("%s has ended: %w", filepath.Base(path), errors.Join(err, errEnded))
 		}
-		started <- nil
-		err := cmd.Wait()
-		c.ended <- fmt.Errorf("%s has ended: %w", filepath.Base(path), errors.Join(err, errEnded))
 	}()
 	if err := <-started; err != nil {
 		return fmt.Errorf("start %s (make build makes it): %w", path, err)
 	}
-	c.cmds = append(c.cmds, cmd)
+	c.running = append(c.running, &child{cmd, done})
 	return nil
 }
 
-var errEnded = errors.New("see its log")
+var errEnded = errors.New("its log follows")
 
 // stop ends the processes, last started first, and waits for them.
 func (c *children) stop() {
-	for i := len(c.cmds) - 1; i >= 0; i-- {
-		_ = c.cmds[i].Process.Signal(syscall.SIGTERM)
+	for _, child := range slices.Backward(c.running) {
+		_ = child.cmd.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-c.ended: //nolint:errcheck // it was told to end
+		case <-child.done:
 		case <-time.After(10 * time.Second):
-			_ = c.cmds[i].Process.Kill()
-			<-c.ended //nolint:errcheck // it was told to end
+			_ = child.cmd.Process.Kill()
+			<-child.done
 		}
 	}
+}
+
+// withoutSettings leaves out what sets up the gateways of this machine: dev's own has its own settings.
+func withoutSettings(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, "GATEWAY_") })
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -19,12 +20,23 @@ import (
 
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer cancel()
-	err := newRoot().command().ExecuteContext(ctx)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	cancel()
+	os.Exit(code)
+}
+
+// run carries out one command line and returns its exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, complain io.Writer) int {
+	cmd := newRoot().command()
+	cmd.SetArgs(args)
+	cmd.SetIn(in)
+	cmd.SetOut(out)
+	cmd.SetErr(complain)
+	err := cmd.ExecuteContext(ctx)
 	if err != nil && !errors.Is(err, cli.ErrDifferences) {
-		fmt.Fprintln(os.Stderr, "gatewayctl: "+cli.Message(err))
+		fmt.Fprintln(complain, cli.Message(err))
 	}
-	os.Exit(cli.ExitCode(err))
+	return cli.ExitCode(err)
 }
 
 // root holds what all commands share.
@@ -42,7 +54,17 @@ Exit codes: 0 done, 1 differences (diff), 2 usage, 3 invalid configuration, 4 no
 func (r *root) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "gatewayctl", Short: "Configure the gateway", Long: "Configure the gateway through its admin API.\n" + exitCodes,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2,
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if len(given) == 0 {
+				return cmd.Help()
+			}
+			message := fmt.Sprintf("there is no command %q", given[0])
+			if like := cmd.SuggestionsFor(given[0]); len(like) > 0 {
+				message += "; did you mean " + strings.Join(like, " or ") + "?"
+			}
+			return &cli.UsageError{Message: message + " (gatewayctl --help lists the commands)"}
+		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			for _, f := range cli.Formats {
 				if r.output == f {

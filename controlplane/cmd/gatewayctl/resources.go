@@ -39,7 +39,7 @@ func (r *root) complete(cmd *cobra.Command, given []string, _ string) ([]string,
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	defer c.Close()
-	list, err := c.List(cmd.Context(), k, nil)
+	list, err := c.List(cmd.Context(), k, cli.Filter{})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -50,9 +50,9 @@ func (r *root) complete(cmd *cobra.Command, given []string, _ string) ([]string,
 }
 
 func (r *root) get() *cobra.Command {
-	var labels []string
+	var filter cli.Filter
 	cmd := &cobra.Command{
-		Use: "get KIND [NAME]", Short: "Show resources", Args: args(1, 2), ValidArgsFunction: r.complete,
+		Use: "get KIND [NAME]", Short: "Show resources: all of a kind, one page of them, or one", Args: args(1, 2), ValidArgsFunction: r.complete,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			k, err := kind(given[0])
 			if err != nil {
@@ -70,7 +70,7 @@ func (r *root) get() *cobra.Command {
 					return err
 				}
 				list = append(list, m)
-			} else if list, err = c.List(cmd.Context(), k, labels); err != nil {
+			} else if list, err = c.List(cmd.Context(), k, filter); err != nil {
 				return err
 			}
 			if r.output != "table" {
@@ -85,13 +85,16 @@ func (r *root) get() *cobra.Command {
 			return cli.Table(cmd.OutOrStdout(), headings, rows)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&labels, "label", "l", nil, "only those with this label, key=value or key; may be repeated")
+	f := cmd.Flags()
+	f.StringArrayVarP(&filter.Labels, "label", "l", nil, "only those with this label, key=value or key; may be repeated")
+	f.Uint32Var(&filter.Page, "page", 0, "only this page, from 1; 0: all")
+	f.Uint32Var(&filter.PerPage, "per-page", 100, "how many are on a page, 1 to 1000")
 	return cmd
 }
 
 // nameServices makes names of the service ids that routes have, for people to read.
 func nameServices(cmd *cobra.Command, c *cli.Client, routes []config.Message) error {
-	services, err := c.List(cmd.Context(), config.Service, nil)
+	services, err := c.List(cmd.Context(), config.Service, cli.Filter{})
 	if err != nil {
 		return err
 	}

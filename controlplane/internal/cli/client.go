@@ -37,6 +37,9 @@ const (
 // ErrDifferences is the outcome of a diff that found some.
 var ErrDifferences = errors.New("there are differences")
 
+// ErrNoToken says that no token was given.
+var ErrNoToken = errors.New("a token is required: GATEWAYCTL_TOKEN in the environment, or --token-file")
+
 // UsageError is a command line that can't be understood.
 type UsageError struct{ Message string }
 
@@ -55,6 +58,8 @@ func ExitCode(err error) int {
 		return ExitDifferences
 	case errors.As(err, &usage):
 		return ExitUsage
+	case errors.Is(err, ErrNoToken):
+		return ExitUnauthenticated
 	case errors.As(err, &files), errors.As(err, &invalid):
 		return ExitInvalid
 	}
@@ -142,7 +147,7 @@ func Connect(set Settings) (*Client, error) {
 		}
 	}
 	if token == "" {
-		return nil, &UsageError{"a token is required: GATEWAYCTL_TOKEN in the environment, or --token-file"}
+		return nil, ErrNoToken
 	}
 	return ConnectAs(set.Server, token, set.Timeout)
 }

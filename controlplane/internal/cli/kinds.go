@@ -29,8 +29,8 @@ func (c *Client) call(ctx context.Context, k config.Kind, method string, fields 
 		return nil, err
 	}
 	md := sd.Methods().ByName(protoreflect.Name(method))
-	if md == nil {
-		return nil, &UsageError{fmt.Sprintf("%s can't be done with %s", method, k.Plural())}
+	if md == nil { // all kinds can be read and deleted
+		return nil, &UsageError{k.Plural() + " can't be enabled or disabled; routes and middleware can"}
 	}
 	req, err := newMessage(md.Input())
 	if err != nil {
@@ -78,29 +78,53 @@ func findService(name string) (protoreflect.ServiceDescriptor, error) {
 	return nil, fmt.Errorf("there is no service %s", name)
 }
 
-// List returns resources of a kind, all pages of them.
-func (c *Client) List(ctx context.Context, k config.Kind, labels []string) ([]config.Message, error) {
-	_, _, many := serviceOf(k)
+// Filter says which resources of a kind are listed.
+type Filter struct {
+	// Labels are "key=value" or "key"; a resource has to carry them all.
+	Labels []string
+	// Page is the one page that is wanted, from 1, of PerPage resources; 0: all of them.
+	Page, PerPage uint32
+}
+
+// most is the largest page that the control plane gives.
+const most = 1000
+
+// List returns resources of a kind, by name.
+func (c *Client) List(ctx context.Context, k config.Kind, f Filter) ([]config.Message, error) {
+	if f.Page > 0 {
+		return c.page(ctx, k, f.Labels, f.Page, f.PerPage)
+	}
 	var all []config.Message
 	for page := uint32(1); ; page++ {
-		fields := map[string]any{"page": page, "per_page": uint32(1000)}
-		if len(labels) > 0 {
-			fields["labels"] = labels
-		}
-		reply, err := c.call(ctx, k, "List"+many, fields)
+		list, err := c.page(ctx, k, f.Labels, page, most)
 		if err != nil {
 			return nil, err
 		}
-		list := reply.Get(reply.Descriptor().Fields().ByNumber(1)).List()
-		for i := range list.Len() {
-			if m, ok := list.Get(i).Message().Interface().(config.Message); ok {
-				all = append(all, m)
-			}
-		}
-		if list.Len() < 1000 {
+		all = append(all, list...)
+		if len(list) < most {
 			return all, nil
 		}
 	}
+}
+
+func (c *Client) page(ctx context.Context, k config.Kind, labels []string, page, size uint32) ([]config.Message, error) {
+	_, _, many := serviceOf(k)
+	fields := map[string]any{"page": page, "per_page": size}
+	if len(labels) > 0 {
+		fields["labels"] = labels
+	}
+	reply, err := c.call(ctx, k, "List"+many, fields)
+	if err != nil {
+		return nil, err
+	}
+	list := reply.Get(reply.Descriptor().Fields().ByNumber(1)).List()
+	out := make([]config.Message, 0, list.Len())
+	for i := range list.Len() {
+		if m, ok := list.Get(i).Message().Interface().(config.Message); ok {
+			out = append(out, m)
+		}
+	}
+	return out, nil
 }
 
 // Get returns one resource.

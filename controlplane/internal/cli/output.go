@@ -2,10 +2,8 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,7 +18,6 @@ import (
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
-	"gateway.internal/shared/config/file"
 )
 
 func findType(name protoreflect.FullName) (protoreflect.MessageType, error) {
@@ -69,39 +66,57 @@ func Table(w io.Writer, headings []string, rows [][]string) error {
 	return t.Flush()
 }
 
-// Rows returns what a table shows of resources.
+// headingsOf are a table's, without the name and the version that all kinds have.
+func headingsOf(k config.Kind) []string {
+	switch k {
+	case config.Route:
+		return []string{"PATH", "METHODS", "HOSTS", "TARGET", "PRIORITY", "ENABLED"}
+	case config.Service:
+		return []string{"PROTOCOL", "BALANCER", "ENDPOINTS", "HEALTHY"}
+	case config.Middleware:
+		return []string{"TYPE", "ORDER", "ENABLED"}
+	case config.Pipeline:
+		return []string{"MIDDLEWARE", "PARALLEL", "GLOBAL"}
+	case config.Policy:
+		return []string{"TIMEOUT", "MAX TIMEOUT"}
+	case config.Consumer:
+		return []string{"GROUPS"}
+	case config.Certificate:
+		return []string{"HOSTS", "ENDS"}
+	}
+	return nil
+}
+
+// Rows returns what a table shows of resources of a kind.
 func Rows(k config.Kind, list []config.Message) (headings []string, rows [][]string) {
+	headings = append([]string{"NAME"}, headingsOf(k)...)
 	for _, m := range list {
-		row := []string{m.GetName()}
-		switch m := m.(type) {
-		case *configv1.Route:
-			headings = []string{"NAME", "PATH", "METHODS", "HOSTS", "TARGET", "PRIORITY", "ENABLED"}
-			row = append(row, m.GetPath(), orDash(strings.Join(append(m.GetMethods(), nonEmpty(m.GetMethod())...), ",")), orDash(strings.Join(m.GetHosts(), ",")), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled()))
-		case *configv1.Service:
-			headings = []string{"NAME", "PROTOCOL", "BALANCER", "ENDPOINTS", "HEALTHY"}
-			row = append(row, m.GetProtocol(), m.GetLoadBalancerType(), endpoints(m), healthy(m))
-		case *configv1.Middleware:
-			headings = []string{"NAME", "TYPE", "ORDER", "ENABLED"}
-			row = append(row, m.GetType(), fmt.Sprint(m.GetOrder()), fmt.Sprint(m.GetEnabled()))
-		case *configv1.Pipeline:
-			headings = []string{"NAME", "MIDDLEWARE", "PARALLEL", "GLOBAL"}
-			row = append(row, fmt.Sprint(len(m.GetMiddlewareIds())), fmt.Sprint(m.GetParallel()), fmt.Sprint(m.GetGlobal()))
-		case *configv1.Policy:
-			headings = []string{"NAME", "TIMEOUT", "MAX TIMEOUT"}
-			row = append(row, orDash(m.GetTimeout()), orDash(m.GetMaxTimeout()))
-		case *configv1.Consumer:
-			headings = []string{"NAME", "GROUPS"}
-			row = append(row, orDash(strings.Join(m.GetGroups(), ",")))
-		case *configv1.Certificate:
-			headings = []string{"NAME", "HOSTS", "ENDS"}
-			row = append(row, strings.Join(m.GetHosts(), ","), m.GetNotAfter().AsTime().Format(time.DateOnly))
-		}
+		row := append([]string{m.GetName()}, cells(m)...)
 		rows = append(rows, append(row, fmt.Sprint(m.GetVersion())))
 	}
-	if headings == nil {
-		headings = []string{"NAME"}
-	}
 	return append(headings, "VERSION"), rows
+}
+
+// cells are a row under headingsOf.
+func cells(m config.Message) []string {
+	switch m := m.(type) {
+	case *configv1.Route:
+		methods := strings.Join(append(m.GetMethods(), nonEmpty(m.GetMethod())...), ",")
+		return []string{m.GetPath(), orDash(methods), orDash(strings.Join(m.GetHosts(), ",")), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
+	case *configv1.Service:
+		return []string{m.GetProtocol(), m.GetLoadBalancerType(), endpoints(m), healthy(m)}
+	case *configv1.Middleware:
+		return []string{m.GetType(), fmt.Sprint(m.GetOrder()), fmt.Sprint(m.GetEnabled())}
+	case *configv1.Pipeline:
+		return []string{fmt.Sprint(len(m.GetMiddlewareIds())), fmt.Sprint(m.GetParallel()), fmt.Sprint(m.GetGlobal())}
+	case *configv1.Policy:
+		return []string{orDash(m.GetTimeout()), orDash(m.GetMaxTimeout())}
+	case *configv1.Consumer:
+		return []string{orDash(strings.Join(m.GetGroups(), ","))}
+	case *configv1.Certificate:
+		return []string{strings.Join(m.GetHosts(), ","), m.GetNotAfter().AsTime().Format(time.DateOnly)}
+	}
+	return nil
 }
 
 func nonEmpty(s string) []string {
@@ -208,77 +223,4 @@ func Summary(changes []*adminv1.Change) string {
 		return "nothing to change"
 	}
 	return strings.Join(parts, ", ")
-}
-
-// InvalidError is a configuration that has problems.
-type InvalidError struct {
-	Problems []*adminv1.Problem
-	Document *file.Document
-}
-
-// Error writes every problem, with the place in the files and the line where it is known.
-func (e *InvalidError) Error() string {
-	var b strings.Builder
-	for i, p := range e.Problems {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		text := p.GetMessage()
-		if p.GetField() != "" {
-			value := ""
-			if p.GetValue() != "" {
-				value = fmt.Sprintf(" %q", p.GetValue())
-			}
-			text = p.GetField() + value + " " + text
-		}
-		if p.GetKind() != "" {
-			text = fmt.Sprintf("%s %q: %s", p.GetKind(), p.GetName(), text)
-		}
-		if e.Document != nil {
-			if path, line, column, ok := e.Document.Position(p.GetLocation(), p.GetField()); ok {
-				fmt.Fprintf(&b, "%s:%d:%d: %s", path, line, column, text)
-				if source := e.Document.Line(path, line); source != "" && len(source) < 200 {
-					fmt.Fprintf(&b, "\n    %s\n    %s^", source, strings.Repeat(" ", max(column-1, 0)))
-				}
-				continue
-			}
-		}
-		b.WriteString(text)
-	}
-	return b.String()
-}
-
-// Explain makes of an error of the API one that points into the files.
-func Explain(err error, doc *file.Document) error {
-	if d := detail(err); d != nil {
-		if len(d.GetProblems()) > 0 && slices.Contains([]string{"VALIDATION_FAILED", "INVALID_ARGUMENT"}, d.GetCode()) {
-			return &InvalidError{d.GetProblems(), doc}
-		}
-	}
-	return err
-}
-
-// Message returns what is shown of an error.
-func Message(err error) string {
-	if d := detail(err); d != nil {
-		return d.GetCode() + ": " + d.GetMessage()
-	}
-	return err.Error()
-}
-
-// ExplainOffline is Explain for what was checked here instead of by a control plane.
-func ExplainOffline(err error, doc *file.Document) error {
-	var problems config.Problems
-	if !errors.As(err, &problems) {
-		return err
-	}
-	out := &InvalidError{Document: doc}
-	for _, p := range problems {
-		kind := ""
-		if p.Kind != 0 {
-			kind = p.Kind.String()
-		}
-		out.Problems = append(out.Problems, &adminv1.Problem{Kind: kind, Name: p.Name, Field: p.Field, Value: p.Value, Message: p.Message, Location: p.Location})
-	}
-	return out
 }
