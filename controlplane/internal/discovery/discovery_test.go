@@ -1,0 +1,132 @@
+package discovery_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"gateway.internal/controlplane/internal/discovery"
+	"gateway.internal/controlplane/internal/discovery/discoverytest"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// scripted is a source that says what a test tells it to.
+type scripted struct {
+	name   string
+	report chan *discovery.Report // gets the report when Run starts
+
+	mu    sync.Mutex
+	wants []map[string]discovery.Want
+}
+
+func newScripted(name string) *scripted {
+	return &scripted{name: name, report: make(chan *discovery.Report, 1)}
+}
+
+func (s *scripted) Name() string { return s.name }
+
+func (s *scripted) Follow(wants map[string]discovery.Want) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wants = append(s.wants, wants)
+}
+
+func (s *scripted) Run(ctx context.Context, to *discovery.Report) {
+	s.report <- to
+	<-ctx.Done()
+}
+
+// followed returns how often Follow was called and what it was told last.
+func (s *scripted) followed() (times int, last map[string]discovery.Want) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.wants) == 0 {
+		return 0, nil
+	}
+	return len(s.wants), s.wants[len(s.wants)-1]
+}
+
+func inEtcd(name string) *configv1.Service {
+	return &configv1.Service{Name: name, Discovery: &configv1.Discovery{Source: &configv1.Discovery_Etcd{Etcd: &configv1.EtcdDiscovery{}}}}
+}
+
+func at(host string) []*configv1.Endpoint { return []*configv1.Endpoint{{Host: host, Port: 80}} }
+
+func TestSourcesAreToldOfWhatConcernsThem(t *testing.T) {
+	s := newScripted("etcd")
+	g := discoverytest.Start(t, s)
+	g.Put(inEtcd("users"), &configv1.Service{Name: "fixed", Endpoints: at("h")})
+	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
+	_, wants := s.followed()
+	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
+	if w := wants[id]; len(wants) != 1 || w.ServiceName != "users" || w.ServiceID != id {
+		t.Errorf("it is asked for %v", wants)
+	}
+	g.Put(&configv1.Service{Name: "fixed", Endpoints: at("i")})
+	g.Put(inEtcd("orders"))
+	g.Eventually("the source is asked again", func() bool { n, _ := s.followed(); return n == 2 })
+	if _, wants := s.followed(); len(wants) != 2 {
+		t.Errorf("it is asked for %v", wants)
+	}
+}
+
+func TestAnswersNobodyWaitsForAreDropped(t *testing.T) {
+	s := newScripted("etcd")
+	g := discoverytest.Start(t, s)
+	g.Put(inEtcd("users"))
+	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
+	report := <-s.report
+	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
+	report.Found(map[string][]*configv1.Endpoint{id: at("10.0.0.1"), "gone": at("10.0.0.2")})
+	if got := g.Catalog.Endpoints().Services; len(got) != 1 || got[id] == nil {
+		t.Errorf("published are %v", got)
+	}
+	g.Delete("users")
+	g.Eventually("it is forgotten", func() bool { return len(g.Catalog.Endpoints().Services) == 0 })
+	report.Found(map[string][]*configv1.Endpoint{id: at("10.0.0.3")})
+	if got := g.Catalog.Endpoints().Services; len(got) != 0 {
+		t.Errorf("a late answer for a service that is gone is published: %v", got)
+	}
+}
+
+// A service that has never had an endpoint keeps none: nothing is published, so that nodes keep what they may have.
+func TestEmptyAnswers(t *testing.T) {
+	s := newScripted("etcd")
+	g := discoverytest.Start(t, s)
+	empty := inEtcd("users")
+	empty.Discovery.AllowEmpty = true
+	g.Put(empty, inEtcd("orders"))
+	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
+	users, orders := g.Catalog.Current().Config.ByName(config.Service, "users").ID(), g.Catalog.Current().Config.ByName(config.Service, "orders").ID()
+	(<-s.report).Found(map[string][]*configv1.Endpoint{users: {}, orders: {}})
+	got := g.Catalog.Endpoints().Services
+	if set := got[users]; set == nil || len(set.GetEndpoints()) != 0 || got[orders] != nil {
+		t.Errorf("published are %v", got)
+	}
+	if kept := g.Metric("gateway_discovery_kept_services"); kept != 0 {
+		t.Errorf("%v services keep endpoints that they never had", kept)
+	}
+}
+
+func TestAServiceWithoutItsSource(t *testing.T) {
+	s := newScripted("another")
+	g := discoverytest.Start(t, s)
+	g.Put(inEtcd("users"))
+	report := <-s.report
+	report.Up()
+	report.Down(errors.New("away"))
+	report.Down(errors.New("still away"))
+	report.Up()
+	g.AwaitMetric("gateway_discovery_up", 1)
+	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
+	report.Found(map[string][]*configv1.Endpoint{id: at("10.0.0.1")})
+	if n, _ := s.followed(); n != 0 || len(g.Catalog.Endpoints().Services) != 0 {
+		t.Error("a source answers for another")
+	}
+}
