@@ -4,11 +4,14 @@ package follow
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"gateway.internal/dataplane/internal/runtime"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
@@ -16,8 +19,9 @@ import (
 	"gateway.internal/shared/config/file"
 )
 
-// reloadInterval is how often the files are looked at.
-const reloadInterval = time.Second
+// lookInterval is how often the files are looked at. A change is taken when it was the same at two looks, so that a file is not
+// read while it is being written.
+const lookInterval = 500 * time.Millisecond
 
 // Applier is what a followed configuration is given to.
 type Applier interface {
@@ -25,7 +29,7 @@ type Applier interface {
 	Apply(runtime.Version) []*streamv1.Problem
 }
 
-// Files follows declarative files instead of a control plane.
+// Files follows declarative files instead of a control plane. It is a prometheus.Collector of its reloads.
 type Files struct {
 	// Path is a file or a folder.
 	Path string
@@ -38,75 +42,86 @@ type Files struct {
 
 	current  *config.Config
 	revision uint32
-	seen     [32]byte
+	// What the files looked like when they were last read, and at the last look.
+	read, seen [32]byte
+
+	applied, refused atomic.Uint64
 }
 
 // Load reads the files once. It is an error when they can't be applied.
 func (f *Files) Load() error {
 	f.current = config.Empty()
-	return f.look()
+	return f.reload()
 }
 
-// Run looks at the files each second and applies what changed, until ctx ends. What can't be applied is logged, once, and the running
-// configuration stays.
+// Run looks at the files twice a second and applies what changed, until ctx ends. What can't be applied is logged, once, and the
+// running configuration stays. Load comes first.
 func (f *Files) Run(ctx context.Context) {
-	tick := time.NewTicker(reloadInterval)
+	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if !f.changed() {
+				continue
+			}
 		case <-f.Reload:
-			f.seen = [32]byte{}
 		}
-		if err := f.look(); err != nil {
+		if err := f.reload(); err != nil {
 			f.Log.Error("configuration files refused; the running configuration stays", "path", f.Path, "error", err.Error())
 		}
 	}
 }
 
-func (f *Files) look() error {
-	doc, err := file.Load([]string{f.Path}, nil)
-	sum := digest(doc, err)
-	if sum == f.seen {
-		return nil
+// changed reports whether the files are not those that were read last, and were not being changed just now.
+func (f *Files) changed() bool {
+	now := fingerprint(f.Path)
+	settled := now == f.seen
+	f.seen = now
+	return settled && now != f.read
+}
+
+// reload reads the files and applies what is in them.
+func (f *Files) reload() error {
+	f.read = fingerprint(f.Path) // before the files are: what changes meanwhile is read again
+	changes, err := f.apply()
+	switch {
+	case err != nil:
+		f.refused.Add(1)
+	case changes > 0:
+		f.applied.Add(1)
 	}
-	f.seen = sum
+	return err
+}
+
+// apply returns the number of resources that it changed.
+func (f *Files) apply() (changes int, err error) {
+	doc, err := file.Load([]string{f.Path}, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	edits := file.Edits(doc.Configuration)
 	edits = append(edits, removals(f.current, edits)...)
 	plan, err := f.current.Plan(edits, config.PlanOptions{Now: time.Now(), NewID: newID, AllowShrink: true})
 	if err != nil {
-		return withPositions(doc, err)
+		return 0, withPositions(doc, err)
 	}
 	if len(plan.Changes) == 0 && f.revision > 0 {
-		return nil
+		return 0, nil
 	}
 	for _, w := range plan.Warnings {
 		f.Log.Warn("configuration", "warning", w.String())
 	}
 	if problems := f.To.Apply(runtime.Version{Epoch: "files", Revision: f.revision + 1, Config: plan.Config}); len(problems) > 0 {
-		return fmt.Errorf("%s %q: %s %s", problems[0].GetKind(), problems[0].GetName(), problems[0].GetField(), problems[0].GetReason())
+		return 0, errors.New(strings.Join(describe(problems), "\n"))
 	}
 	f.revision++
 	f.current = plan.Config
-	f.Log.Info("configuration applied", "path", f.Path, "revision", f.revision, "routes", plan.Config.Len(config.Route), "services", plan.Config.Len(config.Service))
-	return nil
-}
-
-// digest tells contents apart, errors included.
-func digest(doc *file.Document, err error) [32]byte {
-	if err != nil {
-		return sha256.Sum256([]byte("error " + err.Error()))
-	}
-	text, err := file.Marshal(doc.Configuration)
-	if err != nil {
-		return sha256.Sum256([]byte("error " + err.Error()))
-	}
-	return sha256.Sum256(text)
+	f.Log.Info("configuration applied", "path", f.Path, "revision", f.revision, "changes", len(plan.Changes),
+		"routes", plan.Config.Len(config.Route), "services", plan.Config.Len(config.Service))
+	return max(len(plan.Changes), 1), nil
 }
 
 // removals deletes what the files no longer have.
@@ -131,17 +146,27 @@ func removals(c *config.Config, edits []config.Edit) []config.Edit {
 
 // withPositions says of each problem where it stands.
 func withPositions(doc *file.Document, err error) error {
-	var problems config.Problems
-	if !errors.As(err, &problems) {
+	problems, ok := errors.AsType[config.Problems](err)
+	if !ok {
 		return err
 	}
-	var placed file.Errors
-	for _, p := range problems {
-		e := file.Error{Message: p.String()}
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = p.String()
 		if path, line, column, ok := doc.Position(p.Location, p.Field); ok {
-			e.Path, e.Line, e.Column = path, line, column
+			lines[i] = fmt.Sprintf("%s:%d:%d: %s", path, line, column, lines[i])
 		}
-		placed = append(placed, e)
 	}
-	return placed
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+var reloadsDesc = prometheus.NewDesc("gateway_config_file_reloads_total", "Changes of the configuration files, by whether they were applied or refused.", []string{"outcome"}, nil)
+
+// Describe implements prometheus.Collector.
+func (f *Files) Describe(ch chan<- *prometheus.Desc) { ch <- reloadsDesc }
+
+// Collect implements prometheus.Collector.
+func (f *Files) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(reloadsDesc, prometheus.CounterValue, float64(f.applied.Load()), "applied")
+	ch <- prometheus.MustNewConstMetric(reloadsDesc, prometheus.CounterValue, float64(f.refused.Load()), "refused")
 }

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -32,25 +33,60 @@ func refuse(format string, args ...any) error {
 	return &refusal{[]*streamv1.Problem{{Reason: fmt.Sprintf(format, args...)}}}
 }
 
-// next works out what a whole update leads to.
+// errStale is an update that starts from something else than what the node has, or leads to something else than it says: the two
+// sides do not agree on what the node runs, and only a full snapshot helps.
+var errStale = errors.New("the control plane's view of this node is not what it runs")
+
+func stale(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errStale, fmt.Sprintf(format, args...))
+}
+
+// next works out what a whole update leads to. The error is a *refusal, or errStale for a delta that does not fit.
 func (s *state) next(u *streamv1.Update) (*state, error) {
-	base := s.config
-	switch {
-	case u.GetBaseRevision() == 0:
-		base = config.Empty()
-	case u.GetEpoch() != s.epoch || u.GetBaseRevision() != s.revision:
-		return nil, refuse("the update starts from revision %d, but the node runs %d", u.GetBaseRevision(), s.revision)
-	}
+	full := u.GetBaseRevision() == 0
 	if u.GetEpoch() == s.epoch && u.GetRevision() < s.revision {
 		return nil, refuse("revision %d is older than %d, which the node runs", u.GetRevision(), s.revision)
 	}
+	if !full && (u.GetEpoch() != s.epoch || u.GetBaseRevision() != s.revision) {
+		return nil, stale("the update starts from revision %d of epoch %q, the node runs %d of %q", u.GetBaseRevision(), u.GetEpoch(), s.revision, s.epoch)
+	}
+	base := s.config
+	if full {
+		base = config.Empty()
+	}
+	entries, err := decode(u.GetUpserts())
+	if err != nil {
+		return nil, err
+	}
+	next, err := base.WithEntries(entries, u.GetRemovals())
+	if err == nil {
+		if hash := next.Hash(); !bytes.Equal(hash[:], u.GetHash()) {
+			err = errors.New("the update leads to another content than it says")
+		}
+	}
+	switch {
+	case err != nil && full:
+		return nil, refuse("%s", err)
+	case err != nil:
+		return nil, stale("%s", err)
+	}
+	c := *s
+	c.epoch, c.revision, c.config = u.GetEpoch(), u.GetRevision(), next
+	return &c, nil
+}
+
+// decode reads resources, and reports all that can't be read.
+func decode(resources []*streamv1.Resource) ([]*config.Entry, error) {
 	r := &refusal{}
-	entries := make([]*config.Entry, 0, len(u.GetUpserts()))
-	for _, res := range u.GetUpserts() {
+	entries := make([]*config.Entry, 0, len(resources))
+	for _, res := range resources {
 		e, err := config.Decode(res)
 		if err != nil {
-			kind, _ := config.KindOf(res.GetKind())
-			r.problems = append(r.problems, &streamv1.Problem{Kind: kind.String(), Name: res.GetId(), Reason: err.Error()})
+			p := &streamv1.Problem{Name: res.GetId(), Reason: err.Error()}
+			if kind, err := config.KindOf(res.GetKind()); err == nil {
+				p.Kind = kind.String()
+			}
+			r.problems = append(r.problems, p)
 			continue
 		}
 		entries = append(entries, e)
@@ -58,30 +94,43 @@ func (s *state) next(u *streamv1.Update) (*state, error) {
 	if len(r.problems) > 0 {
 		return nil, r
 	}
-	next, err := base.WithEntries(entries, u.GetRemovals())
-	if err != nil {
-		return nil, refuse("%s", err)
-	}
-	if hash := next.Hash(); !bytes.Equal(hash[:], u.GetHash()) {
-		return nil, refuse("the update leads to another content than it says")
-	}
-	before, after := s.config.Len(config.Route), next.Len(config.Route)
-	if !u.GetAllowShrink() && before >= 10 && after*2 < before {
-		return nil, refuse("it removes %d of %d routes, and its commit did not say that this is meant", before-after, before)
-	}
-	c := *s
-	c.epoch, c.revision, c.config = u.GetEpoch(), u.GetRevision(), next
-	return &c, nil
+	return entries, nil
 }
 
-// nextEndpoints works out what a whole update of endpoints leads to.
+// checkShrink refuses what would take the node's traffic away without a commit that said so: most routes, or everything at once. The last
+// resource may be removed by itself: who does that knows what it does.
+func (s *state) checkShrink(u *streamv1.Update, next *config.Config) error {
+	if u.GetAllowShrink() {
+		return nil
+	}
+	before, after := s.config.Len(config.Route), next.Len(config.Route)
+	if before >= 10 && after*2 < before {
+		return refuse("it removes %d of %d routes, and its commit did not say that this is meant", before-after, before)
+	}
+	single := u.GetBaseRevision() != 0 && len(u.GetRemovals()) == 1
+	if before > 0 && isEmpty(next) && !single {
+		return refuse("it is empty, and its commit did not say that this is meant")
+	}
+	return nil
+}
+
+func isEmpty(c *config.Config) bool {
+	for _, k := range config.Kinds() {
+		if c.Len(k) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// nextEndpoints works out what a whole update of endpoints leads to. The error is errStale.
 func (s *state) nextEndpoints(u *streamv1.EndpointsUpdate) (*state, error) {
 	c := *s
 	switch {
 	case u.GetBaseVersion() == 0:
 		c.endpoints = map[string]*streamv1.ServiceEndpoints{}
 	case u.GetBaseVersion() != s.endpointsVersion:
-		return nil, refuse("the update starts from endpoints version %d, but the node has %d", u.GetBaseVersion(), s.endpointsVersion)
+		return nil, stale("the update starts from endpoints version %d, the node has %d", u.GetBaseVersion(), s.endpointsVersion)
 	default:
 		c.endpoints = maps.Clone(s.endpoints)
 	}
@@ -144,47 +193,4 @@ func replay(records []*streamv1.StreamResponse) (*state, error) {
 		s = next
 	}
 	return s, nil
-}
-
-// gather puts the chunks of updates together.
-type gather struct {
-	update    *streamv1.Update
-	endpoints *streamv1.EndpointsUpdate
-}
-
-// add returns a message whose chunks are complete, or nil.
-func (g *gather) add(m *streamv1.StreamResponse) *streamv1.StreamResponse {
-	switch {
-	case m.GetUpdate() != nil:
-		u := m.GetUpdate()
-		if u.GetChunk() <= 1 || g.update == nil {
-			g.update = u
-		} else {
-			g.update.Upserts = append(g.update.Upserts, u.GetUpserts()...)
-			g.update.Removals = append(g.update.Removals, u.GetRemovals()...)
-		}
-		if u.GetChunk() < u.GetChunks() {
-			return nil
-		}
-		whole := g.update
-		whole.Chunk, whole.Chunks = 1, 1
-		g.update = nil
-		return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: whole}}
-	case m.GetEndpoints() != nil:
-		u := m.GetEndpoints()
-		if u.GetChunk() <= 1 || g.endpoints == nil {
-			g.endpoints = u
-		} else {
-			g.endpoints.Upserts = append(g.endpoints.Upserts, u.GetUpserts()...)
-			g.endpoints.Removals = append(g.endpoints.Removals, u.GetRemovals()...)
-		}
-		if u.GetChunk() < u.GetChunks() {
-			return nil
-		}
-		whole := g.endpoints
-		whole.Chunk, whole.Chunks = 1, 1
-		g.endpoints = nil
-		return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: whole}}
-	}
-	return nil
 }

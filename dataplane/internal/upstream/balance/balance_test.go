@@ -211,6 +211,41 @@ func TestLeastConnections(t *testing.T) {
 	}
 }
 
+// TestTheLeastIsAvoided avoids the target that has the least in flight, among few and among many.
+func TestTheLeastIsAvoided(t *testing.T) {
+	for _, n := range []int{3, 200} {
+		ts := make([]Target, n)
+		for i := range ts {
+			ts[i] = Target{&State{}, 1}
+			ts[i].State.Add(5)
+		}
+		ts[1].State.Add(-5)
+		b := New("least_connections", ts)
+		for range 50 * n {
+			if i := b.Pick(1); i == 1 {
+				t.Fatalf("picked it among %d", n)
+			}
+		}
+	}
+}
+
+// TestTwoChoicesSpareTheBusy has half of 1,000 targets busy: they are picked only where two of them are compared.
+func TestTwoChoicesSpareTheBusy(t *testing.T) {
+	ts := make([]Target, 1000)
+	for i := range ts {
+		ts[i] = Target{&State{}, 1}
+		ts[i].State.Add(int64(i%2) * 1000)
+	}
+	b := New("least_connections", ts)
+	busy := 0
+	for range 10_000 {
+		busy += b.Pick(-1) % 2
+	}
+	if busy < 1500 || busy > 3500 {
+		t.Errorf("%d of 10000 picks are busy ones", busy)
+	}
+}
+
 // TestTwoChoices keeps requests in flight at 1,000 targets: comparing two keeps the fullest near the mean.
 func TestTwoChoices(t *testing.T) {
 	weights := make([]uint32, 1000)

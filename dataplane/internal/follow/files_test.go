@@ -1,0 +1,199 @@
+package follow
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"gateway.internal/shared/config"
+)
+
+// logged is a log that tests can read while it is written.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), text)
+}
+
+func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func routes(names ...string) string {
+	text := "routes:\n"
+	for _, n := range names {
+		text += fmt.Sprintf("  - {name: %s, path: /%[1]s, direct_response: {body: %[1]s}}\n", n)
+	}
+	return text
+}
+
+func TestFilesReload(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.yaml")
+	synctest.Test(t, func(t *testing.T) {
+		write(t, path, routes("a", "b"))
+		log, node, reload := &logged{}, &nodeDouble{}, make(chan struct{})
+		f := &Files{Path: dir, Log: log.logger(), Reload: reload, To: node}
+		if err := f.Load(); err != nil || node.version.Config.Len(config.Route) != 2 {
+			t.Fatal(err, node.version)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			f.Run(ctx)
+		}()
+		defer func() {
+			cancel()
+			<-done
+		}()
+		looks := func(n int) {
+			time.Sleep(time.Duration(n)*lookInterval + lookInterval/2)
+			synctest.Wait()
+		}
+		runs := func(what string, revision uint32, names ...string) {
+			t.Helper()
+			if node.version.Revision != revision || node.version.Config.Len(config.Route) != len(names) {
+				t.Errorf("%s: revision %d with %d routes", what, node.version.Revision, node.version.Config.Len(config.Route))
+			}
+			for _, name := range names {
+				if node.version.Config.ByName(config.Route, name) == nil {
+					t.Errorf("%s: no route %s", what, name)
+				}
+			}
+		}
+		id := node.version.Config.ByName(config.Route, "a").ID()
+		looks(4)
+		runs("nothing changed", 1, "a", "b")
+
+		write(t, path, routes("a", "c"))
+		looks(2)
+		runs("a change", 2, "a", "c")
+		if node.version.Config.ByName(config.Route, "a").ID() != id {
+			t.Error("an unchanged route has another id")
+		}
+
+		write(t, path, "routes:\n  - {name: a, path: /a, direct_response: {body: a}}\n  - {name: a, nonsense: 1}\n")
+		looks(10)
+		runs("a bad file", 2, "a", "c")
+		if log.count("configuration files refused") != 1 || log.count("a.yaml:3:") == 0 {
+			t.Errorf("not logged once with its place:\n%s", log.b.String())
+		}
+		write(t, path, "routes:\n  - {name: a, path: /a, service_id: missing}\n")
+		looks(2)
+		runs("a dangling reference", 2, "a", "c")
+		if log.count("a.yaml:2:") == 0 || log.count("missing") == 0 {
+			t.Errorf("not logged with its place:\n%s", log.b.String())
+		}
+		node.refuse.Store(true)
+		write(t, path, routes("a"))
+		looks(2)
+		runs("the node refuses", 2, "a", "c")
+		node.refuse.Store(false)
+		reload <- struct{}{} // a hang-up reads again what has not changed
+		synctest.Wait()
+		runs("a hang-up", 3, "a")
+
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		looks(2)
+		runs("files that are gone", 3, "a")
+		write(t, path, routes("a", "d"))
+		write(t, filepath.Join(dir, "b.yml"), routes("e"))
+		looks(2)
+		runs("two files", 4, "a", "d", "e")
+
+		want := "# HELP gateway_config_file_reloads_total Changes of the configuration files, by whether they were applied or refused.\n" +
+			"# TYPE gateway_config_file_reloads_total counter\ngateway_config_file_reloads_total{outcome=\"applied\"} 4\ngateway_config_file_reloads_total{outcome=\"refused\"} 4\n"
+		if err := testutil.CollectAndCompare(f, strings.NewReader(want)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestFilesBeingWritten lets a file grow at each look: it is not read before it rests.
+func TestFilesBeingWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.yaml")
+	synctest.Test(t, func(t *testing.T) {
+		write(t, path, routes("a"))
+		node := &nodeDouble{}
+		f := &Files{Path: path, Log: slog.New(slog.DiscardHandler), To: node}
+		if err := f.Load(); err != nil {
+			t.Fatal(err)
+		}
+		names := []string{}
+		for i := range 10 {
+			names = append(names, fmt.Sprint("r", i))
+			write(t, path, routes(names...))
+			if f.changed() {
+				t.Fatal("read while it is written")
+			}
+		}
+		if !f.changed() {
+			t.Fatal("not read when it rests")
+		}
+		if err := f.reload(); err != nil || node.version.Config.Len(config.Route) != 10 || f.changed() {
+			t.Error(err, node.version)
+		}
+	})
+}
+
+func TestFingerprint(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.yaml")
+	write(t, path, "one")
+	stamp := time.Unix(1_700_000_000, 0)
+	for what, change := range map[string]func() error{
+		"the same size": func() error { return os.WriteFile(path, []byte("two"), 0o600) },
+		"a rename with the same size and time": func() error {
+			other := filepath.Join(dir, "other")
+			write(t, other, "six")
+			if err := os.Chtimes(other, stamp, stamp); err != nil {
+				return err
+			}
+			return os.Rename(other, path)
+		},
+		"a file more": func() error { return os.WriteFile(filepath.Join(dir, "b.yaml"), nil, 0o600) },
+	} {
+		if err := os.Chtimes(path, stamp, stamp); err != nil {
+			t.Fatal(err)
+		}
+		last := fingerprint(dir)
+		if last != fingerprint(dir) {
+			t.Error("it changes by itself")
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if fingerprint(dir) == last {
+			t.Errorf("%s is not seen", what)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"gateway.internal/dataplane/internal/runtime"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+)
+
+// Node is what follows: the data plane's runtime.
+type Node interface {
+	Applier
+	// ApplyEndpoints makes these the discovered endpoints by service id.
+	ApplyEndpoints(found map[string][]*configv1.Endpoint)
+	// Report returns what happened since the last report that was committed.
+	Report(all bool) (report *streamv1.Report, commit func())
+}
+
+// Settings say whom to follow, and as whom.
+type Settings struct {
+	// Addresses are control planes, at least one, tried in turn.
+	Addresses []string
+	// Token is the join token.
+	Token string
+	// NodeID is the id in the fleet; empty: one that is kept in DataDir.
+	NodeID string
+	// Group is for rollouts; it may be empty.
+	Group string
+	// Labels are free key-value pairs.
+	Labels map[string]string
+	// Build is the version of this program.
+	Build string
+	// DataDir is the folder of the last good snapshot.
+	DataDir string
+}
+
+// Follower follows a control plane. One goroutine, Run's, owns it.
+type Follower struct {
+	set      Settings
+	log      *slog.Logger
+	node     Node
+	dial     dialer
+	disk     *disk
+	instance string
+	started  time.Time
+
+	state    *state
+	fresh    bool      // ask for a full snapshot: the control plane's view of this node is not what it runs
+	unsaved  bool      // what is on disk is older than the state
+	savedAt  time.Time // the last attempt to write
+	reported time.Time // up to when reports have told what happened
+
+	outcomes map[string]codes.Code // how the last stream to an address ended, as far as it was logged; OK: it works
+}
+
+// NewFollower opens the data folder, and starts the node from the last good snapshot there, if there is one. A damaged snapshot is
+// logged, not an error. The folder is this process's until Run returns.
+func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
+	if set.NodeID != "" {
+		if err := checkID(set.NodeID); err != nil {
+			return nil, fmt.Errorf("--node-id %w", err)
+		}
+	}
+	d, err := openDisk(set.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	f := &Follower{
+		set: set, log: log, node: node, dial: dialGRPC, disk: d, state: newState(), instance: newID(), started: now, reported: now,
+		outcomes: map[string]codes.Code{},
+	}
+	if f.set.NodeID == "" {
+		if f.set.NodeID, err = d.nodeID(); err != nil {
+			d.close()
+			return nil, err
+		}
+	}
+	f.restore()
+	return f, nil
+}
+
+// restore starts the node from the last good snapshot.
+func (f *Follower) restore() {
+	records, cut, err := f.disk.load()
+	if err != nil {
+		f.log.Error("last good snapshot", "error", err.Error())
+	}
+	if cut > 0 {
+		f.log.Warn("last good snapshot: its end was torn and is cut off", "bytes", cut)
+	}
+	if len(records) == 0 {
+		return
+	}
+	s, err := replay(records)
+	if err != nil {
+		f.log.Error("last good snapshot: going on with what fits together", "error", err.Error())
+		f.unsaved = true
+	}
+	if s.revision == 0 {
+		return
+	}
+	f.node.ApplyEndpoints(s.found())
+	if problems := f.node.Apply(runtime.Version{Epoch: s.epoch, Revision: s.revision, Config: s.config}); len(problems) > 0 {
+		f.log.Error("last good snapshot can't be applied", "revision", s.revision, "problems", describe(problems))
+		f.node.ApplyEndpoints(nil)
+		return
+	}
+	f.state = s
+	f.log.Info("started from the last good snapshot", "revision", s.revision)
+}
+
+// NodeID returns the id in the fleet.
+func (f *Follower) NodeID() string { return f.set.NodeID }
+
+// take applies a whole update and puts it on disk, and returns the answer. The error is errStale; then nothing has changed.
+func (f *Follower) take(m *streamv1.StreamResponse) (*streamv1.Result, error) {
+	start := time.Now()
+	r := &streamv1.Result{Outcome: streamv1.Result_OUTCOME_APPLIED}
+	var next *state
+	var err error
+	if u := m.GetUpdate(); u != nil {
+		r.Revision, r.Epoch = u.GetRevision(), u.GetEpoch()
+		next, err = f.takeUpdate(u)
+	} else {
+		r.EndpointsVersion = m.GetEndpoints().GetVersion()
+		if next, err = f.state.nextEndpoints(m.GetEndpoints()); err == nil {
+			f.node.ApplyEndpoints(next.found())
+		}
+	}
+	if errors.Is(err, errStale) {
+		f.fresh = true
+		return nil, err
+	}
+	if ref, ok := errors.AsType[*refusal](err); ok {
+		r.Outcome, r.Problems = streamv1.Result_OUTCOME_REJECTED, ref.problems
+		f.log.Error("update refused; the node keeps what it has", "revision", r.GetRevision(), "problems", describe(ref.problems))
+	} else {
+		f.state = next
+		f.save(m, r)
+	}
+	hash := f.state.config.Hash()
+	r.Hash = hash[:]
+	r.ApplyMicros = uint64(time.Since(start).Microseconds())
+	return r, nil
+}
+
+// takeUpdate gives the node what an update leads to. The error is a *refusal or errStale.
+func (f *Follower) takeUpdate(u *streamv1.Update) (*state, error) {
+	if u.GetBaseRevision() == 0 {
+		f.fresh = false // this is what was asked for
+	}
+	next, err := f.state.next(u)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.state.checkShrink(u, next.config); err != nil {
+		return nil, err
+	}
+	if problems := f.node.Apply(runtime.Version{Epoch: next.epoch, Revision: next.revision, Config: next.config}); len(problems) > 0 {
+		return nil, &refusal{problems}
+	}
+	return next, nil
+}
+
+// maxDescribed is how many problems a log line names.
+const maxDescribed = 10
+
+// describe makes problems readable in a log.
+func describe(problems []*streamv1.Problem) []string {
+	var lines []string
+	for i, p := range problems {
+		if i == maxDescribed {
+			lines = append(lines, fmt.Sprintf("and %d more", len(problems)-i))
+			break
+		}
+		line := p.GetReason()
+		if p.GetField() != "" {
+			line = p.GetField() + " " + line
+		}
+		if p.GetKind() != "" {
+			line = fmt.Sprintf("%s %q: %s", p.GetKind(), p.GetName(), line)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// retrySave is how long after a failed write the next is tried.
+const retrySave = 10 * time.Second
+
+// save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded.
+func (f *Follower) save(m *streamv1.StreamResponse, r *streamv1.Result) {
+	if f.state.revision == 0 {
+		return // endpoints alone can't be started from
+	}
+	change := m
+	if f.unsaved || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
+		change = nil
+	}
+	if err := f.write(change); err != nil {
+		r.Outcome = streamv1.Result_OUTCOME_DEGRADED
+		r.Problems = append(r.Problems, &streamv1.Problem{Reason: fmt.Sprintf("the node runs it, but can't keep it for a restart: %s", err)})
+		f.log.Error("the last good snapshot can't be written; after a restart the node would run an older one", "error", err.Error())
+	}
+}
+
+// saveAgain writes what could not be written before, now and then: the disk may have room again before the next change comes.
+func (f *Follower) saveAgain() {
+	if !f.unsaved || f.state.revision == 0 || time.Since(f.savedAt) < retrySave {
+		return
+	}
+	if f.write(nil) == nil {
+		f.log.Info("the last good snapshot is on disk again", "revision", f.state.revision)
+	}
+}
+
+func (f *Follower) write(change *streamv1.StreamResponse) error {
+	err := f.disk.save(change, f.state.records)
+	f.unsaved, f.savedAt = err != nil, time.Now()
+	return err
+}
+
+// Run follows until ctx ends, connecting again and again.
+func (f *Follower) Run(ctx context.Context) {
+	defer f.disk.close()
+	var b backoff
+	for turn := 0; ctx.Err() == nil; turn++ {
+		address := f.set.Addresses[turn%len(f.set.Addresses)]
+		begun := time.Now()
+		err := f.follow(ctx, address)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(begun) > maxBackoff {
+			b = backoff{}
+		}
+		timer := time.NewTimer(b.next(f.explain(address, err)))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		f.saveAgain()
+	}
+}
