@@ -16,12 +16,42 @@ type dialect interface {
 	lockHead() string
 	// readOnly are the options of a transaction that sees one state.
 	readOnly() *dbsql.TxOptions
+	// remove deletes the rows of a table with these ids, however many.
+	remove(ctx context.Context, w *writing, table string, ids []string) error
+	// insert writes rows, however many. Times are time.Time.
+	insert(ctx context.Context, w *writing, table string, columns []string, rows [][]any) error
 	// notify is run in a transaction that commits a revision.
 	notify(ctx context.Context, tx *dbsql.Tx, number uint32) error
-	// permanent reports whether an error is of what was asked for, not of the engine's condition.
+	// permanent reports whether an error is of what was asked for, not of the engine's condition. At a COMMIT it is the engine's word that
+	// nothing was committed.
 	permanent(err error) bool
 	// watch hints at commits of other processes until ctx ends; it is called with hint, which does not block.
 	watch(ctx context.Context, hint func())
 	// close gives back what is not the database handle's.
 	close() error
+}
+
+// writing is a transaction that writes, with the connection that it runs on: PostgreSQL's COPY is not in database/sql.
+type writing struct {
+	conn *dbsql.Conn
+	tx   *dbsql.Tx
+}
+
+func beginWriting(ctx context.Context, db *dbsql.DB) (*writing, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &writing{conn, tx}, nil
+}
+
+// end rolls back what was not committed, and gives the connection back.
+func (w *writing) end() {
+	_ = w.tx.Rollback() // after a commit there is nothing to roll back
+	_ = w.conn.Close()
 }

@@ -30,13 +30,23 @@ type postgresql struct {
 func openPostgreSQL(url string, log *slog.Logger) (*dbsql.DB, dialect, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		// The library's error may quote the URL, and with it the password.
-		return nil, nil, errors.New("the store's URL is no PostgreSQL URL such as postgres://USER:PASSWORD@HOST:5432/DATABASE")
+		// The library's error, and what it wraps, may quote the URL, and with it the password.
+		return nil, nil, errors.New("the store's URL can't be read: it has to be like postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full, " +
+			"with special characters in USER and PASSWORD percent-encoded (@ is %40, / is %2F, : is %3A), and the files that it names have to exist")
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 5 * time.Second
 	}
-	db := stdlib.OpenDB(*config)
+	// A control plane that stops for good while it holds the head's lock must not keep the others out: the server ends such a session.
+	for name, value := range map[string]string{
+		"idle_in_transaction_session_timeout": "60s", "tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
+	} {
+		if _, set := config.RuntimeParams[name]; !set {
+			config.RuntimeParams[name] = value
+		}
+	}
+	// Each connection is tried before it is used: those that a restart of the server has ended are replaced without an error.
+	db := stdlib.OpenDB(*config, stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return true }))
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(4)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -44,7 +54,7 @@ func openPostgreSQL(url string, log *slog.Logger) (*dbsql.DB, dialect, error) {
 }
 
 func (*postgresql) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, error) {
-	locker, err := lock.NewPostgresSessionLocker()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60)) // tries each second
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -56,6 +66,43 @@ func (*postgresql) lockHead() string { return "SELECT epoch, head FROM meta WHER
 
 func (*postgresql) readOnly() *dbsql.TxOptions {
 	return &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead, ReadOnly: true}
+}
+
+func (*postgresql) remove(ctx context.Context, w *writing, table string, ids []string) error {
+	_, err := w.tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE id = ANY($1)", ids)
+	return err
+}
+
+// copyRows is the number of rows from which on COPY is used: below it, describing the columns costs more than it saves.
+const copyRows = 32
+
+func (*postgresql) insert(ctx context.Context, w *writing, table string, columns []string, rows [][]any) error {
+	if len(rows) >= copyRows {
+		return w.conn.Raw(func(driver any) error {
+			_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromRows(rows))
+			return err
+		})
+	}
+	var q strings.Builder
+	q.WriteString("INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES ")
+	var args []any
+	for i, row := range rows {
+		for j := range row {
+			switch {
+			case j > 0:
+				q.WriteString(", ")
+			case i > 0:
+				q.WriteString("), (")
+			default:
+				q.WriteByte('(')
+			}
+			fmt.Fprintf(&q, "$%d", len(args)+j+1)
+		}
+		args = append(args, row...)
+	}
+	q.WriteByte(')')
+	_, err := w.tx.ExecContext(ctx, q.String(), args...)
+	return err
 }
 
 func (*postgresql) notify(ctx context.Context, tx *dbsql.Tx, number uint32) error {
@@ -71,23 +118,37 @@ func (*postgresql) permanent(err error) bool {
 
 // watch listens on a connection of its own. Notifications are lost while it is away, so every new connection begins with a hint.
 func (p *postgresql) watch(ctx context.Context, hint func()) {
-	wait := 100 * time.Millisecond
-	for ctx.Err() == nil {
-		if p.listen(ctx, hint) {
-			wait = 100 * time.Millisecond
+	const shortest = 100 * time.Millisecond
+	wait, away := shortest, false
+	for {
+		err := p.listen(ctx, func() {
+			if away {
+				p.log.InfoContext(ctx, "PostgreSQL notifies of revisions again")
+			}
+			wait, away = shortest, false
+			hint()
+		})
+		if ctx.Err() != nil {
+			return
 		}
+		if !away {
+			p.log.WarnContext(ctx, "PostgreSQL does not notify of revisions; they are polled for", "error", err.Error(), "interval", pollInterval)
+		}
+		away = true
 		select {
 		case <-ctx.Done():
+			return
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
 		wait = min(2*wait, 5*time.Second)
 	}
 }
 
-func (p *postgresql) listen(ctx context.Context, hint func()) (connected bool) {
+// listen hints, once the connection listens and at every notification, until the connection ends.
+func (p *postgresql) listen(ctx context.Context, hint func()) error {
 	conn, err := pgx.ConnectConfig(ctx, p.config.Copy())
 	if err != nil {
-		return false
+		return err
 	}
 	defer func() {
 		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -95,14 +156,13 @@ func (p *postgresql) listen(ctx context.Context, hint func()) (connected bool) {
 		_ = conn.Close(closeCtx)
 	}()
 	if _, err := conn.Exec(ctx, "LISTEN gateway_revisions"); err != nil {
-		return false
+		return err
 	}
-	hint()
 	for {
-		if _, err := conn.WaitForNotification(ctx); err != nil {
-			return true
-		}
 		hint()
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return err
+		}
 	}
 }
 

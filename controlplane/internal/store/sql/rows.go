@@ -1,15 +1,9 @@
 package sql
 
 import (
-	"context"
-	dbsql "database/sql"
 	"encoding/json"
-	"fmt"
-	"slices"
 	"strings"
-	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -102,13 +96,32 @@ func backendRows(m config.Message) [][]any {
 	return rows
 }
 
+// toJSON returns a list or an object for a jsonb column, which can't hold U+0000; the body can.
 func toJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil || string(b) == "null" {
 		return "[]"
 	}
-	return string(b)
+	if !strings.Contains(string(b), nulEscape) {
+		return string(b)
+	}
+	var out strings.Builder
+	for i := 0; i < len(b); i++ {
+		switch rest := b[i:]; {
+		case strings.HasPrefix(string(rest[:min(len(rest), len(nulEscape))]), nulEscape):
+			out.WriteString(`\ufffd`)
+			i += len(nulEscape) - 1
+		case b[i] == '\\': // what follows belongs to it
+			out.Write(rest[:2])
+			i++
+		default:
+			out.WriteByte(b[i])
+		}
+	}
+	return out.String()
 }
+
+const nulEscape = `\u0000`
 
 func labelsJSON(m map[string]string) string {
 	if len(m) == 0 {
@@ -117,11 +130,12 @@ func labelsJSON(m map[string]string) string {
 	return toJSON(m)
 }
 
+// timeOf is NULL for none.
 func timeOf(t *timestamppb.Timestamp) any {
 	if t == nil {
 		return nil
 	}
-	return t.AsTime().UTC().Format(time.RFC3339Nano)
+	return t.AsTime()
 }
 
 // reference is NULL for none, so that foreign keys hold.
@@ -130,134 +144,4 @@ func reference(id string) any {
 		return nil
 	}
 	return id
-}
-
-// batchRows is how many rows one statement writes; both engines allow more parameters than that takes.
-const batchRows = 400
-
-// writeChanges brings the tables to what the changes lead to. Changed rows are removed and written anew: foreign keys are checked at
-// the commit, and names may change places.
-func writeChanges(ctx context.Context, tx *dbsql.Tx, changes []config.Change) error {
-	all := tables()
-	for _, k := range config.Kinds() {
-		var gone []any
-		for _, ch := range changes {
-			if ch.Kind == k && ch.Before != nil {
-				gone = append(gone, ch.ID())
-			}
-		}
-		for part := range slices.Chunk(gone, batchRows) {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM "+all[k].name+" WHERE id IN "+placeholders(1, len(part)), part...); err != nil {
-				return fmt.Errorf("remove %s: %w", k.Plural(), err)
-			}
-		}
-	}
-	for _, k := range config.Kinds() {
-		if err := insert(ctx, tx, all[k], k, changes); err != nil {
-			return fmt.Errorf("write %s: %w", k.Plural(), err)
-		}
-	}
-	return nil
-}
-
-func insert(ctx context.Context, tx *dbsql.Tx, t table, k config.Kind, changes []config.Change) error {
-	columns := slices.Concat(common, t.columns, []string{"body"})
-	var rows [][]any
-	below := make([][][]any, len(t.children))
-	for _, ch := range changes {
-		m := ch.After
-		if ch.Kind != k || m == nil {
-			continue
-		}
-		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-		if err != nil {
-			return err
-		}
-		row := []any{m.GetId(), m.GetName(), timeOf(m.GetCreatedAt()), timeOf(m.GetUpdatedAt()), int64(m.GetVersion()), labelsJSON(m.GetLabels())}
-		rows = append(rows, append(append(row, t.row(m)...), body))
-		for i, c := range t.children {
-			below[i] = append(below[i], c.rows(m)...)
-		}
-	}
-	if err := insertRows(ctx, tx, t.name, columns, rows); err != nil {
-		return err
-	}
-	for i, c := range t.children {
-		if err := insertRows(ctx, tx, c.name, c.columns, below[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func insertRows(ctx context.Context, tx *dbsql.Tx, table string, columns []string, rows [][]any) error {
-	for part := range slices.Chunk(rows, batchRows) {
-		var q strings.Builder
-		q.WriteString("INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES ")
-		args := make([]any, 0, len(part)*len(columns))
-		for i, row := range part {
-			if i > 0 {
-				q.WriteString(", ")
-			}
-			q.WriteString(placeholders(len(args)+1, len(row)))
-			args = append(args, row...)
-		}
-		if _, err := tx.ExecContext(ctx, q.String(), args...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// placeholders returns "($n, $n+1, ...)".
-func placeholders(first, n int) string {
-	var b strings.Builder
-	b.WriteByte('(')
-	for i := range n {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "$%d", first+i)
-	}
-	b.WriteByte(')')
-	return b.String()
-}
-
-// readAll returns every resource as a creation, each kind after those that it refers to.
-func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
-	var changes []config.Change
-	all := tables()
-	for _, k := range config.Kinds() {
-		rows, err := tx.QueryContext(ctx, "SELECT body FROM "+all[k].name)
-		if err != nil {
-			return nil, err
-		}
-		err = each(rows, func() error {
-			var body dbsql.RawBytes
-			if err := rows.Scan(&body); err != nil {
-				return err
-			}
-			m := config.New(k)
-			if err := proto.Unmarshal(body, m); err != nil {
-				return fmt.Errorf("read %s: %w", k.Plural(), err)
-			}
-			changes = append(changes, config.Change{Kind: k, After: m})
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return changes, nil
-}
-
-// each calls f for every row and closes rows.
-func each(rows *dbsql.Rows, f func() error) error {
-	defer rows.Close()
-	for rows.Next() {
-		if err := f(); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -1,26 +1,21 @@
 package sql
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/internal/store/storetest"
 	"gateway.internal/controlplane/testserver"
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 )
 
@@ -35,24 +30,56 @@ func opener(url string) func(*testing.T) store.Store {
 	}
 }
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func TestPostgreSQL(t *testing.T) {
 	server := testserver.NewPostgreSQL(t)
 	n := 0
 	storetest.Run(t, func(t *testing.T) storetest.Engine {
 		n++
-		admin := opener(server.URL)(t).(*Store)
 		name := fmt.Sprint("test", n)
-		if _, err := admin.db.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
-			t.Fatal(err)
+		admin := func(t *testing.T, database string, statements ...string) {
+			t.Helper()
+			conn, err := pgx.Connect(t.Context(), strings.Replace(server.URL, "/postgres?", "/"+database+"?", 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(t.Context())
+			for _, q := range statements {
+				if _, err := conn.Exec(t.Context(), q); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
-		_ = admin.Close()
-		return storetest.Engine{Open: opener(strings.Replace(server.URL, "/postgres?", "/"+name+"?", 1)), Shared: true, Stop: server.Stop, Start: server.Start}
+		admin(t, "postgres", "CREATE DATABASE "+name)
+		return storetest.Engine{
+			Open: opener(strings.Replace(server.URL, "/postgres?", "/"+name+"?", 1)), Shared: true, Stop: server.Stop, Start: server.Start,
+			NewEpoch: func(t *testing.T) { t.Helper(); admin(t, name, "UPDATE meta SET epoch = 'restored'") },
+			ReadOnly: func(t *testing.T, on bool) {
+				t.Helper()
+				admin(t, "postgres", fmt.Sprintf("ALTER DATABASE %s SET default_transaction_read_only = %t", name, on),
+					"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '"+name+"'")
+			},
+		}
 	})
 }
 
 func TestSQLite(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Engine {
-		return storetest.Engine{Open: opener("embedded:" + filepath.Join(t.TempDir(), "gateway.db"))}
+		open := opener("embedded:" + filepath.Join(t.TempDir(), "gateway.db"))
+		var opened *Store
+		run := func(t *testing.T, q string) {
+			t.Helper()
+			opened.db.SetMaxOpenConns(1) // a pragma is of one connection
+			if _, err := opened.db.ExecContext(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return storetest.Engine{
+			Open:     func(t *testing.T) store.Store { t.Helper(); opened = open(t).(*Store); return opened },
+			NewEpoch: func(t *testing.T) { t.Helper(); run(t, "UPDATE meta SET epoch = 'restored'") },
+			ReadOnly: func(t *testing.T, on bool) { t.Helper(); run(t, fmt.Sprintf("PRAGMA query_only = %t", on)) },
+		}
 	})
 }
 
@@ -66,87 +93,49 @@ func TestOpenRefuses(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	for _, url := range []string{"", "mysql://x", "embedded:", "postgres://u:hunter2@host:port/db"} {
+	for _, url := range []string{"", "mysql://x", "embedded:", "postgres://u:hunter2@host:port/db", "postgres://u:hunter2/x@host/db", "postgres://u:hunter2@h/db?sslmode=hunter2"} {
 		if _, err := Open(t.Context(), url, slog.New(slog.DiscardHandler)); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
 }
 
-func TestDownAtStart(t *testing.T) {
-	s, err := Open(t.Context(), "postgres://gateway@127.0.0.1:1/x", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if _, _, err := s.Load(t.Context()); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("got %v", err)
-	}
+// places are where fields are kept that have no column of their name. "body" alone is for what nobody asks the database for.
+var places = map[string]string{
+	"Middleware.order": "position", "Consumer.groups": "groups_in", "Pipeline.global": "is_global", "Pipeline.middleware_ids": "pipeline_middleware",
+	"Service.endpoints": "service_endpoints", "Route.backends": "route_backends", "Route.service_id": "route_backends", "Route.method": "methods",
+
+	"Certificate.cert_pem": "body", "Certificate.key_pem": "body",
+	"Service.discovery": "body", "Service.health_check_config": "body", "Service.connection_pool": "body",
+	"Service.healthy": "body", "Service.discovered_at": "body", "Service.last_health_check": "body",
+	"Route.headers": "body", "Route.query": "body", "Route.rewrite": "body", "Route.redirect": "body", "Route.direct_response": "body",
 }
 
-// TestKill kills a process that commits, at any moment, and checks that nothing that it said to be committed is lost.
-func TestKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "gateway.db")
-	if url := os.Getenv("GATEWAY_TEST_COMMIT_TO"); url != "" {
-		commitForever(t, url)
-		return
-	}
-	said := 0
-	for range 4 {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$", "-test.v")
-		cmd.Env = append(os.Environ(), "GATEWAY_TEST_COMMIT_TO=embedded:"+path)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
+// TestEveryFieldHasAPlace asks of whoever adds a field whether the database has to constrain it or is asked for it. Either way it is in
+// the body, and is not lost.
+func TestEveryFieldHasAPlace(t *testing.T) {
+	for k, table := range tables() {
+		columns := slices.Concat(common, table.columns)
+		known := append(slices.Clone(columns), "body")
+		for _, c := range table.children {
+			known = append(known, c.name)
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		enough := said + 5 + rand.IntN(30)
-		for lines.Scan() {
-			if n, ok := strings.CutPrefix(lines.Text(), "committed "); ok {
-				if said, err = strconv.Atoi(n); err != nil {
-					t.Fatal(err)
-				}
-				if said >= enough {
-					_ = cmd.Process.Kill()
-				}
+		fields := config.New(k).ProtoReflect().Descriptor().Fields()
+		for i := range fields.Len() {
+			f := fields.Get(i)
+			place, listed := places[string(f.Parent().Name())+"."+string(f.Name())]
+			switch {
+			case listed && !slices.Contains(known, place):
+				t.Errorf("%s is said to be in %s, which %s does not have", f.FullName(), place, table.name)
+			case !listed && !slices.Contains(columns, string(f.Name())):
+				t.Errorf("%s has no column in %s, and is not listed as one that needs none", f.FullName(), table.name)
+			case isReference(f) && place == "body":
+				t.Errorf("%s refers to another resource and has no foreign key", f.FullName())
 			}
 		}
-		_ = cmd.Wait()
-		s := opener("embedded:" + path)(t).(*Store)
-		head, c, err := s.Load(t.Context())
-		if err != nil || int(head.Number) < said || c.Len(config.Route) != int(head.Number) {
-			t.Errorf("said %d, head %d with %d routes, %v", said, head.Number, c.Len(config.Route), err)
-		}
-		var check string
-		if err := s.db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&check); err != nil || check != "ok" {
-			t.Errorf("integrity: %s, %v", check, err)
-		}
-		_ = s.Close()
 	}
 }
 
-func commitForever(t *testing.T, url string) {
-	s := opener(url)(t)
-	head, c, err := s.Load(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 10_000 {
-		name := fmt.Sprintf("r%d", head.Number+1)
-		plan, err := c.Plan([]config.Edit{{Kind: config.Route, Put: &configv1.Route{Name: name, Path: "/" + name, DirectResponse: &configv1.DirectResponse{}}}}, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := s.Commit(context.Background(), head, func([]store.Revision) (*store.Draft, error) {
-			return &store.Draft{Hash: plan.Config.Hash(), Changes: plan.Changes}, nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		head.Number, c = r.Number, plan.Config
-		fmt.Println("committed", r.Number)
-	}
+func isReference(f protoreflect.FieldDescriptor) bool {
+	return strings.HasSuffix(string(f.Name()), "_id") || strings.HasSuffix(string(f.Name()), "_ids")
 }

@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
@@ -39,7 +41,7 @@ func openSQLite(path string) (*dbsql.DB, dialect, error) {
 	}
 	_ = f.Close()
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() +
-		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)"
+		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=cache_size(-65536)"
 	db, err := dbsql.Open("sqlite", dsn)
 	if err != nil {
 		_ = lock.Close()
@@ -55,9 +57,45 @@ func (*embedded) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, err
 }
 
 // lockHead needs no lock of its own: every transaction that may write begins with the write lock.
-func (*embedded) lockHead() string { return "SELECT epoch, head FROM meta WHERE one = 1" }
+func (*embedded) lockHead() string { return selectHead }
 
 func (*embedded) readOnly() *dbsql.TxOptions { return &dbsql.TxOptions{ReadOnly: true} }
+
+// remove and insert run one prepared statement for each row: that beats statements of many rows here, whose numbered parameters are
+// looked up by name, one after the other.
+func (*embedded) remove(ctx context.Context, w *writing, table string, ids []string) error {
+	stmt, err := w.tx.PrepareContext(ctx, "DELETE FROM "+table+" WHERE id = ?")
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	for _, id := range ids {
+		if _, err := stmt.ExecContext(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (*embedded) insert(ctx context.Context, w *writing, table string, columns []string, rows [][]any) error {
+	marks := strings.Repeat("?, ", len(columns)-1) + "?"
+	stmt, err := w.tx.PrepareContext(ctx, "INSERT INTO "+table+" ("+strings.Join(columns, ", ")+") VALUES ("+marks+")")
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	for _, row := range rows {
+		for i, v := range row {
+			if t, ok := v.(time.Time); ok {
+				row[i] = t.UTC().Format(time.RFC3339Nano)
+			}
+		}
+		if _, err := stmt.ExecContext(ctx, row...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (*embedded) notify(context.Context, *dbsql.Tx, uint32) error { return nil }
 

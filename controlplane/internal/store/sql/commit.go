@@ -1,0 +1,136 @@
+package sql
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"gateway.internal/controlplane/internal/store"
+)
+
+// Commit implements store.Store.
+func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.Revision) (*store.Draft, error)) (store.Revision, error) {
+	ctx, cancel := within(ctx, s.limits.work)
+	defer cancel()
+	if err := s.ready(ctx); err != nil {
+		return store.Revision{}, err
+	}
+	w, err := beginWriting(ctx, s.db)
+	if err != nil {
+		return store.Revision{}, s.fault(ctx, "begin to commit", err)
+	}
+	defer w.end()
+	var head store.Head
+	if err := w.tx.QueryRowContext(ctx, s.dialect.lockHead()).Scan(&head.Epoch, &head.Number); err != nil {
+		return store.Revision{}, s.fault(ctx, "lock the head", err)
+	}
+	if head.Epoch != base.Epoch || head.Number < base.Number {
+		return store.Revision{}, store.ErrEpochChanged
+	}
+	newer, err := revisionsAfter(ctx, w.tx, base.Number, int(head.Number-base.Number))
+	if err != nil {
+		return store.Revision{}, s.fault(ctx, "read newer revisions", err)
+	}
+	draft, err := plan(newer)
+	if err != nil || draft == nil {
+		return store.Revision{}, err
+	}
+	r := store.Revision{
+		Number: head.Number + 1, At: time.Now().UTC().Truncate(time.Microsecond), Author: withoutNUL(draft.Author), Message: withoutNUL(draft.Message),
+		RollbackOf: draft.RollbackOf, AllowShrink: draft.AllowShrink, Hash: draft.Hash, ChangeCount: len(draft.Changes), Changes: draft.Changes,
+	}
+	draftID := uuid.NewString()
+	if err := s.write(ctx, w, r, draftID); err != nil {
+		return store.Revision{}, s.fault(ctx, fmt.Sprintf("write revision %d", r.Number), err)
+	}
+	if ctx.Err() != nil { // nothing has been asked of the engine that could be in doubt
+		return store.Revision{}, s.fault(ctx, "commit", ctx.Err())
+	}
+	if err := w.tx.Commit(); err != nil {
+		w.end() // its connection may be the last of the pool, and its lock has to go where the engine still holds it
+		if err := s.outcome(ctx, draftID, err); err != nil {
+			return store.Revision{}, err
+		}
+	}
+	s.hint()
+	return r, nil
+}
+
+// withoutNUL replaces the one character that PostgreSQL's text can't hold.
+func withoutNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
+
+func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID string) error {
+	if err := s.writeResources(ctx, w, r.Changes); err != nil {
+		return err
+	}
+	_, err := w.tx.ExecContext(ctx, "INSERT INTO revisions ("+revisionColumns+", draft_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		int64(r.Number), r.At.UnixMicro(), r.Author, r.Message, int64(r.RollbackOf), r.AllowShrink, r.Hash[:], int64(r.ChangeCount), draftID)
+	if err != nil {
+		return err
+	}
+	rows := make([][]any, len(r.Changes))
+	for i, ch := range r.Changes {
+		before, err := encode(ch.Before)
+		if err != nil {
+			return err
+		}
+		after, err := encode(ch.After)
+		if err != nil {
+			return err
+		}
+		rows[i] = []any{int64(r.Number), int64(i), ch.Kind.String(), ch.ID(), before, after}
+	}
+	if err := s.dialect.insert(ctx, w, "revision_changes", []string{"revision", "seq", "kind", "resource_id", "before", "after"}, rows); err != nil {
+		return err
+	}
+	if _, err := w.tx.ExecContext(ctx, "UPDATE meta SET head = $1 WHERE one = 1", int64(r.Number)); err != nil {
+		return err
+	}
+	return s.dialect.notify(ctx, w.tx, r.Number)
+}
+
+// outcome finds out what became of a commit whose answer did not arrive: nil when it was done. It goes on after the caller has gone,
+// since somebody has to know, and tries again while the engine restarts.
+func (s *Store) outcome(ctx context.Context, draftID string, commitErr error) error {
+	if s.dialect.permanent(commitErr) {
+		return s.fault(ctx, "commit", commitErr)
+	}
+	look, cancel := within(context.WithoutCancel(ctx), s.limits.outcome)
+	defer cancel()
+	wait := 10 * time.Millisecond
+	for {
+		committed, err := s.committed(look, draftID)
+		switch {
+		case err == nil && committed:
+			return nil
+		case err == nil:
+			return s.fault(ctx, "commit", commitErr)
+		}
+		select {
+		case <-look.Done():
+			return fmt.Errorf("%w: %s", store.ErrUnknown, commitErr.Error())
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, time.Second)
+	}
+}
+
+// committed looks under the head's lock: the commit may still be under way on a connection that only this side has lost, and whoever has
+// the lock after it sees how it ended.
+func (s *Store) committed(ctx context.Context, draftID string) (bool, error) {
+	w, err := beginWriting(ctx, s.db)
+	if err != nil {
+		return false, err
+	}
+	defer w.end()
+	var head store.Head
+	if err := w.tx.QueryRowContext(ctx, s.dialect.lockHead()).Scan(&head.Epoch, &head.Number); err != nil {
+		return false, err
+	}
+	var n int
+	err = w.tx.QueryRowContext(ctx, "SELECT count(*) FROM revisions WHERE draft_id = $1", draftID).Scan(&n)
+	return n == 1, err
+}

@@ -1,0 +1,129 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/config"
+)
+
+// TestDownAtStart: nothing listens, or something that says nothing. Both are waited for.
+func TestDownAtStart(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for _, host := range []string{"127.0.0.1:1", silent.Addr().String()} {
+		s := opener("postgres://gateway:hunter2@" + host + "/x?sslmode=disable&connect_timeout=1")(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		_, _, err := s.Load(ctx)
+		if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", host, err)
+		}
+		cancel()
+		_ = s.Close()
+	}
+}
+
+// TestBrokenOff: a commit whose answer is lost was either done, or not done, or is said to be unknown; what is said is so.
+func TestBrokenOff(t *testing.T) {
+	server := testserver.NewPostgreSQL(t)
+	for name, test := range map[string]struct {
+		fail failure
+		want error // nil: committed
+	}{
+		"before the server got it":                {cutBefore, store.ErrUnavailable},
+		"after the server got it":                 {cutAfter, nil},
+		"the server gets it later":                {cutLater, nil},
+		"after the server got it, and it is away": {cutAndDie, store.ErrUnknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, server.URL)
+			s := opener(w.URL)(t).(*Store)
+			defer s.Close()
+			s.limits.outcome = 2 * time.Second
+			head, _, err := s.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.fail(test.fail)
+			r, err := commitRoute(t, s, head, fmt.Sprint("r", test.fail))
+			if !errors.Is(err, test.want) || test.want == nil && r.Number != head.Number+1 {
+				t.Errorf("revision %d, %v; want %v", r.Number, err, test.want)
+			}
+			direct := opener(server.URL)(t)
+			defer direct.Close()
+			now, _, err := direct.Load(t.Context())
+			if committed := now.Number == head.Number+1; err != nil || committed != (test.fail != cutBefore) {
+				t.Errorf("head %d after %d, %v", now.Number, head.Number, err)
+			}
+		})
+	}
+}
+
+// TestFrozen: a server that is there and does not answer is unavailable, after a while, and not for longer than it is.
+func TestFrozen(t *testing.T) {
+	w := newWire(t, testserver.NewPostgreSQL(t).URL)
+	s := opener(w.URL)(t).(*Store)
+	defer s.Close()
+	head, _, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.limits.read, s.limits.work = 200*time.Millisecond, 200*time.Millisecond
+	w.freeze()
+	if _, err := s.Since(t.Context(), head, 1); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("since: %v", err)
+	}
+	if _, err := commitRoute(t, s, head, "a"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("commit: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, _, err := s.Load(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with a deadline of the caller's: %v", err)
+	}
+	w.thaw()
+	s.limits.read, s.limits.work = 10*time.Second, 10*time.Second
+	if r, err := commitRoute(t, s, head, "a"); err != nil || r.Number != head.Number+1 {
+		t.Errorf("when it answers again: %d, %v", r.Number, err)
+	}
+}
+
+// TestStuckReplica: one that stops for good while it holds the head's lock does not keep the others out.
+func TestStuckReplica(t *testing.T) {
+	server := testserver.NewPostgreSQL(t)
+	other := opener(server.URL)(t).(*Store)
+	defer other.Close()
+	head, _, err := other.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck, err := Open(t.Context(), server.URL+"&idle_in_transaction_session_timeout=200", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	plan := newRoute(t, config.Empty(), "a")
+	_, err = stuck.Commit(t.Context(), head, func([]store.Revision) (*store.Draft, error) {
+		if r, err := commitRoute(t, other, head, "b"); err != nil || r.Number != 1 {
+			t.Errorf("the other one: %d, %v", r.Number, err)
+		}
+		return &store.Draft{Changes: plan.Changes}, nil
+	})
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the stuck one: %v", err)
+	}
+	if now, c, err := other.Load(t.Context()); err != nil || now.Number != 1 || c.ByName(config.Route, "a") != nil {
+		t.Errorf("head %d, %v", now.Number, err)
+	}
+}

@@ -1,0 +1,107 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"fmt"
+	"slices"
+
+	"gateway.internal/shared/config"
+)
+
+// writeResources brings the tables to what the changes lead to. Changed rows are removed and written anew: foreign keys are checked at
+// the commit, and names may change places.
+func (s *Store) writeResources(ctx context.Context, w *writing, changes []config.Change) error {
+	all := tables()
+	for _, k := range config.Kinds() {
+		var gone []string
+		for _, ch := range changes {
+			if ch.Kind == k && ch.Before != nil {
+				gone = append(gone, ch.ID())
+			}
+		}
+		if len(gone) == 0 {
+			continue
+		}
+		if err := s.dialect.remove(ctx, w, all[k].name, gone); err != nil {
+			return fmt.Errorf("remove %s: %w", k.Plural(), err)
+		}
+	}
+	for _, k := range config.Kinds() {
+		if err := s.insertKind(ctx, w, all[k], k, changes); err != nil {
+			return fmt.Errorf("write %s: %w", k.Plural(), err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Kind, changes []config.Change) error {
+	var rows [][]any
+	below := make([][][]any, len(t.children))
+	for _, ch := range changes {
+		m := ch.After
+		if ch.Kind != k || m == nil {
+			continue
+		}
+		body, err := encode(m)
+		if err != nil {
+			return err
+		}
+		row := []any{m.GetId(), m.GetName(), timeOf(m.GetCreatedAt()), timeOf(m.GetUpdatedAt()), int64(m.GetVersion()), labelsJSON(m.GetLabels())}
+		rows = append(rows, append(append(row, t.row(m)...), body))
+		for i, c := range t.children {
+			below[i] = append(below[i], c.rows(m)...)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := s.dialect.insert(ctx, w, t.name, slices.Concat(common, t.columns, []string{"body"}), rows); err != nil {
+		return err
+	}
+	for i, c := range t.children {
+		if len(below[i]) == 0 {
+			continue
+		}
+		if err := s.dialect.insert(ctx, w, c.name, c.columns, below[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAll returns every resource as a creation, each kind after those that it refers to.
+func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
+	var changes []config.Change
+	all := tables()
+	for _, k := range config.Kinds() {
+		rows, err := tx.QueryContext(ctx, "SELECT body FROM "+all[k].name)
+		if err != nil {
+			return nil, err
+		}
+		err = each(rows, func() error {
+			var body dbsql.RawBytes
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			m, err := decode(k, body)
+			changes = append(changes, config.Change{Kind: k, After: m})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
+}
+
+// each calls f for every row and closes rows.
+func each(rows *dbsql.Rows, f func() error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

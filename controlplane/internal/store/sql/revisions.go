@@ -1,0 +1,159 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/shared/config"
+)
+
+const revisionColumns = "number, created_at, author, message, rollback_of, allow_shrink, hash, change_count"
+
+func scanRevision(row interface{ Scan(...any) error }) (store.Revision, error) {
+	var r store.Revision
+	var micros int64
+	var hash []byte
+	if err := row.Scan(&r.Number, &micros, &r.Author, &r.Message, &r.RollbackOf, &r.AllowShrink, &hash, &r.ChangeCount); err != nil {
+		return r, err
+	}
+	r.At = time.UnixMicro(micros).UTC()
+	copy(r.Hash[:], hash)
+	return r, nil
+}
+
+// Since implements store.Store.
+func (s *Store) Since(ctx context.Context, after store.Head, limit int) ([]store.Revision, error) {
+	var list []store.Revision
+	err := s.reading(ctx, "read revisions", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) (err error) {
+		var head store.Head
+		if err := tx.QueryRowContext(ctx, selectHead).Scan(&head.Epoch, &head.Number); err != nil {
+			return err
+		}
+		if head.Epoch != after.Epoch || head.Number < after.Number {
+			return store.ErrEpochChanged
+		}
+		list, err = revisionsAfter(ctx, tx, after.Number, limit)
+		return err
+	})
+	return list, err
+}
+
+// revisionsAfter returns revisions after a number with their changes.
+func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int) ([]store.Revision, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT "+revisionColumns+" FROM revisions WHERE number > $1 ORDER BY number LIMIT $2", int64(number), limit)
+	if err != nil {
+		return nil, err
+	}
+	var list []store.Revision
+	if err := each(rows, func() error {
+		r, err := scanRevision(rows)
+		list = append(list, r)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if list[i].Changes, err = changesOf(ctx, tx, list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Change, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT kind, before, after FROM revision_changes WHERE revision = $1 ORDER BY seq", int64(r.Number))
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]config.Change, 0, r.ChangeCount)
+	err = each(rows, func() error {
+		var kind string
+		var before, after dbsql.RawBytes
+		if err := rows.Scan(&kind, &before, &after); err != nil {
+			return err
+		}
+		k, err := config.ParseKind(kind)
+		if err != nil {
+			return fmt.Errorf("revision %d: %w", r.Number, err)
+		}
+		ch := config.Change{Kind: k}
+		if ch.Before, err = decode(k, before); err != nil {
+			return fmt.Errorf("revision %d: %w", r.Number, err)
+		}
+		if ch.After, err = decode(k, after); err != nil {
+			return fmt.Errorf("revision %d: %w", r.Number, err)
+		}
+		changes = append(changes, ch)
+		return nil
+	})
+	return changes, err
+}
+
+// encode returns a resource as it is kept, and NULL for none.
+func encode(m config.Message) (any, error) {
+	if m == nil {
+		return nil, nil //nolint:nilnil // NULL
+	}
+	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
+}
+
+// decode returns what encode was given. NULL is nil, while a resource has a byte at least.
+func decode(k config.Kind, raw []byte) (config.Message, error) {
+	if raw == nil {
+		return nil, nil //nolint:nilnil // NULL
+	}
+	m := config.New(k)
+	if err := proto.Unmarshal(raw, m); err != nil {
+		return nil, fmt.Errorf("read a %s: %w", k, err)
+	}
+	return m, nil
+}
+
+// Revision implements store.Store.
+func (s *Store) Revision(ctx context.Context, number uint32) (store.Revision, error) {
+	var r store.Revision
+	err := s.reading(ctx, "read a revision", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) (err error) {
+		r, err = scanRevision(tx.QueryRowContext(ctx, "SELECT "+revisionColumns+" FROM revisions WHERE number = $1", int64(number)))
+		if errors.Is(err, dbsql.ErrNoRows) {
+			return store.ErrNotFound
+		}
+		if err == nil {
+			r.Changes, err = changesOf(ctx, tx, r)
+		}
+		return err
+	})
+	if err != nil {
+		return store.Revision{}, err
+	}
+	return r, nil
+}
+
+// Revisions implements store.Store.
+func (s *Store) Revisions(ctx context.Context, l store.List) ([]store.Revision, int, error) {
+	var list []store.Revision
+	var total int
+	err := s.reading(ctx, "list revisions", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM revisions WHERE $1 = '' OR author = $1", l.Author).Scan(&total); err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, "SELECT "+revisionColumns+" FROM revisions WHERE $1 = '' OR author = $1 ORDER BY number DESC LIMIT $2 OFFSET $3", l.Author, l.Limit, l.Offset)
+		if err != nil {
+			return err
+		}
+		return each(rows, func() error {
+			r, err := scanRevision(rows)
+			list = append(list, r)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return list, total, nil
+}

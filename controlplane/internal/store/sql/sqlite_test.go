@@ -1,0 +1,143 @@
+package sql
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"gateway.internal/controlplane/internal/store"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+)
+
+// newRoute is a plan that adds a route.
+func newRoute(t *testing.T, c *config.Config, name string) *config.Plan {
+	t.Helper()
+	plan, err := c.Plan([]config.Edit{{Kind: config.Route, Put: &configv1.Route{Name: name, Path: "/" + name, DirectResponse: &configv1.DirectResponse{}}}}, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// commitRoute commits a route to a new store's data, whatever was committed before.
+func commitRoute(t *testing.T, s *Store, head store.Head, name string) (store.Revision, error) {
+	t.Helper()
+	plan := newRoute(t, config.Empty(), name)
+	return s.Commit(t.Context(), head, func([]store.Revision) (*store.Draft, error) {
+		return &store.Draft{Hash: plan.Config.Hash(), Changes: plan.Changes}, nil
+	})
+}
+
+func TestDiskFull(t *testing.T) {
+	s := opener("embedded:" + filepath.Join(t.TempDir(), "gateway.db"))(t).(*Store)
+	defer s.Close()
+	head, _, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.db.SetMaxOpenConns(1)                                                               // a pragma is of one connection
+	if _, err := s.db.ExecContext(t.Context(), "PRAGMA max_page_count = 1"); err != nil { // no more than there are
+		t.Fatal(err)
+	}
+	for n := 0; err == nil; n++ {
+		if n == 10_000 {
+			t.Fatal("the disk does not fill up")
+		}
+		var r store.Revision
+		if r, err = commitRoute(t, s, head, fmt.Sprint("r", n)); err == nil {
+			head.Number = r.Number
+		}
+	}
+	if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "full") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := s.db.ExecContext(t.Context(), "PRAGMA max_page_count = 1000000"); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := commitRoute(t, s, head, "last"); err != nil || r.Number != head.Number+1 {
+		t.Errorf("with room again: %v, %v", r.Number, err)
+	}
+}
+
+// TestKill kills a process that commits, at any moment, and checks that nothing that it said to be committed is lost.
+func TestKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.db")
+	if url := os.Getenv("GATEWAY_TEST_COMMIT_TO"); url != "" {
+		commitForever(t, url)
+		return
+	}
+	said := 0
+	for range 5 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$", "-test.v")
+		cmd.Env = append(os.Environ(), "GATEWAY_TEST_COMMIT_TO=embedded:"+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stderr = os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var killer *time.Timer
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			n, ok := strings.CutPrefix(lines.Text(), "committed ")
+			if !ok {
+				continue
+			}
+			if said, err = strconv.Atoi(n); err != nil {
+				t.Fatal(err)
+			}
+			if killer == nil {
+				killer = time.AfterFunc(rand.N(300*time.Millisecond), func() { _ = cmd.Process.Kill() })
+			}
+		}
+		_ = cmd.Wait()
+		if killer == nil {
+			t.Fatal("the process ended before it committed anything")
+		}
+		s := opener("embedded:" + path)(t).(*Store)
+		head, c, err := s.Load(t.Context())
+		if err != nil || int(head.Number) < said || c.Len(config.Route) != int(head.Number) {
+			t.Errorf("said %d, head %d with %d routes, %v", said, head.Number, c.Len(config.Route), err)
+		}
+		var check string
+		if err := s.db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&check); err != nil || check != "ok" {
+			t.Errorf("integrity: %s, %v", check, err)
+		}
+		_ = s.Close()
+	}
+}
+
+func commitForever(t *testing.T, url string) {
+	s := opener(url)(t)
+	head, c, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		name := fmt.Sprintf("r%d", head.Number+1)
+		plan := newRoute(t, c, name)
+		r, err := s.Commit(context.Background(), head, func([]store.Revision) (*store.Draft, error) {
+			return &store.Draft{Hash: plan.Config.Hash(), Changes: plan.Changes}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		head.Number, c = r.Number, plan.Config
+		fmt.Println("committed", r.Number)
+	}
+}
