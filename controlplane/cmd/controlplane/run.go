@@ -22,6 +22,8 @@ import (
 
 	"gateway.internal/controlplane/internal/admin"
 	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/discovery"
+	"gateway.internal/controlplane/internal/discovery/etcd"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store/sql"
 	"gateway.internal/controlplane/internal/stream"
@@ -34,6 +36,7 @@ type options struct {
 	adminTokenFile, joinTokenFile  string
 	shutdownTimeout                time.Duration
 	logLevel, logFormat            string
+	etcd                           etcd.Flags
 }
 
 func (o *options) bind(cmd *cobra.Command) {
@@ -48,6 +51,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long calls may go on after SIGTERM")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	o.etcd.Bind(f)
 }
 
 func run(ctx context.Context, o *options) error {
@@ -78,6 +82,14 @@ func run(ctx context.Context, o *options) error {
 	}
 	defer kept.Close()
 
+	var sources []discovery.Source
+	inEtcd, err := o.etcd.Source()
+	if err != nil {
+		return err
+	}
+	if inEtcd != nil {
+		sources = append(sources, inEtcd)
+	}
 	registry := observe.Registry()
 	model := catalog.New(kept, log)
 	registry.MustRegister(gauges(model)...)
@@ -102,6 +114,7 @@ func run(ctx context.Context, o *options) error {
 	var group errgroup.Group
 	running, stopRunning := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return model.Run(running) })
+	group.Go(func() error { return discovery.Run(running, model, sources, registry, log) })
 	group.Go(func() error { return closed(httpServer.Serve(listeners[0])) })
 	group.Go(func() error { return adminServer.Serve(listeners[1]) })
 	group.Go(func() error { return streamServer.Serve(listeners[2]) })

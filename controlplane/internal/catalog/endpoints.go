@@ -27,28 +27,39 @@ func (c *Catalog) Endpoints() *EndpointsVersion { return c.endpoints.Load() }
 
 // SetEndpoints makes these the endpoints of a service. What is so already makes no version.
 func (c *Catalog) SetEndpoints(serviceID string, endpoints []*configv1.Endpoint) {
-	set := &streamv1.ServiceEndpoints{ServiceId: serviceID, Endpoints: slices.SortedFunc(slices.Values(endpoints), func(a, b *configv1.Endpoint) int {
-		return cmp.Or(cmp.Compare(a.GetHost(), b.GetHost()), cmp.Compare(a.GetPort(), b.GetPort()))
-	})}
-	c.changeEndpoints(func(next *EndpointsVersion) bool {
-		if proto.Equal(next.Services[serviceID], set) {
-			return false
-		}
-		next.Services[serviceID] = set
-		next.ChangedAt[serviceID] = time.Now()
-		return true
-	})
+	c.ChangeEndpoints(map[string][]*configv1.Endpoint{serviceID: endpoints}, nil)
 }
 
 // RemoveEndpoints forgets a service's endpoints.
-func (c *Catalog) RemoveEndpoints(serviceID string) {
+func (c *Catalog) RemoveEndpoints(serviceID string) { c.ChangeEndpoints(nil, []string{serviceID}) }
+
+// ChangeEndpoints makes these the endpoints of services, by id, and forgets those of others, all as one version: a node that asks for
+// everything must not get what was found so far.
+func (c *Catalog) ChangeEndpoints(set map[string][]*configv1.Endpoint, forget []string) {
+	sets := make([]*streamv1.ServiceEndpoints, 0, len(set))
+	for id, endpoints := range set {
+		sets = append(sets, &streamv1.ServiceEndpoints{ServiceId: id, Endpoints: slices.SortedFunc(slices.Values(endpoints), func(a, b *configv1.Endpoint) int {
+			return cmp.Or(cmp.Compare(a.GetHost(), b.GetHost()), cmp.Compare(a.GetPort(), b.GetPort()))
+		})})
+	}
 	c.changeEndpoints(func(next *EndpointsVersion) bool {
-		if next.Services[serviceID] == nil {
-			return false
+		changed := false
+		for _, s := range sets {
+			if old := next.Services[s.GetServiceId()]; old != nil && proto.Equal(old, s) {
+				continue
+			}
+			next.Services[s.GetServiceId()] = s
+			next.ChangedAt[s.GetServiceId()] = time.Now()
+			changed = true
 		}
-		delete(next.Services, serviceID)
-		delete(next.ChangedAt, serviceID)
-		return true
+		for _, id := range forget {
+			if next.Services[id] != nil {
+				delete(next.Services, id)
+				delete(next.ChangedAt, id)
+				changed = true
+			}
+		}
+		return changed
 	})
 }
 

@@ -132,10 +132,14 @@ func (f *follower) want(bySource map[string]map[string]Want) map[string]bool {
 			}
 		}
 	}
+	var gone []string
 	for id := range f.catalog.Endpoints().Services {
 		if _, wanted := f.wanted[id]; !wanted {
-			f.catalog.RemoveEndpoints(id)
+			gone = append(gone, id)
 		}
+	}
+	if len(gone) > 0 {
+		f.catalog.ChangeEndpoints(nil, gone)
 	}
 	return changed
 }
@@ -153,6 +157,7 @@ func (f *follower) found(source string, sets map[string][]*configv1.Endpoint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known := f.catalog.Endpoints().Services
+	changes := make(map[string][]*configv1.Endpoint, len(sets))
 	for id, endpoints := range sets {
 		a, wanted := f.wanted[id]
 		if !wanted || a.source != source {
@@ -167,8 +172,11 @@ func (f *follower) found(source string, sets map[string][]*configv1.Endpoint) {
 			continue
 		}
 		f.setKept(a, false)
-		f.catalog.SetEndpoints(id, unique(endpoints))
-		f.count(source, a.ServiceName, id)
+		changes[id] = unique(endpoints)
+	}
+	f.catalog.ChangeEndpoints(changes, nil)
+	for id := range changes {
+		f.count(source, f.wanted[id].ServiceName, id)
 	}
 }
 
