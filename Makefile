@@ -29,6 +29,9 @@ test: tools generate-check lint unit ## Install what tests need, then run everyt
 
 unit: build ## Run all tests, with the race detector; those of e2e use the built binaries
 	@for m in shared controlplane dataplane; do echo "== $$m"; (cd $$m && go test -race -timeout 10m ./...); done
+	@echo "== without the race detector: allocations and large stores"
+	@cd dataplane && go test -count=1 -run Alloc ./internal/proxy
+	@cd controlplane && go test -count=1 -run '/many_resources' ./internal/store/sql
 	@echo "== e2e"; cd e2e && go test -count=1 -timeout 15m ./...
 
 lint: ## Check style, dependencies between folders, and that each module builds by itself

@@ -68,7 +68,7 @@ func (*embedded) remove(ctx context.Context, w *writing, table string, ids []str
 	if err != nil {
 		return err
 	}
-	defer stmt.Close()
+	defer func() { _ = stmt.Close() }()
 	for _, id := range ids {
 		if _, err := stmt.ExecContext(ctx, id); err != nil {
 			return err
@@ -83,7 +83,7 @@ func (*embedded) insert(ctx context.Context, w *writing, table string, columns [
 	if err != nil {
 		return err
 	}
-	defer stmt.Close()
+	defer func() { _ = stmt.Close() }()
 	for _, row := range rows {
 		for i, v := range row {
 			if t, ok := v.(time.Time); ok {
