@@ -74,8 +74,8 @@ $(TOOLS)/etcd: e2e/tools/etcd/go.mod
 	@cd e2e/tools/etcd && GOWORK=off go build -o $(TOOLS)/etcd go.etcd.io/etcd/server/v3
 
 bench: build ## Measure beside nginx and HAProxy; prints ratios
-	@command -v wrk >/dev/null && command -v haproxy >/dev/null && { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; } || \
-		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk haproxy nginx-light >/dev/null; }
+	@command -v wrk >/dev/null && command -v h2load >/dev/null && command -v haproxy >/dev/null && { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; } || \
+		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nghttp2-client haproxy nginx-light >/dev/null; }
 	@cd e2e && go run ./bench
 
 fuzz: ## Run every fuzz target for FUZZTIME (60s)

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var (
+	wrkRequests  = regexp.MustCompile(`(?m)^\s*(\d+) requests in`)
+	wrkTrouble   = regexp.MustCompile(`(?m)^\s*(Non-2xx.*|Socket errors.*)$`)
+	h2loadResult = regexp.MustCompile(`requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored`)
+)
+
+// wrk keeps connections busy with one file, each with one request at a time.
+func wrk(file string, connections int) func(*bench, target, time.Duration) (int, error) {
+	return func(b *bench, t target, d time.Duration) (int, error) {
+		seconds := max(int(d.Seconds()), 1)
+		out, err := exec.CommandContext(b.ctx, "taskset", "-c", otherCores(), "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds),
+			"--timeout", "10s", "http://"+t.http+t.path+file).CombinedOutput()
+		if err != nil {
+			return 0, fmt.Errorf("wrk: %w\n%s", err, out)
+		}
+		if m := wrkTrouble.FindString(string(out)); m != "" {
+			return 0, fmt.Errorf("wrk: %s", strings.TrimSpace(m))
+		}
+		m := wrkRequests.FindStringSubmatch(string(out))
+		if m == nil {
+			return 0, fmt.Errorf("wrk said\n%s", out)
+		}
+		return strconv.Atoi(m[1])
+	}
+}
+
+// paced sends requests at a fixed rate, whether answers come or not (open loop).
+func paced(file string, connections, perSecond int) func(*bench, target, time.Duration) (int, error) {
+	return func(b *bench, t target, d time.Duration) (int, error) {
+		return b.h2load(t, d, "--h1", "-c", strconv.Itoa(connections), "--rps", strconv.Itoa(perSecond/connections), "http://"+t.http+t.path+file)
+	}
+}
+
+func (b *bench) h2load(t target, d time.Duration, args ...string) (int, error) {
+	// Without a warm-up time h2load counts in whole seconds.
+	args = append([]string{"-c", otherCores(), "h2load", "-t1", "-D", strconv.Itoa(max(int(d.Seconds()), 1))}, args...)
+	out, err := exec.CommandContext(b.ctx, "taskset", args...).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("h2load: %w\n%s", err, out)
+	}
+	m := h2loadResult.FindStringSubmatch(string(out))
+	if m == nil || m[3] != "0" || m[4] != "0" || !strings.Contains(string(out), "0 3xx, 0 4xx, 0 5xx") {
+		return 0, fmt.Errorf("h2load to %s said\n%s", t.name(), out)
+	}
+	return strconv.Atoi(m[2])
+}

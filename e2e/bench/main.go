@@ -1,0 +1,73 @@
+// Command bench measures the gateway beside nginx and HAProxy, from Debian, on the same machine in the same run.
+//
+// What counts is the CPU time of the proxy's processes per request, user and system, as the kernel accounts for it: wall times of shared
+// machines are noise. Each proxy has one core, alone; the service behind it (nginx serving files) and the load generator have the other
+// ones. Rounds go through the peers in turn, so that what disturbs the machine disturbs all; a ratio is the peer's CPU time
+// per request divided by ours in the same round, so above 1 is better for us, and the median and the range of all rounds are shown.
+//
+// A peer that is not installed is left out, and said so.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+type options struct {
+	rounds  int
+	seconds time.Duration
+	only    string
+	bin     string
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 5, "how often each work is given to each proxy")
+	flag.DurationVar(&o.seconds, "time", 3*time.Second, "how long each time")
+	flag.StringVar(&o.only, "only", "", "only works whose name contains this")
+	flag.StringVar(&o.bin, "bin", filepath.Join("..", "bin"), "folder of the gateway's binaries")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	if runtime.NumCPU() < 2 {
+		return errors.New("needs two cores: one for the proxy, the others for the load and the service")
+	}
+	dir, err := os.MkdirTemp("", "gateway-bench")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // the workers of nginx are another user
+		return err
+	}
+	b := &bench{ctx: ctx, dir: dir, options: o}
+	defer b.stop()
+	if err := b.startService(); err != nil {
+		return err
+	}
+	fmt.Printf("%d rounds of %v; microseconds of the proxy's CPU time per request, median (lowest to highest)\n", o.rounds, o.seconds)
+	for _, w := range works() {
+		if !strings.Contains(w.name, o.only) {
+			continue
+		}
+		if err := b.measure(w); err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// bench is one run.
+type bench struct {
+	options
+	ctx     context.Context
+	dir     string
+	service *process
+	// backend is the service's address.
+	backend string
+	started int
+}
+
+func (b *bench) stop() { b.service.stop() }
+
+// missingError tells that a program is not installed.
+type missingError struct{ program string }
+
+func (e *missingError) Error() string { return e.program + " is not installed" }
+
+func find(program string) (string, error) {
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin") {
+		if path := filepath.Join(dir, program); executable(path) {
+			return path, nil
+		}
+	}
+	return "", &missingError{program}
+}
+
+func executable(path string) bool {
+	s, err := os.Stat(path)
+	return err == nil && !s.IsDir() && s.Mode()&0o111 != 0
+}
+
+// startService starts what stands behind the proxies: nginx, which serves files.
+func (b *bench) startService() error {
+	for _, program := range []string{"wrk", "h2load", "taskset"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return &missingError{program}
+		}
+	}
+	path, err := find("nginx")
+	if err != nil {
+		return err
+	}
+	for name, size := range map[string]int{"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20} {
+		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(strings.Repeat("0123456789abcdef", size/16)), 0o644); err != nil {
+			return err
+		}
+	}
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	b.backend = "127.0.0.1:" + port
+	conf := filepath.Join(b.dir, "service.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, `%s
+http {
+  access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 1h; open_file_cache max=100; open_file_cache_valid 1h;
+  %s
+  server { listen %s; location / { root %s; rewrite ^/r[0-9]+/(.*)$ /$1 break; } }
+}
+`, nginxHead(b.dir, "service"), nginxTemp(b.dir), b.backend, b.dir), 0o644); err != nil {
+		return err
+	}
+	if b.service, err = launch(otherCores(), nil, path, "-c", conf, "-p", b.dir); err != nil {
+		return err
+	}
+	return b.service.await(b.backend)
+}
+
+// peer is a kind of proxy.
+type peer interface {
+	name() string
+	// launch starts it with a setup on an address, and writes its files to a folder.
+	launch(b *bench, s setup, address, dir string) (*process, error)
+}
+
+// peers are all proxies, ours first.
+func peers() []peer { return []peer{gateway{}, nginxPeer{}, haproxy{}} }
+
+func (b *bench) start(p peer, s setup) (target, error) {
+	port, err := freePort()
+	if err != nil {
+		return target{}, err
+	}
+	b.started++
+	dir := filepath.Join(b.dir, fmt.Sprint(p.name(), b.started))
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return target{}, err
+	}
+	t := target{peer: p, http: "127.0.0.1:" + port, path: fmt.Sprintf("/r%d/", s.routes-1)}
+	if t.process, err = p.launch(b, s, t.http, dir); err != nil {
+		return target{}, err
+	}
+	return t, t.process.await(t.http)
+}
+
+// gateway is a data plane with a configuration in a file.
+type gateway struct{}
+
+func (gateway) name() string { return "gateway" }
+
+func (gateway) launch(b *bench, s setup, address, dir string) (*process, error) {
+	path := filepath.Join(b.bin, "dataplane")
+	if !executable(path) {
+		return nil, &missingError{path + " (make build)"}
+	}
+	var c strings.Builder
+	host, port, _ := strings.Cut(b.backend, ":")
+	fmt.Fprintf(&c, "services:\n  - {name: files, endpoints: [{host: %s, port: %s}], connection_pool: {max_idle_connections: 1000}}\n", host, port)
+	c.WriteString("middleware:\n  - {name: stamp, type: headers, order: 1, config: {response: {set: {X-Gateway: \"yes\"}}}}\npipelines:\n  - {name: front, middleware_ids: [stamp]}\nroutes:\n")
+	for i := range s.routes {
+		fmt.Fprintf(&c, "  - {name: r%d, path: /r%d/*, service_id: files, pipeline_id: front}\n", i, i)
+	}
+	file := filepath.Join(dir, "gateway.yaml")
+	if err := os.WriteFile(file, []byte(c.String()), 0o644); err != nil {
+		return nil, err
+	}
+	args := []string{"--config", file, "--http-addr", address, "--status-addr", "127.0.0.1:0", "--data-dir", dir}
+	if s.accessLog {
+		args = append(args, "--access-log", filepath.Join(dir, "access.log"))
+	}
+	return launch(proxyCore, []string{"GOMAXPROCS=1"}, path, args...)
+}
+
+// nginxPeer is nginx as a proxy, one worker.
+type nginxPeer struct{}
+
+func (nginxPeer) name() string { return "nginx" }
+
+func nginxHead(dir, name string) string {
+	return fmt.Sprintf("daemon off; worker_processes 1; worker_rlimit_nofile 65536; pid %s/%s.pid; error_log stderr;\nevents { worker_connections 16384; }", dir, name)
+}
+
+func nginxTemp(dir string) string {
+	var b strings.Builder
+	for i, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		fmt.Fprintf(&b, "%s_temp_path %s/t%d; ", kind, dir, i)
+	}
+	return b.String()
+}
+
+func (nginxPeer) launch(b *bench, s setup, address, dir string) (*process, error) {
+	path, err := find("nginx")
+	if err != nil {
+		return nil, err
+	}
+	log := "access_log off;"
+	if s.accessLog {
+		log = fmt.Sprintf("access_log %s/access.log combined buffer=64k flush=1s;", dir)
+	}
+	var locations strings.Builder
+	for i := range s.routes {
+		fmt.Fprintf(&locations, "    location /r%d/ { proxy_pass http://files; }\n", i)
+	}
+	conf := filepath.Join(dir, "nginx.conf")
+	// The buffers are larger than by default: 100 KiB then go through memory without waiting, which nearly halves their cost.
+	if err := os.WriteFile(conf, fmt.Appendf(nil, `%s
+http {
+  %s %s keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;
+  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header X-Request-Id $request_id; add_header X-Gateway yes;
+  proxy_buffer_size 32k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;
+  upstream files { server %s; keepalive 512; keepalive_requests 1000000000; keepalive_timeout 1h; }
+  server { listen %s backlog=4096;
+%s  }
+}
+`, nginxHead(dir, "proxy"), log, nginxTemp(dir), b.backend, address, locations.String()), 0o644); err != nil {
+		return nil, err
+	}
+	return launch(proxyCore, nil, path, "-c", conf, "-p", dir)
+}
+
+// haproxy is HAProxy, one thread, with splicing.
+type haproxy struct{}
+
+func (haproxy) name() string { return "HAProxy" }
+
+func (haproxy) launch(b *bench, s setup, address, dir string) (*process, error) {
+	path, err := find("haproxy")
+	if err != nil {
+		return nil, err
+	}
+	var routes strings.Builder
+	for i := range s.routes {
+		fmt.Fprintf(&routes, "/r%d/ files\n", i)
+	}
+	table := filepath.Join(dir, "routes.map")
+	if err := os.WriteFile(table, []byte(routes.String()), 0o644); err != nil {
+		return nil, err
+	}
+	global, defaults, ring := "", "", ""
+	if s.accessLog {
+		// HAProxy writes no files of its own accord: its lines go to a ring in memory, the cheapest that it has.
+		global, defaults = "log ring@lines local0", "log global\n  option httplog"
+		ring = "ring lines\n  format raw\n  maxlen 1200\n  size 1048576\n"
+	}
+	conf := filepath.Join(dir, "haproxy.cfg")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, `global
+  nbthread 1
+  maxconn 6000
+  %s
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option splice-response
+  option splice-request
+  option forwardfor
+  http-reuse always
+  %s
+frontend front
+  bind %s backlog 4096
+  unique-id-format %%[uuid]
+  http-request set-header X-Request-Id %%[unique-id]
+  http-response set-header X-Gateway yes
+  use_backend %%[path,map_beg(%s)]
+backend files
+  server s1 %s pool-max-conn 1000
+%s`, global, defaults, address, table, b.backend, ring), 0o644); err != nil {
+		return nil, err
+	}
+	return launch(proxyCore, nil, path, "-db", "-f", conf)
+}
