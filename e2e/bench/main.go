@@ -26,6 +26,8 @@ type options struct {
 	seconds time.Duration
 	only    string
 	bin     string
+	base    string
+	alone   bool
 }
 
 func main() {
@@ -34,6 +36,8 @@ func main() {
 	flag.DurationVar(&o.seconds, "time", 3*time.Second, "how long each time")
 	flag.StringVar(&o.only, "only", "", "only works whose name contains this")
 	flag.StringVar(&o.bin, "bin", filepath.Join("..", "bin"), "folder of the gateway's binaries")
+	flag.StringVar(&o.base, "base", "", "folder of another build of the gateway, to compare with")
+	flag.BoolVar(&o.alone, "alone", false, "without nginx and HAProxy")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

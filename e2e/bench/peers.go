@@ -86,7 +86,16 @@ type peer interface {
 }
 
 // peers are all proxies, ours first.
-func peers() []peer { return []peer{gateway{}, nginxPeer{}, haproxy{}} }
+func (b *bench) peers() []peer {
+	all := []peer{gateway{"gateway", b.bin}}
+	if b.base != "" {
+		all = append(all, gateway{"gateway, base", b.base})
+	}
+	if !b.alone {
+		all = append(all, nginxPeer{}, haproxy{})
+	}
+	return all
+}
 
 func (b *bench) start(p peer, s setup) (target, error) {
 	port, err := freePort()
@@ -94,7 +103,7 @@ func (b *bench) start(p peer, s setup) (target, error) {
 		return target{}, err
 	}
 	b.started++
-	dir := filepath.Join(b.dir, fmt.Sprint(p.name(), b.started))
+	dir := filepath.Join(b.dir, fmt.Sprint("proxy", b.started))
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return target{}, err
 	}
@@ -106,12 +115,12 @@ func (b *bench) start(p peer, s setup) (target, error) {
 }
 
 // gateway is a data plane with a configuration in a file.
-type gateway struct{}
+type gateway struct{ called, bin string }
 
-func (gateway) name() string { return "gateway" }
+func (g gateway) name() string { return g.called }
 
-func (gateway) launch(b *bench, s setup, address, dir string) (*process, error) {
-	path := filepath.Join(b.bin, "dataplane")
+func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error) {
+	path := filepath.Join(g.bin, "dataplane")
 	if !executable(path) {
 		return nil, &missingError{path + " (make build)"}
 	}

@@ -52,7 +52,7 @@ func (b *bench) measure(w work) error {
 			t.process.stop()
 		}
 	}()
-	for _, p := range peers() {
+	for _, p := range b.peers() {
 		t, err := b.start(p, w.setup)
 		if missing := (*missingError)(nil); errors.As(err, &missing) {
 			fmt.Printf("%s: left out: %v\n", p.name(), err)
