@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -261,6 +262,9 @@ func Diff(a, b *Config) []Change {
 		start := len(changes)
 		for s := range shards {
 			before, after := a.byID[k].shard[s], b.byID[k].shard[s]
+			if reflect.ValueOf(before).Pointer() == reflect.ValueOf(after).Pointer() {
+				continue // shared since one was derived from the other
+			}
 			for id, e := range after {
 				old := before[id]
 				switch {

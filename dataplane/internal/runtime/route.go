@@ -67,6 +67,15 @@ func (r *Route) Choose() *Backend {
 	return &r.Backends[0]
 }
 
+// keys are those of the route's counters.
+func (r *Route) keys() []telemetry.Key {
+	keys := []telemetry.Key{r.Local.Key()}
+	for i := range r.Backends {
+		keys = append(keys, r.Backends[i].Count.Key())
+	}
+	return keys
+}
+
 // Answer sets the route's own response, if it has one, and reports whether it has.
 func (r *Route) Answer(x *exchange.Exchange) bool {
 	switch {

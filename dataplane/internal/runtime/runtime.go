@@ -100,13 +100,11 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	r.services.Apply(union, r.found)
 
 	c, problems := r.compiler(v.Config)
-	next := maps.Clone(r.rules)
 	var remove []string
 	var add []*match.Rule
 	for _, id := range affected {
-		if next[id] != nil {
+		if r.rules[id] != nil {
 			remove = append(remove, id)
-			delete(next, id)
 		}
 		e := v.Config.ByID(config.Route, id)
 		if e == nil || !enabled(e.Message.(*configv1.Route)) {
@@ -117,7 +115,6 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 			problems = append(problems, &streamv1.Problem{Kind: "route", Name: e.Name(), Reason: err.Error()})
 			continue
 		}
-		next[id] = rule
 		add = append(add, rule)
 	}
 	if len(problems) > 0 {
@@ -125,12 +122,11 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 		r.refused.Add(1)
 		return problems
 	}
-	r.rules = next
 	r.snapshot.Store(&Snapshot{
 		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config, Table: table.With(remove, add),
 	})
 	r.services.Apply(services, r.found)
-	r.retain()
+	r.replace(remove, add)
 	r.applied.Add(1)
 	r.applyNanos.Add(uint64(time.Since(start)))
 	return nil
@@ -151,17 +147,22 @@ func compileRule(c *compiler, e *config.Entry) (*match.Rule, error) {
 
 func enabled(r *configv1.Route) bool { return r.Enabled == nil || r.GetEnabled() }
 
-// retain lets go of counters of routes that are gone.
-func (r *Runtime) retain() {
-	keys := map[telemetry.Key]bool{}
-	for _, rule := range r.rules {
-		route := rule.Value.(*Route)
-		keys[route.Local.Key()] = true
-		for i := range route.Backends {
-			keys[route.Backends[i].Count.Key()] = true
+// replace makes the rules those of the snapshot, and lets go of the counters of routes that are gone.
+func (r *Runtime) replace(remove []string, add []*match.Rule) {
+	gone := map[telemetry.Key]bool{}
+	for _, id := range remove {
+		for _, k := range r.rules[id].Value.(*Route).keys() {
+			gone[k] = true
+		}
+		delete(r.rules, id)
+	}
+	for _, rule := range add {
+		r.rules[rule.ID] = rule
+		for _, k := range rule.Value.(*Route).keys() {
+			delete(gone, k)
 		}
 	}
-	r.counters.Retain(keys)
+	r.counters.Forget(gone)
 }
 
 // compiler makes the pipelines of a configuration.

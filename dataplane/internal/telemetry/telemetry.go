@@ -56,20 +56,22 @@ type Registry struct {
 
 	mu     sync.Mutex
 	routes map[Key]*Route
+	gone   map[Key]time.Time // routes that are no longer configured, since when
 
 	connections atomic.Int64
 }
 
 // New returns a registry whose counters are spread over a number of shards, at least 1.
 func New(shards int) *Registry {
-	return &Registry{shards: uint32(max(shards, 1)), routes: map[Key]*Route{}}
+	return &Registry{shards: uint32(max(shards, 1)), routes: map[Key]*Route{}, gone: map[Key]time.Time{}}
 }
 
-// Route returns the counters of a key, the same ones as long as it is retained.
+// Route returns the counters of a key, the same ones until it is forgotten.
 func (r *Registry) Route(k Key) *Route {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t := r.routes[k]; t != nil {
+		delete(r.gone, k)
 		return t
 	}
 	t := &Route{key: k, shards: r.shards}
@@ -77,11 +79,34 @@ func (r *Registry) Route(k Key) *Route {
 	return t
 }
 
-// Retain forgets the counters of all keys but these, once they have been reported.
-func (r *Registry) Retain(keys map[Key]bool) {
+// forgetAfter is how long the counters of a route that is gone are still shown and reported: exchanges that it began may go on.
+const forgetAfter = 10 * time.Minute
+
+// Forget lets go of the counters of routes that are gone: at once where nothing was counted, in ten minutes otherwise.
+func (r *Registry) Forget(keys map[Key]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.routes, func(k Key, t *Route) bool { return !keys[k] && k != Key{} && t.cells.Load() == nil })
+	now := time.Now()
+	for k := range keys {
+		switch t := r.routes[k]; {
+		case t == nil || k == Key{}:
+		case t.cells.Load() == nil:
+			delete(r.routes, k)
+		default:
+			r.gone[k] = now
+		}
+	}
+}
+
+// sweep forgets what has been gone for long enough.
+func (r *Registry) sweep() {
+	now := time.Now()
+	for k, since := range r.gone {
+		if now.Sub(since) >= forgetAfter {
+			delete(r.gone, k)
+			delete(r.routes, k)
+		}
+	}
 }
 
 // Connections changes the number of open client connections.
@@ -261,6 +286,7 @@ func (s *methodTotals) add(m *methodCell) {
 func (r *Registry) sorted() []*Route {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.sweep()
 	return slices.SortedFunc(maps.Values(r.routes), func(a, b *Route) int {
 		return cmp.Or(cmp.Compare(a.key.Route, b.key.Route), cmp.Compare(a.key.Service, b.key.Service), cmp.Compare(a.key.RouteID, b.key.RouteID))
 	})

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -67,4 +68,25 @@ func BenchmarkDone(b *testing.B) {
 	for b.Loop() {
 		route.Done(0, d)
 	}
+}
+
+func TestForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(1)
+		used, unused, back := Key{RouteID: "1"}, Key{RouteID: "2"}, Key{RouteID: "3"}
+		for _, k := range []Key{used, unused, back} {
+			if c := r.Route(k); k != unused {
+				c.Done(0, &Done{Method: "GET", Status: 200})
+			}
+		}
+		r.Forget(map[Key]bool{used: true, unused: true, back: true})
+		r.Route(back)
+		if n := len(r.sorted()); n != 2 {
+			t.Errorf("%d routes are shown, want the two that counted", n)
+		}
+		time.Sleep(forgetAfter)
+		if list := r.sorted(); len(list) != 1 || list[0].key != back {
+			t.Errorf("shown are %v", list)
+		}
+	})
 }
