@@ -1,10 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/match"
 	"gateway.internal/shared/middleware"
 )
 
@@ -245,26 +249,28 @@ func warnings(next *Config, changes []Change, now time.Time) Problems {
 }
 
 func newlyShadowed(next *Config, changes []Change) Problems {
-	var w Problems
 	table := next.Table()
-	changed := map[string]bool{}
+	var changed []*match.Rule
 	for _, ch := range changes {
-		if ch.Kind == Route && ch.After != nil {
-			changed[ch.ID()] = true
+		if ch.Kind != Route || ch.After == nil {
+			continue
+		}
+		if rule := table.ByID(ch.ID()); rule != nil {
+			changed = append(changed, rule)
 		}
 	}
 	if len(changed) == 0 {
 		return nil
 	}
-	for e := range next.All(Route) {
-		rule := table.ByID(e.ID())
-		if rule == nil || changed[e.ID()] {
-			continue
-		}
-		if by := table.Shadowed(rule); by != nil && changed[by.ID] {
-			if w.add(Route, e.Name(), "", "path", e.Message.(*configv1.Route).GetPath(), "can never match any more: route %q answers all that it could", by.Name); len(w) == 20 {
-				return w
-			}
+	found := table.ShadowedBy(changed)
+	for _, rule := range changed { // those have been looked at
+		delete(found, rule)
+	}
+	var w Problems
+	for _, rule := range slices.SortedFunc(maps.Keys(found), func(a, b *match.Rule) int { return cmp.Compare(a.Name, b.Name) }) {
+		e := rule.Value.(*Entry)
+		if w.add(Route, e.Name(), "", "path", e.Message.(*configv1.Route).GetPath(), "can never match any more: route %q answers all that it could", found[rule].Name); len(w) == 20 {
+			break
 		}
 	}
 	return w

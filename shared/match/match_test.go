@@ -252,8 +252,12 @@ func TestMatchIsAScan(t *testing.T) {
 					t.Fatalf("%+v: got %q, want %q", q, name(got), name(want))
 				}
 			}
+			shadowed := table.ShadowedBy(all)
 			for _, r := range all {
 				by := table.Shadowed(r)
+				if shadowed[r] != by {
+					t.Fatalf("%s is shadowed by %q, and by %q among all", r.Name, name(by), name(shadowed[r]))
+				}
 				if by == nil {
 					continue
 				}
