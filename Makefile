@@ -19,7 +19,8 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 run: build ## Build, and start both planes with a demo service; Ctrl-C ends it
-	@bin/gatewayctl dev
+	@rm -rf data/dev
+	@bin/gatewayctl dev --data-dir data/dev
 
 build: ## Build the three binaries into bin/
 	@mkdir -p bin

@@ -131,7 +131,7 @@ func (d *dev) run(ctx context.Context, out io.Writer) error {
 		}
 		return fmt.Errorf("%w\n%s", err, tail(logs.Name()))
 	}
-	d.greet(out, admin)
+	d.greet(out, control)
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(out, "\nstopping")
@@ -202,7 +202,7 @@ func (d *dev) applyDemo(ctx context.Context, token string, ports [2]int) error {
 	return err
 }
 
-func (d *dev) greet(out io.Writer, token string) {
+func (d *dev) greet(out io.Writer, control string) {
 	fmt.Fprintf(out, `
 The gateway is ready.
 
@@ -213,7 +213,7 @@ The gateway is ready.
 
 Try, in another terminal:
 
-  export GATEWAYCTL_TOKEN=%[5]s GATEWAYCTL_SERVER=%[3]s
+  export GATEWAYCTL_SERVER=%[3]s GATEWAYCTL_TOKEN=$(cat %[5]s)
   curl http://%[1]s/demo/hello
   gatewayctl get routes
   gatewayctl nodes
@@ -221,7 +221,7 @@ Try, in another terminal:
   gatewayctl revisions && gatewayctl rollback 1 && curl http://%[1]s/demo/hello
 
 (gatewayctl is in ./bin.) Ctrl-C ends everything.
-`, d.http, d.rest, d.grpc, d.status, token)
+`, d.http, d.rest, d.grpc, d.status, filepath.Join(control, "admin-token"))
 }
 
 // demo is a service that says what it was asked.
