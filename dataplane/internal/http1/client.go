@@ -68,13 +68,11 @@ func (c *ClientConn) Recycle() {
 // errStale is the end of a connection before anything of the response.
 var errStale = errors.New("the endpoint closed the connection before it answered")
 
-// Send writes the request's head with the given first part of its body, whole when that is all of it, and waits for the
-// response's head, which it puts into x.Response; 1xx responses go to x.Down. started tells that something of the response came:
-// without it, the exchange may be tried elsewhere if its request may.
-//
-// When the body is not whole, begun is called once the head is on its way: the caller then sends the rest with SendBody from
-// another goroutine.
-func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration, begun func()) (started bool, err error) {
+// Send writes the request's head with the given first part of its body. When that is all of the body, which whole tells, it also
+// waits for the response's head, as Answer does; otherwise the caller sends the rest with SendBody from another goroutine, and calls
+// Answer meanwhile. started tells that something of the response came: without it, the exchange may be tried elsewhere if its
+// request may.
+func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error) {
 	c.sentAll, c.broken = whole, false
 	c.sock.SetSize(socket.BodySize)
 	now := x.Start
@@ -96,14 +94,26 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	}
 	if len(part) == 0 && whole {
 		_, err = c.sock.SendAndFill(b)
-	} else if err = c.sock.Write(b, part); err == nil {
-		if !whole {
-			begun()
-		}
+	} else if err = c.sock.Write(b, part); err == nil && whole {
 		err = c.sock.Fill()
 	}
 	socket.Give(b)
 	if err != nil {
+		c.broken = true
+		return false, classify(err)
+	}
+	if !whole {
+		return false, nil
+	}
+	return c.readHead(x, timeout)
+}
+
+// Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. It is called once after a Send of a part
+// of the body.
+func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
+	now := time.Now()
+	c.sock.ReadWithin(now, remaining(now, timeout, x.Deadline))
+	if err := c.sock.Fill(); err != nil {
 		c.broken = true
 		return false, classify(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
@@ -120,7 +119,7 @@ type attempt struct {
 	service  *upstream.Service
 	timeout  time.Duration
 	endpoint *upstream.Endpoint
-	conn     *http1.ClientConn
+	conn     upstream.Conn
 	answered time.Time
 
 	part   []byte // the request's body as far as it came with the head
@@ -161,7 +160,11 @@ func (a *attempt) send() bool {
 			return false
 		}
 		used := a.conn.Used()
-		started, err := a.conn.Send(a.x, a.part, a.whole, a.timeout, a.begin)
+		started, err := a.conn.Send(a.x, a.part, a.whole, a.timeout)
+		if err == nil && !a.whole {
+			a.begin()
+			started, err = a.conn.Answer(a.x, a.timeout)
+		}
 		if err == nil {
 			a.answered = time.Now()
 			return true
@@ -224,7 +227,7 @@ func (a *attempt) begin() {
 
 var errClientGone = errors.New("the client broke off")
 
-func sendBody(conn *http1.ClientConn, x *exchange.Exchange, timeout time.Duration) error {
+func sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration) error {
 	for {
 		part, err := x.Down.NextBody()
 		if err == io.EOF {

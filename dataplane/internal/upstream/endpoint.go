@@ -49,7 +49,7 @@ var errTooManyConnections = &fault.Error{Code: fault.UpstreamOverloaded, Reason:
 const unchecked = time.Millisecond
 
 // Acquire returns an idle connection that the endpoint has neither closed nor spoken on, or a new one. fresh asks for a new one.
-func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (*http1.ClientConn, error) {
+func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
 	pool := e.pool.Load()
 	e.mu.Lock()
 	for !fresh && len(e.idle) > 0 {
@@ -83,7 +83,8 @@ func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (*http1.ClientCo
 }
 
 // Release takes a connection back: it is kept when it may be used again, and closed otherwise.
-func (e *Endpoint) Release(c *http1.ClientConn, now time.Time) {
+func (e *Endpoint) Release(conn Conn, now time.Time) {
+	c := conn.(*http1.ClientConn)
 	if !c.Reusable() {
 		c.Close()
 		e.lost()

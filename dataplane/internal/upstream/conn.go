@@ -1,0 +1,34 @@
+package upstream
+
+import (
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+)
+
+// Conn carries one exchange to an endpoint, whatever the endpoint speaks. The exchange's goroutine owns it from Acquire to Release;
+// SendBody may run on another one meanwhile, and anybody may call Abort. Timeouts are the longest wait for the endpoint each time,
+// besides the exchange's deadline.
+type Conn interface {
+	// Used reports whether the connection has carried an exchange before, so that its end may be no fault of this one.
+	Used() bool
+	// Send writes the request's head with the first part of its body. When that is all of it (whole) it waits for the response's
+	// head; otherwise Answer does. started tells that something of the response came.
+	Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error)
+	// Answer waits for the response's head, which goes into x.Response; 1xx responses go to x.Down.
+	Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error)
+	// SendBody writes a further part of the request's body; last tells that it is the end.
+	SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error
+	// Sent says that the request's body has been sent to its end.
+	Sent()
+	// BufferedBody returns what came of the response's body with its head, and whether that is all of it. It may be called once,
+	// before NextBody.
+	BufferedBody(x *exchange.Exchange) (part []byte, whole bool, err error)
+	// NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known. A part is valid
+	// until the next call, which also ends the views of the head.
+	NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error)
+	// BodyOver reports whether the response's body has been read to its end.
+	BodyOver() bool
+	// Abort makes every waiting and later call fail at once.
+	Abort()
+}
