@@ -44,7 +44,7 @@ func (c *ClientConn) Close() {
 }
 
 // Abort makes every read and write of the connection fail at once. Any goroutine may call it.
-func (c *ClientConn) Abort() { _ = c.sock.NetConn().SetDeadline(time.Unix(1, 0)) }
+func (c *ClientConn) Abort() { c.sock.Abort() }
 
 // Used reports whether the connection has carried an exchange before.
 func (c *ClientConn) Used() bool { return c.used > 0 }

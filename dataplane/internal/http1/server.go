@@ -127,7 +127,7 @@ func (s *Server) Drain(stop <-chan struct{}) {
 	select {
 	case <-done:
 	case <-stop:
-		s.each(func(c *conn) { _ = c.sock.NetConn().SetDeadline(time.Unix(1, 0)) })
+		s.each(func(c *conn) { c.sock.Abort() })
 		<-done
 	}
 }

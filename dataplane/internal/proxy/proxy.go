@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -129,8 +130,9 @@ type attempt struct {
 
 // upload is a request body on its way, in a goroutine of its own: the response may come before it is over.
 type upload struct {
-	done chan struct{}
-	err  error // valid when done is closed
+	done   chan struct{}
+	err    error       // valid when done is closed, or failed is set
+	failed atomic.Bool // err is the upload's own: it has broken the attempt off itself
 }
 
 // send gets the response's head, and reports false when x has a response of the gateway's own instead.
@@ -221,7 +223,11 @@ func (a *attempt) begin() {
 	conn, x, timeout := a.conn, a.x, a.timeout
 	go func() {
 		defer close(u.done)
-		u.err = sendBody(conn, x, timeout)
+		if u.err = sendBody(conn, x, timeout); u.err != nil {
+			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer.
+			u.failed.Store(true)
+			conn.Abort()
+		}
 	}()
 }
 
@@ -234,8 +240,6 @@ func sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration) e
 			return conn.SendBody(x, nil, true, timeout)
 		}
 		if err != nil {
-			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer.
-			conn.Abort()
 			var own *fault.Error
 			if errors.As(err, &own) {
 				return own
@@ -257,10 +261,13 @@ func (a *attempt) stopUpload() error {
 	select {
 	case <-u.done:
 	default:
+		failed := u.failed.Load()
 		a.x.Down.CancelBody()
 		a.conn.Abort()
 		<-u.done
-		u.err = nil
+		if !failed {
+			u.err = nil
+		}
 	}
 	a.upload = nil
 	return u.err

@@ -6,6 +6,7 @@ package socket
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -38,6 +39,8 @@ type Conn struct {
 	writeErr error
 
 	readBy, writeBy time.Time // deadlines in force
+	// interrupted and aborted keep deadlines that are moved at the same moment from undoing Interrupt and Abort.
+	interrupted, aborted atomic.Bool
 }
 
 // New wraps a connection.
@@ -189,6 +192,9 @@ func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
 	if by, ok := move(c.readBy, now, d); ok {
 		c.readBy = by
 		_ = c.nc.SetReadDeadline(by)
+		if c.interrupted.Load() {
+			_ = c.nc.SetReadDeadline(past)
+		}
 	}
 }
 
@@ -197,6 +203,9 @@ func (c *Conn) WriteWithin(now time.Time, d time.Duration) {
 	if by, ok := move(c.writeBy, now, d); ok {
 		c.writeBy = by
 		_ = c.nc.SetWriteDeadline(by)
+		if c.aborted.Load() {
+			_ = c.nc.SetWriteDeadline(past)
+		}
 	}
 }
 
@@ -214,11 +223,25 @@ func move(have, now time.Time, d time.Duration) (time.Time, bool) {
 
 // Interrupt makes a waiting read and every later one fail with os.ErrDeadlineExceeded, until ResumeReads. Any goroutine may
 // call it.
-func (c *Conn) Interrupt() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.nc.SetReadDeadline(past)
+}
+
+// Abort makes every waiting and later read and write fail with os.ErrDeadlineExceeded. Any goroutine may call it.
+func (c *Conn) Abort() {
+	c.interrupted.Store(true)
+	c.aborted.Store(true)
+	_ = c.nc.SetDeadline(past)
+}
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
 
 // ResumeReads ends what Interrupt began. Only the owner calls it.
 func (c *Conn) ResumeReads() {
 	c.readBy = time.Time{}
+	c.interrupted.Store(false)
 	_ = c.nc.SetReadDeadline(time.Time{})
 }
 
