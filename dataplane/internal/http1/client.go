@@ -82,8 +82,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	wait := remaining(now, timeout, x.Deadline)
 	c.sock.WriteWithin(now, wait)
 	c.sock.ReadWithin(now, wait)
-	b := socket.Take(socket.HeadSize)[:0]
-	b = appendRequest(b, x)
+	b := appendRequest(x.Scratch(), x)
 	if x.Request.ContentLength < 0 {
 		b = appendChunk(b, part, whole, &x.Request.Trailer)
 		part = nil
@@ -97,7 +96,6 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	} else if err = c.sock.Write(b, part); err == nil && whole {
 		err = c.sock.Fill()
 	}
-	socket.Give(b)
 	if err != nil {
 		c.broken = true
 		return false, classify(err)

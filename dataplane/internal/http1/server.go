@@ -167,12 +167,13 @@ type conn struct {
 	cut       bool // the response was not completed
 	writeErr  error
 	x         *exchange.Exchange
+	now       time.Time // when the last exchange ended
 }
 
 // serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived.
 func (c *conn) serve() {
 	for {
-		c.rest()
+		c.rest(time.Now())
 		if c.server.draining.Load() {
 			break
 		}
@@ -192,10 +193,10 @@ func (c *conn) serve() {
 }
 
 // rest makes the connection wait for a request.
-func (c *conn) rest() {
+func (c *conn) rest(now time.Time) {
 	c.sock.Release()
 	c.sock.SetSize(socket.HeadSize)
-	c.sock.ReadWithin(time.Now(), c.server.limits.IdleTimeout)
+	c.sock.ReadWithin(now, c.server.limits.IdleTimeout)
 	c.idle.Store(true)
 }
 
@@ -212,7 +213,7 @@ func (c *conn) arrived() bool {
 			return false
 		}
 	}
-	c.rest()
+	c.rest(c.now)
 	return !c.server.draining.Load()
 }
 
@@ -241,6 +242,7 @@ func (c *conn) next() bool {
 	}
 	x := exchanges.Get().(*exchange.Exchange)
 	c.exchange(x, head)
+	c.now = x.Now
 	x.Reset()
 	exchanges.Put(x)
 	c.body.release()
@@ -329,6 +331,7 @@ func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
 func (c *conn) begin(x *exchange.Exchange) {
 	x.Down, x.Client, x.ClientText, x.Scheme, x.Shard = c, c.client, c.clientText, c.scheme, c.shard
 	x.Start = time.Now()
+	x.Now = x.Start
 	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
 	c.x = x
 	c.body.start(0, false, false)
@@ -456,14 +459,14 @@ func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) er
 	b = appendStatusLine(b, status, "")
 	b = appendFields(b, head, header, skipResponse)
 	b = append(b, "\r\n"...)
-	err := c.write(b, nil)
+	err := c.write(time.Now(), b, nil)
 	socket.Give(b)
 	return err
 }
 
-func (c *conn) write(a, b []byte) error {
+func (c *conn) write(now time.Time, a, b []byte) error {
 	if c.writeErr == nil {
-		c.sock.WriteWithin(time.Now(), c.server.limits.WriteTimeout)
+		c.sock.WriteWithin(now, c.server.limits.WriteTimeout)
 		c.writeErr = c.sock.Write(a, b)
 	}
 	return c.writeErr
@@ -475,7 +478,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if c.server.draining.Load() {
 		c.close = true
 	}
-	b := socket.Take(socket.HeadSize)[:0]
+	b := x.Scratch()
 	b = appendStatusLine(b, res.Status, res.Reason)
 	b = appendFields(b, res.Head, &res.Header, skipResponse)
 	if _, dated := res.Header.Known(exchange.Date); !dated {
@@ -495,18 +498,14 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if c.bodyless {
 		part = nil
 	}
-	var err error
 	switch {
 	case c.chunked:
-		err = c.writeChunk(x, b, part, last)
+		return c.writeChunk(x, x.Now, b, part, last)
 	case len(b)+len(part) <= cap(b):
-		b = append(b, part...)
-		err = c.write(b, nil)
+		return c.write(x.Now, append(b, part...), nil)
 	default:
-		err = c.write(b, part)
+		return c.write(x.Now, b, part)
 	}
-	socket.Give(b)
-	return err
 }
 
 // appendFraming says how long the body is (RFC 9112 section 6).
@@ -545,19 +544,16 @@ func (c *conn) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	case c.bodyless:
 		return c.writeErr
 	case c.chunked:
-		b := socket.Take(socket.HeadSize)[:0]
-		err := c.writeChunk(x, b, part, last)
-		socket.Give(b)
-		return err
+		return c.writeChunk(x, time.Now(), x.Scratch(), part, last)
 	case len(part) == 0:
 		return c.writeErr
 	}
-	return c.write(part, nil)
+	return c.write(time.Now(), part, nil)
 }
 
 // writeChunk appends to b, and sends, a chunk and, at the end, the last chunk with the trailers. The CRLF after a chunk goes
 // with what follows it, so that a chunk takes one system call.
-func (c *conn) writeChunk(x *exchange.Exchange, b, part []byte, last bool) error {
+func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, last bool) error {
 	if len(part) > 0 {
 		if c.begun {
 			b = append(b, "\r\n"...)
@@ -568,7 +564,7 @@ func (c *conn) writeChunk(x *exchange.Exchange, b, part []byte, last bool) error
 		if len(b)+len(part) <= cap(b) {
 			b = append(b, part...)
 		} else {
-			if err := c.write(b, part); err != nil {
+			if err := c.write(now, b, part); err != nil {
 				return err
 			}
 			b = b[:0]
@@ -576,7 +572,7 @@ func (c *conn) writeChunk(x *exchange.Exchange, b, part []byte, last bool) error
 	}
 	if !last {
 		if len(b) > 0 {
-			return c.write(b, nil)
+			return c.write(now, b, nil)
 		}
 		return c.writeErr
 	}
@@ -586,7 +582,7 @@ func (c *conn) writeChunk(x *exchange.Exchange, b, part []byte, last bool) error
 	b = append(b, "0\r\n"...)
 	b = appendTrailers(b, &x.Response.Trailer)
 	b = append(b, "\r\n"...)
-	return c.write(b, nil)
+	return c.write(now, b, nil)
 }
 
 // Abort implements exchange.Downstream.

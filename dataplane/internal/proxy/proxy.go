@@ -42,7 +42,7 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 		count = p.serve(x, &done)
 	}
 	done.Status, done.Code = x.Response.Status, x.Response.Code
-	done.Duration = time.Since(x.Start)
+	done.Duration = x.Tick().Sub(x.Start)
 	count.Done(x.Shard, &done)
 }
 
@@ -168,7 +168,7 @@ func (a *attempt) send() bool {
 			started, err = a.conn.Answer(a.x, a.timeout)
 		}
 		if err == nil {
-			a.answered = time.Now()
+			a.answered = a.x.Tick()
 			return true
 		}
 		if uploadErr := a.stopUpload(); uploadErr != nil {
