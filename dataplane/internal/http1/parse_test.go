@@ -3,8 +3,10 @@ package http1
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -265,6 +267,10 @@ func FuzzParseRequest(f *testing.F) {
 			return
 		}
 		std, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), strings.NewReader(strings.Repeat("0", 32)))))
+		var escape url.EscapeError
+		if errors.As(err, &escape) {
+			return // the path's escapes are looked at where it is matched
+		}
 		if err != nil {
 			t.Fatalf("net/http refuses what was taken: %v\n%q", err, head)
 		}
