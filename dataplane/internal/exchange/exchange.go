@@ -48,26 +48,13 @@ type Exchange struct {
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
 	Shard uint32
 
-	id      [32]byte
-	scratch []byte
+	id [32]byte
 }
 
 // Tick brings Now up to date and returns it. It asks for the monotonic clock only, which costs half of time.Now.
 func (x *Exchange) Tick() time.Time {
 	x.Now = x.Start.Add(time.Since(x.Start))
 	return x.Now
-}
-
-// ScratchBytes is the capacity of Scratch.
-const ScratchBytes = 16 << 10
-
-// Scratch returns an empty buffer for a head that is being written. There is one for an exchange, for its goroutine: the
-// request's head has been sent when the response's is written.
-func (x *Exchange) Scratch() []byte {
-	if x.scratch == nil {
-		x.scratch = make([]byte, 0, ScratchBytes)
-	}
-	return x.scratch
 }
 
 // Forward is a rewritten request target.

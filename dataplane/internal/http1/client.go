@@ -82,7 +82,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	wait := remaining(now, timeout, x.Deadline)
 	c.sock.WriteWithin(now, wait)
 	c.sock.ReadWithin(now, wait)
-	b := appendRequest(x.Scratch(), x)
+	b := appendRequest(socket.Take(socket.HeadSize)[:0], x)
 	if x.Request.ContentLength < 0 {
 		b = appendChunk(b, part, whole, &x.Request.Trailer)
 		part = nil
@@ -96,6 +96,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	} else if err = c.sock.Write(b, part); err == nil && whole {
 		err = c.sock.Fill()
 	}
+	socket.Give(b)
 	if err != nil {
 		c.broken = true
 		return false, classify(err)

@@ -478,7 +478,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if c.server.draining.Load() {
 		c.close = true
 	}
-	b := x.Scratch()
+	b := socket.Take(socket.HeadSize)[:0]
 	b = appendStatusLine(b, res.Status, res.Reason)
 	b = appendFields(b, res.Head, &res.Header, skipResponse)
 	if _, dated := res.Header.Known(exchange.Date); !dated {
@@ -498,14 +498,17 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if c.bodyless {
 		part = nil
 	}
+	var err error
 	switch {
 	case c.chunked:
-		return c.writeChunk(x, x.Now, b, part, last)
+		err = c.writeChunk(x, x.Now, b, part, last)
 	case len(b)+len(part) <= cap(b):
-		return c.write(x.Now, append(b, part...), nil)
+		err = c.write(x.Now, append(b, part...), nil)
 	default:
-		return c.write(x.Now, b, part)
+		err = c.write(x.Now, b, part)
 	}
+	socket.Give(b)
+	return err
 }
 
 // appendFraming says how long the body is (RFC 9112 section 6).
@@ -544,7 +547,10 @@ func (c *conn) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	case c.bodyless:
 		return c.writeErr
 	case c.chunked:
-		return c.writeChunk(x, time.Now(), x.Scratch(), part, last)
+		b := socket.Take(socket.HeadSize)[:0]
+		err := c.writeChunk(x, time.Now(), b, part, last)
+		socket.Give(b)
+		return err
 	case len(part) == 0:
 		return c.writeErr
 	}
