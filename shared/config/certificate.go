@@ -33,6 +33,32 @@ func leafOf(chain string) (*x509.Certificate, error) {
 	}
 }
 
+// checkAuthorities says what is wrong with a list of certificates that others are verified by.
+func checkAuthorities(list string) error {
+	rest, n := []byte(list), 0
+	for {
+		block, after := pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		rest = after
+		if block.Type != "CERTIFICATE" {
+			return fmt.Errorf("has a %s block; only CERTIFICATE blocks belong there", block.Type)
+		}
+		n++
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("has a certificate, number %d, that does not parse: %s", n, strings.TrimPrefix(err.Error(), "x509: "))
+		}
+	}
+	switch {
+	case n == 0:
+		return fmt.Errorf("has no CERTIFICATE block in PEM")
+	case strings.TrimSpace(string(rest)) != "":
+		return fmt.Errorf("has text after certificate %d that is no PEM block", n)
+	}
+	return nil
+}
+
 // fillCertificate sets what follows from the chain.
 func fillCertificate(m *configv1.Certificate) {
 	leaf, err := leafOf(m.GetCertPem())
@@ -73,9 +99,6 @@ func (c *checker) certificate(m *configv1.Certificate) {
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
 		c.fail("cert_pem", "", "has a key that is neither RSA, ECDSA nor Ed25519")
-	}
-	if len(m.GetHosts()) == 0 {
-		c.fail("hosts", "", "is empty, and the certificate names no host either")
 	}
 	for i, h := range m.GetHosts() {
 		name := h

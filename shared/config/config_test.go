@@ -289,3 +289,34 @@ func BenchmarkPlan(b *testing.B) {
 		}
 	})
 }
+
+func TestServiceTLSIsValidated(t *testing.T) {
+	unix := []*configv1.Endpoint{{Host: "unix:/run/app.sock"}}
+	for _, c := range []struct {
+		name    string
+		service *configv1.Service
+		field   string // with a problem; empty: none
+	}{
+		{"https", &configv1.Service{Protocol: "https"}, ""},
+		{"tls without a protocol that uses it", &configv1.Service{Tls: &configv1.ServiceTLS{}}, "tls"},
+		{"an authority that is none", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{CaPem: "x"}}, "tls.ca_pem"},
+		{"a key for an authority", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{CaPem: "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"}}, "tls.ca_pem"},
+		{"a name with a port", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{ServerName: "a:1"}}, "tls.server_name"},
+		{"an old version", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{MinVersion: "1.0"}}, "tls.min_version"},
+		{"a certificate that is not there", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{CertificateId: "x"}}, "tls.certificate_id"},
+		{"a Unix socket", &configv1.Service{Endpoints: unix}, ""},
+		{"a Unix socket without a name to verify", &configv1.Service{Protocol: "https", Endpoints: unix}, "tls.server_name"},
+		{"a Unix socket with a name to verify", &configv1.Service{Protocol: "https", Endpoints: unix, Tls: &configv1.ServiceTLS{ServerName: "a"}}, ""},
+		{"a Unix socket with a port", &configv1.Service{Endpoints: []*configv1.Endpoint{{Host: "unix:/run/app.sock", Port: 1}}}, "endpoints[0].port"},
+		{"a relative path", &configv1.Service{Endpoints: []*configv1.Endpoint{{Host: "unix:app.sock"}}}, "endpoints[0].host"},
+		{"a gRPC check of HTTP/1.1", &configv1.Service{HealthCheckConfig: &configv1.HealthCheckConfig{Type: "grpc"}}, "health_check_config.type"},
+	} {
+		c.service.Name = "s"
+		_, err := Empty().Plan([]Edit{put(c.service)}, options())
+		var ps Problems
+		errors.As(err, &ps)
+		if c.field == "" && err != nil || c.field != "" && (len(ps) != 1 || ps[0].Field != c.field) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}

@@ -32,6 +32,9 @@ func references(m Message) []reference {
 	case *configv1.Service:
 		add("pipeline_id", Pipeline, &m.PipelineId)
 		add("policy_id", Policy, &m.PolicyId)
+		if t := m.GetTls(); t != nil {
+			add("tls.certificate_id", Certificate, &t.CertificateId)
+		}
 	case *configv1.Pipeline:
 		for i := range m.GetMiddlewareIds() {
 			add(fmt.Sprintf("middleware_ids[%d]", i), Middleware, &m.MiddlewareIds[i])

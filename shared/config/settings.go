@@ -43,10 +43,12 @@ func durationOr(s string, absent time.Duration) time.Duration {
 
 // HealthCheck is a service's active check with its defaults filled in.
 type HealthCheck struct {
-	// Type is "http" or "tcp".
+	// Type is "http", "tcp" or "grpc".
 	Type string
-	// Path and Host are for "http"; an empty Host means the endpoint's own.
+	// Path is for "http", Host for "http" and "grpc"; an empty Host means the endpoint's own.
 	Path, Host string
+	// GRPCService is for "grpc"; empty means the server as a whole.
+	GRPCService string
 	// Interval is from one check to the next, Timeout the longest that one may take.
 	Interval, Timeout time.Duration
 	// Unhealthy and Healthy are how many checks in a row change the verdict.
@@ -78,7 +80,7 @@ type Pool struct {
 
 // ServiceSettings is a service as nodes use it: parsed, with its defaults filled in.
 type ServiceSettings struct {
-	// Protocol is "http".
+	// Protocol is "http", "https", "h2c", "grpc" or "grpcs".
 	Protocol string
 	// Balancer is a load_balancer_type.
 	Balancer string
@@ -110,7 +112,7 @@ func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 	if h := s.GetHealthCheckConfig(); h != nil {
 		interval := durationOr(h.GetInterval(), DefaultCheckInterval)
 		check := &HealthCheck{
-			Type: orString(h.GetType(), "http"), Path: orString(h.GetPath(), "/"), Host: h.GetHost(),
+			Type: orString(h.GetType(), defaultCheckType(set.Protocol)), Path: orString(h.GetPath(), "/"), Host: h.GetHost(), GRPCService: h.GetGrpcService(),
 			Interval: interval, Timeout: durationOr(h.GetTimeout(), min(DefaultCheckTimeout, interval)),
 			Unhealthy: DefaultUnhealthyThreshold, Healthy: DefaultHealthyThreshold,
 		}
@@ -126,6 +128,27 @@ func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 		set.Check = check
 	}
 	return set
+}
+
+func defaultCheckType(protocol string) string {
+	if protocol == "grpc" || protocol == "grpcs" {
+		return "grpc"
+	}
+	return "http"
+}
+
+// UsesTLS reports whether a service's protocol is spoken over TLS.
+func UsesTLS(protocol string) bool { return protocol == "https" || protocol == "grpcs" }
+
+// SpeaksHTTP2 reports whether a service's endpoints are spoken to in HTTP/2: always, or where they choose it by ALPN.
+func SpeaksHTTP2(s *configv1.Service) bool {
+	switch s.GetProtocol() {
+	case "h2c", "grpc", "grpcs":
+		return true
+	case "https":
+		return s.GetTls().GetHttp2()
+	}
+	return false
 }
 
 func orString(s, absent string) string {

@@ -187,7 +187,7 @@ func (c *checker) pipeline(m *configv1.Pipeline) {
 }
 
 func (c *checker) service(m *configv1.Service) {
-	c.oneOf("protocol", m.GetProtocol(), "http")
+	c.oneOf("protocol", m.GetProtocol(), "http", "https")
 	c.oneOf("load_balancer_type", m.GetLoadBalancerType(), "round_robin", "weighted_round_robin", "least_connections")
 	if len(m.GetEndpoints()) > 0 && m.GetDiscovery() != nil {
 		c.fail("discovery", "", "can't be together with endpoints: they are either fixed or discovered")
@@ -213,8 +213,12 @@ func (c *checker) service(m *configv1.Service) {
 			c.fail("discovery.etcd.service", s, `has to be up to 256 bytes without "/"`)
 		}
 	}
+	c.serviceTLS(m)
 	if h := m.GetHealthCheckConfig(); h != nil {
 		c.healthCheck(h)
+		if h.GetType() == "grpc" && !SpeaksHTTP2(m) {
+			c.fail("health_check_config.type", h.GetType(), `is for services of protocol "h2c", "grpc", "grpcs", or "https" with tls.http2; this one is %q`, orString(m.GetProtocol(), "http"))
+		}
 	}
 	if p := m.GetConnectionPool(); p != nil {
 		c.number("connection_pool.max_idle_connections", p.GetMaxIdleConnections(), 0, 65535)
@@ -225,9 +229,50 @@ func (c *checker) service(m *configv1.Service) {
 	}
 }
 
-// EndpointKey returns "host:port", which is what tells the endpoints of a service apart.
+// serviceTLS checks how connections to a service's endpoints are encrypted.
+func (c *checker) serviceTLS(m *configv1.Service) {
+	t := m.GetTls()
+	if UsesTLS(m.GetProtocol()) && t.GetServerName() == "" && !t.GetInsecureSkipVerify() {
+		for i, e := range m.GetEndpoints() {
+			if _, isUnix := UnixPath(e.GetHost()); isUnix {
+				c.fail("tls.server_name", "", "is required: endpoints[%d] is a Unix socket, which has no host to verify the certificate against", i)
+				break
+			}
+		}
+	}
+	if t == nil {
+		return
+	}
+	if !UsesTLS(m.GetProtocol()) {
+		c.fail("tls", "", `is for the protocols "https" and "grpcs"; this service's is %q`, orString(m.GetProtocol(), "http"))
+		return
+	}
+	if n := t.GetServerName(); n != "" && !ValidHost(n) {
+		c.fail("tls.server_name", n, "has to be a DNS name or an IP address, without a port")
+	}
+	if t.GetCaPem() != "" {
+		if err := checkAuthorities(t.GetCaPem()); err != nil {
+			c.fail("tls.ca_pem", "", "%s", err)
+		}
+		if t.GetInsecureSkipVerify() {
+			c.fail("tls.insecure_skip_verify", "true", "can't be together with ca_pem: one says that any certificate will do, the other which ones")
+		}
+	}
+	c.oneOf("tls.min_version", t.GetMinVersion(), "1.2", "1.3")
+	if t.GetHttp2() {
+		c.fail("tls.http2", "true", "is not spoken to services")
+	}
+}
+
+// UnixPath returns the path of a host such as "unix:/run/app.sock", and whether it is one.
+func UnixPath(host string) (string, bool) { return strings.CutPrefix(host, "unix:") }
+
+// EndpointKey returns "host:port", or "unix:/path", which is what tells the endpoints of a service apart.
 func EndpointKey(e *configv1.Endpoint) string {
 	host := e.GetHost()
+	if _, isUnix := UnixPath(host); isUnix {
+		return host
+	}
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
@@ -245,19 +290,35 @@ func ValidHost(s string) bool {
 }
 
 func (c *checker) endpoint(field string, e *configv1.Endpoint) {
-	if !ValidHost(e.GetHost()) {
-		c.fail(field+".host", e.GetHost(), "has to be an IP address or a DNS name, without scheme and port")
+	if path, isUnix := UnixPath(e.GetHost()); isUnix {
+		if !validUnixPath(path) {
+			c.fail(field+".host", e.GetHost(), `has to be "unix:" and an absolute path of up to %d bytes`, maxUnixPath)
+		}
+		if e.GetPort() != 0 {
+			c.fail(field+".port", strconv.FormatUint(uint64(e.GetPort()), 10), "has to be absent: a Unix socket has no port")
+		}
+	} else {
+		if !ValidHost(e.GetHost()) {
+			c.fail(field+".host", e.GetHost(), `has to be an IP address or a DNS name, without scheme and port, or "unix:/path"`)
+		}
+		c.number(field+".port", e.GetPort(), 1, 65535)
 	}
-	c.number(field+".port", e.GetPort(), 1, 65535)
 	c.number(field+".weight", Weight(e), 0, maxWeight)
 	if len(e.GetLabels()) > maxLabels {
 		c.fail(field+".labels", "", "has %d entries; %d are allowed", len(e.GetLabels()), maxLabels)
 	}
 }
 
+// maxUnixPath is the longest path that a socket's address has room for on Linux, without its final NUL.
+const maxUnixPath = 107
+
+func validUnixPath(path string) bool {
+	return strings.HasPrefix(path, "/") && len(path) <= maxUnixPath && !strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
 func (c *checker) healthCheck(h *configv1.HealthCheckConfig) {
 	const at = "health_check_config."
-	c.oneOf(at+"type", h.GetType(), "http", "tcp")
+	c.oneOf(at+"type", h.GetType(), "http", "tcp", "grpc")
 	if p := h.GetPath(); p != "" && (p[0] != '/' || len(p) > 2048 || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f })) {
 		c.fail(at+"path", p, `has to start with "/" and may not have spaces`)
 	}
@@ -273,6 +334,9 @@ func (c *checker) healthCheck(h *configv1.HealthCheckConfig) {
 	}
 	if host := h.GetHost(); host != "" && !validAuthority(host) {
 		c.fail(at+"host", host, "has to be a host with an optional port")
+	}
+	if n := h.GetGrpcService(); len(n) > maxLabelLength || strings.ContainsFunc(n, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		c.fail(at+"grpc_service", n, "has to be up to %d visible ASCII characters", maxLabelLength)
 	}
 }
 

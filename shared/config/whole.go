@@ -56,7 +56,7 @@ func (p *planner) locations() map[location]string {
 }
 
 func (p *planner) checkRemoved(next *Config, changes []Change) error {
-	for _, k := range []Kind{Policy, Middleware, Pipeline, Service} {
+	for _, k := range []Kind{Policy, Certificate, Middleware, Pipeline, Service} {
 		removed := map[string]bool{}
 		for _, ch := range changes {
 			if ch.Kind == k && ch.After == nil {
@@ -235,7 +235,13 @@ func warnings(next *Config, changes []Change, now time.Time) Problems {
 			if len(m.GetEndpoints()) == 0 && m.GetDiscovery() == nil {
 				w.add(Service, m.GetName(), "", "endpoints", "", "is empty: every request is answered with 503 NO_HEALTHY_ENDPOINTS")
 			}
+			if m.GetTls().GetInsecureSkipVerify() {
+				w.add(Service, m.GetName(), "", "tls.insecure_skip_verify", "", "is on: anybody between the nodes and the endpoints can read and change everything")
+			}
 		case *configv1.Certificate:
+			if len(m.GetHosts()) == 0 {
+				w.add(Certificate, m.GetName(), "", "hosts", "", "is empty, and the certificate names no host either: it can only be shown to services, by tls.certificate_id")
+			}
 			if left := m.GetNotAfter().AsTime().Sub(now); left < 14*24*time.Hour {
 				w.add(Certificate, m.GetName(), "", "cert_pem", "", "ends at %s", m.GetNotAfter().AsTime().Format(time.RFC3339))
 			}

@@ -21,6 +21,9 @@ const (
 	NoHealthyEndpoints Code = "NO_HEALTHY_ENDPOINTS"
 	// UpstreamUnavailable is an endpoint that could not be reached, or that broke off.
 	UpstreamUnavailable Code = "UPSTREAM_UNAVAILABLE"
+	// UpstreamTLS is an endpoint that TLS could not be agreed on with: its certificate is not valid for it, it refused the node's, or
+	// it does not speak TLS.
+	UpstreamTLS Code = "UPSTREAM_TLS"
 	// UpstreamInvalid is a response that is malformed or ambiguous.
 	UpstreamInvalid Code = "UPSTREAM_INVALID_RESPONSE"
 	// UpstreamTimeout is an endpoint that took too long.
@@ -95,6 +98,7 @@ var statuses = map[Code]status{
 	ServiceNotFound:     {503, codes.Unavailable},
 	NoHealthyEndpoints:  {503, codes.Unavailable},
 	UpstreamUnavailable: {502, codes.Unavailable},
+	UpstreamTLS:         {502, codes.Unavailable},
 	UpstreamInvalid:     {502, codes.Unavailable},
 	UpstreamTimeout:     {504, codes.DeadlineExceeded},
 	UpstreamOverloaded:  {503, codes.ResourceExhausted},

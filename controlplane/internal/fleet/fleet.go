@@ -6,9 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"maps"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -16,7 +14,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
 )
 
 const (
@@ -181,7 +181,7 @@ func (s *Session) Report(r *streamv1.Report) {
 				of = map[string]*streamv1.EndpointHealth{}
 				n.endpoints[h.GetServiceId()] = of
 			}
-			of[net.JoinHostPort(h.GetHost(), strconv.Itoa(int(h.GetPort())))] = h
+			of[config.EndpointKey(&configv1.Endpoint{Host: h.GetHost(), Port: h.GetPort()})] = h
 		}
 	})
 }

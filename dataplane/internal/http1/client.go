@@ -30,8 +30,6 @@ type ClientConn struct {
 	sentAll bool
 	broken  bool
 	used    int
-	// IdleSince is when the last exchange ended; the pool's.
-	IdleSince time.Time
 }
 
 // NewClientConn takes a connection over.
@@ -55,7 +53,7 @@ func (c *ClientConn) Quiet() bool { return c.sock.Quiet() }
 // Reusable reports whether the connection may carry another exchange: both messages are complete, both sides want to go
 // on, and nothing came after the response.
 func (c *ClientConn) Reusable() bool {
-	return !c.broken && c.sentAll && c.body.over && c.msg.persistent() && len(c.sock.Buffered()) == 0
+	return !c.broken && c.sentAll && c.body.over && c.msg.persistent() && c.sock.Drained()
 }
 
 // Recycle makes a reusable connection ready to wait; it holds no buffer then.

@@ -152,9 +152,8 @@ func (a *attempt) send() bool {
 		a.endpoint.State.Add(1)
 		if a.conn, err = a.endpoint.Acquire(a.x.Start, a.x.Deadline, fresh); err != nil {
 			a.endpoint.State.Add(-1)
-			var own *fault.Error
 			late := !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
-			if tried < maxConnectAttempts && !errors.As(err, &own) && !late {
+			if tried < maxConnectAttempts && !errors.Is(err, upstream.ErrTooManyConnections) && !late {
 				continue
 			}
 			a.endpoint = nil

@@ -38,6 +38,26 @@ type gateway struct {
 	t       *testing.T
 	address string
 	server  *http1.Server
+	node    *runtime.Runtime
+	log     *syncBuffer // what the node logged
+}
+
+// syncBuffer is a buffer that many may write to.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 func start(t *testing.T, config string) *gateway {
@@ -49,19 +69,14 @@ func start(t *testing.T, config string) *gateway {
 
 func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	logged := &syncBuffer{}
+	log := slog.New(slog.NewTextHandler(logged, nil))
 	counters := telemetry.New(2)
 	services := upstream.NewRegistry(log)
 	node := runtime.New(log, services, counters)
+	g := &gateway{t: t, node: node, log: logged}
 	if config != "" {
-		path := filepath.Join(t.TempDir(), "gateway.yaml")
-		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		files := &follow.Files{Path: path, Log: log, To: node}
-		if err := files.Load(); err != nil {
-			t.Fatal(err)
-		}
+		g.apply(config)
 	}
 	server := http1.NewServer(limits, New(node, counters))
 	ln, err := listener.Listen(log, "127.0.0.1:0", server, counters)
@@ -77,7 +92,21 @@ func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 		ln.Wait()
 		services.Close()
 	})
-	return &gateway{t, ln.Addr().String(), server}
+	g.address, g.server = ln.Addr().String(), server
+	return g
+}
+
+// apply gives the node a configuration.
+func (g *gateway) apply(config string) {
+	g.t.Helper()
+	path := filepath.Join(g.t.TempDir(), "gateway.yaml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	files := &follow.Files{Path: path, Log: slog.New(slog.DiscardHandler), To: g.node}
+	if err := files.Load(); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // to returns the configuration of one service with a policy and a route for all paths.

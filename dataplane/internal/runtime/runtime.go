@@ -86,20 +86,14 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	affected := affectedRoutes(old, v.Config, changes)
 
 	// Services first: routes hold them. Nothing that an exchange in flight holds is taken away by this.
-	services := map[string]*configv1.Service{}
-	for e := range v.Config.All(config.Service) {
-		services[e.ID()] = e.Message.(*configv1.Service)
-	}
-	before := map[string]*configv1.Service{}
-	for e := range old.All(config.Service) {
-		before[e.ID()] = e.Message.(*configv1.Service)
-	}
+	services, before := definitions(v.Config), definitions(old)
 	// Until the routes are compiled nothing may be taken from the snapshot in force, so removed services stay for now.
 	union := maps.Clone(before)
 	maps.Copy(union, services)
-	r.services.Apply(union, r.found)
+	problems := r.services.Apply(union, r.found)
 
-	c, problems := r.compiler(v.Config)
+	c, broken := r.compiler(v.Config)
+	problems = append(problems, broken...)
 	var remove []string
 	var add []*match.Rule
 	for _, id := range affected {
@@ -130,6 +124,21 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	r.applied.Add(1)
 	r.applyNanos.Add(uint64(time.Since(start)))
 	return nil
+}
+
+// definitions returns the services of a configuration with what else upstream needs for them.
+func definitions(c *config.Config) map[string]upstream.Definition {
+	all := map[string]upstream.Definition{}
+	for e := range c.All(config.Service) {
+		d := upstream.Definition{Service: e.Message.(*configv1.Service)}
+		if id := d.Service.GetTls().GetCertificateId(); id != "" {
+			if ce := c.ByID(config.Certificate, id); ce != nil {
+				d.Certificate = ce.Message.(*configv1.Certificate)
+			}
+		}
+		all[e.ID()] = d
+	}
+	return all
 }
 
 func compileRule(c *compiler, e *config.Entry) (*match.Rule, error) {

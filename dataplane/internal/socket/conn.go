@@ -19,7 +19,10 @@ import (
 type Conn struct {
 	nc  net.Conn
 	raw syscall.RawConn // nil: plain net.Conn calls
-	fd  int
+	fd  int             // -1: not known
+	// beneath is what TLS stands on, where that is known; first is the byte that a read without a buffer waits for.
+	beneath *Beneath
+	first   [1]byte
 
 	buf  []byte // nil while nothing was received
 	r, w int    // the received and not yet consumed bytes are buf[r:w]
@@ -47,6 +50,7 @@ type Conn struct {
 func New(nc net.Conn) *Conn {
 	c := &Conn{nc: nc, fd: -1}
 	c.initRaw()
+	c.initTLS()
 	return c
 }
 
@@ -117,6 +121,9 @@ func (c *Conn) Fill() error {
 		return c.fillRaw()
 	}
 	if c.buf == nil {
+		if c.beneath != nil {
+			return c.fillTLS()
+		}
 		c.buf = Take(c.size)
 		c.r, c.w = 0, 0
 	}
@@ -125,10 +132,14 @@ func (c *Conn) Fill() error {
 	if n > 0 {
 		return nil
 	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
 	c.Release()
+	return noProgress(err)
+}
+
+func noProgress(err error) error {
+	if err == nil {
+		return io.ErrNoProgress
+	}
 	return err
 }
 
@@ -255,7 +266,11 @@ func (c *Conn) CloseWrite() error {
 
 // Reset makes Close drop what was not sent and tell the peer so (RST), for responses that end too early.
 func (c *Conn) Reset() {
-	if tc, ok := c.nc.(*net.TCPConn); ok {
+	nc := c.nc
+	if c.beneath != nil {
+		nc = c.beneath.Conn
+	}
+	if tc, ok := nc.(*net.TCPConn); ok {
 		_ = tc.SetLinger(0)
 	}
 }

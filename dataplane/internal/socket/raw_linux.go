@@ -11,26 +11,31 @@ import (
 )
 
 func (c *Conn) initRaw() {
-	sc, ok := c.nc.(syscall.Conn)
-	if !ok {
-		return
-	}
-	switch c.nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
-		return
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return
-	}
-	if err := raw.Control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
+	raw := c.initPeek(c.nc)
+	if raw == nil {
 		return
 	}
 	c.raw = raw
 	c.readFn = c.onReadable
 	c.eachFn = c.onEach
 	c.writeFn = c.onWritable
+}
+
+// initPeek gets at the descriptor of a connection of the system's.
+func (c *Conn) initPeek(nc net.Conn) syscall.RawConn {
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return nil
+	}
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	if err := raw.Control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
+		return nil
+	}
+	return raw
 }
 
 // fillRaw reads inside the poller's callback. The buffer is taken just before the read and given back when there was
@@ -224,10 +229,10 @@ func advance(a, b []byte, n int) ([]byte, []byte) {
 // Quiet reports whether the peer has sent nothing and has not ended: only then may an idle connection carry another request.
 // What an upstream sends unasked would otherwise be taken for the next request's response.
 func (c *Conn) Quiet() bool {
-	if c.r != c.w {
+	if !c.Drained() {
 		return false
 	}
-	if c.raw == nil {
+	if c.fd < 0 {
 		return true
 	}
 	var one [1]byte

@@ -2,7 +2,11 @@
 
 package socket
 
+import "net"
+
 func (c *Conn) initRaw() {}
+
+func (c *Conn) initPeek(net.Conn) {}
 
 func (c *Conn) fillRaw() error { panic("socket: no raw connection") }
 
@@ -13,4 +17,4 @@ func (c *Conn) sendAndFillRaw([]byte) (int, error) { panic("socket: no raw conne
 func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") }
 
 // Quiet reports whether nothing is buffered. Without raw access to the socket more can't be known.
-func (c *Conn) Quiet() bool { return c.r == c.w }
+func (c *Conn) Quiet() bool { return c.Drained() }

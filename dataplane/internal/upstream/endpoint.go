@@ -2,14 +2,18 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
 	"net"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/upstream/balance"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
@@ -23,25 +27,73 @@ type Endpoint struct {
 	Host string
 	Port uint32
 
-	address string
-	pool    atomic.Pointer[config.Pool]
+	network, address string
+	log              *slog.Logger
+	how              atomic.Pointer[how]
+	lastProblem      atomic.Int64 // when a TLS problem was last logged, in Unix seconds
 
 	mu     sync.Mutex
-	idle   []*http1.ClientConn // the one used last is at the end
-	open   int                 // idle and in use
+	idle   []*conn1 // the one used last is at the end
+	open   int      // idle and in use
 	closed bool
 }
 
-func newEndpoint(host string, port uint32, pool config.Pool) *Endpoint {
-	e := &Endpoint{Host: host, Port: port, address: net.JoinHostPort(host, strconv.Itoa(int(port)))}
-	e.pool.Store(&pool)
+// how is what an endpoint's service says of its connections.
+type how struct {
+	service   string // its name
+	pool      config.Pool
+	transport *transport
+	tls       *tls.Config // the transport's, for this endpoint
+}
+
+// conn1 is an HTTP/1 connection in a pool.
+type conn1 struct {
+	*http1.ClientConn
+	transport *transport // that it was opened with
+	idleSince time.Time
+}
+
+func newEndpoint(m *configv1.Endpoint, log *slog.Logger) *Endpoint {
+	e := &Endpoint{Host: m.GetHost(), Port: m.GetPort(), network: "tcp", address: config.EndpointKey(m), log: log}
+	if _, isUnix := config.UnixPath(m.GetHost()); isUnix {
+		e.network = "unix"
+	}
 	return e
 }
 
-// Address returns "host:port".
+// Address returns "host:port" or "unix:/path".
 func (e *Endpoint) Address() string { return e.address }
 
-var errTooManyConnections = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use"}
+// set takes over what the service says. Connections of another transport are let go of when nothing is under way on them.
+func (e *Endpoint) set(service string, pool config.Pool, t *transport) {
+	next := &how{service: service, pool: pool, transport: t}
+	old := e.how.Load()
+	if old != nil && old.transport == t {
+		next.tls = old.tls
+		e.how.Store(next)
+		return
+	}
+	next.tls = t.forHost(e.Host)
+	e.how.Store(next)
+	if old != nil {
+		e.drop()
+	}
+}
+
+// drop closes all idle connections.
+func (e *Endpoint) drop() {
+	e.mu.Lock()
+	idle := e.idle
+	e.idle = nil
+	e.open -= len(idle)
+	e.mu.Unlock()
+	for _, c := range idle {
+		c.Close()
+	}
+}
+
+// ErrTooManyConnections is Acquire's where the service's connection_pool allows no more.
+var ErrTooManyConnections error = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use"}
 
 // unchecked is how long after a response a connection is used again without a look at whether the endpoint has closed it or
 // sent something unasked. The look is a system call, which at high load, when connections rest for microseconds, nearly always
@@ -50,51 +102,82 @@ const unchecked = time.Millisecond
 
 // Acquire returns an idle connection that the endpoint has neither closed nor spoken on, or a new one. fresh asks for a new one.
 func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
-	pool := e.pool.Load()
+	how := e.how.Load()
 	e.mu.Lock()
 	for !fresh && len(e.idle) > 0 {
 		c := e.idle[len(e.idle)-1]
 		e.idle = e.idle[:len(e.idle)-1]
 		e.mu.Unlock()
-		if now.Sub(c.IdleSince) < unchecked || c.Quiet() {
+		if c.transport == how.transport && (now.Sub(c.idleSince) < unchecked || c.Quiet()) {
 			return c, nil
 		}
 		c.Close()
 		e.mu.Lock()
 		e.open--
 	}
-	if pool.MaxConnections > 0 && e.open >= pool.MaxConnections {
+	if how.pool.MaxConnections > 0 && e.open >= how.pool.MaxConnections {
 		e.mu.Unlock()
-		return nil, errTooManyConnections
+		return nil, ErrTooManyConnections
 	}
 	e.open++
 	e.mu.Unlock()
-	timeout := pool.ConnectTimeout
-	if !deadline.IsZero() {
-		timeout = min(timeout, max(time.Until(deadline), time.Nanosecond))
-	}
-	dialer := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
-	nc, err := dialer.DialContext(context.Background(), "tcp", e.address)
+	nc, err := e.dial(how, deadline)
 	if err != nil {
 		e.lost()
 		return nil, err
 	}
-	return http1.NewClientConn(nc), nil
+	return &conn1{ClientConn: http1.NewClientConn(nc), transport: how.transport}, nil
+}
+
+// dial opens a connection, with TLS where the service wants it, within the connect timeout.
+func (e *Endpoint) dial(how *how, deadline time.Time) (net.Conn, error) {
+	end := time.Now().Add(how.pool.ConnectTimeout)
+	if !deadline.IsZero() && deadline.Before(end) {
+		end = deadline
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	dialer := net.Dialer{KeepAlive: 30 * time.Second}
+	nc, err := dialer.DialContext(ctx, e.network, strings.TrimPrefix(e.address, "unix:"))
+	if err != nil || how.tls == nil {
+		return nc, err
+	}
+	conn, err := secure(ctx, nc, how.tls, how.transport.http2)
+	if err != nil {
+		e.logTLS(how, err)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// problemInterval is how often a problem of one endpoint is logged: requests may meet it thousands of times in a second.
+const problemInterval = 30 * time.Second
+
+func (e *Endpoint) logTLS(how *how, err error) {
+	var failed *errTLS
+	if !errors.As(err, &failed) {
+		return
+	}
+	now, last := time.Now().Unix(), e.lastProblem.Load()
+	if now-last < int64(problemInterval/time.Second) || !e.lastProblem.CompareAndSwap(last, now) {
+		return
+	}
+	e.log.Error("TLS with an endpoint fails", "service", how.service, "endpoint", e.address, "error", failed.cause.Error())
 }
 
 // Release takes a connection back: it is kept when it may be used again, and closed otherwise.
 func (e *Endpoint) Release(conn Conn, now time.Time) {
-	c := conn.(*http1.ClientConn)
+	c := conn.(*conn1)
 	if !c.Reusable() {
 		c.Close()
 		e.lost()
 		return
 	}
 	c.Recycle()
-	c.IdleSince = now
-	pool := e.pool.Load()
+	c.idleSince = now
+	how := e.how.Load()
 	e.mu.Lock()
-	if e.closed || len(e.idle) >= pool.MaxIdle {
+	if e.closed || c.transport != how.transport || len(e.idle) >= how.pool.MaxIdle {
 		e.open--
 		e.mu.Unlock()
 		c.Close()
@@ -110,14 +193,15 @@ func (e *Endpoint) lost() {
 	e.mu.Unlock()
 }
 
-// sweep closes connections that have been idle for too long, and those that the endpoint has closed.
+// sweep closes connections that have been idle for too long, those that the endpoint has closed, and those of an earlier transport.
 func (e *Endpoint) sweep(now time.Time) {
-	oldest := now.Add(-e.pool.Load().IdleTimeout)
+	how := e.how.Load()
+	oldest := now.Add(-how.pool.IdleTimeout)
 	e.mu.Lock()
-	var drop []*http1.ClientConn
+	var drop []*conn1
 	kept := e.idle[:0]
 	for _, c := range e.idle {
-		if c.IdleSince.Before(oldest) || !c.Quiet() {
+		if c.idleSince.Before(oldest) || c.transport != how.transport || !c.Quiet() {
 			drop = append(drop, c)
 		} else {
 			kept = append(kept, c)
@@ -135,11 +219,7 @@ func (e *Endpoint) sweep(now time.Time) {
 // close closes what is idle; what is in use is closed when it is released.
 func (e *Endpoint) close() {
 	e.mu.Lock()
-	idle := e.idle
-	e.idle, e.closed = nil, true
-	e.open -= len(idle)
+	e.closed = true
 	e.mu.Unlock()
-	for _, c := range idle {
-		c.Close()
-	}
+	e.drop()
 }

@@ -20,17 +20,19 @@ import (
 // Service is one backend. It is safe for concurrent use.
 type Service struct {
 	// ID is the service's; it never changes.
-	ID string
+	ID  string
+	log *slog.Logger
 	// current is what changes, as one.
 	current atomic.Pointer[current]
 }
 
 type current struct {
 	name      string
+	transport *transport
 	settings  config.ServiceSettings
 	endpoints []*Endpoint
 	balancer  balance.Balancer
-	source    *configv1.Service
+	source    Definition
 	found     []*configv1.Endpoint // what discovery gave
 }
 
@@ -62,6 +64,7 @@ func (s *Service) Pick(avoid *Endpoint) *Endpoint {
 // Registry holds all services of a node. Its methods but Sweep are called by one goroutine at a time; Service values may be
 // used meanwhile.
 type Registry struct {
+	log     *slog.Logger
 	checker *health.Checker
 
 	mu       sync.Mutex
@@ -75,7 +78,7 @@ const sweepInterval = time.Second
 
 // NewRegistry returns a registry without services. Close ends what it starts.
 func NewRegistry(log *slog.Logger) *Registry {
-	r := &Registry{checker: health.NewChecker(log, nil), services: map[string]*Service{}, stop: make(chan struct{})}
+	r := &Registry{log: log, checker: health.NewChecker(log, nil), services: map[string]*Service{}, stop: make(chan struct{})}
 	r.done.Go(r.sweep)
 	return r
 }
@@ -123,20 +126,26 @@ func (r *Registry) Get(id string) *Service {
 }
 
 // Apply makes these the services. found has the discovered endpoints by service id. What did not change goes on as it is; a
-// service that is gone keeps answering who still holds it.
-func (r *Registry) Apply(services map[string]*configv1.Service, found map[string][]*configv1.Endpoint) {
+// service that is gone keeps answering who still holds it. A service that can't be set up stays as it was, and is a problem.
+func (r *Registry) Apply(services map[string]Definition, found map[string][]*configv1.Endpoint) []*streamv1.Problem {
 	r.mu.Lock()
 	var gone []*Endpoint
-	for id, msg := range services {
+	var problems []*streamv1.Problem
+	for id, d := range services {
 		s := r.services[id]
 		if s == nil {
-			s = &Service{ID: id}
-			r.services[id] = s
+			s = &Service{ID: id, log: r.log}
 		}
-		gone = append(gone, s.update(msg, found[id])...)
+		dropped, err := s.update(d, found[id])
+		if err != nil {
+			problems = append(problems, &streamv1.Problem{Kind: "service", Name: d.Service.GetName(), Field: "tls", Reason: err.Error()})
+			continue
+		}
+		r.services[id] = s
+		gone = append(gone, dropped...)
 	}
 	for id, s := range r.services {
-		if services[id] == nil {
+		if services[id].Service == nil {
 			gone = append(gone, s.current.Load().endpoints...)
 			delete(r.services, id)
 		}
@@ -147,6 +156,7 @@ func (r *Registry) Apply(services map[string]*configv1.Service, found map[string
 	for _, e := range gone {
 		e.close()
 	}
+	return problems
 }
 
 // ApplyEndpoints changes the discovered endpoints of one service.
@@ -155,7 +165,11 @@ func (r *Registry) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
 	var gone []*Endpoint
 	for _, s := range r.services {
 		if c := s.current.Load(); c.settings.Discovered {
-			gone = append(gone, s.update(c.source, found[s.ID])...)
+			dropped, err := s.update(c.source, found[s.ID])
+			if err != nil {
+				r.log.Error("discovered endpoints can't be used", "service", c.name, "error", err.Error())
+			}
+			gone = append(gone, dropped...)
 		}
 	}
 	targets := r.targets()
@@ -167,14 +181,21 @@ func (r *Registry) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
 }
 
 // update derives a service's current state and returns the endpoints that it no longer has.
-func (s *Service) update(msg *configv1.Service, found []*configv1.Endpoint) (gone []*Endpoint) {
+func (s *Service) update(d Definition, found []*configv1.Endpoint) (gone []*Endpoint, err error) {
 	old := s.current.Load()
-	if old != nil && old.source == msg && sameEndpoints(old.found, found) {
-		return nil
+	var before *transport
+	if old != nil {
+		if old.source == d && sameEndpoints(old.found, found) {
+			return nil, nil
+		}
+		before = old.transport
 	}
-	set := config.ServiceSettingsOf(msg)
-	list := msg.GetEndpoints()
-	if set.Discovered {
+	next := &current{name: d.Service.GetName(), settings: config.ServiceSettingsOf(d.Service), source: d, found: found}
+	if next.transport, err = newTransport(d, before); err != nil {
+		return nil, err
+	}
+	list := d.Service.GetEndpoints()
+	if next.settings.Discovered {
 		list = found
 	}
 	have := map[string]*Endpoint{}
@@ -183,24 +204,24 @@ func (s *Service) update(msg *configv1.Service, found []*configv1.Endpoint) (gon
 			have[e.address] = e
 		}
 	}
-	next := &current{name: msg.GetName(), settings: set, source: msg, found: found}
 	targets := make([]balance.Target, 0, len(list))
 	for _, m := range list {
-		e := newEndpoint(m.GetHost(), m.GetPort(), set.Pool)
-		if known := have[e.address]; known != nil {
+		e := have[config.EndpointKey(m)]
+		if e != nil {
 			delete(have, e.address)
-			known.pool.Store(&set.Pool)
-			e = known
+		} else {
+			e = newEndpoint(m, s.log)
 		}
+		e.set(next.name, next.settings.Pool, next.transport)
 		next.endpoints = append(next.endpoints, e)
 		targets = append(targets, balance.Target{State: &e.State, Weight: config.Weight(m)})
 	}
-	next.balancer = balance.New(set.Balancer, targets)
+	next.balancer = balance.New(next.settings.Balancer, targets)
 	s.current.Store(next)
 	for _, e := range have {
 		gone = append(gone, e)
 	}
-	return gone
+	return gone, nil
 }
 
 func sameEndpoints(a, b []*configv1.Endpoint) bool {
@@ -223,7 +244,10 @@ func (r *Registry) targets() []health.Target {
 			continue
 		}
 		for _, e := range c.endpoints {
-			targets = append(targets, health.Target{ServiceID: s.ID, Service: c.name, Host: e.Host, Port: e.Port, State: &e.State, Check: *c.settings.Check})
+			targets = append(targets, health.Target{
+				ServiceID: s.ID, Service: c.name, Host: e.Host, Port: e.Port, State: &e.State, Check: *c.settings.Check,
+				TLS: e.how.Load().tls, HTTP2: c.transport.http2 == always,
+			})
 		}
 	}
 	return targets

@@ -4,6 +4,7 @@ package health
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -34,6 +35,9 @@ type Target struct {
 	// Host and Port are the endpoint's.
 	Host string
 	Port uint32
+	// TLS is how checks are encrypted; nil: not at all. HTTP2 tells that HTTP/2 is spoken without asking.
+	TLS   *tls.Config
+	HTTP2 bool
 	// State takes the verdict. It is what an endpoint is known by: no two targets share one.
 	State *balance.State
 	// Check says how.
@@ -84,7 +88,7 @@ func NewChecker(log *slog.Logger, probe Prober) *Checker {
 	return c
 }
 
-// Set makes these the targets. Those whose service, address and check are the same go on as they are. What is no longer checked
+// Set makes these the targets. Those whose service, address, protocol and check are the same go on as they are. What is no longer checked
 // counts as healthy.
 func (c *Checker) Set(targets []Target) {
 	c.mu.Lock()
@@ -95,7 +99,7 @@ func (c *Checker) Set(targets []Target) {
 		wanted[t.State] = true
 		w := c.watches[t.State]
 		if w != nil {
-			if old := w.target; old.ServiceID == t.ServiceID && old.Host == t.Host && old.Port == t.Port && old.Check == t.Check {
+			if old := w.target; old.ServiceID == t.ServiceID && old.Host == t.Host && old.Port == t.Port && old.Check == t.Check && old.TLS == t.TLS && old.HTTP2 == t.HTTP2 {
 				w.target.Service = t.Service
 				continue
 			}

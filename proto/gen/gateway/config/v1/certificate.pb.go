@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Certificate is a server certificate with its key.
+// Certificate is a certificate with its key: for the hosts that nodes serve, or to be shown to services (tls.certificate_id).
 type Certificate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID, given by the server; empty in files, where the name is the key.

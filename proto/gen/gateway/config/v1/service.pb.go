@@ -37,7 +37,8 @@ type Service struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How to speak to the endpoints: "http". Empty means "http".
+	// How to speak to the endpoints: "http" (HTTP/1.1), "https" (HTTP/1.1 over TLS, or HTTP/2 where tls.http2 allows it), "h2c" (HTTP/2
+	// without TLS, by prior knowledge), "grpc" (gRPC over h2c) or "grpcs" (gRPC over HTTP/2 and TLS). Empty means "http".
 	Protocol string `protobuf:"bytes,10,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Fixed endpoints. Not together with discovery.
 	Endpoints []*Endpoint `protobuf:"bytes,11,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
@@ -53,6 +54,8 @@ type Service struct {
 	PipelineId string `protobuf:"bytes,16,opt,name=pipeline_id,json=pipelineId,proto3" json:"pipeline_id,omitempty"`
 	// Policy (id or name) for every route of this service; a route's policy overrides it field by field.
 	PolicyId string `protobuf:"bytes,17,opt,name=policy_id,json=policyId,proto3" json:"policy_id,omitempty"`
+	// TLS to the endpoints, for "https" and "grpcs". Absent: the defaults of its fields.
+	Tls *ServiceTLS `protobuf:"bytes,18,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Whether any endpoint is healthy, by the nodes' reports. Read-only.
 	Healthy *bool `protobuf:"varint,30,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
 	// When discovery last changed the endpoints. Read-only.
@@ -191,6 +194,13 @@ func (x *Service) GetPolicyId() string {
 	return ""
 }
 
+func (x *Service) GetTls() *ServiceTLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
 func (x *Service) GetHealthy() bool {
 	if x != nil && x.Healthy != nil {
 		return *x.Healthy
@@ -215,9 +225,9 @@ func (x *Service) GetLastHealthCheck() *timestamppb.Timestamp {
 // Endpoint is one address of a service.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// IP address or DNS name, without a port.
+	// IP address or DNS name, without a port; or "unix:/path" for a Unix socket on the node's machine.
 	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	// TCP port, 1 to 65535.
+	// TCP port, 1 to 65535; absent for a Unix socket.
 	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	// Share of the traffic under "weighted_round_robin" and "least_connections", 0 to 1000; 0 gets none. Absent means 1.
 	Weight *uint32 `protobuf:"varint,3,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
@@ -294,6 +304,98 @@ func (x *Endpoint) GetLabels() map[string]string {
 	return nil
 }
 
+// ServiceTLS is how connections to the endpoints of a service are encrypted and what the endpoints have to prove.
+type ServiceTLS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name to ask for (SNI) and to verify the endpoint's certificate against. Empty means the endpoint's own host.
+	ServerName string `protobuf:"bytes,1,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// Certificates of the authorities that the endpoint's certificate has to lead to, PEM. Empty means those of the node's system.
+	CaPem string `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	// Certificate (id or name) that the node shows to endpoints that ask for one. Empty means none.
+	CertificateId string `protobuf:"bytes,3,opt,name=certificate_id,json=certificateId,proto3" json:"certificate_id,omitempty"`
+	// Lowest TLS version, "1.2" or "1.3". Empty means "1.2".
+	MinVersion string `protobuf:"bytes,4,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	// Takes any certificate for any name: whoever is between the node and the endpoint can read and change everything. For
+	// experiments. Not together with ca_pem.
+	InsecureSkipVerify bool `protobuf:"varint,5,opt,name=insecure_skip_verify,json=insecureSkipVerify,proto3" json:"insecure_skip_verify,omitempty"`
+	// Offers HTTP/2 to the endpoints of an "https" service by ALPN; those that don't choose it get HTTP/1.1.
+	Http2         bool `protobuf:"varint,6,opt,name=http2,proto3" json:"http2,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceTLS) Reset() {
+	*x = ServiceTLS{}
+	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceTLS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceTLS) ProtoMessage() {}
+
+func (x *ServiceTLS) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceTLS.ProtoReflect.Descriptor instead.
+func (*ServiceTLS) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ServiceTLS) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *ServiceTLS) GetCaPem() string {
+	if x != nil {
+		return x.CaPem
+	}
+	return ""
+}
+
+func (x *ServiceTLS) GetCertificateId() string {
+	if x != nil {
+		return x.CertificateId
+	}
+	return ""
+}
+
+func (x *ServiceTLS) GetMinVersion() string {
+	if x != nil {
+		return x.MinVersion
+	}
+	return ""
+}
+
+func (x *ServiceTLS) GetInsecureSkipVerify() bool {
+	if x != nil {
+		return x.InsecureSkipVerify
+	}
+	return false
+}
+
+func (x *ServiceTLS) GetHttp2() bool {
+	if x != nil {
+		return x.Http2
+	}
+	return false
+}
+
 // Discovery names where a service's endpoints are registered.
 type Discovery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -312,7 +414,7 @@ type Discovery struct {
 
 func (x *Discovery) Reset() {
 	*x = Discovery{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +426,7 @@ func (x *Discovery) String() string {
 func (*Discovery) ProtoMessage() {}
 
 func (x *Discovery) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +439,7 @@ func (x *Discovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Discovery.ProtoReflect.Descriptor instead.
 func (*Discovery) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{2}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Discovery) GetSource() isDiscovery_Source {
@@ -387,7 +489,7 @@ type EtcdDiscovery struct {
 
 func (x *EtcdDiscovery) Reset() {
 	*x = EtcdDiscovery{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +501,7 @@ func (x *EtcdDiscovery) String() string {
 func (*EtcdDiscovery) ProtoMessage() {}
 
 func (x *EtcdDiscovery) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +514,7 @@ func (x *EtcdDiscovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EtcdDiscovery.ProtoReflect.Descriptor instead.
 func (*EtcdDiscovery) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{3}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EtcdDiscovery) GetService() string {
@@ -432,7 +534,8 @@ func (x *EtcdDiscovery) GetTags() []string {
 // HealthCheckConfig describes the active checks that every node makes of every endpoint.
 type HealthCheckConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "http" or "tcp" (a connection that opens is healthy). Empty means "http".
+	// "http" (a GET over the service's protocol), "tcp" (a connection that opens is healthy) or "grpc" (grpc.health.v1.Health/Check,
+	// for "h2c", "grpc", "grpcs" and "https" with tls.http2). Empty means "grpc" for services of protocol "grpc" and "grpcs", and "http" for others.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// Path for "http"; starts with "/". Empty means "/".
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
@@ -446,15 +549,17 @@ type HealthCheckConfig struct {
 	HealthyThreshold uint32 `protobuf:"varint,6,opt,name=healthy_threshold,json=healthyThreshold,proto3" json:"healthy_threshold,omitempty"`
 	// Status codes that pass an "http" check, 100 to 599. Empty means 200 to 399.
 	ExpectedStatuses []uint32 `protobuf:"varint,7,rep,packed,name=expected_statuses,json=expectedStatuses,proto3" json:"expected_statuses,omitempty"`
-	// Host header of an "http" check. Empty means the endpoint's host and port.
-	Host          string `protobuf:"bytes,8,opt,name=host,proto3" json:"host,omitempty"`
+	// Host header of an "http" or "grpc" check. Empty means the endpoint's host and port.
+	Host string `protobuf:"bytes,8,opt,name=host,proto3" json:"host,omitempty"`
+	// Name of the service that a "grpc" check asks about. Empty means the server as a whole.
+	GrpcService   string `protobuf:"bytes,9,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HealthCheckConfig) Reset() {
 	*x = HealthCheckConfig{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +571,7 @@ func (x *HealthCheckConfig) String() string {
 func (*HealthCheckConfig) ProtoMessage() {}
 
 func (x *HealthCheckConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +584,7 @@ func (x *HealthCheckConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheckConfig.ProtoReflect.Descriptor instead.
 func (*HealthCheckConfig) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{4}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *HealthCheckConfig) GetType() string {
@@ -538,12 +643,21 @@ func (x *HealthCheckConfig) GetHost() string {
 	return ""
 }
 
+func (x *HealthCheckConfig) GetGrpcService() string {
+	if x != nil {
+		return x.GrpcService
+	}
+	return ""
+}
+
 // ConnectionPool limits and times the connections that a node keeps to each endpoint.
 type ConnectionPool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Idle connections kept per endpoint and node, 0 to 65535. Absent means 512; 0 closes each after use.
 	MaxIdleConnections *uint32 `protobuf:"varint,1,opt,name=max_idle_connections,json=maxIdleConnections,proto3,oneof" json:"max_idle_connections,omitempty"`
-	// Connections in use and idle per endpoint and node, 1 to 65535; a request beyond it is answered with 503. 0 means no limit.
+	// Connections in use and idle per endpoint and node, 1 to 65535; a request beyond it is answered with 503. 0 means no limit. For
+	// HTTP/2 it is how many connections share the requests, each opened when those that are open carry 100 requests, or as many as the
+	// endpoint allows; 0 then means 4.
 	MaxConnections uint32 `protobuf:"varint,2,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// Time to open a connection, 1ms to 5m. Empty means "5s".
 	ConnectTimeout string `protobuf:"bytes,3,opt,name=connect_timeout,json=connectTimeout,proto3" json:"connect_timeout,omitempty"`
@@ -557,7 +671,7 @@ type ConnectionPool struct {
 
 func (x *ConnectionPool) Reset() {
 	*x = ConnectionPool{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +683,7 @@ func (x *ConnectionPool) String() string {
 func (*ConnectionPool) ProtoMessage() {}
 
 func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +696,7 @@ func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPool.ProtoReflect.Descriptor instead.
 func (*ConnectionPool) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConnectionPool) GetMaxIdleConnections() uint32 {
@@ -624,7 +738,7 @@ var File_gateway_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\a\n" +
+	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\a\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -643,7 +757,8 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x0fconnection_pool\x18\x0f \x01(\v2!.gateway.config.v1.ConnectionPoolR\x0econnectionPool\x12\x1f\n" +
 	"\vpipeline_id\x18\x10 \x01(\tR\n" +
 	"pipelineId\x12\x1b\n" +
-	"\tpolicy_id\x18\x11 \x01(\tR\bpolicyId\x12\x1d\n" +
+	"\tpolicy_id\x18\x11 \x01(\tR\bpolicyId\x12/\n" +
+	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x12\x1d\n" +
 	"\ahealthy\x18\x1e \x01(\bH\x00R\ahealthy\x88\x01\x01\x12?\n" +
 	"\rdiscovered_at\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\fdiscoveredAt\x12F\n" +
 	"\x11last_health_check\x18  \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHealthCheck\x1a9\n" +
@@ -663,7 +778,17 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
 	"\a_weightB\n" +
 	"\n" +
-	"\b_healthy\"n\n" +
+	"\b_healthy\"\xd4\x01\n" +
+	"\n" +
+	"ServiceTLS\x12\x1f\n" +
+	"\vserver_name\x18\x01 \x01(\tR\n" +
+	"serverName\x12\x15\n" +
+	"\x06ca_pem\x18\x02 \x01(\tR\x05caPem\x12%\n" +
+	"\x0ecertificate_id\x18\x03 \x01(\tR\rcertificateId\x12\x1f\n" +
+	"\vmin_version\x18\x04 \x01(\tR\n" +
+	"minVersion\x120\n" +
+	"\x14insecure_skip_verify\x18\x05 \x01(\bR\x12insecureSkipVerify\x12\x14\n" +
+	"\x05http2\x18\x06 \x01(\bR\x05http2\"n\n" +
 	"\tDiscovery\x126\n" +
 	"\x04etcd\x18\x01 \x01(\v2 .gateway.config.v1.EtcdDiscoveryH\x00R\x04etcd\x12\x1f\n" +
 	"\vallow_empty\x18\n" +
@@ -672,7 +797,7 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x06source\"=\n" +
 	"\rEtcdDiscovery\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
-	"\x04tags\x18\x02 \x03(\tR\x04tags\"\x90\x02\n" +
+	"\x04tags\x18\x02 \x03(\tR\x04tags\"\xb3\x02\n" +
 	"\x11HealthCheckConfig\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1a\n" +
@@ -681,7 +806,8 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x13unhealthy_threshold\x18\x05 \x01(\rR\x12unhealthyThreshold\x12+\n" +
 	"\x11healthy_threshold\x18\x06 \x01(\rR\x10healthyThreshold\x12+\n" +
 	"\x11expected_statuses\x18\a \x03(\rR\x10expectedStatuses\x12\x12\n" +
-	"\x04host\x18\b \x01(\tR\x04host\"\x80\x02\n" +
+	"\x04host\x18\b \x01(\tR\x04host\x12!\n" +
+	"\fgrpc_service\x18\t \x01(\tR\vgrpcService\"\x80\x02\n" +
 	"\x0eConnectionPool\x125\n" +
 	"\x14max_idle_connections\x18\x01 \x01(\rH\x00R\x12maxIdleConnections\x88\x01\x01\x12'\n" +
 	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\x12'\n" +
@@ -703,35 +829,37 @@ func file_gateway_config_v1_service_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_service_proto_rawDescData
 }
 
-var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_gateway_config_v1_service_proto_goTypes = []any{
 	(*Service)(nil),               // 0: gateway.config.v1.Service
 	(*Endpoint)(nil),              // 1: gateway.config.v1.Endpoint
-	(*Discovery)(nil),             // 2: gateway.config.v1.Discovery
-	(*EtcdDiscovery)(nil),         // 3: gateway.config.v1.EtcdDiscovery
-	(*HealthCheckConfig)(nil),     // 4: gateway.config.v1.HealthCheckConfig
-	(*ConnectionPool)(nil),        // 5: gateway.config.v1.ConnectionPool
-	nil,                           // 6: gateway.config.v1.Service.LabelsEntry
-	nil,                           // 7: gateway.config.v1.Endpoint.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*ServiceTLS)(nil),            // 2: gateway.config.v1.ServiceTLS
+	(*Discovery)(nil),             // 3: gateway.config.v1.Discovery
+	(*EtcdDiscovery)(nil),         // 4: gateway.config.v1.EtcdDiscovery
+	(*HealthCheckConfig)(nil),     // 5: gateway.config.v1.HealthCheckConfig
+	(*ConnectionPool)(nil),        // 6: gateway.config.v1.ConnectionPool
+	nil,                           // 7: gateway.config.v1.Service.LabelsEntry
+	nil,                           // 8: gateway.config.v1.Endpoint.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_service_proto_depIdxs = []int32{
-	8,  // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
-	8,  // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
-	6,  // 2: gateway.config.v1.Service.labels:type_name -> gateway.config.v1.Service.LabelsEntry
+	9,  // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
+	7,  // 2: gateway.config.v1.Service.labels:type_name -> gateway.config.v1.Service.LabelsEntry
 	1,  // 3: gateway.config.v1.Service.endpoints:type_name -> gateway.config.v1.Endpoint
-	2,  // 4: gateway.config.v1.Service.discovery:type_name -> gateway.config.v1.Discovery
-	4,  // 5: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
-	5,  // 6: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
-	8,  // 7: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
-	8,  // 8: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
-	7,  // 9: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
-	3,  // 10: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	3,  // 4: gateway.config.v1.Service.discovery:type_name -> gateway.config.v1.Discovery
+	5,  // 5: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
+	6,  // 6: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
+	2,  // 7: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
+	9,  // 8: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
+	9,  // 9: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
+	8,  // 10: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
+	4,  // 11: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_service_proto_init() }
@@ -741,17 +869,17 @@ func file_gateway_config_v1_service_proto_init() {
 	}
 	file_gateway_config_v1_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_service_proto_msgTypes[1].OneofWrappers = []any{}
-	file_gateway_config_v1_service_proto_msgTypes[2].OneofWrappers = []any{
+	file_gateway_config_v1_service_proto_msgTypes[3].OneofWrappers = []any{
 		(*Discovery_Etcd)(nil),
 	}
-	file_gateway_config_v1_service_proto_msgTypes[5].OneofWrappers = []any{}
+	file_gateway_config_v1_service_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_service_proto_rawDesc), len(file_gateway_config_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
