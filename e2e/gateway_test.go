@@ -171,7 +171,8 @@ func TestTwoReplicas(t *testing.T) {
 func TestDev(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		proxy := address(t)
-		d := launch(t, bin(t, "gatewayctl"), nil, "dev", "--http-addr", proxy, "--status-addr", address(t), "--rest-addr", address(t), "--grpc-addr", address(t), "--stream-addr", address(t))
+		temp := t.TempDir() // one that is killed leaves its folder
+		d := launch(t, bin(t, "gatewayctl"), []string{"TMPDIR=" + temp}, "dev", "--http-addr", proxy, "--status-addr", address(t), "--rest-addr", address(t), "--grpc-addr", address(t), "--stream-addr", address(t))
 		testserver.WaitFor(t, "dev", func() error {
 			if !strings.Contains(d.logs(), "The gateway is ready") {
 				return fmt.Errorf("%s", d.logs())

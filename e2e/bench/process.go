@@ -98,16 +98,13 @@ func (p *process) pids() []int {
 func (p *process) cpu() (time.Duration, error) {
 	var total time.Duration
 	for _, pid := range p.pids() {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
-		if err != nil {
-			return 0, err
-		}
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		if err != nil {
 			return 0, err
 		}
 		for _, t := range threads {
-			if text, err = os.ReadFile(t); err != nil {
+			text, err := os.ReadFile(t)
+			if err != nil {
 				continue // a thread that has ended
 			}
 			ns, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)

@@ -37,22 +37,22 @@ func (t *Table) ShadowedBy(few []*Rule) map[*Rule]*Rule {
 	return found
 }
 
-// mayShadow reports false only where r can't be shadowed by c, whatever their other predicates are.
-func (c *Rule) mayShadow(r *Rule) bool {
-	switch c.form {
+// mayShadow reports false only where r can't shadow o, whatever their other predicates are.
+func (r *Rule) mayShadow(o *Rule) bool {
+	switch r.form {
 	case Exact:
-		if r.form != Exact || c.path != r.path {
+		if o.form != Exact || r.path != o.path {
 			return false
 		}
 	case Regex:
 	default:
-		for i := range min(len(c.segments), len(r.segments)) {
-			if a, b := &c.segments[i], &r.segments[i]; !a.param && !b.param && a.literal != b.literal {
+		for i := range min(len(r.segments), len(o.segments)) {
+			if a, b := &r.segments[i], &o.segments[i]; !a.param && !b.param && a.literal != b.literal {
 				return false
 			}
 		}
 	}
-	return Compare(c, r) < 0
+	return Compare(r, o) < 0
 }
 
 type shadow struct {

@@ -74,11 +74,11 @@ func TestDiskFull(t *testing.T) {
 
 // TestKill kills a process that commits, at any moment, and checks that nothing that it said to be committed is lost.
 func TestKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "gateway.db")
 	if url := os.Getenv("GATEWAY_TEST_COMMIT_TO"); url != "" {
 		commitForever(t, url)
 		return
 	}
+	path := filepath.Join(t.TempDir(), "gateway.db")
 	said := 0
 	for range 5 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$", "-test.v")
