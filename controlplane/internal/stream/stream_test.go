@@ -2,7 +2,9 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -125,7 +127,8 @@ func (n *node) connect(p *plane, token string) {
 
 func (n *node) send(m *streamv1.StreamRequest) {
 	n.t.Helper()
-	if err := n.stream.Send(m); err != nil {
+	// io.EOF says that the server has ended the stream, and Recv why.
+	if err := n.stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
 		n.t.Fatal(err)
 	}
 }
