@@ -172,7 +172,7 @@ func TestDev(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		proxy := address(t)
 		temp := t.TempDir() // one that is killed leaves its folder
-		d := launch(t, bin(t, "gatewayctl"), []string{"TMPDIR=" + temp}, "dev", "--http-addr", proxy, "--status-addr", address(t), "--rest-addr", address(t), "--grpc-addr", address(t), "--stream-addr", address(t))
+		d := launch(t, bin(t, "gatewayctl"), []string{"TMPDIR=" + temp}, "dev", "--http-addr", proxy, "--https-addr", address(t), "--status-addr", address(t), "--rest-addr", address(t), "--grpc-addr", address(t), "--stream-addr", address(t))
 		testserver.WaitFor(t, "dev", func() error {
 			if !strings.Contains(d.logs(), "The gateway is ready") {
 				return fmt.Errorf("%s", d.logs())

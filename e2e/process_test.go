@@ -199,14 +199,14 @@ func (g *gateway) call(method, path, body string) (data json.RawMessage, revisio
 // node is a data plane.
 type node struct {
 	*process
-	id, http, status string
+	id, http, https, status string
 }
 
 func (g *gateway) node(id string, args ...string) *node {
 	g.t.Helper()
-	n := &node{id: id, http: address(g.t), status: address(g.t)}
+	n := &node{id: id, http: address(g.t), https: address(g.t), status: address(g.t)}
 	n.process = launch(g.t, bin(g.t, "dataplane"), []string{"GATEWAY_JOIN_TOKEN=" + joinToken},
-		append([]string{"--control-plane", g.stream, "--http-addr", n.http, "--status-addr", n.status, "--data-dir", filepath.Join(g.dir, id), "--node-id", id}, args...)...)
+		append([]string{"--control-plane", g.stream, "--http-addr", n.http, "--https-addr", n.https, "--status-addr", n.status, "--data-dir", filepath.Join(g.dir, id), "--node-id", id}, args...)...)
 	return n
 }
 

@@ -33,7 +33,7 @@ func TestTour(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy, status, rest, grpc := address(t), address(t), address(t), address(t)
-	d := launch(t, bin(t, "gatewayctl"), nil, "dev", "--data-dir", filepath.Join(dir, "data", "dev"), "--http-addr", proxy, "--status-addr", status, "--rest-addr", rest, "--grpc-addr", grpc, "--stream-addr", address(t))
+	d := launch(t, bin(t, "gatewayctl"), nil, "dev", "--data-dir", filepath.Join(dir, "data", "dev"), "--http-addr", proxy, "--https-addr", address(t), "--status-addr", status, "--rest-addr", rest, "--grpc-addr", grpc, "--stream-addr", address(t))
 	testserver.WaitFor(t, "dev", func() error {
 		if !strings.Contains(d.logs(), "The gateway is ready") {
 			return fmt.Errorf("%s", d.logs())

@@ -140,7 +140,7 @@ func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error
 	if err := os.WriteFile(file, []byte(c.String()), 0o644); err != nil {
 		return nil, err
 	}
-	args := []string{"--config", file, "--http-addr", address, "--status-addr", "127.0.0.1:0", "--data-dir", dir}
+	args := []string{"--config", file, "--http-addr", address, "--https-addr", "", "--status-addr", "127.0.0.1:0", "--data-dir", dir}
 	if s.accessLog {
 		args = append(args, "--access-log", filepath.Join(dir, "access.log"))
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -111,4 +112,59 @@ func (c *checker) certificate(m *configv1.Certificate) {
 			c.fail(fmt.Sprintf("hosts[%d]", i), h, "is not covered by the certificate, which is for %s", strings.Join(leaf.DNSNames, ", "))
 		}
 	}
+	c.oneOf("min_version", m.GetMinVersion(), "1.2", "1.3")
+	if a := m.GetClientAuth(); a != nil {
+		c.oneOf("client_auth.mode", a.GetMode(), "optional", "required")
+		if a.GetMode() == "" {
+			c.fail("client_auth.mode", "", `is required: "optional" or "required"`)
+		}
+		if err := checkAuthorities(a.GetCaPem()); err != nil {
+			c.fail("client_auth.ca_pem", "", "%s", err)
+		}
+	}
+}
+
+// checkServing finds certificates that can't be served together: two that are the default, or two for one host that ask different
+// things of its clients, so that chance would decide.
+func (p *planner) checkServing(next *Config, changes []Change, at map[location]string) {
+	changed := map[string]bool{}
+	for _, ch := range changes {
+		if ch.Kind == Certificate && ch.After != nil {
+			changed[ch.ID()] = true
+		}
+	}
+	if len(changed) == 0 {
+		return
+	}
+	var fallback *configv1.Certificate
+	byHost := map[string]*configv1.Certificate{}
+	see := func(m *configv1.Certificate) {
+		where := at[location{Certificate, m.GetId()}]
+		if m.GetDefault() && fallback != nil {
+			p.problems.add(Certificate, m.GetName(), where, "default", "true", "can't be: certificate %q is the default", fallback.GetName())
+		} else if m.GetDefault() {
+			fallback = m
+		}
+		for i, h := range m.GetHosts() {
+			other := byHost[h]
+			if other == nil {
+				byHost[h] = m
+			} else if !SameHandshake(other, m) {
+				p.problems.add(Certificate, m.GetName(), where, fmt.Sprintf("hosts[%d]", i), h, "is served by certificate %q too, with another min_version or client_auth: both have to ask the same of clients", other.GetName())
+			}
+		}
+	}
+	// What changed comes last, so that it gets the blame.
+	for _, again := range []bool{false, true} {
+		for _, e := range next.Sorted(Certificate) {
+			if changed[e.ID()] == again {
+				see(e.Message.(*configv1.Certificate))
+			}
+		}
+	}
+}
+
+// SameHandshake reports whether two certificates ask the same of clients.
+func SameHandshake(a, b *configv1.Certificate) bool {
+	return orString(a.GetMinVersion(), "1.2") == orString(b.GetMinVersion(), "1.2") && proto.Equal(a.GetClientAuth(), b.GetClientAuth())
 }

@@ -26,6 +26,7 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 		}
 	}
 	p.checkTimeouts(next, touched, at)
+	p.checkServing(next, changes, at)
 	before, after := p.base.Len(Route), next.Len(Route)
 	if !p.opts.AllowShrink && before >= 10 && after*2 < before {
 		p.problems.add(0, "", "", "", "", "this removes %d of %d routes; allow_shrink (--allow-shrink) says that it is meant", before-after, before)

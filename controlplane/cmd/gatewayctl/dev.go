@@ -27,7 +27,7 @@ import (
 )
 
 type dev struct {
-	http, status, rest, grpc, stream string
+	http, https, status, rest, grpc, stream string
 	dataDir                          string
 	verbose                          bool
 }
@@ -40,6 +40,7 @@ func (r *root) dev() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.http, "http-addr", "127.0.0.1:8080", "address of the proxy")
+	f.StringVar(&d.https, "https-addr", "127.0.0.1:8443", "address of the proxy over TLS, for when there are certificates")
 	f.StringVar(&d.status, "status-addr", "127.0.0.1:8081", "address of the proxy's status")
 	f.StringVar(&d.rest, "rest-addr", "127.0.0.1:9080", "address of the admin API over REST")
 	f.StringVar(&d.grpc, "grpc-addr", "127.0.0.1:9090", "address of the admin API over gRPC")
@@ -80,7 +81,7 @@ func (d *dev) run(ctx context.Context, out io.Writer) error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	for _, a := range []string{d.http, d.status, d.rest, d.grpc, d.stream} {
+	for _, a := range []string{d.http, d.https, d.status, d.rest, d.grpc, d.stream} {
 		ln, err := net.Listen("tcp", a)
 		if err != nil {
 			return fmt.Errorf("the address %s is not free (gatewayctl dev --help has flags for other ones): %w", a, err)
@@ -122,7 +123,7 @@ func (d *dev) run(ctx context.Context, out io.Writer) error {
 	if err := group.start(filepath.Join(bin, "controlplane"), "--http-addr", d.rest, "--grpc-addr", d.grpc, "--stream-addr", d.stream, "--data-dir", control); err != nil {
 		return err
 	}
-	if err := group.start(filepath.Join(bin, "dataplane"), "--control-plane", d.stream, "--http-addr", d.http, "--status-addr", d.status, "--data-dir", filepath.Join(dir, "dataplane"), "--node-id", "dev", "--drain-timeout", "3s"); err != nil {
+	if err := group.start(filepath.Join(bin, "dataplane"), "--control-plane", d.stream, "--http-addr", d.http, "--https-addr", d.https, "--status-addr", d.status, "--data-dir", filepath.Join(dir, "dataplane"), "--node-id", "dev", "--drain-timeout", "3s"); err != nil {
 		return err
 	}
 	if err := d.ready(ctx, admin, ports, group.ended); err != nil {

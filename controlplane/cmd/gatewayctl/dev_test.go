@@ -62,7 +62,7 @@ func startDev(t *testing.T, bin string) *started {
 	t.Helper()
 	s := &started{t: t, temp: t.TempDir()}
 	args := []string{"dev"}
-	for _, name := range []string{"--http-addr", "--status-addr", "--rest-addr", "--grpc-addr", "--stream-addr"} {
+	for _, name := range []string{"--http-addr", "--https-addr", "--status-addr", "--rest-addr", "--grpc-addr", "--stream-addr"} {
 		address := fmt.Sprint("127.0.0.1:", testserver.FreePort(t))
 		if name == "--http-addr" {
 			s.proxy = "http://" + address

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
@@ -29,21 +30,25 @@ import (
 )
 
 type options struct {
-	httpAddr, statusAddr, dataDir string
-	config                        string
-	controlPlane                  []string
-	nodeID, group                 string
-	labels                        map[string]string
-	joinTokenFile                 string
-	drainTimeout                  time.Duration
-	logLevel, logFormat           string
-	profiling                     bool
-	limits                        http1.Limits
+	httpAddr, httpsAddr string
+	statusAddr, dataDir string
+	config              string
+	controlPlane        []string
+	nodeID, group       string
+	labels              map[string]string
+	joinTokenFile       string
+	drainTimeout        time.Duration
+	logLevel, logFormat string
+	profiling           bool
+	handshakeTimeout    time.Duration
+	ticketSecretFile    string
+	limits              http1.Limits
 }
 
 func (o *options) bind(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.httpAddr, "http-addr", ":8080", "address for proxied HTTP/1.1")
+	f.StringVar(&o.httpsAddr, "https-addr", ":8443", "address for proxied HTTP over TLS, by the configuration's certificates; empty: none")
 	f.StringVar(&o.statusAddr, "status-addr", "127.0.0.1:8081", "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.dataDir, "data-dir", "./data/dataplane", "folder of the last good snapshot and the node's identity")
 	f.StringVar(&o.config, "config", "", "file or folder to follow instead of a control plane")
@@ -52,6 +57,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.group, "group", "", "group for rollouts")
 	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token; GATEWAY_JOIN_TOKEN in the environment goes first")
+	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
+	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -69,6 +76,8 @@ func (o *options) check() error {
 	switch {
 	case (o.config == "") == (len(o.controlPlane) == 0):
 		return errors.New("one of --config PATH and --control-plane HOST:PORT is required")
+	case o.httpAddr == "" && o.httpsAddr == "":
+		return errors.New("one of --http-addr and --https-addr is required")
 	case o.limits.MaxHeadBytes < 512 || o.limits.MaxHeadBytes > 64<<10:
 		return fmt.Errorf("--max-header-bytes %d: has to be from 512 to 65536", o.limits.MaxHeadBytes)
 	case o.limits.MaxFields < 1 || o.limits.MaxFields > 1000:
@@ -76,7 +85,7 @@ func (o *options) check() error {
 	}
 	for flag, d := range map[string]time.Duration{
 		"header-timeout": o.limits.HeadTimeout, "idle-timeout": o.limits.IdleTimeout, "body-timeout": o.limits.BodyTimeout,
-		"write-timeout": o.limits.WriteTimeout, "drain-timeout": o.drainTimeout,
+		"write-timeout": o.limits.WriteTimeout, "drain-timeout": o.drainTimeout, "tls-handshake-timeout": o.handshakeTimeout,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("--%s %s: has to be above 0", flag, d)
@@ -97,11 +106,16 @@ func run(ctx context.Context, o *options) error {
 	counters := telemetry.New(4 * goruntime.GOMAXPROCS(0))
 	services := upstream.NewRegistry(log)
 	defer services.Close()
-	node := runtime.New(log, services, counters)
+	tickets, err := o.tickets()
+	if err != nil {
+		return err
+	}
+	node := runtime.New(log, services, counters, tickets)
 	registry.MustRegister(counters, services, node)
 
 	stop, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
+	go tickets.Run(stop)
 	following, err := o.follow(stop, log, node)
 	if err != nil {
 		return err
@@ -119,25 +133,70 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer statusServer.Close()
-	server := http1.NewServer(o.limits, proxy.New(node, counters))
-	ln, err := listener.Listen(log, o.httpAddr, server, counters)
+	listeners, err := o.listen(log, node, counters)
 	if err != nil {
 		return err
 	}
-	log.Info("data plane ready to serve", "http", ln.Addr().String(), "status", o.statusAddr, "version", observe.Version())
-	go ln.Serve()
+	log.Info("data plane ready to serve", "addresses", addresses(listeners), "status", o.statusAddr, "version", observe.Version())
+	for _, ln := range listeners {
+		go ln.Serve()
+	}
 	<-stop.Done()
 
 	draining.Store(true)
-	log.Info("draining", "connections", server.Active(), "timeout", o.drainTimeout.String())
-	ln.Close()
+	log.Info("draining", "timeout", o.drainTimeout.String())
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
-	server.Drain(late)
+	listener.Drain(late, listeners...)
 	timer.Stop()
-	ln.Wait()
 	log.Info("stopped")
 	return nil
+}
+
+// listen opens the addresses for traffic.
+func (o *options) listen(log *slog.Logger, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+	servers := listener.Servers{HTTP1: http1.NewServer(o.limits, proxy.New(node, counters))}
+	var all []*listener.Listener
+	for _, at := range []struct {
+		address  string
+		security *listener.Security
+	}{
+		{o.httpAddr, nil},
+		{o.httpsAddr, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: o.handshakeTimeout}},
+	} {
+		if at.address == "" {
+			continue
+		}
+		ln, err := listener.Listen(log, at.address, at.security, servers, counters)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ln)
+	}
+	return all, nil
+}
+
+func addresses(listeners []*listener.Listener) []string {
+	var all []string
+	for _, ln := range listeners {
+		all = append(all, ln.URL())
+	}
+	return all
+}
+
+// tickets returns what makes TLS sessions resumable.
+func (o *options) tickets() (*certificate.Tickets, error) {
+	if o.ticketSecretFile == "" {
+		return certificate.NewTickets(nil), nil
+	}
+	secret, err := os.ReadFile(o.ticketSecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ticket-secret-file: %w", err)
+	}
+	if len(secret) < certificate.MinTicketSecret {
+		return nil, fmt.Errorf("--tls-ticket-secret-file %s: has %d bytes; at least %d random ones are required", o.ticketSecretFile, len(secret), certificate.MinTicketSecret)
+	}
+	return certificate.NewTickets(secret), nil
 }
 
 // follow starts bringing configuration to the node and returns what stops it.

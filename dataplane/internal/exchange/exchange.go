@@ -29,6 +29,8 @@ type Exchange struct {
 	ClientText string
 	// Scheme is "http" or "https".
 	Scheme string
+	// TLS is what the client's connection agreed on; nil without TLS.
+	TLS *TLS
 	// Start is when the head was complete.
 	Start time.Time
 	// Now is the latest time that is known, see Tick: Start or later. It serves where being a little behind does no harm.
@@ -55,6 +57,11 @@ type Exchange struct {
 func (x *Exchange) Tick() time.Time {
 	x.Now = x.Start.Add(time.Since(x.Start))
 	return x.Now
+}
+
+// From makes the exchange one of a peer's.
+func (x *Exchange) From(p *Peer) {
+	x.Client, x.ClientText, x.Scheme, x.TLS = p.Client, p.ClientText, p.Scheme, p.TLS
 }
 
 // Forward is a rewritten request target.
@@ -159,7 +166,7 @@ func (x *Exchange) Reset() {
 	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
 	x.Match = match.Request{}
-	x.Route, x.Service, x.Down, x.Shard = "", "", nil, 0
+	x.Route, x.Service, x.Down, x.TLS, x.Shard = "", "", nil, nil, 0
 }
 
 // SetID makes the request's id the client's X-Request-Id where that is sane, which is 1 to 128 visible ASCII characters

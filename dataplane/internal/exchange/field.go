@@ -7,6 +7,8 @@ type Name uint8
 // The known field names; Unknown is every other name.
 const (
 	Unknown Name = iota
+	ClientCert
+	ClientCertChain
 	Connection
 	ContentLength
 	ContentType
@@ -94,6 +96,10 @@ func KnownName(s string) Name {
 				return KeepAlive
 			}
 		}
+	case 11:
+		if EqualFold(s, "client-cert") {
+			return ClientCert
+		}
 	case 12:
 		switch s[0] | 0x20 {
 		case 'c':
@@ -126,6 +132,10 @@ func KnownName(s string) Name {
 		}
 	case 17:
 		switch s[0] | 0x20 {
+		case 'c':
+			if EqualFold(s, "client-cert-chain") {
+				return ClientCertChain
+			}
 		case 't':
 			if EqualFold(s, "transfer-encoding") {
 				return TransferEncoding

@@ -6,8 +6,6 @@ package http1
 import (
 	"errors"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -59,7 +57,7 @@ type Server struct {
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
-	wg    sync.WaitGroup
+	cut   bool
 }
 
 // NewServer returns a server that gives every exchange to handler.
@@ -74,15 +72,9 @@ func (s *Server) Active() int {
 	return len(s.conns)
 }
 
-// Serve owns a connection until it is closed, and then returns. scheme is "http" or "https".
-func (s *Server) Serve(nc net.Conn, scheme string) {
-	c := &conn{server: s, sock: socket.New(nc), scheme: scheme, shard: s.shards.Add(1)}
-	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
-		c.client = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		c.clientText = c.client.Addr().String()
-	} else {
-		c.clientText = "unknown"
-	}
+// Serve owns a peer's connection until it is closed, and then returns.
+func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
+	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1)}
 	c.arrivedFn = c.arrived
 	if !s.add(c) {
 		_ = c.sock.Close()
@@ -95,11 +87,10 @@ func (s *Server) Serve(nc net.Conn, scheme string) {
 func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Load() {
+	if s.cut {
 		return false
 	}
 	s.conns[c] = struct{}{}
-	s.wg.Add(1)
 	return true
 }
 
@@ -107,29 +98,25 @@ func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
-	s.wg.Done()
 }
 
-// Drain closes idle connections, lets every exchange that is under way end, with "Connection: close", and returns when no
-// connection is left, or when stop is closed: those that are left are then cut.
-func (s *Server) Drain(stop <-chan struct{}) {
+// Drain closes idle connections and lets every exchange that is under way end, with "Connection: close". A connection that has not brought
+// its first request yet, or that comes later, has a second to.
+func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each(func(c *conn) {
 		if c.idle.Load() {
 			c.sock.Interrupt()
 		}
 	})
-	done := make(chan struct{})
-	go func() {
-		s.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-stop:
-		s.each(func(c *conn) { c.sock.Abort() })
-		<-done
-	}
+}
+
+// Cut ends all connections, and those that come later, at once.
+func (s *Server) Cut() {
+	s.mu.Lock()
+	s.cut = true
+	s.mu.Unlock()
+	s.each(func(c *conn) { c.sock.Abort() })
 }
 
 func (s *Server) each(f func(*conn)) {
@@ -147,14 +134,13 @@ var exchanges = sync.Pool{New: func() any { return new(exchange.Exchange) }}
 type conn struct {
 	server     *Server
 	sock       *socket.Conn
-	scheme     string
-	client     netip.AddrPort
-	clientText string
+	peer       *exchange.Peer
 	shard      uint32
 	idle       atomic.Bool
 	arrivedFn  func() bool
 	headLength int  // of the next head, when it is known
 	ended      bool // the connection is over
+	served     bool // a request has come
 
 	msg       message
 	body      body
@@ -172,12 +158,21 @@ type conn struct {
 
 // serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived.
 func (c *conn) serve() {
+	graced := false // the second that Drain gives is running
 	for {
 		c.rest(time.Now())
 		if c.server.draining.Load() {
-			break
+			if c.served || graced {
+				break
+			}
+			graced = true
+			c.sock.ResumeReads()
+			c.sock.ReadWithin(time.Now(), firstRequest)
 		}
 		if err := c.sock.Each(c.arrivedFn); err != nil {
+			if c.server.draining.Load() && !c.served && !graced && errors.Is(err, os.ErrDeadlineExceeded) {
+				continue
+			}
 			break // nobody waits for an answer
 		}
 		c.idle.Store(false)
@@ -191,6 +186,9 @@ func (c *conn) serve() {
 	}
 	c.end()
 }
+
+// firstRequest is how long a connection of a server that drains may wait for its first request.
+const firstRequest = time.Second
 
 // rest makes the connection wait for a request.
 func (c *conn) rest(now time.Time) {
@@ -329,7 +327,9 @@ func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
 
 // begin makes the exchange this connection's.
 func (c *conn) begin(x *exchange.Exchange) {
-	x.Down, x.Client, x.ClientText, x.Scheme, x.Shard = c, c.client, c.clientText, c.scheme, c.shard
+	c.served = true
+	x.From(c.peer)
+	x.Down, x.Shard = c, c.shard
 	x.Start = time.Now()
 	x.Now = x.Start
 	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil

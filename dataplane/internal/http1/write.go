@@ -50,7 +50,7 @@ func skipRequest(f *exchange.Field) bool {
 	switch f.Known {
 	case exchange.Unknown, exchange.ContentType, exchange.Date, exchange.Origin, exchange.Server, exchange.Forwarded:
 		return false
-	case exchange.ContentLength, exchange.Host, exchange.Expect, exchange.Via, exchange.XForwardedFor,
+	case exchange.ClientCert, exchange.ClientCertChain, exchange.ContentLength, exchange.Host, exchange.Expect, exchange.Via, exchange.XForwardedFor,
 		exchange.XForwardedHost, exchange.XForwardedProto, exchange.XRequestID:
 		return true
 	default:
@@ -95,6 +95,9 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 		b = append(b, "1.0 gateway\r\n"...)
 	} else {
 		b = append(b, "1.1 gateway\r\n"...)
+	}
+	if x.TLS != nil && x.TLS.ClientCert != "" {
+		b = appendField(b, "Client-Cert", x.TLS.ClientCert)
 	}
 	switch {
 	case req.ContentLength < 0:

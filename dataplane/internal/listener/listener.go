@@ -1,5 +1,5 @@
-// Package listener accepts connections and gives each a goroutine of its own. It knows how to stop accepting without
-// refusing what has been accepted.
+// Package listener accepts connections, agrees on TLS and a protocol with the client, and gives each connection a goroutine of its own. It
+// knows how to stop accepting without refusing what has been accepted.
 package listener
 
 import (
@@ -11,31 +11,57 @@ import (
 	"sync"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/telemetry"
 )
+
+// Server speaks a protocol.
+type Server interface {
+	// Serve owns a connection until it is closed, and then returns.
+	Serve(sock *socket.Conn, peer *exchange.Peer)
+	// Drain makes connections end as soon as nothing is under way on them.
+	Drain()
+	// Cut ends all connections at once.
+	Cut()
+}
 
 // Listener serves one address.
 type Listener struct {
 	log      *slog.Logger
 	ln       net.Listener
-	server   *http1.Server
+	security *Security // nil: no TLS
+	servers  Servers
 	counters *telemetry.Registry
 	wg       sync.WaitGroup
 }
 
-// Listen opens an address such as ":8080".
-func Listen(log *slog.Logger, address string, server *http1.Server, counters *telemetry.Registry) (*Listener, error) {
+// Servers are the protocols.
+type Servers struct {
+	// HTTP1 serves what no other protocol was agreed on for.
+	HTTP1 Server
+}
+
+// Listen opens an address such as ":8080". security is nil for cleartext.
+func Listen(log *slog.Logger, address string, security *Security, servers Servers, counters *telemetry.Registry) (*Listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}}
 	ln, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for proxied traffic: %w", err)
 	}
-	return &Listener{log: log, ln: ln, server: server, counters: counters}, nil
+	return &Listener{log: log, ln: ln, security: security, servers: servers, counters: counters}, nil
 }
 
 // Addr returns the address in use.
 func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// URL returns the address with the scheme that is spoken on it.
+func (l *Listener) URL() string {
+	if l.security != nil {
+		return "https://" + l.ln.Addr().String()
+	}
+	return "http://" + l.ln.Addr().String()
+}
 
 // Serve accepts connections until Close. When the process has no descriptors left it waits for some to be free again.
 func (l *Listener) Serve() {
@@ -53,15 +79,55 @@ func (l *Listener) Serve() {
 		}
 		wait = 0
 		l.counters.Connections(1)
-		l.wg.Go(func() {
-			defer l.counters.Connections(-1)
-			l.server.Serve(nc, "http")
-		})
+		l.wg.Go(func() { l.begin(nc) })
 	}
 }
 
-// Close stops accepting. Connections that have been accepted are not touched.
-func (l *Listener) Close() { _ = l.ln.Close() }
+// begin finds out what is spoken on a new connection.
+func (l *Listener) begin(nc net.Conn) {
+	peer := exchange.NewPeer(nc.RemoteAddr())
+	if l.security == nil {
+		defer l.counters.Connections(-1)
+		l.servers.HTTP1.Serve(socket.New(nc), peer)
+		return
+	}
+	conn, secured, err := l.security.handshake(nc, peer)
+	l.counters.Handshake(err == nil)
+	if err != nil {
+		_ = nc.Close()
+		l.counters.Connections(-1)
+		l.log.Debug("TLS handshake failed", "client", peer.ClientText, "error", err.Error())
+		return
+	}
+	// The handshake has grown the stack; what serves the connection for perhaps hours starts with a small one.
+	l.wg.Go(func() {
+		defer l.counters.Connections(-1)
+		l.servers.HTTP1.Serve(socket.New(conn), secured)
+	})
+}
 
-// Wait returns when no connection is left.
-func (l *Listener) Wait() { l.wg.Wait() }
+// Drain stops accepting on all listeners, lets what is under way end, and returns when no connection is left. When stop is closed, those
+// that are left are cut. Listeners may share servers.
+func Drain(stop <-chan struct{}, listeners ...*Listener) {
+	for _, l := range listeners {
+		_ = l.ln.Close()
+	}
+	for _, l := range listeners {
+		l.servers.HTTP1.Drain()
+	}
+	done := make(chan struct{})
+	go func() {
+		for _, l := range listeners {
+			l.wg.Wait()
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-stop:
+		for _, l := range listeners {
+			l.servers.HTTP1.Cut()
+		}
+		<-done
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -59,6 +60,11 @@ func (p *Proxy) serve(x *exchange.Exchange, done *telemetry.Done) *telemetry.Rou
 		done.ResponseBytes = writeLocal(x)
 		return p.nowhere
 	}
+	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) {
+		x.Fail(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
+		done.ResponseBytes = writeLocal(x)
+		return p.nowhere
+	}
 	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
 	rule := snapshot.Table.Match(&x.Match, &x.Params)
 	if rule == nil {
@@ -106,6 +112,16 @@ func (p *Proxy) serve(x *exchange.Exchange, done *telemetry.Done) *telemetry.Rou
 	done.ResponseBytes = a.stream()
 	a.finish()
 	return b.Count
+}
+
+// misdirected reports whether the host of a request asks for client certificates in another way than the host did that the connection
+// was opened for: who has proved something to that one, or nothing at all, has proved nothing here (RFC 9110 section 7.4).
+func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
+	policy := certificates.Policy(x.Request.Host)
+	if x.TLS == nil {
+		return policy.Required
+	}
+	return policy.ID != (certificate.Policy{}).ID && policy.ID != x.TLS.Policy
 }
 
 // writeLocal sends a response of the gateway's own and returns its body's size.

@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
@@ -36,8 +37,10 @@ func TestMain(m *testing.M) {
 // gateway is a node with everything but its main function.
 type gateway struct {
 	t       *testing.T
-	address string
+	address string // without TLS
 	server  *http1.Server
+	plain   *listener.Listener
+	secure  *listener.Listener
 	node    *runtime.Runtime
 	log     *syncBuffer // what the node logged
 }
@@ -73,27 +76,39 @@ func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	counters := telemetry.New(2)
 	services := upstream.NewRegistry(log)
-	node := runtime.New(log, services, counters)
+	node := runtime.New(log, services, counters, certificate.NewTickets(nil))
 	g := &gateway{t: t, node: node, log: logged}
 	if config != "" {
 		g.apply(config)
 	}
-	server := http1.NewServer(limits, New(node, counters))
-	ln, err := listener.Listen(log, "127.0.0.1:0", server, counters)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go ln.Serve()
+	g.server = http1.NewServer(limits, New(node, counters))
+	servers := listener.Servers{HTTP1: g.server}
+	g.plain = g.listen(log, nil, servers, counters)
+	g.secure = g.listen(log, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}, servers, counters)
 	t.Cleanup(func() {
-		ln.Close()
-		stop := make(chan struct{})
-		close(stop)
-		server.Drain(stop)
-		ln.Wait()
+		g.drain(0)
 		services.Close()
 	})
-	g.address, g.server = ln.Addr().String(), server
+	g.address = g.plain.Addr().String()
 	return g
+}
+
+func (g *gateway) listen(log *slog.Logger, security *listener.Security, servers listener.Servers, counters *telemetry.Registry) *listener.Listener {
+	g.t.Helper()
+	ln, err := listener.Listen(log, "127.0.0.1:0", security, servers, counters)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	go ln.Serve()
+	return ln
+}
+
+// drain ends the node's listeners; what is under way may go on for a time.
+func (g *gateway) drain(within time.Duration) {
+	stop := make(chan struct{})
+	timer := time.AfterFunc(within, func() { close(stop) })
+	defer timer.Stop()
+	listener.Drain(stop, g.plain, g.secure)
 }
 
 // apply gives the node a configuration.
@@ -529,6 +544,15 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer idle.Close()
+	_, _ = io.WriteString(idle, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || res.Close {
+		t.Fatalf("%v, %v", res, err)
+	}
+	fresh, err := net.Dial("tcp", g.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
 	busy, err := net.Dial("tcp", g.address)
 	if err != nil {
 		t.Fatal(err)
@@ -539,13 +563,17 @@ func TestDrain(t *testing.T) {
 	var drained atomic.Bool
 	done := make(chan struct{})
 	go func() {
-		g.server.Drain(make(chan struct{}))
+		g.drain(time.Minute)
 		drained.Store(true)
 		close(done)
 	}()
 	_ = idle.SetDeadline(time.Now().Add(3 * time.Second))
 	if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("an idle connection: %v", err)
+	}
+	_, _ = io.WriteString(fresh, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(fresh), nil); err != nil || !res.Close {
+		t.Errorf("the first request of a connection: %v, %v", res, err)
 	}
 	if drained.Load() {
 		t.Error("drained while an exchange is under way")

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/middleware"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -34,6 +35,8 @@ type Snapshot struct {
 	AppliedAt time.Time
 	// Table finds routes: each rule's Value is a *Route.
 	Table *match.Table
+	// Certificates are what clients are shown over TLS.
+	Certificates *certificate.Set
 
 	config *config.Config
 }
@@ -53,6 +56,7 @@ type Runtime struct {
 	log      *slog.Logger
 	services *upstream.Registry
 	counters *telemetry.Registry
+	tickets  *certificate.Tickets
 	snapshot atomic.Pointer[Snapshot]
 
 	applied, applyNanos, refused atomic.Uint64
@@ -63,13 +67,21 @@ type Runtime struct {
 	reporter *telemetry.Reporter
 }
 
-// New returns a runtime without a snapshot.
-func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Registry) *Runtime {
-	return &Runtime{log: log, services: services, counters: counters, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
+// New returns a runtime without a snapshot. tickets make the sessions of TLS clients resumable.
+func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Registry, tickets *certificate.Tickets) *Runtime {
+	return &Runtime{log: log, services: services, counters: counters, tickets: tickets, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
 }
 
 // Snapshot returns what exchanges run on; nil before the first Apply.
 func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }
+
+// Certificates returns what clients are shown over TLS; nil before the first Apply.
+func (r *Runtime) Certificates() *certificate.Set {
+	if s := r.snapshot.Load(); s != nil {
+		return s.Certificates
+	}
+	return nil
+}
 
 // Apply compiles a configuration, as far as it differs from the one before, and makes it the node's. Where something can't be
 // compiled, all that is wrong is returned and the node keeps what it had.
@@ -79,8 +91,9 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	start := time.Now()
 	old := config.Empty()
 	table := match.Compile(nil)
+	var certificates *certificate.Set
 	if s := r.snapshot.Load(); s != nil {
-		old, table = s.config, s.Table
+		old, table, certificates = s.config, s.Table, s.Certificates
 	}
 	changes := config.Diff(old, v.Config)
 	affected := affectedRoutes(old, v.Config, changes)
@@ -92,6 +105,12 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	maps.Copy(union, services)
 	problems := r.services.Apply(union, r.found)
 
+	if certificates == nil || slices.ContainsFunc(changes, func(ch config.Change) bool { return ch.Kind == config.Certificate }) {
+		var problem *streamv1.Problem
+		if certificates, problem = certificate.Compile(v.Config, r.tickets, certificates); problem != nil {
+			problems = append(problems, problem)
+		}
+	}
 	c, broken := r.compiler(v.Config)
 	problems = append(problems, broken...)
 	var remove []string
@@ -118,6 +137,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	}
 	r.snapshot.Store(&Snapshot{
 		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config, Table: table.With(remove, add),
+		Certificates: certificates,
 	})
 	r.services.Apply(services, r.found)
 	r.replace(remove, add)

@@ -59,6 +59,7 @@ type Registry struct {
 	gone   map[Key]time.Time // routes that are no longer configured, since when
 
 	connections atomic.Int64
+	handshakes  [2]atomic.Uint64 // failed, done
 }
 
 // New returns a registry whose counters are spread over a number of shards, at least 1.
@@ -111,6 +112,15 @@ func (r *Registry) sweep() {
 
 // Connections changes the number of open client connections.
 func (r *Registry) Connections(n int64) { r.connections.Add(n) }
+
+// Handshake counts a TLS handshake with a client.
+func (r *Registry) Handshake(done bool) {
+	i := 0
+	if done {
+		i = 1
+	}
+	r.handshakes[i].Add(1)
+}
 
 // Route counts one key's exchanges. It is safe for concurrent use. Memory for a method is taken at its first exchange.
 type Route struct {
@@ -293,17 +303,18 @@ func (r *Registry) sorted() []*Route {
 }
 
 var (
-	requestsDesc = prometheus.NewDesc("gateway_requests_total", "Requests that ended.", []string{"method", "route", "service", "status_code"}, nil)
-	durationDesc = prometheus.NewDesc("gateway_request_duration_seconds", "From a request's head to its response's last byte.", []string{"method", "route", "service"}, nil)
-	upstreamDesc = prometheus.NewDesc("gateway_upstream_duration_seconds", "From sending a request to the head of the service's response.", []string{"method", "route", "service"}, nil)
-	sizeDesc     = prometheus.NewDesc("gateway_response_size_bytes", "Size of response bodies.", []string{"method", "route", "service"}, nil)
-	errorsDesc   = prometheus.NewDesc("gateway_errors_total", "Errors of the gateway by code.", []string{"code", "route", "service"}, nil)
-	activeDesc   = prometheus.NewDesc("gateway_active_connections", "Open client connections.", nil, nil)
+	requestsDesc  = prometheus.NewDesc("gateway_requests_total", "Requests that ended.", []string{"method", "route", "service", "status_code"}, nil)
+	durationDesc  = prometheus.NewDesc("gateway_request_duration_seconds", "From a request's head to its response's last byte.", []string{"method", "route", "service"}, nil)
+	upstreamDesc  = prometheus.NewDesc("gateway_upstream_duration_seconds", "From sending a request to the head of the service's response.", []string{"method", "route", "service"}, nil)
+	sizeDesc      = prometheus.NewDesc("gateway_response_size_bytes", "Size of response bodies.", []string{"method", "route", "service"}, nil)
+	errorsDesc    = prometheus.NewDesc("gateway_errors_total", "Errors of the gateway by code.", []string{"code", "route", "service"}, nil)
+	handshakeDesc = prometheus.NewDesc("gateway_tls_handshakes_total", "TLS handshakes with clients: \"done\" or \"failed\".", []string{"result"}, nil)
+	activeDesc    = prometheus.NewDesc("gateway_active_connections", "Open client connections.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, activeDesc} {
+	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, activeDesc} {
 		ch <- d
 	}
 }
@@ -311,6 +322,11 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(activeDesc, prometheus.GaugeValue, float64(r.connections.Load()))
+	for i, result := range []string{"failed", "done"} {
+		if n := r.handshakes[i].Load(); n > 0 {
+			ch <- prometheus.MustNewConstMetric(handshakeDesc, prometheus.CounterValue, float64(n), result)
+		}
+	}
 	for _, t := range r.sorted() {
 		sum, seen := t.totals()
 		if !seen {

@@ -105,7 +105,7 @@ var places = map[string]string{
 	"Middleware.order": "position", "Consumer.groups": "groups_in", "Pipeline.global": "is_global", "Pipeline.middleware_ids": "pipeline_middleware",
 	"Service.endpoints": "service_endpoints", "Route.backends": "route_backends", "Route.service_id": "route_backends", "Route.method": "methods",
 
-	"Certificate.cert_pem": "body", "Certificate.key_pem": "body",
+	"Certificate.cert_pem": "body", "Certificate.key_pem": "body", "Certificate.min_version": "body", "Certificate.client_auth": "body", "Certificate.default": "body",
 	"Service.discovery": "body", "Service.health_check_config": "body", "Service.connection_pool": "body", "Service.tls": "body",
 	"Service.healthy": "body", "Service.discovered_at": "body", "Service.last_health_check": "body",
 	"Route.headers": "body", "Route.query": "body", "Route.rewrite": "body", "Route.redirect": "body", "Route.direct_response": "body",

@@ -44,7 +44,13 @@ type Certificate struct {
 	// The private key, PEM. Write-only: never in a reply; empty in an update keeps the stored one.
 	KeyPem string `protobuf:"bytes,12,opt,name=key_pem,json=keyPem,proto3" json:"key_pem,omitempty"`
 	// End of the leaf's validity. Read-only.
-	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	NotAfter *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Lowest TLS version that clients of these hosts may speak, "1.2" or "1.3". Empty means "1.2".
+	MinVersion string `protobuf:"bytes,14,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	// What clients of these hosts have to prove. Absent: nothing.
+	ClientAuth *ClientAuth `protobuf:"bytes,15,opt,name=client_auth,json=clientAuth,proto3" json:"client_auth,omitempty"`
+	// Serves clients that ask for no name, or for one that no certificate has. At most one certificate; without one such clients are refused.
+	Default       bool `protobuf:"varint,16,opt,name=default,proto3" json:"default,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,11 +155,88 @@ func (x *Certificate) GetNotAfter() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Certificate) GetMinVersion() string {
+	if x != nil {
+		return x.MinVersion
+	}
+	return ""
+}
+
+func (x *Certificate) GetClientAuth() *ClientAuth {
+	if x != nil {
+		return x.ClientAuth
+	}
+	return nil
+}
+
+func (x *Certificate) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
+}
+
+// ClientAuth is how clients prove who they are with certificates of their own. Services get a verified one as Client-Cert (RFC 9440); what
+// clients send under that name is dropped.
+type ClientAuth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "required", or "optional": a client without a certificate is let in, one with a certificate that does not verify is not.
+	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Certificates of the authorities that clients' certificates have to lead to, PEM.
+	CaPem         string `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientAuth) Reset() {
+	*x = ClientAuth{}
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientAuth) ProtoMessage() {}
+
+func (x *ClientAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientAuth.ProtoReflect.Descriptor instead.
+func (*ClientAuth) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_certificate_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ClientAuth) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *ClientAuth) GetCaPem() string {
+	if x != nil {
+		return x.CaPem
+	}
+	return ""
+}
+
 var File_gateway_config_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x03\n" +
+	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x04\n" +
 	"\vCertificate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -167,10 +250,19 @@ const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	" \x03(\tR\x05hosts\x12\x19\n" +
 	"\bcert_pem\x18\v \x01(\tR\acertPem\x12\x17\n" +
 	"\akey_pem\x18\f \x01(\tR\x06keyPem\x127\n" +
-	"\tnot_after\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x1a9\n" +
+	"\tnot_after\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x1f\n" +
+	"\vmin_version\x18\x0e \x01(\tR\n" +
+	"minVersion\x12>\n" +
+	"\vclient_auth\x18\x0f \x01(\v2\x1d.gateway.config.v1.ClientAuthR\n" +
+	"clientAuth\x12\x18\n" +
+	"\adefault\x18\x10 \x01(\bR\adefault\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\xc6\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"7\n" +
+	"\n" +
+	"ClientAuth\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x15\n" +
+	"\x06ca_pem\x18\x02 \x01(\tR\x05caPemB\xc6\x01\n" +
 	"\x15com.gateway.config.v1B\x10CertificateProtoP\x01Z5gateway.internal/proto/gen/gateway/config/v1;configv1\xa2\x02\x03GCX\xaa\x02\x11Gateway.Config.V1\xca\x02\x11Gateway\\Config\\V1\xe2\x02\x1dGateway\\Config\\V1\\GPBMetadata\xea\x02\x13Gateway::Config::V1b\x06proto3"
 
 var (
@@ -185,22 +277,24 @@ func file_gateway_config_v1_certificate_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_certificate_proto_rawDescData
 }
 
-var file_gateway_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_gateway_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_gateway_config_v1_certificate_proto_goTypes = []any{
 	(*Certificate)(nil),           // 0: gateway.config.v1.Certificate
-	nil,                           // 1: gateway.config.v1.Certificate.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*ClientAuth)(nil),            // 1: gateway.config.v1.ClientAuth
+	nil,                           // 2: gateway.config.v1.Certificate.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_certificate_proto_depIdxs = []int32{
-	2, // 0: gateway.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
-	2, // 1: gateway.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
-	1, // 2: gateway.config.v1.Certificate.labels:type_name -> gateway.config.v1.Certificate.LabelsEntry
-	2, // 3: gateway.config.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 0: gateway.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
+	3, // 1: gateway.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
+	2, // 2: gateway.config.v1.Certificate.labels:type_name -> gateway.config.v1.Certificate.LabelsEntry
+	3, // 3: gateway.config.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	1, // 4: gateway.config.v1.Certificate.client_auth:type_name -> gateway.config.v1.ClientAuth
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_certificate_proto_init() }
@@ -214,7 +308,7 @@ func file_gateway_config_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_certificate_proto_rawDesc), len(file_gateway_config_v1_certificate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

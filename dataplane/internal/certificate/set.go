@@ -1,0 +1,203 @@
+// Package certificate chooses what a node shows to a client that asks for a name over TLS, and what it asks of that client. Everything
+// is compiled with the snapshot: a handshake looks a name up. It knows no listeners.
+package certificate
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
+)
+
+// Set is the certificates of a configuration, by name. It is immutable; nil is a set without certificates.
+type Set struct {
+	exact    map[string]*host
+	wildcard map[string]*host // "example.com" for "*.example.com"
+	fallback *host
+	asks     bool // some host asks clients for certificates
+	parsed   map[string]*parsed
+}
+
+// host is what clients that ask for a name get.
+type host struct {
+	config *tls.Config
+	policy Policy
+}
+
+// Policy is what a host asks of its clients. Hosts that ask the same have equal ones, and those that ask nothing the zero one.
+type Policy struct {
+	// Required tells that there is nothing for clients without a certificate.
+	Required bool
+	// ID tells policies apart.
+	ID [sha256.Size]byte
+}
+
+// parsed is one certificate, kept as long as its content is the same.
+type parsed struct {
+	entry       *config.Entry
+	message     *configv1.Certificate
+	pair        tls.Certificate
+	authorities *x509.CertPool
+	policy      Policy
+}
+
+// Compile makes the set of a configuration; what is also in old is taken over.
+func Compile(c *config.Config, tickets *Tickets, old *Set) (*Set, *streamv1.Problem) {
+	s := &Set{exact: map[string]*host{}, wildcard: map[string]*host{}, parsed: map[string]*parsed{}}
+	byHost := map[string][]*parsed{}
+	var fallback []*parsed
+	for _, e := range c.Sorted(config.Certificate) {
+		p, err := old.parse(e)
+		if err != nil {
+			return nil, &streamv1.Problem{Kind: "certificate", Name: e.Name(), Reason: err.Error()}
+		}
+		s.parsed[e.ID()] = p
+		for _, h := range p.message.GetHosts() {
+			byHost[h] = append(byHost[h], p)
+		}
+		if p.message.GetDefault() {
+			fallback = append(fallback, p)
+		}
+		s.asks = s.asks || p.message.GetClientAuth() != nil
+	}
+	made := map[string]*host{} // hosts with the same certificates share theirs
+	for name, list := range byHost {
+		h := s.host(list, tickets, made)
+		if rest, ok := strings.CutPrefix(name, "*."); ok {
+			s.wildcard[rest] = h
+		} else {
+			s.exact[name] = h
+		}
+	}
+	if len(fallback) > 0 {
+		s.fallback = s.host(fallback, tickets, made)
+	}
+	return s, nil
+}
+
+// parse returns a certificate, the one that s has where it is the same.
+func (s *Set) parse(e *config.Entry) (*parsed, error) {
+	if s != nil {
+		if p := s.parsed[e.ID()]; p != nil && p.entry.Hash() == e.Hash() {
+			return p, nil
+		}
+	}
+	m := e.Message.(*configv1.Certificate)
+	p := &parsed{entry: e, message: m}
+	var err error
+	if p.pair, err = tls.X509KeyPair([]byte(m.GetCertPem()), []byte(m.GetKeyPem())); err != nil {
+		return nil, err
+	}
+	if a := m.GetClientAuth(); a != nil {
+		p.authorities = x509.NewCertPool()
+		if !p.authorities.AppendCertsFromPEM([]byte(a.GetCaPem())) {
+			return nil, fmt.Errorf("client_auth.ca_pem has no certificate")
+		}
+		p.policy = Policy{Required: a.GetMode() == "required", ID: sha256.Sum256([]byte(a.GetMode() + "\n" + a.GetCaPem()))}
+	}
+	return p, nil
+}
+
+// host makes what a name's clients get from the certificates for it, whose settings are the same: each client gets the first that it
+// understands, say ECDSA rather than RSA.
+func (s *Set) host(list []*parsed, tickets *Tickets, made map[string]*host) *host {
+	key := ""
+	for _, p := range list {
+		key += p.message.GetId() + "\n"
+	}
+	if h := made[key]; h != nil {
+		return h
+	}
+	first := list[0]
+	c := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: protocols,
+		// The first records of a connection would be cut to fit packets, at the cost of a system call each.
+		DynamicRecordSizingDisabled: true,
+	}
+	if first.message.GetMinVersion() == "1.3" {
+		c.MinVersion = tls.VersionTLS13
+	}
+	for _, p := range list {
+		c.Certificates = append(c.Certificates, p.pair)
+	}
+	if first.authorities != nil {
+		c.ClientCAs, c.ClientAuth = first.authorities, tls.VerifyClientCertIfGiven
+		if first.policy.Required {
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+	}
+	tickets.bind(c, first.policy)
+	h := &host{config: c, policy: first.policy}
+	made[key] = h
+	return h
+}
+
+// protocols is what ALPN offers (RFC 7301).
+var protocols = []string{"http/1.1"}
+
+// nothing refuses handshakes, with the alert unrecognized_name.
+var nothing = &tls.Config{MinVersion: tls.VersionTLS12}
+
+// Choose returns what a client gets that says hello, and what that asks of it. A name that no certificate has gets the default one, or the
+// alert unrecognized_name where there is none.
+func (s *Set) Choose(hello *tls.ClientHelloInfo) (*tls.Config, Policy) {
+	if s == nil {
+		return nothing, Policy{}
+	}
+	name := hello.ServerName
+	if name == "" && hello.Conn != nil {
+		// Clients that were given an address ask for no name (RFC 6066 section 3).
+		if local, ok := hello.Conn.LocalAddr().(*net.TCPAddr); ok {
+			name = local.AddrPort().Addr().Unmap().String()
+		}
+	}
+	if h := s.lookup(strings.ToLower(strings.TrimSuffix(name, "."))); h != nil {
+		return h.config, h.policy
+	}
+	return nothing, Policy{}
+}
+
+// lookup finds a name in lower case.
+func (s *Set) lookup(name string) *host {
+	if h := s.exact[name]; h != nil {
+		return h
+	}
+	if i := strings.IndexByte(name, '.'); i > 0 {
+		if h := s.wildcard[name[i+1:]]; h != nil {
+			return h
+		}
+	}
+	return s.fallback
+}
+
+// Asks reports whether any host asks its clients for certificates. Where it does not, every request may come over any connection.
+func (s *Set) Asks() bool { return s != nil && s.asks }
+
+// Policy returns what the host of a request, which may carry a port, asks of clients.
+func (s *Set) Policy(authority string) Policy {
+	if h := s.lookup(hostOf(authority)); h != nil {
+		return h.policy
+	}
+	return Policy{}
+}
+
+// hostOf takes the port and the brackets off an authority, and makes it lower case.
+func hostOf(authority string) string {
+	if rest, ok := strings.CutPrefix(authority, "["); ok {
+		host, _, _ := strings.Cut(rest, "]")
+		if a, err := netip.ParseAddr(host); err == nil {
+			return a.Unmap().String()
+		}
+		return host
+	}
+	host, _, _ := strings.Cut(authority, ":")
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}

@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// indented makes a text a block of YAML.
+func indented(text string) string {
+	return "|\n      " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n      ")
+}
+
+// certificateOf is a certificate of the configuration.
+func certificateOf(name, certPEM, keyPEM, extra string) string {
+	return fmt.Sprintf("  - name: %s\n    cert_pem: %s\n    key_pem: %s\n%s", name, indented(certPEM), indented(keyPEM), extra)
+}
+
+// overTLS sends a request for a host and returns the response with its body.
+func (g *gateway) overTLS(config *tls.Config, host, extra string) (*http.Response, string, tls.ConnectionState, error) {
+	g.t.Helper()
+	c, err := tls.Dial("tcp", g.secure.Addr().String(), config)
+	if err != nil {
+		return nil, "", tls.ConnectionState{}, err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n%s\r\n", host, extra); err != nil {
+		return nil, "", c.ConnectionState(), err
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return nil, "", c.ConnectionState(), err
+	}
+	text, err := io.ReadAll(res.Body)
+	return res, string(text), c.ConnectionState(), err
+}
+
+// showing answers with the head of the request that it got.
+func showing(t *testing.T) string {
+	return scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			var b strings.Builder
+			_ = req.Header.Write(&b)
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", b.Len(), b.String())
+		}
+	})
+}
+
+func TestTLSChoosesByName(t *testing.T) {
+	ca := newAuthority(t)
+	aCert, aKey, _ := ca.issue("a.example")
+	wCert, wKey, _ := ca.issue("*.wild.example")
+	dCert, dKey, _ := ca.issue("default.example", "127.0.0.1")
+	config := to(showing(t), "")
+	withAll := config + "certificates:\n" + certificateOf("a", aCert, aKey, "") + certificateOf("w", wCert, wKey, "    min_version: \"1.3\"\n") + certificateOf("d", dCert, dKey, "    default: true\n")
+	g := start(t, withAll)
+	for _, c := range []struct {
+		name, verify string
+		max          uint16
+		fails        bool
+	}{
+		{"a.example", "a.example", tls.VersionTLS12, false},
+		{"A.EXAMPLE", "a.example", 0, false},
+		{"x.wild.example", "x.wild.example", 0, false},
+		{"x.wild.example", "x.wild.example", tls.VersionTLS12, true},
+		{"x.y.wild.example", "default.example", 0, false},
+		{"", "127.0.0.1", 0, false},
+	} {
+		conf := &tls.Config{RootCAs: ca.pool(), ServerName: c.name, MaxVersion: c.max, InsecureSkipVerify: true}
+		_, text, state, err := g.overTLS(conf, "a.example", "")
+		if (err != nil) != c.fails {
+			t.Errorf("%q: %v", c.name, err)
+		}
+		if err != nil {
+			continue
+		}
+		if err := state.PeerCertificates[0].VerifyHostname(c.verify); err != nil {
+			t.Errorf("%q: %v", c.name, err)
+		}
+		if !strings.Contains(text, "X-Forwarded-Proto: https") {
+			t.Errorf("%q: the service got %s", c.name, text)
+		}
+	}
+	// Another certificate for the name takes effect for the next connection, and an open one goes on.
+	conn, err := tls.Dial("tcp", g.secure.Addr().String(), &tls.Config{RootCAs: ca.pool(), ServerName: "a.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	bCert, bKey, _ := ca.issue("a.example", "new.example")
+	g.apply(config + "certificates:\n" + certificateOf("a", bCert, bKey, ""))
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != 200 {
+		t.Errorf("the connection from before: %v, %v", res, err)
+	}
+	_, _, state, err := g.overTLS(&tls.Config{RootCAs: ca.pool(), ServerName: "a.example"}, "a.example", "")
+	if err != nil || state.PeerCertificates[0].VerifyHostname("new.example") != nil {
+		t.Errorf("the new certificate: %v", err)
+	}
+	if _, _, _, err := g.overTLS(&tls.Config{RootCAs: ca.pool(), ServerName: "x.wild.example"}, "a.example", ""); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("a name without a certificate: %v", err)
+	}
+}
+
+func TestTLSResumption(t *testing.T) {
+	ca := newAuthority(t)
+	cert, key, _ := ca.issue("a.example")
+	_, _, client := ca.issue("client")
+	g := start(t, to(showing(t), "")+"certificates:\n"+certificateOf("a", cert, key, ""))
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.example", MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(8), Certificates: []tls.Certificate{client}}
+		for i := range 2 {
+			_, _, state, err := g.overTLS(conf, "a.example", "")
+			if err != nil || state.DidResume != (i == 1) {
+				t.Errorf("%x, %d: resumed %v, %v", version, i, state.DidResume, err)
+			}
+		}
+		// Now the host asks for certificates: what was agreed on before does not count.
+		g.apply(to(showing(t), "") + "certificates:\n" + certificateOf("a", cert, key, "    client_auth: {mode: optional, ca_pem: "+quoted(ca.pem)+"}\n"))
+		if _, text, state, err := g.overTLS(conf, "a.example", ""); err != nil || state.DidResume || !strings.Contains(text, "Client-Cert: :") {
+			t.Errorf("%x: resumed %v, %v, %s", version, state.DidResume, err, text)
+		}
+		if _, text, state, err := g.overTLS(conf, "a.example", ""); err != nil || !state.DidResume || !strings.Contains(text, "Client-Cert: :") {
+			t.Errorf("%x: resumed %v, %v, %s", version, state.DidResume, err, text)
+		}
+		g.apply(to(showing(t), "") + "certificates:\n" + certificateOf("a", cert, key, ""))
+	}
+}
+
+
+func TestClientCertificates(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	openCert, openKey, _ := ca.issue("open.example")
+	maybeCert, maybeKey, _ := ca.issue("maybe.example")
+	mustCert, mustKey, _ := ca.issue("must.example")
+	_, _, client := ca.issue("client")
+	_, _, stranger := other.issue("client")
+	g := start(t, to(showing(t), "")+"certificates:\n"+certificateOf("open", openCert, openKey, "")+
+		certificateOf("maybe", maybeCert, maybeKey, "    client_auth: {mode: optional, ca_pem: "+quoted(ca.pem)+"}\n")+
+		certificateOf("must", mustCert, mustKey, "    client_auth: {mode: required, ca_pem: "+quoted(ca.pem)+"}\n"))
+	field := "Client-Cert: :" + base64.StdEncoding.EncodeToString(client.Certificate[0]) + ":"
+	forged := "Client-Cert: :Zm9yZ2Vk:\r\nClient-Cert-Chain: :Zm9yZ2Vk:\r\n"
+	for _, c := range []struct {
+		name   string
+		sni    string
+		cert   *tls.Certificate
+		host   string
+		status int // 0: no connection
+		proof  bool
+	}{
+		{"open", "open.example", nil, "open.example", 200, false},
+		{"optional, without", "maybe.example", nil, "maybe.example", 200, false},
+		{"optional, with", "maybe.example", &client, "maybe.example:443", 200, true},
+		{"optional, with a stranger's", "maybe.example", &stranger, "maybe.example", 0, false},
+		{"required, without", "must.example", nil, "must.example", 0, false},
+		{"required, with", "must.example", &client, "must.example", 200, true},
+		{"required, with a stranger's", "must.example", &stranger, "must.example", 0, false},
+		{"required, through another host's connection", "open.example", &client, "must.example", 421, false},
+		{"required, through an optional one's", "maybe.example", nil, "MUST.example", 421, false},
+		{"open, through a connection with a certificate", "must.example", &client, "open.example", 200, true},
+	} {
+		conf := &tls.Config{RootCAs: ca.pool(), ServerName: c.sni, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if c.cert == nil {
+				return &tls.Certificate{}, nil
+			}
+			return c.cert, nil
+		}}
+		res, text, _, err := g.overTLS(conf, c.host, forged)
+		switch {
+		case c.status == 0:
+			if err == nil {
+				t.Errorf("%s: status %d", c.name, res.StatusCode)
+			}
+		case err != nil || res.StatusCode != c.status:
+			t.Errorf("%s: %v, %v", c.name, res, err)
+		case strings.Contains(text, "Zm9yZ2Vk") || strings.Contains(text, field) != c.proof:
+			t.Errorf("%s: the service got\n%s", c.name, text)
+		}
+	}
+	if res := g.raw("GET / HTTP/1.1\r\nHost: must.example\r\n\r\n", "GET")[0]; res.StatusCode != 421 {
+		t.Errorf("required, without TLS: %d", res.StatusCode)
+	}
+	if res := g.raw("GET / HTTP/1.1\r\nHost: open.example\r\n"+forged+"\r\n", "GET")[0]; res.StatusCode != 200 || strings.Contains(body(t, res), "Zm9yZ2Vk") {
+		t.Errorf("a forged field without TLS: %d", res.StatusCode)
+	}
+}
