@@ -20,7 +20,7 @@ func wrk(file string, connections int) func(*bench, target, time.Duration) (int,
 	return func(b *bench, t target, d time.Duration) (int, error) {
 		seconds := max(int(d.Seconds()), 1)
 		out, err := exec.CommandContext(b.ctx, "taskset", "-c", otherCores(), "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds),
-			"--timeout", "10s", "http://"+t.http+t.path+file).CombinedOutput()
+			"--timeout", "10s", t.url+file).CombinedOutput()
 		if err != nil {
 			return 0, fmt.Errorf("wrk: %w\n%s", err, out)
 		}
@@ -38,7 +38,7 @@ func wrk(file string, connections int) func(*bench, target, time.Duration) (int,
 // paced sends requests at a fixed rate, whether answers come or not (open loop).
 func paced(file string, connections, perSecond int) func(*bench, target, time.Duration) (int, error) {
 	return func(b *bench, t target, d time.Duration) (int, error) {
-		return b.h2load(t, d, "--h1", "-c", strconv.Itoa(connections), "--rps", strconv.Itoa(perSecond/connections), "http://"+t.http+t.path+file)
+		return b.h2load(t, d, "--h1", "-c", strconv.Itoa(connections), "--rps", strconv.Itoa(perSecond/connections), t.url+file)
 	}
 }
 

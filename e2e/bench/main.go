@@ -28,6 +28,8 @@ type options struct {
 	bin     string
 	base    string
 	alone   bool
+	shake   string
+	at      int
 }
 
 func main() {
@@ -38,6 +40,8 @@ func main() {
 	flag.StringVar(&o.bin, "bin", filepath.Join("..", "bin"), "folder of the gateway's binaries")
 	flag.StringVar(&o.base, "base", "", "folder of another build of the gateway, to compare with")
 	flag.BoolVar(&o.alone, "alone", false, "without nginx and HAProxy")
+	flag.StringVar(&o.shake, "handshakes", "", "only open connections to this URL, for the time, and print how many")
+	flag.IntVar(&o.at, "at", 32, "how many at a time, with -handshakes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -48,6 +52,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
+	if o.shake != "" {
+		return shakeHands(ctx, o.shake, o.seconds, o.at)
+	}
 	if runtime.NumCPU() < 2 {
 		return errors.New("needs two cores: one for the proxy, the others for the load and the service")
 	}
@@ -61,7 +68,7 @@ func run(ctx context.Context, o options) error {
 	}
 	b := &bench{ctx: ctx, dir: dir, options: o}
 	defer b.stop()
-	if err := b.startService(); err != nil {
+	if err := errors.Join(b.makeCertificate(), b.startService()); err != nil {
 		return err
 	}
 	fmt.Printf("%d rounds of %v; microseconds of the proxy's CPU time per request, median (lowest to highest)\n", o.rounds, o.seconds)

@@ -2,11 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // bench is one run.
@@ -17,7 +25,10 @@ type bench struct {
 	service *process
 	// backend is the service's address.
 	backend string
-	started int
+	// The certificate that proxies show, and the files that it is in: certificate, key, and both.
+	certPEM, keyPEM             string
+	certFile, keyFile, bothFile string
+	started                     int
 }
 
 func (b *bench) stop() { b.service.stop() }
@@ -83,6 +94,32 @@ http {
 	return b.service.await(b.backend)
 }
 
+// makeCertificate makes the certificate that all proxies show: P-256, as most sites have today.
+func (b *bench) makeCertificate() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	b.certPEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	b.keyPEM = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+	b.certFile, b.keyFile, b.bothFile = filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem"), filepath.Join(b.dir, "both.pem")
+	for file, text := range map[string]string{b.certFile: b.certPEM, b.keyFile: b.keyPEM, b.bothFile: b.certPEM + b.keyPEM} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // peer is a kind of proxy.
 type peer interface {
 	name() string
@@ -112,11 +149,15 @@ func (b *bench) start(p peer, s setup) (target, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return target{}, err
 	}
-	t := target{peer: p, http: "127.0.0.1:" + port, path: fmt.Sprintf("/r%d/", s.routes-1)}
-	if t.process, err = p.launch(b, s, t.http, dir); err != nil {
+	address := "127.0.0.1:" + port
+	t := target{peer: p, url: "http://" + address + fmt.Sprintf("/r%d/", s.routes-1)}
+	if s.tls {
+		t.url = "https" + strings.TrimPrefix(t.url, "http")
+	}
+	if t.process, err = p.launch(b, s, address, dir); err != nil {
 		return target{}, err
 	}
-	return t, t.process.await(t.http)
+	return t, t.process.await(address)
 }
 
 // gateway is a data plane with a configuration in a file.
@@ -136,11 +177,18 @@ func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error
 	for i := range s.routes {
 		fmt.Fprintf(&c, "  - {name: r%d, path: /r%d/*, service_id: files, pipeline_id: front}\n", i, i)
 	}
+	if s.tls {
+		fmt.Fprintf(&c, "certificates:\n  - {name: front, default: true, cert_pem: %q, key_pem: %q}\n", b.certPEM, b.keyPEM)
+	}
 	file := filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(file, []byte(c.String()), 0o644); err != nil {
 		return nil, err
 	}
-	args := []string{"--config", file, "--http-addr", address, "--https-addr", "", "--status-addr", "127.0.0.1:0", "--data-dir", dir}
+	plain, secure := address, ""
+	if s.tls {
+		plain, secure = "", address
+	}
+	args := []string{"--config", file, "--http-addr", plain, "--https-addr", secure, "--status-addr", "127.0.0.1:0", "--data-dir", dir}
 	if s.accessLog {
 		args = append(args, "--access-log", filepath.Join(dir, "access.log"))
 	}
@@ -177,6 +225,12 @@ func (nginxPeer) launch(b *bench, s setup, address, dir string) (*process, error
 	for i := range s.routes {
 		fmt.Fprintf(&locations, "    location /r%d/ { proxy_pass http://files; }\n", i)
 	}
+	listen := address + " backlog=4096"
+	security := ""
+	if s.tls {
+		listen += " ssl"
+		security = fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m; ssl_session_tickets on; ssl_buffer_size 16k;", b.certFile, b.keyFile)
+	}
 	conf := filepath.Join(dir, "nginx.conf")
 	// The buffers are larger than by default: 100 KiB then go through memory without waiting, which nearly halves their cost.
 	if err := os.WriteFile(conf, fmt.Appendf(nil, `%s
@@ -186,10 +240,10 @@ http {
   proxy_set_header X-Request-Id $request_id; add_header X-Gateway yes;
   proxy_buffer_size 32k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;
   upstream files { server %s; keepalive 512; keepalive_requests 1000000000; keepalive_timeout 1h; }
-  server { listen %s backlog=4096;
+  server { listen %s; %s
 %s  }
 }
-`, nginxHead(dir, "proxy"), log, nginxTemp(dir), b.backend, address, locations.String()), 0o644); err != nil {
+`, nginxHead(dir, "proxy"), log, nginxTemp(dir), b.backend, listen, security, locations.String()), 0o644); err != nil {
 		return nil, err
 	}
 	return launch(proxyCore, nil, path, "-c", conf, "-p", dir)
@@ -219,6 +273,10 @@ func (haproxy) launch(b *bench, s setup, address, dir string) (*process, error) 
 		global, defaults = "log ring@lines local0", "log global\n  option httplog"
 		ring = "ring lines\n  format raw\n  maxlen 1200\n  size 1048576\n"
 	}
+	bind := address + " backlog 4096"
+	if s.tls {
+		bind += " ssl crt " + b.bothFile + " alpn http/1.1"
+	}
 	conf := filepath.Join(dir, "haproxy.cfg")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, `global
   nbthread 1
@@ -235,14 +293,14 @@ defaults
   http-reuse always
   %s
 frontend front
-  bind %s backlog 4096
+  bind %s
   unique-id-format %%[uuid]
   http-request set-header X-Request-Id %%[unique-id]
   http-response set-header X-Gateway yes
   use_backend %%[path,map_beg(%s)]
 backend files
   server s1 %s pool-max-conn 1000
-%s`, global, defaults, address, table, b.backend, ring), 0o644); err != nil {
+%s`, global, defaults, bind, table, b.backend, ring), 0o644); err != nil {
 		return nil, err
 	}
 	return launch(proxyCore, nil, path, "-db", "-f", conf)

@@ -20,26 +20,29 @@ type setup struct {
 	routes int
 	// accessLog writes one buffered line a request.
 	accessLog bool
+	// tls is TLS with clients, 1.3 where they can.
+	tls bool
 }
 
 // target is a running proxy.
 type target struct {
 	peer
 	process *process
-	// http is the address for cleartext.
-	http string
-	// path is the route's prefix.
-	path string
+	// url is where it is asked, up to the file's name.
+	url string
 }
 
 func works() []work {
 	one, many := setup{routes: 1}, setup{routes: 10_000}
+	secure := setup{routes: 10_000, tls: true}
 	return []work{
 		{"1 KiB, 64 connections, 1 route", one, wrk("1k", 64)},
 		{"1 KiB, 64 connections", many, wrk("1k", 64)},
 		{"1 KiB, 256 connections", many, wrk("1k", 256)},
 		{"1 KiB, 5,000 requests a second", many, paced("1k", 64, 5000)},
 		{"100 KiB, 64 connections", many, wrk("100k", 64)},
+		{"1 KiB over TLS, 64 connections", secure, wrk("1k", 64)},
+		{"full TLS handshakes, 1 KiB each", secure, handshakes("1k", 32)},
 		{"10 MiB, 8 connections", many, wrk("10m", 8)},
 	}
 }

@@ -196,3 +196,54 @@ func TestClientCertificates(t *testing.T) {
 		t.Errorf("a forged field without TLS: %d", res.StatusCode)
 	}
 }
+
+// TestLargeBodiesOverTLS sends more than every buffer both ways, with requests in between that are pipelined or cut into many records.
+func TestLargeBodiesOverTLS(t *testing.T) {
+	ca := newAuthority(t)
+	cert, key, _ := ca.issue("a.example")
+	large := strings.Repeat("0123456789abcdef", 3<<16) // 3 MiB
+	g := start(t, strings.ReplaceAll(to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			got, _ := io.ReadAll(req.Body)
+			if req.Method == http.MethodGet {
+				got = []byte(large)
+			}
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(got), got)
+		}
+	}), ""), "max_request_bytes: 1000000", "max_request_bytes: 10000000")+"certificates:\n"+certificateOf("a", cert, key, ""))
+	c, err := tls.Dial("tcp", g.secure.Addr().String(), &tls.Config{RootCAs: ca.pool(), ServerName: "a.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	r := bufio.NewReader(c)
+	answer := func(method, want string) {
+		t.Helper()
+		res, err := http.ReadResponse(r, &http.Request{Method: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(res.Body); err != nil || string(got) != want {
+			t.Fatalf("%d bytes came, %d wanted: %v", len(got), len(want), err)
+		}
+	}
+	small := "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello"
+	for range 3 {
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"+small)
+		answer("GET", large)
+		answer("POST", "hello")
+		for i := range len(small) { // a record a byte
+			_, _ = io.WriteString(c, small[i:i+1])
+		}
+		answer("POST", "hello")
+		go func() {
+			_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", len(large), large)
+		}()
+		answer("POST", large)
+	}
+}

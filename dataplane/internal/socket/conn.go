@@ -22,6 +22,7 @@ type Conn struct {
 	fd  int             // -1: not known
 	// beneath is what TLS stands on, where that is known; first is the byte that a read without a buffer waits for.
 	beneath *Beneath
+	under   syscall.RawConn // of beneath; nil: plain net.Conn calls
 	first   [1]byte
 
 	buf  []byte // nil while nothing was received
@@ -155,6 +156,10 @@ func (c *Conn) Each(serve func() bool) error {
 		c.serve, c.served = serve, false
 		return c.eachRaw()
 	}
+	if c.under != nil {
+		c.serve, c.served = serve, false
+		return c.eachTLS()
+	}
 	for {
 		if err := c.Fill(); err != nil {
 			return err
@@ -182,6 +187,9 @@ func (c *Conn) SendAndFill(b []byte) (written int, err error) {
 func (c *Conn) Write(a, b []byte) error {
 	if c.raw != nil {
 		return c.writeRaw(a, b)
+	}
+	if c.beneath != nil {
+		return c.writeTLS(a, b)
 	}
 	if len(b) == 0 {
 		_, err := c.nc.Write(a)

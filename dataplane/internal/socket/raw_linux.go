@@ -38,6 +38,98 @@ func (c *Conn) initPeek(nc net.Conn) syscall.RawConn {
 	return raw
 }
 
+// initBeneath gets at the descriptor under TLS.
+func (c *Conn) initBeneath() {
+	if c.under = c.initPeek(c.beneath.Conn); c.under != nil {
+		c.beneath.fd = c.fd
+		c.eachFn = c.onEachTLS
+	}
+}
+
+// readDirect reads what the socket has.
+func (b *Beneath) readDirect(p []byte) (int, error) {
+	if b.dry {
+		return 0, os.ErrDeadlineExceeded
+	}
+	for {
+		n, errno := sysRead(b.fd, p)
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			b.dry = true
+			return 0, os.ErrDeadlineExceeded
+		case errno != 0:
+			return 0, os.NewSyscallError("read", errno)
+		case n == 0:
+			return 0, io.EOF
+		}
+		b.dry = n < len(p)
+		return n, nil
+	}
+}
+
+// writeDirect tries without the poller first, as writeRaw does.
+func (b *Beneath) writeDirect(p []byte) (int, error) {
+	if b.fd < 0 {
+		return b.Conn.Write(p)
+	}
+	sent := 0
+	for sent < len(p) {
+		n, errno := sysWrite(b.fd, p[sent:])
+		switch errno {
+		case 0:
+			sent += n
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			n, err := b.Conn.Write(p[sent:])
+			return sent + n, err
+		default:
+			return sent, os.NewSyscallError("write", errno)
+		}
+	}
+	return sent, nil
+}
+
+// eachTLS is eachRaw for a connection over TLS, which reads from the socket inside the poller's callback.
+func (c *Conn) eachTLS() error {
+	c.readErr = nil
+	if err := c.under.Read(c.eachFn); err != nil {
+		return c.pollError(err)
+	}
+	return c.readErr
+}
+
+// onEachTLS is called once when Each starts, and again whenever the poller says that something happened since.
+func (c *Conn) onEachTLS(uintptr) bool {
+	c.beneath.dry = false
+	for {
+		if c.buf == nil {
+			c.buf = Take(c.size)
+			c.r, c.w = 0, 0
+		}
+		c.beneath.direct = true
+		n, err := c.nc.Read(c.buf[c.w:])
+		c.beneath.direct = false
+		if n == 0 {
+			c.Release()
+			if os.IsTimeout(err) {
+				return false
+			}
+			c.readErr = noProgress(err)
+			return true
+		}
+		c.w += n
+		if !c.serve() {
+			return true
+		}
+		if !c.served {
+			c.beneath.dry = false // see Each
+		}
+		c.served = true
+	}
+}
+
 // fillRaw reads inside the poller's callback. The buffer is taken just before the read and given back when there was
 // nothing, so a connection that waits holds none.
 func (c *Conn) fillRaw() error {

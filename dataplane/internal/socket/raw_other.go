@@ -2,11 +2,15 @@
 
 package socket
 
-import "net"
-
 func (c *Conn) initRaw() {}
 
-func (c *Conn) initPeek(net.Conn) {}
+func (c *Conn) initBeneath() {}
+
+func (b *Beneath) readDirect([]byte) (int, error) { panic("socket: no raw connection") }
+
+func (b *Beneath) writeDirect(p []byte) (int, error) { return b.Conn.Write(p) }
+
+func (c *Conn) eachTLS() error { panic("socket: no raw connection") }
 
 func (c *Conn) fillRaw() error { panic("socket: no raw connection") }
 

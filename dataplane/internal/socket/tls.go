@@ -6,22 +6,59 @@ import (
 	"os"
 )
 
-// Beneath is the connection under a *tls.Conn. With it, a Conn over TLS waits without a buffer, as one without TLS does, and can tell
-// whether TLS holds something that came and was not read.
+// Beneath is the connection under a *tls.Conn. With it, a Conn over TLS waits without a buffer, as one without TLS does, can tell
+// whether TLS holds something that came and was not read, and sends several records at once.
 type Beneath struct {
 	net.Conn
-	refuse bool // reads fail at once; the reading goroutine's
+	fd int // -1: not known
+
+	// The reading goroutine's.
+	refuse bool // reads fail at once
+	direct bool // reads are the socket's own calls, and don't wait
+	dry    bool // the last such read took everything: another would find nothing
+
+	// The writing goroutine's: what is held back to be sent at once, nil while nothing is.
+	corked []byte
 }
 
 // NewBeneath wraps a connection that TLS is going to be spoken on.
-func NewBeneath(nc net.Conn) *Beneath { return &Beneath{Conn: nc} }
+func NewBeneath(nc net.Conn) *Beneath { return &Beneath{Conn: nc, fd: -1} }
 
 // Read implements net.Conn.
 func (b *Beneath) Read(p []byte) (int, error) {
-	if b.refuse {
+	switch {
+	case b.refuse:
 		return 0, os.ErrDeadlineExceeded // to TLS a passing error: what it holds of a record stays
+	case b.direct:
+		return b.readDirect(p)
 	}
 	return b.Conn.Read(p)
+}
+
+// Write implements net.Conn.
+func (b *Beneath) Write(p []byte) (int, error) {
+	if b.corked == nil {
+		return b.writeDirect(p)
+	}
+	if len(b.corked)+len(p) > cap(b.corked) {
+		if err := b.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) > cap(b.corked) {
+		return b.writeDirect(p)
+	}
+	b.corked = append(b.corked, p...)
+	return len(p), nil
+}
+
+func (b *Beneath) flush() error {
+	if len(b.corked) == 0 {
+		return nil
+	}
+	_, err := b.writeDirect(b.corked)
+	b.corked = b.corked[:0]
+	return err
 }
 
 func (c *Conn) initTLS() {
@@ -30,8 +67,32 @@ func (c *Conn) initTLS() {
 		return
 	}
 	if c.beneath, ok = t.NetConn().(*Beneath); ok {
-		c.initPeek(c.beneath.Conn)
+		c.initBeneath()
 	}
+}
+
+// writeTLS sends a and then b. What is more than one record goes out together: each would be a system call otherwise.
+func (c *Conn) writeTLS(a, b []byte) error {
+	const record = 16 << 10
+	if len(a)+len(b) <= record && len(b) == 0 {
+		_, err := c.nc.Write(a)
+		return err
+	}
+	size := BodySize
+	if len(a)+len(b) > size.Bytes() {
+		size = LargeSize
+	}
+	c.beneath.corked = Take(size)[:0]
+	_, err := c.nc.Write(a)
+	if err == nil && len(b) > 0 {
+		_, err = c.nc.Write(b)
+	}
+	if err == nil {
+		err = c.beneath.flush()
+	}
+	Give(c.beneath.corked[:cap(c.beneath.corked)])
+	c.beneath.corked = nil
+	return err
 }
 
 // fillTLS waits for the first byte without a buffer, and takes what else TLS has decrypted.
