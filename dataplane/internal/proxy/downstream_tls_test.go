@@ -202,7 +202,8 @@ func TestLargeBodiesOverTLS(t *testing.T) {
 	ca := newAuthority(t)
 	cert, key, _ := ca.issue("a.example")
 	large := strings.Repeat("0123456789abcdef", 3<<16) // 3 MiB
-	g := start(t, strings.ReplaceAll(to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+	limits := strings.NewReplacer("max_request_bytes: 1000000", "max_request_bytes: 10000000", "response_timeout: 500ms", "response_timeout: 10s")
+	g := start(t, limits.Replace(to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
 			req, err := http.ReadRequest(r)
 			if err != nil {
@@ -214,7 +215,7 @@ func TestLargeBodiesOverTLS(t *testing.T) {
 			}
 			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(got), got)
 		}
-	}), ""), "max_request_bytes: 1000000", "max_request_bytes: 10000000")+"certificates:\n"+certificateOf("a", cert, key, ""))
+	}), ""))+"certificates:\n"+certificateOf("a", cert, key, ""))
 	c, err := tls.Dial("tcp", g.secure.Addr().String(), &tls.Config{RootCAs: ca.pool(), ServerName: "a.example"})
 	if err != nil {
 		t.Fatal(err)
