@@ -34,11 +34,13 @@ type target struct {
 
 func works() []work {
 	one, many := setup{routes: 1}, setup{routes: 10_000}
+	logged := setup{routes: 10_000, accessLog: true}
 	secure := setup{routes: 10_000, tls: true}
 	return []work{
 		{"1 KiB, 64 connections, 1 route", one, wrk("1k", 64)},
 		{"1 KiB, 64 connections", many, wrk("1k", 64)},
 		{"1 KiB, 256 connections", many, wrk("1k", 256)},
+		{"1 KiB, 64 connections, access log", logged, wrk("1k", 64)},
 		{"1 KiB, 5,000 requests a second", many, paced("1k", 64, 5000)},
 		{"100 KiB, 64 connections", many, wrk("100k", 64)},
 		{"1 KiB over TLS, 64 connections", secure, wrk("1k", 64)},

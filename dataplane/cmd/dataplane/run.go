@@ -15,8 +15,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
@@ -41,6 +43,8 @@ type options struct {
 	logLevel, logFormat string
 	profiling           bool
 	handshakeTimeout    time.Duration
+	accessLog           string
+	accessLogQuery      bool
 	ticketSecretFile    string
 	limits              http1.Limits
 }
@@ -62,6 +66,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.accessLog, "access-log", "", `file for a line of JSON for every request, or "stdout" or "stderr"; SIGUSR1 opens the file anew; empty: none`)
+	f.BoolVar(&o.accessLogQuery, "access-log-query", false, "log queries too, which may carry secrets")
 	f.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof/ on the status address")
 	o.limits = http1.DefaultLimits()
 	f.IntVar(&o.limits.MaxHeadBytes, "max-header-bytes", o.limits.MaxHeadBytes, "largest request head, up to 65536")
@@ -133,7 +139,12 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer statusServer.Close()
-	listeners, err := o.listen(log, node, counters)
+	access, closeAccess, err := o.openAccessLog(log, registry)
+	if err != nil {
+		return err
+	}
+	defer closeAccess()
+	listeners, err := o.listen(log, proxy.New(node, counters, access), node, counters)
 	if err != nil {
 		return err
 	}
@@ -153,9 +164,36 @@ func run(ctx context.Context, o *options) error {
 	return nil
 }
 
+// openAccessLog opens the access log, where one is wanted, and returns what closes it.
+func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry) (*accesslog.Log, func(), error) {
+	if o.accessLog == "" {
+		return nil, func() {}, nil
+	}
+	l, err := accesslog.Open(accesslog.Settings{Path: o.accessLog, Query: o.accessLogQuery, Shards: 2 * goruntime.GOMAXPROCS(0)}, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	registry.MustRegister(l)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGUSR1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range again {
+			l.Reopen()
+		}
+	}()
+	return l, func() {
+		signal.Stop(again)
+		close(again)
+		<-ended
+		l.Close()
+	}, nil
+}
+
 // listen opens the addresses for traffic.
-func (o *options) listen(log *slog.Logger, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
-	servers := listener.Servers{HTTP1: http1.NewServer(o.limits, proxy.New(node, counters))}
+func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+	servers := listener.Servers{HTTP1: http1.NewServer(o.limits, handler)}
 	var all []*listener.Listener
 	for _, at := range []struct {
 		address  string

@@ -41,6 +41,8 @@ type Exchange struct {
 	Params match.Params
 	// Route and Service are names for errors and logs; empty until they are known.
 	Route, Service string
+	// Endpoint is the address of the endpoint that was asked last; empty: none.
+	Endpoint string
 	// Forward is what the service is to see instead of the client's path and host; empty fields change nothing.
 	Forward Forward
 	// Down is the client's side.
@@ -64,6 +66,40 @@ func (x *Exchange) From(p *Peer) {
 	x.Client, x.ClientText, x.Scheme, x.TLS = p.Client, p.ClientText, p.Scheme, p.TLS
 }
 
+// Version is a version of HTTP.
+type Version uint8
+
+// The versions; the zero value is HTTP/1.1.
+const (
+	HTTP11 Version = iota
+	HTTP10
+	HTTP2
+)
+
+// String returns the version as in "HTTP/1.1".
+func (v Version) String() string {
+	switch v {
+	case HTTP10:
+		return "HTTP/1.0"
+	case HTTP2:
+		return "HTTP/2"
+	default:
+		return "HTTP/1.1"
+	}
+}
+
+// Via returns what the field Via says of a message of this version that passed (RFC 9110 section 7.6.3).
+func (v Version) Via() string {
+	switch v {
+	case HTTP10:
+		return "1.0 gateway"
+	case HTTP2:
+		return "2.0 gateway"
+	default:
+		return "1.1 gateway"
+	}
+}
+
 // Forward is a rewritten request target.
 type Forward struct{ Path, Host string }
 
@@ -85,8 +121,8 @@ type Request struct {
 	Head []byte
 	// ContentLength is the body's length; -1 when it is not known before its end.
 	ContentLength int64
-	// Minor is the HTTP/1 minor version of the request, 0 or 1; 1 for later versions.
-	Minor uint8
+	// Version is the HTTP version that the client speaks.
+	Version Version
 	// Expects100 is set when the client waits for 100 (Continue).
 	Expects100 bool
 	// AcceptsTrailers is set when the client said "TE: trailers".
@@ -166,7 +202,7 @@ func (x *Exchange) Reset() {
 	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
 	x.Match = match.Request{}
-	x.Route, x.Service, x.Down, x.TLS, x.Shard = "", "", nil, nil, 0
+	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0
 }
 
 // SetID makes the request's id the client's X-Request-Id where that is sane, which is 1 to 128 visible ASCII characters

@@ -99,7 +99,9 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 		return 0, errRequestLine
 	}
 	m.http10 = head[i+7] == '0'
-	req.Minor = head[i+7] - '0'
+	if m.http10 {
+		req.Version = exchange.HTTP10
+	}
 	return i + 10, parseTarget(target, req)
 }
 

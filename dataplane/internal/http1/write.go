@@ -91,11 +91,8 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	b = append(b, x.ID...)
 	b = append(b, "\r\nVia: "...)
 	b = appendEarlier(b, &req.Header, exchange.Via)
-	if req.Minor == 0 {
-		b = append(b, "1.0 gateway\r\n"...)
-	} else {
-		b = append(b, "1.1 gateway\r\n"...)
-	}
+	b = append(b, req.Version.Via()...)
+	b = append(b, "\r\n"...)
 	if x.TLS != nil && x.TLS.ClientCert != "" {
 		b = appendField(b, "Client-Cert", x.TLS.ClientCert)
 	}

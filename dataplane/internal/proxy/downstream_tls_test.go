@@ -139,7 +139,6 @@ func TestTLSResumption(t *testing.T) {
 	}
 }
 
-
 func TestClientCertificates(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	openCert, openKey, _ := ca.issue("open.example")

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/runtime"
@@ -25,30 +26,42 @@ const maxConnectAttempts = 3
 type Proxy struct {
 	runtime *runtime.Runtime
 	nowhere *telemetry.Route // counts what no route matched
+	log     *accesslog.Log
 }
 
-// New returns a proxy.
-func New(rt *runtime.Runtime, counters *telemetry.Registry) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{})}
+// New returns a proxy that writes to an access log, unless that is nil.
+func New(rt *runtime.Runtime, counters *telemetry.Registry, log *accesslog.Log) *Proxy {
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), log: log}
 }
 
 // Serve takes x from its head to the last byte of its response.
 func (p *Proxy) Serve(x *exchange.Exchange) {
 	done := telemetry.Done{Method: x.Request.Method}
 	count := p.nowhere
+	snapshot := p.runtime.Snapshot()
 	if x.Response.Local { // the codec has refused the request
 		done.ResponseBytes = writeLocal(x)
 	} else {
 		x.SetID()
-		count = p.serve(x, &done)
+		count = p.serve(snapshot, x, &done)
 	}
 	done.Status, done.Code = x.Response.Status, x.Response.Code
 	done.Duration = x.Tick().Sub(x.Start)
 	count.Done(x.Shard, &done)
+	if p.log != nil {
+		p.write(snapshot, x, &done)
+	}
 }
 
-func (p *Proxy) serve(x *exchange.Exchange, done *telemetry.Done) *telemetry.Route {
-	snapshot := p.runtime.Snapshot()
+func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done) {
+	r := accesslog.Record{Exchange: x, Duration: done.Duration, Upstream: done.Upstream, ResponseBytes: done.ResponseBytes}
+	if snapshot != nil {
+		r.Revision = snapshot.Revision
+	}
+	p.log.Write(&r)
+}
+
+func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done) *telemetry.Route {
 	if snapshot == nil {
 		x.Fail(fault.NotReady, "this node has no configuration yet")
 		done.ResponseBytes = writeLocal(x)
@@ -165,6 +178,7 @@ func (a *attempt) send() bool {
 			a.x.Fail(fault.NoHealthyEndpoints, "the service has no healthy endpoint")
 			return false
 		}
+		a.x.Endpoint = a.endpoint.Address()
 		a.endpoint.State.Add(1)
 		if a.conn, err = a.endpoint.Acquire(a.x.Start, a.x.Deadline, fresh); err != nil {
 			a.endpoint.State.Add(-1)

@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
@@ -39,6 +40,7 @@ type gateway struct {
 	t       *testing.T
 	address string // without TLS
 	server  *http1.Server
+	access  *accesslog.Log
 	plain   *listener.Listener
 	secure  *listener.Listener
 	node    *runtime.Runtime
@@ -81,13 +83,19 @@ func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 	if config != "" {
 		g.apply(config)
 	}
-	g.server = http1.NewServer(limits, New(node, counters))
+	access, err := accesslog.Open(accesslog.Settings{Path: filepath.Join(t.TempDir(), "access.log"), Query: true, Shards: 2}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.access = access
+	g.server = http1.NewServer(limits, New(node, counters, access))
 	servers := listener.Servers{HTTP1: g.server}
 	g.plain = g.listen(log, nil, servers, counters)
 	g.secure = g.listen(log, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}, servers, counters)
 	t.Cleanup(func() {
 		g.drain(0)
 		services.Close()
+		access.Close()
 	})
 	g.address = g.plain.Addr().String()
 	return g
