@@ -237,6 +237,33 @@ func (c *ClientConn) BufferedBody(x *exchange.Exchange) (part []byte, whole bool
 	return part, c.body.over, nil
 }
 
+// minSplice is the smallest rest of a body that is moved inside the kernel; below, the calls cost more than the copying.
+const minSplice = 1 << 20
+
+// MoveBody sends what is left of a large body of known length on without reading it, where both connections allow that, and otherwise does
+// nothing. ofClient tells that err is of the client's connection.
+func (c *ClientConn) MoveBody(x *exchange.Exchange, timeout time.Duration) (moved int64, ofClient bool, err error) {
+	to, ok := x.Down.(*conn)
+	if !ok || c.body.framed != byLength || c.body.left < minSplice || len(c.sock.Buffered()) > 0 || !to.takesRaw() || !c.sock.CanSplice(to.sock) {
+		return 0, false, nil
+	}
+	c.sock.Release()
+	moved, ofClient, err = c.sock.Splice(to.sock, c.body.left, func(now time.Time) {
+		c.sock.ReadWithin(now, remaining(now, timeout, x.Deadline))
+		to.sock.WriteWithin(now, to.server.limits.WriteTimeout)
+	})
+	c.body.left -= moved
+	c.body.over = c.body.left == 0
+	switch {
+	case err != nil && ofClient:
+		to.writeErr = err
+		c.broken = true
+	case err != nil || !c.sock.Quiet(): // nobody has seen what follows the body
+		c.broken = true
+	}
+	return moved, ofClient, err
+}
+
 // BodyOver reports whether the response's body has been read to its end.
 func (c *ClientConn) BodyOver() bool { return c.body.over }
 

@@ -557,6 +557,9 @@ func (c *conn) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	return c.write(time.Now(), part, nil)
 }
 
+// takesRaw reports whether the rest of the response's body may be written past WriteBody.
+func (c *conn) takesRaw() bool { return !c.chunked && !c.bodyless && c.writeErr == nil }
+
 // writeChunk appends to b, and sends, a chunk and, at the end, the last chunk with the trailers. The CRLF after a chunk goes
 // with what follows it, so that a chunk takes one system call.
 func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, last bool) error {

@@ -313,6 +313,15 @@ func (a *attempt) stream() int64 {
 		return writeLocal(x)
 	}
 	sent := int64(len(part))
+	if err == nil && !whole {
+		moved, ofClient, moveErr := a.conn.MoveBody(x, a.timeout)
+		sent += moved
+		if ofClient {
+			err = moveErr
+		} else if moveErr != nil {
+			return a.breakOff(moveErr, sent)
+		}
+	}
 	for err == nil && !whole {
 		part, err = a.conn.NextBody(x, a.timeout)
 		switch {
@@ -320,12 +329,7 @@ func (a *attempt) stream() int64 {
 			whole = true
 			err = x.Down.WriteBody(x, nil, true)
 		case err != nil:
-			x.Down.Abort()
-			x.Response.Code = fault.UpstreamUnavailable
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				x.Response.Code = fault.UpstreamTimeout
-			}
-			return sent
+			return a.breakOff(err, sent)
 		default:
 			sent += int64(len(part))
 			last := a.conn.BodyOver()
@@ -337,6 +341,16 @@ func (a *attempt) stream() int64 {
 	if err != nil {
 		x.Response.Code = fault.ClientClosed
 		x.Down.Abort()
+	}
+	return sent
+}
+
+// breakOff ends a response that the service did not complete.
+func (a *attempt) breakOff(err error, sent int64) int64 {
+	a.x.Down.Abort()
+	a.x.Response.Code = fault.UpstreamUnavailable
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		a.x.Response.Code = fault.UpstreamTimeout
 	}
 	return sent
 }

@@ -2,6 +2,8 @@
 
 package socket
 
+import "time"
+
 func (c *Conn) initRaw() {}
 
 func (c *Conn) initBeneath() {}
@@ -22,3 +24,11 @@ func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") 
 
 // Quiet reports whether nothing is buffered. Without raw access to the socket more can't be known.
 func (c *Conn) Quiet() bool { return c.Drained() }
+
+// CanSplice reports that bytes have to pass through the process.
+func (c *Conn) CanSplice(*Conn) bool { return false }
+
+// Splice is only called where CanSplice allows it.
+func (c *Conn) Splice(*Conn, int64, func(time.Time)) (int64, bool, error) {
+	panic("socket: no raw connection")
+}

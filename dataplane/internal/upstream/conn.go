@@ -27,6 +27,9 @@ type Conn interface {
 	// NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known. A part is valid
 	// until the next call, which also ends the views of the head.
 	NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error)
+	// MoveBody sends what is left of a large body on to x.Down without reading it, where that is possible, and otherwise does nothing.
+	// It is called between BufferedBody and NextBody. ofClient tells that err is of the client's connection.
+	MoveBody(x *exchange.Exchange, timeout time.Duration) (moved int64, ofClient bool, err error)
 	// BodyOver reports whether the response's body has been read to its end.
 	BodyOver() bool
 	// Abort makes every waiting and later call fail at once.
