@@ -85,6 +85,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzParseRequest -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzParseResponse -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzChunks -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/target -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here

@@ -73,6 +73,21 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// Nodes match paths in their normal form, so patterns are brought into it.
+func TestEscapesInPatterns(t *testing.T) {
+	table := Compile([]*Rule{
+		rule(t, &configv1.Route{Name: "exact", Path: "/%61/m%c3%bcller"}),
+		rule(t, &configv1.Route{Name: "prefix", Path: "/%7euser/*"}),
+		rule(t, &configv1.Route{Name: "parameter", Path: "/x%2fy/{id}"}),
+	})
+	for path, want := range map[string]string{"/a/m%C3%BCller": "exact", "/~user/1": "prefix", "/x%2Fy/7": "parameter", "/x/y/7": ""} {
+		var p Params
+		if got := name(table.Match(&Request{Path: path}, &p)); got != want {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+}
+
 func TestParams(t *testing.T) {
 	table := Compile([]*Rule{
 		rule(t, &configv1.Route{Name: "a", Path: "/users/{user}/orders/{order}"}),
@@ -110,6 +125,7 @@ func TestParseErrors(t *testing.T) {
 		{&configv1.Route{Path: "/{1}"}, "path"},
 		{&configv1.Route{Path: "/{a}/{a}"}, "path"},
 		{&configv1.Route{Path: "/a/../b"}, "path"},
+		{&configv1.Route{Path: "/a/%2e%2E/b"}, "path"},
 		{&configv1.Route{Path: "/a b"}, "path"},
 		{&configv1.Route{Path: "/%zz"}, "path"},
 		{&configv1.Route{Path: "~("}, "path"},

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -190,6 +191,7 @@ func compileWhole(expr string) (*regexp.Regexp, error) {
 }
 
 func (p *parser) plainPath(path string) {
+	path = plainEscapes(path)
 	rest := path[1:]
 	prefix := rest == "*" || strings.HasSuffix(rest, "/*")
 	if prefix {
@@ -243,6 +245,31 @@ func (p *parser) segment(s, path string) bool {
 		}
 	}
 	return true
+}
+
+// plainEscapes brings the escapes of a pattern into the form that nodes give those of requests, in which they mean the same (RFC 3986
+// section 6.2.2): none for letters, digits and "-._~", and upper case for the others.
+func plainEscapes(path string) string {
+	if strings.IndexByte(path, '%') < 0 {
+		return path
+	}
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if path[i] != '%' || i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
+			b.WriteByte(path[i])
+			continue
+		}
+		digits := strings.ToUpper(path[i+1 : i+3])
+		n, _ := strconv.ParseUint(digits, 16, 8)
+		if c := byte(n); c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteString(digits)
+		}
+		i += 2
+	}
+	return b.String()
 }
 
 func isHex(c byte) bool {

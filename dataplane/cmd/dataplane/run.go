@@ -26,6 +26,7 @@ import (
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/status"
+	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/observe"
@@ -47,6 +48,7 @@ type options struct {
 	accessLogQuery      bool
 	ticketSecretFile    string
 	limits              http1.Limits
+	paths               target.Settings
 }
 
 func (o *options) bind(cmd *cobra.Command) {
@@ -76,6 +78,14 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.DurationVar(&o.limits.IdleTimeout, "idle-timeout", o.limits.IdleTimeout, "how long a client connection may wait for a request")
 	f.DurationVar(&o.limits.BodyTimeout, "body-timeout", o.limits.BodyTimeout, "longest wait for more of a request's body")
 	f.DurationVar(&o.limits.WriteTimeout, "write-timeout", o.limits.WriteTimeout, "longest that a client may take nothing of a response")
+	o.paths = target.DefaultSettings()
+	for _, p := range o.paths.Options() {
+		choices := "refuse, normalise or keep"
+		if p.NotNormal {
+			choices = "refuse or keep"
+		}
+		f.Var(p.Action, "path-"+p.Name, "paths with "+p.About+": "+choices)
+	}
 }
 
 func (o *options) check() error {
@@ -88,6 +98,9 @@ func (o *options) check() error {
 		return fmt.Errorf("--max-header-bytes %d: has to be from 512 to 65536", o.limits.MaxHeadBytes)
 	case o.limits.MaxFields < 1 || o.limits.MaxFields > 1000:
 		return fmt.Errorf("--max-header-fields %d: has to be from 1 to 1000", o.limits.MaxFields)
+	}
+	if err := o.paths.Check(); err != nil {
+		return fmt.Errorf("--path-%w", err)
 	}
 	for flag, d := range map[string]time.Duration{
 		"header-timeout": o.limits.HeadTimeout, "idle-timeout": o.limits.IdleTimeout, "body-timeout": o.limits.BodyTimeout,
@@ -144,7 +157,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer closeAccess()
-	listeners, err := o.listen(log, proxy.New(node, counters, access), node, counters)
+	listeners, err := o.listen(log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err
 	}

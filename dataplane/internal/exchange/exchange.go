@@ -51,6 +51,8 @@ type Exchange struct {
 	Match match.Request
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
 	Shard uint32
+	// Memory is for the request's path and the forwarded one where they are normalised. It is kept for the next exchange.
+	Memory [2][]byte
 
 	id [32]byte
 }
@@ -107,7 +109,8 @@ type Forward struct{ Path, Host string }
 type Request struct {
 	// Method is the method, case kept.
 	Method string
-	// Path is the absolute path as it was sent, normalised for matching; "*" for a server-wide OPTIONS.
+	// Path is the absolute path: as it was sent when the codec hands it on, and normalised before anything looks at it; "*" for a
+	// server-wide OPTIONS.
 	Path string
 	// RawQuery is what follows "?", which is not part of it.
 	RawQuery string

@@ -13,6 +13,7 @@ import (
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/fault"
@@ -27,11 +28,12 @@ type Proxy struct {
 	runtime *runtime.Runtime
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
+	paths   *target.Rules
 }
 
-// New returns a proxy that writes to an access log, unless that is nil.
-func New(rt *runtime.Runtime, counters *telemetry.Registry, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), log: log}
+// New returns a proxy that brings paths into the form that the rules want, and writes to an access log, unless that is nil.
+func New(rt *runtime.Runtime, counters *telemetry.Registry, paths *target.Rules, log *accesslog.Log) *Proxy {
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), paths: paths, log: log}
 }
 
 // Serve takes x from its head to the last byte of its response.
@@ -68,7 +70,7 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		return p.nowhere
 	}
 	req := &x.Request
-	if reason := pathProblem(req.Path); reason != "" {
+	if reason := p.normalise(x); reason != "" {
 		x.Fail(fault.BadRequest, reason)
 		done.ResponseBytes = writeLocal(x)
 		return p.nowhere
@@ -113,6 +115,11 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		return b.Count
 	}
 	route.Rewrite(x)
+	if x.Forward.Path != "" && !p.normaliseForward(x) {
+		b.Chain.Response(x, at)
+		done.ResponseBytes = writeLocal(x)
+		return b.Count
+	}
 	a := attempt{x: x, service: b.Service, timeout: b.Service.ResponseTimeout()}
 	if !a.send() {
 		b.Chain.Response(x, at)
@@ -135,6 +142,27 @@ func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 		return policy.Required
 	}
 	return policy.ID != (certificate.Policy{}).ID && policy.ID != x.TLS.Policy
+}
+
+// normalise brings the request's path into its one form, which is what is matched, what rules are applied to and what is forwarded.
+// It returns the reason why that can't be.
+func (p *Proxy) normalise(x *exchange.Exchange) (refused string) {
+	if x.Request.Path == "*" {
+		return "the request target * is for no route"
+	}
+	x.Request.Path, x.Memory[0], refused = p.paths.Apply(x.Request.Path, x.Memory[0])
+	return refused
+}
+
+// normaliseForward does the same with a path that a rewrite has put together: its parts are as they should be, but a part such as ".."
+// of a segment may have become a whole one.
+func (p *Proxy) normaliseForward(x *exchange.Exchange) bool {
+	path, memory, refused := p.paths.Apply(x.Forward.Path, x.Memory[1])
+	x.Forward.Path, x.Memory[1] = path, memory
+	if refused != "" {
+		x.Fail(fault.BadRequest, "once it is rewritten, "+refused)
+	}
+	return refused == ""
 }
 
 // writeLocal sends a response of the gateway's own and returns its body's size.
@@ -378,58 +406,4 @@ func (a *attempt) release() {
 	a.endpoint.State.Add(-1)
 	a.endpoint.Release(a.conn, a.answered)
 	a.conn = nil
-}
-
-// pathProblem says why a path can't be matched safely: a service might read it as another than the one that rules were
-// applied to.
-func pathProblem(path string) string {
-	if path == "*" {
-		return "the request target * is for no route"
-	}
-	dots := false
-	for i := 0; i < len(path); i++ {
-		switch path[i] {
-		case '%':
-			if i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
-				return "the path has a % that two hexadecimal digits do not follow"
-			}
-			switch hi, lo := path[i+1], path[i+2]|0x20; {
-			case hi == '0' && path[i+2] == '0':
-				return "the path has an encoded NUL"
-			case hi == '2' && lo == 'e':
-				dots = true
-			}
-		case '.':
-			dots = true
-		}
-	}
-	if dots && hasDotSegment(path) {
-		return "the path has dot segments"
-	}
-	return ""
-}
-
-func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
-
-// hasDotSegment reports whether a segment is "." or "..", in any mix of plain and encoded dots.
-func hasDotSegment(path string) bool {
-	for i := 0; i < len(path); i++ {
-		if path[i] != '/' {
-			continue
-		}
-		n, j := 0, i+1
-		for j < len(path) {
-			if path[j] == '.' {
-				n, j = n+1, j+1
-			} else if j+2 < len(path) && path[j] == '%' && path[j+1] == '2' && path[j+2]|0x20 == 'e' {
-				n, j = n+1, j+3
-			} else {
-				break
-			}
-		}
-		if (n == 1 || n == 2) && (j == len(path) || path[j] == '/') {
-			return true
-		}
-	}
-	return false
 }

@@ -27,6 +27,7 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 )
@@ -74,6 +75,11 @@ func start(t *testing.T, config string) *gateway {
 
 func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 	t.Helper()
+	return startNode(t, limits, target.DefaultSettings(), config)
+}
+
+func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config string) *gateway {
+	t.Helper()
 	logged := &syncBuffer{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	counters := telemetry.New(2)
@@ -88,7 +94,7 @@ func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 		t.Fatal(err)
 	}
 	g.access = access
-	g.server = http1.NewServer(limits, New(node, counters, access))
+	g.server = http1.NewServer(limits, New(node, counters, target.Compile(paths), access))
 	servers := listener.Servers{HTTP1: g.server}
 	g.plain = g.listen(log, nil, servers, counters)
 	g.secure = g.listen(log, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}, servers, counters)
@@ -231,6 +237,7 @@ func TestErrors(t *testing.T) {
 		{"GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "BAD_REQUEST"},
 		{"GET /a/%2E%2e/b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "BAD_REQUEST"},
 		{"GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "BAD_REQUEST"},
+		{"GET /a%2Fb HTTP/1.1\r\nHost: a\r\n\r\n", 400, "BAD_REQUEST"},
 		{"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400, "BAD_REQUEST"},
 		{"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, "HTTP_VERSION_NOT_SUPPORTED"},
 		{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000001\r\n\r\n", 413, "REQUEST_TOO_LARGE"},
@@ -509,6 +516,44 @@ pipelines: [{name: front, middleware_ids: [stamp]}, {name: nobody, middleware_id
 	}
 	if all[0].Header.Get("X-Stamp") != "1" || all[3].Header.Get("X-Stamp") != "1" || all[3].StatusCode != 403 {
 		t.Errorf("the response phase is missing: %v, %v", all[0].Header, all[3].Header)
+	}
+}
+
+// TestPathsAreNormalisedOnce sends the same path in several forms: rules must hold for all, and the service must see one.
+func TestPathsAreNormalisedOnce(t *testing.T) {
+	config := to(echo(t), "") + `---
+routes:
+  - {name: admin, path: /admin/*, service_id: s, pipeline_id: nobody}
+  - {name: umlaut, path: /m%c3%bcller, service_id: s}
+  - {name: cut, path: "~/f(?P<rest>.*)", priority: 1, service_id: s, rewrite: {path: "/files/{rest}"}}
+  - {name: strip, path: /api/*, service_id: s, rewrite: {prefix: /v1}}
+middleware: [{name: deny, type: ip_restriction, order: 2, config: {deny: ["127.0.0.0/8"]}}]
+pipelines: [{name: nobody, middleware_ids: [deny]}]
+`
+	g := start(t, config)
+	for path, want := range map[string]string{
+		"/admin/x":            "FORBIDDEN",
+		"//admin/x":           "FORBIDDEN",
+		"/%61dmin//x":         "FORBIDDEN",
+		"/a/../admin/x":       "dot segments",
+		"/a/..;/admin/x":      "dot segments",
+		"/admin%2fx":          "encoded slash",
+		"/a%ff":               "not UTF-8",
+		"/m%C3%BCller":        "GET /m%C3%BCller",
+		"/m%c3%bcller?%c3%b6": "GET /m%C3%BCller?%c3%b6",
+		"/api//%7Eann/":       "GET /v1/~ann/",
+		"/f1/2":               "GET /files/1/2",
+		"/f..":                "once it is rewritten, the path has dot segments",
+	} {
+		if got := body(t, g.raw("GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]); !strings.Contains(got, want) {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+	}
+	paths := target.DefaultSettings()
+	paths.EncodedSlash, paths.EmptySegments = target.Keep, target.Keep
+	g = startNode(t, http1.DefaultLimits(), paths, config)
+	if got := body(t, g.raw("GET /x%2fy//z HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]); got != "GET /x%2Fy//z" {
+		t.Errorf("with other settings: %s", got)
 	}
 }
 
