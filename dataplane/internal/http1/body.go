@@ -74,10 +74,11 @@ func (b *body) take(c *socket.Conn, trailer *exchange.Header, maxFields int) ([]
 			c.Consume(used)
 			part = p
 			if done {
-				b.over = true
+				// A body whose trailers are not understood is not over: what follows may be a part of them.
 				if err := b.chunks.trailers(trailer, maxFields); err != nil {
 					return nil, err
 				}
+				b.over = true
 			}
 		}
 		if len(part) > 0 {

@@ -164,6 +164,8 @@ func (c *chunks) trailers(h *exchange.Header, maxFields int) *refusal {
 	}
 	for _, f := range all.Fields() {
 		switch {
+		case lookalike(f.Name):
+			return errTrailer
 		case f.Known.HopByHop(), f.Known == exchange.ContentLength, f.Known == exchange.Host,
 			f.Known == exchange.Expect, f.Known == exchange.ContentType, f.Known == exchange.XForwardedFor,
 			f.Known == exchange.XForwardedHost, f.Known == exchange.XForwardedProto, f.Known == exchange.Forwarded,

@@ -37,6 +37,9 @@ var (
 	errHostMismatch    = bad("Host contradicts the request target")
 	errExpect          = &refusal{Code: fault.ExpectationFailed, Reason: "Expect is not 100-continue"}
 	errConnect         = &refusal{Code: fault.NotImplemented, Reason: "CONNECT is not supported"}
+	errTrace           = &refusal{Code: fault.NotImplemented, Reason: "TRACE is not supported"}
+	errNominated       = bad("Connection names too many fields")
+	errLookalike       = bad("a field name differs only by underscores from one that the gateway goes by")
 	errUserinfo        = bad("the request target carries user information")
 )
 
@@ -235,6 +238,9 @@ func trimOWS(s string) string {
 	}
 	return s
 }
+
+// maxNominated is how many fields Connection may name. Each is looked for among all fields.
+const maxNominated = 16
 
 // dropNominated takes the fields that Connection names out of h (RFC 9110 section 7.6.1). Fields that frame or route the
 // message stay, whatever Connection says: dropping them by a client's word is a known way to smuggle.

@@ -34,6 +34,9 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *r
 		return m, err
 	}
 	if m.nominated > 0 {
+		if m.nominated > maxNominated {
+			return m, errNominated
+		}
 		dropNominated(&req.Header)
 	}
 	if err := parseHostAndExpect(req, m.http10); err != nil {
@@ -107,8 +110,11 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 
 // parseTarget takes the target apart (RFC 9112 section 3.2).
 func parseTarget(target []byte, req *exchange.Request) *refusal {
-	if req.Method == "CONNECT" {
+	switch req.Method {
+	case "CONNECT":
 		return errConnect
+	case "TRACE":
+		return errTrace // it would show the client what the gateway adds for services only
 	}
 	switch {
 	case target[0] == '/':
@@ -199,6 +205,10 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 					req.AcceptsTrailers = true
 				}
 			}
+		case exchange.Unknown:
+			if lookalike(f.Name) {
+				return errLookalike
+			}
 		default:
 		}
 	}
@@ -206,6 +216,25 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 		return errNoHost
 	}
 	return nil
+}
+
+// lookalike reports whether a name is one that frames a message or that the gateway sets for services, but for underscores. Services that follow
+// CGI (RFC 3875 section 4.1.18) can't tell the two apart.
+func lookalike(name string) bool {
+	switch len(name) {
+	case len("X-Request-Id"), len("Content-Length"), len("X-Forwarded-For"), len("X-Forwarded-Host"), len("Transfer-Encoding"):
+	default:
+		return false
+	}
+	underscores := false
+	var plain [len("Transfer-Encoding")]byte
+	for i := range len(name) {
+		plain[i] = name[i]
+		if name[i] == '_' {
+			plain[i], underscores = '-', true
+		}
+	}
+	return underscores && exchange.KnownName(view(plain[:len(name)])) != exchange.Unknown
 }
 
 // validHost reports whether b is host [":" port] (RFC 3986 section 3.2.2). Names are compared, not resolved, so any

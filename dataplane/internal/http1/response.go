@@ -17,6 +17,9 @@ func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields i
 	if err := parseFields(head, i, &res.Header, maxFields, &m.framing); err != nil {
 		return m, err
 	}
+	if m.nominated > maxNominated {
+		return m, errNominated
+	}
 	if m.nominated > 0 {
 		dropNominated(&res.Header)
 	}

@@ -151,6 +151,7 @@ type conn struct {
 	begun     bool // a chunk was written
 	close     bool // the connection ends after this exchange
 	cut       bool // the response was not completed
+	refused   bool // a head was not understood: nobody knows how much of it is to come
 	writeErr  error
 	x         *exchange.Exchange
 	now       time.Time // when the last exchange ended
@@ -318,7 +319,7 @@ func (c *conn) refuseHead(err error) {
 }
 
 func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
-	c.close = true
+	c.close, c.refused = true, true
 	x.Fail(r.Code, r.Reason)
 	x.Request.Header.Reset()
 	x.ID = ""
@@ -366,7 +367,7 @@ func (c *conn) exchange(x *exchange.Exchange, head []byte) {
 func (c *conn) end() {
 	if c.cut {
 		c.sock.Reset()
-	} else if !c.body.over || len(c.sock.Buffered()) > 0 {
+	} else if !c.body.over || c.refused || len(c.sock.Buffered()) > 0 {
 		c.linger()
 	}
 	_ = c.sock.Close()
@@ -475,8 +476,8 @@ func (c *conn) write(now time.Time, a, b []byte) error {
 // WriteHead implements exchange.Downstream.
 func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	res := &x.Response
-	if c.server.draining.Load() {
-		c.close = true
+	if c.server.draining.Load() || res.Local && !c.body.over {
+		c.close = true // an answer of the gateway's own does not wait for the rest of the request
 	}
 	b := socket.Take(socket.HeadSize)[:0]
 	b = appendStatusLine(b, res.Status, res.Reason)

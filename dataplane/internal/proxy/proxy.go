@@ -337,6 +337,7 @@ func (a *attempt) stream() int64 {
 	if err == nil {
 		err = x.Down.WriteHead(x, part, whole)
 	} else {
+		_ = a.stopUpload()
 		a.fail(err)
 		return writeLocal(x)
 	}
