@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -30,6 +31,10 @@ type ClientConn struct {
 	sentAll bool
 	broken  bool
 	used    int
+	// hollow tells that the response had no body although it might have looked as if it had one.
+	hollow bool
+	// sentAt is when SendBody had done with the request, in Unix nanoseconds; 0 before.
+	sentAt atomic.Int64
 }
 
 // NewClientConn takes a connection over.
@@ -56,6 +61,10 @@ func (c *ClientConn) Reusable() bool {
 	return !c.broken && c.sentAll && c.body.over && c.msg.persistent() && c.sock.Drained()
 }
 
+// Doubtful reports whether a reusable connection needs a look at what has come on it, however soon it is used again: services are known to
+// send bodies where none can be, and what follows a response that has just filled its buffer was not received.
+func (c *ClientConn) Doubtful() bool { return c.hollow || c.sock.Cap() > 0 && c.sock.Room() == 0 }
+
 // Recycle makes a reusable connection ready to wait; it holds no buffer then.
 func (c *ClientConn) Recycle() {
 	c.body.release()
@@ -72,6 +81,7 @@ var errStale = errors.New("the endpoint closed the connection before it answered
 // request may.
 func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error) {
 	c.sentAll, c.broken = whole, false
+	c.sentAt.Store(0)
 	c.sock.SetSize(socket.BodySize)
 	now := x.Start
 	if c.used == 0 || x.Request.ContentLength != 0 {
@@ -106,15 +116,30 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 }
 
 // Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. It is called once after a Send of a part
-// of the body.
+// of the body. The timeout begins when SendBody has sent the last part.
 func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
-	now := time.Now()
-	c.sock.ReadWithin(now, remaining(now, timeout, x.Deadline))
-	if err := c.sock.Fill(); err != nil {
-		c.broken = true
-		return false, classify(err)
+	for now := time.Now(); ; now = time.Now() {
+		wait := timeout
+		if at := c.sentAt.Load(); at != 0 {
+			wait = max(time.Unix(0, at).Add(timeout).Sub(now), time.Nanosecond)
+		}
+		c.sock.ReadWithin(now, remaining(now, wait, x.Deadline))
+		err := c.sock.Fill()
+		if err == nil {
+			return c.readHead(x, timeout)
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() || c.answerIsDue(time.Now(), timeout, x.Deadline) {
+			c.broken = true
+			return false, classify(err)
+		}
 	}
-	return c.readHead(x, timeout)
+}
+
+// answerIsDue reports whether the service has had its time. It begins when the request has been sent: until then the client is waited for, or
+// the service takes what it is sent.
+func (c *ClientConn) answerIsDue(now time.Time, timeout time.Duration, deadline time.Time) bool {
+	at := c.sentAt.Load()
+	return at != 0 && now.Sub(time.Unix(0, at)) >= timeout || !deadline.IsZero() && !now.Before(deadline)
 }
 
 func classify(err error) error {
@@ -142,7 +167,7 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 		}
 		c.sock.Consume(len(head))
 		if x.Response.Status >= 200 {
-			c.msg = m
+			c.msg, c.hollow = m, m.hollow
 			c.body.start(x.Response.ContentLength, m.chunked, false)
 			return true, nil
 		}
@@ -269,6 +294,14 @@ func (c *ClientConn) BodyOver() bool { return c.body.over }
 
 // SendBody writes a further part of the request's body; last tells that it is the end.
 func (c *ClientConn) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
+	err := c.sendBody(x, part, last, timeout)
+	if last || err != nil {
+		c.sentAt.Store(time.Now().UnixNano())
+	}
+	return err
+}
+
+func (c *ClientConn) sendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
 	now := time.Now()
 	c.sock.WriteWithin(now, remaining(now, timeout, x.Deadline))
 	if x.Request.ContentLength >= 0 {

@@ -13,6 +13,7 @@ const maxMethodLength = 32
 type message struct {
 	framing
 	http10 bool
+	hollow bool // a response that can't have a body, but looks as if it had one
 }
 
 // persistent reports whether the connection may carry another message after this one (RFC 9112 section 9.3).

@@ -33,6 +33,7 @@ func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields i
 	}
 	switch {
 	case res.Status < 200 || res.Status == 204 || res.Status == 304 || method == "HEAD":
+		m.hollow = m.chunked || m.length > 0 || method == "HEAD" && m.length < 0
 		m.chunked = false
 		res.ContentLength = 0
 	case m.chunked:

@@ -476,8 +476,8 @@ func (c *conn) write(now time.Time, a, b []byte) error {
 // WriteHead implements exchange.Downstream.
 func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	res := &x.Response
-	if c.server.draining.Load() || res.Local && !c.body.over {
-		c.close = true // an answer of the gateway's own does not wait for the rest of the request
+	if c.server.draining.Load() || last && !c.body.over {
+		c.close = true // nobody waits for the rest of the request
 	}
 	b := socket.Take(socket.HeadSize)[:0]
 	b = appendStatusLine(b, res.Status, res.Reason)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -209,7 +211,7 @@ func (h *hostileClient) verdict(v string) bool {
 			h.t.Errorf("got %s, close %v, %s; want %s", res.Status, res.Close, text, v)
 			return false
 		}
-		return isLocal || h.over()
+		return isLocal || h.over(nil)
 	case v == "kept":
 		if _, err := io.WriteString(h.conn, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 			h.t.Errorf("the connection takes nothing more: %v", err)
@@ -217,7 +219,7 @@ func (h *hostileClient) verdict(v string) bool {
 		}
 		return h.accepted("GET /next")
 	case v == "closed":
-		return h.over()
+		return h.over(syscall.ECONNRESET) // who said that it was over and goes on gets no better
 	}
 	return h.accepted(v)
 }
@@ -263,10 +265,10 @@ func (h *hostileClient) answer(method string) (*http.Response, string) {
 	}
 }
 
-// over expects the end of the connection.
-func (h *hostileClient) over() bool {
+// over expects the end of the connection, or the given error.
+func (h *hostileClient) over(or error) bool {
 	h.t.Helper()
-	if rest, err := io.ReadAll(h.r); err != nil || len(rest) > 0 {
+	if rest, err := io.ReadAll(h.r); err != nil && !errors.Is(err, or) || len(rest) > 0 {
 		h.t.Errorf("the connection goes on: %q, %v", rest, err)
 		return false
 	}

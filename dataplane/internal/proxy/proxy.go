@@ -188,6 +188,8 @@ type attempt struct {
 // upload is a request body on its way, in a goroutine of its own: the response may come before it is over.
 type upload struct {
 	done   chan struct{}
+	read   atomic.Bool // the client has sent all of it
+	sent   bool        // the endpoint was sent all of it; valid when done is closed
 	err    error       // valid when done is closed, or failed is set
 	failed atomic.Bool // err is the upload's own: it has broken the attempt off itself
 }
@@ -277,10 +279,10 @@ func isTimeout(err error) bool {
 func (a *attempt) begin() {
 	u := &upload{done: make(chan struct{})}
 	a.upload = u
-	conn, x, timeout := a.conn, a.x, a.timeout
+	conn, x, timeout, left := a.conn, a.x, a.timeout, a.x.Request.ContentLength-int64(len(a.part))
 	go func() {
 		defer close(u.done)
-		if u.err = sendBody(conn, x, timeout); u.err != nil {
+		if u.err = u.sendBody(conn, x, timeout, left); u.err != nil {
 			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer.
 			u.failed.Store(true)
 			conn.Abort()
@@ -290,11 +292,16 @@ func (a *attempt) begin() {
 
 var errClientGone = errors.New("the client broke off")
 
-func sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration) error {
+// sendBody sends what is left of the body; left is how much that is, where it is known.
+func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration, left int64) error {
 	for {
 		part, err := x.Down.NextBody()
+		if left -= int64(len(part)); err == io.EOF || err == nil && left == 0 {
+			u.read.Store(true)
+		}
 		if err == io.EOF {
-			return conn.SendBody(x, nil, true, timeout)
+			u.sent = conn.SendBody(x, nil, true, timeout) == nil
+			return nil
 		}
 		if err != nil {
 			var own *fault.Error
@@ -307,6 +314,28 @@ func sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration) e
 			return nil // what the endpoint has to say, if anything, is in its response
 		}
 	}
+}
+
+// lastPart is how long a complete response waits for the end of an upload whose last part is on its way.
+const lastPart = 10 * time.Millisecond
+
+// settle ends the upload, if there is one, since the response is complete.
+func (a *attempt) settle() {
+	u := a.upload
+	if u == nil {
+		return
+	}
+	if u.read.Load() {
+		// The endpoint has answered before this goroutine's other half could say that it was done.
+		timer := time.AfterFunc(lastPart, a.conn.Abort)
+		<-u.done
+		if timer.Stop() && u.sent {
+			a.conn.Sent()
+		}
+		a.upload = nil
+		return
+	}
+	_ = a.stopUpload()
 }
 
 // stopUpload ends an upload and returns why it failed, if it was the client's fault.
@@ -334,6 +363,9 @@ func (a *attempt) stopUpload() error {
 func (a *attempt) stream() int64 {
 	x := a.x
 	part, whole, err := a.conn.BufferedBody(x)
+	if whole {
+		a.settle() // so that the client is told with the head when the rest of its body is not going to be read
+	}
 	if err == nil {
 		err = x.Down.WriteHead(x, part, whole)
 	} else {
@@ -389,17 +421,7 @@ func (a *attempt) finish() {
 	if a.conn == nil {
 		return
 	}
-	if a.upload != nil {
-		select {
-		case <-a.upload.done:
-			if a.upload.err == nil {
-				a.conn.Sent()
-			}
-			a.upload = nil
-		default:
-			_ = a.stopUpload()
-		}
-	}
+	a.settle()
 	a.release()
 }
 

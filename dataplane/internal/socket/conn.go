@@ -254,6 +254,9 @@ func (c *Conn) Abort() {
 	_ = c.nc.SetDeadline(past)
 }
 
+// Aborted reports whether Abort was called.
+func (c *Conn) Aborted() bool { return c.aborted.Load() }
+
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 

@@ -173,8 +173,11 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 		e.lost()
 		return
 	}
-	c.Recycle()
 	c.idleSince = now
+	if c.Doubtful() {
+		c.idleSince = now.Add(-unchecked)
+	}
+	c.Recycle()
 	how := e.how.Load()
 	e.mu.Lock()
 	if e.closed || c.transport != how.transport || len(e.idle) >= how.pool.MaxIdle {

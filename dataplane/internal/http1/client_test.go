@@ -1,0 +1,71 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+)
+
+// TestAnswerIsDueOnceTheRequestIsSent sends a body for longer than the service may take to answer, in virtual time.
+func TestAnswerIsDueOnceTheRequestIsSent(t *testing.T) {
+	for name, answers := range map[string]bool{"in time": true, "never": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				c := NewClientConn(near)
+				defer c.Close()
+				received := make(chan string)
+				go func() {
+					b, text := make([]byte, 1000), ""
+					for {
+						n, err := far.Read(b)
+						text += string(b[:n])
+						if err != nil {
+							received <- text
+							return
+						}
+						if answers && text[len(text)-1] == '.' {
+							_, _ = io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+						}
+					}
+				}()
+				x := &exchange.Exchange{Start: time.Now(), Request: exchange.Request{Method: "POST", Path: "/", ContentLength: 10}}
+				const timeout = 100 * time.Millisecond
+				if _, err := c.Send(x, []byte("x"), false, timeout); err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					for i := range 9 {
+						time.Sleep(timeout / 2)
+						part := []byte("x")
+						if i == 8 {
+							part = []byte(".")
+						}
+						if err := c.SendBody(x, part, false, timeout); err != nil {
+							t.Error(err)
+						}
+					}
+					if err := c.SendBody(x, nil, true, timeout); err != nil {
+						t.Error(err)
+					}
+				}()
+				_, err := c.Answer(x, timeout)
+				took := time.Since(x.Start)
+				switch sent := 9 * timeout / 2; {
+				case answers && (err != nil || x.Response.Status != 200 || took != sent):
+					t.Errorf("got %d, %v after %s", x.Response.Status, err, took)
+				case !answers && (!errors.Is(err, os.ErrDeadlineExceeded) || took < sent+timeout || took > sent+2*timeout):
+					t.Errorf("got %v after %s", err, took)
+				}
+				c.Close()
+				<-received
+			})
+		})
+	}
+}
