@@ -8,6 +8,8 @@ import (
 const (
 	// maxChunkLine is the longest line that gives a chunk's size, extensions included, in bytes.
 	maxChunkLine = 256
+	// maxChunkDigits is the largest number of digits of a chunk's size. More are leading zeros, which only serve to confuse.
+	maxChunkDigits = 16
 	// maxTrailerBytes is the largest trailer section in bytes.
 	maxTrailerBytes = 8 << 10
 )
@@ -26,7 +28,7 @@ type chunks struct {
 	state chunkState
 	left  uint64 // of the current chunk
 	line  int    // bytes of the current size line so far
-	digit bool   // the size line has a digit
+	digit int    // how many digits the size line has
 	trail []byte // the trailer section so far
 }
 
@@ -73,7 +75,7 @@ func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *refusal)
 				return nil, used, false, errChunkEnd
 			}
 			used++
-			c.state, c.line, c.digit, c.left = chunkSize, 0, false, 0
+			c.state, c.line, c.digit, c.left = chunkSize, 0, 0, 0
 		case chunkTrailer:
 			used++
 			if len(c.trail) >= maxTrailerBytes {
@@ -108,7 +110,7 @@ func (c *chunks) sizeByte(ch byte) *refusal {
 		return nil
 	}
 	if ch == '\r' {
-		if !c.digit {
+		if c.digit == 0 {
 			return errChunkSize
 		}
 		c.state = chunkSizeLF
@@ -122,11 +124,11 @@ func (c *chunks) sizeByte(ch byte) *refusal {
 	}
 	switch {
 	case classes[ch]&classHex != 0:
-		if c.left >= 1<<59 {
+		if c.digit++; c.left >= 1<<59 || c.digit > maxChunkDigits {
 			return errChunkSize
 		}
-		c.left, c.digit = c.left<<4|uint64(unhex(ch)), true
-	case ch == ';' && c.digit:
+		c.left = c.left<<4 | uint64(unhex(ch))
+	case ch == ';' && c.digit > 0:
 		c.state = chunkExtension
 	default:
 		return errChunkSize
