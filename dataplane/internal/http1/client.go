@@ -33,7 +33,7 @@ type ClientConn struct {
 	used    int
 	// hollow tells that the response had no body although it might have looked as if it had one.
 	hollow bool
-	// sentAt is when SendBody had done with the request, in Unix nanoseconds; 0 before.
+	// sentAt is since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body.
 	sentAt atomic.Int64
 }
 
@@ -81,11 +81,17 @@ var errStale = errors.New("the endpoint closed the connection before it answered
 // request may.
 func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error) {
 	c.sentAll, c.broken = whole, false
-	c.sentAt.Store(0)
 	c.sock.SetSize(socket.BodySize)
 	now := x.Start
 	if c.used == 0 || x.Request.ContentLength != 0 {
 		now = time.Now()
+	}
+	switch {
+	case whole:
+	case x.Request.Expects100 && len(part) == 0:
+		c.sentAt.Store(now.UnixNano()) // the client waits for a word of the service's
+	default:
+		c.sentAt.Store(0)
 	}
 	wait := remaining(now, timeout, x.Deadline)
 	c.sock.WriteWithin(now, wait)
@@ -116,7 +122,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 }
 
 // Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. It is called once after a Send of a part
-// of the body. The timeout begins when SendBody has sent the last part.
+// of the body. The timeout begins when SendBody has sent the last part, or at once where the client waits for 100 (Continue).
 func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	for now := time.Now(); ; now = time.Now() {
 		wait := timeout
@@ -294,6 +300,7 @@ func (c *ClientConn) BodyOver() bool { return c.body.over }
 
 // SendBody writes a further part of the request's body; last tells that it is the end.
 func (c *ClientConn) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
+	c.sentAt.Store(0)
 	err := c.sendBody(x, part, last, timeout)
 	if last || err != nil {
 		c.sentAt.Store(time.Now().UnixNano())

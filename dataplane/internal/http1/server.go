@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/inuse"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/fault"
 )
@@ -130,6 +131,20 @@ func (s *Server) each(f func(*conn)) {
 // exchanges are pooled: an idle connection has none.
 var exchanges = sync.Pool{New: func() any { return new(exchange.Exchange) }}
 
+// ExchangesInUse counts the exchanges that are under way.
+var ExchangesInUse inuse.Counter
+
+func takeExchange() *exchange.Exchange {
+	ExchangesInUse.Add(1)
+	return exchanges.Get().(*exchange.Exchange)
+}
+
+func giveExchange(x *exchange.Exchange) {
+	x.Reset()
+	exchanges.Put(x)
+	ExchangesInUse.Add(-1)
+}
+
 // conn is one client connection; it implements exchange.Downstream.
 type conn struct {
 	server     *Server
@@ -239,11 +254,10 @@ func (c *conn) next() bool {
 		c.refuseHead(err)
 		return false
 	}
-	x := exchanges.Get().(*exchange.Exchange)
+	x := takeExchange()
 	c.exchange(x, head)
 	c.now = x.Now
-	x.Reset()
-	exchanges.Put(x)
+	giveExchange(x)
 	c.body.release()
 	return !c.close && !c.cut && c.writeErr == nil
 }
@@ -311,11 +325,10 @@ func (c *conn) refuseHead(err error) {
 	if !errors.As(err, &r) {
 		return
 	}
-	x := exchanges.Get().(*exchange.Exchange)
+	x := takeExchange()
 	c.begin(x)
 	c.refuse(x, r)
-	x.Reset()
-	exchanges.Put(x)
+	giveExchange(x)
 }
 
 func (c *conn) refuse(x *exchange.Exchange, r *refusal) {

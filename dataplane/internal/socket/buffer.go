@@ -1,6 +1,10 @@
 package socket
 
-import "sync"
+import (
+	"sync"
+
+	"gateway.internal/dataplane/internal/inuse"
+)
 
 // Size is a class of buffers. A connection takes the smallest that its next read is likely to fill.
 type Size uint8
@@ -39,8 +43,12 @@ var (
 	largePool = sync.Pool{New: func() any { return new([largeBytes]byte) }}
 )
 
+// InUse counts the buffers that were taken and not given back.
+var InUse inuse.Counter
+
 // Take returns a buffer of a class, with arbitrary content.
 func Take(s Size) []byte {
+	InUse.Add(1)
 	switch s {
 	case HeadSize:
 		return headPool.Get().(*[headBytes]byte)[:]
@@ -55,10 +63,13 @@ func Take(s Size) []byte {
 func Give(b []byte) {
 	switch cap(b) {
 	case headBytes:
+		InUse.Add(-1)
 		headPool.Put((*[headBytes]byte)(b[:headBytes]))
 	case bodyBytes:
+		InUse.Add(-1)
 		bodyPool.Put((*[bodyBytes]byte)(b[:bodyBytes]))
 	case largeBytes:
+		InUse.Add(-1)
 		largePool.Put((*[largeBytes]byte)(b[:largeBytes]))
 	}
 }
