@@ -155,6 +155,7 @@ type conn struct {
 	arrivedFn  func() bool
 	headLength int  // of the next head, when it is known
 	ended      bool // the connection is over
+	blank      bool // an empty line came before the next request
 	served     bool // a request has come
 
 	msg       message
@@ -233,6 +234,7 @@ func (c *conn) arrived() bool {
 
 // complete reports whether the next request is buffered to its end, body included, as most are. It may say no where it is.
 func (c *conn) complete() bool {
+	c.skipEmptyLine()
 	have := c.sock.Buffered()
 	n := headEnd(have, 0)
 	if n == 0 {
@@ -264,12 +266,8 @@ func (c *conn) next() bool {
 
 // readHead returns a whole head, waiting for what is not buffered.
 func (c *conn) readHead() ([]byte, error) {
+	c.skipEmptyLine()
 	have := c.sock.Buffered()
-	// A robust server ignores an empty line before the request line (RFC 9112 section 2.2).
-	if len(have) >= 2 && have[0] == '\r' && have[1] == '\n' {
-		c.sock.Consume(2)
-		have, c.headLength = have[2:], 0
-	}
 	n := c.headLength
 	c.headLength = 0
 	if n == 0 {
@@ -281,6 +279,15 @@ func (c *conn) readHead() ([]byte, error) {
 	return c.readRest()
 }
 
+// skipEmptyLine takes one empty line before the request line away, as a robust server does (RFC 9112 section 2.2).
+func (c *conn) skipEmptyLine() {
+	have := c.sock.Buffered()
+	if len(have) >= 2 && have[0] == '\r' && have[1] == '\n' && !c.blank {
+		c.sock.Consume(2)
+		c.blank, c.headLength = true, 0
+	}
+}
+
 // readRest goes on with a head that did not come at once.
 func (c *conn) readRest() ([]byte, error) {
 	lim := &c.server.limits
@@ -288,6 +295,7 @@ func (c *conn) readRest() ([]byte, error) {
 	now := time.Now()
 	until := now.Add(lim.HeadTimeout)
 	for {
+		c.skipEmptyLine()
 		have := c.sock.Buffered()
 		if n := headEnd(have, 0); n > 0 {
 			if n > lim.MaxHeadBytes {
@@ -356,6 +364,7 @@ func (c *conn) begin(x *exchange.Exchange) {
 
 func (c *conn) exchange(x *exchange.Exchange, head []byte) {
 	c.begin(x)
+	c.blank = false
 	m, err := parseRequest(head, x, c.server.limits.MaxFields)
 	c.sock.Consume(len(head))
 	if err == nil && len(x.Request.Path)+len(x.Request.RawQuery) > c.server.limits.MaxTargetBytes {
