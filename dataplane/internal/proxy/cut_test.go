@@ -121,9 +121,7 @@ func (m *mortal) serve(_ int, nc net.Conn, _ *bufio.Reader) {
 			return
 		}
 		answer := s.interim + s.response
-		if strings.Contains(answer, "%06d") {
-			answer = strings.Replace(answer, "%06d", strings.TrimPrefix(req.URL.Path, "/"), 1)
-		}
+		answer = strings.Replace(answer, "%06d", strings.TrimPrefix(req.URL.Path, "/"), 1)
 		if plan.when == serviceSends {
 			answer = answer[:plan.offset]
 		}
