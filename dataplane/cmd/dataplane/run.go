@@ -78,6 +78,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.DurationVar(&o.limits.IdleTimeout, "idle-timeout", o.limits.IdleTimeout, "how long a client connection may wait for a request")
 	f.DurationVar(&o.limits.BodyTimeout, "body-timeout", o.limits.BodyTimeout, "longest wait for more of a request's body")
 	f.DurationVar(&o.limits.WriteTimeout, "write-timeout", o.limits.WriteTimeout, "longest that a client may take nothing of a response")
+	f.Int64Var(&o.limits.MinRate, "min-client-rate", o.limits.MinRate, "least bytes a second that a client has to send of a body (averaged over --body-timeout) and to take of a response (over --write-timeout) while it is waited for; 0: any")
 	o.paths = target.DefaultSettings()
 	for _, p := range o.paths.Options() {
 		choices := "refuse, normalise or keep"
@@ -96,6 +97,8 @@ func (o *options) check() error {
 		return errors.New("one of --http-addr and --https-addr is required")
 	case o.limits.MaxHeadBytes < 512 || o.limits.MaxHeadBytes > 64<<10:
 		return fmt.Errorf("--max-header-bytes %d: has to be from 512 to 65536", o.limits.MaxHeadBytes)
+	case o.limits.MinRate < 0 || o.limits.MinRate > 1<<20:
+		return fmt.Errorf("--min-client-rate %d: has to be from 0 to 1048576", o.limits.MinRate)
 	case o.limits.MaxFields < 1 || o.limits.MaxFields > 1000:
 		return fmt.Errorf("--max-header-fields %d: has to be from 1 to 1000", o.limits.MaxFields)
 	}

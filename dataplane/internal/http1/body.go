@@ -18,6 +18,7 @@ type body struct {
 	over   bool
 	keep   bool   // the buffer in use holds a head whose views are still needed
 	pinned []byte // that buffer, once body bytes go to others
+	pace   socket.Pace
 }
 
 type bodyFraming uint8
@@ -29,13 +30,15 @@ const (
 	byClose
 )
 
+var errBodySlow = &refusal{Code: fault.RequestTimeout, Reason: "the body comes too slowly"}
+
 var errBodyTooLarge = &refusal{Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows"}
 
 // start prepares for a body. keep says that the head's views have to outlive the body's first bytes: the buffer that they point
 // into is then set aside until release.
 func (b *body) start(length int64, chunked, keep bool) {
 	trail := b.chunks.trail
-	*b = body{max: -1, keep: keep}
+	*b = body{max: -1, keep: keep, pace: b.pace}
 	b.chunks.trail = trail[:0]
 	switch {
 	case chunked:
@@ -134,7 +137,13 @@ func (b *body) fill(c *socket.Conn, within time.Duration, deadline time.Time) er
 	c.SetSize(size)
 	now := time.Now()
 	c.ReadWithin(now, remaining(now, within, deadline))
-	return c.Fill()
+	if err := c.Fill(); err != nil || b.pace.Least <= 0 {
+		return err
+	}
+	if !b.pace.Add(time.Since(now), len(c.Buffered())) {
+		return errBodySlow
+	}
+	return nil
 }
 
 // release gives the head's buffer back.

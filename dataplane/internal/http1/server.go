@@ -34,6 +34,9 @@ type Limits struct {
 	BodyTimeout time.Duration
 	// WriteTimeout is the longest that a client may take nothing of a response.
 	WriteTimeout time.Duration
+	// MinRate is the least number of bytes a second that a client has to send of a body, averaged over BodyTimeout, and to take of a
+	// response, averaged over WriteTimeout, while it is waited for; 0: any.
+	MinRate int64
 }
 
 // DefaultLimits returns the limits of a node that was told nothing else.
@@ -41,6 +44,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		MaxHeadBytes: 64 << 10, MaxTargetBytes: 8 << 10, MaxFields: 128,
 		HeadTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, BodyTimeout: time.Minute, WriteTimeout: time.Minute,
+		MinRate: 100,
 	}
 }
 
@@ -77,6 +81,8 @@ func (s *Server) Active() int {
 func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
 	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1)}
 	c.arrivedFn = c.arrived
+	c.body.over = true
+	c.sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
 	if !s.add(c) {
 		_ = c.sock.Close()
 		return
@@ -376,6 +382,7 @@ func (c *conn) exchange(x *exchange.Exchange, head []byte) {
 	}
 	c.msg = m
 	c.close = !m.persistent()
+	c.body.pace = socket.Pace{Least: c.server.limits.MinRate, Over: c.server.limits.BodyTimeout}
 	c.body.start(x.Request.ContentLength, m.chunked, true)
 	c.server.handler.Serve(x)
 	if !c.body.over {
@@ -500,6 +507,9 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	res := &x.Response
 	if c.server.draining.Load() || last && !c.body.over {
 		c.close = true // nobody waits for the rest of the request
+	}
+	if res.Local {
+		x.Tick() // it may be long since the request came
 	}
 	b := socket.Take(socket.HeadSize)[:0]
 	b = appendStatusLine(b, res.Status, res.Reason)

@@ -42,6 +42,10 @@ type Conn struct {
 	writing  [2][]byte
 	writeErr error
 
+	wrote    int           // how much of it
+	pace     Pace          // of the peer as it takes what is written
+	writeFor time.Duration // what WriteWithin was last asked for
+
 	readBy, writeBy time.Time // deadlines in force
 	// interrupted and aborted keep deadlines that are moved at the same moment from undoing Interrupt and Abort.
 	interrupted, aborted atomic.Bool
@@ -191,6 +195,13 @@ func (c *Conn) Write(a, b []byte) error {
 	if c.beneath != nil {
 		return c.writeTLS(a, b)
 	}
+	if c.pace.Least > 0 {
+		if _, err := c.writePaced(c.nc, a); err != nil {
+			return err
+		}
+		_, err := c.writePaced(c.nc, b)
+		return err
+	}
 	if len(b) == 0 {
 		_, err := c.nc.Write(a)
 		return err
@@ -219,6 +230,7 @@ func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
 
 // WriteWithin is ReadWithin for writes.
 func (c *Conn) WriteWithin(now time.Time, d time.Duration) {
+	c.writeFor = d
 	if by, ok := move(c.writeBy, now, d); ok {
 		c.writeBy = by
 		_ = c.nc.SetWriteDeadline(by)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -41,7 +42,8 @@ func (c *Conn) initPeek(nc net.Conn) syscall.RawConn {
 // initBeneath gets at the descriptor under TLS.
 func (c *Conn) initBeneath() {
 	if c.under = c.initPeek(c.beneath.Conn); c.under != nil {
-		c.beneath.fd = c.fd
+		c.beneath.fd, c.beneath.owner = c.fd, c
+		c.writeFn = c.onWritable
 		c.eachFn = c.onEachTLS
 	}
 }
@@ -82,8 +84,10 @@ func (b *Beneath) writeDirect(p []byte) (int, error) {
 			sent += n
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			n, err := b.Conn.Write(p[sent:])
-			return sent + n, err
+			n, err := b.owner.writeWaiting(b.owner.under, p[sent:], nil)
+			if sent += n; err != nil {
+				return sent, err
+			}
 		default:
 			return sent, os.NewSyscallError("write", errno)
 		}
@@ -278,28 +282,44 @@ func (c *Conn) writeRaw(a, b []byte) error {
 		default:
 			return os.NewSyscallError("write", errno)
 		}
-		c.writing = [2][]byte{a, b}
-		c.writeErr = nil
-		err := c.raw.Write(c.writeFn)
-		c.writing = [2][]byte{}
+		n, err := c.writeWaiting(c.raw, a, b)
 		if err != nil {
-			return c.pollError(err)
+			return err
 		}
-		return c.writeErr
+		if a, b = advance(a, b, n); len(a) == 0 {
+			return nil
+		}
 	}
 }
 
+// writeWaiting waits until the peer takes something.
+func (c *Conn) writeWaiting(raw syscall.RawConn, a, b []byte) (int, error) {
+	begun := time.Now()
+	if c.pace.Least > 0 {
+		c.WriteWithin(begun, c.writeFor)
+	}
+	c.writing, c.wrote, c.writeErr = [2][]byte{a, b}, 0, nil
+	err := raw.Write(c.writeFn)
+	c.writing = [2][]byte{}
+	switch {
+	case err != nil:
+		return 0, c.pollError(err)
+	case c.writeErr != nil:
+		return 0, c.writeErr
+	case !c.pace.Add(time.Since(begun), c.wrote):
+		return c.wrote, ErrTooSlow
+	}
+	return c.wrote, nil
+}
+
+// onWritable is called until something could be written.
 func (c *Conn) onWritable(fd uintptr) bool {
 	for {
-		a, b := c.writing[0], c.writing[1]
-		n, errno := sysWritev(int(fd), a, b)
+		n, errno := sysWritev(int(fd), c.writing[0], c.writing[1])
 		switch errno {
 		case 0:
-			a, b = advance(a, b, n)
-			c.writing = [2][]byte{a, b}
-			if len(a) == 0 {
-				return true
-			}
+			c.wrote = n
+			return true
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false

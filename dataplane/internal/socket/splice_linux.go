@@ -109,11 +109,18 @@ func (c *Conn) spliceIn(p *pipe, most int64) error {
 func (c *Conn) spliceOut(p *pipe) (int, error) {
 	sent, errno := splice(p.r, c.fd, p.held)
 	if errno == syscall.EAGAIN {
+		begun := time.Now()
+		if c.pace.Least > 0 {
+			c.WriteWithin(begun, c.writeFor)
+		}
 		if err := c.raw.Write(func(fd uintptr) bool {
 			sent, errno = splice(p.r, int(fd), p.held)
 			return errno != syscall.EAGAIN
 		}); err != nil {
 			return 0, c.pollError(err)
+		}
+		if !c.pace.Add(time.Since(begun), int(sent)) {
+			return 0, ErrTooSlow
 		}
 	}
 	if errno != 0 {

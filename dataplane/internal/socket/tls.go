@@ -10,7 +10,8 @@ import (
 // whether TLS holds something that came and was not read, and sends several records at once.
 type Beneath struct {
 	net.Conn
-	fd int // -1: not known
+	fd    int   // -1: not known
+	owner *Conn // the Conn over TLS, once there is one that knows fd
 
 	// The reading goroutine's.
 	refuse bool // reads fail at once
