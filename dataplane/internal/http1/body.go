@@ -52,12 +52,14 @@ func (b *body) start(length int64, chunked, keep bool) {
 	}
 }
 
-// take decodes what is buffered. It returns an empty part when more has to be received first; over tells that the body ended.
+// take decodes what is buffered. It returns an empty part when more has to be received first; over tells that the body ended. Chunks
+// that are there together become one part, moved in place: sent on one by one, each would be a system call for as little as a byte.
 func (b *body) take(c *socket.Conn, trailer *exchange.Header, maxFields int) ([]byte, error) {
+	var all []byte
 	for !b.over {
 		have := c.Buffered()
 		if len(have) == 0 {
-			return nil, nil
+			return all, nil
 		}
 		var part []byte
 		switch b.framed {
@@ -91,10 +93,17 @@ func (b *body) take(c *socket.Conn, trailer *exchange.Header, maxFields int) ([]
 					return nil, errBodyTooLarge
 				}
 			}
-			return part, nil
+			if b.framed != byChunks {
+				return part, nil
+			}
+			if all == nil {
+				all = part
+			} else {
+				all = append(all, part...) // the bytes between the two are used up
+			}
 		}
 	}
-	return nil, nil
+	return all, nil
 }
 
 // next waits for the next part; io.EOF comes after the last. within is the longest wait for bytes.

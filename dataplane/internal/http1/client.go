@@ -255,16 +255,6 @@ func (c *ClientConn) BufferedBody(x *exchange.Exchange) (part []byte, whole bool
 		c.broken = true
 		return nil, false, malformed(err)
 	}
-	if !c.body.over && c.body.framed == byChunks && len(c.sock.Buffered()) > 0 {
-		more, err := c.body.take(c.sock, &x.Response.Trailer, maxResponseFields)
-		if err != nil {
-			c.broken = true
-			return nil, false, malformed(err)
-		}
-		if len(more) > 0 {
-			part = append(part, more...) // in place: the buffer's earlier bytes are used up
-		}
-	}
 	return part, c.body.over, nil
 }
 

@@ -442,17 +442,6 @@ func (c *conn) BufferedBody() ([]byte, bool, error) {
 		c.bodyErr = err
 		return nil, false, err
 	}
-	if !c.body.over && c.body.framed == byChunks && len(c.sock.Buffered()) > 0 {
-		// The last chunk may have come along.
-		more, err := c.body.take(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields)
-		if err != nil {
-			c.bodyErr = err
-			return nil, false, err
-		}
-		if len(more) > 0 {
-			part = append(part, more...) // in place: the buffer's earlier bytes are used up
-		}
-	}
 	return part, c.body.over, nil
 }
 

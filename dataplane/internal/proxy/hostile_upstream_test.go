@@ -153,7 +153,14 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int) {
 	if res := g.raw("GET "+other+" HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]; body(t, res) != "own "+other {
 		t.Errorf("another client got %s", res.Status)
 	}
-	reused := s.connection(fmt.Sprintf("/case/%d", i)) == s.connection(next)
+	its := s.connection(fmt.Sprintf("/case/%d", i))
+	reused := its == s.connection(next) || its == s.connection(other)
+	for more := 0; more < 100 && !reused && slices.Contains(k.Verdicts, "reused"); more++ {
+		// An exchange that ends may give its connection back only when the client has its response: another one was nearer.
+		target := fmt.Sprintf("/more/%d/%d", i, more)
+		g.raw("GET "+target+" HTTP/1.1\r\nHost: a\r\n\r\n", "GET")
+		reused = its == s.connection(target)
+	}
 	if want := slices.Contains(k.Verdicts, "reused"); reused != want {
 		t.Errorf("the connection was reused: %v, want %v", reused, want)
 	}
