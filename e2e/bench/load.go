@@ -42,6 +42,13 @@ func paced(file string, connections, perSecond int) func(*bench, target, time.Du
 	}
 }
 
+// streams keeps streams of connections busy over HTTP/2, each with one request at a time.
+func streams(file string, connections, each int) func(*bench, target, time.Duration) (int, error) {
+	return func(b *bench, t target, d time.Duration) (int, error) {
+		return b.h2load(t, d, "-c", strconv.Itoa(connections), "-m", strconv.Itoa(each), t.url+file)
+	}
+}
+
 func (b *bench) h2load(t target, d time.Duration, args ...string) (int, error) {
 	// Without a warm-up time h2load counts in whole seconds.
 	args = append([]string{"-c", otherCores(), "h2load", "-t1", "-D", strconv.Itoa(max(int(d.Seconds()), 1))}, args...)

@@ -231,6 +231,9 @@ func (nginxPeer) launch(b *bench, s setup, address, dir string) (*process, error
 		listen += " ssl"
 		security = fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:10m; ssl_session_tickets on; ssl_buffer_size 16k;", b.certFile, b.keyFile)
 	}
+	if s.http2 {
+		listen += " http2"
+	}
 	conf := filepath.Join(dir, "nginx.conf")
 	// The buffers are larger than by default: 100 KiB then go through memory without waiting, which nearly halves their cost.
 	if err := os.WriteFile(conf, fmt.Appendf(nil, `%s
@@ -275,7 +278,9 @@ func (haproxy) launch(b *bench, s setup, address, dir string) (*process, error) 
 	}
 	bind := address + " backlog 4096"
 	if s.tls {
-		bind += " ssl crt " + b.bothFile + " alpn http/1.1"
+		bind += " ssl crt " + b.bothFile + " alpn h2,http/1.1"
+	} else if s.http2 {
+		bind += " proto h2"
 	}
 	conf := filepath.Join(dir, "haproxy.cfg")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, `global

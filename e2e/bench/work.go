@@ -22,6 +22,8 @@ type setup struct {
 	accessLog bool
 	// tls is TLS with clients, 1.3 where they can.
 	tls bool
+	// http2 is HTTP/2 with clients: by ALPN, or without TLS by prior knowledge.
+	http2 bool
 }
 
 // target is a running proxy.
@@ -36,6 +38,7 @@ func works() []work {
 	one, many := setup{routes: 1}, setup{routes: 10_000}
 	logged := setup{routes: 10_000, accessLog: true}
 	secure := setup{routes: 10_000, tls: true}
+	multiplexed, both := setup{routes: 10_000, http2: true}, setup{routes: 10_000, tls: true, http2: true}
 	return []work{
 		{"1 KiB, 64 connections, 1 route", one, wrk("1k", 64)},
 		{"1 KiB, 64 connections", many, wrk("1k", 64)},
@@ -44,6 +47,8 @@ func works() []work {
 		{"1 KiB, 5,000 requests a second", many, paced("1k", 64, 5000)},
 		{"100 KiB, 64 connections", many, wrk("100k", 64)},
 		{"1 KiB over TLS, 64 connections", secure, wrk("1k", 64)},
+		{"1 KiB over HTTP/2, 16 connections x 16 streams", multiplexed, streams("1k", 16, 16)},
+		{"1 KiB over HTTP/2 and TLS, 16 connections x 16 streams", both, streams("1k", 16, 16)},
 		{"full TLS handshakes, 1 KiB each", secure, handshakes("1k", 32)},
 		{"10 MiB, 8 connections", many, wrk("10m", 8)},
 	}

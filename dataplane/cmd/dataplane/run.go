@@ -22,6 +22,7 @@ import (
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/runtime"
@@ -209,7 +210,9 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 
 // listen opens the addresses for traffic.
 func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
-	servers := listener.Servers{HTTP1: http1.NewServer(o.limits, handler)}
+	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
+	one.HandOver(two.Serve)
+	servers := listener.Servers{HTTP1: one, HTTP2: two}
 	var all []*listener.Listener
 	for _, at := range []struct {
 		address  string

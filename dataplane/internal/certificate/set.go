@@ -141,7 +141,7 @@ func (s *Set) host(list []*parsed, tickets *Tickets, made map[string]*host) *hos
 }
 
 // protocols is what ALPN offers (RFC 7301).
-var protocols = []string{"http/1.1"}
+var protocols = []string{"h2", "http/1.1"}
 
 // nothing refuses handshakes, with the alert unrecognized_name.
 var nothing = &tls.Config{MinVersion: tls.VersionTLS12}

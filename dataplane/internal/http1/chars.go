@@ -94,5 +94,8 @@ func endOfVisible(b []byte, i int) int {
 	return i
 }
 
+// octets is view the other way round; they are only to be read.
+func octets(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // view makes a string that shares b's memory.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

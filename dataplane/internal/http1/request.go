@@ -2,8 +2,10 @@ package http1
 
 import (
 	"bytes"
+	"strconv"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/fault"
 )
 
 // maxMethodLength is the longest method that is accepted, in bytes.
@@ -277,4 +279,29 @@ func validHost(b []byte) bool {
 
 func validPort(b []byte) bool {
 	return len(b) <= 5 && allOf(b, classDigit)
+}
+
+// ReadTarget sets what a request's method and target say, for versions of HTTP that send them by themselves. Host is set, and checked, before
+// where the version sends it apart.
+func ReadTarget(req *exchange.Request, method, target string, maxBytes int) *fault.Error {
+	switch {
+	case len(target) > maxBytes:
+		return &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(maxBytes) + " bytes"}
+	case method == "" || !allOf(octets(method), classToken):
+		return errMethod
+	case len(method) > maxMethodLength:
+		return errMethodLength
+	case method == "CONNECT":
+		return errConnect
+	case target == "" || !allOf(octets(target), classTarget):
+		return errTarget
+	case target[0] != '/' && target != "*":
+		return errTargetForm
+	case req.Host == "":
+		return errNoHost
+	case !validHost(octets(req.Host)):
+		return errHost
+	}
+	req.Method = method
+	return parseTarget(octets(target), req)
 }

@@ -59,6 +59,8 @@ type Server struct {
 	handler  Handler
 	draining atomic.Bool
 	shards   atomic.Uint32
+	// http2 takes connections over whose client begins with the preface of HTTP/2; nil: nobody does.
+	http2 func(sock *socket.Conn, peer *exchange.Peer)
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -69,6 +71,10 @@ type Server struct {
 func NewServer(limits Limits, handler Handler) *Server {
 	return &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}}
 }
+
+// HandOver makes serve own connections whose client speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3); the preface is still buffered
+// then. It is called before the first Serve.
+func (s *Server) HandOver(serve func(sock *socket.Conn, peer *exchange.Peer)) { s.http2 = serve }
 
 // Active returns the number of open connections.
 func (s *Server) Active() int {
@@ -87,8 +93,11 @@ func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
 		_ = c.sock.Close()
 		return
 	}
-	defer s.remove(c)
 	c.serve()
+	s.remove(c)
+	if c.http2 {
+		s.http2(c.sock, c.peer)
+	}
 }
 
 func (s *Server) add(c *conn) bool {
@@ -163,6 +172,7 @@ type conn struct {
 	ended      bool // the connection is over
 	blank      bool // an empty line came before the next request
 	served     bool // a request has come
+	http2      bool // the client speaks HTTP/2
 
 	msg       message
 	body      body
@@ -207,7 +217,9 @@ func (c *conn) serve() {
 			break
 		}
 	}
-	c.end()
+	if !c.http2 {
+		c.end()
+	}
 }
 
 // firstRequest is how long a connection of a server that drains may wait for its first request.
@@ -255,11 +267,18 @@ func (c *conn) complete() bool {
 	}
 }
 
+// prefaceHead is the part of the preface of HTTP/2 that looks like a head (RFC 9113 section 3.4).
+const prefaceHead = "PRI * HTTP/2.0\r\n\r\n"
+
 // next serves one request and reports whether another may follow.
 func (c *conn) next() bool {
 	head, err := c.readHead()
 	if err != nil {
 		c.refuseHead(err)
+		return false
+	}
+	if !c.served && c.server.http2 != nil && len(head) == len(prefaceHead) && string(head) == prefaceHead {
+		c.http2 = true
 		return false
 	}
 	x := takeExchange()

@@ -40,6 +40,16 @@ type Listener struct {
 type Servers struct {
 	// HTTP1 serves what no other protocol was agreed on for.
 	HTTP1 Server
+	// HTTP2 serves what "h2" was agreed on for by ALPN; nil: nothing.
+	HTTP2 Server
+}
+
+// each calls f for every server.
+func (s *Servers) each(f func(Server)) {
+	f(s.HTTP1)
+	if s.HTTP2 != nil {
+		f(s.HTTP2)
+	}
 }
 
 // Listen opens an address such as ":8080". security is nil for cleartext.
@@ -102,7 +112,11 @@ func (l *Listener) begin(nc net.Conn) {
 	// The handshake has grown the stack; what serves the connection for perhaps hours starts with a small one.
 	l.wg.Go(func() {
 		defer l.counters.Connections(-1)
-		l.servers.HTTP1.Serve(socket.New(conn), secured)
+		server := l.servers.HTTP1
+		if l.servers.HTTP2 != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
+			server = l.servers.HTTP2
+		}
+		server.Serve(socket.New(conn), secured)
 	})
 }
 
@@ -113,7 +127,7 @@ func Drain(stop <-chan struct{}, listeners ...*Listener) {
 		_ = l.ln.Close()
 	}
 	for _, l := range listeners {
-		l.servers.HTTP1.Drain()
+		l.servers.each(Server.Drain)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -126,7 +140,7 @@ func Drain(stop <-chan struct{}, listeners ...*Listener) {
 	case <-done:
 	case <-stop:
 		for _, l := range listeners {
-			l.servers.HTTP1.Cut()
+			l.servers.each(Server.Cut)
 		}
 		<-done
 	}

@@ -25,6 +25,7 @@ import (
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/target"
@@ -94,8 +95,16 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 		t.Fatal(err)
 	}
 	g.access = access
+<<<<<<< HEAD
 	g.server = http1.NewServer(limits, New(node, counters, target.Compile(paths), access))
 	servers := listener.Servers{HTTP1: g.server}
+=======
+	p := New(node, counters, access)
+	g.server = http1.NewServer(limits, p)
+	two := http2.NewServer(limits, p)
+	g.server.HandOver(two.Serve)
+	servers := listener.Servers{HTTP1: g.server, HTTP2: two}
+>>>>>>> c8b3c14 (Speak HTTP/2 with clients, over TLS and by prior knowledge)
 	g.plain = g.listen(log, nil, servers, counters)
 	g.secure = g.listen(log, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}, servers, counters)
 	t.Cleanup(func() {

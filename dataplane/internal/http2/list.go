@@ -1,0 +1,127 @@
+package http2
+
+import (
+	"strconv"
+
+	"golang.org/x/net/http2/hpack"
+
+	"gateway.internal/dataplane/internal/exchange"
+)
+
+// fieldOverhead is what a field counts for besides its octets in the size of a header list (RFC 9113 section 6.5.2).
+const fieldOverhead = 32
+
+// list takes a decoded header list in: a request's, or its trailers. All of it is decoded, even when it is refused, since the
+// table that connection's lists are compressed with changes with every one.
+type list struct {
+	maxBytes, maxFields int
+	header              *exchange.Header
+	trailers            bool
+
+	method, scheme, path, authority     string
+	hasMethod, hasScheme, hasPath, hasA bool
+	length                              int64 // -1: not said
+	bytes, fields                       int
+	regular                             bool // a field that is no pseudo-header field has come
+	expects, acceptsTrailers            bool
+	tooLarge                            bool
+	malformed                           string // why; empty: it is not
+}
+
+// begin makes the list ready for the fields of a request, or of trailers.
+func (l *list) begin(h *exchange.Header, trailers bool) {
+	*l = list{maxBytes: l.maxBytes, maxFields: l.maxFields, header: h, trailers: trailers, length: -1}
+}
+
+func (l *list) refuse(reason string) {
+	if l.malformed == "" {
+		l.malformed = reason
+	}
+}
+
+// add takes a field in.
+func (l *list) add(f hpack.HeaderField) {
+	l.bytes += len(f.Name) + len(f.Value) + fieldOverhead
+	if l.fields++; l.bytes > l.maxBytes || l.fields > l.maxFields+4 {
+		l.tooLarge = true
+		return
+	}
+	if !validValue(f.Value) {
+		l.refuse("a field value has characters that it may not have")
+		return
+	}
+	if len(f.Name) > 0 && f.Name[0] == ':' {
+		l.pseudo(f)
+		return
+	}
+	l.regular = true
+	if !validName(f.Name) {
+		l.refuse("a field name is no token in lower case")
+		return
+	}
+	known := exchange.KnownName(f.Name)
+	switch known {
+	case exchange.Connection, exchange.KeepAlive, exchange.ProxyConnection, exchange.TransferEncoding, exchange.Upgrade:
+		l.refuse("a field is there that belongs to HTTP/1 connections") // RFC 9113 section 8.2.2
+		return
+	case exchange.TE:
+		if f.Value != "trailers" {
+			l.refuse("TE is not just trailers")
+			return
+		}
+		l.acceptsTrailers = true
+	case exchange.ContentLength:
+		n, err := strconv.ParseUint(f.Value, 10, 63)
+		if err != nil || l.length >= 0 || f.Value[0] == '+' {
+			l.refuse("Content-Length is not one decimal number")
+			return
+		}
+		l.length = int64(n)
+	case exchange.Host:
+		if l.trailers {
+			l.refuse("Host is in the trailers")
+			return
+		}
+		if l.hasA && !exchange.EqualFold(l.authority, f.Value) {
+			l.refuse("Host contradicts :authority")
+			return
+		}
+		l.hasA, l.authority = true, f.Value
+	case exchange.Expect:
+		if !exchange.EqualFold(f.Value, "100-continue") {
+			l.refuse("Expect is not 100-continue")
+			return
+		}
+		l.expects = true
+	default:
+	}
+	l.header.Append(exchange.Field{Name: f.Name, Value: f.Value, Known: known})
+}
+
+// pseudo takes a pseudo-header field in (RFC 9113 section 8.3.1).
+func (l *list) pseudo(f hpack.HeaderField) {
+	if l.regular || l.trailers {
+		l.refuse("a pseudo-header field is not at the start of the request")
+		return
+	}
+	var to *string
+	var seen *bool
+	switch f.Name {
+	case ":method":
+		to, seen = &l.method, &l.hasMethod
+	case ":scheme":
+		to, seen = &l.scheme, &l.hasScheme
+	case ":path":
+		to, seen = &l.path, &l.hasPath
+	case ":authority":
+		to, seen = &l.authority, &l.hasA
+	default:
+		l.refuse("a pseudo-header field is not one of requests")
+		return
+	}
+	if *seen {
+		l.refuse("a pseudo-header field is repeated")
+		return
+	}
+	*to, *seen = f.Value, true
+}

@@ -1,0 +1,100 @@
+package http2
+
+import (
+	"runtime"
+	"time"
+
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// output is what waits to be sent on a connection. Streams append whole frames under the connection's mutex; one of those that
+// have something to send becomes the writer, lets the others that are ready add theirs, and sends it all with one call.
+type output struct {
+	pending []byte // frames to send
+	spare   []byte // the buffer that was sent last
+	writing bool
+	waiting []*stream // for room
+	reader  bool      // the reader waits for room
+}
+
+// buf returns the buffer to append frames to. The mutex is held.
+func (o *output) buf() []byte {
+	switch {
+	case o.pending == nil:
+		o.pending = socket.Take(socket.BodySize)[:0]
+	case cap(o.pending)-len(o.pending) < 2*maxFrameBytes && cap(o.pending) < socket.LargeSize.Bytes():
+		larger := append(socket.Take(socket.LargeSize)[:0], o.pending...)
+		give(o.pending)
+		o.pending = larger
+	}
+	return o.pending
+}
+
+// flush sends what is pending, unless somebody else is at it.
+func (c *conn) flush() {
+	c.mu.Lock()
+	if c.out.writing || len(c.out.pending) == 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.out.writing = true
+	c.mu.Unlock()
+	runtime.Gosched()
+	c.mu.Lock()
+	for len(c.out.pending) > 0 && c.err == nil {
+		b := c.out.pending
+		c.out.pending = c.out.spare
+		c.out.spare = nil
+		if c.out.pending != nil {
+			c.out.pending = c.out.pending[:0]
+		}
+		c.mu.Unlock()
+		c.sock.WriteWithin(time.Now(), c.server.limits.WriteTimeout)
+		err := c.sock.Write(b, nil)
+		c.mu.Lock()
+		if err != nil {
+			c.fail(err)
+		}
+		c.out.spare = b[:0]
+		c.room()
+	}
+	c.out.writing = false
+	c.release()
+	c.mu.Unlock()
+}
+
+// room wakes those who wait for others' frames to be sent. The mutex is held.
+func (c *conn) room() {
+	for i, s := range c.out.waiting {
+		wake(s.writable)
+		c.out.waiting[i] = nil
+	}
+	c.out.waiting = c.out.waiting[:0]
+	if c.out.reader {
+		c.out.reader = false
+		wake(c.readerRoom)
+	}
+}
+
+// release gives the buffers back when nothing waits: an idle connection holds none. The mutex is held.
+func (c *conn) release() {
+	if len(c.out.pending) > 0 && c.err == nil {
+		return
+	}
+	give(c.out.pending)
+	give(c.out.spare)
+	c.out.pending, c.out.spare = nil, nil
+}
+
+func give(b []byte) {
+	if b != nil {
+		socket.Give(b[:cap(b)])
+	}
+}
+
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,109 @@
+package http2
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// The limits of a connection that no flag changes.
+const (
+	// maxStreams is how many requests of one connection may be under way; a request counts until its exchange has ended, whatever the
+	// client has reset meanwhile, so that resets do not buy more work (CVE-2023-44487).
+	maxStreams = 128
+	// streamWindow is how much of a request's body may wait for its exchange.
+	streamWindow = 256 << 10
+	// connWindow is how much of all bodies of a connection may wait.
+	connWindow = 1 << 20
+	// maxPending is how much may wait to be sent before responses, and the reader, wait too.
+	maxPending = 192 << 10
+	// maxContinuations is how many frames a header list may be cut into besides the first (CVE-2024-27316).
+	maxContinuations = 16
+	// maxIdleFrames is how many frames that achieve nothing a connection may send: pings, settings, empty data, window updates, resets.
+	// Every response earns some, and every second.
+	maxIdleFrames = 2000
+	// maxResets is how many requests a client may break off that nothing was answered to; every response earns one.
+	maxResets = 200
+	// settleTime is how long a client may take to say its first word, and a connection that drains to send what was under way.
+	settleTime = time.Second
+)
+
+// Server serves connections. Its methods are safe for concurrent use.
+type Server struct {
+	limits   http1.Limits
+	handler  http1.Handler
+	draining atomic.Bool
+	shards   atomic.Uint32
+	streams  sync.Pool
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	cut   bool
+}
+
+// NewServer returns a server that gives every exchange to handler.
+func NewServer(limits http1.Limits, handler http1.Handler) *Server {
+	s := &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}}
+	s.streams.New = func() any { return newStream() }
+	return s
+}
+
+// Serve owns a peer's connection until it is closed, and then returns. What the client has said may be buffered, from the preface on.
+func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
+	c := newConn(s, sock, peer)
+	if !s.add(c) {
+		_ = sock.Close()
+		return
+	}
+	defer s.remove(c)
+	c.serve()
+}
+
+// Active returns the number of open connections.
+func (s *Server) Active() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+}
+
+// Drain asks clients to send nothing more (GOAWAY), and ends each connection when what is under way on it has.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.each(func(c *conn) { c.sock.Interrupt() })
+}
+
+// Cut ends all connections, and those that come later, at once.
+func (s *Server) Cut() {
+	s.mu.Lock()
+	s.cut = true
+	s.mu.Unlock()
+	s.each(func(c *conn) { c.kill(errCut) })
+}
+
+func (s *Server) each(f func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		f(c)
+	}
+}
