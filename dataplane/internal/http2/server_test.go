@@ -117,15 +117,20 @@ type running struct {
 
 func limits() http1.Limits {
 	l := http1.DefaultLimits()
-	l.IdleTimeout, l.HeadTimeout, l.BodyTimeout, l.WriteTimeout = 5*time.Second, time.Second, time.Second, time.Second
+	l.HeadTimeout = time.Second
 	l.MaxFields = 50
 	return l
 }
 
 func start(t *testing.T) *running {
 	t.Helper()
+	return startWith(t, limits())
+}
+
+func startWith(t *testing.T, limits http1.Limits) *running {
+	t.Helper()
 	h := &handler{hold: make(chan struct{}), holding: make(chan struct{}, 1000)}
-	r := &running{t: t, handler: h, server: NewServer(limits(), h)}
+	r := &running{t: t, handler: h, server: NewServer(limits, h)}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -434,7 +439,10 @@ func TestFloods(t *testing.T) {
 		{"settings", func(w *raw, _ int) { _ = w.f.WriteSettings() }, "goaway ENHANCE_YOUR_CALM"},
 		{"priorities", func(w *raw, _ int) { _ = w.f.WritePriority(1, xhttp2.PriorityParam{StreamDep: 3}) }, "goaway ENHANCE_YOUR_CALM"},
 		{"windows", func(w *raw, _ int) { _ = w.f.WriteWindowUpdate(0, 1) }, "goaway ENHANCE_YOUR_CALM"},
-		{"resets", func(w *raw, i int) { w.get(uint32(2*i+1), "/hold"); _ = w.f.WriteRSTStream(uint32(2*i+1), xhttp2.ErrCodeCancel) }, "goaway ENHANCE_YOUR_CALM"},
+		{"resets", func(w *raw, i int) {
+			w.get(uint32(2*i+1), "/hold")
+			_ = w.f.WriteRSTStream(uint32(2*i+1), xhttp2.ErrCodeCancel)
+		}, "goaway ENHANCE_YOUR_CALM"},
 		{"unknown frames", func(w *raw, _ int) { _ = w.f.WriteRawFrame(0xee, 0, 0, nil) }, "goaway ENHANCE_YOUR_CALM"},
 		{"continuations", func(w *raw, i int) {
 			if i == 0 {
@@ -499,7 +507,9 @@ func TestStreamsAreBounded(t *testing.T) {
 
 // TestSlowClient grants no window: the response waits, bounded, and the stream is reset in the end, while others go on.
 func TestSlowClient(t *testing.T) {
-	r := start(t)
+	l := limits()
+	l.WriteTimeout = time.Second
+	r := startWith(t, l)
 	w := r.raw()
 	_ = w.f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 10})
 	w.get(1, "/bytes/1000000")

@@ -95,16 +95,11 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 		t.Fatal(err)
 	}
 	g.access = access
-<<<<<<< HEAD
-	g.server = http1.NewServer(limits, New(node, counters, target.Compile(paths), access))
-	servers := listener.Servers{HTTP1: g.server}
-=======
-	p := New(node, counters, access)
+	p := New(node, counters, target.Compile(paths), access)
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
 	g.server.HandOver(two.Serve)
 	servers := listener.Servers{HTTP1: g.server, HTTP2: two}
->>>>>>> c8b3c14 (Speak HTTP/2 with clients, over TLS and by prior knowledge)
 	g.plain = g.listen(log, nil, servers, counters)
 	g.secure = g.listen(log, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}, servers, counters)
 	t.Cleanup(func() {
