@@ -54,6 +54,7 @@ func NewServer(limits http1.Limits, handler http1.Handler) *Server {
 
 // Serve owns a peer's connection until it is closed, and then returns. What the client has said may be buffered, from the preface on.
 func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
+	sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
 	c := newConn(s, sock, peer)
 	if !s.add(c) {
 		_ = sock.Close()
