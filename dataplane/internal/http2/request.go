@@ -78,7 +78,7 @@ func (c *conn) wholeList(id uint32, block []byte, end, itself bool) error {
 	}
 	if why == codeNo {
 		c.mu.Lock()
-		if len(c.streams) >= maxStreams {
+		if len(c.streams) >= maxExchanges {
 			why = codeRefusedStream
 		} else {
 			s.open(c, id)

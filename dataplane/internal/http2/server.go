@@ -12,9 +12,12 @@ import (
 
 // The limits of a connection that no flag changes.
 const (
-	// maxStreams is how many requests of one connection may be under way; a request counts until its exchange has ended, whatever the
-	// client has reset meanwhile, so that resets do not buy more work (CVE-2023-44487).
+	// maxStreams is how many requests a client is told that it may have under way.
 	maxStreams = 128
+	// maxExchanges is how many exchanges of one connection may be under way. One counts until it has ended here, whatever the client has reset
+	// meanwhile, so that resets do not buy more work (CVE-2023-44487). It is more than maxStreams, since clients that are at that limit open
+	// the next stream when they have read the end of a response, which may be just before its exchange has ended.
+	maxExchanges = 2 * maxStreams
 	// streamWindow is how much of a request's body may wait for its exchange.
 	streamWindow = 256 << 10
 	// connWindow is how much of all bodies of a connection may wait.

@@ -486,10 +486,10 @@ func TestFloods(t *testing.T) {
 func TestStreamsAreBounded(t *testing.T) {
 	r := start(t)
 	w := r.raw()
-	for i := range maxStreams + 10 {
+	for i := range maxExchanges + 10 {
 		w.get(uint32(2*i+1), "/hold")
 	}
-	for range maxStreams {
+	for range maxExchanges {
 		<-r.handler.holding
 	}
 	for range 10 {
@@ -498,7 +498,7 @@ func TestStreamsAreBounded(t *testing.T) {
 		}
 	}
 	close(r.handler.hold)
-	for range maxStreams {
+	for range maxExchanges {
 		if got := w.outcome(); got != "status 200" {
 			t.Fatalf("got %q", got)
 		}
