@@ -28,8 +28,8 @@ import (
 
 type dev struct {
 	http, https, status, rest, grpc, stream string
-	dataDir                          string
-	verbose                          bool
+	dataDir                                 string
+	verbose                                 bool
 }
 
 func (r *root) dev() *cobra.Command {
