@@ -11,12 +11,21 @@ import (
 // fieldOverhead is what a field counts for besides its octets in the size of a header list (RFC 9113 section 6.5.2).
 const fieldOverhead = 32
 
+// listKind is what a header list belongs to.
+type listKind uint8
+
+const (
+	ofRequest listKind = iota
+	ofResponse
+	ofTrailers
+)
+
 // list takes a decoded header list in: a request's, or its trailers. All of it is decoded, even when it is refused, since the
 // table that connection's lists are compressed with changes with every one.
 type list struct {
 	maxBytes, maxFields int
 	header              *exchange.Header
-	trailers            bool
+	kind                listKind
 
 	method, scheme, path, authority     string
 	hasMethod, hasScheme, hasPath, hasA bool
@@ -28,9 +37,9 @@ type list struct {
 	malformed                           string // why; empty: it is not
 }
 
-// begin makes the list ready for the fields of a request, or of trailers.
-func (l *list) begin(h *exchange.Header, trailers bool) {
-	*l = list{maxBytes: l.maxBytes, maxFields: l.maxFields, header: h, trailers: trailers, length: -1}
+// begin makes the list ready for fields.
+func (l *list) begin(h *exchange.Header, of listKind) {
+	*l = list{maxBytes: l.maxBytes, maxFields: l.maxFields, header: h, kind: of, length: -1}
 }
 
 func (l *list) refuse(reason string) {
@@ -78,7 +87,7 @@ func (l *list) add(f hpack.HeaderField) {
 		}
 		l.length = int64(n)
 	case exchange.Host:
-		if l.trailers {
+		if l.kind == ofTrailers {
 			l.refuse("Host is in the trailers")
 			return
 		}
@@ -100,7 +109,7 @@ func (l *list) add(f hpack.HeaderField) {
 
 // pseudo takes a pseudo-header field in (RFC 9113 section 8.3.1).
 func (l *list) pseudo(f hpack.HeaderField) {
-	if l.regular || l.trailers {
+	if l.regular || l.kind == ofTrailers {
 		l.refuse("a pseudo-header field is not at the start of the request")
 		return
 	}

@@ -13,8 +13,8 @@ type output struct {
 	pending []byte // frames to send
 	spare   []byte // the buffer that was sent last
 	writing bool
-	waiting []*stream // for room
-	reader  bool      // the reader waits for room
+	waiting []*flow // for room
+	reader  bool    // the reader waits for room
 }
 
 // buf returns the buffer to append frames to. The mutex is held.
@@ -31,7 +31,7 @@ func (o *output) buf() []byte {
 }
 
 // flush sends what is pending, unless somebody else is at it.
-func (c *conn) flush() {
+func (c *link) flush() {
 	c.mu.Lock()
 	if c.out.writing || len(c.out.pending) == 0 {
 		c.mu.Unlock()
@@ -49,7 +49,7 @@ func (c *conn) flush() {
 			c.out.pending = c.out.pending[:0]
 		}
 		c.mu.Unlock()
-		c.sock.WriteWithin(time.Now(), c.server.limits.WriteTimeout)
+		c.sock.WriteWithin(time.Now(), c.writeTimeout)
 		err := c.sock.Write(b, nil)
 		c.mu.Lock()
 		if err != nil {
@@ -64,7 +64,7 @@ func (c *conn) flush() {
 }
 
 // room wakes those who wait for others' frames to be sent. The mutex is held.
-func (c *conn) room() {
+func (c *link) room() {
 	for i, s := range c.out.waiting {
 		wake(s.writable)
 		c.out.waiting[i] = nil
@@ -77,7 +77,7 @@ func (c *conn) room() {
 }
 
 // release gives the buffers back when nothing waits: an idle connection holds none. The mutex is held.
-func (c *conn) release() {
+func (c *link) release() {
 	if len(c.out.pending) > 0 && c.err == nil {
 		return
 	}

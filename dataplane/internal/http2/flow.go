@@ -1,0 +1,253 @@
+package http2
+
+import (
+	"errors"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/fault"
+)
+
+// flow is a stream as its link sees it: the windows and what waits for them. One goroutine takes the body that comes, and one, perhaps the
+// same, sends.
+type flow struct {
+	c       *link
+	id      uint32
+	trailer *exchange.Header // of the message that comes
+	patient time.Duration    // how long the peer may grant nothing
+
+	// The link's mutex protects these.
+	remoteEnded bool   // the peer has sent everything
+	localEnded  bool   // we have
+	reset       bool   // either side has broken off
+	resetWith   code   // why the peer has
+	sendWindow  int64  // may go below zero (RFC 9113 section 6.9.2)
+	recvWindow  int64  // what the peer may still send
+	declared    int64  // what Content-Length leaves to come; -1: not said
+	in          []byte // the part of the body that waits
+	bodyErr     error  // why no more of the body comes
+	limit       int64  // bytes of body that may come; negative: any
+
+	out      []byte // the part of the body that was given out last
+	unacked  int    // consumed, and not yet granted anew
+	readable chan struct{}
+	writable chan struct{}
+	timer    *time.Timer // of the reading goroutine
+	patience *time.Timer // of the writing goroutine
+}
+
+func (f *flow) init() {
+	f.readable, f.writable = make(chan struct{}, 1), make(chan struct{}, 1)
+	f.timer, f.patience = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	f.timer.Stop()
+	f.patience.Stop()
+}
+
+// open makes the flow that of a new stream. The mutex is held.
+func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.Duration) {
+	f.c, f.id, f.trailer, f.patient = c, id, trailer, patient
+	f.remoteEnded, f.localEnded, f.reset, f.resetWith = false, false, false, codeNo
+	f.sendWindow, f.recvWindow, f.declared = c.peerWindow, streamWindow, -1
+	f.bodyErr, f.limit, f.unacked = nil, -1, 0
+	drain(f.readable)
+	drain(f.writable)
+}
+
+// close gives everything back that the flow holds.
+func (f *flow) close() {
+	give(f.in)
+	give(f.out)
+	f.in, f.out, f.c, f.trailer = nil, nil, nil, nil
+}
+
+var (
+	errReset   = errors.New("the peer has reset the stream")
+	errStalled = errors.New("the peer takes nothing of what it is sent")
+	errCut     = errors.New("the node ends the connection")
+)
+
+var errBodyTooLarge = &fault.Error{Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows"}
+
+// breakOff ends a stream from the client's side. The mutex is held.
+func (f *flow) breakOff(err error) {
+	f.reset = true
+	if f.bodyErr == nil && !f.remoteEnded {
+		f.bodyErr = err
+	}
+	wake(f.readable)
+	wake(f.writable)
+}
+
+// receive keeps a part of the body for the exchange. The mutex is held.
+func (f *flow) receive(h *frameHead, body []byte) code {
+	f.recvWindow -= int64(h.length)
+	if f.declared >= 0 {
+		if f.declared -= int64(len(body)); f.declared < 0 || h.has(flagEndStream) && f.declared > 0 {
+			return codeProtocol
+		}
+	}
+	if len(body) > 0 {
+		f.keep(body)
+	}
+	f.remoteEnded = f.remoteEnded || h.has(flagEndStream)
+	wake(f.readable)
+	return codeNo
+}
+
+func (f *flow) keep(body []byte) {
+	switch {
+	case f.in == nil:
+		f.in = socket.Take(socket.BodySize)[:0]
+	case len(f.in)+len(body) > cap(f.in):
+		larger := append(socket.Take(socket.LargeSize)[:0], f.in...)
+		give(f.in)
+		f.in = larger
+	}
+	f.in = append(f.in, body...)
+}
+
+// take takes what waits of the body. The mutex is held.
+func (f *flow) take() (part []byte, whole bool, err error) {
+	if len(f.in) == 0 {
+		return nil, f.remoteEnded && f.bodyErr == nil, f.bodyErr
+	}
+	give(f.out)
+	f.out, f.in = f.in, nil
+	if f.limit >= 0 {
+		if f.limit -= int64(len(f.out)); f.limit < 0 {
+			f.limit = 0
+			f.bodyErr = errBodyTooLarge
+			return nil, false, f.bodyErr
+		}
+	}
+	return f.out, f.remoteEnded && f.bodyErr == nil, nil
+}
+
+// grant lets the client send as much as was consumed.
+func (f *flow) grant(n int) {
+	if n == 0 {
+		return
+	}
+	c := f.c
+	c.mu.Lock()
+	f.unacked += n
+	c.unacked += n
+	send := false
+	if f.unacked >= streamWindow/2 && !f.remoteEnded && !f.reset {
+		c.out.pending = appendWindowUpdate(c.out.buf(), f.id, uint32(f.unacked))
+		f.recvWindow += int64(f.unacked)
+		f.unacked, send = 0, true
+	}
+	send = c.grantConn() || send
+	c.mu.Unlock()
+	if send {
+		c.flush()
+	}
+}
+
+// sendList appends a header list as HEADERS and, where it is long, CONTINUATION frames.
+func (f *flow) sendList(block []byte, end bool) error {
+	c := f.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := f.broken(); err != nil {
+		return err
+	}
+	flags := uint8(0)
+	if end {
+		flags = flagEndStream
+		f.localEnded = true
+	}
+	b := c.out.buf()
+	kind := frameHeaders
+	if !c.tableSized {
+		// Our encoder keeps no table; saying so once satisfies whatever limit the client sets (RFC 7541 section 4.2).
+		c.tableSized = true
+		block = append([]byte{0x20}, block...)
+	}
+	for {
+		n := min(len(block), maxFrameBytes)
+		if n == len(block) {
+			flags |= flagEndHeaders
+		}
+		b = append(appendFrameHead(b, n, kind, flags, f.id), block[:n]...)
+		if block = block[n:]; len(block) == 0 {
+			break
+		}
+		kind, flags = frameContinuation, 0
+	}
+	c.out.pending = b
+	return nil
+}
+
+// broken returns why nothing more can be sent. The mutex is held.
+func (f *flow) broken() error {
+	if f.reset {
+		return errReset
+	}
+	return f.c.err
+}
+
+// sendData appends DATA frames as the client's windows, and the room for what is pending, allow.
+func (f *flow) sendData(part []byte, end bool) error {
+	c := f.c
+	for {
+		c.mu.Lock()
+		if err := f.broken(); err != nil {
+			c.mu.Unlock()
+			return err
+		}
+		for {
+			n := int(min(int64(len(part)), f.sendWindow, c.sendWindow, maxFrameBytes))
+			if n <= 0 && len(part) > 0 || len(c.out.pending) >= maxPending {
+				break
+			}
+			flags := uint8(0)
+			if end && n == len(part) {
+				flags = flagEndStream
+				f.localEnded = true
+			}
+			c.out.pending = append(appendFrameHead(c.out.buf(), n, frameData, flags, f.id), part[:n]...)
+			f.sendWindow -= int64(n)
+			c.sendWindow -= int64(n)
+			c.earn(4)
+			if part = part[n:]; len(part) == 0 {
+				c.mu.Unlock()
+				return nil
+			}
+		}
+		c.out.waiting = append(c.out.waiting, f)
+		c.mu.Unlock()
+		c.flush()
+		if err := f.waitToWrite(part); err != nil {
+			return err
+		}
+	}
+}
+
+// waitToWrite waits until there may be a window or room. A client that grants nothing for too long loses the stream.
+func (f *flow) waitToWrite(part []byte) error {
+	c := f.c
+	c.mu.Lock()
+	ready := f.broken() != nil || len(c.out.pending) < maxPending && (len(part) == 0 || f.sendWindow > 0 && c.sendWindow > 0)
+	c.mu.Unlock()
+	if ready {
+		return nil
+	}
+	f.patience.Reset(f.patient)
+	select {
+	case <-f.writable:
+		f.patience.Stop()
+		return nil
+	case <-f.patience.C:
+		return errStalled
+	}
+}
+
+func drain(ch chan struct{}) {
+	select {
+	case <-ch:
+	default:
+	}
+}
