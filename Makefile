@@ -88,6 +88,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzResponsesAgainstNetHTTP -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzChunks -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/target -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/listener/proxyproto -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here

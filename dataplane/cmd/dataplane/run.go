@@ -20,6 +20,7 @@ import (
 
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
@@ -50,6 +51,9 @@ type options struct {
 	ticketSecretFile    string
 	limits              http1.Limits
 	paths               target.Settings
+	trustedProxies      []string
+	proxies             *exchange.Proxies // of trustedProxies, once they are checked
+	proxyProtocol       listener.ProxyProtocol
 }
 
 func (o *options) bind(cmd *cobra.Command) {
@@ -80,6 +84,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.DurationVar(&o.limits.BodyTimeout, "body-timeout", o.limits.BodyTimeout, "longest wait for more of a request's body")
 	f.DurationVar(&o.limits.WriteTimeout, "write-timeout", o.limits.WriteTimeout, "longest that a client may take nothing of a response")
 	f.Int64Var(&o.limits.MinRate, "min-client-rate", o.limits.MinRate, "least bytes a second that a client has to send of a body (averaged over --body-timeout) and to take of a response (over --write-timeout) while it is waited for; 0: any")
+	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, `addresses and prefixes of the proxies whose word on clients is believed, ADDRESS[,CIDR]; "unix" for whoever connects to a Unix socket`)
+	f.Var(&o.proxyProtocol, "proxy-protocol", `header of the PROXY protocol, version 1 or 2, at the start of connections: "accept" wants it from trusted proxies and serves others without, "require" turns others away; "off"`)
 	o.paths = target.DefaultSettings()
 	for _, p := range o.paths.Options() {
 		choices := "refuse, normalise or keep"
@@ -102,6 +108,13 @@ func (o *options) check() error {
 		return fmt.Errorf("--min-client-rate %d: has to be from 0 to 1048576", o.limits.MinRate)
 	case o.limits.MaxFields < 1 || o.limits.MaxFields > 1000:
 		return fmt.Errorf("--max-header-fields %d: has to be from 1 to 1000", o.limits.MaxFields)
+	}
+	var err error
+	if o.proxies, err = exchange.ParseProxies(o.trustedProxies); err != nil {
+		return fmt.Errorf("--trusted-proxies %w", err)
+	}
+	if o.proxyProtocol != listener.ProxyProtocolOff && len(o.trustedProxies) == 0 {
+		return fmt.Errorf("--proxy-protocol %s: has to come with --trusted-proxies, the addresses that it is accepted from", &o.proxyProtocol)
 	}
 	if err := o.paths.Check(); err != nil {
 		return fmt.Errorf("--path-%w", err)
@@ -212,7 +225,10 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)
-	servers := listener.Servers{HTTP1: one, HTTP2: two}
+	set := listener.Settings{
+		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
+		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,
+	}
 	var all []*listener.Listener
 	for _, at := range []struct {
 		address  string
@@ -224,7 +240,8 @@ func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.
 		if at.address == "" {
 			continue
 		}
-		ln, err := listener.Listen(log, at.address, at.security, servers, counters)
+		set.Security = at.security
+		ln, err := listener.Listen(at.address, set)
 		if err != nil {
 			return nil, err
 		}

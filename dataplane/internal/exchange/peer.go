@@ -38,10 +38,17 @@ type TLS struct {
 
 // NewPeer returns the peer at the other end of a connection without TLS.
 func NewPeer(address net.Addr) *Peer {
-	p := &Peer{ClientText: "unknown", Scheme: "http"}
 	if a, ok := address.(*net.TCPAddr); ok {
-		p.Client = a.AddrPort()
-		p.Client = netip.AddrPortFrom(p.Client.Addr().Unmap(), p.Client.Port())
+		return ProxiedPeer(a.AddrPort())
+	}
+	return ProxiedPeer(netip.AddrPort{})
+}
+
+// ProxiedPeer returns the peer that a proxy forwards a connection for; the zero value where it has no address.
+func ProxiedPeer(client netip.AddrPort) *Peer {
+	p := &Peer{ClientText: "unknown", Scheme: "http"}
+	if client.IsValid() {
+		p.Client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
 		p.ClientText = p.Client.Addr().String()
 	}
 	return p

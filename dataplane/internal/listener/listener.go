@@ -28,12 +28,28 @@ type Server interface {
 
 // Listener serves one address.
 type Listener struct {
-	log      *slog.Logger
 	ln       net.Listener
-	security *Security // nil: no TLS
-	servers  Servers
-	counters *telemetry.Registry
+	set      Settings
 	wg       sync.WaitGroup
+	refusals refusals
+	// ended is over when those that have not come to a server yet are to be cut.
+	ended context.Context
+	end   context.CancelFunc
+}
+
+// Settings are how a listener treats connections. Listeners may share everything in them.
+type Settings struct {
+	Log     *slog.Logger
+	Servers Servers
+	// Counters counts connections.
+	Counters *telemetry.Registry
+	// Security is how TLS is spoken; nil: it isn't.
+	Security *Security
+	// Proxies are those whose word on clients is believed; nil: nobody.
+	Proxies *exchange.Proxies
+	// ProxyProtocol says which connections begin with a header of the PROXY protocol, and HeaderTimeout how long that may take.
+	ProxyProtocol ProxyProtocol
+	HeaderTimeout time.Duration
 }
 
 // Servers are the protocols.
@@ -52,14 +68,16 @@ func (s *Servers) each(f func(Server)) {
 	}
 }
 
-// Listen opens an address such as ":8080". security is nil for cleartext.
-func Listen(log *slog.Logger, address string, security *Security, servers Servers, counters *telemetry.Registry) (*Listener, error) {
+// Listen opens an address such as ":8080".
+func Listen(address string, set Settings) (*Listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}}
 	ln, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for proxied traffic: %w", err)
 	}
-	return &Listener{log: log, ln: ln, security: security, servers: servers, counters: counters}, nil
+	l := &Listener{ln: ln, set: set}
+	l.ended, l.end = context.WithCancel(context.Background())
+	return l, nil
 }
 
 // Addr returns the address in use.
@@ -67,7 +85,7 @@ func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
 
 // URL returns the address with the scheme that is spoken on it.
 func (l *Listener) URL() string {
-	if l.security != nil {
+	if l.set.Security != nil {
 		return "https://" + l.ln.Addr().String()
 	}
 	return "http://" + l.ln.Addr().String()
@@ -83,38 +101,43 @@ func (l *Listener) Serve() {
 		}
 		if err != nil {
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			l.log.Error("accept failed", "address", l.ln.Addr().String(), "error", err.Error(), "retry_in", wait.String())
+			l.set.Log.Error("accept failed", "address", l.ln.Addr().String(), "error", err.Error(), "retry_in", wait.String())
 			time.Sleep(wait)
 			continue
 		}
 		wait = 0
-		l.counters.Connections(1)
+		l.set.Counters.Connections(1)
 		l.wg.Go(func() { l.begin(nc) })
 	}
 }
 
-// begin finds out what is spoken on a new connection.
+// begin finds out who has connected and what is spoken, and serves it.
 func (l *Listener) begin(nc net.Conn) {
-	peer := exchange.NewPeer(nc.RemoteAddr())
-	if l.security == nil {
-		defer l.counters.Connections(-1)
-		l.servers.HTTP1.Serve(socket.New(nc), peer)
+	peer, err := l.identify(nc)
+	if err != nil {
+		l.refuse(nc, peer, err)
+		l.set.Counters.Connections(-1)
 		return
 	}
-	conn, secured, err := l.security.handshake(nc, peer)
-	l.counters.Handshake(err == nil)
+	if l.set.Security == nil {
+		defer l.set.Counters.Connections(-1)
+		l.set.Servers.HTTP1.Serve(socket.New(nc), peer)
+		return
+	}
+	conn, secured, err := l.set.Security.handshake(l.ended, nc, peer)
+	l.set.Counters.Handshake(err == nil)
 	if err != nil {
 		_ = nc.Close()
-		l.counters.Connections(-1)
-		l.log.Debug("TLS handshake failed", "client", peer.ClientText, "error", err.Error())
+		l.set.Counters.Connections(-1)
+		l.set.Log.Debug("TLS handshake failed", "client", peer.ClientText, "error", err.Error())
 		return
 	}
 	// The handshake has grown the stack; what serves the connection for perhaps hours starts with a small one.
 	l.wg.Go(func() {
-		defer l.counters.Connections(-1)
-		server := l.servers.HTTP1
-		if l.servers.HTTP2 != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
-			server = l.servers.HTTP2
+		defer l.set.Counters.Connections(-1)
+		server := l.set.Servers.HTTP1
+		if l.set.Servers.HTTP2 != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
+			server = l.set.Servers.HTTP2
 		}
 		server.Serve(socket.New(conn), secured)
 	})
@@ -127,7 +150,7 @@ func Drain(stop <-chan struct{}, listeners ...*Listener) {
 		_ = l.ln.Close()
 	}
 	for _, l := range listeners {
-		l.servers.each(Server.Drain)
+		l.set.Servers.each(Server.Drain)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -140,7 +163,8 @@ func Drain(stop <-chan struct{}, listeners ...*Listener) {
 	case <-done:
 	case <-stop:
 		for _, l := range listeners {
-			l.servers.each(Server.Cut)
+			l.end()
+			l.set.Servers.each(Server.Cut)
 		}
 		<-done
 	}

@@ -21,10 +21,10 @@ type Security struct {
 
 type policyKey struct{}
 
-// handshake agrees on TLS with a client that has just connected.
-func (s *Security) handshake(nc net.Conn, peer *exchange.Peer) (*tls.Conn, *exchange.Peer, error) {
+// handshake agrees on TLS with a client that has just connected, unless parent is over before.
+func (s *Security) handshake(parent context.Context, nc net.Conn, peer *exchange.Peer) (*tls.Conn, *exchange.Peer, error) {
 	var policy certificate.Policy
-	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), policyKey{}, &policy), s.HandshakeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(parent, policyKey{}, &policy), s.HandshakeTimeout)
 	defer cancel()
 	conn := tls.Server(socket.NewBeneath(nc), &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: s.choose})
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -79,7 +79,7 @@ func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 	return startNode(t, limits, target.DefaultSettings(), config)
 }
 
-func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config string) *gateway {
+func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config string, edits ...func(*listener.Settings)) *gateway {
 	t.Helper()
 	logged := &syncBuffer{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
@@ -100,8 +100,13 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	two := http2.NewServer(limits, p)
 	g.server.HandOver(two.Serve)
 	servers := listener.Servers{HTTP1: g.server, HTTP2: two}
-	g.plain = g.listen(log, nil, servers, counters)
-	g.secure = g.listen(log, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}, servers, counters)
+	set := listener.Settings{Log: log, Servers: servers, Counters: counters}
+	for _, edit := range edits {
+		edit(&set)
+	}
+	g.plain = g.listen(set)
+	set.Security = &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}
+	g.secure = g.listen(set)
 	t.Cleanup(func() {
 		g.drain(0)
 		services.Close()
@@ -111,9 +116,9 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	return g
 }
 
-func (g *gateway) listen(log *slog.Logger, security *listener.Security, servers listener.Servers, counters *telemetry.Registry) *listener.Listener {
+func (g *gateway) listen(set listener.Settings) *listener.Listener {
 	g.t.Helper()
-	ln, err := listener.Listen(log, "127.0.0.1:0", security, servers, counters)
+	ln, err := listener.Listen("127.0.0.1:0", set)
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -60,6 +60,7 @@ type Registry struct {
 
 	connections atomic.Int64
 	handshakes  [2]atomic.Uint64 // failed, done
+	refused     [len(refusals)]atomic.Uint64
 }
 
 // New returns a registry whose counters are spread over a number of shards, at least 1.
@@ -121,6 +122,21 @@ func (r *Registry) Handshake(done bool) {
 	}
 	r.handshakes[i].Add(1)
 }
+
+// Refusal is why a connection is turned away.
+type Refusal uint8
+
+// The reasons.
+const (
+	// RefusedProxyProtocol is for what the PROXY protocol does not allow.
+	RefusedProxyProtocol Refusal = iota
+)
+
+// refusals are the values of the label "reason".
+var refusals = [...]string{"proxy_protocol"}
+
+// Refused counts a connection that was turned away.
+func (r *Registry) Refused(why Refusal) { r.refused[why].Add(1) }
 
 // Route counts one key's exchanges. It is safe for concurrent use. Memory for a method is taken at its first exchange.
 type Route struct {
@@ -309,12 +325,13 @@ var (
 	sizeDesc      = prometheus.NewDesc("gateway_response_size_bytes", "Size of response bodies.", []string{"method", "route", "service"}, nil)
 	errorsDesc    = prometheus.NewDesc("gateway_errors_total", "Errors of the gateway by code.", []string{"code", "route", "service"}, nil)
 	handshakeDesc = prometheus.NewDesc("gateway_tls_handshakes_total", "TLS handshakes with clients: \"done\" or \"failed\".", []string{"result"}, nil)
+	refusedDesc   = prometheus.NewDesc("gateway_connections_refused_total", "Client connections that were turned away.", []string{"reason"}, nil)
 	activeDesc    = prometheus.NewDesc("gateway_active_connections", "Open client connections.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, activeDesc} {
+	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, refusedDesc, activeDesc} {
 		ch <- d
 	}
 }
@@ -325,6 +342,11 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	for i, result := range []string{"failed", "done"} {
 		if n := r.handshakes[i].Load(); n > 0 {
 			ch <- prometheus.MustNewConstMetric(handshakeDesc, prometheus.CounterValue, float64(n), result)
+		}
+	}
+	for i, reason := range refusals {
+		if n := r.refused[i].Load(); n > 0 {
+			ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), reason)
 		}
 	}
 	for _, t := range r.sorted() {

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// optionsOf reads a command line as the data plane would, and checks it.
+func optionsOf(t *testing.T, args ...string) (*options, error) {
+	t.Helper()
+	var o options
+	cmd := &cobra.Command{Use: "x", RunE: func(*cobra.Command, []string) error { return o.check() }, SilenceErrors: true, SilenceUsage: true}
+	o.bind(cmd)
+	cmd.SetArgs(append([]string{"--config", "x"}, args...))
+	return &o, cmd.Execute()
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	if _, err := optionsOf(t, "--trusted-proxies", "10.0.0.0/8,2001:db8::1,unix", "--proxy-protocol", "accept"); err != nil {
+		t.Error(err)
+	}
+	for name, test := range map[string]struct {
+		args string
+		says []string
+	}{
+		"a proxy that is no address":            {"--trusted-proxies lb.example", []string{"--trusted-proxies", `"lb.example"`, "192.0.2.0/24", "unix"}},
+		"a proxy with bits beyond its prefix":   {"--trusted-proxies 10.1.0.0/8", []string{"--trusted-proxies", `"10.1.0.0/8"`, "10.0.0.0/8"}},
+		"a choice that there is not":            {"--proxy-protocol on", []string{"--proxy-protocol", `"on"`, "off, accept or require"}},
+		"the PROXY protocol of nobody":          {"--proxy-protocol require", []string{"--proxy-protocol require", "--trusted-proxies"}},
+		"a head that is larger than the buffer": {"--max-header-bytes 100000", []string{"--max-header-bytes 100000", "65536"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := optionsOf(t, strings.Fields(test.args)...)
+			if err == nil {
+				t.Fatal("it was taken")
+			}
+			for _, s := range test.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("%q does not say %s", err, s)
+				}
+			}
+		})
+	}
+}
