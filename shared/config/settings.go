@@ -78,6 +78,17 @@ type Pool struct {
 	ConnectTimeout, IdleTimeout, ResponseTimeout time.Duration
 }
 
+// SharedRequests is how many requests an HTTP/2 connection carries before another one is opened.
+const SharedRequests = 100
+
+// SharedConnections returns how many HTTP/2 connections there may be to an endpoint.
+func (p *Pool) SharedConnections() int {
+	if p.MaxConnections > 0 {
+		return p.MaxConnections
+	}
+	return 4
+}
+
 // ServiceSettings is a service as nodes use it: parsed, with its defaults filled in.
 type ServiceSettings struct {
 	// Protocol is "http", "https", "h2c", "grpc" or "grpcs".

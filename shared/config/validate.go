@@ -187,7 +187,7 @@ func (c *checker) pipeline(m *configv1.Pipeline) {
 }
 
 func (c *checker) service(m *configv1.Service) {
-	c.oneOf("protocol", m.GetProtocol(), "http", "https")
+	c.oneOf("protocol", m.GetProtocol(), "http", "https", "h2c", "grpc", "grpcs")
 	c.oneOf("load_balancer_type", m.GetLoadBalancerType(), "round_robin", "weighted_round_robin", "least_connections")
 	if len(m.GetEndpoints()) > 0 && m.GetDiscovery() != nil {
 		c.fail("discovery", "", "can't be together with endpoints: they are either fixed or discovered")
@@ -259,8 +259,8 @@ func (c *checker) serviceTLS(m *configv1.Service) {
 		}
 	}
 	c.oneOf("tls.min_version", t.GetMinVersion(), "1.2", "1.3")
-	if t.GetHttp2() {
-		c.fail("tls.http2", "true", "is not spoken to services")
+	if t.GetHttp2() && m.GetProtocol() != "https" {
+		c.fail("tls.http2", "true", `is for the protocol "https"; this service's, %q, is always spoken over HTTP/2`, m.GetProtocol())
 	}
 }
 

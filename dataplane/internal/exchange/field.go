@@ -167,6 +167,19 @@ func (n Name) HopByHop() bool {
 	return false
 }
 
+// Renewed reports whether a request that is forwarded does not carry a field of this name on as it came: it belongs to one connection, or
+// the codec writes it from what the exchange says.
+func (n Name) Renewed() bool {
+	switch n {
+	case Unknown, ContentType, Date, Origin, Server, Forwarded:
+		return false
+	case ClientCert, ClientCertChain, ContentLength, Host, Expect, Via, XForwardedFor, XForwardedHost, XForwardedProto, XRequestID:
+		return true
+	default:
+		return n.HopByHop()
+	}
+}
+
 // Field is one header or trailer field. Name and Value are views into a buffer that is reused when the
 // exchange ends: strings.Clone what has to live longer.
 type Field struct {

@@ -46,17 +46,7 @@ func skipResponse(f *exchange.Field) bool {
 }
 
 // skipRequest also drops what every forwarded request gets anew.
-func skipRequest(f *exchange.Field) bool {
-	switch f.Known {
-	case exchange.Unknown, exchange.ContentType, exchange.Date, exchange.Origin, exchange.Server, exchange.Forwarded:
-		return false
-	case exchange.ClientCert, exchange.ClientCertChain, exchange.ContentLength, exchange.Host, exchange.Expect, exchange.Via, exchange.XForwardedFor,
-		exchange.XForwardedHost, exchange.XForwardedProto, exchange.XRequestID:
-		return true
-	default:
-		return f.Known.HopByHop()
-	}
-}
+func skipRequest(f *exchange.Field) bool { return f.Known.Renewed() }
 
 // appendRequest appends the head that the service gets (RFC 9110 section 7.6). chunked says how a body of unknown length is framed.
 func appendRequest(b []byte, x *exchange.Exchange) []byte {

@@ -8,14 +8,19 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// The entries of the static table that responses use (RFC 7541 appendix A). Other names are written out: like the C proxies', the
+// The entries of the static table that are used (RFC 7541 appendix A). Other names are written out: like the C proxies', the
 // encoder keeps no table of what it sent, which would have to be searched for every field.
 var staticNames = map[string]byte{
-	"accept-ranges": 18, "access-control-allow-origin": 20, "age": 21, "allow": 22, "cache-control": 24, "content-disposition": 25,
-	"content-encoding": 26, "content-language": 27, "content-length": 28, "content-location": 29, "content-range": 30, "content-type": 31,
-	"date": 33, "etag": 34, "expires": 36, "last-modified": 44, "link": 45, "location": 46, "retry-after": 53, "server": 54,
-	"set-cookie": 55, "strict-transport-security": 56, "vary": 59, "via": 60, "www-authenticate": 61,
+	"accept": 19, "accept-charset": 15, "accept-encoding": 16, "accept-language": 17, "accept-ranges": 18, "access-control-allow-origin": 20,
+	"age": 21, "allow": 22, "authorization": 23, "cache-control": 24, "content-disposition": 25, "content-encoding": 26, "content-language": 27,
+	"content-length": 28, "content-location": 29, "content-range": 30, "content-type": 31, "cookie": 32, "date": 33, "etag": 34, "expect": 35,
+	"expires": 36, "if-match": 39, "if-modified-since": 40, "if-none-match": 41, "if-range": 42, "if-unmodified-since": 43, "last-modified": 44,
+	"link": 45, "location": 46, "range": 50, "referer": 51, "retry-after": 53, "server": 54, "set-cookie": 55, "strict-transport-security": 56,
+	"user-agent": 58, "vary": 59, "via": 60, "www-authenticate": 61,
 }
+
+// neverIndexed are the names of secrets, which nobody on the way is to keep in a table that an attacker might probe (RFC 7541 section 7.1.3).
+func neverIndexed(index byte) bool { return index == 23 || index == 32 || index == 55 }
 
 // appendStatus appends the pseudo-header field of a response.
 func appendStatus(b []byte, status int) []byte {
@@ -46,12 +51,7 @@ func appendField(b []byte, name, value string) []byte {
 			lower[i] = toLower(name[i])
 		}
 		if index := staticNames[string(lower[:len(name)])]; index != 0 {
-			if index < 15 {
-				b = append(b, index)
-			} else {
-				b = append(b, 15, index-15)
-			}
-			return appendString(b, value)
+			return appendString(appendIndexed(b, index), value)
 		}
 	}
 	b = append(b, 0)
@@ -60,6 +60,15 @@ func appendField(b []byte, name, value string) []byte {
 		b = append(b, toLower(name[i]))
 	}
 	return appendString(b, value)
+}
+
+// appendIndexed begins a literal field whose name, which is at least the 15th, is of the static table.
+func appendIndexed(b []byte, index byte) []byte {
+	first := byte(15)
+	if neverIndexed(index) {
+		first |= 0x10
+	}
+	return append(b, first, index-15)
 }
 
 func toLower(c byte) byte {
@@ -126,16 +135,103 @@ func appendResponse(b []byte, x *exchange.Exchange, part []byte, last bool) (lis
 			return b, true
 		}
 		bodyless = true
-	case length < 0 && last && res.Trailer.Len() == 0:
+	case length < 0 && last && res.Trailer.Len() == 0 && len(part) > 0:
 		length = int64(len(part))
 	case length < 0:
 		return b, false
 	}
+	return appendLength(b, length), bodyless
+}
+
+func appendLength(b []byte, length int64) []byte {
 	var digits [20]byte
 	text := strconv.AppendInt(digits[:0], length, 10)
 	b = append(b, 15, 28-15)
 	b = appendInteger(b, len(text))
-	return append(b, text...), bodyless
+	return append(b, text...)
+}
+
+// appendRequest appends the header list that the service gets (RFC 9113 section 8.3.1, RFC 9110 section 7.6).
+func appendRequest(b []byte, x *exchange.Exchange, scheme string) []byte {
+	req := &x.Request
+	switch req.Method {
+	case "GET":
+		b = append(b, 0x80|2)
+	case "POST":
+		b = append(b, 0x80|3)
+	default:
+		b = appendString(append(b, 2), req.Method)
+	}
+	if scheme == "https" {
+		b = append(b, 0x80|7)
+	} else {
+		b = append(b, 0x80|6)
+	}
+	host, path := req.Host, req.Path
+	if x.Forward.Host != "" {
+		host = x.Forward.Host
+	}
+	if x.Forward.Path != "" {
+		path = x.Forward.Path
+	}
+	if host != "" { // HTTP/1.0 may say none
+		b = appendString(append(b, 1), host)
+	}
+	b = append(b, 4)
+	if req.HasQuery {
+		b = appendInteger(b, len(path)+1+len(req.RawQuery))
+		b = append(append(append(b, path...), '?'), req.RawQuery...)
+	} else {
+		b = appendString(b, path)
+	}
+	fields := req.Header.Fields()
+	for i := range fields {
+		if f := &fields[i]; !f.Known.Renewed() {
+			b = appendField(b, f.Name, f.Value)
+		}
+	}
+	b = appendJoined(b, "x-forwarded-for", &req.Header, exchange.XForwardedFor, x.ClientText)
+	b = appendField(b, "x-forwarded-proto", x.Scheme)
+	b = appendField(b, "x-forwarded-host", req.Host)
+	b = appendField(b, "x-request-id", x.ID)
+	b = appendJoined(b, "via", &req.Header, exchange.Via, req.Version.Via())
+	if x.TLS != nil && x.TLS.ClientCert != "" {
+		b = appendField(b, "client-cert", x.TLS.ClientCert)
+	}
+	if req.ContentLength > 0 || req.ContentLength == 0 && (req.Method == "POST" || req.Method == "PUT" || req.Method == "PATCH") {
+		b = appendLength(b, req.ContentLength)
+	}
+	if req.Expects100 {
+		b = appendField(b, "expect", "100-continue")
+	}
+	if req.AcceptsTrailers {
+		b = appendField(b, "te", "trailers")
+	}
+	return b
+}
+
+// appendJoined appends a field with the values that came with the request and one more.
+func appendJoined(b []byte, name string, h *exchange.Header, earlier exchange.Name, last string) []byte {
+	const comma = ", "
+	size := len(last)
+	fields := h.Fields()
+	for i := range fields {
+		if fields[i].Known == earlier && fields[i].Value != "" {
+			size += len(fields[i].Value) + len(comma)
+		}
+	}
+	if index := staticNames[name]; index != 0 {
+		b = appendIndexed(b, index)
+	} else {
+		b = appendString(append(b, 0), name)
+	}
+	b = appendInteger(b, size)
+	for i := range fields {
+		if fields[i].Known == earlier && fields[i].Value != "" {
+			b = append(append(b, fields[i].Value...), comma...)
+		}
+	}
+	return append(b, last...)
 }
 
 const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"

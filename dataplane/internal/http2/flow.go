@@ -14,6 +14,7 @@ import (
 type flow struct {
 	c       *link
 	id      uint32
+	call    *Call            // that this is the stream of; nil for a client's
 	trailer *exchange.Header // of the message that comes
 	patient time.Duration    // how long the peer may grant nothing
 
@@ -62,9 +63,10 @@ func (f *flow) close() {
 }
 
 var (
-	errReset   = errors.New("the peer has reset the stream")
-	errStalled = errors.New("the peer takes nothing of what it is sent")
-	errCut     = errors.New("the node ends the connection")
+	errReset    = errors.New("the peer has reset the stream")
+	errStalled  = errors.New("the peer takes nothing of what it is sent")
+	errAnswered = errors.New("the peer has answered and wants no more of the request")
+	errCut      = errors.New("the node ends the connection")
 )
 
 var errBodyTooLarge = &fault.Error{Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows"}
@@ -90,9 +92,17 @@ func (f *flow) receive(h *frameHead, body []byte) code {
 	if len(body) > 0 {
 		f.keep(body)
 	}
-	f.remoteEnded = f.remoteEnded || h.has(flagEndStream)
-	wake(f.readable)
+	f.came(h.has(flagEndStream))
 	return codeNo
+}
+
+// came says that something has come, and whether it was the end. The mutex is held.
+func (f *flow) came(end bool) {
+	wake(f.readable)
+	if end {
+		f.remoteEnded = true
+		wake(f.writable) // of a request that was answered, nobody wants more
+	}
 }
 
 func (f *flow) keep(body []byte) {
@@ -146,14 +156,37 @@ func (f *flow) grant(n int) {
 	}
 }
 
-// sendList appends a header list as HEADERS and, where it is long, CONTINUATION frames.
+// sendBody sends a part of the body and, after the last, the trailers.
+func (f *flow) sendBody(part []byte, last bool, trailer *exchange.Header) error {
+	trailers := last && trailer.Len() > 0
+	if len(part) > 0 || last && !trailers {
+		if err := f.sendData(part, last && !trailers); err != nil {
+			return err
+		}
+	}
+	if !trailers {
+		return nil
+	}
+	b := appendFields(socket.Take(socket.HeadSize)[:0], trailer)
+	err := f.sendList(b, true)
+	socket.Give(b)
+	return err
+}
+
+// sendList appends a header list to what is sent.
 func (f *flow) sendList(block []byte, end bool) error {
-	c := f.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
 	if err := f.broken(); err != nil {
 		return err
 	}
+	f.appendList(block, end)
+	return nil
+}
+
+// appendList appends a header list as HEADERS and, where it is long, CONTINUATION frames. The mutex is held.
+func (f *flow) appendList(block []byte, end bool) {
+	c := f.c
 	flags := uint8(0)
 	if end {
 		flags = flagEndStream
@@ -162,7 +195,7 @@ func (f *flow) sendList(block []byte, end bool) error {
 	b := c.out.buf()
 	kind := frameHeaders
 	if !c.tableSized {
-		// Our encoder keeps no table; saying so once satisfies whatever limit the client sets (RFC 7541 section 4.2).
+		// Our encoder keeps no table; saying so once satisfies whatever limit the peer sets (RFC 7541 section 4.2).
 		c.tableSized = true
 		block = append([]byte{0x20}, block...)
 	}
@@ -178,13 +211,15 @@ func (f *flow) sendList(block []byte, end bool) error {
 		kind, flags = frameContinuation, 0
 	}
 	c.out.pending = b
-	return nil
 }
 
 // broken returns why nothing more can be sent. The mutex is held.
 func (f *flow) broken() error {
-	if f.reset {
+	switch {
+	case f.reset:
 		return errReset
+	case f.call != nil && f.remoteEnded:
+		return errAnswered
 	}
 	return f.c.err
 }
@@ -211,7 +246,7 @@ func (f *flow) sendData(part []byte, end bool) error {
 			c.out.pending = append(appendFrameHead(c.out.buf(), n, frameData, flags, f.id), part[:n]...)
 			f.sendWindow -= int64(n)
 			c.sendWindow -= int64(n)
-			c.earn(4)
+			c.earn(16)
 			if part = part[n:]; len(part) == 0 {
 				c.mu.Unlock()
 				return nil

@@ -581,8 +581,7 @@ func (c *link) trailers(id uint32, block []byte, end bool) error {
 				s.trailer.Append(f)
 			}
 		}
-		s.remoteEnded = true
-		wake(s.readable)
+		s.came(true)
 	}
 	c.mu.Unlock()
 	if short {

@@ -20,8 +20,8 @@ const (
 	ofTrailers
 )
 
-// list takes a decoded header list in: a request's, or its trailers. All of it is decoded, even when it is refused, since the
-// table that connection's lists are compressed with changes with every one.
+// list takes a decoded header list in. All of it is decoded, even when it is refused, since the
+// table the connection's lists are compressed with changes with every one.
 type list struct {
 	maxBytes, maxFields int
 	header              *exchange.Header
@@ -29,6 +29,7 @@ type list struct {
 
 	method, scheme, path, authority     string
 	hasMethod, hasScheme, hasPath, hasA bool
+	status                              int   // of a response; 0: not said
 	length                              int64 // -1: not said
 	bytes, fields                       int
 	regular                             bool // a field that is no pseudo-header field has come
@@ -74,7 +75,7 @@ func (l *list) add(f hpack.HeaderField) {
 		l.refuse("a field is there that belongs to HTTP/1 connections") // RFC 9113 section 8.2.2
 		return
 	case exchange.TE:
-		if f.Value != "trailers" {
+		if l.kind == ofRequest && f.Value != "trailers" {
 			l.refuse("TE is not just trailers")
 			return
 		}
@@ -87,6 +88,9 @@ func (l *list) add(f hpack.HeaderField) {
 		}
 		l.length = int64(n)
 	case exchange.Host:
+		if l.kind == ofResponse {
+			break
+		}
 		if l.kind == ofTrailers {
 			l.refuse("Host is in the trailers")
 			return
@@ -97,7 +101,7 @@ func (l *list) add(f hpack.HeaderField) {
 		}
 		l.hasA, l.authority = true, f.Value
 	case exchange.Expect:
-		if !exchange.EqualFold(f.Value, "100-continue") {
+		if l.kind == ofRequest && !exchange.EqualFold(f.Value, "100-continue") {
 			l.refuse("Expect is not 100-continue")
 			return
 		}
@@ -107,10 +111,19 @@ func (l *list) add(f hpack.HeaderField) {
 	l.header.Append(exchange.Field{Name: f.Name, Value: f.Value, Known: known})
 }
 
-// pseudo takes a pseudo-header field in (RFC 9113 section 8.3.1).
+// pseudo takes a pseudo-header field in (RFC 9113 section 8.3).
 func (l *list) pseudo(f hpack.HeaderField) {
 	if l.regular || l.kind == ofTrailers {
-		l.refuse("a pseudo-header field is not at the start of the request")
+		l.refuse("a pseudo-header field is not at the start of the message")
+		return
+	}
+	if l.kind == ofResponse {
+		n, err := strconv.ParseUint(f.Value, 10, 16)
+		if f.Name != ":status" || l.status != 0 || err != nil || len(f.Value) != 3 || n < 100 || n > 599 {
+			l.refuse("there is not one :status from 100 to 599")
+			return
+		}
+		l.status = int(n)
 		return
 	}
 	var to *string

@@ -114,7 +114,7 @@ func (s *stream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	err := s.sendList(b, end)
 	socket.Give(b)
 	if err == nil && !end {
-		err = s.sendBody(x, part, last)
+		err = s.sendBody(part, last, &x.Response.Trailer)
 	}
 	s.c.flush()
 	return err
@@ -125,24 +125,8 @@ func (s *stream) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	if s.bodyless {
 		return nil
 	}
-	err := s.sendBody(x, part, last)
+	err := s.sendBody(part, last, &x.Response.Trailer)
 	s.c.flush()
-	return err
-}
-
-func (s *stream) sendBody(x *exchange.Exchange, part []byte, last bool) error {
-	trailers := last && x.Response.Trailer.Len() > 0
-	if len(part) > 0 || last && !trailers {
-		if err := s.sendData(part, last && !trailers); err != nil {
-			return err
-		}
-	}
-	if !trailers {
-		return nil
-	}
-	b := appendFields(socket.Take(socket.HeadSize)[:0], &x.Response.Trailer)
-	err := s.sendList(b, true)
-	socket.Give(b)
 	return err
 }
 

@@ -235,8 +235,10 @@ func (a *attempt) send() bool {
 		}
 		a.release()
 		// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
-		// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2).
-		if used && !fresh && !started && a.whole && !errors.Is(err, os.ErrDeadlineExceeded) && repeatable(a.x.Request.Method) {
+		// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not looked at, as
+		// it says itself, is sent again whatever it is.
+		again := used && !fresh && !errors.Is(err, os.ErrDeadlineExceeded) && repeatable(a.x.Request.Method)
+		if a.whole && !started && (again || errors.Is(err, upstream.ErrNotProcessed) && tried < maxConnectAttempts) {
 			fresh = true
 			continue
 		}

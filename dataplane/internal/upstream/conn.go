@@ -4,7 +4,11 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/http2"
 )
+
+// ErrNotProcessed is of a request that the endpoint says it has not looked at: any request may be sent again.
+var ErrNotProcessed = http2.ErrNotProcessed
 
 // Conn carries one exchange to an endpoint, whatever the endpoint speaks. The exchange's goroutine owns it from Acquire to Release;
 // SendBody may run on another one meanwhile, and anybody may call Abort. Timeouts are the longest wait for the endpoint each time,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/upstream/balance"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
@@ -32,10 +33,11 @@ type Endpoint struct {
 	how              atomic.Pointer[how]
 	lastProblem      atomic.Int64 // when a TLS problem was last logged, in Unix seconds
 
-	mu     sync.Mutex
-	idle   []*conn1 // the one used last is at the end
-	open   int      // idle and in use
-	closed bool
+	mu      sync.Mutex
+	idle    []*conn1 // the one used last is at the end
+	open    int      // idle and in use
+	sharing sharing
+	closed  bool
 }
 
 // how is what an endpoint's service says of its connections.
@@ -80,9 +82,10 @@ func (e *Endpoint) set(service string, pool config.Pool, t *transport) {
 	}
 }
 
-// drop closes all idle connections.
+// drop lets go of all connections; those that are in use are closed when they are not.
 func (e *Endpoint) drop() {
 	e.mu.Lock()
+	e.sharing.retire()
 	idle := e.idle
 	e.idle = nil
 	e.open -= len(idle)
@@ -100,9 +103,16 @@ var ErrTooManyConnections error = &fault.Error{Code: fault.UpstreamOverloaded, R
 // finds nothing.
 const unchecked = time.Millisecond
 
-// Acquire returns an idle connection that the endpoint has neither closed nor spoken on, or a new one. fresh asks for a new one.
+// Acquire returns an idle connection that the endpoint has neither closed nor spoken on, a part of one that is shared, or a new one. fresh asks
+// for one that was not idle.
 func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
 	how := e.how.Load()
+	if how.transport.http2 != never {
+		conn, http1, err := e.acquireShared(how, deadline)
+		if !http1 || conn != nil {
+			return conn, err
+		}
+	}
 	e.mu.Lock()
 	for !fresh && len(e.idle) > 0 {
 		c := e.idle[len(e.idle)-1]
@@ -126,7 +136,17 @@ func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
 		e.lost()
 		return nil, err
 	}
-	return &conn1{ClientConn: http1.NewClientConn(nc), transport: how.transport}, nil
+	if how.transport.http2 == whenAsked && choseHTTP2(nc) { // it did not before
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.open--
+		return e.share(nc, how), nil
+	}
+	return newConn1(nc, how.transport), nil
+}
+
+func newConn1(nc net.Conn, t *transport) *conn1 {
+	return &conn1{ClientConn: http1.NewClientConn(nc), transport: t}
 }
 
 // dial opens a connection, with TLS where the service wants it, within the connect timeout.
@@ -167,6 +187,10 @@ func (e *Endpoint) logTLS(how *how, err error) {
 
 // Release takes a connection back: it is kept when it may be used again, and closed otherwise.
 func (e *Endpoint) Release(conn Conn, now time.Time) {
+	if call, ok := conn.(*http2.Call); ok {
+		call.Release(now)
+		return
+	}
 	c := conn.(*conn1)
 	if !c.Reusable() {
 		c.Close()
@@ -201,6 +225,7 @@ func (e *Endpoint) sweep(now time.Time) {
 	how := e.how.Load()
 	oldest := now.Add(-how.pool.IdleTimeout)
 	e.mu.Lock()
+	e.sharing.sweep(now, how.transport, how.pool.IdleTimeout)
 	var drop []*conn1
 	kept := e.idle[:0]
 	for _, c := range e.idle {

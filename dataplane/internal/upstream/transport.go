@@ -131,6 +131,12 @@ func secure(ctx context.Context, nc net.Conn, c *tls.Config, http2 mode) (*tls.C
 	return nil, handshakeError(err)
 }
 
+// choseHTTP2 reports whether an endpoint has chosen HTTP/2 by ALPN.
+func choseHTTP2(nc net.Conn) bool {
+	conn, ok := nc.(*tls.Conn)
+	return ok && conn.ConnectionState().NegotiatedProtocol == "h2"
+}
+
 var errNoHTTP2 = errors.New("the endpoint did not choose h2 by ALPN")
 
 // handshakeError tells what a certificate or a setting is to blame for from what may happen to any connection.

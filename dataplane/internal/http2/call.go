@@ -1,0 +1,355 @@
+package http2
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// Call is one exchange with an endpoint. The exchange's goroutine owns it from Begin to Release; SendBody may run on another one
+// meanwhile, and anybody may call Abort.
+type Call struct {
+	flow
+	client *Client
+	used   bool
+	whole  bool         // the request was sent with its head
+	sent   bool         // the request was sent to its end
+	over   bool         // the response's body was taken to its end
+	hollow bool         // the response has no body, whatever its length says
+	sentAt atomic.Int64 // since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body
+
+	trailers exchange.Header
+
+	// The client's mutex protects these.
+	aborted bool
+	method  string
+	headed  bool // the final response's head has come
+	status  int
+	length  int64
+	fields  exchange.Header
+	interim []interim
+}
+
+// interim is a 1xx response that waits to be passed on.
+type interim struct {
+	status int
+	fields exchange.Header
+}
+
+// calls are used again.
+var calls = sync.Pool{New: func() any {
+	s := &Call{}
+	s.init()
+	return s
+}}
+
+// begin makes the call one of a connection's. The mutex is held.
+func (s *Call) begin(c *Client, used bool) {
+	s.client, s.used, s.id = c, used, 0
+	s.whole, s.sent, s.over, s.hollow, s.aborted, s.headed = false, false, false, false, false, false
+	s.status, s.length, s.method = 0, -1, ""
+	s.interim = s.interim[:0]
+	s.sentAt.Store(0)
+	s.trailers.Reset()
+	s.fields.Reset()
+}
+
+// head takes in a decoded header list of the response, and returns what is wrong with it. The mutex is held.
+func (s *Call) head(l *list, end bool) (malformed string) {
+	switch {
+	case l.tooLarge:
+		return "its header fields are larger than 256 KiB, or more than 256"
+	case l.malformed != "":
+		return l.malformed
+	case l.status == 0:
+		return "there is no :status"
+	case l.status == 101:
+		return "it switches protocols, which HTTP/2 does not know"
+	case l.status < 200:
+		if end || len(s.interim) >= maxInterim {
+			return "it ends with an interim response, or has too many of them"
+		}
+		s.interim = append(s.interim, interim{status: l.status})
+		copyFields(&s.interim[len(s.interim)-1].fields, l.header)
+		wake(s.readable)
+		return ""
+	}
+	s.hollow = s.method == "HEAD" || l.status == 204 || l.status == 304
+	if !s.hollow {
+		if end && l.length > 0 {
+			return "it ends before its Content-Length"
+		}
+		s.declared, s.length = l.length, l.length
+	}
+	s.headed, s.status = true, l.status
+	copyFields(&s.fields, l.header)
+	s.came(end)
+	return ""
+}
+
+func copyFields(to, from *exchange.Header) {
+	for _, f := range from.Fields() {
+		to.Append(f)
+	}
+}
+
+// Used reports whether the connection has carried an exchange before.
+func (s *Call) Used() bool { return s.used }
+
+// Send writes the request's head with the given first part of its body. When that is all of the body, which whole tells, it also
+// waits for the response's head, as Answer does.
+func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error) {
+	now := time.Now()
+	if !whole && (!x.Request.Expects100 || len(part) > 0) {
+		s.sentAt.Store(0)
+	} else {
+		s.sentAt.Store(now.UnixNano())
+	}
+	s.whole, s.sent = whole, whole
+	wait := until(now, timeout, x.Deadline)
+	trailers := whole && x.Request.Trailer.Len() > 0
+	end := whole && len(part) == 0 && !trailers
+	b := appendRequest(socket.Take(socket.HeadSize)[:0], x, s.client.scheme)
+	err = s.start(b, x.Request.Method, end, wait)
+	socket.Give(b)
+	if err == nil && !end && (len(part) > 0 || whole) {
+		err = s.sendBody(part, whole, &x.Request.Trailer)
+	}
+	s.client.flush()
+	if err != nil && !errors.Is(err, errAnswered) {
+		return false, s.cause(err)
+	}
+	if !whole {
+		return false, nil
+	}
+	return s.Answer(x, timeout)
+}
+
+// start opens the stream with the request's head.
+func (s *Call) start(block []byte, method string, end bool, patient time.Duration) error {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case s.aborted:
+		return timedOut
+	case c.err != nil || c.nextID > c.lastTaken:
+		return ErrNotProcessed
+	}
+	id := c.nextID
+	c.nextID += 2
+	s.open(&c.link, id, &s.trailers, patient)
+	s.call, s.method = s, method
+	c.streams[id] = &s.flow
+	s.appendList(block, end)
+	return nil
+}
+
+// until shortens a wait so that it ends with the exchange's deadline.
+func until(now time.Time, within time.Duration, deadline time.Time) time.Duration {
+	if deadline.IsZero() {
+		return within
+	}
+	return min(within, max(deadline.Sub(now), time.Nanosecond))
+}
+
+// cause returns why the stream has ended, where err is only that it has.
+func (s *Call) cause(err error) error {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	switch {
+	case s.aborted:
+		return timedOut
+	case s.id != 0 && s.resetWith == codeRefusedStream && !s.headed:
+		return ErrNotProcessed
+	case errors.Is(err, errReset) && s.bodyErr != nil:
+		return s.bodyErr
+	case errors.Is(err, errStalled):
+		return timedOut
+	}
+	return err
+}
+
+// await waits for something to come.
+func (s *Call) await(d time.Duration) error {
+	s.timer.Reset(max(d, time.Nanosecond))
+	select {
+	case <-s.readable:
+		s.timer.Stop()
+		return nil
+	case <-s.timer.C:
+		return timedOut
+	}
+}
+
+// Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. The timeout begins when the last part of the
+// request was sent, or at once where the client waits for 100 (Continue).
+func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
+	c := s.client
+	for {
+		c.mu.Lock()
+		if len(s.interim) > 0 {
+			waiting := s.interim
+			s.interim, started = nil, true
+			c.mu.Unlock()
+			for i := range waiting {
+				if err := x.Down.WriteInterim(waiting[i].status, &waiting[i].fields, nil); err != nil {
+					return true, err
+				}
+			}
+			continue
+		}
+		headed, err := s.headed, s.bodyErr
+		if headed {
+			s.answer(&x.Response)
+		}
+		c.mu.Unlock()
+		switch {
+		case headed:
+			return true, nil
+		case err != nil:
+			return started, s.cause(err)
+		}
+		at := s.sentAt.Load()
+		now := time.Now()
+		if err := s.await(until(now, sinceOr(at, now, timeout), x.Deadline)); err != nil {
+			now = time.Now()
+			due := s.sentAt.Load() != 0 && sinceOr(s.sentAt.Load(), now, timeout) <= 0
+			if due || !x.Deadline.IsZero() && !now.Before(x.Deadline) {
+				return started, err
+			}
+		}
+	}
+}
+
+// answer puts the head into a response. The mutex is held.
+func (s *Call) answer(res *exchange.Response) {
+	res.Status, res.Reason, res.Head, res.ContentLength = s.status, "", nil, s.length
+	copyFields(&res.Header, &s.fields)
+	if s.hollow {
+		res.ContentLength, s.over = 0, true
+	}
+}
+
+// BufferedBody returns what came of the body with the head, and whether that is all of it.
+func (s *Call) BufferedBody(x *exchange.Exchange) (part []byte, whole bool, err error) {
+	if s.over {
+		return nil, true, nil
+	}
+	part, err = s.next(x)
+	return part, s.over, err
+}
+
+// NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known.
+func (s *Call) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
+	for {
+		if s.over {
+			return nil, io.EOF
+		}
+		part, err := s.next(x)
+		if err != nil || len(part) > 0 {
+			return part, err
+		}
+		if s.over {
+			return nil, io.EOF
+		}
+		if err := s.await(until(time.Now(), timeout, x.Deadline)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// next takes what has come of the body, and the trailers after it.
+func (s *Call) next(x *exchange.Exchange) ([]byte, error) {
+	s.client.mu.Lock()
+	part, whole, err := s.take()
+	s.client.mu.Unlock()
+	if err != nil {
+		return nil, s.cause(err)
+	}
+	if s.over = whole; whole {
+		copyFields(&x.Response.Trailer, &s.trailers)
+	}
+	s.grant(len(part))
+	return part, nil
+}
+
+// MoveBody does nothing: what comes in frames has to be read.
+func (s *Call) MoveBody(*exchange.Exchange, time.Duration) (int64, bool, error) { return 0, false, nil }
+
+// BodyOver reports whether the response's body has been taken to its end.
+func (s *Call) BodyOver() bool { return s.over }
+
+// SendBody sends a further part of the request's body; last tells that it is the end.
+func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
+	s.sentAt.Store(0)
+	now := time.Now()
+	s.patient = until(now, timeout, x.Deadline)
+	err := s.sendBody(part, last, &x.Request.Trailer)
+	s.client.flush()
+	if last || err != nil {
+		s.sentAt.Store(time.Now().UnixNano())
+		wake(s.readable) // Answer waits for that long from now on
+	}
+	return err
+}
+
+// Sent says that the request's body has been sent to its end.
+func (s *Call) Sent() { s.sent = true }
+
+// Abort makes every waiting and later call of a method fail at once. Any goroutine may call it, until Release.
+func (s *Call) Abort() {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.aborted = true
+	if s.id == 0 || s.c == nil {
+		return
+	}
+	s.cancel()
+	s.bodyErr = timedOut
+	wake(s.readable)
+	wake(s.writable)
+}
+
+// cancel resets the stream, unless it has ended. The reset goes out with the next frames. The mutex is held.
+func (s *Call) cancel() {
+	c := s.client
+	if c.err != nil || s.reset || s.localEnded && s.remoteEnded {
+		return
+	}
+	s.reset = true
+	c.forget(s.id)
+	c.out.pending = appendReset(c.out.buf(), s.id, codeCancel)
+}
+
+// Release ends the call: what is left of the exchange is not wanted.
+func (s *Call) Release(now time.Time) {
+	c := s.client
+	c.mu.Lock()
+	if s.id != 0 {
+		delete(c.streams, s.id)
+		s.cancel()
+		if len(s.in) > 0 { // what nobody took
+			c.unacked += len(s.in)
+			c.grantConn()
+		}
+		s.close()
+	}
+	if c.calls--; c.calls == 0 {
+		c.idleSince = now
+	}
+	c.endIfUnused()
+	c.mu.Unlock()
+	c.flush()
+	s.client, s.call = nil, nil
+	if s.whole || s.sent {
+		calls.Put(s) // otherwise whoever sends the body may still want to abort it
+	}
+	c.running.Done()
+}

@@ -1,0 +1,250 @@
+package http2
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/fault"
+)
+
+// The limits of a connection to an endpoint that no setting changes.
+const (
+	// assumedStreams is how many requests an endpoint takes at once until it has said how many.
+	assumedStreams = 100
+	// maxResponseHead and maxResponseFields bound what a service may send before a body.
+	maxResponseHead   = 256 << 10
+	maxResponseFields = 256
+	// maxInterim is how many 1xx responses may come before the final one.
+	maxInterim = 16
+	// clientWindow is how much of all responses of a connection may wait for clients to take it: as much as for all streams that an
+	// endpoint is likely to be asked for at once, so that slow clients do not hold up the others.
+	clientWindow = 128 * streamWindow
+	// silence is how long an endpoint that owes answers may send nothing before it is asked whether it is there, and pingPatience how long it
+	// may take to say so.
+	silence      = 10 * time.Second
+	pingPatience = 5 * time.Second
+	// stalled is how long an endpoint may take nothing of what is sent.
+	stalled = 30 * time.Second
+	// lastUsable is where the identifiers of streams are about to run out.
+	lastUsable = 1 << 30
+)
+
+// ErrNotProcessed is of a request that the endpoint has not looked at, as it says itself: any request may be sent again (RFC 9113 section 8.7).
+var ErrNotProcessed = errors.New("the endpoint has not processed the request")
+
+var (
+	errSilent  = errors.New("the endpoint has sent nothing for too long, not even an answer to a ping")
+	errRetired = errors.New("the connection is not used any more")
+)
+
+// Client is a connection to an endpoint, which many exchanges share. Its methods are safe for concurrent use.
+type Client struct {
+	link
+	scheme  string
+	running sync.WaitGroup // calls
+	heard   atomic.Int64   // when something came last, in Unix nanoseconds
+
+	incoming exchange.Header // the reading goroutine's
+
+	// The mutex protects these.
+	nextID     uint32
+	maxStreams int       // what the endpoint allows
+	calls      int       // under way
+	retired    bool      // no more calls begin
+	lastTaken  uint32    // no stream above is processed
+	idleSince  time.Time // while there are no calls
+	asked      time.Time // when a ping was sent that nothing has come after; zero: none
+}
+
+// NewClient takes a connection over. scheme is "http" or "https".
+func NewClient(nc net.Conn, scheme string) *Client {
+	c := &Client{scheme: scheme, nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, idleSince: time.Now()}
+	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
+	c.greeted = true // only clients are to say the preface
+	c.writeTimeout, c.window = stalled, clientWindow
+	c.heard.Store(time.Now().UnixNano())
+	c.arrivedFn = func() bool {
+		c.heard.Store(time.Now().UnixNano())
+		return c.arrived()
+	}
+	b := append(c.out.buf(), preface...) // it goes out with the first request
+	b = appendFrameHead(b, 18, frameSettings, 0, 0)
+	b = appendSetting(b, settingEnablePush, 0)
+	b = appendSetting(b, settingInitialWindowSize, streamWindow)
+	b = appendSetting(b, settingMaxHeaderListSize, maxResponseHead)
+	c.out.pending = appendWindowUpdate(b, 0, clientWindow-initialWindow)
+	go c.read()
+	return c
+}
+
+// read takes in what comes until the connection is over.
+func (c *Client) read() {
+	c.wait(0)
+	for c.ended == nil {
+		if err := c.sock.Each(c.arrivedFn); err != nil {
+			c.mu.Lock()
+			if c.ended = err; c.err != nil {
+				c.ended = c.err
+			}
+			c.mu.Unlock()
+		}
+	}
+	var why code
+	if errors.As(c.ended, &why) {
+		c.send(appendGoAway(nil, 0, why))
+	}
+	c.mu.Lock()
+	c.fail(c.ended)
+	c.mu.Unlock()
+	c.running.Wait()
+	c.mu.Lock()
+	c.out.pending = c.out.pending[:0]
+	c.release()
+	c.mu.Unlock()
+	_ = c.sock.Close()
+}
+
+// Begin returns a call, or nil when the connection is over, or carries limit calls, or as many as the endpoint allows.
+func (c *Client) Begin(limit int) *Call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil || c.retired || c.calls >= min(limit, c.maxStreams) {
+		return nil
+	}
+	c.calls++
+	c.running.Add(1)
+	if c.nextID >= lastUsable {
+		c.retired = true
+	}
+	call := calls.Get().(*Call)
+	call.begin(c, c.nextID > 1)
+	return call
+}
+
+// Retire lets no more calls begin; the connection ends with the last that is under way.
+func (c *Client) Retire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+	c.endIfUnused()
+}
+
+// endIfUnused ends a retired connection without calls. The mutex is held.
+func (c *Client) endIfUnused() {
+	if c.retired && c.calls == 0 {
+		c.fail(errRetired)
+	}
+}
+
+// Check has to be called every second or so. It reports whether the connection may still be used: it may not be when it is over, and ends when
+// there was no call on it for idle, or when an endpoint that owes answers is silent and does not answer a ping.
+func (c *Client) Check(now time.Time, idle time.Duration) bool {
+	c.mu.Lock()
+	heard := time.Unix(0, c.heard.Load())
+	ping, dead := false, false
+	switch {
+	case c.calls == 0:
+		if now.Sub(c.idleSince) > idle {
+			c.retired = true
+		}
+		c.asked = time.Time{}
+		c.endIfUnused()
+	case heard.After(c.asked) && now.Sub(heard) > silence:
+		c.asked, ping = now, true
+	case !c.asked.IsZero() && heard.Before(c.asked) && now.Sub(c.asked) > pingPatience:
+		dead = true
+	}
+	usable := c.err == nil && !c.retired && !dead
+	c.mu.Unlock()
+	if ping {
+		go c.send(append(appendFrameHead(nil, 8, framePing, 0, 0), make([]byte, 8)...)) // whoever does not read does not hold up the others
+	}
+	if dead {
+		c.kill(errSilent)
+	}
+	return usable
+}
+
+// Close breaks off what is under way.
+func (c *Client) Close() { c.kill(errRetired) }
+
+// opened implements side: the streams are ours; there is no server push.
+func (c *Client) opened(id uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return id%2 == 1 && id < c.nextID
+}
+
+// setting implements side.
+func (c *Client) setting(id uint16, value uint32) {
+	if id == settingMaxConcurrentStreams {
+		c.maxStreams = int(min(value, maxWindow))
+	}
+}
+
+// goAway implements side (RFC 9113 section 6.8).
+func (c *Client) goAway(last uint32, _ code) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = true
+	c.lastTaken = min(c.lastTaken, last)
+	for id, f := range c.streams {
+		if id > last {
+			f.bodyErr = ErrNotProcessed
+			f.breakOff(ErrNotProcessed)
+		}
+	}
+	c.endIfUnused()
+}
+
+// list implements side: it takes in the head of a response, or its trailers.
+func (c *Client) list(id uint32, block []byte, end, _ bool) error {
+	c.mu.Lock()
+	opened := id%2 == 1 && id < c.nextID
+	f := c.streams[id]
+	trailers := f != nil && f.call.headed
+	c.mu.Unlock()
+	switch {
+	case !opened:
+		return codeProtocol
+	case trailers:
+		return c.trailers(id, block, end)
+	}
+	c.incoming.Reset()
+	c.fields.begin(&c.incoming, ofResponse)
+	if err := c.decode(block); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	f = c.streams[id]
+	if f == nil || f.reset {
+		c.mu.Unlock()
+		return nil // nobody waits for it any more
+	}
+	reason := f.call.head(&c.fields, end)
+	if reason != "" {
+		f.bodyErr = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + reason}
+	}
+	c.mu.Unlock()
+	if reason != "" {
+		return c.refuseStream(id, codeProtocol)
+	}
+	return nil
+}
+
+// sinceOr returns the time that is left of a wait that began at a time in Unix nanoseconds; 0: it begins now.
+func sinceOr(at int64, now time.Time, d time.Duration) time.Duration {
+	if at == 0 {
+		return d
+	}
+	return time.Unix(0, at).Add(d).Sub(now)
+}
+
+// timedOut is what waits end with.
+var timedOut = os.ErrDeadlineExceeded

@@ -1,0 +1,148 @@
+package http2
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+
+	"gateway.internal/dataplane/internal/exchange"
+)
+
+// newClientConn returns a client and the other end of its connection, after the first frames.
+func newClientConn(t *testing.T) (*Client, *xhttp2.Framer, net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	nc, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = peer.SetDeadline(time.Now().Add(10 * time.Second))
+	c := NewClient(nc, "http")
+	t.Cleanup(func() {
+		c.Close()
+		_ = peer.Close()
+	})
+	return c, xhttp2.NewFramer(peer, peer), peer
+}
+
+// ask sends a GET on a new call, in a goroutine of its own.
+func ask(t *testing.T, c *Client, limit int) (*Call, chan error) {
+	t.Helper()
+	call := c.Begin(limit)
+	if call == nil {
+		t.Fatal("no call can begin")
+	}
+	x := &exchange.Exchange{}
+	x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
+	done := make(chan error, 1)
+	go func() {
+		_, err := call.Send(x, nil, true, time.Minute)
+		call.Release(time.Now())
+		done <- err
+	}()
+	return call, done
+}
+
+func readUntil[T xhttp2.Frame](t *testing.T, f *xhttp2.Framer) T {
+	t.Helper()
+	for {
+		fr, err := f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := fr.(T); ok {
+			return got
+		}
+	}
+}
+
+func TestSilentEndpointIsGivenUp(t *testing.T) {
+	c, f, peer := newClientConn(t)
+	_, done := ask(t, c, 10)
+	if _, err := io.ReadFull(peer, make([]byte, len(preface))); err != nil {
+		t.Fatal(err)
+	}
+	readUntil[*xhttp2.HeadersFrame](t, f)
+	now := time.Now()
+	if !c.Check(now.Add(silence/2), time.Minute) {
+		t.Fatal("given up at once")
+	}
+	if !c.Check(now.Add(silence+time.Second), time.Minute) {
+		t.Fatal("given up without being asked")
+	}
+	readUntil[*xhttp2.PingFrame](t, f)
+	if c.Check(now.Add(silence+time.Second+pingPatience+time.Second), time.Minute) {
+		t.Fatal("not given up")
+	}
+	if err := <-done; err == nil {
+		t.Fatal("the call has an answer")
+	}
+	if c.Begin(10) != nil {
+		t.Fatal("another call began")
+	}
+}
+
+func TestPingKeepsTheConnection(t *testing.T) {
+	c, f, peer := newClientConn(t)
+	call, done := ask(t, c, 10)
+	if _, err := io.ReadFull(peer, make([]byte, len(preface))); err != nil {
+		t.Fatal(err)
+	}
+	readUntil[*xhttp2.HeadersFrame](t, f)
+	asked := time.Now().Add(silence + time.Second)
+	c.Check(asked, time.Minute)
+	ping := readUntil[*xhttp2.PingFrame](t, f)
+	c.heard.Store(asked.Add(time.Second).UnixNano()) // as when the answer arrives then
+	_ = f.WritePing(true, ping.Data)
+	if !c.Check(asked.Add(pingPatience+time.Second), time.Minute) {
+		t.Error("given up although it answered")
+	}
+	call.Abort()
+	if err := <-done; err == nil {
+		t.Error("an aborted call has an answer")
+	}
+}
+
+func TestUnusedClientEnds(t *testing.T) {
+	c, _, peer := newClientConn(t)
+	now := time.Now()
+	if !c.Check(now.Add(time.Second), time.Minute) {
+		t.Fatal("ended too early")
+	}
+	if c.Check(now.Add(2*time.Minute), time.Minute) {
+		t.Fatal("still usable")
+	}
+	if _, err := io.Copy(io.Discard, peer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRetiredClientEndsWithItsLastCall(t *testing.T) {
+	c, f, peer := newClientConn(t)
+	call, done := ask(t, c, 1)
+	if c.Begin(1) != nil {
+		t.Fatal("a call began beyond the limit")
+	}
+	if _, err := io.ReadFull(peer, make([]byte, len(preface))); err != nil {
+		t.Fatal(err)
+	}
+	readUntil[*xhttp2.HeadersFrame](t, f)
+	c.Retire()
+	if c.Begin(10) != nil {
+		t.Fatal("a call began on a retired connection")
+	}
+	call.Abort()
+	<-done
+	_, _ = io.Copy(io.Discard, peer)
+}
