@@ -31,6 +31,8 @@ type Exchange struct {
 	Scheme string
 	// TLS is what the client's connection agreed on; nil without TLS.
 	TLS *TLS
+	// RPC is the form of gRPC that the client speaks; it decides what errors look like.
+	RPC RPC
 	// Start is when the head was complete.
 	Start time.Time
 	// Now is the latest time that is known, see Tick: Start or later. It serves where being a little behind does no harm.
@@ -179,7 +181,15 @@ type Downstream interface {
 	WriteBody(x *Exchange, body []byte, last bool) error
 	// Abort makes the client see that the response is not complete.
 	Abort()
+	// Watch makes a be aborted, on another goroutine, as soon as the client is seen to break off; nil ends that, and when it returns no
+	// call is under way or to come.
+	Watch(a Aborter)
+	// Gone reports whether the client is known to have broken off.
+	Gone() bool
 }
+
+// Aborter is what can be ended from outside.
+type Aborter interface{ Abort() }
 
 // Verdict is what a step decides in the request phase.
 type Verdict uint8
@@ -204,7 +214,7 @@ func (x *Exchange) Reset() {
 	res.Local, res.Body, res.Code = false, nil, ""
 	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
-	x.Match = match.Request{}
+	x.Match, x.RPC = match.Request{}, NoRPC
 	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0
 }
 

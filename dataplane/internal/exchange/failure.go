@@ -10,13 +10,17 @@ import (
 //
 //	{"success":false,"error":{"code","message","service","route","details","timestamp"},"request_id","timestamp"}
 //
-// with the code's HTTP status. The message is for the client: it must not carry secrets or internal addresses.
+// with the code's HTTP status; gRPC clients get the code's grpc-status. The message is for the client: it must not carry secrets or internal addresses.
 func (x *Exchange) Fail(code fault.Code, message string) {
 	x.FailStatus(code, code.HTTP(), message)
 }
 
 // FailStatus is Fail with another status than the code's own.
 func (x *Exchange) FailStatus(code fault.Code, status int, message string) {
+	if x.RPC != NoRPC {
+		x.failRPC(code, message)
+		return
+	}
 	b := x.Response.body[:0]
 	now := time.Now().UTC()
 	b = append(b, `{"success":false,"error":{"code":"`...)

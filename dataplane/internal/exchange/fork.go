@@ -20,6 +20,7 @@ func (x *Exchange) Fork(f *Fork) {
 	req.Header.copyFrom(&src.Header)
 	req.Header.log = &f.log
 	f.X.ID, f.X.Client, f.X.ClientText, f.X.Scheme, f.X.TLS = x.ID, x.Client, x.ClientText, x.Scheme, x.TLS
+	f.X.RPC = x.RPC
 	f.X.Start, f.X.Now, f.X.Deadline = x.Start, x.Now, x.Deadline
 	f.X.Params = x.Params
 	f.X.Route, f.X.Service, f.X.Shard = x.Route, x.Service, x.Shard

@@ -635,5 +635,11 @@ func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, l
 	return c.write(now, b, nil)
 }
 
+// Watch implements exchange.Downstream. Nobody reads from the connection while a response is waited for, so nothing is seen.
+func (c *conn) Watch(exchange.Aborter) {}
+
+// Gone implements exchange.Downstream.
+func (c *conn) Gone() bool { return c.writeErr != nil }
+
 // Abort implements exchange.Downstream.
 func (c *conn) Abort() { c.cut = true }

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -88,6 +89,9 @@ func (c *Client) read() {
 	c.wait(0)
 	for c.ended == nil {
 		if err := c.sock.Each(c.arrivedFn); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF // no body ends with its connection
+			}
 			c.mu.Lock()
 			if c.ended = err; c.err != nil {
 				c.ended = c.err

@@ -17,6 +17,7 @@ type flow struct {
 	call    *Call            // that this is the stream of; nil for a client's
 	trailer *exchange.Header // of the message that comes
 	patient time.Duration    // how long the peer may grant nothing
+	watch   exchange.Aborter // what ends with the stream; the link's mutex protects it
 
 	// The link's mutex protects these.
 	remoteEnded bool   // the peer has sent everything
@@ -50,7 +51,7 @@ func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.D
 	f.c, f.id, f.trailer, f.patient = c, id, trailer, patient
 	f.remoteEnded, f.localEnded, f.reset, f.resetWith = false, false, false, codeNo
 	f.sendWindow, f.recvWindow, f.declared = c.peerWindow, streamWindow, -1
-	f.bodyErr, f.limit, f.unacked = nil, -1, 0
+	f.bodyErr, f.limit, f.unacked, f.watch = nil, -1, 0, nil
 	drain(f.readable)
 	drain(f.writable)
 }
@@ -79,6 +80,9 @@ func (f *flow) breakOff(err error) {
 	}
 	wake(f.readable)
 	wake(f.writable)
+	if f.watch != nil {
+		f.watch.Abort()
+	}
 }
 
 // receive keeps a part of the body for the exchange. The mutex is held.

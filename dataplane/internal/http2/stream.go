@@ -130,6 +130,23 @@ func (s *stream) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	return err
 }
 
+// Watch implements exchange.Downstream.
+func (s *stream) Watch(a exchange.Aborter) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.watch = a
+	if a != nil && s.broken() != nil {
+		a.Abort()
+	}
+}
+
+// Gone implements exchange.Downstream.
+func (s *stream) Gone() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.broken() != nil
+}
+
 // Abort implements exchange.Downstream.
 func (s *stream) Abort() {
 	c := s.c

@@ -12,6 +12,7 @@ import (
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/grpcweb"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -45,6 +46,7 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 		done.ResponseBytes = writeLocal(x)
 	} else {
 		x.SetID()
+		x.RPC = x.Request.RPC()
 		count = p.serve(snapshot, x, &done)
 	}
 	done.Status, done.Code = x.Response.Status, x.Response.Code
@@ -96,6 +98,9 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 	if b.Limits.Timeout > 0 {
 		x.Deadline = x.Start.Add(b.Limits.Timeout)
 	}
+	if x.RPC != exchange.NoRPC {
+		limitRPC(x)
+	}
 	x.Down.LimitBody(b.Limits.MaxRequestBytes)
 	if req.ContentLength > b.Limits.MaxRequestBytes {
 		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
@@ -120,6 +125,9 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		done.ResponseBytes = writeLocal(x)
 		return b.Count
 	}
+	if x.RPC > exchange.GRPC && b.Service.SpeaksGRPC() {
+		grpcweb.Translate(x)
+	}
 	a := attempt{x: x, service: b.Service, timeout: b.Service.ResponseTimeout()}
 	if !a.send() {
 		b.Chain.Response(x, at)
@@ -132,6 +140,17 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 	done.ResponseBytes = a.stream()
 	a.finish()
 	return b.Count
+}
+
+// limitRPC brings the time that a gRPC client waits and the policy's together: the shorter one is in force, here and at the service.
+func limitRPC(x *exchange.Exchange) {
+	wants := x.Request.RPCTimeout()
+	switch {
+	case wants > 0 && (x.Deadline.IsZero() || x.Start.Add(wants).Before(x.Deadline)):
+		x.Deadline = x.Start.Add(wants)
+	case !x.Deadline.IsZero():
+		x.Request.SetRPCTimeout(x.Deadline.Sub(x.Start))
+	}
 }
 
 // misdirected reports whether the host of a request asks for client certificates in another way than the host did that the connection
@@ -221,6 +240,7 @@ func (a *attempt) send() bool {
 			return false
 		}
 		used := a.conn.Used()
+		a.x.Down.Watch(a.conn)
 		started, err := a.conn.Send(a.x, a.part, a.whole, a.timeout)
 		if err == nil && !a.whole {
 			a.begin()
@@ -260,6 +280,8 @@ func repeatable(method string) bool {
 func (a *attempt) fail(err error) {
 	var own *fault.Error
 	switch {
+	case a.x.Down.Gone():
+		a.x.Fail(fault.ClientClosed, "the client broke off")
 	case errors.As(err, &own):
 		a.x.Fail(own.Code, own.Reason)
 	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
@@ -410,10 +432,24 @@ func (a *attempt) stream() int64 {
 
 // breakOff ends a response that the service did not complete.
 func (a *attempt) breakOff(err error, sent int64) int64 {
-	a.x.Down.Abort()
-	a.x.Response.Code = fault.UpstreamUnavailable
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		a.x.Response.Code = fault.UpstreamTimeout
+	res := &a.x.Response
+	res.Code = fault.UpstreamUnavailable
+	switch {
+	case a.x.Down.Gone():
+		res.Code = fault.ClientClosed
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		res.Code = fault.UpstreamTimeout
+	}
+	if a.x.RPC == exchange.NoRPC || res.ContentLength >= 0 {
+		a.x.Down.Abort()
+		return sent
+	}
+	// A gRPC client is told by trailers, as by the service itself.
+	_ = a.stopUpload()
+	res.Trailer.Reset()
+	a.x.AddStatus(&res.Trailer, res.Code, "the service broke off, or the time was over, before the response was complete")
+	if a.x.Down.WriteBody(a.x, nil, true) != nil {
+		a.x.Down.Abort()
 	}
 	return sent
 }
@@ -428,6 +464,7 @@ func (a *attempt) finish() {
 }
 
 func (a *attempt) release() {
+	a.x.Down.Watch(nil)
 	a.endpoint.State.Add(-1)
 	a.endpoint.Release(a.conn, a.answered)
 	a.conn = nil

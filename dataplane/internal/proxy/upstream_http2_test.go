@@ -323,6 +323,18 @@ func TestUpstreamHTTP2Scripts(t *testing.T) {
 			_ = f.WriteData(s, true, []byte("ok"))
 			f.drain()
 		}, 200, "broken"},
+		{"a connection that ends within a body of unknown length", get, func(_ int, f *framed) {
+			s := f.next()
+			f.head(s, false, ":status", "200")
+			_ = f.WriteData(s, false, []byte("ok"))
+		}, 200, "broken"},
+		{"a stream that is reset within a body", get, func(_ int, f *framed) {
+			s := f.next()
+			f.head(s, false, ":status", "200")
+			_ = f.WriteData(s, false, []byte("ok"))
+			_ = f.WriteRSTStream(s, xhttp2.ErrCodeNo)
+			f.drain()
+		}, 200, "broken"},
 		{"a response to a stream that nobody opened", get, func(_ int, f *framed) {
 			f.head(f.next()+2, true, ":status", "200")
 			f.drain()

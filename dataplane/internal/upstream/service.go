@@ -39,6 +39,12 @@ type current struct {
 // Name returns the service's name.
 func (s *Service) Name() string { return s.current.Load().name }
 
+// SpeaksGRPC reports whether the service's protocol is gRPC.
+func (s *Service) SpeaksGRPC() bool {
+	p := s.current.Load().settings.Protocol
+	return p == "grpc" || p == "grpcs"
+}
+
 // ResponseTimeout returns the longest wait for a response.
 func (s *Service) ResponseTimeout() time.Duration {
 	return s.current.Load().settings.Pool.ResponseTimeout
