@@ -58,7 +58,7 @@ $(BIN)/buf: proto/go.mod proto/tools/go.mod
 	@GOWORK=off go -C proto build -o $(BIN)/ tool
 	@touch $(BIN)/buf
 
-tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd ## Install what tests need: Debian packages by apt-get, the rest from Go modules
+tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec ## Install what tests need: Debian packages by apt-get, the rest from Go modules
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
@@ -74,6 +74,10 @@ $(TOOLS)/etcd: e2e/tools/etcd/go.mod
 	@echo "building etcd (once per machine)"
 	@cd e2e/tools/etcd && GOWORK=off go build -o $(TOOLS)/etcd go.etcd.io/etcd/server/v3
 
+$(TOOLS)/h2spec: e2e/tools/h2spec/go.mod
+	@mkdir -p $(TOOLS)
+	@cd e2e/tools/h2spec && GOWORK=off go build -o $(TOOLS)/h2spec github.com/summerwind/h2spec/cmd/h2spec
+
 bench: build ## Measure beside nginx and HAProxy; prints ratios
 	@command -v wrk >/dev/null && command -v h2load >/dev/null && command -v haproxy >/dev/null && { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; } || \
 		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nghttp2-client haproxy nginx-light >/dev/null; }
@@ -87,6 +91,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzRequestsAgainstNetHTTP -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzResponsesAgainstNetHTTP -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzChunks -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/http2 -run '^$$' -fuzz FuzzConnection -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/accesslog -run '^$$' -fuzz FuzzLine -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/target -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/listener/proxyproto -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)

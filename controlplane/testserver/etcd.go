@@ -40,7 +40,7 @@ func NewEtcd(t testing.TB) *Etcd {
 // NewEtcdCluster starts a cluster of so many members.
 func NewEtcdCluster(t testing.TB, members int) []*Etcd {
 	t.Helper()
-	bin, err := findTool("etcd")
+	bin, err := FindTool("etcd")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,8 +140,8 @@ func (e *Etcd) Replace() {
 	e.Restart()
 }
 
-// findTool looks where make tools puts what tests need: PATH, the folder of tools of this machine, and the repository's .bin.
-func findTool(name string) (string, error) {
+// FindTool looks where make tools puts what tests need: PATH, the folder of tools of this machine, and the repository's .bin.
+func FindTool(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}

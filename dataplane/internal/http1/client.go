@@ -56,9 +56,9 @@ func (c *ClientConn) Used() bool { return c.used > 0 }
 func (c *ClientConn) Quiet() bool { return c.sock.Quiet() }
 
 // Reusable reports whether the connection may carry another exchange: both messages are complete, both sides want to go
-// on, and nothing came after the response.
+// on, nothing came after the response, and nobody has broken the exchange off.
 func (c *ClientConn) Reusable() bool {
-	return !c.broken && c.sentAll && c.body.over && c.msg.persistent() && c.sock.Drained()
+	return !c.broken && !c.sock.Aborted() && c.sentAll && c.body.over && c.msg.persistent() && c.sock.Drained()
 }
 
 // Doubtful reports whether a reusable connection needs a look at what has come on it, however soon it is used again: services are known to

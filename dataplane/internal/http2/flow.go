@@ -23,7 +23,8 @@ type flow struct {
 	remoteEnded bool   // the peer has sent everything
 	localEnded  bool   // we have
 	reset       bool   // either side has broken off
-	resetWith   code   // why the peer has
+	peerReset   bool   // the peer has: it may send nothing more
+	resetWith   code   // why
 	sendWindow  int64  // may go below zero (RFC 9113 section 6.9.2)
 	recvWindow  int64  // what the peer may still send
 	declared    int64  // what Content-Length leaves to come; -1: not said
@@ -49,7 +50,7 @@ func (f *flow) init() {
 // open makes the flow that of a new stream. The mutex is held.
 func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.Duration) {
 	f.c, f.id, f.trailer, f.patient = c, id, trailer, patient
-	f.remoteEnded, f.localEnded, f.reset, f.resetWith = false, false, false, codeNo
+	f.remoteEnded, f.localEnded, f.reset, f.peerReset, f.resetWith = false, false, false, false, codeNo
 	f.sendWindow, f.recvWindow, f.declared = c.peerWindow, streamWindow, -1
 	f.bodyErr, f.limit, f.unacked, f.watch = nil, -1, 0, nil
 	drain(f.readable)

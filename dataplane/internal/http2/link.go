@@ -338,6 +338,7 @@ func (c *link) resetByPeer(h *frameHead, payload []byte) error {
 	if c.resets--; c.resets <= 0 {
 		return codeEnhanceCalm
 	}
+	s.peerReset = true
 	s.resetWith = code(binary.BigEndian.Uint32(payload))
 	s.breakOff(errReset)
 	return nil
@@ -351,7 +352,7 @@ func (c *link) refuseStream(id uint32, why code) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.streams[id]; s != nil {
-		if s.reset {
+		if s.reset && !s.peerReset {
 			return nil
 		}
 		s.breakOff(errReset)
@@ -398,9 +399,9 @@ func (c *link) data(h *frameHead, payload []byte) error {
 	s := c.streams[h.stream]
 	why := codeNo
 	switch {
-	case s == nil && c.wasForgotten(h.stream), s != nil && s.reset:
+	case s == nil && c.wasForgotten(h.stream), s != nil && s.reset && !s.peerReset:
 		// nobody waits for it
-	case s == nil || s.remoteEnded:
+	case s == nil || s.remoteEnded || s.peerReset:
 		why = codeStreamClosed
 	case s.recvWindow < int64(h.length):
 		why = codeFlowControl
@@ -555,8 +556,9 @@ func parseDependency(b []byte) uint32 {
 func (c *link) trailers(id uint32, block []byte, end bool) error {
 	c.mu.Lock()
 	s := c.streams[id]
-	ignored := s != nil && s.reset || s == nil && c.wasForgotten(id)
+	ignored := s != nil && s.reset && !s.peerReset || s == nil && c.wasForgotten(id)
 	open := s != nil && !s.reset && !s.remoteEnded
+	closed := s == nil || s.localEnded && s.remoteEnded && !s.reset
 	c.mu.Unlock()
 	var nowhere exchange.Header
 	c.fields.begin(&nowhere, ofTrailers)
@@ -566,7 +568,7 @@ func (c *link) trailers(id uint32, block []byte, end bool) error {
 	switch {
 	case ignored:
 		return nil
-	case s == nil:
+	case closed:
 		return codeStreamClosed
 	case !open:
 		return c.refuseStream(id, codeStreamClosed)

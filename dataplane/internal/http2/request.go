@@ -30,7 +30,7 @@ func (c *conn) list(id uint32, block []byte, end, itself bool) error {
 	}
 	if why == codeNo {
 		c.mu.Lock()
-		if len(c.streams) >= maxExchanges {
+		if len(c.streams) >= maxExchanges || len(c.streams) >= maxStreams && c.open() >= maxStreams {
 			why = codeRefusedStream
 		} else {
 			s.open(c, id)
@@ -49,6 +49,17 @@ func (c *conn) list(id uint32, block []byte, end, itself bool) error {
 	c.running.Add(1)
 	go s.runFn()
 	return nil
+}
+
+// open returns how many streams are open for the client. The mutex is held.
+func (c *conn) open() int {
+	n := 0
+	for _, f := range c.streams {
+		if !f.reset && (!f.localEnded || !f.remoteEnded) {
+			n++
+		}
+	}
+	return n
 }
 
 // complete reports whether a request's pseudo-header fields are all there (RFC 9113 section 8.3.1).

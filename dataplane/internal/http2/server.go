@@ -15,8 +15,9 @@ const (
 	// maxStreams is how many requests a client is told that it may have under way.
 	maxStreams = 128
 	// maxExchanges is how many exchanges of one connection may be under way. One counts until it has ended here, whatever the client has reset
-	// meanwhile, so that resets do not buy more work (CVE-2023-44487). It is more than maxStreams, since clients that are at that limit open
-	// the next stream when they have read the end of a response, which may be just before its exchange has ended.
+	// meanwhile, so that resets do not buy more work (CVE-2023-44487). It is more than maxStreams, which bounds the streams that are open for the
+	// client: one that is at that limit opens the next stream when it has read the end of a response, which may be just before its exchange
+	// has ended here.
 	maxExchanges = 2 * maxStreams
 	// streamWindow is how much of a request's body may wait for its exchange.
 	streamWindow = 256 << 10

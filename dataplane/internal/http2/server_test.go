@@ -486,8 +486,34 @@ func TestFloods(t *testing.T) {
 func TestStreamsAreBounded(t *testing.T) {
 	r := start(t)
 	w := r.raw()
+	for i := range maxStreams + 10 {
+		w.get(uint32(2*i+1), "/hold")
+	}
+	for range maxStreams {
+		<-r.handler.holding
+	}
+	for range 10 {
+		if got := w.outcome(); got != "reset REFUSED_STREAM" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	close(r.handler.hold)
+	for range maxStreams {
+		if got := w.outcome(); got != "status 200" {
+			t.Fatalf("got %q", got)
+		}
+	}
+}
+
+// Streams that the client has reset are no longer open for it, but their exchanges count until they have ended.
+func TestExchangesAreBounded(t *testing.T) {
+	r := start(t)
+	w := r.raw()
 	for i := range maxExchanges + 10 {
 		w.get(uint32(2*i+1), "/hold")
+		if i < maxStreams {
+			_ = w.f.WriteRSTStream(uint32(2*i+1), xhttp2.ErrCodeCancel)
+		}
 	}
 	for range maxExchanges {
 		<-r.handler.holding
@@ -498,11 +524,6 @@ func TestStreamsAreBounded(t *testing.T) {
 		}
 	}
 	close(r.handler.hold)
-	for range maxExchanges {
-		if got := w.outcome(); got != "status 200" {
-			t.Fatalf("got %q", got)
-		}
-	}
 }
 
 // TestSlowClient grants no window: the response waits, bounded, and the stream is reset in the end, while others go on.
