@@ -222,7 +222,7 @@ func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
 	if by, ok := move(c.readBy, now, d); ok {
 		c.readBy = by
 		_ = c.nc.SetReadDeadline(by)
-		if c.interrupted.Load() {
+		if c.interrupted.Load() || c.aborted.Load() {
 			_ = c.nc.SetReadDeadline(past)
 		}
 	}
@@ -272,11 +272,14 @@ func (c *Conn) Aborted() bool { return c.aborted.Load() }
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-// ResumeReads ends what Interrupt began. Only the owner calls it.
+// ResumeReads ends what Interrupt began, but not what Abort did. Only the owner calls it.
 func (c *Conn) ResumeReads() {
 	c.readBy = time.Time{}
 	c.interrupted.Store(false)
 	_ = c.nc.SetReadDeadline(time.Time{})
+	if c.aborted.Load() {
+		_ = c.nc.SetReadDeadline(past)
+	}
 }
 
 // CloseWrite tells the peer that nothing more will be sent.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"os"
+	"sync"
 )
 
 // Beneath is the connection under a *tls.Conn. With it, a Conn over TLS waits without a buffer, as one without TLS does, can tell
@@ -18,8 +19,9 @@ type Beneath struct {
 	direct bool // reads are the socket's own calls, and don't wait
 	dry    bool // the last such read took everything: another would find nothing
 
-	// The writing goroutine's: what is held back to be sent at once, nil while nothing is.
-	corked []byte
+	// TLS answers some of what it reads, such as a key update, from the reading goroutine: mu keeps that apart from what is being written.
+	mu     sync.Mutex
+	corked []byte // what is held back to be sent at once, nil while nothing is
 }
 
 // NewBeneath wraps a connection that TLS is going to be spoken on.
@@ -38,6 +40,8 @@ func (b *Beneath) Read(p []byte) (int, error) {
 
 // Write implements net.Conn.
 func (b *Beneath) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.corked == nil {
 		return b.writeDirect(p)
 	}
@@ -53,6 +57,26 @@ func (b *Beneath) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// cork makes writes wait until uncork.
+func (b *Beneath) cork(s Size) {
+	b.mu.Lock()
+	b.corked = Take(s)[:0]
+	b.mu.Unlock()
+}
+
+// uncork sends what has been held back, or drops it.
+func (b *Beneath) uncork(send bool) (err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if send {
+		err = b.flush()
+	}
+	Give(b.corked[:cap(b.corked)])
+	b.corked = nil
+	return err
+}
+
+// flush is called with the mutex held.
 func (b *Beneath) flush() error {
 	if len(b.corked) == 0 {
 		return nil
@@ -83,16 +107,14 @@ func (c *Conn) writeTLS(a, b []byte) error {
 	if len(a)+len(b) > size.Bytes() {
 		size = LargeSize
 	}
-	c.beneath.corked = Take(size)[:0]
+	c.beneath.cork(size)
 	_, err := c.nc.Write(a)
 	if err == nil && len(b) > 0 {
 		_, err = c.nc.Write(b)
 	}
-	if err == nil {
-		err = c.beneath.flush()
+	if e := c.beneath.uncork(err == nil); err == nil {
+		err = e
 	}
-	Give(c.beneath.corked[:cap(c.beneath.corked)])
-	c.beneath.corked = nil
 	return err
 }
 
