@@ -251,7 +251,8 @@ func (f *flow) sendData(part []byte, end bool) error {
 			c.out.pending = append(appendFrameHead(c.out.buf(), n, frameData, flags, f.id), part[:n]...)
 			f.sendWindow -= int64(n)
 			c.sendWindow -= int64(n)
-			c.earn(16)
+			c.earn(4)
+			c.updates += updatesPerData
 			if part = part[n:]; len(part) == 0 {
 				c.mu.Unlock()
 				return nil

@@ -50,6 +50,7 @@ type link struct {
 	forgotten  [32]uint32
 	nForgotten int
 	budget     int // idle frames that may still come
+	updates    int // window updates that data sent has paid for
 	resets     int // resets that may still come
 	readerRoom chan struct{}
 }
@@ -282,8 +283,16 @@ func (c *link) windowUpdate(h *frameHead, payload []byte) error {
 	if h.length != 4 {
 		return codeFrameSize
 	}
-	if err := c.spend(); err != nil {
-		return err
+	c.mu.Lock()
+	paid := c.updates > 0
+	if paid {
+		c.updates--
+	}
+	c.mu.Unlock()
+	if !paid {
+		if err := c.spend(); err != nil {
+			return err
+		}
 	}
 	n := int64(binary.BigEndian.Uint32(payload) & maxWindow)
 	if h.stream == 0 {

@@ -28,8 +28,11 @@ const (
 	// maxContinuations is how many frames a header list may be cut into besides the first (CVE-2024-27316).
 	maxContinuations = 16
 	// maxIdleFrames is how many frames that achieve nothing a connection may send: pings, settings, empty data, window updates, resets.
-	// Every response earns some, every part of a body as many as clients send window updates for small reads of it, and every second.
+	// Every response earns some, and every second.
 	maxIdleFrames = 2000
+	// updatesPerData is how many window updates every DATA frame that was sent pays for, however late they come: clients that read in small pieces
+	// send two for each 4 KiB, and megabytes may be under way when they begin.
+	updatesPerData = 10
 	// maxResets is how many requests a client may break off that nothing was answered to; every response earns one.
 	maxResets = 200
 	// settleTime is how long a client may take to say its first word, and a connection that drains to send what was under way.

@@ -429,6 +429,32 @@ func TestRulesThatClientsBreak(t *testing.T) {
 	}
 }
 
+// A client may take a large response in one go and then say so in small steps, as those do that read in small pieces.
+func TestManyWindowUpdatesForMuchData(t *testing.T) {
+	const size = 4 << 20
+	r := start(t)
+	w := r.raw()
+	_ = w.f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: size})
+	_ = w.f.WriteWindowUpdate(0, size)
+	w.get(1, fmt.Sprintf("/bytes/%d", size))
+	for got := 0; got < size; {
+		f, err := w.f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, ok := f.(*xhttp2.DataFrame); ok {
+			got += len(d.Data())
+		}
+	}
+	for range maxIdleFrames + 500 {
+		_ = w.f.WriteWindowUpdate(0, 1)
+	}
+	w.get(3, "/bytes/1")
+	if got := w.outcome(); got != "status 200" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestFloods(t *testing.T) {
 	for _, c := range []struct {
 		name string
