@@ -5,7 +5,6 @@ package testserver
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -92,17 +91,6 @@ func (p *PostgreSQL) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
 	_ = p.cmd.Wait()
 	p.cmd = nil
-}
-
-// FreePort returns a port of the loopback that nobody listens on.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
 }
 
 // WaitFor calls ready until it returns nil, for half a minute at most.
