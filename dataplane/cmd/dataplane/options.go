@@ -1,0 +1,142 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/listener"
+	"gateway.internal/dataplane/internal/target"
+)
+
+type options struct {
+	httpAddr, httpsAddr string
+	statusAddr, dataDir string
+	config              string
+	controlPlane        []string
+	nodeID, group       string
+	labels              map[string]string
+	joinTokenFile       string
+	drainTimeout        time.Duration
+	logLevel, logFormat string
+	profiling           bool
+	handshakeTimeout    time.Duration
+	accessLog           string
+	accessLogQuery      bool
+	ticketSecretFile    string
+	limits              http1.Limits
+	paths               target.Settings
+	trustedProxies      []string
+	proxies             *exchange.Proxies // of trustedProxies, once they are checked
+	proxyProtocol       listener.ProxyProtocol
+}
+
+func (o *options) bind(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.httpAddr, "http-addr", ":8080", "address for proxied HTTP/1.1")
+	f.StringVar(&o.httpsAddr, "https-addr", ":8443", "address for proxied HTTP over TLS, by the configuration's certificates; empty: none")
+	f.StringVar(&o.statusAddr, "status-addr", "127.0.0.1:8081", "address of /metrics, /healthz and /readyz")
+	f.StringVar(&o.dataDir, "data-dir", "./data/dataplane", "folder of the last good snapshot and the node's identity")
+	f.StringVar(&o.config, "config", "", "file or folder to follow instead of a control plane")
+	f.StringSliceVar(&o.controlPlane, "control-plane", nil, "stream addresses of control planes, HOST:PORT[,HOST:PORT]")
+	f.StringVar(&o.nodeID, "node-id", "", "id in the fleet; empty: made once and kept in the data folder")
+	f.StringVar(&o.group, "group", "", "group for rollouts")
+	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
+	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token; GATEWAY_JOIN_TOKEN in the environment goes first")
+	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
+	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.accessLog, "access-log", "", `file for a line of JSON for every request, or "stdout" or "stderr"; SIGUSR1 opens the file anew; empty: none`)
+	f.BoolVar(&o.accessLogQuery, "access-log-query", false, "log queries too, which may carry secrets")
+	f.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof/ on the status address")
+	o.limits = http1.DefaultLimits()
+	f.IntVar(&o.limits.MaxHeadBytes, "max-header-bytes", o.limits.MaxHeadBytes, "largest request head, up to 65536")
+	f.IntVar(&o.limits.MaxFields, "max-header-fields", o.limits.MaxFields, "largest number of request header fields")
+	f.DurationVar(&o.limits.HeadTimeout, "header-timeout", o.limits.HeadTimeout, "longest from a request's first byte to the end of its head")
+	f.DurationVar(&o.limits.IdleTimeout, "idle-timeout", o.limits.IdleTimeout, "how long a client connection may wait for a request")
+	f.DurationVar(&o.limits.BodyTimeout, "body-timeout", o.limits.BodyTimeout, "longest wait for more of a request's body")
+	f.DurationVar(&o.limits.WriteTimeout, "write-timeout", o.limits.WriteTimeout, "longest that a client may take nothing of a response")
+	f.Int64Var(&o.limits.MinRate, "min-client-rate", o.limits.MinRate, "least bytes a second that a client has to send of a body (averaged over --body-timeout) and to take of a response (over --write-timeout) while it is waited for; 0: any")
+	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, `addresses and prefixes of the proxies whose word on clients is believed, ADDRESS[,CIDR]; "unix" for whoever connects to a Unix socket`)
+	f.Var(&o.proxyProtocol, "proxy-protocol", `header of the PROXY protocol, version 1 or 2, at the start of connections: "accept" wants it from trusted proxies and serves others without, "require" turns others away; "off"`)
+	o.paths = target.DefaultSettings()
+	for _, p := range o.paths.Options() {
+		choices := "refuse, normalise or keep"
+		if p.NotNormal {
+			choices = "refuse or keep"
+		}
+		f.Var(p.Action, "path-"+p.Name, "paths with "+p.About+": "+choices)
+	}
+}
+
+func (o *options) check() error {
+	switch {
+	case (o.config == "") == (len(o.controlPlane) == 0):
+		return errors.New("one of --config PATH and --control-plane HOST:PORT is required")
+	case o.httpAddr == "" && o.httpsAddr == "":
+		return errors.New("one of --http-addr and --https-addr is required")
+	case o.limits.MaxHeadBytes < 512 || o.limits.MaxHeadBytes > 64<<10:
+		return fmt.Errorf("--max-header-bytes %d: has to be from 512 to 65536", o.limits.MaxHeadBytes)
+	case o.limits.MinRate < 0 || o.limits.MinRate > 1<<20:
+		return fmt.Errorf("--min-client-rate %d: has to be from 0 to 1048576", o.limits.MinRate)
+	case o.limits.MaxFields < 1 || o.limits.MaxFields > 1000:
+		return fmt.Errorf("--max-header-fields %d: has to be from 1 to 1000", o.limits.MaxFields)
+	}
+	var err error
+	if o.proxies, err = exchange.ParseProxies(o.trustedProxies); err != nil {
+		return fmt.Errorf("--trusted-proxies %w", err)
+	}
+	if o.proxyProtocol != listener.ProxyProtocolOff && len(o.trustedProxies) == 0 {
+		return fmt.Errorf("--proxy-protocol %s: has to come with --trusted-proxies, the addresses that it is accepted from", &o.proxyProtocol)
+	}
+	if err := o.paths.Check(); err != nil {
+		return fmt.Errorf("--path-%w", err)
+	}
+	for flag, d := range map[string]time.Duration{
+		"header-timeout": o.limits.HeadTimeout, "idle-timeout": o.limits.IdleTimeout, "body-timeout": o.limits.BodyTimeout,
+		"write-timeout": o.limits.WriteTimeout, "drain-timeout": o.drainTimeout, "tls-handshake-timeout": o.handshakeTimeout,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("--%s %s: has to be above 0", flag, d)
+		}
+	}
+	return nil
+}
+
+// tickets returns what makes TLS sessions resumable.
+func (o *options) tickets() (*certificate.Tickets, error) {
+	if o.ticketSecretFile == "" {
+		return certificate.NewTickets(nil), nil
+	}
+	secret, err := os.ReadFile(o.ticketSecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ticket-secret-file: %w", err)
+	}
+	if len(secret) < certificate.MinTicketSecret {
+		return nil, fmt.Errorf("--tls-ticket-secret-file %s: has %d bytes; at least %d random ones are required", o.ticketSecretFile, len(secret), certificate.MinTicketSecret)
+	}
+	return certificate.NewTickets(secret), nil
+}
+
+func (o *options) joinToken() (string, error) {
+	if t := os.Getenv("GATEWAY_JOIN_TOKEN"); t != "" {
+		return t, nil
+	}
+	if o.joinTokenFile == "" {
+		return "", errors.New("a join token is required: GATEWAY_JOIN_TOKEN in the environment, or --join-token-file")
+	}
+	text, err := os.ReadFile(o.joinTokenFile)
+	if err != nil {
+		return "", fmt.Errorf("join token: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
