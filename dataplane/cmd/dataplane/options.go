@@ -25,6 +25,7 @@ type options struct {
 	labels              map[string]string
 	joinTokenFile       string
 	drainTimeout        time.Duration
+	replace             bool
 	logLevel, logFormat string
 	profiling           bool
 	handshakeTimeout    time.Duration
@@ -52,7 +53,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token; GATEWAY_JOIN_TOKEN in the environment goes first")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
-	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM, or after the node is replaced")
+	f.BoolVar(&o.replace, "replace", false, "take over from the node that runs with the same --data-dir, if there is one, without refusing a connection; SIGUSR2 makes a node start its own program so")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.accessLog, "access-log", "", `file for a line of JSON for every request, or "stdout" or "stderr"; SIGUSR1 opens the file anew; empty: none`)
@@ -112,10 +114,10 @@ func (o *options) check() error {
 	return nil
 }
 
-// tickets returns what makes TLS sessions resumable.
-func (o *options) tickets() (*certificate.Tickets, error) {
+// tickets returns what makes TLS sessions resumable. Where no file has a secret, it is that of the process that is replaced.
+func (o *options) tickets(inherited []byte) (*certificate.Tickets, error) {
 	if o.ticketSecretFile == "" {
-		return certificate.NewTickets(nil), nil
+		return certificate.NewTickets(inherited), nil
 	}
 	secret, err := os.ReadFile(o.ticketSecretFile)
 	if err != nil {

@@ -29,7 +29,7 @@ import (
 	"gateway.internal/shared/observe"
 )
 
-func run(ctx context.Context, o *options) error {
+func run(ctx context.Context, o *options) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
@@ -37,56 +37,89 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	path, err := program()
+	if err != nil {
+		return err
+	}
+	asked, ignore := onReplace()
+	defer ignore()
+	stop, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	in, err := o.inherit(stop, log)
+	if err != nil {
+		return err
+	}
+	defer func() { in.end(err) }()
+
 	registry := observe.Registry()
 	counters := telemetry.New(4 * goruntime.GOMAXPROCS(0))
 	services := upstream.NewRegistry(log)
 	defer services.Close()
-	tickets, err := o.tickets()
+	tickets, err := o.tickets(in.secret())
 	if err != nil {
 		return err
 	}
 	node := runtime.New(log, services, counters, tickets)
 	registry.MustRegister(counters, services, node)
-
-	stop, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer cancel()
 	go tickets.Run(stop)
-	following, err := o.follow(stop, log, node)
-	if err != nil {
-		return err
-	}
-	defer following()
 
 	var draining atomic.Bool
-	statusServer, err := serveStatus(o, log, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
-		if draining.Load() {
-			return "the node is draining"
-		}
-		return ""
-	}})
+	statusListener, err := o.listenStatus(in)
 	if err != nil {
 		return err
 	}
-	defer statusServer.Close()
+	defer statusListener.Close()
 	access, closeAccess, err := o.openAccessLog(log, registry)
 	if err != nil {
 		return err
 	}
 	defer closeAccess()
-	listeners, err := o.listen(log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
+	listeners, err := o.listen(in, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err
 	}
-	log.Info("data plane ready to serve", "addresses", addresses(listeners), "status", o.statusAddr, "version", observe.Version())
+	version, err := in.ready(stop)
+	if err != nil {
+		return err
+	}
+	conf, err := o.follow(in, log, node)
+	if err != nil {
+		return err
+	}
+	defer conf.stop()
+	if err := in.take(stop, version, node); err != nil {
+		return err
+	}
+
+	statusServer := serveStatus(statusListener, log, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
+		if draining.Load() {
+			return "the node is draining"
+		}
+		return ""
+	}})
+	defer statusServer.Close()
 	for _, ln := range listeners {
 		go ln.Serve()
 	}
-	<-stop.Done()
+	conf.start()
+	door := in.door(o.dataDir, log)
+	in.alone(stop, log)
+	in.sockets.Close()
+	log.Info("data plane ready to serve", "addresses", addresses(listeners), "status", o.statusAddr, "version", observe.Version())
+	replaced := await(stop, log, door, o.owner(listeners, statusListener, tickets, conf, node), &respawner{log: log, path: path}, asked)
 
-	draining.Store(true)
-	log.Info("draining", "timeout", o.drainTimeout.String())
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
+	if replaced {
+		ending, end := context.WithTimeout(context.Background(), time.Second)
+		_ = statusServer.Shutdown(ending) // the other process answers for the node, also to those who kept a connection
+		end()
+	} else {
+		draining.Store(true)
+		notify(log, "STOPPING=1")
+		conf.pause()
+	}
+	log.Info("draining", "timeout", o.drainTimeout.String())
 	listener.Drain(late, listeners...)
 	timer.Stop()
 	log.Info("stopped")
@@ -121,7 +154,7 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 }
 
 // listen opens the addresses for traffic.
-func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+func (o *options) listen(in *inheritance, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)
 	set := listener.Settings{
@@ -130,16 +163,20 @@ func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.
 	}
 	var all []*listener.Listener
 	for _, at := range []struct {
-		address  string
-		security *listener.Security
+		name, address string
+		security      *listener.Security
 	}{
-		{o.httpAddr, nil},
-		{o.httpsAddr, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: o.handshakeTimeout}},
+		{"http", o.httpAddr, nil},
+		{"https", o.httpsAddr, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: o.handshakeTimeout}},
 	} {
 		if at.address == "" {
 			continue
 		}
 		set.Security = at.security
+		if ln := in.sockets.Take(at.name, at.address); ln != nil {
+			all = append(all, listener.Adopt(ln, set))
+			continue
+		}
 		ln, err := listener.Listen(at.address, set)
 		if err != nil {
 			return nil, err
@@ -157,66 +194,72 @@ func addresses(listeners []*listener.Listener) []string {
 	return all
 }
 
-// follow starts bringing configuration to the node and returns what stops it.
-func (o *options) follow(ctx context.Context, log *slog.Logger, node *runtime.Runtime) (func(), error) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	stop := func() {
-		cancel()
-		<-done
-	}
+// follow makes what brings configuration to the node. What there is already, in files or in the data folder, is applied.
+func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtime) (*configuration, error) {
 	if o.config != "" {
-		reload := make(chan struct{}, 1)
-		hup := make(chan os.Signal, 1)
-		signal.Notify(hup, syscall.SIGHUP)
-		files := &follow.Files{Path: o.config, Log: log, Reload: reload, To: node}
+		files := &follow.Files{Path: o.config, Log: log, Reload: make(chan struct{}), To: node}
 		if err := files.Load(); err != nil {
-			cancel()
 			return nil, fmt.Errorf("configuration files:\n%w", err)
 		}
-		go func() {
-			for {
-				select {
-				case <-ctx.Done():
-					signal.Stop(hup)
-					return
-				case <-hup:
-					reload <- struct{}{}
-				}
-			}
-		}()
-		go func() {
-			defer close(done)
-			files.Run(ctx)
-		}()
-		return stop, nil
+		return followFiles(files), nil
 	}
 	token, err := o.joinToken()
 	if err != nil {
-		cancel()
 		return nil, err
 	}
+	instance, lock := in.identity()
 	follower, err := follow.NewFollower(follow.Settings{
 		Addresses: o.controlPlane, Token: token, NodeID: o.nodeID, Group: o.group, Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
+		Instance: instance, Lock: lock,
 	}, log, node)
 	if err != nil {
-		cancel()
 		return nil, err
 	}
 	log.Info("following control planes", "node", follower.NodeID(), "addresses", o.controlPlane)
-	go func() {
-		defer close(done)
-		follower.Run(ctx)
-	}()
-	return stop, nil
+	return &configuration{follower: follower, run: follower.Follow}, nil
 }
 
-func serveStatus(o *options, log *slog.Logger, so status.Options) (*http.Server, error) {
+// followFiles looks at files now and then, and at once on SIGHUP.
+func followFiles(files *follow.Files) *configuration {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	reload := make(chan struct{}, 1)
+	files.Reload = reload
+	return &configuration{run: func(ctx context.Context) {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-hup:
+					select {
+					case reload <- struct{}{}:
+					default: // one is asked for
+					}
+				}
+			}
+		}()
+		files.Run(ctx)
+		<-ended
+	}}
+}
+
+// listenStatus opens the status address.
+func (o *options) listenStatus(in *inheritance) (net.Listener, error) {
+	if ln := in.sockets.Take("status", o.statusAddr); ln != nil {
+		return ln, nil
+	}
 	ln, err := net.Listen("tcp", o.statusAddr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for status: %w", err)
 	}
+	return ln, nil
+}
+
+func serveStatus(ln net.Listener, log *slog.Logger, so status.Options) *http.Server {
 	s := &http.Server{Handler: status.Handler(so), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	go func() { _ = s.Serve(ln) }()
-	return s, nil
+	return s
 }

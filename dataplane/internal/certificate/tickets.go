@@ -36,6 +36,9 @@ func NewTickets(secret []byte) *Tickets {
 	return t
 }
 
+// Secret returns the secret, for a process that replaces this one.
+func (t *Tickets) Secret() []byte { return bytes.Clone(t.secret) }
+
 // Run changes keys when their time has come, until ctx ends.
 func (t *Tickets) Run(ctx context.Context) {
 	for {

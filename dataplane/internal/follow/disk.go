@@ -27,8 +27,12 @@ type disk struct {
 	changes int64    // size of what follows it
 }
 
-// openDisk locks the folder: two processes would spoil each other's files. The lock goes with the process, however it ends.
-func openDisk(dir string) (*disk, error) {
+// openDisk locks the folder: two processes would spoil each other's files. The lock goes with the process, however it ends. A lock that
+// was handed over by another process is in force already.
+func openDisk(dir string, handed *os.File) (*disk, error) {
+	if handed != nil {
+		return &disk{dir: dir, lock: handed}, nil
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}

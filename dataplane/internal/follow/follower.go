@@ -1,10 +1,12 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -39,6 +41,10 @@ type Settings struct {
 	Build string
 	// DataDir is the folder of the last good snapshot.
 	DataDir string
+	// Instance is what the control plane tells this process by; empty: a new one. A process that replaces another one has the other's.
+	Instance string
+	// Lock is the locked file of the data folder, from the process that is replaced; nil: the folder is to be locked. It is the follower's.
+	Lock *os.File
 }
 
 // Follower follows a control plane. One goroutine, Run's, owns it.
@@ -68,13 +74,13 @@ func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 			return nil, fmt.Errorf("--node-id %w", err)
 		}
 	}
-	d, err := openDisk(set.DataDir)
+	d, err := openDisk(set.DataDir, set.Lock)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	f := &Follower{
-		set: set, log: log, node: node, dial: dialGRPC, disk: d, state: newState(), instance: newID(), started: now, reported: now,
+		set: set, log: log, node: node, dial: dialGRPC, disk: d, state: newState(), instance: cmp.Or(set.Instance, newID()), started: now, reported: now,
 		outcomes: map[string]codes.Code{},
 	}
 	if f.set.NodeID == "" {
@@ -228,9 +234,25 @@ func (f *Follower) write(change *streamv1.StreamResponse) error {
 	return err
 }
 
-// Run follows until ctx ends, connecting again and again.
+// Instance returns what the control plane tells this process by.
+func (f *Follower) Instance() string { return f.instance }
+
+// Lock returns the locked file of the data folder.
+func (f *Follower) Lock() *os.File { return f.disk.lock }
+
+// Close leaves the data folder to others.
+func (f *Follower) Close() { f.disk.close() }
+
+// Run is Follow and then Close.
 func (f *Follower) Run(ctx context.Context) {
-	defer f.disk.close()
+	defer f.Close()
+	f.Follow(ctx)
+}
+
+// Follow follows until ctx ends, connecting again and again. It may be called again afterwards: who did so knows that another process may
+// have written to the folder meanwhile, so the snapshot there is written anew.
+func (f *Follower) Follow(ctx context.Context) {
+	defer func() { f.unsaved = true }()
 	var b backoff
 	for turn := 0; ctx.Err() == nil; turn++ {
 		address := f.set.Addresses[turn%len(f.set.Addresses)]

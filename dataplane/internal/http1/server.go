@@ -116,8 +116,8 @@ func (s *Server) remove(c *conn) {
 	s.mu.Unlock()
 }
 
-// Drain closes idle connections and lets every exchange that is under way end, with "Connection: close". A connection that has not brought
-// its first request yet, or that comes later, has a second to.
+// Drain lets every exchange that is under way end, with "Connection: close". An idle connection, or one that comes later, has a second to bring
+// one more request, which may be on its way already.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each(func(c *conn) {
@@ -195,15 +195,15 @@ func (c *conn) serve() {
 	for {
 		c.rest(time.Now())
 		if c.server.draining.Load() {
-			if c.served || graced {
+			if graced {
 				break
 			}
 			graced = true
 			c.sock.ResumeReads()
-			c.sock.ReadWithin(time.Now(), firstRequest)
+			c.sock.ReadWithin(time.Now(), lastRequest)
 		}
 		if err := c.sock.Each(c.arrivedFn); err != nil {
-			if c.server.draining.Load() && !c.served && !graced && errors.Is(err, os.ErrDeadlineExceeded) {
+			if c.server.draining.Load() && !graced && errors.Is(err, os.ErrDeadlineExceeded) {
 				continue
 			}
 			break // nobody waits for an answer
@@ -222,8 +222,8 @@ func (c *conn) serve() {
 	}
 }
 
-// firstRequest is how long a connection of a server that drains may wait for its first request.
-const firstRequest = time.Second
+// lastRequest is how long a connection of a server that drains may wait for one more request.
+const lastRequest = time.Second
 
 // rest makes the connection wait for a request.
 func (c *conn) rest(now time.Time) {

@@ -70,14 +70,18 @@ func (s *Servers) each(f func(Server)) {
 
 // Listen opens an address such as ":8080".
 func Listen(address string, set Settings) (*Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}}
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
 	ln, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for proxied traffic: %w", err)
 	}
+	return serving(ln, set), nil
+}
+
+func serving(ln net.Listener, set Settings) *Listener {
 	l := &Listener{ln: ln, set: set}
 	l.ended, l.end = context.WithCancel(context.Background())
-	return l, nil
+	return l
 }
 
 // Addr returns the address in use.
@@ -93,6 +97,8 @@ func (l *Listener) URL() string {
 
 // Serve accepts connections until Close. When the process has no descriptors left it waits for some to be free again.
 func (l *Listener) Serve() {
+	l.wg.Add(1) // Drain waits for a connection that was accepted at the last moment
+	defer l.wg.Done()
 	wait := time.Duration(0)
 	for {
 		nc, err := l.ln.Accept()

@@ -615,6 +615,11 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer fresh.Close()
+	silent, err := net.Dial("tcp", g.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	busy, err := net.Dial("tcp", g.address)
 	if err != nil {
 		t.Fatal(err)
@@ -629,10 +634,18 @@ func TestDrain(t *testing.T) {
 		drained.Store(true)
 		close(done)
 	}()
-	_ = idle.SetDeadline(time.Now().Add(3 * time.Second))
-	if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("an idle connection: %v", err)
+	waitFor(t, "draining", func() bool {
+		c, err := net.Dial("tcp", g.address)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	_, _ = io.WriteString(idle, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
+	if res, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || !res.Close {
+		t.Errorf("the last request of an idle connection: %v, %v", res, err)
 	}
+	_ = silent.SetDeadline(time.Now().Add(3 * time.Second))
 	_, _ = io.WriteString(fresh, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
 	if res, err := http.ReadResponse(bufio.NewReader(fresh), nil); err != nil || !res.Close {
 		t.Errorf("the first request of a connection: %v, %v", res, err)
@@ -644,6 +657,9 @@ func TestDrain(t *testing.T) {
 	res, err := http.ReadResponse(bufio.NewReader(busy), nil)
 	if err != nil || body(t, res) != "ok" || !res.Close {
 		t.Errorf("the exchange under way: %v, %v", res, err)
+	}
+	if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a connection that brings nothing: %v", err)
 	}
 	<-done
 }

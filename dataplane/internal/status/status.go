@@ -13,6 +13,7 @@ import (
 
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/observe"
 )
 
 // Node is what is asked.
@@ -37,7 +38,9 @@ type Options struct {
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]any{"status": "ok"}) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, 200, map[string]any{"status": "ok", "version": observe.Version()})
+	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		reason := o.NotReady()
 		s := o.Node.Snapshot()

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/handover"
+	"gateway.internal/dataplane/internal/listener"
+	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/systemd"
+	"gateway.internal/shared/observe"
+)
+
+// inheritance is what was opened for this process by others: the one that it replaces, and the service manager.
+type inheritance struct {
+	from    *handover.Predecessor // nil: nobody is replaced
+	sockets handover.Sockets
+	taken   bool
+}
+
+// inherit finds out what there is for this process.
+func (o *options) inherit(ctx context.Context, log *slog.Logger) (*inheritance, error) {
+	in := &inheritance{}
+	opened, err := systemd.Sockets()
+	if err != nil {
+		return nil, err
+	}
+	if o.replace {
+		in.from, err = handover.Knock(ctx, o.dataDir, observe.Version())
+		switch {
+		case errors.Is(err, handover.ErrNobody):
+			log.Info("there is no running node to replace", "data_dir", o.dataDir)
+		case err != nil:
+			opened.Close()
+			return nil, err
+		default:
+			log.Info("replacing the running node", "process", in.from.PID, "its_version", in.from.Build, "addresses", in.from.Sockets.Addresses())
+			in.sockets = in.from.Sockets
+			in.from.Sockets = nil
+		}
+	}
+	in.sockets = append(in.sockets, opened...)
+	return in, nil
+}
+
+// secret returns what tickets are derived from in the process that is replaced; nil: nothing that passes over.
+func (in *inheritance) secret() []byte {
+	if in.from == nil {
+		return nil
+	}
+	return in.from.TicketSecret
+}
+
+// identity returns what the process that is replaced is known by to control planes, and its lock of the data folder.
+func (in *inheritance) identity() (instance string, lock *os.File) {
+	if in.from == nil {
+		return "", nil
+	}
+	lock, in.from.Lock = in.from.Lock, nil
+	return in.from.Instance, lock
+}
+
+// ready has the running node let go of the data folder, so that this process can read what it runs.
+func (in *inheritance) ready(ctx context.Context) (*handover.Version, error) {
+	if in.from == nil {
+		return nil, nil //nolint:nilnil // nobody is replaced
+	}
+	return in.from.Ready(ctx)
+}
+
+// take makes this process the running one, if it runs what the other one does.
+func (in *inheritance) take(ctx context.Context, v *handover.Version, node *runtime.Runtime) error {
+	if in.from == nil {
+		return nil
+	}
+	if v != nil && v.Revision > 0 {
+		s := node.Snapshot()
+		if s == nil {
+			return fmt.Errorf("this process has no configuration, the running node has revision %d", v.Revision)
+		}
+		if s.Epoch == v.Epoch && s.Revision < v.Revision && s.Epoch != filesEpoch {
+			return fmt.Errorf("the data folder has revision %d, the running node has revision %d: its disk does not take snapshots", s.Revision, v.Revision)
+		}
+	}
+	if err := in.from.Take(ctx); err != nil {
+		return err
+	}
+	in.taken = true
+	return nil
+}
+
+// filesEpoch is the epoch of configurations from files, which every process numbers by itself.
+const filesEpoch = "files"
+
+// end tells the running node of a failure.
+func (in *inheritance) end(err error) {
+	in.sockets.Close()
+	if in.from != nil && !in.taken {
+		in.from.Fail(err)
+	}
+}
+
+// door returns where this process is replaced in turn; nil when it can't be.
+func (in *inheritance) door(dir string, log *slog.Logger) *handover.Door {
+	if in.from != nil {
+		return in.from.Door(log)
+	}
+	d, err := handover.Open(dir, log)
+	if err != nil {
+		log.Warn("this process can't be replaced while it runs, only stopped and started", "error", err.Error())
+		return nil
+	}
+	return d
+}
+
+// alone waits until the process that is replaced accepts no more, and tells the service manager that this one is up.
+func (in *inheritance) alone(ctx context.Context, log *slog.Logger) {
+	if in.from != nil {
+		in.from.Alone(ctx)
+		log.Info("the node is replaced by this process", "process_before", in.from.PID, "its_version", in.from.Build)
+	}
+	notify(log, "READY=1")
+}
+
+func notify(log *slog.Logger, lines ...string) {
+	if err := systemd.Notify(lines...); err != nil {
+		log.Warn("the service manager can't be told", "error", err.Error())
+	}
+}
+
+// owner is what this process gives to the next.
+func (o *options) owner(listeners []*listener.Listener, status net.Listener, tickets *certificate.Tickets, conf *configuration, node *runtime.Runtime) handover.Owner {
+	e := handover.Estate{Build: observe.Version()}
+	for _, ln := range listeners {
+		name, address := "http", o.httpAddr
+		if strings.HasPrefix(ln.URL(), "https:") {
+			name, address = "https", o.httpsAddr
+		}
+		e.Sockets = append(e.Sockets, handover.Socket{Name: name, Address: address, Listener: ln.Socket()})
+	}
+	e.Sockets = append(e.Sockets, handover.Socket{Name: "status", Address: o.statusAddr, Listener: status})
+	if o.ticketSecretFile == "" {
+		e.TicketSecret = tickets.Secret()
+	}
+	if f := conf.follower; f != nil {
+		e.Instance, e.Lock = f.Instance(), f.Lock()
+	}
+	return handover.Owner{Estate: e, GoOn: conf.start, LetGo: func() handover.Version {
+		conf.pause()
+		if s := node.Snapshot(); s != nil {
+			return handover.Version{Epoch: s.Epoch, Revision: s.Revision}
+		}
+		return handover.Version{}
+	}}
+}
+
+// program is the path of this program as it was started: a link that leads to another version by now is followed anew.
+func program() (string, error) {
+	name := os.Args[0]
+	if !strings.ContainsRune(name, filepath.Separator) {
+		return os.Executable()
+	}
+	return filepath.Abs(name)
+}
+
+// respawner starts this program anew on SIGUSR2.
+type respawner struct {
+	log  *slog.Logger
+	path string
+	pid  atomic.Int64 // of the process that is to replace this one; 0: none
+}
+
+// run waits for the signal until ctx is over.
+func (r *respawner) run(ctx context.Context, asked <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+			r.respawn()
+		}
+	}
+}
+
+func (r *respawner) respawn() {
+	switch pid := r.pid.Load(); {
+	case pid != 0:
+		r.log.Warn("SIGUSR2: this process is being replaced already", "process", pid)
+		return
+	case os.Getpid() == 1:
+		r.log.Error("SIGUSR2: this is the first process of a container, which would end with it; start a process with --replace beside it")
+		return
+	}
+	args := os.Args[1:]
+	if !slices.Contains(args, "--replace") {
+		args = append(slices.Clone(args), "--replace")
+	}
+	cmd := exec.Command(r.path, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		r.log.Error("SIGUSR2: the program can't be started; this process goes on", "program", r.path, "error", err.Error())
+		return
+	}
+	r.log.Info("SIGUSR2: the program is started to replace this process", "program", r.path, "process", cmd.Process.Pid)
+	notify(r.log, "RELOADING=1")
+	r.pid.Store(int64(cmd.Process.Pid))
+	go func() { // until it ends, or this process
+		err := cmd.Wait()
+		r.pid.Store(0)
+		r.log.Error("the program that was to replace this process has ended; this process goes on", "program", r.path, "result", fmt.Sprint(err))
+		notify(r.log, "READY=1")
+	}()
+}
+
+// await serves until the process is to end: by a signal, or because another one has replaced it.
+func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) (replaced bool) {
+	if door == nil {
+		<-ctx.Done()
+		return false
+	}
+	waiting, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.run(waiting, asked)
+	}()
+	next := door.Serve(ctx, owner)
+	cancel()
+	<-done
+	if next == nil {
+		door.Remove()
+		return false
+	}
+	if pid := r.pid.Load(); pid != 0 && int64(next.PID) == pid {
+		notify(log, fmt.Sprintf("MAINPID=%d\nREADY=1", pid))
+	}
+	log.Info("replaced by another process, which accepts connections now", "process", next.PID, "its_version", next.Build)
+	next.Bye()
+	return true
+}
+
+// onReplace returns where requests to be replaced come.
+func onReplace() (asked chan os.Signal, stop func()) {
+	asked = make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR2)
+	return asked, func() { signal.Stop(asked) }
+}

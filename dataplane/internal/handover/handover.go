@@ -1,0 +1,73 @@
+// Package handover replaces a running process by another one, which may be of another build, without refusing a connection. The running
+// process (Door) and its successor (which finds a Predecessor) meet at a Unix socket in the data folder. It knows sockets, and the steps
+// in which they and the right to write to the data folder change hands; it does not know what is served, nor how a process comes to be ready.
+//
+//	successor                     running process
+//	hello        ------------>                                who asks, of which build
+//	             <------------    offer                       the listening sockets, as descriptors (unix(7), SCM_RIGHTS)
+//	ready        ------------>                                everything that does not need the data folder is set up
+//	             <------------    go                          the running process writes nothing there any more
+//	taken        ------------>                                the successor accepts connections from now on
+//	             <------------    bye                         and the other one does not
+//
+// Until "taken" the running process serves all connections, and goes on as if nothing had happened when the successor fails, says nothing in time
+// or dies. Both have the same sockets, so a connection that waits to be accepted waits through all of this. A running process that dies
+// after its offer is replaced all the same.
+//
+// Only processes of the same user are spoken with, and every message has to be exactly what the version of the protocol says.
+package handover
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// SocketName is the name of the Unix socket in the data folder.
+const SocketName = "handover.sock"
+
+func socketPath(dir string) string { return filepath.Join(dir, SocketName) }
+
+// How long is waited for what the other side says.
+const (
+	// helloTimeout is for a successor that has connected, and sendTimeout for a message to leave.
+	helloTimeout = 10 * time.Second
+	sendTimeout  = 5 * time.Second
+	// offerTimeout is long, since another successor may be on its way.
+	offerTimeout = 30 * time.Second
+	goTimeout    = 30 * time.Second
+	byeTimeout   = 5 * time.Second
+)
+
+// StepTimeout is the longest that a successor may take to be ready, and then to bring its configuration in force.
+const StepTimeout = 2 * time.Minute
+
+// Estate is what passes over.
+type Estate struct {
+	// Build is the version of the program, for the log.
+	Build string
+	// Instance is what control planes tell the process by; empty: it follows none.
+	Instance string
+	// TicketSecret is what TLS session tickets are derived from; empty: they are not to be taken over.
+	TicketSecret []byte
+	// Sockets are the listening sockets, at most MaxSockets.
+	Sockets Sockets
+	// Lock is the locked file of the data folder; nil: the process does not write there.
+	Lock *os.File
+}
+
+// Version is a configuration in force.
+type Version struct {
+	Epoch string
+	// Revision is 0 when none is.
+	Revision uint32
+}
+
+// ErrNobody is returned when no process that could be replaced uses the data folder.
+var ErrNobody = errors.New("no running node has this data folder")
+
+// refusedError is what the running process, or the successor, gives as its reason to end the hand-over.
+type refusedError struct{ reason string }
+
+func (e *refusedError) Error() string { return e.reason }

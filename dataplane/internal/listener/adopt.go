@@ -1,0 +1,33 @@
+package listener
+
+import (
+	"net"
+	"time"
+)
+
+// keepAlive is how it is found out that a client of an open connection has vanished.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}
+
+// Adopt serves on a socket that another process has opened.
+func Adopt(ln net.Listener, set Settings) *Listener {
+	if t, ok := ln.(*net.TCPListener); ok {
+		ln = adopted{t}
+	}
+	return serving(ln, set)
+}
+
+// Socket returns the listening socket.
+func (l *Listener) Socket() net.Listener { return l.ln }
+
+// adopted gives connections the keep-alive that Listen's would have.
+type adopted struct{ *net.TCPListener }
+
+// Accept implements net.Listener.
+func (l adopted) Accept() (net.Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetKeepAliveConfig(keepAlive)
+	return c, nil
+}
