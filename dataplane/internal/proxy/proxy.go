@@ -39,7 +39,7 @@ func New(rt *runtime.Runtime, counters *telemetry.Registry, paths *target.Rules,
 
 // Serve takes x from its head to the last byte of its response.
 func (p *Proxy) Serve(x *exchange.Exchange) {
-	done := telemetry.Done{Method: x.Request.Method}
+	done := telemetry.Done{Method: telemetry.MethodOf(x.Request.Method)}
 	count := p.nowhere
 	snapshot := p.runtime.Snapshot()
 	if x.Response.Local { // the codec has refused the request

@@ -35,13 +35,18 @@ var sizeBounds = [...]float64{100, 1000, 10_000, 100_000, 1_000_000, 10_000_000,
 // methods are the values of the label "method".
 var methods = [...]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"}
 
-func methodIndex(m string) int {
+// Method is a value of the label "method". It is found when a request begins: at its end the request's text has left the processor's
+// cache, which with hundreds of connections costs a tenth of a microsecond (make bench, 256 connections).
+type Method uint8
+
+// MethodOf returns the label of a request method.
+func MethodOf(m string) Method {
 	for i := range len(methods) - 1 {
 		if methods[i] == m {
-			return i
+			return Method(i)
 		}
 	}
-	return len(methods) - 1
+	return Method(len(methods) - 1)
 }
 
 // Key names what is counted together. Both parts are empty for requests that no route matched.
@@ -168,7 +173,7 @@ type methodCell struct {
 
 // Done is how an exchange ended.
 type Done struct {
-	Method string
+	Method Method
 	Status int
 	// Code is the gateway's error, if there was one.
 	Code fault.Code
@@ -182,12 +187,11 @@ type Done struct {
 // Done counts an exchange. It does not allocate once a method, status and code have been seen.
 func (t *Route) Done(shard uint32, d *Done) {
 	c := t.cell(shard)
-	mi := methodIndex(d.Method)
-	m := c.byMethod[mi].Load()
+	m := c.byMethod[d.Method].Load()
 	if m == nil {
 		m = &methodCell{}
-		if !c.byMethod[mi].CompareAndSwap(nil, m) {
-			m = c.byMethod[mi].Load()
+		if !c.byMethod[d.Method].CompareAndSwap(nil, m) {
+			m = c.byMethod[d.Method].Load()
 		}
 	}
 	if d.Status >= 100 && d.Status <= 599 {
