@@ -36,6 +36,8 @@ type options struct {
 	trustedProxies      []string
 	proxies             *exchange.Proxies // of trustedProxies, once they are checked
 	proxyProtocol       listener.ProxyProtocol
+	forwarded           exchange.ForwardedFields
+	forwardedHost       bool
 }
 
 func (o *options) bind(cmd *cobra.Command) {
@@ -68,6 +70,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.Int64Var(&o.limits.MinRate, "min-client-rate", o.limits.MinRate, "least bytes a second that a client has to send of a body (averaged over --body-timeout) and to take of a response (over --write-timeout) while it is waited for; 0: any")
 	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, `addresses and prefixes of the proxies whose word on clients is believed, ADDRESS[,CIDR]; "unix" for whoever connects to a Unix socket`)
 	f.Var(&o.proxyProtocol, "proxy-protocol", `header of the PROXY protocol, version 1 or 2, at the start of connections: "accept" wants it from trusted proxies and serves others without, "require" turns others away; "off"`)
+	f.Var(&o.forwarded, "forwarded", `fields that are read from trusted proxies and written for services: "x-forwarded", "forwarded" (RFC 7239), "both" or "off"; clients' own are dropped`)
+	f.BoolVar(&o.forwardedHost, "route-by-forwarded-host", false, "route by the host that a trusted proxy says it was asked for, and send it to services as Host")
 	o.paths = target.DefaultSettings()
 	for _, p := range o.paths.Options() {
 		choices := "refuse, normalise or keep"
@@ -97,6 +101,9 @@ func (o *options) check() error {
 	}
 	if o.proxyProtocol != listener.ProxyProtocolOff && len(o.trustedProxies) == 0 {
 		return fmt.Errorf("--proxy-protocol %s: has to come with --trusted-proxies, the addresses that it is accepted from", &o.proxyProtocol)
+	}
+	if o.forwardedHost && (len(o.trustedProxies) == 0 || o.forwarded == exchange.NoForwardedFields) {
+		return errors.New("--route-by-forwarded-host: has to come with --trusted-proxies, and not with --forwarded off")
 	}
 	if err := o.paths.Check(); err != nil {
 		return fmt.Errorf("--path-%w", err)

@@ -29,6 +29,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"a proxy with bits beyond its prefix":   {"--trusted-proxies 10.1.0.0/8", []string{"--trusted-proxies", `"10.1.0.0/8"`, "10.0.0.0/8"}},
 		"a choice that there is not":            {"--proxy-protocol on", []string{"--proxy-protocol", `"on"`, "off, accept or require"}},
 		"the PROXY protocol of nobody":          {"--proxy-protocol require", []string{"--proxy-protocol require", "--trusted-proxies"}},
+		"fields that there are not":             {"--forwarded all", []string{"--forwarded", "x-forwarded, forwarded, both or off"}},
+		"the host of nobody":                    {"--route-by-forwarded-host", []string{"--route-by-forwarded-host", "--trusted-proxies"}},
 		"a head that is larger than the buffer": {"--max-header-bytes 100000", []string{"--max-header-bytes 100000", "65536"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -127,6 +127,7 @@ func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,
+		Forwarded: o.forwarded, RouteByForwardedHost: o.forwardedHost,
 	}
 	var all []*listener.Listener
 	for _, at := range []struct {

@@ -32,6 +32,8 @@ type Listener struct {
 	set      Settings
 	wg       sync.WaitGroup
 	refusals refusals
+	// forwarding is the peers'.
+	forwarding exchange.Forwarding
 	// ended is over when those that have not come to a server yet are to be cut.
 	ended context.Context
 	end   context.CancelFunc
@@ -47,6 +49,9 @@ type Settings struct {
 	Security *Security
 	// Proxies are those whose word on clients is believed; nil: nobody.
 	Proxies *exchange.Proxies
+	// Forwarded are the fields that tell of clients, and RouteByForwardedHost makes the host among them the request's.
+	Forwarded            exchange.ForwardedFields
+	RouteByForwardedHost bool
 	// ProxyProtocol says which connections begin with a header of the PROXY protocol, and HeaderTimeout how long that may take.
 	ProxyProtocol ProxyProtocol
 	HeaderTimeout time.Duration
@@ -76,6 +81,7 @@ func Listen(address string, set Settings) (*Listener, error) {
 		return nil, fmt.Errorf("listen for proxied traffic: %w", err)
 	}
 	l := &Listener{ln: ln, set: set}
+	l.forwarding = exchange.Forwarding{Proxies: set.Proxies, Fields: set.Forwarded, RouteByHost: set.RouteByForwardedHost}
 	l.ended, l.end = context.WithCancel(context.Background())
 	return l, nil
 }
