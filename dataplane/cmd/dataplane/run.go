@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -127,25 +126,28 @@ func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,
+		Limit: listener.NewLimit(o.maxConnections, o.maxPerClient), SocketMode: o.socketMode,
 		Forwarded: o.forwarded, RouteByForwardedHost: o.forwardedHost,
 	}
 	var all []*listener.Listener
 	for _, at := range []struct {
-		address  string
-		security *listener.Security
+		addresses []string
+		security  *listener.Security
 	}{
 		{o.httpAddr, nil},
 		{o.httpsAddr, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: o.handshakeTimeout}},
 	} {
-		if at.address == "" {
-			continue
-		}
 		set.Security = at.security
-		ln, err := listener.Listen(at.address, set)
-		if err != nil {
-			return nil, err
+		for _, address := range at.addresses {
+			ln, err := listener.Listen(address, set)
+			if err != nil {
+				now := make(chan struct{})
+				close(now)
+				listener.Drain(now, all...) // socket files that were made are removed
+				return nil, err
+			}
+			all = append(all, ln)
 		}
-		all = append(all, ln)
 	}
 	return all, nil
 }
@@ -213,7 +215,7 @@ func (o *options) follow(ctx context.Context, log *slog.Logger, node *runtime.Ru
 }
 
 func serveStatus(o *options, log *slog.Logger, so status.Options) (*http.Server, error) {
-	ln, err := net.Listen("tcp", o.statusAddr)
+	ln, err := listener.Bind(o.statusAddr, o.socketMode)
 	if err != nil {
 		return nil, fmt.Errorf("listen for status: %w", err)
 	}
