@@ -35,5 +35,5 @@ func restrict(c syscall.RawConn, mode SocketMode) error {
 func descriptors() (uint64, bool) {
 	var r syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r)
-	return uint64(r.Cur), err == nil
+	return uint64(r.Cur), err == nil //nolint:unconvert // some systems have it signed
 }
