@@ -57,7 +57,8 @@ func run(ctx context.Context, o *options) error {
 	defer following()
 
 	var draining atomic.Bool
-	statusServer, err := serveStatus(o, log, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
+	health := status.NewHealth(func() bool { return node.Snapshot() != nil && !draining.Load() })
+	statusServer, err := serveStatus(o, log, health, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
 		if draining.Load() {
 			return "the node is draining"
 		}
@@ -83,6 +84,7 @@ func run(ctx context.Context, o *options) error {
 	<-stop.Done()
 
 	draining.Store(true)
+	health.Changed()
 	log.Info("draining", "timeout", o.drainTimeout.String())
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
@@ -214,12 +216,14 @@ func (o *options) follow(ctx context.Context, log *slog.Logger, node *runtime.Ru
 	return stop, nil
 }
 
-func serveStatus(o *options, log *slog.Logger, so status.Options) (*http.Server, error) {
+func serveStatus(o *options, log *slog.Logger, health *status.Health, so status.Options) (*http.Server, error) {
 	ln, err := listener.Bind(o.statusAddr, o.socketMode)
 	if err != nil {
 		return nil, fmt.Errorf("listen for status: %w", err)
 	}
-	s := &http.Server{Handler: status.Handler(so), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	s := &http.Server{Handler: health.Beside(status.Handler(so)), Protocols: new(http.Protocols), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = s.Serve(ln) }()
 	return s, nil
 }
