@@ -95,6 +95,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/accesslog -run '^$$' -fuzz FuzzLine -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/target -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/listener/proxyproto -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzXForwardedFor -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzForwarded -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -58,7 +57,8 @@ func run(ctx context.Context, o *options) error {
 	defer following()
 
 	var draining atomic.Bool
-	statusServer, err := serveStatus(o, log, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
+	health := status.NewHealth(func() bool { return node.Snapshot() != nil && !draining.Load() })
+	statusServer, err := serveStatus(o, log, health, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
 		if draining.Load() {
 			return "the node is draining"
 		}
@@ -84,6 +84,7 @@ func run(ctx context.Context, o *options) error {
 	<-stop.Done()
 
 	draining.Store(true)
+	health.Changed()
 	log.Info("draining", "timeout", o.drainTimeout.String())
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
@@ -127,24 +128,28 @@ func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,
+		Limit: listener.NewLimit(o.maxConnections, o.maxPerClient), SocketMode: o.socketMode,
+		Forwarded: o.forwarded, RouteByForwardedHost: o.forwardedHost,
 	}
 	var all []*listener.Listener
 	for _, at := range []struct {
-		address  string
-		security *listener.Security
+		addresses []string
+		security  *listener.Security
 	}{
 		{o.httpAddr, nil},
 		{o.httpsAddr, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: o.handshakeTimeout}},
 	} {
-		if at.address == "" {
-			continue
-		}
 		set.Security = at.security
-		ln, err := listener.Listen(at.address, set)
-		if err != nil {
-			return nil, err
+		for _, address := range at.addresses {
+			ln, err := listener.Listen(address, set)
+			if err != nil {
+				now := make(chan struct{})
+				close(now)
+				listener.Drain(now, all...) // socket files that were made are removed
+				return nil, err
+			}
+			all = append(all, ln)
 		}
-		all = append(all, ln)
 	}
 	return all, nil
 }
@@ -211,12 +216,14 @@ func (o *options) follow(ctx context.Context, log *slog.Logger, node *runtime.Ru
 	return stop, nil
 }
 
-func serveStatus(o *options, log *slog.Logger, so status.Options) (*http.Server, error) {
-	ln, err := net.Listen("tcp", o.statusAddr)
+func serveStatus(o *options, log *slog.Logger, health *status.Health, so status.Options) (*http.Server, error) {
+	ln, err := listener.Bind(o.statusAddr, o.socketMode)
 	if err != nil {
 		return nil, fmt.Errorf("listen for status: %w", err)
 	}
-	s := &http.Server{Handler: status.Handler(so), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	s := &http.Server{Handler: health.Beside(status.Handler(so)), Protocols: new(http.Protocols), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = s.Serve(ln) }()
 	return s, nil
 }

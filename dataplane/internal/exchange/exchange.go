@@ -23,12 +23,16 @@ type Exchange struct {
 
 	// ID is the request id: the client's X-Request-Id where it was sane, else made here.
 	ID string
-	// Client is the client's address.
+	// Peer is who has opened the connection; nil: nothing is known of it.
+	Peer *Peer
+	// Client is the client's address: the peer's, or the one that trusted proxies name. Its port is 0 where they name none.
 	Client netip.AddrPort
-	// ClientText is Client's address in text, as X-Forwarded-For carries it.
+	// ClientText is Client's address in text, as X-Forwarded-For carries it; "unknown" where it has none.
 	ClientText string
-	// Scheme is "http" or "https".
+	// Scheme is "http" or "https": the one that the client uses, where trusted proxies tell.
 	Scheme string
+	// Told is what services are told of where the request comes from.
+	Told Told
 	// TLS is what the client's connection agreed on; nil without TLS.
 	TLS *TLS
 	// RPC is the form of gRPC that the client speaks; it decides what errors look like.
@@ -55,6 +59,8 @@ type Exchange struct {
 	Shard uint32
 	// Memory is for the request's path and the forwarded one where they are normalised. It is kept for the next exchange.
 	Memory [2][]byte
+	// ToldMemory is for the texts of Told and ClientText. It is kept for the next exchange.
+	ToldMemory []byte
 
 	id [32]byte
 }
@@ -67,7 +73,7 @@ func (x *Exchange) Tick() time.Time {
 
 // From makes the exchange one of a peer's.
 func (x *Exchange) From(p *Peer) {
-	x.Client, x.ClientText, x.Scheme, x.TLS = p.Client, p.ClientText, p.Scheme, p.TLS
+	x.Peer, x.Client, x.ClientText, x.Scheme, x.TLS = p, p.Client, p.ClientText, p.Scheme, p.TLS
 }
 
 // Version is a version of HTTP.
@@ -212,7 +218,7 @@ func (x *Exchange) Reset() {
 	*req = Request{Header: req.Header, Trailer: req.Trailer}
 	res.Status, res.Reason, res.Head, res.ContentLength = 0, "", nil, 0
 	res.Local, res.Body, res.Code = false, nil, ""
-	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
+	x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.Told = "", nil, netip.AddrPort{}, "", "", Told{}
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
 	x.Match, x.RPC = match.Request{}, NoRPC
 	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0

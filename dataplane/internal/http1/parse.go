@@ -39,7 +39,6 @@ var (
 	errConnect         = &refusal{Code: fault.NotImplemented, Reason: "CONNECT is not supported"}
 	errTrace           = &refusal{Code: fault.NotImplemented, Reason: "TRACE is not supported"}
 	errNominated       = bad("Connection names too many fields")
-	errLookalike       = bad("a field name differs only by underscores from one that the gateway goes by")
 	errUserinfo        = bad("the request target carries user information")
 )
 
@@ -264,9 +263,12 @@ func nominatedField(h *exchange.Header) string {
 			case exchange.Unknown:
 			case exchange.Connection, exchange.ContentLength, exchange.TransferEncoding, exchange.Host,
 				exchange.TE, exchange.Upgrade, exchange.KeepAlive, exchange.Trailer,
-				exchange.XForwardedFor, exchange.XForwardedHost, exchange.XForwardedProto, exchange.Forwarded, exchange.Via:
+				exchange.Via:
 				continue
 			default:
+				if known.Claims() {
+					continue
+				}
 			}
 			if exchange.EqualFold(option, "close") {
 				continue

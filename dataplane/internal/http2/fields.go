@@ -190,9 +190,14 @@ func appendRequest(b []byte, x *exchange.Exchange, scheme string) []byte {
 			b = appendField(b, f.Name, f.Value)
 		}
 	}
-	b = appendJoined(b, "x-forwarded-for", &req.Header, exchange.XForwardedFor, x.ClientText)
-	b = appendField(b, "x-forwarded-proto", x.Scheme)
-	b = appendField(b, "x-forwarded-host", req.Host)
+	if !x.Told.Silent {
+		b = appendField(b, "x-forwarded-for", x.ForwardedFor())
+		b = appendField(b, "x-forwarded-proto", x.Scheme)
+		b = appendField(b, "x-forwarded-host", x.ForwardedHost())
+	}
+	if x.Told.Forwarded != "" {
+		b = appendField(b, "forwarded", x.Told.Forwarded)
+	}
 	b = appendField(b, "x-request-id", x.ID)
 	b = appendJoined(b, "via", &req.Header, exchange.Via, req.Version.Via())
 	if x.TLS != nil && x.TLS.ClientCert != "" {

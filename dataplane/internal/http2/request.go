@@ -86,6 +86,10 @@ func (s *stream) request(l *list, end bool) {
 		s.refuse(&fault.Error{Code: fault.HeadersTooLarge, Reason: "the header fields are larger than the node's limits allow"})
 		return
 	}
+	if l.refused != nil {
+		s.refuse(l.refused)
+		return
+	}
 	joinCookies(&req.Header)
 	req.Host, req.Expects100, req.AcceptsTrailers = l.authority, l.expects, l.acceptsTrailers
 	switch {

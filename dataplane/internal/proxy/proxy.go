@@ -12,6 +12,7 @@ import (
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/grpcweb"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/target"
@@ -46,6 +47,7 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 		done.ResponseBytes = writeLocal(x)
 	} else {
 		x.SetID()
+		forwarded.Apply(x)
 		x.RPC = x.Request.RPC()
 		count = p.serve(snapshot, x, &done)
 	}

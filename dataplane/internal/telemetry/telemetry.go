@@ -135,10 +135,14 @@ type Refusal uint8
 const (
 	// RefusedProxyProtocol is for what the PROXY protocol does not allow.
 	RefusedProxyProtocol Refusal = iota
+	// RefusedMaxConnections is for those that are too many for the node.
+	RefusedMaxConnections
+	// RefusedMaxConnectionsPerClient is for those that are too many of one client.
+	RefusedMaxConnectionsPerClient
 )
 
 // refusals are the values of the label "reason".
-var refusals = [...]string{"proxy_protocol"}
+var refusals = [...]string{"proxy_protocol", "max_connections", "max_connections_per_client"}
 
 // Refused counts a connection that was turned away.
 func (r *Registry) Refused(why Refusal) { r.refused[why].Add(1) }
