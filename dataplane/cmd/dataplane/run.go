@@ -21,6 +21,7 @@ import (
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/status"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -73,7 +74,12 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer closeAccess()
-	listeners, err := o.listen(log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
+	lot := socket.NewLot()
+	defer lot.Close()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_resting_connections", Help: "Open client connections over HTTP/1 that wait for a request without a goroutine.",
+	}, func() float64 { return float64(lot.Len()) }))
+	listeners, err := o.listen(lot, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err
 	}
@@ -122,9 +128,10 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 }
 
 // listen opens the addresses for traffic.
-func (o *options) listen(log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+func (o *options) listen(lot *socket.Lot, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)
+	one.RestIn(lot)
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,

@@ -60,7 +60,10 @@ type Server struct {
 	draining atomic.Bool
 	shards   atomic.Uint32
 	// http2 takes connections over whose client begins with the preface of HTTP/2; nil: nobody does.
-	http2 func(sock *socket.Conn, peer *exchange.Peer)
+	http2 func(sock *socket.Conn, peer *exchange.Peer, ended func())
+	// lot is where connections rest that nothing has come on for restless; nil: each waits in its goroutine.
+	lot      *socket.Lot
+	restless time.Duration
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -69,12 +72,21 @@ type Server struct {
 
 // NewServer returns a server that gives every exchange to handler.
 func NewServer(limits Limits, handler Handler) *Server {
-	return &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}}
+	return &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, restless: restless}
 }
+
+// restless is how long a connection waits for a request in its goroutine before it gives that up: one that is used more often than that is
+// served at the least cost, one that is not takes little memory.
+const restless = 2 * time.Second
+
+// RestIn makes connections that nothing has come on for two seconds wait in a lot. It is called before the first Serve.
+func (s *Server) RestIn(lot *socket.Lot) { s.lot = lot }
 
 // HandOver makes serve own connections whose client speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3); the preface is still buffered
 // then. It is called before the first Serve.
-func (s *Server) HandOver(serve func(sock *socket.Conn, peer *exchange.Peer)) { s.http2 = serve }
+func (s *Server) HandOver(serve func(sock *socket.Conn, peer *exchange.Peer, ended func())) {
+	s.http2 = serve
+}
 
 // Active returns the number of open connections.
 func (s *Server) Active() int {
@@ -83,21 +95,18 @@ func (s *Server) Active() int {
 	return len(s.conns)
 }
 
-// Serve owns a peer's connection until it is closed, and then returns.
-func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
-	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1)}
+// Serve owns a peer's connection until it is closed, and then calls ended. It returns then, or, where the connection rests without a goroutine, before.
+func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
+	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1), endedFn: ended}
 	c.arrivedFn = c.arrived
 	c.body.over = true
 	c.sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
 	if !s.add(c) {
 		_ = c.sock.Close()
+		ended()
 		return
 	}
-	c.serve()
-	s.remove(c)
-	if c.http2 {
-		s.http2(c.sock, c.peer)
-	}
+	c.run()
 }
 
 func (s *Server) add(c *conn) bool {
@@ -125,6 +134,7 @@ func (s *Server) Drain() {
 			c.sock.Interrupt()
 		}
 	})
+	s.lot.WakeAll()
 }
 
 // Cut ends all connections, and those that come later, at once.
@@ -133,6 +143,7 @@ func (s *Server) Cut() {
 	s.cut = true
 	s.mu.Unlock()
 	s.each(func(c *conn) { c.sock.Abort() })
+	s.lot.WakeAll()
 }
 
 func (s *Server) each(f func(*conn)) {
@@ -168,11 +179,13 @@ type conn struct {
 	shard      uint32
 	idle       atomic.Bool
 	arrivedFn  func() bool
-	headLength int  // of the next head, when it is known
-	ended      bool // the connection is over
-	blank      bool // an empty line came before the next request
-	served     bool // a request has come
-	http2      bool // the client speaks HTTP/2
+	endedFn    func()
+	rested     time.Time // since when it waits for a request
+	headLength int       // of the next head, when it is known
+	ended      bool      // the connection is over
+	blank      bool      // an empty line came before the next request
+	served     bool      // a request has come
+	http2      bool      // the client speaks HTTP/2
 
 	msg       message
 	body      body
@@ -189,11 +202,31 @@ type conn struct {
 	now       time.Time // when the last exchange ended
 }
 
-// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived.
-func (c *conn) serve() {
+// run serves the connection until it rests or is over.
+func (c *conn) run() {
+	if c.serve() {
+		return // wake goes on
+	}
+	c.server.remove(c)
+	if c.http2 {
+		c.server.http2(c.sock, c.peer, c.endedFn)
+		return
+	}
+	c.endedFn()
+}
+
+// wake goes on with a connection that has rested.
+func (c *conn) wake() {
+	c.sock.ResumeReads()
+	c.run()
+}
+
+// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived. It reports whether the
+// connection has been parked; otherwise it is over.
+func (c *conn) serve() (parked bool) {
 	graced := false // the second that Drain gives is running
 	for {
-		c.rest(time.Now())
+		c.await(time.Now())
 		if c.server.draining.Load() {
 			if c.served || graced {
 				break
@@ -203,10 +236,23 @@ func (c *conn) serve() {
 			c.sock.ReadWithin(time.Now(), firstRequest)
 		}
 		if err := c.sock.Each(c.arrivedFn); err != nil {
-			if c.server.draining.Load() && !c.served && !graced && errors.Is(err, os.ErrDeadlineExceeded) {
+			if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() {
+				break // nobody waits for an answer
+			}
+			if c.server.draining.Load() {
+				if c.served || graced {
+					break
+				}
 				continue
 			}
-			break // nobody waits for an answer
+			now := time.Now()
+			if now.Sub(c.rested) >= c.server.limits.IdleTimeout {
+				break
+			}
+			if c.park() {
+				return true
+			}
+			continue
 		}
 		c.idle.Store(false)
 		// What is left has to be waited for in a way that Each can't: the rest of a head or of a body.
@@ -216,10 +262,23 @@ func (c *conn) serve() {
 		if c.ended {
 			break
 		}
+		c.rested = time.Time{}
 	}
 	if !c.http2 {
 		c.end()
 	}
+	return false
+}
+
+// park lets the connection rest without this goroutine, where that is possible.
+func (c *conn) park() bool {
+	lot := c.server.lot
+	// From here on the goroutine that wakes may be at it.
+	id, ok := lot.Park(c.sock, c.rested.Add(c.server.limits.IdleTimeout), c.wake)
+	if ok && (c.server.draining.Load() || c.sock.Aborted()) { // Drain or Cut may have been there before
+		lot.Wake(id)
+	}
+	return ok
 }
 
 // firstRequest is how long a connection of a server that drains may wait for its first request.
@@ -227,9 +286,22 @@ const firstRequest = time.Second
 
 // rest makes the connection wait for a request.
 func (c *conn) rest(now time.Time) {
+	c.rested = now
+	c.await(now)
+}
+
+// await makes the connection wait for a request for as long as it may: in this goroutine at first, where it can be parked afterwards.
+func (c *conn) await(now time.Time) {
+	if c.rested.IsZero() {
+		c.rested = now
+	}
 	c.sock.Release()
 	c.sock.SetSize(socket.HeadSize)
-	c.sock.ReadWithin(now, c.server.limits.IdleTimeout)
+	left := c.server.limits.IdleTimeout - now.Sub(c.rested)
+	if c.server.lot != nil && left > c.server.restless {
+		left = c.server.restless
+	}
+	c.sock.ReadWithin(now, max(left, time.Nanosecond))
 	c.idle.Store(true)
 }
 

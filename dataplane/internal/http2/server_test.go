@@ -143,7 +143,7 @@ func startWith(t *testing.T, limits http1.Limits) *running {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { r.server.Serve(socket.New(c), exchange.NewPeer(c.RemoteAddr())) })
+			wg.Go(func() { r.server.Serve(socket.New(c), exchange.NewPeer(c.RemoteAddr()), func() {}) })
 		}
 	})
 	t.Cleanup(func() {
@@ -649,7 +649,7 @@ func FuzzConnection(f *testing.F) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			s.Serve(socket.New(ours), exchange.NewPeer(ours.RemoteAddr()))
+			s.Serve(socket.New(ours), exchange.NewPeer(ours.RemoteAddr()), func() {})
 		}()
 		go func() { _, _ = io.Copy(io.Discard, theirs) }()
 		_ = theirs.SetWriteDeadline(time.Now().Add(time.Second))

@@ -18,8 +18,8 @@ import (
 
 // Server speaks a protocol.
 type Server interface {
-	// Serve owns a connection until it is closed, and then returns.
-	Serve(sock *socket.Conn, peer *exchange.Peer)
+	// Serve owns a connection until it is closed, and then calls ended. It may return before, or after.
+	Serve(sock *socket.Conn, peer *exchange.Peer, ended func())
 	// Drain makes connections end as soon as nothing is under way on them.
 	Drain()
 	// Cut ends all connections at once.
@@ -30,7 +30,7 @@ type Server interface {
 type Listener struct {
 	ln       net.Listener
 	set      Settings
-	wg       sync.WaitGroup
+	wg       sync.WaitGroup // of open connections
 	refusals refusals
 	// forwarding is the peers'.
 	forwarding exchange.Forwarding
@@ -120,7 +120,8 @@ func (l *Listener) Serve() {
 		}
 		wait = 0
 		l.set.Counters.Connections(1)
-		l.wg.Go(func() { l.begin(nc) })
+		l.wg.Add(1)
+		go l.begin(nc)
 	}
 }
 
@@ -129,6 +130,7 @@ func (l *Listener) begin(nc net.Conn) {
 	if !l.set.Limit.enter() {
 		l.refuse(nc, exchange.NewPeer(nc.RemoteAddr()), errTooMany)
 		l.set.Counters.Connections(-1)
+		l.wg.Done()
 		return
 	}
 	peer, err := l.identify(nc)
@@ -142,8 +144,7 @@ func (l *Listener) begin(nc net.Conn) {
 		return
 	}
 	if l.set.Security == nil {
-		defer l.left(peer, counted)
-		l.set.Servers.HTTP1.Serve(socket.New(nc), peer)
+		l.set.Servers.HTTP1.Serve(socket.New(nc), peer, func() { l.left(peer, counted) })
 		return
 	}
 	conn, secured, err := l.set.Security.handshake(l.ended, nc, peer)
@@ -155,14 +156,13 @@ func (l *Listener) begin(nc net.Conn) {
 		return
 	}
 	// The handshake has grown the stack; what serves the connection for perhaps hours starts with a small one.
-	l.wg.Go(func() {
-		defer l.left(peer, counted)
+	go func() {
 		server := l.set.Servers.HTTP1
 		if l.set.Servers.HTTP2 != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
 			server = l.set.Servers.HTTP2
 		}
-		server.Serve(socket.New(conn), secured)
-	})
+		server.Serve(socket.New(conn), secured, func() { l.left(peer, counted) })
+	}()
 }
 
 // countable reports whether a peer's connections are counted for its address. Those of trusted proxies are many clients', and so are those of
@@ -176,6 +176,7 @@ func (l *Listener) left(peer *exchange.Peer, counted bool) {
 	}
 	l.set.Limit.leave()
 	l.set.Counters.Connections(-1)
+	l.wg.Done()
 }
 
 // Drain stops accepting on all listeners, lets what is under way end, and returns when no connection is left. When stop is closed, those

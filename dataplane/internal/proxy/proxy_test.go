@@ -28,6 +28,7 @@ import (
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
@@ -99,6 +100,8 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
 	g.server.HandOver(two.Serve)
+	lot := socket.NewLot()
+	g.server.RestIn(lot)
 	servers := listener.Servers{HTTP1: g.server, HTTP2: two}
 	set := listener.Settings{Log: log, Servers: servers, Counters: counters}
 	for _, edit := range edits {
@@ -109,6 +112,7 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	g.secure = g.listen(set)
 	t.Cleanup(func() {
 		g.drain(0)
+		lot.Close()
 		services.Close()
 		access.Close()
 	})
