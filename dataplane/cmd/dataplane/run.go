@@ -68,7 +68,13 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	defer statusServer.Close()
+	defer func() {
+		health.End()
+		within, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = statusServer.Shutdown(within)
+		_ = statusServer.Close()
+	}()
 	access, closeAccess, err := o.openAccessLog(log, registry)
 	if err != nil {
 		return err

@@ -17,13 +17,16 @@ import (
 type Health struct {
 	healthv1.UnimplementedHealthServer
 	ready func() bool
+	ended chan struct{}
 
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, by Changed
 }
 
 // NewHealth returns the health of a node that is ready when ready says so.
-func NewHealth(ready func() bool) *Health { return &Health{ready: ready, changed: make(chan struct{})} }
+func NewHealth(ready func() bool) *Health {
+	return &Health{ready: ready, ended: make(chan struct{}), changed: make(chan struct{})}
+}
 
 // Changed makes watchers look at once. Without it they look every second.
 func (h *Health) Changed() {
@@ -33,10 +36,22 @@ func (h *Health) Changed() {
 	h.changed = make(chan struct{})
 }
 
+// End ends all watches once they have told the last state. It is called once.
+func (h *Health) End() { close(h.ended) }
+
 func (h *Health) change() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.changed
+}
+
+func (h *Health) over() bool {
+	select {
+	case <-h.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func (h *Health) now() *healthv1.HealthCheckResponse {
@@ -64,7 +79,7 @@ func (h *Health) Watch(r *healthv1.HealthCheckRequest, to grpc.ServerStreamingSe
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	for last := healthv1.HealthCheckResponse_UNKNOWN; ; {
-		changed := h.change()
+		changed, over := h.change(), h.over()
 		now := h.now()
 		if r.GetService() != "" {
 			now.Status = healthv1.HealthCheckResponse_SERVICE_UNKNOWN
@@ -75,7 +90,11 @@ func (h *Health) Watch(r *healthv1.HealthCheckRequest, to grpc.ServerStreamingSe
 			}
 			last = now.GetStatus()
 		}
+		if over {
+			return grpcstatus.Error(codes.Unavailable, "the node has stopped")
+		}
 		select {
+		case <-h.ended:
 		case <-to.Context().Done():
 			return to.Context().Err()
 		case <-changed:

@@ -49,6 +49,10 @@ func TestHealthOverADrain(t *testing.T) {
 		draining.Store(true)
 		h.Changed()
 	}
+	h.End()
+	if got, err := watch.Recv(); grpcstatus.Code(err) != codes.Unavailable {
+		t.Errorf("after the end: %v, %v", got, err)
+	}
 	if _, err := client.Check(ctx, &healthv1.HealthCheckRequest{Service: "x"}); grpcstatus.Code(err) != codes.NotFound {
 		t.Errorf("another service: %v", err)
 	}
