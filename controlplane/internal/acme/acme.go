@@ -26,7 +26,7 @@ const (
 	author = "acme"
 	// leaseName is the lease of the control plane that does the work; leaseTTL is how long it takes until another one follows one that died.
 	leaseName = "acme"
-	leaseTTL  = 15 * time.Second
+	leaseTTL  = 10 * time.Second
 	// maxOrders bounds how many certificates are ordered at once.
 	maxOrders = 4
 	// orderTimeout bounds one order, with all that it waits for.
