@@ -24,6 +24,9 @@ const (
 // maxACMEHosts is how many names an ACME certificate may have: what Let's Encrypt issues.
 const maxACMEHosts = 100
 
+// maxDirectoryURL is the longest URL of a directory, in bytes.
+const maxDirectoryURL = 512
+
 // IsChallenge reports whether a route answers an ACME challenge: one exact path below ChallengePath, a fixed answer, nothing that it runs
 // through. Such an answer is public by its nature, so nodes give it to everybody, whatever global pipelines and client_auth say.
 func IsChallenge(m *configv1.Route) bool {
@@ -98,6 +101,9 @@ func (c *checker) acme(m *configv1.Certificate) {
 // CheckDirectoryURL says what is wrong with the URL of an ACME server's directory.
 func CheckDirectoryURL(s string) error {
 	u, err := url.Parse(s)
+	if len(s) > maxDirectoryURL {
+		return fmt.Errorf("has %d bytes; %d are allowed", len(s), maxDirectoryURL)
+	}
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return fmt.Errorf("has to be an https URL such as https://acme-v02.api.letsencrypt.org/directory")
 	}

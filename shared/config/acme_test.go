@@ -51,6 +51,9 @@ func TestACMEIsValidated(t *testing.T) {
 		{"a host that is none", byACME("a", "a b"), "hosts[0]"},
 		{"a host twice", byACME("a", "a.example", "A.example."), "hosts[1]"},
 		{"a directory without TLS", with(byACME("a", "a.example"), func(m *configv1.Certificate) { m.Acme.DirectoryUrl = "http://acme.example" }), "acme.directory_url"},
+		{"a directory without end", with(byACME("a", "a.example"), func(m *configv1.Certificate) {
+			m.Acme.DirectoryUrl = "https://acme.example/" + strings.Repeat("x", 500)
+		}), "acme.directory_url"},
 		{"an unknown key type", with(byACME("a", "a.example"), func(m *configv1.Certificate) { m.Acme.KeyType = "dsa" }), "acme.key_type"},
 		{"a profile that is no name", with(byACME("a", "a.example"), func(m *configv1.Certificate) { m.Acme.Profile = "a b" }), "acme.profile"},
 		{"a certificate to begin with", with(byACME("a", "a.example", "b.example"), func(m *configv1.Certificate) { m.CertPem, m.KeyPem = cert, key }), ""},

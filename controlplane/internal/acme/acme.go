@@ -190,6 +190,7 @@ func (k *Keeper) renewLease(ctx context.Context) {
 
 // task is one certificate that is kept valid. The goroutine of work owns it, except while it is under way.
 type task struct {
+	name     string
 	wish     string // what is asked for; a new one is looked at at once
 	next     time.Time
 	failures int
@@ -273,8 +274,13 @@ func (k *Keeper) wishes(tasks map[string]*task) map[string]*configv1.Certificate
 		wanted[e.ID()] = m
 		t := tasks[e.ID()]
 		if t == nil {
-			t = &task{}
+			t = &task{name: m.GetName()}
 			tasks[e.ID()] = t
+		}
+		if t.name != m.GetName() {
+			k.setFailures(t.name, 0)
+			t.name = m.GetName()
+			k.setFailures(t.name, t.failures)
 		}
 		if wish := k.wish(m); t.wish != wish && !t.underway {
 			t.wish, t.next, t.failures = wish, time.Time{}, 0
@@ -284,6 +290,7 @@ func (k *Keeper) wishes(tasks map[string]*task) map[string]*configv1.Certificate
 	for id, t := range tasks {
 		if wanted[id] == nil && !t.underway {
 			delete(tasks, id)
+			k.setFailures(t.name, 0)
 		}
 	}
 	return wanted
