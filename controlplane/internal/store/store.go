@@ -1,5 +1,5 @@
-// Package store is the port to where the configuration is kept: its newest state, and every revision that led there. It says what
-// an engine has to promise; storetest checks that it does.
+// Package store is the port to where the configuration is kept: its newest state, and every revision that led there. Beside it are
+// the leases and secrets that control planes share. It says what an engine has to promise; storetest checks that it does.
 package store
 
 import (
