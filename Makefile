@@ -58,7 +58,7 @@ $(BIN)/buf: proto/go.mod proto/tools/go.mod
 	@GOWORK=off go -C proto build -o $(BIN)/ tool
 	@touch $(BIN)/buf
 
-tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec ## Install what tests need: Debian packages by apt-get, the rest from Go modules
+tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/pebble ## Install what tests need: Debian packages by apt-get, the rest from Go modules
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
@@ -77,6 +77,11 @@ $(TOOLS)/etcd: e2e/tools/etcd/go.mod
 $(TOOLS)/h2spec: e2e/tools/h2spec/go.mod
 	@mkdir -p $(TOOLS)
 	@cd e2e/tools/h2spec && GOWORK=off go build -o $(TOOLS)/h2spec github.com/summerwind/h2spec/cmd/h2spec
+
+$(TOOLS)/pebble: e2e/tools/pebble/go.mod
+	@mkdir -p $(TOOLS)
+	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
+	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble github.com/letsencrypt/pebble/v2/cmd/pebble
 
 bench: build ## Measure beside nginx and HAProxy; prints ratios
 	@command -v wrk >/dev/null && command -v h2load >/dev/null && command -v haproxy >/dev/null && { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; } || \

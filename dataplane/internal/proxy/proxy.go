@@ -79,13 +79,13 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		done.ResponseBytes = writeLocal(x)
 		return p.nowhere
 	}
-	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) {
+	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
+	rule := snapshot.Table.Match(&x.Match, &x.Params)
+	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) && (rule == nil || !rule.Value.(*runtime.Route).Challenge) {
 		x.Fail(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
 		done.ResponseBytes = writeLocal(x)
 		return p.nowhere
 	}
-	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
-	rule := snapshot.Table.Match(&x.Match, &x.Params)
 	if rule == nil {
 		x.Fail(fault.RouteNotFound, "no route matches this request")
 		done.ResponseBytes = writeLocal(x)
