@@ -210,20 +210,25 @@ func atATime(all []*idleConn, do func(*idleConn) error) error {
 	return nil
 }
 
-// allowFiles lets this process and those that it starts have as many files open as idle connections need.
-func allowFiles(n int) error {
+// allowFiles lets this process and those that it starts have as many files open as n idle connections need, and returns how many connections there may
+// be: fewer where the user may not have that many files.
+func allowFiles(n int) (int, error) {
 	const others = 3000 // to the service, and of the programs themselves
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return err
+		return 0, err
 	}
 	need := uint64(3*n + others) // HAProxy reckons with two for each connection, and some more
-	if limit.Max < need {
-		limit.Max = need // root may
+	more := syscall.Rlimit{Cur: max(need, limit.Max), Max: max(need, limit.Max)}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more) == nil { // root may, mostly
+		return n, nil
 	}
 	limit.Cur = limit.Max
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("%d connections need %d open files, more than this user may have (ulimit -Hn): -connections N takes fewer: %w", n, need, err)
+		return 0, err
 	}
-	return nil
+	if limit.Max < 2*others {
+		return 0, fmt.Errorf("%d open files are too few (ulimit -Hn)", limit.Max)
+	}
+	return min(n, int(limit.Max-others)/3), nil
 }

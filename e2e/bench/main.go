@@ -69,8 +69,13 @@ func run(ctx context.Context, o options) error {
 	if err := os.Chmod(dir, 0o755); err != nil { // the workers of nginx are another user
 		return err
 	}
-	if err := allowFiles(o.connections); err != nil {
+	connections, err := allowFiles(o.connections)
+	if err != nil {
 		return err
+	}
+	if connections < o.connections {
+		fmt.Printf("%d connections rest, not %d: more open files are not allowed (ulimit -Hn)\n", connections, o.connections)
+		o.connections = connections
 	}
 	b := &bench{ctx: ctx, dir: dir, options: o, leftOut: map[string]bool{}}
 	defer b.stop()

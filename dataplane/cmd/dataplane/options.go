@@ -75,6 +75,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.DurationVar(&o.limits.BodyTimeout, "body-timeout", o.limits.BodyTimeout, "longest wait for more of a request's body")
 	f.DurationVar(&o.limits.WriteTimeout, "write-timeout", o.limits.WriteTimeout, "longest that a client may take nothing of a response")
 	f.Int64Var(&o.limits.MinRate, "min-client-rate", o.limits.MinRate, "least bytes a second that a client has to send of a body (averaged over --body-timeout) and to take of a response (over --write-timeout) while it is waited for; 0: any")
+	f.BoolVar(&o.limits.HalfClosed, "half-closed-clients", false, "let clients that have shut their side of a connection down wait for the response; otherwise they count as gone after a second or two")
 	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, `addresses and prefixes of the proxies whose word on clients is believed, ADDRESS[,CIDR]; "unix" for whoever connects to a Unix socket`)
 	f.Var(&o.proxyProtocol, "proxy-protocol", `header of the PROXY protocol, version 1 or 2, at the start of connections: "accept" wants it from trusted proxies and serves others without, "require" turns others away; "off"`)
 	f.Var(&o.forwarded, "forwarded", `fields that are read from trusted proxies and written for services: "x-forwarded", "forwarded" (RFC 7239), "both" or "off"; clients' own are dropped`)

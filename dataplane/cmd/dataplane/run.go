@@ -85,7 +85,7 @@ func run(ctx context.Context, o *options) error {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_resting_connections", Help: "Open client connections over HTTP/1 that wait for a request without a goroutine.",
 	}, func() float64 { return float64(lot.Len()) }))
-	listeners, err := o.listen(lot, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
+	listeners, err := o.listen(stop, lot, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err
 	}
@@ -134,10 +134,11 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 }
 
 // listen opens the addresses for traffic.
-func (o *options) listen(lot *socket.Lot, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+func (o *options) listen(ctx context.Context, lot *socket.Lot, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)
 	one.RestIn(lot)
+	go one.Run(ctx)
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,

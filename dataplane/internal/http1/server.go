@@ -37,6 +37,9 @@ type Limits struct {
 	// MinRate is the least number of bytes a second that a client has to send of a body, averaged over BodyTimeout, and to take of a
 	// response, averaged over WriteTimeout, while it is waited for; 0: any.
 	MinRate int64
+	// HalfClosed lets clients that have shut their side of the connection down wait for the response for as long as it takes. Otherwise they count as gone
+	// after a second or two, since one that has closed the connection can't be told from them.
+	HalfClosed bool
 }
 
 // DefaultLimits returns the limits of a node that was told nothing else.
@@ -178,6 +181,9 @@ type conn struct {
 	peer       *exchange.Peer
 	shard      uint32
 	idle       atomic.Bool
+	turns      atomic.Uint32 // how often an exchange has begun
+	looked     uint32        // turns when Run last looked
+	watch      watched
 	arrivedFn  func() bool
 	endedFn    func()
 	rested     time.Time // since when it waits for a request
@@ -447,6 +453,7 @@ func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
 // begin makes the exchange this connection's.
 func (c *conn) begin(x *exchange.Exchange) {
 	c.served = true
+	c.turns.Add(1)
 	x.From(c.peer)
 	x.Down, x.Shard = c, c.shard
 	x.Start = time.Now()
@@ -706,12 +713,6 @@ func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, l
 	b = append(b, "\r\n"...)
 	return c.write(now, b, nil)
 }
-
-// Watch implements exchange.Downstream. Nobody reads from the connection while a response is waited for, so nothing is seen.
-func (c *conn) Watch(exchange.Aborter) {}
-
-// Gone implements exchange.Downstream.
-func (c *conn) Gone() bool { return c.writeErr != nil }
 
 // Abort implements exchange.Downstream.
 func (c *conn) Abort() { c.cut = true }

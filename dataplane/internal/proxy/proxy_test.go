@@ -102,6 +102,8 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	g.server.HandOver(two.Serve)
 	lot := socket.NewLot()
 	g.server.RestIn(lot)
+	ctx, stop := context.WithCancel(context.Background())
+	go g.server.Run(ctx)
 	servers := listener.Servers{HTTP1: g.server, HTTP2: two}
 	set := listener.Settings{Log: log, Servers: servers, Counters: counters}
 	for _, edit := range edits {
@@ -112,6 +114,7 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	g.secure = g.listen(set)
 	t.Cleanup(func() {
 		g.drain(0)
+		stop()
 		lot.Close()
 		services.Close()
 		access.Close()
