@@ -134,6 +134,8 @@ type idleConn struct {
 	r *bufio.Reader
 }
 
+func newIdleConn(c net.Conn) *idleConn { return &idleConn{c, bufio.NewReaderSize(c, 2048)} }
+
 // openIdle opens connections and sends a request over each. Also with an error, it returns those that are open.
 func openIdle(ctx context.Context, t target, n int) ([]*idleConn, error) {
 	all := make([]*idleConn, n)
@@ -151,11 +153,10 @@ func openIdle(ctx context.Context, t target, n int) ([]*idleConn, error) {
 		if err != nil {
 			return err
 		}
-		c.Conn = conn
 		if t.tls {
-			c.Conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}, CurvePreferences: []tls.CurveID{tls.X25519}})
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}, CurvePreferences: []tls.CurveID{tls.X25519}})
 		}
-		c.r = bufio.NewReaderSize(c.Conn, 2048)
+		*c = *newIdleConn(conn)
 		return c.ask(t)
 	})
 }
@@ -210,25 +211,28 @@ func atATime(all []*idleConn, do func(*idleConn) error) error {
 	return nil
 }
 
-// allowFiles lets this process and those that it starts have as many files open as n idle connections need, and returns how many connections there may
-// be: fewer where the user may not have that many files.
+// allowFiles lets this process and those that it starts have as many files open as n idle connections need, and returns for how many
+// connections there may be enough.
 func allowFiles(n int) (int, error) {
-	const others = 3000 // to the service, and of the programs themselves
+	// HAProxy reckons with two for each connection; the others are to the service, and of the programs themselves.
+	const each, others = 2, 6000
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, err
 	}
-	need := uint64(3*n + others) // HAProxy reckons with two for each connection, and some more
-	more := syscall.Rlimit{Cur: max(need, limit.Max), Max: max(need, limit.Max)}
-	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more) == nil { // root may, mostly
+	need := uint64(each*n + others)
+	raised := syscall.Rlimit{Cur: max(limit.Max, need), Max: max(limit.Max, need)}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil { // above the hard limit only some users may
 		return n, nil
 	}
 	limit.Cur = limit.Max
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, err
 	}
-	if limit.Max < 2*others {
-		return 0, fmt.Errorf("%d open files are too few (ulimit -Hn)", limit.Max)
+	if limit.Max < others+each*100 {
+		return 0, fmt.Errorf("this user may have %d open files, and %d are needed (ulimit -Hn)", limit.Max, need)
 	}
-	return min(n, int(limit.Max-others)/3), nil
+	fewer := int(limit.Max-others) / each
+	fmt.Printf("%d connections will rest, not %d: this user may have only %d open files (ulimit -Hn)\n", fewer, n, limit.Max)
+	return fewer, nil
 }

@@ -32,6 +32,8 @@ type options struct {
 	at      int
 	// connections is how many rest when their memory is measured.
 	connections int
+	// requests is how many a soak sends.
+	requests int
 }
 
 func main() {
@@ -43,6 +45,7 @@ func main() {
 	flag.StringVar(&o.base, "base", "", "folder of another build of the gateway, to compare with")
 	flag.BoolVar(&o.alone, "alone", false, "without the other proxies")
 	flag.IntVar(&o.connections, "connections", 8000, "how many connections rest, for the memory of one")
+	flag.IntVar(&o.requests, "soak", 0, "only send so many requests of all kinds, and see whether memory stays flat")
 	flag.StringVar(&o.shake, "handshakes", "", "only open connections to this URL, for the time, and print how many")
 	flag.IntVar(&o.at, "at", 32, "how many at a time, with -handshakes")
 	flag.Parse()
@@ -69,18 +72,16 @@ func run(ctx context.Context, o options) error {
 	if err := os.Chmod(dir, 0o755); err != nil { // the workers of nginx are another user
 		return err
 	}
-	connections, err := allowFiles(o.connections)
-	if err != nil {
+	if o.connections, err = allowFiles(o.connections); err != nil {
 		return err
-	}
-	if connections < o.connections {
-		fmt.Printf("%d connections rest, not %d: more open files are not allowed (ulimit -Hn)\n", connections, o.connections)
-		o.connections = connections
 	}
 	b := &bench{ctx: ctx, dir: dir, options: o, leftOut: map[string]bool{}}
 	defer b.stop()
 	if err := errors.Join(b.makeCertificate(), b.startService()); err != nil {
 		return err
+	}
+	if o.requests > 0 {
+		return b.soak()
 	}
 	fmt.Printf("%d rounds of %v; microseconds of the proxy's CPU time per request, median (lowest to highest)\n", o.rounds, o.seconds)
 	for _, w := range works() {
