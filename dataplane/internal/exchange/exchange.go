@@ -56,7 +56,8 @@ type Exchange struct {
 	// Memory is for the request's path and the forwarded one where they are normalised. It is kept for the next exchange.
 	Memory [2][]byte
 
-	id [32]byte
+	id     [32]byte
+	stream stream
 }
 
 // Tick brings Now up to date and returns it. It asks for the monotonic clock only, which costs half of time.Now.
@@ -132,6 +133,9 @@ type Request struct {
 	Expects100 bool
 	// AcceptsTrailers is set when the client said "TE: trailers".
 	AcceptsTrailers bool
+	// Upgrade is the protocol that the client wants to go over to, or several in its order of preference (RFC 9110 section 7.8, RFC 8441);
+	// once the request goes to a service, the one that is allowed. Empty: none.
+	Upgrade string
 	// Trailer has the trailer fields once the body has been read to its end.
 	Trailer Header
 }
@@ -150,6 +154,8 @@ type Response struct {
 	ContentLength int64
 	// Local is set when the gateway itself answers; Body is then the whole body.
 	Local bool
+	// Tunnel is set when the service has gone over to Request.Upgrade: Status is then 101, and what follows are that protocol's bytes.
+	Tunnel bool
 	// Body is a local answer's body.
 	Body []byte
 	// Code is the gateway's error, empty when there is none.
@@ -179,6 +185,9 @@ type Downstream interface {
 	WriteHead(x *Exchange, body []byte, last bool) error
 	// WriteBody sends a further part; last tells that it is the end, and the trailers follow.
 	WriteBody(x *Exchange, body []byte, last bool) error
+	// Tunnel sends the response's head, which has gone over to Request.Upgrade, and returns what follows it. It is called instead of
+	// WriteHead, and sets the status that this version of HTTP has for it.
+	Tunnel(x *Exchange) (Tunnel, error)
 	// Abort makes the client see that the response is not complete.
 	Abort()
 	// Watch makes a be aborted, on another goroutine, as soon as the client is seen to break off; nil ends that, and when it returns no
@@ -212,6 +221,8 @@ func (x *Exchange) Reset() {
 	*req = Request{Header: req.Header, Trailer: req.Trailer}
 	res.Status, res.Reason, res.Head, res.ContentLength = 0, "", nil, 0
 	res.Local, res.Body, res.Code = false, nil, ""
+	res.Tunnel = false
+	x.stream.idle.Store(0)
 	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
 	x.Match, x.RPC = match.Request{}, NoRPC
@@ -250,7 +261,7 @@ func (x *Exchange) Answer(status int, contentType string, body []byte) {
 	res := &x.Response
 	res.Header.Reset()
 	res.Trailer.Reset()
-	res.Status, res.Reason, res.Head = status, "", nil
+	res.Status, res.Reason, res.Head, res.Tunnel = status, "", nil, false
 	res.Local, res.Body, res.ContentLength = true, body, int64(len(body))
 	if contentType != "" {
 		res.Header.Add("Content-Type", contentType)
