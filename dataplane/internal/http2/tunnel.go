@@ -85,6 +85,9 @@ func (t tunnel) Abort() {
 // Tunnel implements exchange.Downstream.
 func (s *stream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	x.Response.Status = 200
+	s.c.mu.Lock()
+	s.limit = -1 // that was for a body
+	s.c.mu.Unlock()
 	x.Response.Header.Del("Sec-WebSocket-Accept")
 	b := appendStatus(socket.Take(socket.HeadSize)[:0], x.Response.Status)
 	b = appendFields(b, &x.Response.Header)

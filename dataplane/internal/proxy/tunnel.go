@@ -19,6 +19,7 @@ type tunnel struct {
 	x    *exchange.Exchange
 	over atomic.Bool // one direction has failed, and has broken the other one off
 	ends [2]exchange.Tunnel
+	up   int64 // bytes from the client, once that direction is over
 }
 
 // errIdle is of a tunnel in which nothing moved for too long.
@@ -43,12 +44,13 @@ func (p *Proxy) tunnel(a *attempt, idle time.Duration, done *telemetry.Done) {
 	up := make(chan error)
 	go func() {
 		var err error
-		done.RequestBytes, err = t.carry(t.ends[0], t.ends[1], idle)
+		t.up, err = t.carry(t.ends[0], t.ends[1], idle)
 		up <- err
 	}()
 	var down error
 	done.ResponseBytes, down = t.carry(t.ends[1], t.ends[0], idle)
 	err = <-up
+	done.RequestBytes = t.up
 	if err == nil && down == nil {
 		return
 	}
