@@ -532,7 +532,11 @@ func TestServerSentEvents(t *testing.T) {
 			}
 			_, _ = r.ReadString('\n')
 			<-time.After(150 * time.Millisecond) // longer than both times
-			next <- struct{}{}
+			select {
+			case next <- struct{}{}:
+			case <-time.After(5 * time.Second):
+				t.Fatal("the stream has ended")
+			}
 		}
 		if _, err := r.ReadByte(); err != io.EOF {
 			t.Errorf("the end: %v", err)
