@@ -251,7 +251,7 @@ func TestDecodeRefusesWhatWasChanged(t *testing.T) {
 func TestLimitsMerge(t *testing.T) {
 	svc := &configv1.Policy{Timeout: "1s", MaxRequestBytes: proto.Int64(5)}
 	got := LimitsOf(&configv1.Policy{Timeout: "2s"}, svc)
-	if d := cmp.Diff(Limits{Timeout: 2 * time.Second, MaxRequestBytes: 5}, got); d != "" {
+	if d := cmp.Diff(Limits{Timeout: 2 * time.Second, MaxRequestBytes: 5, Upgrades: []string{"websocket"}}, got); d != "" {
 		t.Error(d)
 	}
 }

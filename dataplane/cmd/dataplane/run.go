@@ -97,7 +97,7 @@ func run(ctx context.Context, o *options) error {
 
 	draining.Store(true)
 	health.Changed()
-	log.Info("draining", "timeout", o.drainTimeout.String())
+	log.Info("draining", "timeout", o.drainTimeout.String(), "upgraded", counters.Upgrades().Active())
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
 	listener.Drain(late, listeners...)

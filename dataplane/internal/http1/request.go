@@ -57,6 +57,9 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *r
 	default:
 		req.ContentLength = max(m.length, 0)
 	}
+	if m.upgrade {
+		parseUpgrade(req, &m)
+	}
 	return m, nil
 }
 

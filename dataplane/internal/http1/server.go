@@ -551,7 +551,7 @@ func (c *conn) NextBody() ([]byte, error) {
 	if c.cancelled.Load() {
 		return nil, os.ErrDeadlineExceeded
 	}
-	part, err := c.body.next(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields, c.server.limits.BodyTimeout, c.x.Deadline)
+	part, err := c.nextPart()
 	if err != nil && err != io.EOF {
 		if errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() {
 			err = &refusal{Code: fault.RequestTimeout, Reason: "the body did not come in time"}

@@ -102,7 +102,10 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	if req.Expects100 {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
-	if req.AcceptsTrailers {
+	switch {
+	case req.Upgrade != "":
+		b = appendUpgrade(b, req.Upgrade)
+	case req.AcceptsTrailers:
 		b = append(b, "TE: trailers\r\nConnection: TE\r\n"...)
 	}
 	return append(b, "\r\n"...)
@@ -138,6 +141,8 @@ func reasonOf(status int) string {
 	switch status {
 	case 100:
 		return "Continue"
+	case 101:
+		return "Switching Protocols"
 	case 200:
 		return "OK"
 	case 204:

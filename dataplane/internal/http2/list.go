@@ -29,6 +29,8 @@ type list struct {
 	kind                listKind
 
 	method, scheme, path, authority     string
+	protocol                            string // that the stream is to carry (RFC 8441)
+	hasProtocol                         bool
 	hasMethod, hasScheme, hasPath, hasA bool
 	status                              int   // of a response; 0: not said
 	length                              int64 // -1: not said
@@ -145,6 +147,8 @@ func (l *list) pseudo(f hpack.HeaderField) {
 		to, seen = &l.path, &l.hasPath
 	case ":authority":
 		to, seen = &l.authority, &l.hasA
+	case ":protocol":
+		to, seen = &l.protocol, &l.hasProtocol
 	default:
 		l.refuse("a pseudo-header field is not one of requests")
 		return

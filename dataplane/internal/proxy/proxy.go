@@ -31,11 +31,13 @@ type Proxy struct {
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
 	paths   *target.Rules
+	// upgrades counts the exchanges that have gone over to another protocol.
+	upgrades *telemetry.Upgrades
 }
 
 // New returns a proxy that brings paths into the form that the rules want, and writes to an access log, unless that is nil.
 func New(rt *runtime.Runtime, counters *telemetry.Registry, paths *target.Rules, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), paths: paths, log: log}
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), paths: paths, log: log, upgrades: counters.Upgrades()}
 }
 
 // Serve takes x from its head to the last byte of its response.
@@ -52,15 +54,18 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 		count = p.serve(snapshot, x, &done)
 	}
 	done.Status, done.Code = x.Response.Status, x.Response.Code
-	done.Duration = x.Tick().Sub(x.Start)
+	duration := x.Tick().Sub(x.Start)
+	if done.Duration = duration; x.Response.Tunnel {
+		done.Duration = done.Upstream // how long clients leave a tunnel open says nothing about the service
+	}
 	count.Done(x.Shard, &done)
 	if p.log != nil {
-		p.write(snapshot, x, &done)
+		p.write(snapshot, x, &done, duration)
 	}
 }
 
-func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done) {
-	r := accesslog.Record{Exchange: x, Duration: done.Duration, Upstream: done.Upstream, ResponseBytes: done.ResponseBytes}
+func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done, duration time.Duration) {
+	r := accesslog.Record{Exchange: x, Duration: duration, Upstream: done.Upstream, ResponseBytes: done.ResponseBytes, RequestBytes: done.RequestBytes}
 	if snapshot != nil {
 		r.Revision = snapshot.Revision
 	}
@@ -109,6 +114,10 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		done.ResponseBytes = writeLocal(x)
 		return b.Count
 	}
+	if req.Upgrade != "" && !admit(x, b.Limits.Upgrades) {
+		done.ResponseBytes = writeLocal(x)
+		return b.Count
+	}
 	verdict, at := b.Chain.Request(x)
 	if verdict == exchange.Stop || route.Answer(x) {
 		b.Chain.Response(x, at)
@@ -131,7 +140,7 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		grpcweb.Translate(x)
 	}
 	a := attempt{x: x, service: b.Service, timeout: b.Service.ResponseTimeout()}
-	if !a.send() {
+	if !a.send() || !a.agreed() {
 		b.Chain.Response(x, at)
 		done.ResponseBytes = writeLocal(x)
 		a.finish()
@@ -139,7 +148,12 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 	}
 	done.Upstream = a.answered.Sub(x.Start)
 	b.Chain.Response(x, at)
-	done.ResponseBytes = a.stream()
+	if x.Response.Tunnel {
+		p.tunnel(&a, b.Limits.StreamIdleOr(), done)
+	} else {
+		a.beginStream(&b.Limits)
+		done.ResponseBytes = a.stream()
+	}
 	a.finish()
 	return b.Count
 }
@@ -188,6 +202,9 @@ func (p *Proxy) normaliseForward(x *exchange.Exchange) bool {
 
 // writeLocal sends a response of the gateway's own and returns its body's size.
 func writeLocal(x *exchange.Exchange) int64 {
+	if opensTunnel(x) {
+		x.Fail(fault.NotImplemented, "this route does not speak "+x.Request.Upgrade)
+	}
 	_ = x.Down.WriteHead(x, x.Response.Body, true)
 	return int64(len(x.Response.Body))
 }
@@ -200,6 +217,7 @@ type attempt struct {
 	endpoint *upstream.Endpoint
 	conn     upstream.Conn
 	answered time.Time
+	streams  bool // the response goes on for as long as something moves
 
 	part   []byte // the request's body as far as it came with the head
 	whole  bool
@@ -410,7 +428,7 @@ func (a *attempt) stream() int64 {
 		}
 	}
 	for err == nil && !whole {
-		part, err = a.conn.NextBody(x, a.timeout)
+		part, err = a.nextPart()
 		switch {
 		case err == io.EOF:
 			whole = true

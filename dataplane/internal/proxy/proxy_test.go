@@ -40,14 +40,16 @@ func TestMain(m *testing.M) {
 
 // gateway is a node with everything but its main function.
 type gateway struct {
-	t       *testing.T
-	address string // without TLS
-	server  *http1.Server
-	access  *accesslog.Log
-	plain   *listener.Listener
-	secure  *listener.Listener
-	node    *runtime.Runtime
-	log     *syncBuffer // what the node logged
+	t        *testing.T
+	address  string // without TLS
+	server   *http1.Server
+	access   *accesslog.Log
+	plain    *listener.Listener
+	secure   *listener.Listener
+	node     *runtime.Runtime
+	counters *telemetry.Registry
+	lines    string      // the access log's file
+	log      *syncBuffer // what the node logged
 }
 
 // syncBuffer is a buffer that many may write to.
@@ -87,11 +89,11 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	counters := telemetry.New(2)
 	services := upstream.NewRegistry(log)
 	node := runtime.New(log, services, counters, certificate.NewTickets(nil))
-	g := &gateway{t: t, node: node, log: logged}
+	g := &gateway{t: t, node: node, log: logged, counters: counters, lines: filepath.Join(t.TempDir(), "access.log")}
 	if config != "" {
 		g.apply(config)
 	}
-	access, err := accesslog.Open(accesslog.Settings{Path: filepath.Join(t.TempDir(), "access.log"), Query: true, Shards: 2}, log)
+	access, err := accesslog.Open(accesslog.Settings{Path: g.lines, Query: true, Shards: 2}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

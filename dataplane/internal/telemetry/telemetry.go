@@ -64,6 +64,7 @@ type Registry struct {
 	gone   map[Key]time.Time // routes that are no longer configured, since when
 
 	connections atomic.Int64
+	upgrades    Upgrades
 	handshakes  [2]atomic.Uint64 // failed, done
 	refused     [len(refusals)]atomic.Uint64
 }
@@ -186,6 +187,8 @@ type Done struct {
 	Duration, Upstream time.Duration
 	// ResponseBytes is the size of the response's body.
 	ResponseBytes int64
+	// RequestBytes is how much a client sent after it had gone over to another protocol.
+	RequestBytes int64
 }
 
 // Done counts an exchange. It does not allocate once a method, status and code have been seen.
@@ -339,7 +342,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, refusedDesc, activeDesc} {
+	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, refusedDesc, activeDesc, upgradesDesc} {
 		ch <- d
 	}
 }
@@ -347,6 +350,7 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(activeDesc, prometheus.GaugeValue, float64(r.connections.Load()))
+	r.upgrades.collect(ch)
 	for i, result := range []string{"failed", "done"} {
 		if n := r.handshakes[i].Load(); n > 0 {
 			ch <- prometheus.MustNewConstMetric(handshakeDesc, prometheus.CounterValue, float64(n), result)
