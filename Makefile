@@ -62,6 +62,7 @@ tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
+	for p in curl:curl node:nodejs h2load:nghttp2-client; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; fi
 
 $(TOOLS)/golangci-lint: e2e/tools/go.mod

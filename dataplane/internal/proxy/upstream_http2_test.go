@@ -118,12 +118,13 @@ func TestUpstreamHTTP2Bodies(t *testing.T) {
 // A service that allows few streams gets more connections, up to the pool's limit, and no more requests at once than it allows.
 func TestUpstreamHTTP2Concurrency(t *testing.T) {
 	var now, most atomic.Int32
-	release := make(chan struct{})
+	release, entered := make(chan struct{}), make(chan struct{}, 10)
 	server := newH2Server(t, &http.HTTP2Config{MaxConcurrentStreams: 2}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/first" {
 			return
 		}
-		most.Store(max(most.Load(), now.Add(1)))
+		most.Store(max(most.Load(), now.Add(1))) // one comes after the other
+		entered <- struct{}{}
 		<-release
 		now.Add(-1)
 	}))
@@ -132,15 +133,17 @@ func TestUpstreamHTTP2Concurrency(t *testing.T) {
 		t.Fatal(status, text)
 	}
 	results := make(chan int, 10)
-	for range 10 {
+	got := map[int]int{}
+	for range 10 { // 4 are beyond 3 connections with 2 requests each
 		go func() {
 			status, _ := g.get("/hold")
 			results <- status
 		}()
-	}
-	got := map[int]int{}
-	for range 4 { // beyond 3 connections with 2 requests each
-		got[<-results]++
+		select {
+		case <-entered:
+		case status := <-results:
+			got[status]++
+		}
 	}
 	close(release)
 	for range 6 {
