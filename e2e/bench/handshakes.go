@@ -16,13 +16,13 @@ import (
 
 // handshakes opens connections one after the other, some at a time, each with a full handshake and one request. It is done by this program
 // in a process of its own, since the usual load generators take sessions up again.
-func handshakes(file string, at int) func(*bench, target, time.Duration) (int, error) {
+func handshakes(file string, at int) loader {
 	return func(b *bench, t target, d time.Duration) (int, error) {
 		self, err := os.Executable()
 		if err != nil {
 			return 0, err
 		}
-		out, err := exec.CommandContext(b.ctx, "taskset", "-c", otherCores(), self, "-handshakes", t.url+file, "-time", d.String(), "-at", strconv.Itoa(at)).CombinedOutput()
+		out, err := exec.CommandContext(b.ctx, "taskset", "-c", t.loadCores(), self, "-handshakes", t.url+file, "-time", d.String(), "-at", strconv.Itoa(at)).CombinedOutput()
 		if err != nil {
 			return 0, fmt.Errorf("handshakes: %w\n%s", err, out)
 		}

@@ -15,11 +15,14 @@ var (
 	h2loadResult = regexp.MustCompile(`requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored`)
 )
 
+// loader gives a proxy work for a while and returns how many requests were answered.
+type loader func(b *bench, t target, d time.Duration) (requests int, err error)
+
 // wrk keeps connections busy with one file, each with one request at a time.
-func wrk(file string, connections int) func(*bench, target, time.Duration) (int, error) {
+func wrk(file string, connections int) loader {
 	return func(b *bench, t target, d time.Duration) (int, error) {
 		seconds := max(int(d.Seconds()), 1)
-		out, err := exec.CommandContext(b.ctx, "taskset", "-c", otherCores(), "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds),
+		out, err := exec.CommandContext(b.ctx, "taskset", "-c", t.loadCores(), "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds),
 			"--timeout", "10s", t.url+file).CombinedOutput()
 		if err != nil {
 			return 0, fmt.Errorf("wrk: %w\n%s", err, out)
@@ -36,14 +39,14 @@ func wrk(file string, connections int) func(*bench, target, time.Duration) (int,
 }
 
 // paced sends requests at a fixed rate, whether answers come or not (open loop).
-func paced(file string, connections, perSecond int) func(*bench, target, time.Duration) (int, error) {
+func paced(file string, connections, perSecond int) loader {
 	return func(b *bench, t target, d time.Duration) (int, error) {
 		return b.h2load(t, d, "--h1", "-c", strconv.Itoa(connections), "--rps", strconv.Itoa(perSecond/connections), t.url+file)
 	}
 }
 
 // streams keeps streams of connections busy over HTTP/2, each with one request at a time.
-func streams(file string, connections, each int) func(*bench, target, time.Duration) (int, error) {
+func streams(file string, connections, each int) loader {
 	return func(b *bench, t target, d time.Duration) (int, error) {
 		return b.h2load(t, d, "-c", strconv.Itoa(connections), "-m", strconv.Itoa(each), t.url+file)
 	}
@@ -51,7 +54,7 @@ func streams(file string, connections, each int) func(*bench, target, time.Durat
 
 func (b *bench) h2load(t target, d time.Duration, args ...string) (int, error) {
 	// Without a warm-up time h2load counts in whole seconds.
-	args = append([]string{"-c", otherCores(), "h2load", "-t1", "-D", strconv.Itoa(max(int(d.Seconds()), 1))}, args...)
+	args = append([]string{"-c", t.loadCores(), "h2load", "-t1", "-D", strconv.Itoa(max(int(d.Seconds()), 1))}, args...)
 	out, err := exec.CommandContext(b.ctx, "taskset", args...).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("h2load: %w\n%s", err, out)

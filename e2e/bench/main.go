@@ -1,4 +1,4 @@
-// Command bench measures the gateway beside nginx and HAProxy, from Debian, on the same machine in the same run.
+// Command bench measures the gateway on the same machine in the same run beside nginx, HAProxy and h2o, from Debian, and Envoy, from PyPI.
 //
 // What counts is the CPU time of the proxy's processes per request, user and system, as the kernel accounts for it: wall times of shared
 // machines are noise. Each proxy has one core, alone; the service behind it (nginx serving files) and the load generator have the other
@@ -30,6 +30,10 @@ type options struct {
 	alone   bool
 	shake   string
 	at      int
+	// connections is how many rest when their memory is measured.
+	connections int
+	// requests is how many a soak sends.
+	requests int
 }
 
 func main() {
@@ -39,7 +43,9 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "only works whose name contains this")
 	flag.StringVar(&o.bin, "bin", filepath.Join("..", "bin"), "folder of the gateway's binaries")
 	flag.StringVar(&o.base, "base", "", "folder of another build of the gateway, to compare with")
-	flag.BoolVar(&o.alone, "alone", false, "without nginx and HAProxy")
+	flag.BoolVar(&o.alone, "alone", false, "without the other proxies")
+	flag.IntVar(&o.connections, "connections", 8000, "how many connections rest, for the memory of one")
+	flag.IntVar(&o.requests, "soak", 0, "only send so many requests of all kinds, and see whether memory stays flat")
 	flag.StringVar(&o.shake, "handshakes", "", "only open connections to this URL, for the time, and print how many")
 	flag.IntVar(&o.at, "at", 32, "how many at a time, with -handshakes")
 	flag.Parse()
@@ -66,19 +72,30 @@ func run(ctx context.Context, o options) error {
 	if err := os.Chmod(dir, 0o755); err != nil { // the workers of nginx are another user
 		return err
 	}
-	b := &bench{ctx: ctx, dir: dir, options: o}
+	if o.connections, err = allowFiles(o.connections); err != nil {
+		return err
+	}
+	b := &bench{ctx: ctx, dir: dir, options: o, leftOut: map[string]bool{}}
 	defer b.stop()
 	if err := errors.Join(b.makeCertificate(), b.startService()); err != nil {
 		return err
+	}
+	if o.requests > 0 {
+		return b.soak()
 	}
 	fmt.Printf("%d rounds of %v; microseconds of the proxy's CPU time per request, median (lowest to highest)\n", o.rounds, o.seconds)
 	for _, w := range works() {
 		if !strings.Contains(w.name, o.only) {
 			continue
 		}
-		if err := b.measure(w); err != nil {
+		f, err := w.measure(b)
+		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
+		r := result{w, f}
+		r.print()
+		b.results = append(b.results, r)
 	}
+	table(b.results)
 	return nil
 }

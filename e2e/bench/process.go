@@ -14,9 +14,7 @@ import (
 	"time"
 )
 
-// The core of the proxy; everything else has the others.
-const proxyCore = "0"
-
+// otherCores are those that the proxy does not have: it has the first one.
 func otherCores() string { return "1-" + strconv.Itoa(maxCore()) }
 
 func maxCore() int {

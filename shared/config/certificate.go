@@ -62,23 +62,30 @@ func checkAuthorities(list string) error {
 
 // fillCertificate sets what follows from the chain.
 func fillCertificate(m *configv1.Certificate) {
-	leaf, err := leafOf(m.GetCertPem())
-	if err != nil {
-		return // validation says so
-	}
-	m.NotAfter = timestamppb.New(leaf.NotAfter)
-	if len(m.GetHosts()) == 0 {
-		m.Hosts = leaf.DNSNames
-		for _, ip := range leaf.IPAddresses {
-			m.Hosts = append(m.Hosts, ip.String())
+	if leaf, err := leafOf(m.GetCertPem()); err == nil { // validation says what is wrong
+		m.NotAfter = timestamppb.New(leaf.NotAfter)
+		if len(m.GetHosts()) == 0 && m.GetAcme() == nil {
+			m.Hosts = leaf.DNSNames
+			for _, ip := range leaf.IPAddresses {
+				m.Hosts = append(m.Hosts, ip.String())
+			}
 		}
 	}
 	for i, h := range m.Hosts {
-		m.Hosts[i] = strings.ToLower(strings.TrimSuffix(h, "."))
+		m.Hosts[i] = normalHost(h)
 	}
 }
 
 func (c *checker) certificate(m *configv1.Certificate) {
+	c.oneOf("min_version", m.GetMinVersion(), "1.2", "1.3")
+	c.clientAuth(m.GetClientAuth())
+	byACME := m.GetAcme() != nil
+	if byACME {
+		c.acme(m)
+		if m.GetCertPem() == "" && m.GetKeyPem() == "" {
+			return // not obtained yet
+		}
+	}
 	leaf, err := leafOf(m.GetCertPem())
 	if err != nil {
 		c.fail("cert_pem", "", "%s", err)
@@ -101,26 +108,28 @@ func (c *checker) certificate(m *configv1.Certificate) {
 	default:
 		c.fail("cert_pem", "", "has a key that is neither RSA, ECDSA nor Ed25519")
 	}
+	if byACME {
+		return // hosts that were added are served once there is a certificate for them
+	}
 	for i, h := range m.GetHosts() {
-		name := h
-		if rest, wildcard := strings.CutPrefix(h, "*."); wildcard {
-			name = "any." + rest
-		}
-		if !ValidHost(name) {
+		if !ValidHost(strings.TrimPrefix(h, "*.")) {
 			c.fail(fmt.Sprintf("hosts[%d]", i), h, `has to be a host name, an IP address or "*.example.com"`)
-		} else if leaf.VerifyHostname(name) != nil {
+		} else if !Covers(leaf, h) {
 			c.fail(fmt.Sprintf("hosts[%d]", i), h, "is not covered by the certificate, which is for %s", strings.Join(leaf.DNSNames, ", "))
 		}
 	}
-	c.oneOf("min_version", m.GetMinVersion(), "1.2", "1.3")
-	if a := m.GetClientAuth(); a != nil {
-		c.oneOf("client_auth.mode", a.GetMode(), "optional", "required")
-		if a.GetMode() == "" {
-			c.fail("client_auth.mode", "", `is required: "optional" or "required"`)
-		}
-		if err := checkAuthorities(a.GetCaPem()); err != nil {
-			c.fail("client_auth.ca_pem", "", "%s", err)
-		}
+}
+
+func (c *checker) clientAuth(a *configv1.ClientAuth) {
+	if a == nil {
+		return
+	}
+	c.oneOf("client_auth.mode", a.GetMode(), "optional", "required")
+	if a.GetMode() == "" {
+		c.fail("client_auth.mode", "", `is required: "optional" or "required"`)
+	}
+	if err := checkAuthorities(a.GetCaPem()); err != nil {
+		c.fail("client_auth.ca_pem", "", "%s", err)
 	}
 }
 

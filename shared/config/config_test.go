@@ -251,7 +251,7 @@ func TestDecodeRefusesWhatWasChanged(t *testing.T) {
 func TestLimitsMerge(t *testing.T) {
 	svc := &configv1.Policy{Timeout: "1s", MaxRequestBytes: proto.Int64(5)}
 	got := LimitsOf(&configv1.Policy{Timeout: "2s"}, svc)
-	if d := cmp.Diff(Limits{Timeout: 2 * time.Second, MaxRequestBytes: 5}, got); d != "" {
+	if d := cmp.Diff(Limits{Timeout: 2 * time.Second, MaxRequestBytes: 5, Upgrades: []string{"websocket"}}, got); d != "" {
 		t.Error(d)
 	}
 }
@@ -330,8 +330,13 @@ func TestServiceTLSIsValidated(t *testing.T) {
 // selfSigned returns a certificate for names, with its key.
 func selfSigned(t *testing.T, names ...string) (certPEM, keyPEM string) {
 	t.Helper()
+	return selfSignedUntil(t, time.Now().Add(1000*time.Hour), names...)
+}
+
+func selfSignedUntil(t *testing.T, end time.Time, names ...string) (certPEM, keyPEM string) {
+	t.Helper()
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: end}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)

@@ -198,10 +198,12 @@ func (p *planner) fill(m Message, before *Entry) {
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
 	case *configv1.Certificate:
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-		m.NotAfter = nil
-		if before != nil && m.GetKeyPem() == "" {
-			m.KeyPem = before.Message.(*configv1.Certificate).GetKeyPem()
+		var stored *configv1.Certificate
+		if before != nil {
+			stored = before.Message.(*configv1.Certificate)
 		}
+		keepKeyPair(m, stored, p.opts.Restore)
+		m.NotAfter = nil
 		fillCertificate(m)
 	case *configv1.Consumer:
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version

@@ -18,6 +18,7 @@ const (
 	DefaultIdleTimeout        = time.Minute
 	DefaultResponseTimeout    = time.Minute
 	DefaultMaxRequestBytes    = 10 << 30
+	DefaultStreamIdleTimeout  = 5 * time.Minute
 )
 
 // ParseDuration reads a duration such as "250ms", "30s" or "24h".
@@ -183,11 +184,35 @@ type Limits struct {
 	Timeout time.Duration
 	// MaxRequestBytes is the largest request body.
 	MaxRequestBytes int64
+	// StreamIdle is the longest that nothing may go in either direction once an exchange is a stream; 0: not said, which is
+	// DefaultStreamIdleTimeout for those that are streams whatever the policy says.
+	StreamIdle time.Duration
+	// Upgrades are the protocols that clients may go over to; never nil.
+	Upgrades []string
+}
+
+// StreamIdleOr returns StreamIdle with its default filled in.
+func (l *Limits) StreamIdleOr() time.Duration {
+	if l.StreamIdle > 0 {
+		return l.StreamIdle
+	}
+	return DefaultStreamIdleTimeout
+}
+
+// NoUpgrades is the word for no protocol in a policy's upgrades.
+const NoUpgrades = "none"
+
+// upgradesOf returns the protocols that a policy's list stands for.
+func upgradesOf(list []string) []string {
+	if len(list) == 1 && list[0] == NoUpgrades {
+		return []string{}
+	}
+	return list
 }
 
 // LimitsOf merges a route's policy over its service's, field by field. Either may be nil.
 func LimitsOf(route, service *configv1.Policy) Limits {
-	l := Limits{MaxRequestBytes: DefaultMaxRequestBytes}
+	l := Limits{MaxRequestBytes: DefaultMaxRequestBytes, Upgrades: []string{"websocket"}}
 	for _, p := range []*configv1.Policy{service, route} {
 		if p == nil {
 			continue
@@ -195,6 +220,10 @@ func LimitsOf(route, service *configv1.Policy) Limits {
 		l.Timeout = durationOr(p.GetTimeout(), l.Timeout)
 		if p.MaxRequestBytes != nil {
 			l.MaxRequestBytes = p.GetMaxRequestBytes()
+		}
+		l.StreamIdle = durationOr(p.GetStreamIdleTimeout(), l.StreamIdle)
+		if list := p.GetUpgrades(); len(list) > 0 {
+			l.Upgrades = upgradesOf(list)
 		}
 	}
 	return l

@@ -151,6 +151,8 @@ func (c *checker) policy(m *configv1.Policy) {
 	if m.MaxRequestBytes != nil && m.GetMaxRequestBytes() < 0 {
 		c.fail("max_request_bytes", strconv.FormatInt(m.GetMaxRequestBytes(), 10), "has to be 0 or more")
 	}
+	c.duration("stream_idle_timeout", m.GetStreamIdleTimeout(), time.Millisecond, 24*time.Hour)
+	c.upgrades(m.GetUpgrades())
 }
 
 func (c *checker) consumer(m *configv1.Consumer) {

@@ -27,6 +27,7 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 	}
 	p.checkTimeouts(next, touched, at)
 	p.checkServing(next, changes, at)
+	p.checkShownToServices(next, changes, at)
 	before, after := p.base.Len(Route), next.Len(Route)
 	if !p.opts.AllowShrink && before >= 10 && after*2 < before {
 		p.problems.add(0, "", "", "", "", "this removes %d of %d routes; allow_shrink (--allow-shrink) says that it is meant", before-after, before)
@@ -242,6 +243,10 @@ func warnings(next *Config, changes []Change, now time.Time) Problems {
 		case *configv1.Certificate:
 			if len(m.GetHosts()) == 0 {
 				w.add(Certificate, m.GetName(), "", "hosts", "", "is empty, and the certificate names no host either: it can only be shown to services, by tls.certificate_id")
+			}
+			if m.GetAcme() != nil && m.GetCertPem() == "" {
+				w.add(Certificate, m.GetName(), "", "acme", "", "has obtained nothing yet: a control plane with --acme does so, and until then clients of these hosts are refused or get another certificate that is for them")
+				continue
 			}
 			if left := m.GetNotAfter().AsTime().Sub(now); left < 14*24*time.Hour {
 				w.add(Certificate, m.GetName(), "", "cert_pem", "", "ends at %s", m.GetNotAfter().AsTime().Format(time.RFC3339))

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"gateway.internal/controlplane/internal/acme"
 	"gateway.internal/controlplane/internal/admin"
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/discovery"
@@ -37,6 +38,7 @@ type options struct {
 	shutdownTimeout                time.Duration
 	logLevel, logFormat            string
 	etcd                           etcd.Flags
+	acme                           acme.Flags
 }
 
 func (o *options) bind(cmd *cobra.Command) {
@@ -52,6 +54,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	o.etcd.Bind(f)
+	o.acme.Bind(f)
 }
 
 func run(ctx context.Context, o *options) error {
@@ -93,7 +96,12 @@ func run(ctx context.Context, o *options) error {
 	registry := observe.Registry()
 	model := catalog.New(kept, log)
 	registry.MustRegister(gauges(model)...)
+	registry.MustRegister(acme.Expiries{Catalog: model})
 	nodes := fleet.New(registry)
+	certificates, err := o.acme.Keeper(model, kept, nodes, log, registry)
+	if err != nil {
+		return err
+	}
 	api := admin.New(model, kept, nodes, adminToken, log, registry)
 	adminServer := api.GRPC()
 	streams := stream.New(model, nodes, joinToken, log)
@@ -115,6 +123,9 @@ func run(ctx context.Context, o *options) error {
 	running, stopRunning := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return model.Run(running) })
 	group.Go(func() error { return discovery.Run(running, model, sources, registry, log) })
+	if certificates != nil {
+		group.Go(func() error { return certificates.Run(running) })
+	}
 	group.Go(func() error { return closed(httpServer.Serve(listeners[0])) })
 	group.Go(func() error { return adminServer.Serve(listeners[1]) })
 	group.Go(func() error { return streamServer.Serve(listeners[2]) })

@@ -56,7 +56,7 @@ func wanted(v *catalog.Version, c *configv1.Configuration, prune bool) []config.
 			keep[m.GetId()] = true
 		}
 		for _, e := range v.Config.Sorted(k) {
-			if !keep[e.Name()] && !keep[e.ID()] {
+			if !keep[e.Name()] && !keep[e.ID()] && !config.IsTransient(e.Message) {
 				edits = append(edits, config.Edit{Kind: k, Delete: e.ID()})
 			}
 		}
@@ -209,6 +209,9 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 		Edits: func(v *catalog.Version) ([]config.Edit, error) {
 			var edits []config.Edit
 			for _, ch := range config.Diff(v.Config, target) {
+				if isTransient(ch) {
+					continue
+				}
 				if ch.After == nil {
 					edits = append(edits, config.Edit{Kind: ch.Kind, Delete: ch.ID()})
 				} else {
@@ -222,6 +225,11 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 		return nil, err
 	}
 	return &adminv1.RollbackRevisionResponse{Changes: changesOf(done), Committed: done.Committed, Meta: metaOf(done)}, nil
+}
+
+// isTransient reports whether a change is none of anybody's wishes.
+func isTransient(ch config.Change) bool {
+	return ch.Before != nil && config.IsTransient(ch.Before) || ch.After != nil && config.IsTransient(ch.After)
 }
 
 func changesOf(done *catalog.Committed) []*adminv1.Change {

@@ -1,5 +1,5 @@
-// Package store is the port to where the configuration is kept: its newest state, and every revision that led there. It says what
-// an engine has to promise; storetest checks that it does.
+// Package store is the port to where the configuration is kept: its newest state, and every revision that led there. Beside it are
+// the leases and secrets that control planes share. It says what an engine has to promise; storetest checks that it does.
 package store
 
 import (
@@ -83,6 +83,14 @@ type Store interface {
 	// Watch returns a channel that hints that there may be something new: after commits, of whoever, and from time to time. It is closed
 	// when ctx ends.
 	Watch(ctx context.Context) <-chan struct{}
+	// Acquire takes a lease for ttl, or extends it, and reports whether the holder has it: of all holders that ask for a name only one has it
+	// at a time, as the engine's clock says. One that goes away without a Release loses it when ttl is over.
+	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	// Release gives a lease back; of one that another holder has it is nothing.
+	Release(ctx context.Context, name, holder string) error
+	// Secret returns a secret that control planes share and that is no part of the configuration, such as the key of an account. The first
+	// one who asks for a name decides what it is: fresh makes it.
+	Secret(ctx context.Context, name string, fresh func() ([]byte, error)) ([]byte, error)
 	// Close gives everything back.
 	Close() error
 }

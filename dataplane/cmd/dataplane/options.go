@@ -17,7 +17,7 @@ import (
 )
 
 type options struct {
-	httpAddr, httpsAddr string
+	httpAddr, httpsAddr []string
 	statusAddr, dataDir string
 	config              string
 	controlPlane        []string
@@ -37,13 +37,22 @@ type options struct {
 	trustedProxies      []string
 	proxies             *exchange.Proxies // of trustedProxies, once they are checked
 	proxyProtocol       listener.ProxyProtocol
+	forwarded           exchange.ForwardedFields
+	forwardedHost       bool
+	maxConnections      int
+	maxPerClient        int
+	socketMode          listener.SocketMode
 }
 
 func (o *options) bind(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.httpAddr, "http-addr", ":8080", "address for proxied HTTP/1.1")
-	f.StringVar(&o.httpsAddr, "https-addr", ":8443", "address for proxied HTTP over TLS, by the configuration's certificates; empty: none")
-	f.StringVar(&o.statusAddr, "status-addr", "127.0.0.1:8081", "address of /metrics, /healthz and /readyz")
+	f.StringSliceVar(&o.httpAddr, "http-addr", []string{":8080"}, "addresses for proxied HTTP without TLS, HOST:PORT, unix:PATH or unix:@NAME[,...]; empty: none")
+	f.StringSliceVar(&o.httpsAddr, "https-addr", []string{":8443"}, "addresses for proxied HTTP over TLS, by the configuration's certificates; empty: none")
+	f.StringVar(&o.statusAddr, "status-addr", "127.0.0.1:8081", "address of /metrics, /healthz, /readyz and grpc.health.v1.Health; may be unix:PATH")
+	o.socketMode = listener.DefaultSocketMode
+	f.Var(&o.socketMode, "unix-socket-mode", "mode of the files of Unix sockets, in octal: who may write may connect")
+	f.IntVar(&o.maxConnections, "max-connections", listener.DefaultMaxConnections(), "most client connections at a time, others are reset; 0: any number. The default is half of the descriptors that the process may have")
+	f.IntVar(&o.maxPerClient, "max-connections-per-client", 0, "most connections at a time of a client that is no trusted proxy, by its IPv4 address or the first 64 bits of its IPv6 address; 0: any number")
 	f.StringVar(&o.dataDir, "data-dir", "./data/dataplane", "folder of the last good snapshot and the node's identity")
 	f.StringVar(&o.config, "config", "", "file or folder to follow instead of a control plane")
 	f.StringSliceVar(&o.controlPlane, "control-plane", nil, "stream addresses of control planes, HOST:PORT[,HOST:PORT]")
@@ -68,8 +77,11 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.DurationVar(&o.limits.BodyTimeout, "body-timeout", o.limits.BodyTimeout, "longest wait for more of a request's body")
 	f.DurationVar(&o.limits.WriteTimeout, "write-timeout", o.limits.WriteTimeout, "longest that a client may take nothing of a response")
 	f.Int64Var(&o.limits.MinRate, "min-client-rate", o.limits.MinRate, "least bytes a second that a client has to send of a body (averaged over --body-timeout) and to take of a response (over --write-timeout) while it is waited for; 0: any")
+	f.BoolVar(&o.limits.HalfClosed, "half-closed-clients", false, "let clients that have shut their side of a connection down wait for the response; otherwise they count as gone after a second or two")
 	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, `addresses and prefixes of the proxies whose word on clients is believed, ADDRESS[,CIDR]; "unix" for whoever connects to a Unix socket`)
 	f.Var(&o.proxyProtocol, "proxy-protocol", `header of the PROXY protocol, version 1 or 2, at the start of connections: "accept" wants it from trusted proxies and serves others without, "require" turns others away; "off"`)
+	f.Var(&o.forwarded, "forwarded", `fields that are read from trusted proxies and written for services: "x-forwarded", "forwarded" (RFC 7239), "both" or "off"; clients' own are dropped`)
+	f.BoolVar(&o.forwardedHost, "route-by-forwarded-host", false, "route by the host that a trusted proxy says it was asked for, and send it to services as Host")
 	o.paths = target.DefaultSettings()
 	for _, p := range o.paths.Options() {
 		choices := "refuse, normalise or keep"
@@ -84,10 +96,14 @@ func (o *options) check() error {
 	switch {
 	case (o.config == "") == (len(o.controlPlane) == 0):
 		return errors.New("one of --config PATH and --control-plane HOST:PORT is required")
-	case o.httpAddr == "" && o.httpsAddr == "":
+	case len(o.httpAddr) == 0 && len(o.httpsAddr) == 0:
 		return errors.New("one of --http-addr and --https-addr is required")
 	case o.limits.MaxHeadBytes < 512 || o.limits.MaxHeadBytes > 64<<10:
 		return fmt.Errorf("--max-header-bytes %d: has to be from 512 to 65536", o.limits.MaxHeadBytes)
+	case o.maxConnections < 0:
+		return fmt.Errorf("--max-connections %d: has to be 0 or more", o.maxConnections)
+	case o.maxPerClient < 0:
+		return fmt.Errorf("--max-connections-per-client %d: has to be 0 or more", o.maxPerClient)
 	case o.limits.MinRate < 0 || o.limits.MinRate > 1<<20:
 		return fmt.Errorf("--min-client-rate %d: has to be from 0 to 1048576", o.limits.MinRate)
 	case o.limits.MaxFields < 1 || o.limits.MaxFields > 1000:
@@ -99,6 +115,9 @@ func (o *options) check() error {
 	}
 	if o.proxyProtocol != listener.ProxyProtocolOff && len(o.trustedProxies) == 0 {
 		return fmt.Errorf("--proxy-protocol %s: has to come with --trusted-proxies, the addresses that it is accepted from", &o.proxyProtocol)
+	}
+	if o.forwardedHost && (len(o.trustedProxies) == 0 || o.forwarded == exchange.NoForwardedFields) {
+		return errors.New("--route-by-forwarded-host: has to come with --trusted-proxies, and not with --forwarded off")
 	}
 	if err := o.paths.Check(); err != nil {
 		return fmt.Errorf("--path-%w", err)

@@ -29,6 +29,11 @@ func TestOptionsAreChecked(t *testing.T) {
 		"a proxy with bits beyond its prefix":   {"--trusted-proxies 10.1.0.0/8", []string{"--trusted-proxies", `"10.1.0.0/8"`, "10.0.0.0/8"}},
 		"a choice that there is not":            {"--proxy-protocol on", []string{"--proxy-protocol", `"on"`, "off, accept or require"}},
 		"the PROXY protocol of nobody":          {"--proxy-protocol require", []string{"--proxy-protocol require", "--trusted-proxies"}},
+		"fields that there are not":             {"--forwarded all", []string{"--forwarded", "x-forwarded, forwarded, both or off"}},
+		"the host of nobody":                    {"--route-by-forwarded-host", []string{"--route-by-forwarded-host", "--trusted-proxies"}},
+		"a mode that is none":                   {"--unix-socket-mode 999", []string{"--unix-socket-mode", "octal", "0660"}},
+		"less than no connections":              {"--max-connections -1", []string{"--max-connections -1"}},
+		"less than no connections of a client":  {"--max-connections-per-client -1", []string{"--max-connections-per-client -1"}},
 		"a head that is larger than the buffer": {"--max-header-bytes 100000", []string{"--max-header-bytes 100000", "65536"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -143,11 +143,13 @@ func notify(log *slog.Logger, lines ...string) {
 // owner is what this process gives to the next.
 func (o *options) owner(listeners []*listener.Listener, status net.Listener, tickets *certificate.Tickets, conf *configuration, node *runtime.Runtime) handover.Owner {
 	e := handover.Estate{Build: observe.Version()}
-	for _, ln := range listeners {
-		name, address := "http", o.httpAddr
-		if strings.HasPrefix(ln.URL(), "https:") {
-			name, address = "https", o.httpsAddr
+	for i, ln := range listeners { // in the order in which listen opens them
+		name, addresses := "http", o.httpAddr
+		if i >= len(addresses) {
+			i -= len(addresses)
+			name, addresses = "https", o.httpsAddr
 		}
+		address := addresses[i]
 		e.Sockets = append(e.Sockets, handover.Socket{Name: name, Address: address, Listener: ln.Socket()})
 	}
 	e.Sockets = append(e.Sockets, handover.Socket{Name: "status", Address: o.statusAddr, Listener: status})
@@ -180,6 +182,7 @@ type respawner struct {
 	log  *slog.Logger
 	path string
 	pid  atomic.Int64 // of the process that is to replace this one; 0: none
+	done atomic.Bool  // this process is replaced: what becomes of the other one is not its business any more
 }
 
 // run waits for the signal until ctx is over.
@@ -219,6 +222,9 @@ func (r *respawner) respawn() {
 	go func() { // until it ends, or this process
 		err := cmd.Wait()
 		r.pid.Store(0)
+		if r.done.Load() {
+			return
+		}
 		r.log.Error("the program that was to replace this process has ended; this process goes on", "program", r.path, "result", fmt.Sprint(err))
 		notify(r.log, "READY=1")
 	}()
@@ -227,8 +233,14 @@ func (r *respawner) respawn() {
 // await serves until the process is to end: by a signal, or because another one has replaced it.
 func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) (replaced bool) {
 	if door == nil {
-		<-ctx.Done()
-		return false
+		for {
+			select {
+			case <-ctx.Done():
+				return false
+			case <-asked:
+				log.Error("SIGUSR2: this process can't be replaced while it runs, since its hand-over socket could not be opened when it started")
+			}
+		}
 	}
 	waiting, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -243,6 +255,7 @@ func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner han
 		door.Remove()
 		return false
 	}
+	r.done.Store(true)
 	if pid := r.pid.Load(); pid != 0 && int64(next.PID) == pid {
 		notify(log, fmt.Sprintf("MAINPID=%d\nREADY=1", pid))
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	goruntime "runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/status"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -74,7 +76,12 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer closeAccess()
-	listeners, err := o.listen(in, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
+	lot := socket.NewLot()
+	defer lot.Close()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_resting_connections", Help: "Open client connections over HTTP/1 that wait for a request without a goroutine.",
+	}, func() float64 { return float64(lot.Len()) }))
+	listeners, err := o.listen(stop, in, lot, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err
 	}
@@ -91,13 +98,21 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 
-	statusServer := serveStatus(statusListener, log, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
+	health := status.NewHealth(func() bool { return node.Snapshot() != nil && !draining.Load() })
+	statusServer := serveStatus(statusListener, log, health, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
 		if draining.Load() {
 			return "the node is draining"
 		}
 		return ""
 	}})
-	defer statusServer.Close()
+	endStatus := sync.OnceFunc(func() {
+		health.End()
+		within, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = statusServer.Shutdown(within)
+		_ = statusServer.Close()
+	})
+	defer endStatus()
 	for _, ln := range listeners {
 		go ln.Serve()
 	}
@@ -111,15 +126,14 @@ func run(ctx context.Context, o *options) (err error) {
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
 	if replaced {
-		ending, end := context.WithTimeout(context.Background(), time.Second)
-		_ = statusServer.Shutdown(ending) // the other process answers for the node, also to those who kept a connection
-		end()
+		endStatus() // the other process answers for the node, also to those who kept a connection
 	} else {
 		draining.Store(true)
+		health.Changed()
 		notify(log, "STOPPING=1")
 		conf.pause()
 	}
-	log.Info("draining", "timeout", o.drainTimeout.String())
+	log.Info("draining", "timeout", o.drainTimeout.String(), "upgraded", counters.Upgrades().Active())
 	listener.Drain(late, listeners...)
 	timer.Stop()
 	log.Info("stopped")
@@ -154,34 +168,41 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 }
 
 // listen opens the addresses for traffic.
-func (o *options) listen(in *inheritance, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+func (o *options) listen(ctx context.Context, in *inheritance, lot *socket.Lot, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)
+	one.RestIn(lot)
+	go one.Run(ctx)
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,
+		Limit: listener.NewLimit(o.maxConnections, o.maxPerClient), SocketMode: o.socketMode,
+		Forwarded: o.forwarded, RouteByForwardedHost: o.forwardedHost,
 	}
 	var all []*listener.Listener
 	for _, at := range []struct {
-		name, address string
-		security      *listener.Security
+		name      string
+		addresses []string
+		security  *listener.Security
 	}{
 		{"http", o.httpAddr, nil},
 		{"https", o.httpsAddr, &listener.Security{Certificates: node.Certificates, HandshakeTimeout: o.handshakeTimeout}},
 	} {
-		if at.address == "" {
-			continue
-		}
 		set.Security = at.security
-		if ln := in.sockets.Take(at.name, at.address); ln != nil {
-			all = append(all, listener.Adopt(ln, set))
-			continue
+		for _, address := range at.addresses {
+			if ln := in.sockets.Take(at.name, address); ln != nil {
+				all = append(all, listener.Adopt(ln, set, in.from != nil))
+				continue
+			}
+			ln, err := listener.Listen(address, set)
+			if err != nil {
+				now := make(chan struct{})
+				close(now)
+				listener.Drain(now, all...) // socket files that were made are removed
+				return nil, err
+			}
+			all = append(all, ln)
 		}
-		ln, err := listener.Listen(at.address, set)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, ln)
 	}
 	return all, nil
 }
@@ -251,15 +272,17 @@ func (o *options) listenStatus(in *inheritance) (net.Listener, error) {
 	if ln := in.sockets.Take("status", o.statusAddr); ln != nil {
 		return ln, nil
 	}
-	ln, err := net.Listen("tcp", o.statusAddr)
+	ln, err := listener.Bind(o.statusAddr, o.socketMode)
 	if err != nil {
 		return nil, fmt.Errorf("listen for status: %w", err)
 	}
 	return ln, nil
 }
 
-func serveStatus(ln net.Listener, log *slog.Logger, so status.Options) *http.Server {
-	s := &http.Server{Handler: status.Handler(so), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+func serveStatus(ln net.Listener, log *slog.Logger, health *status.Health, so status.Options) *http.Server {
+	s := &http.Server{Handler: health.Beside(status.Handler(so)), Protocols: new(http.Protocols), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = s.Serve(ln) }()
 	return s
 }

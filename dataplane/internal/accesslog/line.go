@@ -18,6 +18,8 @@ type Record struct {
 	Duration, Upstream time.Duration
 	// ResponseBytes is the size of the response's body.
 	ResponseBytes int64
+	// RequestBytes is how much the client sent after it had gone over to another protocol.
+	RequestBytes int64
 }
 
 // clock keeps the text of the current second.
@@ -64,6 +66,10 @@ func appendLine(b []byte, r *Record, c *clock, query bool) []byte {
 	b = strconv.AppendInt(b, int64(x.Response.Status), 10)
 	b = append(b, `,"bytes":`...)
 	b = strconv.AppendInt(b, r.ResponseBytes, 10)
+	if r.RequestBytes > 0 {
+		b = append(b, `,"bytes_received":`...)
+		b = strconv.AppendInt(b, r.RequestBytes, 10)
+	}
 	b = append(b, `,"duration_us":`...)
 	b = strconv.AppendInt(b, r.Duration.Microseconds(), 10)
 	if r.Upstream > 0 {

@@ -60,16 +60,18 @@ func Compile(c *config.Config, tickets *Tickets, old *Set) (*Set, *streamv1.Prob
 		}
 		s.parsed[e.ID()] = p
 		for _, h := range p.message.GetHosts() {
-			byHost[h] = append(byHost[h], p)
+			if p.covers(h) || p.authorities != nil {
+				byHost[h] = append(byHost[h], p)
+			}
 		}
-		if p.message.GetDefault() {
+		if p.message.GetDefault() && (p.pair.Leaf != nil || p.authorities != nil) {
 			fallback = append(fallback, p)
 		}
 		s.asks = s.asks || p.message.GetClientAuth() != nil
 	}
 	made := map[string]*host{} // hosts with the same certificates share theirs
 	for name, list := range byHost {
-		h := s.host(list, tickets, made)
+		h := s.host(name, list, tickets, made)
 		if rest, ok := strings.CutPrefix(name, "*."); ok {
 			s.wildcard[rest] = h
 		} else {
@@ -77,7 +79,7 @@ func Compile(c *config.Config, tickets *Tickets, old *Set) (*Set, *streamv1.Prob
 		}
 	}
 	if len(fallback) > 0 {
-		s.fallback = s.host(fallback, tickets, made)
+		s.fallback = s.host("", fallback, tickets, made)
 	}
 	return s, nil
 }
@@ -91,9 +93,11 @@ func (s *Set) parse(e *config.Entry) (*parsed, error) {
 	}
 	m := e.Message.(*configv1.Certificate)
 	p := &parsed{entry: e, message: m}
-	var err error
-	if p.pair, err = tls.X509KeyPair([]byte(m.GetCertPem()), []byte(m.GetKeyPem())); err != nil {
-		return nil, err
+	if m.GetAcme() == nil || m.GetCertPem() != "" {
+		var err error
+		if p.pair, err = tls.X509KeyPair([]byte(m.GetCertPem()), []byte(m.GetKeyPem())); err != nil {
+			return nil, err
+		}
 	}
 	if a := m.GetClientAuth(); a != nil {
 		p.authorities = x509.NewCertPool()
@@ -105,12 +109,18 @@ func (s *Set) parse(e *config.Entry) (*parsed, error) {
 	return p, nil
 }
 
+// covers reports whether there is a certificate for a host; "" asks whether there is any. One that ACME keeps valid may not be there yet, or
+// not yet be for a host that was added: until then the host is as if it were not in the list, except that what it asks of its clients holds.
+func (p *parsed) covers(name string) bool {
+	return p.pair.Leaf != nil && (name == "" || p.message.GetAcme() == nil || config.Covers(p.pair.Leaf, name))
+}
+
 // host makes what a name's clients get from the certificates for it, whose settings are the same: each client gets the first that it
-// understands, say ECDSA rather than RSA.
-func (s *Set) host(list []*parsed, tickets *Tickets, made map[string]*host) *host {
+// understands, say ECDSA rather than RSA. Where none of them is there yet, handshakes are refused.
+func (s *Set) host(name string, list []*parsed, tickets *Tickets, made map[string]*host) *host {
 	key := ""
 	for _, p := range list {
-		key += p.message.GetId() + "\n"
+		key += fmt.Sprintln(p.message.GetId(), p.covers(name))
 	}
 	if h := made[key]; h != nil {
 		return h
@@ -126,7 +136,14 @@ func (s *Set) host(list []*parsed, tickets *Tickets, made map[string]*host) *hos
 		c.MinVersion = tls.VersionTLS13
 	}
 	for _, p := range list {
-		c.Certificates = append(c.Certificates, p.pair)
+		if p.covers(name) {
+			c.Certificates = append(c.Certificates, p.pair)
+		}
+	}
+	if len(c.Certificates) == 0 {
+		h := &host{config: nothing, policy: first.policy}
+		made[key] = h
+		return h
 	}
 	if first.authorities != nil {
 		c.ClientCAs, c.ClientAuth = first.authorities, tls.VerifyClientCertIfGiven

@@ -23,12 +23,16 @@ type Exchange struct {
 
 	// ID is the request id: the client's X-Request-Id where it was sane, else made here.
 	ID string
-	// Client is the client's address.
+	// Peer is who has opened the connection; nil: nothing is known of it.
+	Peer *Peer
+	// Client is the client's address: the peer's, or the one that trusted proxies name. Its port is 0 where they name none.
 	Client netip.AddrPort
-	// ClientText is Client's address in text, as X-Forwarded-For carries it.
+	// ClientText is Client's address in text, as X-Forwarded-For carries it; "unknown" where it has none.
 	ClientText string
-	// Scheme is "http" or "https".
+	// Scheme is "http" or "https": the one that the client uses, where trusted proxies tell.
 	Scheme string
+	// Told is what services are told of where the request comes from.
+	Told Told
 	// TLS is what the client's connection agreed on; nil without TLS.
 	TLS *TLS
 	// RPC is the form of gRPC that the client speaks; it decides what errors look like.
@@ -55,8 +59,11 @@ type Exchange struct {
 	Shard uint32
 	// Memory is for the request's path and the forwarded one where they are normalised. It is kept for the next exchange.
 	Memory [2][]byte
+	// ToldMemory is for the texts of Told and ClientText. It is kept for the next exchange.
+	ToldMemory []byte
 
-	id [32]byte
+	id     [32]byte
+	stream stream
 }
 
 // Tick brings Now up to date and returns it. It asks for the monotonic clock only, which costs half of time.Now.
@@ -67,7 +74,7 @@ func (x *Exchange) Tick() time.Time {
 
 // From makes the exchange one of a peer's.
 func (x *Exchange) From(p *Peer) {
-	x.Client, x.ClientText, x.Scheme, x.TLS = p.Client, p.ClientText, p.Scheme, p.TLS
+	x.Peer, x.Client, x.ClientText, x.Scheme, x.TLS = p, p.Client, p.ClientText, p.Scheme, p.TLS
 }
 
 // Version is a version of HTTP.
@@ -132,6 +139,9 @@ type Request struct {
 	Expects100 bool
 	// AcceptsTrailers is set when the client said "TE: trailers".
 	AcceptsTrailers bool
+	// Upgrade is the protocol that the client wants to go over to, or several in its order of preference (RFC 9110 section 7.8, RFC 8441);
+	// once the request goes to a service, the one that is allowed. Empty: none.
+	Upgrade string
 	// Trailer has the trailer fields once the body has been read to its end.
 	Trailer Header
 }
@@ -150,6 +160,8 @@ type Response struct {
 	ContentLength int64
 	// Local is set when the gateway itself answers; Body is then the whole body.
 	Local bool
+	// Tunnel is set when the service has gone over to Request.Upgrade: Status is then 101, and what follows are that protocol's bytes.
+	Tunnel bool
 	// Body is a local answer's body.
 	Body []byte
 	// Code is the gateway's error, empty when there is none.
@@ -179,6 +191,9 @@ type Downstream interface {
 	WriteHead(x *Exchange, body []byte, last bool) error
 	// WriteBody sends a further part; last tells that it is the end, and the trailers follow.
 	WriteBody(x *Exchange, body []byte, last bool) error
+	// Tunnel sends the response's head, which has gone over to Request.Upgrade, and returns what follows it. It is called instead of
+	// WriteHead, and sets the status that this version of HTTP has for it.
+	Tunnel(x *Exchange) (Tunnel, error)
 	// Abort makes the client see that the response is not complete.
 	Abort()
 	// Watch makes a be aborted, on another goroutine, as soon as the client is seen to break off; nil ends that, and when it returns no
@@ -212,7 +227,9 @@ func (x *Exchange) Reset() {
 	*req = Request{Header: req.Header, Trailer: req.Trailer}
 	res.Status, res.Reason, res.Head, res.ContentLength = 0, "", nil, 0
 	res.Local, res.Body, res.Code = false, nil, ""
-	x.ID, x.Client, x.ClientText, x.Scheme = "", netip.AddrPort{}, "", ""
+	x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.Told = "", nil, netip.AddrPort{}, "", "", Told{}
+	res.Tunnel = false
+	x.stream.idle.Store(0)
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
 	x.Match, x.RPC = match.Request{}, NoRPC
 	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0
@@ -250,7 +267,7 @@ func (x *Exchange) Answer(status int, contentType string, body []byte) {
 	res := &x.Response
 	res.Header.Reset()
 	res.Trailer.Reset()
-	res.Status, res.Reason, res.Head = status, "", nil
+	res.Status, res.Reason, res.Head, res.Tunnel = status, "", nil, false
 	res.Local, res.Body, res.ContentLength = true, body, int64(len(body))
 	if contentType != "" {
 		res.Header.Add("Content-Type", contentType)

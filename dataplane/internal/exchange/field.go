@@ -29,7 +29,12 @@ const (
 	Via
 	XForwardedFor
 	XForwardedHost
+	XForwardedPort
+	XForwardedPrefix
 	XForwardedProto
+	XForwardedServer
+	XForwardedSSL
+	XRealIP
 	XRequestID
 )
 
@@ -82,8 +87,15 @@ func KnownName(s string) Name {
 			}
 		}
 	case 9:
-		if EqualFold(s, "forwarded") {
-			return Forwarded
+		switch s[0] | 0x20 {
+		case 'f':
+			if EqualFold(s, "forwarded") {
+				return Forwarded
+			}
+		case 'x':
+			if EqualFold(s, "x-real-ip") {
+				return XRealIP
+			}
 		}
 	case 10:
 		switch s[0] | 0x20 {
@@ -116,8 +128,15 @@ func KnownName(s string) Name {
 			return ContentLength
 		}
 	case 15:
-		if EqualFold(s, "x-forwarded-for") {
-			return XForwardedFor
+		switch s[14] | 0x20 {
+		case 'r':
+			if EqualFold(s, "x-forwarded-for") {
+				return XForwardedFor
+			}
+		case 'l':
+			if EqualFold(s, "x-forwarded-ssl") {
+				return XForwardedSSL
+			}
 		}
 	case 16:
 		switch s[0] | 0x20 {
@@ -128,6 +147,9 @@ func KnownName(s string) Name {
 		case 'x':
 			if EqualFold(s, "x-forwarded-host") {
 				return XForwardedHost
+			}
+			if EqualFold(s, "x-forwarded-port") {
+				return XForwardedPort
 			}
 		}
 	case 17:
@@ -146,8 +168,19 @@ func KnownName(s string) Name {
 			}
 		}
 	case 18:
-		if EqualFold(s, "proxy-authenticate") {
-			return ProxyAuthenticate
+		switch s[17] | 0x20 {
+		case 'e':
+			if EqualFold(s, "proxy-authenticate") {
+				return ProxyAuthenticate
+			}
+		case 'r':
+			if EqualFold(s, "x-forwarded-server") {
+				return XForwardedServer
+			}
+		case 'x':
+			if EqualFold(s, "x-forwarded-prefix") {
+				return XForwardedPrefix
+			}
 		}
 	case 19:
 		if EqualFold(s, "proxy-authorization") {
@@ -171,13 +204,39 @@ func (n Name) HopByHop() bool {
 // the codec writes it from what the exchange says.
 func (n Name) Renewed() bool {
 	switch n {
-	case Unknown, ContentType, Date, Origin, Server, Forwarded:
+	case Unknown, ContentType, Date, Origin, Server, XForwardedPort, XForwardedPrefix, XForwardedServer, XForwardedSSL, XRealIP:
 		return false
-	case ClientCert, ClientCertChain, ContentLength, Host, Expect, Via, XForwardedFor, XForwardedHost, XForwardedProto, XRequestID:
+	case ClientCert, ClientCertChain, ContentLength, Host, Expect, Forwarded, Via, XForwardedFor, XForwardedHost, XForwardedProto, XRequestID:
 		return true
 	default:
 		return n.HopByHop()
 	}
+}
+
+// Claims reports whether a field of this name says where a request comes from, which only proxies have to say.
+func (n Name) Claims() bool {
+	switch n {
+	case Forwarded, XForwardedFor, XForwardedHost, XForwardedPort, XForwardedPrefix, XForwardedProto, XForwardedServer, XForwardedSSL, XRealIP:
+		return true
+	}
+	return false
+}
+
+// InTrailers reports whether a field may stand in the trailers: those that frame, route or authenticate a message, or say where it comes from, may
+// not (RFC 9110 section 6.5.1).
+func (f *Field) InTrailers() bool {
+	switch f.Known {
+	case Unknown:
+		for _, name := range [...]string{"authorization", "cookie", "set-cookie", "cache-control", "content-encoding", "content-range"} {
+			if EqualFold(f.Name, name) {
+				return false
+			}
+		}
+		return true
+	case ClientCert, ClientCertChain, ContentLength, ContentType, Date, Expect, Host, Via:
+		return false
+	}
+	return !f.Known.HopByHop() && !f.Known.Claims()
 }
 
 // Field is one header or trailer field. Name and Value are views into a buffer that is reused when the

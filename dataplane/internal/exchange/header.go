@@ -115,6 +115,11 @@ func (h *Header) Del(name string) {
 	})
 }
 
+// Drop removes the fields whose names f picks. It is for the codecs and what comes before middleware.
+func (h *Header) Drop(f func(Name) bool) {
+	h.fields = slices.DeleteFunc(h.fields, func(field Field) bool { return f(field.Known) })
+}
+
 func (h *Header) record(op byte, name, value string) {
 	if h.log != nil {
 		*h.log = append(*h.log, headerChange{op, name, value})

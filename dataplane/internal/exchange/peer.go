@@ -18,6 +18,10 @@ type Peer struct {
 	Scheme string
 	// TLS is what was agreed on; nil without TLS.
 	TLS *TLS
+	// Trusted is set when what the peer says of clients is believed.
+	Trusted bool
+	// Forwarding is how services are told of the client, and what a trusted peer is asked; nil: the zero value.
+	Forwarding *Forwarding
 }
 
 // TLS is what a client and the node agreed on.

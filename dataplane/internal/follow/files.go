@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"gateway.internal/dataplane/internal/runtime"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/config/file"
@@ -103,6 +104,9 @@ func (f *Files) apply() (changes int, err error) {
 		return 0, err
 	}
 	edits := file.Edits(doc.Configuration)
+	if problems := refuseACME(edits); len(problems) > 0 {
+		return 0, withPositions(doc, problems)
+	}
 	edits = append(edits, removals(f.current, edits)...)
 	plan, err := f.current.Plan(edits, config.PlanOptions{Now: time.Now(), NewID: newID, AllowShrink: true})
 	if err != nil {
@@ -122,6 +126,19 @@ func (f *Files) apply() (changes int, err error) {
 	f.Log.Info("configuration applied", "path", f.Path, "revision", f.revision, "changes", len(plan.Changes),
 		"routes", plan.Config.Len(config.Route), "services", plan.Config.Len(config.Service))
 	return max(len(plan.Changes), 1), nil
+}
+
+// refuseACME finds certificates that a node by itself never gets.
+func refuseACME(edits []config.Edit) (problems config.Problems) {
+	for _, e := range edits {
+		if m, ok := e.Put.(*configv1.Certificate); ok && m.GetAcme() != nil {
+			problems = append(problems, config.Problem{
+				Kind: e.Kind, Name: m.GetName(), Field: "acme", Location: e.Location,
+				Message: "needs a control plane, which obtains the certificate: a node that follows files has to be given cert_pem and key_pem",
+			})
+		}
+	}
+	return problems
 }
 
 // removals deletes what the files no longer have.

@@ -166,15 +166,9 @@ func (c *chunks) trailers(h *exchange.Header, maxFields int) *refusal {
 	}
 	for _, f := range all.Fields() {
 		switch {
-		case lookalike(f.Name):
+		case exchange.Lookalike(f.Name):
 			return errTrailer
-		case f.Known.HopByHop(), f.Known == exchange.ContentLength, f.Known == exchange.Host,
-			f.Known == exchange.Expect, f.Known == exchange.ContentType, f.Known == exchange.XForwardedFor,
-			f.Known == exchange.XForwardedHost, f.Known == exchange.XForwardedProto, f.Known == exchange.Forwarded,
-			f.Known == exchange.Via, f.Known == exchange.Date, exchange.EqualFold(f.Name, "authorization"),
-			exchange.EqualFold(f.Name, "cookie"), exchange.EqualFold(f.Name, "set-cookie"),
-			exchange.EqualFold(f.Name, "cache-control"), exchange.EqualFold(f.Name, "content-encoding"),
-			exchange.EqualFold(f.Name, "content-range"):
+		case !f.InTrailers():
 			continue
 		}
 		f.LineStart, f.LineEnd = 0, 0

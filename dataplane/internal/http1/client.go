@@ -33,6 +33,8 @@ type ClientConn struct {
 	used    int
 	// hollow tells that the response had no body although it might have looked as if it had one.
 	hollow bool
+	// tunnel tells that the connection has gone over to another protocol.
+	tunnel bool
 	// sentAt is since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body.
 	sentAt atomic.Int64
 }
@@ -43,6 +45,9 @@ func NewClientConn(nc net.Conn) *ClientConn { return &ClientConn{sock: socket.Ne
 // Close closes the connection.
 func (c *ClientConn) Close() {
 	c.body.release()
+	if c.tunnel && c.sock.Aborted() {
+		c.sock.Reset() // what the service got is not all
+	}
 	_ = c.sock.Close()
 }
 
@@ -93,7 +98,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	default:
 		c.sentAt.Store(0)
 	}
-	wait := remaining(now, timeout, x.Deadline)
+	wait := remaining(now, timeout, x.Until())
 	c.sock.WriteWithin(now, wait)
 	c.sock.ReadWithin(now, wait)
 	b := appendRequest(socket.Take(socket.HeadSize)[:0], x)
@@ -129,12 +134,12 @@ func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (starte
 		if at := c.sentAt.Load(); at != 0 {
 			wait = max(time.Unix(0, at).Add(timeout).Sub(now), time.Nanosecond)
 		}
-		c.sock.ReadWithin(now, remaining(now, wait, x.Deadline))
+		c.sock.ReadWithin(now, remaining(now, wait, x.Until()))
 		err := c.sock.Fill()
 		if err == nil {
 			return c.readHead(x, timeout)
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() || c.answerIsDue(time.Now(), timeout, x.Deadline) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() || c.answerIsDue(time.Now(), timeout, x.Until()) {
 			c.broken = true
 			return false, classify(err)
 		}
@@ -172,15 +177,18 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 			return true, &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + refused.Reason}
 		}
 		c.sock.Consume(len(head))
+		if x.Response.Status == 101 {
+			return true, c.switches(x, &m)
+		}
 		if x.Response.Status >= 200 {
 			c.msg, c.hollow = m, m.hollow
 			c.body.start(x.Response.ContentLength, m.chunked, false)
 			return true, nil
 		}
 		interim++
-		if x.Response.Status == 101 || interim > maxInterim {
+		if interim > maxInterim {
 			c.broken = true
-			return true, &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service switched protocols, which was not asked for, or sent too many interim responses"}
+			return true, &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service sent too many interim responses"}
 		}
 		if err := x.Down.WriteInterim(x.Response.Status, &x.Response.Header, x.Response.Head); err != nil {
 			c.broken = true
@@ -211,7 +219,7 @@ func (c *ClientConn) wholeHead(x *exchange.Exchange, timeout time.Duration) ([]b
 			}
 		}
 		now := time.Now()
-		c.sock.ReadWithin(now, remaining(now, timeout, x.Deadline))
+		c.sock.ReadWithin(now, remaining(now, timeout, x.Until()))
 		if err := c.sock.Fill(); err != nil {
 			return nil, classify(err)
 		}
@@ -221,7 +229,7 @@ func (c *ClientConn) wholeHead(x *exchange.Exchange, timeout time.Duration) ([]b
 // NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known. A part is valid until
 // the next call, which also ends the views of the head. more tells whether another call would give anything.
 func (c *ClientConn) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
-	part, err := c.body.next(c.sock, &x.Response.Trailer, maxResponseFields, timeout, x.Deadline)
+	part, err := c.body.next(c.sock, &x.Response.Trailer, maxResponseFields, timeout, x.Until())
 	if err != nil && err != io.EOF {
 		c.broken = true
 		err = malformed(err)
@@ -270,7 +278,7 @@ func (c *ClientConn) MoveBody(x *exchange.Exchange, timeout time.Duration) (move
 	}
 	c.sock.Release()
 	moved, ofClient, err = c.sock.Splice(to.sock, c.body.left, func(now time.Time) {
-		c.sock.ReadWithin(now, remaining(now, timeout, x.Deadline))
+		c.sock.ReadWithin(now, remaining(now, timeout, x.Until()))
 		to.sock.WriteWithin(now, to.server.limits.WriteTimeout)
 	})
 	c.body.left -= moved
@@ -300,7 +308,7 @@ func (c *ClientConn) SendBody(x *exchange.Exchange, part []byte, last bool, time
 
 func (c *ClientConn) sendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
 	now := time.Now()
-	c.sock.WriteWithin(now, remaining(now, timeout, x.Deadline))
+	c.sock.WriteWithin(now, remaining(now, timeout, x.Until()))
 	if x.Request.ContentLength >= 0 {
 		if len(part) == 0 {
 			return nil

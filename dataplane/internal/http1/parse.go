@@ -39,7 +39,6 @@ var (
 	errConnect         = &refusal{Code: fault.NotImplemented, Reason: "CONNECT is not supported"}
 	errTrace           = &refusal{Code: fault.NotImplemented, Reason: "TRACE is not supported"}
 	errNominated       = bad("Connection names too many fields")
-	errLookalike       = bad("a field name differs only by underscores from one that the gateway goes by")
 	errUserinfo        = bad("the request target carries user information")
 )
 
@@ -75,10 +74,14 @@ func peekLength(head []byte) (length int, simple bool) {
 		}
 		field := head[line : line+end]
 		line += end + 1
-		if len(field) < 15 {
+		if len(field) < 10 {
 			continue
 		}
 		switch field[0] | 0x20 {
+		case 'u':
+			if exchange.EqualFold(view(field[:8]), "upgrade:") {
+				return 0, false // what follows may be more than a request and its response
+			}
 		case 'c':
 			if len(field) > 16 && exchange.EqualFold(view(field[:15]), "content-length:") {
 				n, ok := parseLength(trimOWS(view(field[15 : len(field)-1])))
@@ -103,6 +106,8 @@ type framing struct {
 	hasTE     bool
 	close     bool
 	keepAlive bool
+	// upgrade tells that Connection names Upgrade.
+	upgrade bool
 	// nominated are the options of Connection that are neither close nor keep-alive: names of fields to drop.
 	nominated int
 }
@@ -180,6 +185,7 @@ func (fr *framing) see(f *exchange.Field) *refusal {
 			case exchange.EqualFold(option, "keep-alive"):
 				fr.keepAlive = true
 			default:
+				fr.upgrade = fr.upgrade || exchange.EqualFold(option, "upgrade")
 				fr.nominated++
 			}
 		}
@@ -264,9 +270,12 @@ func nominatedField(h *exchange.Header) string {
 			case exchange.Unknown:
 			case exchange.Connection, exchange.ContentLength, exchange.TransferEncoding, exchange.Host,
 				exchange.TE, exchange.Upgrade, exchange.KeepAlive, exchange.Trailer,
-				exchange.XForwardedFor, exchange.XForwardedHost, exchange.XForwardedProto, exchange.Forwarded, exchange.Via:
+				exchange.Via:
 				continue
 			default:
+				if known.Claims() {
+					continue
+				}
 			}
 			if exchange.EqualFold(option, "close") {
 				continue

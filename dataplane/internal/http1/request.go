@@ -57,6 +57,9 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *r
 	default:
 		req.ContentLength = max(m.length, 0)
 	}
+	if m.upgrade {
+		parseUpgrade(req, &m)
+	}
 	return m, nil
 }
 
@@ -209,8 +212,8 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 				}
 			}
 		case exchange.Unknown:
-			if lookalike(f.Name) {
-				return errLookalike
+			if exchange.Lookalike(f.Name) {
+				return exchange.ErrLookalike
 			}
 		default:
 		}
@@ -221,24 +224,8 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 	return nil
 }
 
-// lookalike reports whether a name is one that frames a message or that the gateway sets for services, but for underscores. Services that follow
-// CGI (RFC 3875 section 4.1.18) can't tell the two apart.
-func lookalike(name string) bool {
-	switch len(name) {
-	case len("X-Request-Id"), len("Content-Length"), len("X-Forwarded-For"), len("X-Forwarded-Host"), len("Transfer-Encoding"):
-	default:
-		return false
-	}
-	underscores := false
-	var plain [len("Transfer-Encoding")]byte
-	for i := range len(name) {
-		plain[i] = name[i]
-		if name[i] == '_' {
-			plain[i], underscores = '-', true
-		}
-	}
-	return underscores && exchange.KnownName(view(plain[:len(name)])) != exchange.Unknown
-}
+// ValidHost reports whether s is what the field Host may say, which is validHost's rule.
+func ValidHost(s string) bool { return validHost(octets(s)) }
 
 // validHost reports whether b is host [":" port] (RFC 3986 section 3.2.2). Names are compared, not resolved, so any
 // reg-name may stand there; brackets have to pair and a port has to be a number.

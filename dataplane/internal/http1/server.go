@@ -37,6 +37,9 @@ type Limits struct {
 	// MinRate is the least number of bytes a second that a client has to send of a body, averaged over BodyTimeout, and to take of a
 	// response, averaged over WriteTimeout, while it is waited for; 0: any.
 	MinRate int64
+	// HalfClosed lets clients that have shut their side of the connection down wait for the response for as long as it takes. Otherwise they count as gone
+	// after a second or two, since one that has closed the connection can't be told from them.
+	HalfClosed bool
 }
 
 // DefaultLimits returns the limits of a node that was told nothing else.
@@ -60,7 +63,10 @@ type Server struct {
 	draining atomic.Bool
 	shards   atomic.Uint32
 	// http2 takes connections over whose client begins with the preface of HTTP/2; nil: nobody does.
-	http2 func(sock *socket.Conn, peer *exchange.Peer)
+	http2 func(sock *socket.Conn, peer *exchange.Peer, ended func())
+	// lot is where connections rest that nothing has come on for restless; nil: each waits in its goroutine.
+	lot      *socket.Lot
+	restless time.Duration
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -69,12 +75,21 @@ type Server struct {
 
 // NewServer returns a server that gives every exchange to handler.
 func NewServer(limits Limits, handler Handler) *Server {
-	return &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}}
+	return &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, restless: restless}
 }
+
+// restless is how long a connection waits for a request in its goroutine before it gives that up: one that is used more often than that is
+// served at the least cost, one that is not takes little memory.
+const restless = 2 * time.Second
+
+// RestIn makes connections that nothing has come on for two seconds wait in a lot. It is called before the first Serve.
+func (s *Server) RestIn(lot *socket.Lot) { s.lot = lot }
 
 // HandOver makes serve own connections whose client speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3); the preface is still buffered
 // then. It is called before the first Serve.
-func (s *Server) HandOver(serve func(sock *socket.Conn, peer *exchange.Peer)) { s.http2 = serve }
+func (s *Server) HandOver(serve func(sock *socket.Conn, peer *exchange.Peer, ended func())) {
+	s.http2 = serve
+}
 
 // Active returns the number of open connections.
 func (s *Server) Active() int {
@@ -83,21 +98,18 @@ func (s *Server) Active() int {
 	return len(s.conns)
 }
 
-// Serve owns a peer's connection until it is closed, and then returns.
-func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
-	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1)}
+// Serve owns a peer's connection until it is closed, and then calls ended. It returns then, or, where the connection rests without a goroutine, before.
+func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
+	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1), endedFn: ended}
 	c.arrivedFn = c.arrived
 	c.body.over = true
 	c.sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
 	if !s.add(c) {
 		_ = c.sock.Close()
+		ended()
 		return
 	}
-	c.serve()
-	s.remove(c)
-	if c.http2 {
-		s.http2(c.sock, c.peer)
-	}
+	c.run()
 }
 
 func (s *Server) add(c *conn) bool {
@@ -125,6 +137,7 @@ func (s *Server) Drain() {
 			c.sock.Interrupt()
 		}
 	})
+	s.lot.WakeAll()
 }
 
 // Cut ends all connections, and those that come later, at once.
@@ -133,6 +146,7 @@ func (s *Server) Cut() {
 	s.cut = true
 	s.mu.Unlock()
 	s.each(func(c *conn) { c.sock.Abort() })
+	s.lot.WakeAll()
 }
 
 func (s *Server) each(f func(*conn)) {
@@ -167,12 +181,17 @@ type conn struct {
 	peer       *exchange.Peer
 	shard      uint32
 	idle       atomic.Bool
+	turns      atomic.Uint32 // how often an exchange has begun
+	looked     uint32        // turns when Run last looked
+	watch      watched
 	arrivedFn  func() bool
-	headLength int  // of the next head, when it is known
-	ended      bool // the connection is over
-	blank      bool // an empty line came before the next request
-	served     bool // a request has come
-	http2      bool // the client speaks HTTP/2
+	endedFn    func()
+	rested     time.Time // since when it waits for a request
+	headLength int       // of the next head, when it is known
+	ended      bool      // the connection is over
+	blank      bool      // an empty line came before the next request
+	served     bool      // a request has come
+	http2      bool      // the client speaks HTTP/2
 
 	msg       message
 	body      body
@@ -189,11 +208,31 @@ type conn struct {
 	now       time.Time // when the last exchange ended
 }
 
-// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived.
-func (c *conn) serve() {
+// run serves the connection until it rests or is over.
+func (c *conn) run() {
+	if c.serve() {
+		return // wake goes on
+	}
+	c.server.remove(c)
+	if c.http2 {
+		c.server.http2(c.sock, c.peer, c.endedFn)
+		return
+	}
+	c.endedFn()
+}
+
+// wake goes on with a connection that has rested.
+func (c *conn) wake() {
+	c.sock.ResumeReads()
+	c.run()
+}
+
+// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived. It reports whether the
+// connection has been parked; otherwise it is over.
+func (c *conn) serve() (parked bool) {
 	graced := false // the second that Drain gives is running
 	for {
-		c.rest(time.Now())
+		c.await(time.Now())
 		if c.server.draining.Load() {
 			if graced {
 				break
@@ -203,10 +242,23 @@ func (c *conn) serve() {
 			c.sock.ReadWithin(time.Now(), lastRequest)
 		}
 		if err := c.sock.Each(c.arrivedFn); err != nil {
-			if c.server.draining.Load() && !graced && errors.Is(err, os.ErrDeadlineExceeded) {
+			if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() {
+				break // nobody waits for an answer
+			}
+			if c.server.draining.Load() {
+				if graced {
+					break
+				}
 				continue
 			}
-			break // nobody waits for an answer
+			now := time.Now()
+			if now.Sub(c.rested) >= c.server.limits.IdleTimeout {
+				break
+			}
+			if c.park() {
+				return true
+			}
+			continue
 		}
 		c.idle.Store(false)
 		// What is left has to be waited for in a way that Each can't: the rest of a head or of a body.
@@ -216,10 +268,23 @@ func (c *conn) serve() {
 		if c.ended {
 			break
 		}
+		c.rested = time.Time{}
 	}
 	if !c.http2 {
 		c.end()
 	}
+	return false
+}
+
+// park lets the connection rest without this goroutine, where that is possible.
+func (c *conn) park() bool {
+	lot := c.server.lot
+	// From here on the goroutine that wakes may be at it.
+	id, ok := lot.Park(c.sock, c.rested.Add(c.server.limits.IdleTimeout), c.wake)
+	if ok && (c.server.draining.Load() || c.sock.Aborted()) { // Drain or Cut may have been there before
+		lot.Wake(id)
+	}
+	return ok
 }
 
 // lastRequest is how long a connection of a server that drains may wait for one more request.
@@ -227,9 +292,22 @@ const lastRequest = time.Second
 
 // rest makes the connection wait for a request.
 func (c *conn) rest(now time.Time) {
+	c.rested = now
+	c.await(now)
+}
+
+// await makes the connection wait for a request for as long as it may: in this goroutine at first, where it can be parked afterwards.
+func (c *conn) await(now time.Time) {
+	if c.rested.IsZero() {
+		c.rested = now
+	}
 	c.sock.Release()
 	c.sock.SetSize(socket.HeadSize)
-	c.sock.ReadWithin(now, c.server.limits.IdleTimeout)
+	left := c.server.limits.IdleTimeout - now.Sub(c.rested)
+	if c.server.lot != nil && left > c.server.restless {
+		left = c.server.restless
+	}
+	c.sock.ReadWithin(now, max(left, time.Nanosecond))
 	c.idle.Store(true)
 }
 
@@ -375,6 +453,7 @@ func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
 // begin makes the exchange this connection's.
 func (c *conn) begin(x *exchange.Exchange) {
 	c.served = true
+	c.turns.Add(1)
 	x.From(c.peer)
 	x.Down, x.Shard = c, c.shard
 	x.Start = time.Now()
@@ -472,7 +551,7 @@ func (c *conn) NextBody() ([]byte, error) {
 	if c.cancelled.Load() {
 		return nil, os.ErrDeadlineExceeded
 	}
-	part, err := c.body.next(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields, c.server.limits.BodyTimeout, c.x.Deadline)
+	part, err := c.nextPart()
 	if err != nil && err != io.EOF {
 		if errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() {
 			err = &refusal{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
@@ -634,12 +713,6 @@ func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, l
 	b = append(b, "\r\n"...)
 	return c.write(now, b, nil)
 }
-
-// Watch implements exchange.Downstream. Nobody reads from the connection while a response is waited for, so nothing is seen.
-func (c *conn) Watch(exchange.Aborter) {}
-
-// Gone implements exchange.Downstream.
-func (c *conn) Gone() bool { return c.writeErr != nil }
 
 // Abort implements exchange.Downstream.
 func (c *conn) Abort() { c.cut = true }

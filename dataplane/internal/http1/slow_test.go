@@ -86,7 +86,7 @@ func TestSlowClients(t *testing.T) {
 				served := make(chan struct{})
 				go func() {
 					defer close(served)
-					NewServer(limits, answering(strings.Repeat("y", response))).Serve(socket.New(near), exchange.NewPeer(near.RemoteAddr()))
+					NewServer(limits, answering(strings.Repeat("y", response))).Serve(socket.New(near), exchange.NewPeer(near.RemoteAddr()), func() {})
 					took = time.Since(begun)
 				}()
 				var sending sync.WaitGroup

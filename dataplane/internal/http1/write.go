@@ -70,14 +70,19 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	}
 	b = append(b, "\r\n"...)
 	b = appendFields(b, req.Head, &req.Header, skipRequest)
-	b = append(b, "X-Forwarded-For: "...)
-	b = appendEarlier(b, &req.Header, exchange.XForwardedFor)
-	b = append(b, x.ClientText...)
-	b = append(b, "\r\nX-Forwarded-Proto: "...)
-	b = append(b, x.Scheme...)
-	b = append(b, "\r\nX-Forwarded-Host: "...)
-	b = append(b, req.Host...)
-	b = append(b, "\r\nX-Request-Id: "...)
+	if !x.Told.Silent {
+		b = append(b, "X-Forwarded-For: "...)
+		b = append(b, x.ForwardedFor()...)
+		b = append(b, "\r\nX-Forwarded-Proto: "...)
+		b = append(b, x.Scheme...)
+		b = append(b, "\r\nX-Forwarded-Host: "...)
+		b = append(b, x.ForwardedHost()...)
+		b = append(b, "\r\n"...)
+	}
+	if x.Told.Forwarded != "" {
+		b = appendField(b, "Forwarded", x.Told.Forwarded)
+	}
+	b = append(b, "X-Request-Id: "...)
 	b = append(b, x.ID...)
 	b = append(b, "\r\nVia: "...)
 	b = appendEarlier(b, &req.Header, exchange.Via)
@@ -97,7 +102,10 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	if req.Expects100 {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
-	if req.AcceptsTrailers {
+	switch {
+	case req.Upgrade != "":
+		b = appendUpgrade(b, req.Upgrade)
+	case req.AcceptsTrailers:
 		b = append(b, "TE: trailers\r\nConnection: TE\r\n"...)
 	}
 	return append(b, "\r\n"...)
@@ -133,6 +141,8 @@ func reasonOf(status int) string {
 	switch status {
 	case 100:
 		return "Continue"
+	case 101:
+		return "Switching Protocols"
 	case 200:
 		return "OK"
 	case 204:

@@ -15,13 +15,14 @@ import (
 // meanwhile, and anybody may call Abort.
 type Call struct {
 	flow
-	client *Client
-	used   bool
-	whole  bool         // the request was sent with its head
-	sent   bool         // the request was sent to its end
-	over   bool         // the response's body was taken to its end
-	hollow bool         // the response has no body, whatever its length says
-	sentAt atomic.Int64 // since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body
+	client   *Client
+	used     bool
+	whole    bool         // the request was sent with its head
+	sent     bool         // the request was sent to its end
+	over     bool         // the response's body was taken to its end
+	extended bool         // the stream is to carry another protocol (RFC 8441)
+	hollow   bool         // the response has no body, whatever its length says
+	sentAt   atomic.Int64 // since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body
 
 	trailers exchange.Header
 
@@ -50,7 +51,7 @@ var calls = sync.Pool{New: func() any {
 
 // begin makes the call one of a connection's. The mutex is held.
 func (s *Call) begin(c *Client, used bool) {
-	s.client, s.used, s.id = c, used, 0
+	s.client, s.used, s.id, s.extended = c, used, 0, false
 	s.whole, s.sent, s.over, s.hollow, s.aborted, s.headed = false, false, false, false, false, false
 	s.status, s.length, s.method = 0, -1, ""
 	s.interim = s.interim[:0]
@@ -80,7 +81,7 @@ func (s *Call) head(l *list, end bool) (malformed string) {
 		return ""
 	}
 	s.hollow = s.method == "HEAD" || l.status == 204 || l.status == 304
-	if !s.hollow {
+	if !s.hollow && !(s.extended && l.status < 300) {
 		if end && l.length > 0 {
 			return "it ends before its Content-Length"
 		}
@@ -111,13 +112,18 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 		s.sentAt.Store(now.UnixNano())
 	}
 	s.whole, s.sent = whole, whole
-	wait := until(now, timeout, x.Deadline)
+	if x.Request.Upgrade != "" {
+		if err := s.extend(until(now, timeout, x.Until())); err != nil {
+			return false, err
+		}
+	}
+	wait := until(now, timeout, x.Until())
 	trailers := whole && x.Request.Trailer.Len() > 0
-	end := whole && len(part) == 0 && !trailers
+	end := whole && len(part) == 0 && !trailers && !s.extended
 	b := appendRequest(socket.Take(socket.HeadSize)[:0], x, s.client.scheme)
 	err = s.start(b, x.Request.Method, end, wait)
 	socket.Give(b)
-	if err == nil && !end && (len(part) > 0 || whole) {
+	if err == nil && !end && !s.extended && (len(part) > 0 || whole) {
 		err = s.sendBody(part, whole, &x.Request.Trailer)
 	}
 	s.client.flush()
@@ -217,7 +223,7 @@ func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool
 		}
 		at := s.sentAt.Load()
 		now := time.Now()
-		if err := s.await(until(now, sinceOr(at, now, timeout), x.Deadline)); err != nil {
+		if err := s.await(until(now, sinceOr(at, now, timeout), x.Until())); err != nil {
 			now = time.Now()
 			due := s.sentAt.Load() != 0 && sinceOr(s.sentAt.Load(), now, timeout) <= 0
 			if due || !x.Deadline.IsZero() && !now.Before(x.Deadline) {
@@ -231,7 +237,10 @@ func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool
 func (s *Call) answer(res *exchange.Response) {
 	res.Status, res.Reason, res.Head, res.ContentLength = s.status, "", nil, s.length
 	copyFields(&res.Header, &s.fields)
-	if s.hollow {
+	switch {
+	case s.extended && s.status/100 == 2:
+		res.Status, res.Tunnel, res.ContentLength = 101, true, 0
+	case s.hollow:
 		res.ContentLength, s.over = 0, true
 	}
 }
@@ -258,7 +267,7 @@ func (s *Call) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, er
 		if s.over {
 			return nil, io.EOF
 		}
-		if err := s.await(until(time.Now(), timeout, x.Deadline)); err != nil {
+		if err := s.await(until(time.Now(), timeout, x.Until())); err != nil {
 			return nil, err
 		}
 	}
@@ -289,7 +298,7 @@ func (s *Call) BodyOver() bool { return s.over }
 func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
 	s.sentAt.Store(0)
 	now := time.Now()
-	s.patient = until(now, timeout, x.Deadline)
+	s.patient = until(now, timeout, x.Until())
 	err := s.sendBody(part, last, &x.Request.Trailer)
 	s.client.flush()
 	if last || err != nil {

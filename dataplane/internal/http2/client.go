@@ -52,10 +52,12 @@ type Client struct {
 	heard   atomic.Int64   // when something came last, in Unix nanoseconds
 
 	incoming exchange.Header // the reading goroutine's
+	told     chan struct{}   // closed by it when the endpoint's settings have come, or the connection is over
 
 	// The mutex protects these.
 	nextID     uint32
 	maxStreams int       // what the endpoint allows
+	extended   bool      // and it takes extended CONNECT
 	calls      int       // under way
 	retired    bool      // no more calls begin
 	lastTaken  uint32    // no stream above is processed
@@ -65,14 +67,19 @@ type Client struct {
 
 // NewClient takes a connection over. scheme is "http" or "https".
 func NewClient(nc net.Conn, scheme string) *Client {
-	c := &Client{scheme: scheme, nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, idleSince: time.Now()}
+	c := &Client{scheme: scheme, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, idleSince: time.Now()}
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
 	c.greeted = true // only clients are to say the preface
 	c.writeTimeout, c.window = stalled, clientWindow
 	c.heard.Store(time.Now().UnixNano())
 	c.arrivedFn = func() bool {
 		c.heard.Store(time.Now().UnixNano())
-		return c.arrived()
+		settled := c.settled
+		goesOn := c.arrived()
+		if !settled && c.settled {
+			close(c.told)
+		}
+		return goesOn
 	}
 	b := append(c.out.buf(), preface...) // it goes out with the first request
 	b = appendFrameHead(b, 18, frameSettings, 0, 0)
@@ -106,6 +113,9 @@ func (c *Client) read() {
 	c.mu.Lock()
 	c.fail(c.ended)
 	c.mu.Unlock()
+	if !c.settled {
+		close(c.told)
+	}
 	c.running.Wait()
 	c.mu.Lock()
 	c.out.pending = c.out.pending[:0]
@@ -187,8 +197,11 @@ func (c *Client) opened(id uint32) bool {
 
 // setting implements side.
 func (c *Client) setting(id uint16, value uint32) {
-	if id == settingMaxConcurrentStreams {
+	switch id {
+	case settingMaxConcurrentStreams:
 		c.maxStreams = int(min(value, maxWindow))
+	case settingEnableConnect:
+		c.extended = c.extended || value == 1
 	}
 }
 

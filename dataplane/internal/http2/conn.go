@@ -39,7 +39,8 @@ func (c *conn) goAway(uint32, code) {}
 // serve says hello, and reads until the connection is over.
 func (c *conn) serve() {
 	c.mu.Lock()
-	b := appendFrameHead(c.out.buf(), 18, frameSettings, 0, 0)
+	b := appendFrameHead(c.out.buf(), 24, frameSettings, 0, 0)
+	b = appendSetting(b, settingEnableConnect, 1)
 	b = appendSetting(b, settingMaxConcurrentStreams, maxStreams)
 	b = appendSetting(b, settingInitialWindowSize, streamWindow)
 	b = appendSetting(b, settingMaxHeaderListSize, uint32(c.server.limits.MaxHeadBytes))

@@ -154,13 +154,17 @@ func appendLength(b []byte, length int64) []byte {
 // appendRequest appends the header list that the service gets (RFC 9113 section 8.3.1, RFC 9110 section 7.6).
 func appendRequest(b []byte, x *exchange.Exchange, scheme string) []byte {
 	req := &x.Request
-	switch req.Method {
+	method := req.Method
+	if req.Upgrade != "" {
+		method = "CONNECT"
+	}
+	switch method {
 	case "GET":
 		b = append(b, 0x80|2)
 	case "POST":
 		b = append(b, 0x80|3)
 	default:
-		b = appendString(append(b, 2), req.Method)
+		b = appendString(append(b, 2), method)
 	}
 	if scheme == "https" {
 		b = append(b, 0x80|7)
@@ -184,15 +188,23 @@ func appendRequest(b []byte, x *exchange.Exchange, scheme string) []byte {
 	} else {
 		b = appendString(b, path)
 	}
+	if req.Upgrade != "" {
+		b = appendField(b, ":protocol", req.Upgrade)
+	}
 	fields := req.Header.Fields()
 	for i := range fields {
-		if f := &fields[i]; !f.Known.Renewed() {
+		if f := &fields[i]; !f.Known.Renewed() && (req.Upgrade == "" || !exchange.EqualFold(f.Name, "Sec-WebSocket-Key")) {
 			b = appendField(b, f.Name, f.Value)
 		}
 	}
-	b = appendJoined(b, "x-forwarded-for", &req.Header, exchange.XForwardedFor, x.ClientText)
-	b = appendField(b, "x-forwarded-proto", x.Scheme)
-	b = appendField(b, "x-forwarded-host", req.Host)
+	if !x.Told.Silent {
+		b = appendField(b, "x-forwarded-for", x.ForwardedFor())
+		b = appendField(b, "x-forwarded-proto", x.Scheme)
+		b = appendField(b, "x-forwarded-host", x.ForwardedHost())
+	}
+	if x.Told.Forwarded != "" {
+		b = appendField(b, "forwarded", x.Told.Forwarded)
+	}
 	b = appendField(b, "x-request-id", x.ID)
 	b = appendJoined(b, "via", &req.Header, exchange.Via, req.Version.Via())
 	if x.TLS != nil && x.TLS.ClientCert != "" {

@@ -223,7 +223,7 @@ func (f *flow) broken() error {
 	switch {
 	case f.reset:
 		return errReset
-	case f.call != nil && f.remoteEnded:
+	case f.call != nil && f.remoteEnded && !f.call.extended:
 		return errAnswered
 	}
 	return f.c.err

@@ -62,6 +62,7 @@ const (
 	settingInitialWindowSize    = 0x4
 	settingMaxFrameSize         = 0x5
 	settingMaxHeaderListSize    = 0x6
+	settingEnableConnect        = 0x8 // RFC 8441
 )
 
 const (

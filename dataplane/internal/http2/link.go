@@ -588,7 +588,7 @@ func (c *link) trailers(id uint32, block []byte, end bool) error {
 	short := s.declared > 0
 	if !short && !s.reset {
 		for _, f := range nowhere.Fields() {
-			if !f.Known.HopByHop() && f.Known != exchange.ContentLength {
+			if f.InTrailers() {
 				s.trailer.Append(f)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/fault"
 )
 
 // fieldOverhead is what a field counts for besides its octets in the size of a header list (RFC 9113 section 6.5.2).
@@ -28,6 +29,8 @@ type list struct {
 	kind                listKind
 
 	method, scheme, path, authority     string
+	protocol                            string // that the stream is to carry (RFC 8441)
+	hasProtocol                         bool
 	hasMethod, hasScheme, hasPath, hasA bool
 	status                              int   // of a response; 0: not said
 	length                              int64 // -1: not said
@@ -35,7 +38,8 @@ type list struct {
 	regular                             bool // a field that is no pseudo-header field has come
 	expects, acceptsTrailers            bool
 	tooLarge                            bool
-	malformed                           string // why; empty: it is not
+	malformed                           string       // why; empty: it is not
+	refused                             *fault.Error // why the request is answered with an error; nil: it is not
 }
 
 // begin makes the list ready for fields.
@@ -71,6 +75,12 @@ func (l *list) add(f hpack.HeaderField) {
 	}
 	known := exchange.KnownName(f.Name)
 	switch known {
+	case exchange.Unknown:
+		if l.kind == ofRequest && exchange.Lookalike(f.Name) {
+			l.refused = exchange.ErrLookalike
+		} else if l.kind == ofTrailers && exchange.Lookalike(f.Name) {
+			l.refuse(exchange.ErrLookalike.Reason)
+		}
 	case exchange.Connection, exchange.KeepAlive, exchange.ProxyConnection, exchange.TransferEncoding, exchange.Upgrade:
 		l.refuse("a field is there that belongs to HTTP/1 connections") // RFC 9113 section 8.2.2
 		return
@@ -137,6 +147,8 @@ func (l *list) pseudo(f hpack.HeaderField) {
 		to, seen = &l.path, &l.hasPath
 	case ":authority":
 		to, seen = &l.authority, &l.hasA
+	case ":protocol":
+		to, seen = &l.protocol, &l.hasProtocol
 	default:
 		l.refuse("a pseudo-header field is not one of requests")
 		return

@@ -67,6 +67,9 @@ func (l *list) complete() bool {
 	if l.tooLarge {
 		return true // refused in a better way
 	}
+	if l.hasProtocol { // RFC 8441 section 4
+		return l.method == "CONNECT" && l.hasScheme && l.hasPath && l.path != "" && (l.scheme == "http" || l.scheme == "https") && l.hasA && l.length < 0
+	}
 	if l.method == "CONNECT" {
 		return !l.hasScheme && !l.hasPath && l.hasA
 	}
@@ -86,6 +89,10 @@ func (s *stream) request(l *list, end bool) {
 		s.refuse(&fault.Error{Code: fault.HeadersTooLarge, Reason: "the header fields are larger than the node's limits allow"})
 		return
 	}
+	if l.refused != nil {
+		s.refuse(l.refused)
+		return
+	}
 	joinCookies(&req.Header)
 	req.Host, req.Expects100, req.AcceptsTrailers = l.authority, l.expects, l.acceptsTrailers
 	switch {
@@ -94,7 +101,16 @@ func (s *stream) request(l *list, end bool) {
 	default:
 		req.ContentLength = l.length
 	}
-	if err := http1.ReadTarget(req, l.method, l.path, s.conn.server.limits.MaxTargetBytes); err != nil {
+	method := l.method
+	if l.hasProtocol {
+		if !exchange.EqualFold(l.protocol, exchange.WebSocket) {
+			s.refuse(&fault.Error{Code: fault.NotImplemented, Reason: "the protocol that the stream is opened for is not spoken"})
+			return
+		}
+		// To all later steps it is the request that it would be in HTTP/1.1. What follows is not a body.
+		method, req.Upgrade, req.ContentLength = "GET", exchange.WebSocket, 0
+	}
+	if err := http1.ReadTarget(req, method, l.path, s.conn.server.limits.MaxTargetBytes); err != nil {
 		s.refuse(err)
 	}
 }

@@ -59,8 +59,9 @@ func NewServer(limits http1.Limits, handler http1.Handler) *Server {
 	return s
 }
 
-// Serve owns a peer's connection until it is closed, and then returns. What the client has said may be buffered, from the preface on.
-func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer) {
+// Serve owns a peer's connection until it is closed, and then calls ended. What the client has said may be buffered, from the preface on.
+func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
+	defer ended()
 	sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
 	c := newConn(s, sock, peer)
 	if !s.add(c) {

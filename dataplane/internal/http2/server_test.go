@@ -143,7 +143,7 @@ func startWith(t *testing.T, limits http1.Limits) *running {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { r.server.Serve(socket.New(c), exchange.NewPeer(c.RemoteAddr())) })
+			wg.Go(func() { r.server.Serve(socket.New(c), exchange.NewPeer(c.RemoteAddr()), func() {}) })
 		}
 	})
 	t.Cleanup(func() {
@@ -367,6 +367,19 @@ func TestRulesThatClientsBreak(t *testing.T) {
 		{"a method with a space", func(w *raw) { headers(w, ":method", "GET /x", ":scheme", "http", ":authority", "a", ":path", "/") }, "status 400"},
 		{"an authority with a user", func(w *raw) { headers(w, ":method", "GET", ":scheme", "http", ":authority", "u@a", ":path", "/") }, "status 400"},
 		{"CONNECT", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:1") }, "status 501"},
+		{"a protocol of a GET", func(w *raw) {
+			headers(w, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/", ":protocol", "websocket")
+		}, "reset PROTOCOL_ERROR"},
+		{"a protocol without a path", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a", ":protocol", "websocket") }, "reset PROTOCOL_ERROR"},
+		{"two protocols", func(w *raw) {
+			headers(w, ":method", "CONNECT", ":scheme", "http", ":authority", "a", ":path", "/", ":protocol", "websocket", ":protocol", "websocket")
+		}, "reset PROTOCOL_ERROR"},
+		{"a protocol with a length", func(w *raw) {
+			headers(w, ":method", "CONNECT", ":scheme", "http", ":authority", "a", ":path", "/", ":protocol", "websocket", "content-length", "0")
+		}, "reset PROTOCOL_ERROR"},
+		{"a protocol that is not spoken", func(w *raw) {
+			headers(w, ":method", "CONNECT", ":scheme", "http", ":authority", "a", ":path", "/", ":protocol", "connect-udp")
+		}, "status 501"},
 		{"more body than said", func(w *raw) { open(w, "content-length", "2"); _ = w.f.WriteData(1, true, []byte("abc")) }, "reset PROTOCOL_ERROR"},
 		{"less body than said", func(w *raw) { open(w, "content-length", "4"); _ = w.f.WriteData(1, true, []byte("abc")) }, "reset PROTOCOL_ERROR"},
 		{"stream 0", func(w *raw) { _ = w.f.WriteData(0, true, nil) }, "goaway PROTOCOL_ERROR"},
@@ -649,7 +662,7 @@ func FuzzConnection(f *testing.F) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			s.Serve(socket.New(ours), exchange.NewPeer(ours.RemoteAddr()))
+			s.Serve(socket.New(ours), exchange.NewPeer(ours.RemoteAddr()), func() {})
 		}()
 		go func() { _, _ = io.Copy(io.Discard, theirs) }()
 		_ = theirs.SetWriteDeadline(time.Now().Add(time.Second))

@@ -49,6 +49,9 @@ func (s *stream) LimitBody(bytes int64) { s.limit = bytes }
 
 // BufferedBody implements exchange.Downstream.
 func (s *stream) BufferedBody() ([]byte, bool, error) {
+	if s.Request.Upgrade != "" {
+		return nil, true, nil
+	}
 	s.c.mu.Lock()
 	part, whole, err := s.take()
 	s.c.mu.Unlock()
@@ -60,6 +63,9 @@ func (s *stream) BufferedBody() ([]byte, bool, error) {
 func (s *stream) NextBody() ([]byte, error) {
 	wait := s.conn.server.limits.BodyTimeout
 	for {
+		if left := s.StreamLeft(); left > 0 { // it may come as late as the response does
+			wait = left
+		}
 		if s.cancelled.Load() {
 			return nil, os.ErrDeadlineExceeded
 		}
@@ -70,19 +76,25 @@ func (s *stream) NextBody() ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case len(part) > 0:
+			if s.StreamIdle() > 0 {
+				s.Moved()
+			}
 			s.grant(len(part))
 			return part, nil
 		case whole:
 			return nil, io.EOF
 		}
-		if !s.Deadline.IsZero() {
-			wait = min(wait, max(time.Until(s.Deadline), time.Nanosecond))
+		if end := s.Until(); !end.IsZero() {
+			wait = min(wait, max(time.Until(end), time.Nanosecond))
 		}
 		s.timer.Reset(wait)
 		select {
 		case <-s.readable:
 			s.timer.Stop()
 		case <-s.timer.C:
+			if s.StreamLeft() > 0 {
+				continue
+			}
 			return nil, &fault.Error{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
 		}
 	}

@@ -18,8 +18,8 @@ import (
 
 // Server speaks a protocol.
 type Server interface {
-	// Serve owns a connection until it is closed, and then returns.
-	Serve(sock *socket.Conn, peer *exchange.Peer)
+	// Serve owns a connection until it is closed, and then calls ended. It may return before, or after.
+	Serve(sock *socket.Conn, peer *exchange.Peer, ended func())
 	// Drain makes connections end as soon as nothing is under way on them.
 	Drain()
 	// Cut ends all connections at once.
@@ -30,8 +30,10 @@ type Server interface {
 type Listener struct {
 	ln       net.Listener
 	set      Settings
-	wg       sync.WaitGroup
+	wg       sync.WaitGroup // of open connections
 	refusals refusals
+	// forwarding is the peers'.
+	forwarding exchange.Forwarding
 	// ended is over when those that have not come to a server yet are to be cut.
 	ended context.Context
 	end   context.CancelFunc
@@ -47,9 +49,16 @@ type Settings struct {
 	Security *Security
 	// Proxies are those whose word on clients is believed; nil: nobody.
 	Proxies *exchange.Proxies
+	// Forwarded are the fields that tell of clients, and RouteByForwardedHost makes the host among them the request's.
+	Forwarded            exchange.ForwardedFields
+	RouteByForwardedHost bool
 	// ProxyProtocol says which connections begin with a header of the PROXY protocol, and HeaderTimeout how long that may take.
 	ProxyProtocol ProxyProtocol
 	HeaderTimeout time.Duration
+	// Limit bounds the number of connections; nil: nothing does.
+	Limit *Limit
+	// SocketMode is the mode of a Unix socket's file.
+	SocketMode SocketMode
 }
 
 // Servers are the protocols.
@@ -68,10 +77,9 @@ func (s *Servers) each(f func(Server)) {
 	}
 }
 
-// Listen opens an address such as ":8080".
+// Listen opens an address such as ":8080" or "unix:/run/gateway.sock", as Bind does.
 func Listen(address string, set Settings) (*Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-	ln, err := lc.Listen(context.Background(), "tcp", address)
+	ln, err := Bind(address, set.SocketMode)
 	if err != nil {
 		return nil, fmt.Errorf("listen for proxied traffic: %w", err)
 	}
@@ -80,6 +88,7 @@ func Listen(address string, set Settings) (*Listener, error) {
 
 func serving(ln net.Listener, set Settings) *Listener {
 	l := &Listener{ln: ln, set: set}
+	l.forwarding = exchange.Forwarding{Proxies: set.Proxies, Fields: set.Forwarded, RouteByHost: set.RouteByForwardedHost}
 	l.ended, l.end = context.WithCancel(context.Background())
 	return l
 }
@@ -89,10 +98,14 @@ func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
 
 // URL returns the address with the scheme that is spoken on it.
 func (l *Listener) URL() string {
+	scheme, at := "http://", l.ln.Addr().String()
 	if l.set.Security != nil {
-		return "https://" + l.ln.Addr().String()
+		scheme = "https://"
 	}
-	return "http://" + l.ln.Addr().String()
+	if l.ln.Addr().Network() == "unix" {
+		return scheme + unixPrefix + at
+	}
+	return scheme + at
 }
 
 // Serve accepts connections until Close. When the process has no descriptors left it waits for some to be free again.
@@ -113,40 +126,63 @@ func (l *Listener) Serve() {
 		}
 		wait = 0
 		l.set.Counters.Connections(1)
-		l.wg.Go(func() { l.begin(nc) })
+		l.wg.Add(1)
+		go l.begin(nc)
 	}
 }
 
 // begin finds out who has connected and what is spoken, and serves it.
 func (l *Listener) begin(nc net.Conn) {
+	if !l.set.Limit.enter() {
+		l.refuse(nc, exchange.NewPeer(nc.RemoteAddr()), errTooMany)
+		l.set.Counters.Connections(-1)
+		l.wg.Done()
+		return
+	}
 	peer, err := l.identify(nc)
+	counted := err == nil && countable(peer)
+	if counted && !l.set.Limit.admit(peer.Client.Addr()) {
+		counted, err = false, errTooManyOfOwner
+	}
 	if err != nil {
 		l.refuse(nc, peer, err)
-		l.set.Counters.Connections(-1)
+		l.left(peer, counted)
 		return
 	}
 	if l.set.Security == nil {
-		defer l.set.Counters.Connections(-1)
-		l.set.Servers.HTTP1.Serve(socket.New(nc), peer)
+		l.set.Servers.HTTP1.Serve(socket.New(nc), peer, func() { l.left(peer, counted) })
 		return
 	}
 	conn, secured, err := l.set.Security.handshake(l.ended, nc, peer)
 	l.set.Counters.Handshake(err == nil)
 	if err != nil {
 		_ = nc.Close()
-		l.set.Counters.Connections(-1)
+		l.left(peer, counted)
 		l.set.Log.Debug("TLS handshake failed", "client", peer.ClientText, "error", err.Error())
 		return
 	}
 	// The handshake has grown the stack; what serves the connection for perhaps hours starts with a small one.
-	l.wg.Go(func() {
-		defer l.set.Counters.Connections(-1)
+	go func() {
 		server := l.set.Servers.HTTP1
 		if l.set.Servers.HTTP2 != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
 			server = l.set.Servers.HTTP2
 		}
-		server.Serve(socket.New(conn), secured)
-	})
+		server.Serve(socket.New(conn), secured, func() { l.left(peer, counted) })
+	}()
+}
+
+// countable reports whether a peer's connections are counted for its address. Those of trusted proxies are many clients', and so are those of
+// Unix sockets, which have none.
+func countable(peer *exchange.Peer) bool { return peer.Client.IsValid() && !peer.Trusted }
+
+// left counts the end of a connection; counted tells that it was counted for its client.
+func (l *Listener) left(peer *exchange.Peer, counted bool) {
+	if counted {
+		l.set.Limit.dismiss(peer.Client.Addr())
+	}
+	l.set.Limit.leave()
+	l.set.Counters.Connections(-1)
+	l.wg.Done()
 }
 
 // Drain stops accepting on all listeners, lets what is under way end, and returns when no connection is left. When stop is closed, those

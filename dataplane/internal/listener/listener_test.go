@@ -26,7 +26,8 @@ type teller struct {
 	conns map[*socket.Conn]bool
 }
 
-func (s *teller) Serve(sock *socket.Conn, peer *exchange.Peer) {
+func (s *teller) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
+	defer ended()
 	s.mu.Lock()
 	s.conns[sock] = true
 	s.mu.Unlock()

@@ -50,10 +50,11 @@ var errNotProxied = errors.New("the connection does not come from a trusted prox
 // identify finds out who is at the other end of a connection.
 func (l *Listener) identify(nc net.Conn) (*exchange.Peer, error) {
 	peer := exchange.NewPeer(nc.RemoteAddr())
+	peer.Forwarding, peer.Trusted = &l.forwarding, l.set.Proxies.Trust(peer.Client.Addr())
 	if l.set.ProxyProtocol == ProxyProtocolOff {
 		return peer, nil
 	}
-	if !l.set.Proxies.Trust(peer.Client.Addr()) {
+	if !peer.Trusted {
 		if l.set.ProxyProtocol == ProxyProtocolRequire {
 			return peer, errNotProxied
 		}
@@ -65,5 +66,9 @@ func (l *Listener) identify(nc net.Conn) (*exchange.Peer, error) {
 	if err != nil || h.Local {
 		return peer, err
 	}
-	return exchange.ProxiedPeer(h.Source), nil
+	proxied := exchange.ProxiedPeer(h.Source)
+	proxied.Forwarding = &l.forwarding
+	// "unix" trusts those at this node's own sockets, not those at another proxy's.
+	proxied.Trusted = h.Source.IsValid() && l.set.Proxies.Trust(h.Source.Addr())
+	return proxied, nil
 }

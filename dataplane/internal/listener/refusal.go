@@ -19,8 +19,18 @@ func (l *Listener) refuse(nc net.Conn, peer *exchange.Peer, err error) {
 		return
 	}
 	reset(nc)
-	l.set.Counters.Refused(telemetry.RefusedProxyProtocol)
+	l.set.Counters.Refused(reasonOf(err))
 	l.refusals.tell(l.set.Log, l.ln.Addr(), peer.ClientText, err)
+}
+
+func reasonOf(err error) telemetry.Refusal {
+	switch {
+	case errors.Is(err, errTooMany):
+		return telemetry.RefusedMaxConnections
+	case errors.Is(err, errTooManyOfOwner):
+		return telemetry.RefusedMaxConnectionsPerClient
+	}
+	return telemetry.RefusedProxyProtocol
 }
 
 // reset closes a connection at once: neither side keeps anything of it.

@@ -80,3 +80,52 @@ func TestPROXYProtocolTogetherWithTheRequest(t *testing.T) {
 		}
 	}
 }
+
+// clientOf returns a client of the node that speaks one version of HTTP, without TLS.
+func (g *gateway) clientOf(version string) *http.Client {
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetHTTP1(version == "http/1.1")
+	transport.Protocols.SetUnencryptedHTTP2(version == "h2c")
+	g.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 5 * time.Second}
+}
+
+func TestOriginOfRequests(t *testing.T) {
+	rules := "---\nmiddleware: [{name: r, type: ip_restriction, config: {deny: [192.0.2.66]}}]\npipelines: [{name: g, global: true, middleware_ids: [r]}]\n"
+	believing := behind(t, []string{"127.0.0.1"}, to(showing(t), "")+rules)
+	doubting := behind(t, []string{"10.0.0.1"}, to(showing(t), "")+rules)
+	for _, version := range []string{"http/1.1", "h2c"} {
+		for _, test := range []struct {
+			g                *gateway
+			name, value      string
+			status           int
+			contains, misses string
+		}{
+			{believing, "X-Forwarded-For", "6.6.6.6, 192.0.2.7", 200, "X-Forwarded-For: 192.0.2.7, 127.0.0.1\r\n", "6.6.6.6"},
+			{believing, "X-Forwarded-For", "192.0.2.66", 403, "", ""},
+			{believing, "X-Forwarded-Proto", "https", 200, "X-Forwarded-Proto: https\r\n", ""},
+			{believing, "Forwarded", "for=6.6.6.6", 200, "X-Forwarded-For: 127.0.0.1\r\n", "6.6.6.6"},
+			{doubting, "X-Forwarded-For", "192.0.2.66", 200, "X-Forwarded-For: 127.0.0.1\r\n", "192.0.2.66"},
+			{doubting, "X-Forwarded-Proto", "https", 200, "X-Forwarded-Proto: http\r\n", "https"},
+			{doubting, "X-Forwarded-Host", "evil.test", 200, "X-Forwarded-Host: " + doubting.address + "\r\n", "evil.test"},
+			{doubting, "X-Real-Ip", "6.6.6.6", 200, "X-Forwarded-For: 127.0.0.1\r\n", "6.6.6.6"},
+			{doubting, "Forwarded", "for=6.6.6.6", 200, "X-Forwarded-For: 127.0.0.1\r\n", "6.6.6.6"},
+			{doubting, "X_Forwarded_For", "6.6.6.6", 400, "BAD_REQUEST", ""},
+			{doubting, "X-Forwarded_Proto", "https", 400, "BAD_REQUEST", ""},
+		} {
+			req, err := http.NewRequest("GET", "http://"+test.g.address+"/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set(test.name, test.value)
+			res, err := test.g.clientOf(version).Do(req)
+			if err != nil {
+				t.Fatalf("%s, %s: %s: %v", version, test.name, test.value, err)
+			}
+			text := body(t, res)
+			if res.StatusCode != test.status || !strings.Contains(text, test.contains) || test.misses != "" && strings.Contains(text, test.misses) {
+				t.Errorf("%s, %s: %s: %d\n%s", version, test.name, test.value, res.StatusCode, text)
+			}
+		}
+	}
+}

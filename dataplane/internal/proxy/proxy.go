@@ -12,6 +12,7 @@ import (
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/grpcweb"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/target"
@@ -30,35 +31,41 @@ type Proxy struct {
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
 	paths   *target.Rules
+	// upgrades counts the exchanges that have gone over to another protocol.
+	upgrades *telemetry.Upgrades
 }
 
 // New returns a proxy that brings paths into the form that the rules want, and writes to an access log, unless that is nil.
 func New(rt *runtime.Runtime, counters *telemetry.Registry, paths *target.Rules, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), paths: paths, log: log}
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), paths: paths, log: log, upgrades: counters.Upgrades()}
 }
 
 // Serve takes x from its head to the last byte of its response.
 func (p *Proxy) Serve(x *exchange.Exchange) {
-	done := telemetry.Done{Method: x.Request.Method}
+	done := telemetry.Done{Method: telemetry.MethodOf(x.Request.Method)}
 	count := p.nowhere
 	snapshot := p.runtime.Snapshot()
 	if x.Response.Local { // the codec has refused the request
 		done.ResponseBytes = writeLocal(x)
 	} else {
 		x.SetID()
+		forwarded.Apply(x)
 		x.RPC = x.Request.RPC()
 		count = p.serve(snapshot, x, &done)
 	}
 	done.Status, done.Code = x.Response.Status, x.Response.Code
-	done.Duration = x.Tick().Sub(x.Start)
+	duration := x.Tick().Sub(x.Start)
+	if done.Duration = duration; x.Response.Tunnel {
+		done.Duration = done.Upstream // how long clients leave a tunnel open says nothing about the service
+	}
 	count.Done(x.Shard, &done)
 	if p.log != nil {
-		p.write(snapshot, x, &done)
+		p.write(snapshot, x, &done, duration)
 	}
 }
 
-func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done) {
-	r := accesslog.Record{Exchange: x, Duration: done.Duration, Upstream: done.Upstream, ResponseBytes: done.ResponseBytes}
+func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done, duration time.Duration) {
+	r := accesslog.Record{Exchange: x, Duration: duration, Upstream: done.Upstream, ResponseBytes: done.ResponseBytes, RequestBytes: done.RequestBytes}
 	if snapshot != nil {
 		r.Revision = snapshot.Revision
 	}
@@ -77,13 +84,13 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		done.ResponseBytes = writeLocal(x)
 		return p.nowhere
 	}
-	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) {
+	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
+	rule := snapshot.Table.Match(&x.Match, &x.Params)
+	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) && (rule == nil || !rule.Value.(*runtime.Route).Challenge) {
 		x.Fail(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
 		done.ResponseBytes = writeLocal(x)
 		return p.nowhere
 	}
-	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
-	rule := snapshot.Table.Match(&x.Match, &x.Params)
 	if rule == nil {
 		x.Fail(fault.RouteNotFound, "no route matches this request")
 		done.ResponseBytes = writeLocal(x)
@@ -104,6 +111,10 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 	x.Down.LimitBody(b.Limits.MaxRequestBytes)
 	if req.ContentLength > b.Limits.MaxRequestBytes {
 		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
+		done.ResponseBytes = writeLocal(x)
+		return b.Count
+	}
+	if req.Upgrade != "" && !admit(x, b.Limits.Upgrades) {
 		done.ResponseBytes = writeLocal(x)
 		return b.Count
 	}
@@ -129,7 +140,7 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		grpcweb.Translate(x)
 	}
 	a := attempt{x: x, service: b.Service, timeout: b.Service.ResponseTimeout()}
-	if !a.send() {
+	if !a.send() || !a.agreed() {
 		b.Chain.Response(x, at)
 		done.ResponseBytes = writeLocal(x)
 		a.finish()
@@ -137,7 +148,12 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 	}
 	done.Upstream = a.answered.Sub(x.Start)
 	b.Chain.Response(x, at)
-	done.ResponseBytes = a.stream()
+	if x.Response.Tunnel {
+		p.tunnel(&a, b.Limits.StreamIdleOr(), done)
+	} else {
+		a.beginStream(&b.Limits)
+		done.ResponseBytes = a.stream()
+	}
 	a.finish()
 	return b.Count
 }
@@ -186,6 +202,9 @@ func (p *Proxy) normaliseForward(x *exchange.Exchange) bool {
 
 // writeLocal sends a response of the gateway's own and returns its body's size.
 func writeLocal(x *exchange.Exchange) int64 {
+	if opensTunnel(x) {
+		x.Fail(fault.NotImplemented, "this route does not speak "+x.Request.Upgrade)
+	}
 	_ = x.Down.WriteHead(x, x.Response.Body, true)
 	return int64(len(x.Response.Body))
 }
@@ -198,6 +217,7 @@ type attempt struct {
 	endpoint *upstream.Endpoint
 	conn     upstream.Conn
 	answered time.Time
+	streams  bool // the response goes on for as long as something moves
 
 	part   []byte // the request's body as far as it came with the head
 	whole  bool
@@ -408,7 +428,7 @@ func (a *attempt) stream() int64 {
 		}
 	}
 	for err == nil && !whole {
-		part, err = a.conn.NextBody(x, a.timeout)
+		part, err = a.nextPart()
 		switch {
 		case err == io.EOF:
 			whole = true

@@ -28,6 +28,7 @@ import (
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/runtime"
+	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
@@ -39,14 +40,16 @@ func TestMain(m *testing.M) {
 
 // gateway is a node with everything but its main function.
 type gateway struct {
-	t       *testing.T
-	address string // without TLS
-	server  *http1.Server
-	access  *accesslog.Log
-	plain   *listener.Listener
-	secure  *listener.Listener
-	node    *runtime.Runtime
-	log     *syncBuffer // what the node logged
+	t        *testing.T
+	address  string // without TLS
+	server   *http1.Server
+	access   *accesslog.Log
+	plain    *listener.Listener
+	secure   *listener.Listener
+	node     *runtime.Runtime
+	counters *telemetry.Registry
+	lines    string      // the access log's file
+	log      *syncBuffer // what the node logged
 }
 
 // syncBuffer is a buffer that many may write to.
@@ -86,11 +89,11 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	counters := telemetry.New(2)
 	services := upstream.NewRegistry(log)
 	node := runtime.New(log, services, counters, certificate.NewTickets(nil))
-	g := &gateway{t: t, node: node, log: logged}
+	g := &gateway{t: t, node: node, log: logged, counters: counters, lines: filepath.Join(t.TempDir(), "access.log")}
 	if config != "" {
 		g.apply(config)
 	}
-	access, err := accesslog.Open(accesslog.Settings{Path: filepath.Join(t.TempDir(), "access.log"), Query: true, Shards: 2}, log)
+	access, err := accesslog.Open(accesslog.Settings{Path: g.lines, Query: true, Shards: 2}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +102,10 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
 	g.server.HandOver(two.Serve)
+	lot := socket.NewLot()
+	g.server.RestIn(lot)
+	ctx, stop := context.WithCancel(context.Background())
+	go g.server.Run(ctx)
 	servers := listener.Servers{HTTP1: g.server, HTTP2: two}
 	set := listener.Settings{Log: log, Servers: servers, Counters: counters}
 	for _, edit := range edits {
@@ -109,6 +116,8 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	g.secure = g.listen(set)
 	t.Cleanup(func() {
 		g.drain(0)
+		stop()
+		lot.Close()
 		services.Close()
 		access.Close()
 	})

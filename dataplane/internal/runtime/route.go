@@ -27,6 +27,8 @@ type Route struct {
 	Backends []Backend
 	// Local counts exchanges that no backend is chosen for.
 	Local *telemetry.Route
+	// Challenge tells that it answers an ACME challenge, to everybody: without global pipelines and whatever its host asks of clients.
+	Challenge bool
 
 	total    uint32 // of the backends' weights
 	rewrite  *rewrite
@@ -219,6 +221,9 @@ func (c *compiler) route(e *config.Entry) (*Route, error) {
 		made, err := c.backend(e, msg, "", 1)
 		if err != nil {
 			return nil, err
+		}
+		if r.Challenge = config.IsChallenge(msg); r.Challenge {
+			made.Chain = nil
 		}
 		r.Backends = append(r.Backends, made)
 	}

@@ -358,6 +358,31 @@ func (c *Conn) Quiet() bool {
 	}
 }
 
+// The events of poll(2) that tell of the peer's end.
+const (
+	pollErr   = 0x8
+	pollHup   = 0x10
+	pollRdHup = 0x2000
+)
+
+// PeerGone reports whether the peer has reset the connection or, unless halfClosed allows that, ended its side. Any goroutine may call it while
+// the connection is open.
+func (c *Conn) PeerGone(halfClosed bool) bool {
+	if c.fd < 0 {
+		return false
+	}
+	p := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(c.fd), events: pollRdHup}
+	var now syscall.Timespec
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	if errno != 0 || n == 0 {
+		return false
+	}
+	return p.revents&(pollErr|pollHup) != 0 || !halfClosed && p.revents&pollRdHup != 0
+}
+
 // pollError makes of the poller's errors what net.Conn would give.
 func (c *Conn) pollError(err error) error {
 	if op, ok := err.(*net.OpError); ok && op.Err != nil {

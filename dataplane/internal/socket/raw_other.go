@@ -25,6 +25,9 @@ func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") 
 // Quiet reports whether nothing is buffered. Without raw access to the socket more can't be known.
 func (c *Conn) Quiet() bool { return c.Drained() }
 
+// PeerGone reports that nothing is known. Without raw access to the socket nothing can be.
+func (c *Conn) PeerGone(bool) bool { return false }
+
 // CanSplice reports that bytes have to pass through the process.
 func (c *Conn) CanSplice(*Conn) bool { return false }
 

@@ -18,9 +18,9 @@ func TestCountsAndReports(t *testing.T) {
 		t.Fatal("another Route for the same key")
 	}
 	for shard := range uint32(6) {
-		route.Done(shard, &Done{Method: "GET", Status: 200, Duration: 2 * time.Millisecond, Upstream: time.Millisecond, ResponseBytes: 500})
+		route.Done(shard, &Done{Method: MethodOf("GET"), Status: 200, Duration: 2 * time.Millisecond, Upstream: time.Millisecond, ResponseBytes: 500})
 	}
-	route.Done(0, &Done{Method: "BREW", Status: 503, Code: fault.NoHealthyEndpoints, Duration: time.Minute})
+	route.Done(0, &Done{Method: MethodOf("BREW"), Status: 503, Code: fault.NoHealthyEndpoints, Duration: time.Minute})
 	want := `
 # HELP gateway_errors_total Errors of the gateway by code.
 # TYPE gateway_errors_total counter
@@ -54,7 +54,7 @@ gateway_requests_total{method="other",route="users",service="svc",status_code="5
 
 func TestDoneDoesNotAllocate(t *testing.T) {
 	route := New(2).Route(Key{})
-	d := &Done{Method: "GET", Status: 502, Code: fault.UpstreamUnavailable, Duration: time.Millisecond}
+	d := &Done{Method: MethodOf("GET"), Status: 502, Code: fault.UpstreamUnavailable, Duration: time.Millisecond}
 	route.Done(0, d)
 	if n := testing.AllocsPerRun(100, func() { route.Done(0, d) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -63,7 +63,7 @@ func TestDoneDoesNotAllocate(t *testing.T) {
 
 func BenchmarkDone(b *testing.B) {
 	route := New(2).Route(Key{})
-	d := &Done{Method: "GET", Status: 200, Duration: time.Millisecond, Upstream: time.Millisecond, ResponseBytes: 1024}
+	d := &Done{Method: MethodOf("GET"), Status: 200, Duration: time.Millisecond, Upstream: time.Millisecond, ResponseBytes: 1024}
 	b.ReportAllocs()
 	for b.Loop() {
 		route.Done(0, d)
@@ -76,7 +76,7 @@ func TestForget(t *testing.T) {
 		used, unused, back := Key{RouteID: "1"}, Key{RouteID: "2"}, Key{RouteID: "3"}
 		for _, k := range []Key{used, unused, back} {
 			if c := r.Route(k); k != unused {
-				c.Done(0, &Done{Method: "GET", Status: 200})
+				c.Done(0, &Done{Method: MethodOf("GET"), Status: 200})
 			}
 		}
 		r.Forget(map[Key]bool{used: true, unused: true, back: true})

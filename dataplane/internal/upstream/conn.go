@@ -34,6 +34,8 @@ type Conn interface {
 	// MoveBody sends what is left of a large body on to x.Down without reading it, where that is possible, and otherwise does nothing.
 	// It is called between BufferedBody and NextBody. ofClient tells that err is of the client's connection.
 	MoveBody(x *exchange.Exchange, timeout time.Duration) (moved int64, ofClient bool, err error)
+	// Tunnel returns what follows a response that has gone over to another protocol, which x.Response.Tunnel tells.
+	Tunnel() exchange.Tunnel
 	// BodyOver reports whether the response's body has been read to its end.
 	BodyOver() bool
 	// Abort makes every waiting and later call fail at once.

@@ -17,11 +17,15 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// Declarative returns a configuration as files hold it: by name, references as names, without what the server gives, without keys.
+// Declarative returns a configuration as files hold it: by name, references as names, without what the server gives, without keys and what was obtained
+// by ACME, without what comes and goes by itself.
 func Declarative(c *config.Config) *configv1.Configuration {
 	out := &configv1.Configuration{}
 	for _, k := range config.Kinds() {
 		for _, e := range c.Sorted(k) {
+			if config.IsTransient(e.Message) {
+				continue
+			}
 			m := proto.CloneOf(e.Message)
 			bare(m.ProtoReflect())
 			Names(c, m)
@@ -29,7 +33,10 @@ func Declarative(c *config.Config) *configv1.Configuration {
 			case *configv1.Policy:
 				out.Policies = append(out.Policies, m)
 			case *configv1.Certificate:
-				m.KeyPem, m.NotAfter = "", nil
+				m.KeyPem, m.NotAfter, m.Obtained = "", nil, nil
+				if m.GetAcme() != nil {
+					m.CertPem = ""
+				}
 				out.Certificates = append(out.Certificates, m)
 			case *configv1.Consumer:
 				out.Consumers = append(out.Consumers, m)

@@ -14,6 +14,8 @@ type dialect interface {
 	migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, error)
 	// lockHead is the query that reads epoch and head and keeps other writers out until the transaction ends.
 	lockHead() string
+	// now is the engine's clock in a query, in microseconds since 1970.
+	now() string
 	// readOnly are the options of a transaction that sees one state.
 	readOnly() *dbsql.TxOptions
 	// remove deletes the rows of a table with these ids, however many.

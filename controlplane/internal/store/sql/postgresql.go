@@ -64,6 +64,8 @@ func (*postgresql) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, e
 
 func (*postgresql) lockHead() string { return "SELECT epoch, head FROM meta WHERE one = 1 FOR UPDATE" }
 
+func (*postgresql) now() string { return "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint" }
+
 func (*postgresql) readOnly() *dbsql.TxOptions {
 	return &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead, ReadOnly: true}
 }

@@ -159,7 +159,7 @@ func (s *Store) reading(ctx context.Context, doing string, limit time.Duration, 
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
 	switch err := read(ctx, tx); {
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrEpochChanged):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrEpochChanged), errors.Is(err, dbsql.ErrNoRows):
 		return err
 	default:
 		return s.fault(ctx, doing, err)

@@ -59,6 +59,8 @@ func (*embedded) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, err
 // lockHead needs no lock of its own: every transaction that may write begins with the write lock.
 func (*embedded) lockHead() string { return selectHead }
 
+func (*embedded) now() string { return "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)" }
+
 func (*embedded) readOnly() *dbsql.TxOptions { return &dbsql.TxOptions{ReadOnly: true} }
 
 // remove and insert run one prepared statement for each row: that beats statements of many rows here, whose numbered parameters are

@@ -45,6 +45,8 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"watch":                                       testWatch,
 		"watches end":                                 testWatchEnds,
 		"many resources":                              testMany,
+		"leases":                                      testLeases,
+		"secrets":                                     testSecrets,
 		"read-only":                                   testReadOnly,
 		"outage":                                      testOutage,
 	} {

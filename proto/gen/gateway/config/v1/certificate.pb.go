@@ -50,7 +50,12 @@ type Certificate struct {
 	// What clients of these hosts have to prove. Absent: nothing.
 	ClientAuth *ClientAuth `protobuf:"bytes,15,opt,name=client_auth,json=clientAuth,proto3" json:"client_auth,omitempty"`
 	// Serves clients that ask for no name, or for one that no certificate has. At most one certificate; without one such clients are refused.
-	Default       bool `protobuf:"varint,16,opt,name=default,proto3" json:"default,omitempty"`
+	Default bool `protobuf:"varint,16,opt,name=default,proto3" json:"default,omitempty"`
+	// The control plane obtains and renews the certificate by ACME (RFC 8555). hosts are then required and can't be wildcards, cert_pem and
+	// key_pem are left out: what has been obtained stays when the resource is put without a key.
+	Acme *ACME `protobuf:"bytes,17,opt,name=acme,proto3" json:"acme,omitempty"`
+	// Where the certificate was obtained. Read-only; absent for one that was not obtained by ACME.
+	Obtained      *Obtained `protobuf:"bytes,18,opt,name=obtained,proto3" json:"obtained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,6 +181,139 @@ func (x *Certificate) GetDefault() bool {
 	return false
 }
 
+func (x *Certificate) GetAcme() *ACME {
+	if x != nil {
+		return x.Acme
+	}
+	return nil
+}
+
+func (x *Certificate) GetObtained() *Obtained {
+	if x != nil {
+		return x.Obtained
+	}
+	return nil
+}
+
+// ACME is how a certificate is obtained. The hosts are proved by HTTP: port 80 of each has to lead to the nodes.
+type ACME struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Directory of the ACME server, an https URL. Empty means the control plane's, --acme-directory.
+	DirectoryUrl string `protobuf:"bytes,1,opt,name=directory_url,json=directoryUrl,proto3" json:"directory_url,omitempty"`
+	// "ecdsa-p256", "ecdsa-p384", "rsa-2048" or "rsa-4096". Empty means "ecdsa-p256".
+	KeyType string `protobuf:"bytes,2,opt,name=key_type,json=keyType,proto3" json:"key_type,omitempty"`
+	// One of the profiles that the server's directory lists, such as "shortlived". Empty leaves the choice to the server.
+	Profile       string `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ACME) Reset() {
+	*x = ACME{}
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACME) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACME) ProtoMessage() {}
+
+func (x *ACME) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACME.ProtoReflect.Descriptor instead.
+func (*ACME) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_certificate_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ACME) GetDirectoryUrl() string {
+	if x != nil {
+		return x.DirectoryUrl
+	}
+	return ""
+}
+
+func (x *ACME) GetKeyType() string {
+	if x != nil {
+		return x.KeyType
+	}
+	return ""
+}
+
+func (x *ACME) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+// Obtained says where a certificate is from.
+type Obtained struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Directory of the ACME server.
+	DirectoryUrl string `protobuf:"bytes,1,opt,name=directory_url,json=directoryUrl,proto3" json:"directory_url,omitempty"`
+	// When.
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Obtained) Reset() {
+	*x = Obtained{}
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Obtained) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Obtained) ProtoMessage() {}
+
+func (x *Obtained) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Obtained.ProtoReflect.Descriptor instead.
+func (*Obtained) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_certificate_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Obtained) GetDirectoryUrl() string {
+	if x != nil {
+		return x.DirectoryUrl
+	}
+	return ""
+}
+
+func (x *Obtained) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // ClientAuth is how clients prove who they are with certificates of their own. Services get a verified one as Client-Cert (RFC 9440); what
 // clients send under that name is dropped.
 type ClientAuth struct {
@@ -190,7 +328,7 @@ type ClientAuth struct {
 
 func (x *ClientAuth) Reset() {
 	*x = ClientAuth{}
-	mi := &file_gateway_config_v1_certificate_proto_msgTypes[1]
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +340,7 @@ func (x *ClientAuth) String() string {
 func (*ClientAuth) ProtoMessage() {}
 
 func (x *ClientAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_certificate_proto_msgTypes[1]
+	mi := &file_gateway_config_v1_certificate_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,7 +353,7 @@ func (x *ClientAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientAuth.ProtoReflect.Descriptor instead.
 func (*ClientAuth) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_certificate_proto_rawDescGZIP(), []int{1}
+	return file_gateway_config_v1_certificate_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ClientAuth) GetMode() string {
@@ -236,7 +374,7 @@ var File_gateway_config_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x04\n" +
+	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x05\n" +
 	"\vCertificate\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -255,10 +393,19 @@ const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	"minVersion\x12>\n" +
 	"\vclient_auth\x18\x0f \x01(\v2\x1d.gateway.config.v1.ClientAuthR\n" +
 	"clientAuth\x12\x18\n" +
-	"\adefault\x18\x10 \x01(\bR\adefault\x1a9\n" +
+	"\adefault\x18\x10 \x01(\bR\adefault\x12+\n" +
+	"\x04acme\x18\x11 \x01(\v2\x17.gateway.config.v1.ACMER\x04acme\x127\n" +
+	"\bobtained\x18\x12 \x01(\v2\x1b.gateway.config.v1.ObtainedR\bobtained\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"7\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
+	"\x04ACME\x12#\n" +
+	"\rdirectory_url\x18\x01 \x01(\tR\fdirectoryUrl\x12\x19\n" +
+	"\bkey_type\x18\x02 \x01(\tR\akeyType\x12\x18\n" +
+	"\aprofile\x18\x03 \x01(\tR\aprofile\"[\n" +
+	"\bObtained\x12#\n" +
+	"\rdirectory_url\x18\x01 \x01(\tR\fdirectoryUrl\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"7\n" +
 	"\n" +
 	"ClientAuth\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x15\n" +
@@ -277,24 +424,29 @@ func file_gateway_config_v1_certificate_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_certificate_proto_rawDescData
 }
 
-var file_gateway_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_gateway_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_gateway_config_v1_certificate_proto_goTypes = []any{
 	(*Certificate)(nil),           // 0: gateway.config.v1.Certificate
-	(*ClientAuth)(nil),            // 1: gateway.config.v1.ClientAuth
-	nil,                           // 2: gateway.config.v1.Certificate.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*ACME)(nil),                  // 1: gateway.config.v1.ACME
+	(*Obtained)(nil),              // 2: gateway.config.v1.Obtained
+	(*ClientAuth)(nil),            // 3: gateway.config.v1.ClientAuth
+	nil,                           // 4: gateway.config.v1.Certificate.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_certificate_proto_depIdxs = []int32{
-	3, // 0: gateway.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
-	3, // 1: gateway.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
-	2, // 2: gateway.config.v1.Certificate.labels:type_name -> gateway.config.v1.Certificate.LabelsEntry
-	3, // 3: gateway.config.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	1, // 4: gateway.config.v1.Certificate.client_auth:type_name -> gateway.config.v1.ClientAuth
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 0: gateway.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
+	5, // 1: gateway.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
+	4, // 2: gateway.config.v1.Certificate.labels:type_name -> gateway.config.v1.Certificate.LabelsEntry
+	5, // 3: gateway.config.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	3, // 4: gateway.config.v1.Certificate.client_auth:type_name -> gateway.config.v1.ClientAuth
+	1, // 5: gateway.config.v1.Certificate.acme:type_name -> gateway.config.v1.ACME
+	2, // 6: gateway.config.v1.Certificate.obtained:type_name -> gateway.config.v1.Obtained
+	5, // 7: gateway.config.v1.Obtained.at:type_name -> google.protobuf.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_certificate_proto_init() }
@@ -308,7 +460,7 @@ func file_gateway_config_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_certificate_proto_rawDesc), len(file_gateway_config_v1_certificate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

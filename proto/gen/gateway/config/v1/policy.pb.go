@@ -44,8 +44,16 @@ type Policy struct {
 	MaxTimeout string `protobuf:"bytes,11,opt,name=max_timeout,json=maxTimeout,proto3" json:"max_timeout,omitempty"`
 	// Largest request body in bytes; a larger one is answered with 413. Absent means 10 GiB; 0 allows no body.
 	MaxRequestBytes *int64 `protobuf:"varint,12,opt,name=max_request_bytes,json=maxRequestBytes,proto3,oneof" json:"max_request_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Longest time in which nothing goes in either direction on an upgraded connection, or on a response that goes on for as long as there
+	// is something to say: one of text/event-stream, or of unknown length where this is set. It then stands in for timeout, once the
+	// response's head has come, and for the service's response_timeout; deadlines of gRPC calls stay. 1ms to 24h. Empty means "5m" for
+	// upgraded connections and text/event-stream, and that other responses are no streams.
+	StreamIdleTimeout string `protobuf:"bytes,40,opt,name=stream_idle_timeout,json=streamIdleTimeout,proto3" json:"stream_idle_timeout,omitempty"`
+	// Protocols that clients may go over to by Upgrade, up to 16 tokens such as "websocket"; others are ignored. "none", alone, means no
+	// protocol. Empty means "websocket". HTTP itself ("h2c") is never among them.
+	Upgrades      []string `protobuf:"bytes,41,rep,name=upgrades,proto3" json:"upgrades,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
@@ -141,11 +149,25 @@ func (x *Policy) GetMaxRequestBytes() int64 {
 	return 0
 }
 
+func (x *Policy) GetStreamIdleTimeout() string {
+	if x != nil {
+		return x.StreamIdleTimeout
+	}
+	return ""
+}
+
+func (x *Policy) GetUpgrades() []string {
+	if x != nil {
+		return x.Upgrades
+	}
+	return nil
+}
+
 var File_gateway_config_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x03\n" +
+	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x04\n" +
 	"\x06Policy\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -159,7 +181,9 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	" \x01(\tR\atimeout\x12\x1f\n" +
 	"\vmax_timeout\x18\v \x01(\tR\n" +
 	"maxTimeout\x12/\n" +
-	"\x11max_request_bytes\x18\f \x01(\x03H\x00R\x0fmaxRequestBytes\x88\x01\x01\x1a9\n" +
+	"\x11max_request_bytes\x18\f \x01(\x03H\x00R\x0fmaxRequestBytes\x88\x01\x01\x12.\n" +
+	"\x13stream_idle_timeout\x18( \x01(\tR\x11streamIdleTimeout\x12\x1a\n" +
+	"\bupgrades\x18) \x03(\tR\bupgrades\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +

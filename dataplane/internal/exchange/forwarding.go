@@ -1,0 +1,82 @@
+package exchange
+
+import "fmt"
+
+// Forwarding says how the node learns from proxies before it who the client is, and how it tells the services behind it. It is immutable and
+// shared. Nil and the zero value believe nobody, and tell services by X-Forwarded-For and its companions.
+type Forwarding struct {
+	// Proxies are those whose word is believed.
+	Proxies *Proxies
+	// Fields are the fields that are read and written.
+	Fields ForwardedFields
+	// RouteByHost makes the host that a proxy was asked for the request's own: routes and certificates go by it, and services get it as Host.
+	RouteByHost bool
+}
+
+// ForwardedFields are the fields that tell of clients. What is not among them is neither read nor forwarded, whoever sent it.
+type ForwardedFields uint8
+
+// The choices; the zero value is XForwardedFields.
+const (
+	// XForwardedFields are X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host.
+	XForwardedFields ForwardedFields = iota
+	// ForwardedField is Forwarded (RFC 7239).
+	ForwardedField
+	// BothForwardedFields are all of them. Where a request has both they have to agree, or neither is believed.
+	BothForwardedFields
+	// NoForwardedFields are none.
+	NoForwardedFields
+)
+
+var forwardedFieldsNames = [...]string{"x-forwarded", "forwarded", "both", "off"}
+
+// X reports whether X-Forwarded-For and its companions are among them.
+func (f ForwardedFields) X() bool { return f == XForwardedFields || f == BothForwardedFields }
+
+// Standard reports whether Forwarded is among them.
+func (f ForwardedFields) Standard() bool { return f == ForwardedField || f == BothForwardedFields }
+
+// String returns the choice's name.
+func (f ForwardedFields) String() string { return forwardedFieldsNames[f] }
+
+// Set makes it the choice of a name. With Type it makes this a flag's value.
+func (f *ForwardedFields) Set(name string) error {
+	for i, n := range forwardedFieldsNames {
+		if n == name {
+			*f = ForwardedFields(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("has to be x-forwarded, forwarded, both or off")
+}
+
+// Type names the kind of value that a flag takes.
+func (f *ForwardedFields) Type() string { return "choice" }
+
+// Told is what services are told of where a request comes from. The zero value tells them of a client without proxies before this node.
+type Told struct {
+	// Silent leaves X-Forwarded-For and its companions out.
+	Silent bool
+	// For is the value of X-Forwarded-For; empty: the client's address alone.
+	For string
+	// Host is the value of X-Forwarded-Host; empty: the request's host.
+	Host string
+	// Forwarded is the value of Forwarded; empty: none.
+	Forwarded string
+}
+
+// ForwardedFor returns the value of X-Forwarded-For.
+func (x *Exchange) ForwardedFor() string {
+	if x.Told.For != "" {
+		return x.Told.For
+	}
+	return x.ClientText
+}
+
+// ForwardedHost returns the value of X-Forwarded-Host.
+func (x *Exchange) ForwardedHost() string {
+	if x.Told.Host != "" {
+		return x.Told.Host
+	}
+	return x.Request.Host
+}

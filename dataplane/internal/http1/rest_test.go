@@ -1,0 +1,224 @@
+package http1
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// inn is a server whose connections rest as soon as they may.
+type inn struct {
+	t       *testing.T
+	server  *Server
+	lot     *socket.Lot
+	address string
+	ended   sync.WaitGroup
+	secure  *tls.Config
+}
+
+func newInn(t *testing.T, limits Limits, secure *tls.Config) *inn {
+	t.Helper()
+	n := &inn{t: t, server: NewServer(limits, answering("hello")), lot: socket.NewLot(), secure: secure}
+	if n.lot == nil {
+		t.Skip("connections can't rest on this system")
+	}
+	n.server.RestIn(n.lot)
+	n.server.restless = time.Millisecond
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.address = ln.Addr().String()
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			n.ended.Add(1)
+			go n.serve(nc)
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		accepting.Wait()
+		n.server.Cut()
+		n.ended.Wait()
+		n.lot.Close()
+		if buffers := socket.InUse.Load(); buffers != 0 {
+			t.Errorf("%d buffers are in use", buffers)
+		}
+	})
+	return n
+}
+
+func (n *inn) serve(nc net.Conn) {
+	peer := exchange.NewPeer(nc.RemoteAddr())
+	if n.secure != nil {
+		secured := tls.Server(socket.NewBeneath(nc), n.secure)
+		if err := secured.Handshake(); err != nil {
+			_ = secured.Close()
+			n.ended.Done()
+			return
+		}
+		nc = secured
+	}
+	n.server.Serve(socket.New(nc), peer, n.ended.Done)
+}
+
+func (n *inn) dial() (net.Conn, *bufio.Reader) {
+	n.t.Helper()
+	c, err := net.Dial("tcp", n.address)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if n.secure != nil {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+	}
+	n.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return c, bufio.NewReader(c)
+}
+
+func (n *inn) ask(c net.Conn, r *bufio.Reader, requests int) {
+	n.t.Helper()
+	if _, err := io.WriteString(c, strings.Repeat("GET / HTTP/1.1\r\nHost: a\r\n\r\n", requests)); err != nil {
+		n.t.Fatal(err)
+	}
+	for range requests {
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); err != nil || string(b) != "hello" {
+			n.t.Fatalf("%q, %v", b, err)
+		}
+	}
+}
+
+// await waits until a number of connections rest.
+func (n *inn) await(resting int) {
+	n.t.Helper()
+	until := time.Now().Add(10 * time.Second)
+	for n.lot.Len() != resting {
+		if time.Now().After(until) {
+			n.t.Fatalf("%d connections rest, not %d", n.lot.Len(), resting)
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestConnectionsRest(t *testing.T) {
+	for _, secure := range []*tls.Config{nil, {Certificates: []tls.Certificate{selfSigned(t)}}} {
+		n := newInn(t, DefaultLimits(), secure)
+		before := runtime.NumGoroutine()
+		c, r := n.dial()
+		if secure == nil {
+			n.await(1) // one that has not said anything yet rests too
+		}
+		for requests := 1; requests < 4; requests++ {
+			n.ask(c, r, requests)
+			n.await(1)
+		}
+		if now := runtime.NumGoroutine(); now > before {
+			t.Errorf("%d goroutines, where there were %d", now, before)
+		}
+		if n.server.Active() != 1 {
+			t.Errorf("%d connections are open", n.server.Active())
+		}
+		_ = c.Close()
+		n.await(0)
+		n.ended.Wait()
+	}
+}
+
+func TestPartOfARequestWakes(t *testing.T) {
+	n := newInn(t, DefaultLimits(), nil)
+	c, r := n.dial()
+	n.await(1)
+	if _, err := io.WriteString(c, "GET / HT"); err != nil {
+		t.Fatal(err)
+	}
+	n.await(0)
+	if _, err := io.WriteString(c, "TP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := http.ReadResponse(r, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRestEndsWithTheIdleTimeout(t *testing.T) {
+	limits := DefaultLimits()
+	limits.IdleTimeout = 100 * time.Millisecond
+	n := newInn(t, limits, nil)
+	c, r := n.dial()
+	n.ask(c, r, 1)
+	if _, err := r.ReadByte(); err != io.EOF {
+		t.Error(err)
+	}
+	n.ended.Wait()
+}
+
+func TestDrainAndCutReachThoseThatRest(t *testing.T) {
+	for name, end := range map[string]func(*Server){"drain": (*Server).Drain, "cut": (*Server).Cut} {
+		n := newInn(t, DefaultLimits(), nil)
+		for range 10 {
+			c, r := n.dial()
+			n.ask(c, r, 1)
+		}
+		n.await(10)
+		end(n.server)
+		n.ended.Wait()
+		if n.server.Active() != 0 {
+			t.Errorf("%s: %d connections are open", name, n.server.Active())
+		}
+	}
+}
+
+func TestRestsAndRequestsCross(t *testing.T) {
+	n := newInn(t, DefaultLimits(), nil)
+	var clients sync.WaitGroup
+	for range 8 {
+		c, r := n.dial()
+		clients.Go(func() {
+			for i := range 200 {
+				n.ask(c, r, 1)
+				if i%10 == 0 {
+					<-time.After(time.Millisecond) // about when it is going to rest
+				}
+			}
+		})
+	}
+	clients.Wait()
+}
+
+func selfSigned(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}

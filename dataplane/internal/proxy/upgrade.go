@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"slices"
+	"strings"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/fault"
+)
+
+// admit leaves the protocol in x.Request.Upgrade that the client may go over to: the first of those that it names that the policy has. Where there
+// is none the request goes on as if it had not asked (RFC 9110 section 7.8); over HTTP/2 it can't, and admit returns false with a response set.
+func admit(x *exchange.Exchange, allowed []string) bool {
+	req := &x.Request
+	asked := req.Upgrade
+	req.Upgrade = ""
+	for protocol := range strings.SplitSeq(asked, ",") {
+		protocol = strings.Trim(protocol, " \t")
+		if slices.ContainsFunc(allowed, func(a string) bool { return exchange.EqualFold(a, protocol) }) {
+			req.Upgrade = protocol
+			break
+		}
+	}
+	switch {
+	case req.Upgrade == "" && req.Version == exchange.HTTP2:
+		x.Fail(fault.NotImplemented, "this route does not speak the protocol that the stream is opened for")
+		return false
+	case !exchange.EqualFold(req.Upgrade, exchange.WebSocket):
+		return true
+	case req.Method != "GET": // RFC 6455 section 4.1
+		req.Upgrade = ""
+	case req.Version == exchange.HTTP2:
+		req.NewWebSocketKey()
+	default:
+		if _, ok := req.WebSocketKey(); !ok {
+			x.Fail(fault.BadRequest, "Sec-WebSocket-Key is not 16 bytes in base64")
+			return false
+		}
+	}
+	return true
+}
+
+// opensTunnel reports whether the client would take a response for the beginning of the other protocol although it is not: over HTTP/2
+// every 2xx is one (RFC 8441 section 5).
+func opensTunnel(x *exchange.Exchange) bool {
+	return x.Request.Upgrade != "" && x.Request.Version == exchange.HTTP2 && !x.Response.Tunnel && x.Response.Status/100 == 2
+}
+
+// agreed reports whether the response is one that the client can have; otherwise one of the gateway's own takes its place.
+func (a *attempt) agreed() bool {
+	if !opensTunnel(a.x) {
+		return true
+	}
+	a.x.Fail(fault.UpstreamInvalid, "the service does not speak "+a.x.Request.Upgrade)
+	return false
+}

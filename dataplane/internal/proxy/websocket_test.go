@@ -1,0 +1,611 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/socket"
+)
+
+const largestMessage = 32 << 20
+
+// echoMessages is a WebSocket server that sends every message back.
+func echoMessages(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionContextTakeover})
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.CloseNow() }()
+	c.SetReadLimit(largestMessage)
+	for {
+		kind, message, err := c.Reader(r.Context())
+		if err != nil {
+			return
+		}
+		out, err := c.Writer(r.Context(), kind)
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(out, message); err != nil {
+			return
+		}
+		if err := out.Close(); err != nil {
+			return
+		}
+	}
+}
+
+// dialWebSocket opens a WebSocket through a gateway.
+func dialWebSocket(t *testing.T, url string, config *tls.Config) *websocket.Conn {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: config}
+	t.Cleanup(transport.CloseIdleConnections)
+	c, res, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, CompressionMode: websocket.CompressionContextTakeover, Subprotocols: []string{"a"}})
+	if err != nil {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	c.SetReadLimit(largestMessage)
+	t.Cleanup(func() { _ = c.CloseNow() })
+	return c
+}
+
+func talk(t *testing.T, c *websocket.Conn) {
+	t.Helper()
+	for _, m := range []struct {
+		kind websocket.MessageType
+		text []byte
+	}{
+		{websocket.MessageText, []byte("hello")},
+		{websocket.MessageBinary, []byte{}},
+		{websocket.MessageText, bytes.Repeat([]byte("compressible "), 10_000)},
+		{websocket.MessageBinary, bytes.Repeat([]byte{0, 255, 7}, 1<<20)},
+	} {
+		go func() { _ = c.Write(context.WithoutCancel(t.Context()), m.kind, m.text) }()
+		kind, got, err := c.Read(t.Context())
+		if err != nil || kind != m.kind || !bytes.Equal(got, m.text) {
+			t.Fatalf("of %d bytes of kind %v came %d of %v, %v", len(m.text), m.kind, len(got), kind, err)
+		}
+	}
+	// A message in fragments, with a ping between them.
+	w, err := c.Writer(t.Context(), websocket.MessageText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ponged := make(chan error, 1)
+	for _, part := range []string{"a", "b", "c"} {
+		if _, err := io.WriteString(w, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := c.Read(t.Context()); err != nil || string(got) != "abc" {
+		t.Fatalf("of a message in fragments came %q, %v", got, err)
+	}
+	go func() { ponged <- c.Ping(t.Context()) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	read := c.CloseRead(ctx)
+	if err := <-ponged; err != nil {
+		t.Errorf("ping: %v", err)
+	}
+	if err := c.Close(websocket.StatusNormalClosure, "done"); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	<-read.Done()
+}
+
+// none waits until the node has no upgraded connections, and nothing of them.
+func (g *gateway) none(buffers int64) {
+	g.t.Helper()
+	waitFor(g.t, "upgraded connections", func() bool { return g.counters.Upgrades().Active() == 0 })
+	waitFor(g.t, "buffers", func() bool { return socket.InUse.Load() <= buffers+waiting })
+}
+
+// logs waits until the access log has a text.
+func (g *gateway) logs(text string) {
+	g.t.Helper()
+	waitFor(g.t, "lines without "+text, func() bool {
+		lines, err := os.ReadFile(g.lines)
+		return err == nil && bytes.Contains(lines, []byte(text))
+	})
+}
+
+func TestWebSocket(t *testing.T) {
+	ca := newAuthority(t)
+	certPEM, keyPEM, _ := ca.issue("127.0.0.1")
+	plain := httptest.NewServer(http.HandlerFunc(echoMessages))
+	defer plain.Close()
+	secure := httptest.NewUnstartedServer(http.HandlerFunc(echoMessages))
+	secure.StartTLS()
+	defer secure.Close()
+	unix := httptest.NewUnstartedServer(http.HandlerFunc(echoMessages))
+	path := t.TempDir() + "/s"
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Listener.Close()
+	unix.Listener = ln
+	unix.Start()
+	defer unix.Close()
+	configs := map[string]string{
+		"http":  to(plain.Listener.Addr().String(), ""),
+		"https": strings.Replace(to(secure.Listener.Addr().String(), ""), "name: s,", "name: s, protocol: https, tls: {insecure_skip_verify: true},", 1),
+		"unix":  fmt.Sprintf("services: [{name: s, endpoints: [{host: 'unix:%s'}]}]\nroutes: [{name: all, path: /*, service_id: s}]\n", path),
+	}
+	for name, config := range configs {
+		t.Run(name, func(t *testing.T) {
+			buffers := socket.InUse.Load()
+			g := start(t, config+"certificates:\n"+certificateOf("c", certPEM, keyPEM, "    default: true\n"))
+			talk(t, dialWebSocket(t, "ws://"+g.address, nil))
+			talk(t, dialWebSocket(t, "wss://"+g.secure.Addr().String(), &tls.Config{RootCAs: ca.pool()}))
+			g.none(buffers)
+			g.logs(`"status":101`)
+			g.logs(`"bytes_received":`)
+		})
+	}
+}
+
+// A slow reader holds the other side up, and nothing piles up in between.
+func TestWebSocketBackPressure(t *testing.T) {
+	sent := make(chan int64, 1)
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		switching(c, req)
+		_ = c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		n, _ := io.Copy(c, io.LimitReader(zeros{}, 1<<30))
+		sent <- n
+	})
+	g := startWith(t, http1.DefaultLimits(), to(service, ""))
+	c, r := g.upgraded("")
+	defer func() { _ = c.Close() }()
+	n := <-sent
+	if n >= 64<<20 {
+		t.Errorf("%d bytes were taken for a client that reads nothing", n)
+	}
+	if in := socket.InUse.Load(); in > 8 {
+		t.Errorf("%d buffers are in use", in)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if got, err := io.Copy(io.Discard, r); got != n {
+		t.Errorf("of %d bytes came %d, %v", n, got, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// switching answers as a WebSocket server.
+func switching(c net.Conn, req *http.Request) {
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", exchange.WebSocketAccept(req.Header.Get("Sec-WebSocket-Key")))
+}
+
+const (
+	sampleKey    = "dGhlIHNhbXBsZSBub25jZQ=="
+	upgradeLines = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + sampleKey + "\r\n"
+)
+
+// upgraded opens an upgraded connection and reads the head of the answer; more goes out together with the request.
+func (g *gateway) upgraded(more string) (*net.TCPConn, *bufio.Reader) {
+	g.t.Helper()
+	c, err := net.Dial("tcp", g.address)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, "GET /x HTTP/1.1\r\nHost: a\r\n"+upgradeLines+"\r\n"+more); err != nil {
+		g.t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	res, err := http.ReadResponse(r, nil)
+	if err != nil || res.StatusCode != 101 || res.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || res.Header.Get("Upgrade") != "websocket" {
+		g.t.Fatalf("%+v, %v", res, err)
+	}
+	return c.(*net.TCPConn), r
+}
+
+// Each side's end is passed on while the other one goes on, and bytes that come with the heads are not lost.
+func TestUpgradeHalfClose(t *testing.T) {
+	got := make(chan string, 1)
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		fmt.Fprintf(&b, "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\nfirst ", exchange.WebSocketAccept(req.Header.Get("Sec-WebSocket-Key")))
+		_, _ = c.Write(b.Bytes())
+		all, _ := io.ReadAll(r)
+		got <- fmt.Sprintf("%s %s %s", req.Header.Get("Connection"), req.Header.Get("Upgrade"), all)
+		_, _ = io.WriteString(c, "last")
+	})
+	buffers := socket.InUse.Load()
+	g := startWith(t, http1.DefaultLimits(), to(service, ", timeout: 50ms"))
+	c, r := g.upgraded("early ")
+	defer func() { _ = c.Close() }()
+	// The policy's timeout ends with the head.
+	waitFor(t, "the time of the policy", func() bool { return g.counters.Upgrades().Active() == 1 })
+	if part := make([]byte, 6); true {
+		if _, err := io.ReadFull(r, part); err != nil || string(part) != "first " {
+			t.Errorf("%q, %v", part, err)
+		}
+	}
+	timer := time.NewTimer(100 * time.Millisecond)
+	<-timer.C
+	if in := socket.InUse.Load(); in > buffers+waiting {
+		t.Errorf("an idle tunnel holds %d buffers", in-buffers)
+	}
+	_, _ = io.WriteString(c, "late")
+	_ = c.CloseWrite()
+	if s := <-got; s != "Upgrade websocket early late" {
+		t.Errorf("the service got %q", s)
+	}
+	if rest, err := io.ReadAll(r); err != nil || string(rest) != "last" {
+		t.Errorf("the client got %q, %v", rest, err)
+	}
+	g.none(buffers)
+}
+
+// Whatever is odd about an upgrade is either ignored, and the request goes on without it, or refused.
+func TestUpgradeRefused(t *testing.T) {
+	seen := make(chan string, 10)
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				return
+			}
+			seen <- fmt.Sprintf("%s %s upgrade=%s connection=%s body=%s", req.Method, req.URL.Path, req.Header.Get("Upgrade"), req.Header.Get("Connection"), body)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	g := start(t, to(service, ""))
+	const key = "Sec-WebSocket-Key: " + sampleKey + "\r\n"
+	for name, c := range map[string]struct{ request, seen string }{
+		"not allowed":       {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: spdy/3\r\n\r\n", "GET /a upgrade= connection= body="},
+		"h2c":               {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n", "GET /a upgrade= connection= body="},
+		"second of a list":  {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c, websocket\r\n" + key + "\r\n", "GET /a upgrade=websocket connection=Upgrade body="},
+		"two fields":        {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n" + key + "\r\n", "GET /a upgrade= connection= body="},
+		"not in Connection": {"GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n" + key + "\r\n", "GET /a upgrade= connection= body="},
+		"HTTP/1.0":          {"GET /a HTTP/1.0\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n" + key + "\r\n", "GET /a upgrade= connection= body="},
+		"with a body":       {"GET /a HTTP/1.1\r\nHost: a\r\n" + upgradeLines + "Content-Length: 3\r\n\r\nabc", "GET /a upgrade= connection= body=abc"},
+		"in chunks":         {"GET /a HTTP/1.1\r\nHost: a\r\n" + upgradeLines + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "GET /a upgrade= connection= body="},
+		"POST":              {"POST /a HTTP/1.1\r\nHost: a\r\n" + upgradeLines + "Content-Length: 0\r\n\r\n", "POST /a upgrade= connection= body="},
+		"not agreed to":     {"GET /a HTTP/1.1\r\nHost: a\r\n" + upgradeLines + "\r\n", "GET /a upgrade=websocket connection=Upgrade body="},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// What follows a refused upgrade is a request, and nothing of it passes unread.
+			all := g.raw(c.request+"GET /next HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "GET")
+			if all[0].StatusCode != 200 || all[1].StatusCode != 200 {
+				t.Errorf("%d and %d", all[0].StatusCode, all[1].StatusCode)
+			}
+			if first, second := <-seen, <-seen; first != c.seen || second != "GET /next upgrade= connection= body=" {
+				t.Errorf("the service saw %q and %q", first, second)
+			}
+		})
+	}
+	for name, keys := range map[string]string{"no key": "", "two keys": key + key, "a short key": "Sec-WebSocket-Key: YQ==\r\n"} {
+		if res := g.raw("GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+keys+"\r\n", "GET")[0]; res.StatusCode != 400 {
+			t.Errorf("%s: %d", name, res.StatusCode)
+		}
+	}
+}
+
+func TestHostileSwitch(t *testing.T) {
+	var answer string
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if readRequest(r) {
+			_, _ = io.WriteString(c, answer)
+		}
+	})
+	buffers := socket.InUse.Load()
+	g := start(t, to(service, ", upgrades: [websocket, other]"))
+	const right = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+	for name, lines := range map[string]string{
+		"another protocol":   "Connection: Upgrade\r\nUpgrade: other\r\n" + right,
+		"a list":             "Connection: Upgrade\r\nUpgrade: websocket, other\r\n" + right,
+		"two fields":         "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n" + right,
+		"no Upgrade":         "Connection: Upgrade\r\n" + right,
+		"no Connection":      "Upgrade: websocket\r\n" + right,
+		"a length":           "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n" + right,
+		"no length":          "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n" + right,
+		"chunks":             "Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n" + right,
+		"another key's word": "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n",
+		"no word":            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+	} {
+		answer = "HTTP/1.1 101 Switching Protocols\r\n" + lines + "\r\nabc"
+		res := g.raw("GET /a HTTP/1.1\r\nHost: a\r\n"+upgradeLines+"\r\n", "GET")[0]
+		if text := body(t, res); res.StatusCode != 502 || !strings.Contains(text, "UPSTREAM_INVALID_RESPONSE") {
+			t.Errorf("%s: %d %s", name, res.StatusCode, text)
+		}
+	}
+	answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + right + "\r\n"
+	if res := g.raw("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]; res.StatusCode != 502 {
+		t.Errorf("unasked: %d", res.StatusCode)
+	}
+	g.none(buffers)
+}
+
+// A tunnel in which nothing goes in either direction is cut, and one with traffic in one direction is not.
+func TestUpgradeIdle(t *testing.T) {
+	const idle = 150 * time.Millisecond
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		switching(c, req)
+		tick := time.NewTicker(idle / 5)
+		defer tick.Stop()
+		for range 20 {
+			<-tick.C
+			if _, err := io.WriteString(c, "x"); err != nil {
+				return
+			}
+		}
+		_, _ = io.Copy(io.Discard, r)
+	})
+	g := startWith(t, http1.DefaultLimits(), to(service, ", stream_idle_timeout: 150ms"))
+	c, r := g.upgraded("")
+	defer func() { _ = c.Close() }()
+	begun := time.Now()
+	got, err := io.ReadAll(r)
+	if len(got) != 20 || err == nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if took := time.Since(begun); took < 4*idle {
+		t.Errorf("it was cut after %s", took)
+	}
+	g.none(1 << 20)
+	g.logs(`"code":"UPSTREAM_TIMEOUT"`)
+}
+
+// Upgraded connections go on while the node drains, until it is out of patience.
+func TestUpgradeDrain(t *testing.T) {
+	plain := httptest.NewServer(http.HandlerFunc(echoMessages))
+	defer plain.Close()
+	g := startWith(t, http1.DefaultLimits(), to(plain.Listener.Addr().String(), ""))
+	c := dialWebSocket(t, "ws://"+g.address, nil)
+	waitFor(t, "nothing", func() bool { return g.counters.Upgrades().Active() == 1 })
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		g.drain(300 * time.Millisecond)
+	}()
+	waitFor(t, "listeners", func() bool {
+		n, err := net.Dial("tcp", g.address)
+		if err == nil {
+			_ = n.Close()
+		}
+		return err != nil
+	})
+	g.apply("routes: []\n") // changes do not touch it either
+	if err := c.Write(t.Context(), websocket.MessageText, []byte("still here")); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := c.Read(t.Context()); err != nil || string(got) != "still here" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, _, err := c.Read(t.Context()); err == nil {
+		t.Error("it goes on for ever")
+	}
+	<-drained
+	g.none(1 << 20)
+}
+
+// TestWebSocketCutAnywhere lets either side die at every byte of a WebSocket exchange, and at once afterwards.
+func TestWebSocketCutAnywhere(t *testing.T) {
+	var serviceAt, left, open atomic.Int64
+	var reset atomic.Bool
+	die := func(c net.Conn) {
+		if reset.Load() {
+			_ = c.(*net.TCPConn).SetLinger(0)
+		}
+		_ = c.Close()
+	}
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		open.Add(1)
+		defer open.Add(-1)
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		answer := "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + exchange.WebSocketAccept(req.Header.Get("Sec-WebSocket-Key")) + "\r\n\r\nabcdefghij"
+		if at := int(serviceAt.Load()); at >= 0 {
+			left.Store(int64(len(answer) - at))
+			_, _ = io.WriteString(c, answer[:min(at, len(answer))])
+			die(c)
+			return
+		}
+		_, _ = io.WriteString(c, answer)
+		_, _ = io.Copy(io.Discard, r)
+	})
+	buffers, exchanges := socket.InUse.Load(), http1.ExchangesInUse.Load()
+	g := startWith(t, http1.DefaultLimits(), to(service, ""))
+	request := "GET /x HTTP/1.1\r\nHost: a\r\n" + upgradeLines + "\r\n0123456789"
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", g.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		return c
+	}
+	serviceAt.Store(-1)
+	c := dial()
+	_, _ = io.WriteString(c, request)
+	total := 0
+	for one := []byte{0}; one[0] != 'j'; total++ { // the last that comes
+		if _, err := c.Read(one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = c.Close()
+	ended := func() bool { return open.Load() == 0 }
+	for _, hard := range []bool{false, true} {
+		reset.Store(hard)
+		serviceAt.Store(-1)
+		for at := range len(request) + 1 {
+			c := dial()
+			_, _ = io.WriteString(c, request[:at])
+			die(c)
+		}
+		for at := range total + 1 {
+			c := dial()
+			_, _ = io.WriteString(c, request)
+			_, _ = io.CopyN(io.Discard, c, int64(at))
+			die(c)
+		}
+		waitFor(t, "connections", func() bool { return g.server.Active() == 0 })
+		waitFor(t, "connections to the service", ended)
+		left.Store(1)
+		for serviceAt.Store(0); left.Load() > 0; serviceAt.Add(1) {
+			c := dial()
+			_, _ = io.WriteString(c, request)
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+			waitFor(t, "connections to the service", ended)
+		}
+	}
+	waitFor(t, "connections of clients", func() bool { return g.server.Active() == 0 })
+	g.none(buffers)
+	if now := http1.ExchangesInUse.Load(); now != exchanges {
+		t.Errorf("%d exchanges are in use, %d were before", now, exchanges)
+	}
+}
+
+// An event reaches the client before there is another one, and neither the policy's timeout nor the service's cuts the stream.
+func TestServerSentEvents(t *testing.T) {
+	next := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := range 3 {
+			_, _ = fmt.Fprintf(w, "data: %d\n\n", i)
+			w.(http.Flusher).Flush()
+			select {
+			case <-next:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}))
+	defer server.Close()
+	config := strings.ReplaceAll(to(server.Listener.Addr().String(), ", timeout: 100ms"), "response_timeout: 500ms", "response_timeout: 100ms")
+	g := start(t, config)
+	for _, transport := range transports() {
+		res, err := (&http.Client{Transport: transport}).Get("http://" + g.address + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(res.Body)
+		for i := range 3 {
+			line, err := r.ReadString('\n')
+			if want := fmt.Sprintf("data: %d\n", i); err != nil || line != want {
+				t.Fatalf("event %d: %q, %v", i, line, err)
+			}
+			_, _ = r.ReadString('\n')
+			<-time.After(150 * time.Millisecond) // longer than both times
+			select {
+			case next <- struct{}{}:
+			case <-time.After(5 * time.Second):
+				t.Fatal("the stream has ended")
+			}
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("the end: %v", err)
+		}
+		_ = res.Body.Close()
+		transport.CloseIdleConnections()
+	}
+}
+
+// transports are HTTP/1.1 and HTTP/2 without TLS.
+func transports() []*http.Transport {
+	p := &http.Protocols{}
+	p.SetUnencryptedHTTP2(true)
+	return []*http.Transport{{}, {Protocols: p}}
+}
+
+// A body goes up while the response comes down, each part only after the other side's last one, for longer than any timeout of requests.
+func TestFullDuplex(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		part := make([]byte, 100)
+		for {
+			n, err := r.Body.Read(part)
+			_, _ = w.Write(part[:n])
+			w.(http.Flusher).Flush()
+			if err != nil {
+				return
+			}
+		}
+	})
+	one := httptest.NewServer(handler)
+	defer one.Close()
+	two := newH2Server(t, nil, handler)
+	for protocol, address := range map[string]string{"http": one.Listener.Addr().String(), "h2c": two.address} {
+		config := strings.Replace(to(address, ", timeout: 100ms, stream_idle_timeout: 5s"), "name: s,", "name: s, protocol: "+protocol+",", 1)
+		g := start(t, config) // with 300ms for more of a body
+		for i, transport := range transports() {
+			t.Run(fmt.Sprint(protocol, i+1), func(t *testing.T) {
+				up, feed := io.Pipe()
+				req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+g.address+"/", up)
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := transport.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				part := make([]byte, 100)
+				for i := range 4 {
+					text := fmt.Sprint("part ", i)
+					if _, err := io.WriteString(feed, text); err != nil {
+						t.Fatal(err)
+					}
+					if n, err := io.ReadFull(res.Body, part[:len(text)]); err != nil || string(part[:n]) != text {
+						t.Fatalf("%q, %v", part[:n], err)
+					}
+					if i < 2 {
+						<-time.After(350 * time.Millisecond)
+					}
+				}
+				_ = feed.Close()
+				if _, err := io.ReadAll(res.Body); err != nil {
+					t.Error(err)
+				}
+				_ = res.Body.Close()
+				transport.CloseIdleConnections()
+			})
+		}
+	}
+}

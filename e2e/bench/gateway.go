@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// gateway is a data plane with a configuration in a file.
+type gateway struct{ called, bin string }
+
+func (g gateway) name() string { return g.called }
+
+func (gateway) can(setup) bool { return true }
+
+func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error) {
+	path := filepath.Join(g.bin, "dataplane")
+	if !executable(path) {
+		return nil, &missingError{path + " (make build)"}
+	}
+	var c strings.Builder
+	host, port, _ := strings.Cut(b.backend, ":")
+	fmt.Fprintf(&c, "services:\n  - {name: files, endpoints: [{host: %s, port: %s}], connection_pool: {max_idle_connections: 1000}}\n", host, port)
+	c.WriteString("middleware:\n  - {name: stamp, type: headers, order: 1, config: {response: {set: {X-Gateway: \"yes\"}}}}\npipelines:\n  - {name: front, middleware_ids: [stamp]}\nroutes:\n")
+	for i := range s.routes {
+		fmt.Fprintf(&c, "  - {name: r%d, path: /r%d/*, service_id: files, pipeline_id: front}\n", i, i)
+	}
+	if s.tls {
+		fmt.Fprintf(&c, "certificates:\n  - {name: front, default: true, cert_pem: %q, key_pem: %q}\n", b.certPEM, b.keyPEM)
+	}
+	file := filepath.Join(dir, "gateway.yaml")
+	if err := os.WriteFile(file, []byte(c.String()), 0o644); err != nil {
+		return nil, err
+	}
+	plain, secure := address, ""
+	if s.tls {
+		plain, secure = "", address
+	}
+	args := []string{"--config", file, "--http-addr", plain, "--https-addr", secure, "--status-addr", "127.0.0.1:0", "--data-dir", dir}
+	if s.accessLog {
+		args = append(args, "--access-log", filepath.Join(dir, "access.log"))
+	}
+	return launch(s.proxyCores(), []string{"GOMAXPROCS=" + strconv.Itoa(s.cores)}, path, args...)
+}

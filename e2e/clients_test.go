@@ -1,0 +1,291 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"gateway.internal/controlplane/testserver"
+)
+
+// seen is what a service was asked, which it answers with.
+type seen struct {
+	Method, Path, Host    string
+	Protocol, Client, Via string
+	Bytes                 int64
+	Sum                   string
+}
+
+// echo is a service that answers with what it was asked, once it has read all of it. It says in a trailer that the answer is whole.
+func echo(t testing.TB) (port int) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sum := sha256.New()
+		n, err := io.Copy(sum, r.Body)
+		if err != nil {
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Trailer", "X-Whole")
+		_ = json.NewEncoder(w).Encode(seen{
+			Method: r.Method, Path: r.URL.Path, Host: r.Host, Protocol: r.Header.Get("X-Forwarded-Proto"), Client: r.Header.Get("Client-Cert"), Via: r.Proto,
+			Bytes: n, Sum: hex.EncodeToString(sum.Sum(nil)),
+		})
+		w.Header().Set("X-Whole", "yes")
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().(*net.TCPAddr).Port
+}
+
+// authority makes certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  string
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+}
+
+// issue makes a certificate, for clients or for a server, and its key.
+func (a *authority) issue(t testing.TB, name string, usage x509.ExtKeyUsage) (certPEM, keyPEM string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+}
+
+// front is a node with a configuration of its own, which serves localhost with and without TLS.
+type front struct {
+	plain, secure string
+	// dir holds ca.pem, which vouches for localhost, and client.pem and client.key, which are trusted as a client's.
+	dir string
+	ca  *x509.CertPool
+	own tls.Certificate
+}
+
+// newFront starts a node with services and what else is in a configuration. Clients may prove who they are.
+func newFront(t testing.TB, config map[string]any) *front {
+	t.Helper()
+	servers, clients := newAuthority(t), newAuthority(t)
+	certPEM, keyPEM := servers.issue(t, "localhost", x509.ExtKeyUsageServerAuth)
+	clientPEM, clientKey := clients.issue(t, "client", x509.ExtKeyUsageClientAuth)
+	config["certificates"] = []any{map[string]any{"name": "localhost", "hosts": []string{"localhost"}, "default": true, "cert_pem": certPEM, "key_pem": keyPEM,
+		"client_auth": map[string]any{"mode": "optional", "ca_pem": clients.pem}}}
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{plain: address(t), secure: address(t), dir: t.TempDir(), ca: x509.NewCertPool()}
+	f.ca.AppendCertsFromPEM([]byte(servers.pem))
+	if f.own, err = tls.X509KeyPair([]byte(clientPEM), []byte(clientKey)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(f.dir, "config", "gateway.json"), string(text))
+	write(t, filepath.Join(f.dir, "ca.pem"), servers.pem)
+	write(t, filepath.Join(f.dir, "client.pem"), clientPEM)
+	write(t, filepath.Join(f.dir, "client.key"), clientKey)
+	write(t, filepath.Join(f.dir, "large"), strings.Repeat("0123456789abcdef", 256<<10/16))
+	state := address(t)
+	launch(t, bin(t, "dataplane"), nil, "--config", filepath.Join(f.dir, "config"), "--http-addr", f.plain, "--https-addr", f.secure, "--status-addr", state, "--data-dir", t.TempDir())
+	testserver.WaitFor(t, "the node", func() error { return status(state, "/readyz", 200) })
+	return f
+}
+
+// http and https are where it is asked by the name in its certificate.
+func (f *front) http() string {
+	return "http://localhost:" + f.plain[strings.LastIndex(f.plain, ":")+1:]
+}
+func (f *front) https() string {
+	return "https://localhost:" + f.secure[strings.LastIndex(f.secure, ":")+1:]
+}
+
+func echoFront(t testing.TB) *front {
+	return newFront(t, map[string]any{
+		"services": []any{map[string]any{"name": "echo", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": echo(t)}}}},
+		"routes":   []any{map[string]any{"name": "echo", "path": "/echo/*", "service_id": "echo"}},
+	})
+}
+
+// tool returns the path of a program that make tools installs.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := testserver.FindTool(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// run runs a client and returns what it prints; it has a minute.
+func run(t testing.TB, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, tool(t, name), args...).CombinedOutput()
+	return string(out), err
+}
+
+// TestCurl has curl speak all that it can with a node.
+func TestCurl(t *testing.T) {
+	f := echoFront(t)
+	file := func(name string) string { return filepath.Join(f.dir, name) }
+	large := sha256.Sum256([]byte(strings.Repeat("0123456789abcdef", 256<<10/16)))
+	whole := []string{fmt.Sprintf(`"Bytes":%d`, 256<<10), hex.EncodeToString(large[:])}
+	upload := []string{"--data-binary", "@" + file("large")}
+	identified := []string{"--cert", file("client.pem"), "--key", file("client.key")}
+	for _, c := range []struct {
+		name, base string
+		args       []string
+		want       []string
+	}{
+		{"HTTP/1.0", f.http(), []string{"--http1.0"}, []string{"HTTP/1.1 200 OK", `"Via":"HTTP/1.1"`, `"Protocol":"http"`}},
+		{"HTTP/1.1", f.http(), []string{"--http1.1"}, []string{"HTTP/1.1 200 OK", `"Method":"GET","Path":"/echo/x"`}},
+		{"HTTP/1.1 trailers", f.http(), []string{"--http1.1", "-v", "-H", "TE: trailers"}, []string{"X-Whole: yes"}},
+		{"HTTP/1.1 upload with Expect", f.http(), append([]string{"--http1.1", "-H", "Expect: 100-continue"}, upload...), append([]string{"HTTP/1.1 100 Continue", "HTTP/1.1 200 OK"}, whole...)},
+		{"HTTP/1.1 chunked upload", f.http(), append([]string{"--http1.1", "-H", "Transfer-Encoding: chunked"}, upload...), whole},
+		{"HTTP/2 by prior knowledge", f.http(), []string{"--http2-prior-knowledge"}, []string{"HTTP/2 200", `"Method":"GET"`}},
+		{"HTTP/2 upload", f.http(), append([]string{"--http2-prior-knowledge"}, upload...), append([]string{"HTTP/2 200"}, whole...)},
+		{"HTTP/2 upload with Expect", f.http(), append([]string{"--http2-prior-knowledge", "-H", "Expect: 100-continue"}, upload...), append([]string{"HTTP/2 200"}, whole...)},
+		{"TLS 1.2", f.https(), []string{"--http1.1", "--tls-max", "1.2", "-v"}, []string{"SSL connection using TLSv1.2", "HTTP/1.1 200 OK", `"Protocol":"https"`}},
+		{"TLS 1.3", f.https(), []string{"--http1.1", "--tlsv1.3", "-v"}, []string{"SSL connection using TLSv1.3", "HTTP/1.1 200 OK", `"Client":""`}},
+		{"HTTP/2 by ALPN", f.https(), append([]string{"--http2", "-v"}, upload...), append([]string{"ALPN: server accepted h2", "HTTP/2 200"}, whole...)},
+		{"client certificate", f.https(), append([]string{"--http1.1"}, identified...), []string{"HTTP/1.1 200 OK", `"Client":":`}},
+		{"client certificate, HTTP/2, TLS 1.2", f.https(), append([]string{"--http2", "--tls-max", "1.2"}, identified...), []string{"HTTP/2 200", `"Client":":`}},
+		{"forged client certificate", f.https(), []string{"--http2", "-H", "Client-Cert: :Zm9yZ2Vk:"}, []string{"HTTP/2 200", `"Client":""`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			out, err := run(t, "curl", append([]string{"-sS", "-i", "--noproxy", "*", "--max-time", "30", "--cacert", file("ca.pem"), c.base + "/echo/x"}, c.args...)...)
+			if err != nil {
+				t.Fatalf("curl: %v\n%s", err, out)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is not in\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// TestGoClient has Go's client do the same over one connection of each kind.
+func TestGoClient(t *testing.T) {
+	f := echoFront(t)
+	cleartext := new(http.Protocols)
+	cleartext.SetUnencryptedHTTP2(true)
+	secure := func() *tls.Config { return &tls.Config{RootCAs: f.ca, Certificates: []tls.Certificate{f.own}} }
+	for _, c := range []struct {
+		name, base, protocol string
+		transport            *http.Transport
+	}{
+		{"HTTP/1.1", f.http(), "HTTP/1.1", &http.Transport{}},
+		{"HTTP/2 by prior knowledge", f.http(), "HTTP/2.0", &http.Transport{Protocols: cleartext}},
+		{"HTTP/1.1 over TLS", f.https(), "HTTP/1.1", &http.Transport{TLSClientConfig: secure()}},
+		{"HTTP/2 over TLS", f.https(), "HTTP/2.0", &http.Transport{TLSClientConfig: secure(), ForceAttemptHTTP2: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			defer c.transport.CloseIdleConnections()
+			client := &http.Client{Transport: c.transport, Timeout: 30 * time.Second}
+			for i := range 20 {
+				res, err := client.Post(c.base+"/echo/x", "text/plain", strings.NewReader(strings.Repeat("x", i*10_000)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got seen
+				err = json.NewDecoder(res.Body).Decode(&got)
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+				if err != nil || res.Proto != c.protocol || got.Bytes != int64(i*10_000) || (got.Client != "") != (res.TLS != nil) || res.Trailer.Get("X-Whole") != "yes" {
+					t.Fatalf("%s, %+v, trailer %v: %v", res.Proto, got, res.Trailer, err)
+				}
+			}
+		})
+	}
+}
+
+// TestNode runs scripts with Node's http, https and http2 modules.
+func TestNode(t *testing.T) {
+	f := echoFront(t)
+	for _, script := range []string{"http1.mjs", "http2.mjs"} {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			out, err := run(t, "node", filepath.Join("testdata", "node", script), f.http(), f.https(), f.dir)
+			if err != nil || !strings.HasSuffix(strings.TrimSpace(out), "all is well") {
+				t.Errorf("node: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+var succeeded = regexp.MustCompile(`(\d+) succeeded, 0 failed, 0 errored, 0 timeout\nstatus codes: (\d+) 2xx`)
+
+// TestH2load has h2load send many requests at once, over each protocol.
+func TestH2load(t *testing.T) {
+	f := echoFront(t)
+	const n = "3000"
+	for name, args := range map[string][]string{
+		"HTTP/1.1":               {"--h1", "-c", "20", f.http()},
+		"HTTP/1.1 over TLS":      {"--h1", "-c", "20", f.https()},
+		"HTTP/2":                 {"-c", "5", "-m", "50", f.http()},
+		"HTTP/2 over TLS":        {"-c", "5", "-m", "50", f.https()},
+		"HTTP/2, bodies":         {"-c", "5", "-m", "10", "-d", filepath.Join(f.dir, "ca.pem"), f.https()},
+		"HTTP/2, small windows":  {"-c", "5", "-m", "10", "-w", "10", "-W", "12", f.http()},
+		"HTTP/2, one connection": {"-c", "1", "-m", "128", f.https()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args[len(args)-1] += "/echo/x"
+			out, err := run(t, "h2load", append([]string{"-n", n}, args...)...)
+			m := succeeded.FindStringSubmatch(out)
+			if err != nil || m == nil || m[1] != n || m[2] != n {
+				t.Errorf("h2load: %v\n%s", err, out)
+			}
+		})
+	}
+}
