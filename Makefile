@@ -115,6 +115,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/listener/proxyproto -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzXForwardedFor -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzForwarded -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/handover -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here

@@ -218,6 +218,9 @@ func addresses(listeners []*listener.Listener) []string {
 // follow makes what brings configuration to the node. What there is already, in files or in the data folder, is applied.
 func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtime) (*configuration, error) {
 	if o.config != "" {
+		if _, lock := in.identity(); lock != nil {
+			_ = lock.Close() // it is for those who follow a control plane
+		}
 		files := &follow.Files{Path: o.config, Log: log, Reload: make(chan struct{}), To: node}
 		if err := files.Load(); err != nil {
 			return nil, fmt.Errorf("configuration files:\n%w", err)

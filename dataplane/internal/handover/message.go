@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -81,7 +82,7 @@ func (m *message) encode() []byte {
 	w := writer(append([]byte(magic), protocolVersion, byte(m.kind)))
 	switch m.kind {
 	case kindHello, kindRefusal:
-		w.text(m.text[:min(len(m.text), maxTextBytes)])
+		w.text(cut(m.text, maxTextBytes))
 	case kindGo:
 		w.text(m.version.Epoch)
 		w = binary.BigEndian.AppendUint32(w, m.version.Revision)
@@ -98,6 +99,14 @@ func (m *message) encode() []byte {
 		}
 	}
 	return w
+}
+
+// cut shortens a text that is longer than is taken, between two characters.
+func cut(s string, most int) string {
+	for len(s) > most || !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s[:min(len(s), most)], "")
+	}
+	return s
 }
 
 type writer []byte

@@ -61,6 +61,7 @@ func Sockets() (handover.Sockets, error) {
 		syscall.CloseOnExec(fd)
 		ln, err := handover.Adopt(os.NewFile(uintptr(fd), fmt.Sprintf("%d %s", fd, name)))
 		if err != nil {
+			all.Close()
 			return nil, fmt.Errorf("LISTEN_FDS: %w", err)
 		}
 		all = append(all, handover.Socket{Name: name, Listener: ln})
