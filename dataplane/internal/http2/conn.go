@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
@@ -16,7 +17,8 @@ type conn struct {
 	server  *Server
 	peer    *exchange.Peer
 	shard   uint32
-	leaving int // how far draining has come: 1: asked, 2: told the last stream
+	leaving int  // how far draining has come: 1: asked, 2: told the last stream
+	parted  bool // the client has said that it opens no more streams
 	running sync.WaitGroup
 }
 
@@ -33,8 +35,12 @@ func (c *conn) opened(id uint32) bool { return id <= c.lastID && id%2 == 1 }
 // setting implements side.
 func (c *conn) setting(uint16, uint32) {}
 
-// goAway implements side: clients have no reason to say it, and what they opened before is served.
-func (c *conn) goAway(uint32, code) {}
+// goAway implements side: the client opens no more streams. Those that it has are served, and then the connection is closed, since clients wait for that;
+// an end of theirs that came with the frame would not be announced (see socket.Conn.Each).
+func (c *conn) goAway(uint32, code) {
+	c.parted, c.idleTimeout = true, 0
+	c.sock.ReadWithin(time.Now(), time.Millisecond)
+}
 
 // serve says hello, and reads until the connection is over.
 func (c *conn) serve() {
@@ -80,6 +86,9 @@ func (c *conn) goesOn(err error) bool {
 	case idle:
 		c.ended = codeNo
 		return false
+	case c.parted:
+		c.wait(settleTime)
+		return true
 	}
 	c.wait(c.server.limits.IdleTimeout) // exchanges are under way
 	return true
