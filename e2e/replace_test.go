@@ -128,9 +128,24 @@ func TestReplacingUnderLoad(t *testing.T) {
 		}
 		return nil
 	})
-	if err := os.WriteFile(program, []byte("#!/bin/false\n"), 0o755); err != nil && !errors.Is(err, syscall.ETXTBSY) {
+	none := filepath.Join(dir, "none")
+	if err := os.WriteFile(none, []byte("#!/bin/false\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Rename(none, program); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	// Said once: the first process, which is still there, has seen the end of its successor as well, but has nothing to go on with.
+	const ended = "the program that was to replace this process has ended; this process goes on"
+	testserver.WaitFor(t, "the end of a program that is none", func() error {
+		if n := strings.Count(n.logs(), ended); n != 1 {
+			return fmt.Errorf("it is said %d times", n)
+		}
+		return nil
+	})
 	if got, err := version(n.status); err != nil || got != "v5" {
 		t.Errorf("after failures version %s serves, %v", got, err)
 	}
@@ -142,7 +157,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 	}
 	n.runs(revision)
 	if out := g.must("", "nodes"); strings.Count(out, " connected ") != 1 || !strings.Contains(out, "v5") {
-		t.Logf("nodes:\n%s", out)
+		t.Errorf("nodes:\n%s", out)
 	}
 
 	close(release)

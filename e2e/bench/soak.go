@@ -28,8 +28,8 @@ const (
 
 var h2loadAnswers = regexp.MustCompile(`status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx`)
 
-// soak sends many requests of all kinds through one gateway, and looks at its memory between them. It fails when memory grows, or when
-// connections are left open.
+// soak sends many requests of all kinds through one gateway, and looks at its memory between them. It fails when memory grows; how many files
+// are open is shown beside it.
 func (b *bench) soak() error {
 	g := gateway{"gateway", b.bin}
 	s, err := g.launchSoak(b)
