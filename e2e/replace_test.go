@@ -128,6 +128,18 @@ func TestReplacingUnderLoad(t *testing.T) {
 		}
 		return nil
 	})
+	// The first process, which is still there, has seen the end of its successor, but that is not its business any more.
+	const ended = "the program that was to replace this process has ended; this process goes on"
+	second, _ := strconv.Atoi(successor.FindStringSubmatch(n.logs())[1])
+	testserver.WaitFor(t, "the end of the second process", func() error {
+		if err := syscall.Kill(second, 0); !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
+	if strings.Contains(n.logs(), ended) {
+		t.Errorf("a process that is replaced says that it goes on:\n%s", n.logs())
+	}
 	none := filepath.Join(dir, "none")
 	if err := os.WriteFile(none, []byte("#!/bin/false\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -138,8 +150,6 @@ func TestReplacingUnderLoad(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 		t.Fatal(err)
 	}
-	// Said once: the first process, which is still there, has seen the end of its successor as well, but has nothing to go on with.
-	const ended = "the program that was to replace this process has ended; this process goes on"
 	testserver.WaitFor(t, "the end of a program that is none", func() error {
 		if n := strings.Count(n.logs(), ended); n != 1 {
 			return fmt.Errorf("it is said %d times", n)
