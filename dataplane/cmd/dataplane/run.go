@@ -81,7 +81,9 @@ func run(ctx context.Context, o *options) (err error) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_resting_connections", Help: "Open client connections over HTTP/1 that wait for a request without a goroutine.",
 	}, func() float64 { return float64(lot.Len()) }))
-	listeners, err := o.listen(stop, in, lot, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
+	loops := socket.NewLoops(goruntime.GOMAXPROCS(0))
+	defer loops.Close()
+	listeners, err := o.listen(stop, in, lot, loops, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err
 	}
@@ -168,10 +170,11 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 }
 
 // listen opens the addresses for traffic.
-func (o *options) listen(ctx context.Context, in *inheritance, lot *socket.Lot, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+func (o *options) listen(ctx context.Context, in *inheritance, lot *socket.Lot, loops *socket.Loops, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)
 	one.RestIn(lot)
+	one.ServeIn(loops, http1.JoinAfter)
 	go one.Run(ctx)
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,

@@ -37,6 +37,9 @@ type ClientConn struct {
 	tunnel bool
 	// sentAt is since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body.
 	sentAt atomic.Int64
+
+	seat   socket.Seat
+	errand errand
 }
 
 // NewClientConn takes a connection over.
@@ -48,6 +51,7 @@ func (c *ClientConn) Close() {
 	if c.tunnel && c.sock.Aborted() {
 		c.sock.Reset() // what the service got is not all
 	}
+	c.seat.Leave(c.sock)
 	_ = c.sock.Close()
 }
 

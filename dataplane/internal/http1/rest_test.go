@@ -115,10 +115,20 @@ func (n *inn) ask(c net.Conn, r *bufio.Reader, requests int) {
 // await waits until a number of connections rest.
 func (n *inn) await(resting int) {
 	n.t.Helper()
-	until := time.Now().Add(10 * time.Second)
-	for n.lot.Len() != resting {
-		if time.Now().After(until) {
-			n.t.Fatalf("%d connections rest, not %d", n.lot.Len(), resting)
+	n.until(func() (int, bool) { return n.lot.Len(), n.lot.Len() == resting }, "connections rest")
+}
+
+// until waits until something holds; the number says how far it is.
+func (n *inn) until(holds func() (int, bool), what string) {
+	n.t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for {
+		have, ok := holds()
+		if ok {
+			return
+		}
+		if time.Now().After(end) {
+			n.t.Fatalf("%d %s", have, what)
 		}
 		runtime.Gosched()
 	}
@@ -136,9 +146,7 @@ func TestConnectionsRest(t *testing.T) {
 			n.ask(c, r, requests)
 			n.await(1)
 		}
-		if now := runtime.NumGoroutine(); now > before {
-			t.Errorf("%d goroutines, where there were %d", now, before)
-		}
+		n.until(func() (int, bool) { now := runtime.NumGoroutine(); return now, now <= before }, "goroutines, more than before")
 		if n.server.Active() != 1 {
 			t.Errorf("%d connections are open", n.server.Active())
 		}
@@ -173,7 +181,7 @@ func TestRestEndsWithTheIdleTimeout(t *testing.T) {
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Error(err)
 	}
-	n.ended.Wait()
+	n.until(func() (int, bool) { open := n.server.Active(); return open, open == 0 }, "connections are open")
 }
 
 func TestDrainAndCutReachThoseThatRest(t *testing.T) {

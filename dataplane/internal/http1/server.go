@@ -67,6 +67,10 @@ type Server struct {
 	// lot is where connections rest that nothing has come on for restless; nil: each waits in its goroutine.
 	lot      *socket.Lot
 	restless time.Duration
+	// loops are where connections are served that are used often, by the starter; nil: each in its goroutine.
+	loops     *socket.Loops
+	starter   Starter
+	joinAfter uint16
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -100,7 +104,7 @@ func (s *Server) Active() int {
 
 // Serve owns a peer's connection until it is closed, and then calls ended. It returns then, or, where the connection rests without a goroutine, before.
 func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
-	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1), endedFn: ended}
+	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1), endedFn: ended, joinAfter: s.joinAfter}
 	c.arrivedFn = c.arrived
 	c.body.over = true
 	c.sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
@@ -135,6 +139,7 @@ func (s *Server) Drain() {
 	s.each(func(c *conn) {
 		if c.idle.Load() {
 			c.sock.Interrupt()
+			c.roust()
 		}
 	})
 	s.lot.WakeAll()
@@ -145,7 +150,10 @@ func (s *Server) Cut() {
 	s.mu.Lock()
 	s.cut = true
 	s.mu.Unlock()
-	s.each(func(c *conn) { c.sock.Abort() })
+	s.each(func(c *conn) {
+		c.sock.Abort()
+		c.roust()
+	})
 	s.lot.WakeAll()
 }
 
@@ -187,6 +195,7 @@ type conn struct {
 	arrivedFn  func() bool
 	endedFn    func()
 	rested     time.Time // since when it waits for a request
+	quick      uint16    // how many simple requests have come in a row
 	headLength int       // of the next head, when it is known
 	ended      bool      // the connection is over
 	blank      bool      // an empty line came before the next request
@@ -200,12 +209,23 @@ type conn struct {
 	bodyless  bool // the response has no body, whatever its length says
 	chunked   bool // the response is written in chunks
 	begun     bool // a chunk was written
+	whole     bool // the response was written at once
 	close     bool // the connection ends after this exchange
 	cut       bool // the response was not completed
 	refused   bool // a head was not understood: nobody knows how much of it is to come
 	writeErr  error
 	x         *exchange.Exchange
 	now       time.Time // when the last exchange ended
+
+	// where says who is at the connection; what follows is for the time in a loop.
+	where     atomic.Uint32
+	joinAfter uint16 // how many simple requests in a row it takes to be served in a loop
+	joined    uint32 // turns when it joined
+	loop      *socket.Loop
+	seating   sync.Mutex // protects seat
+	seat      socket.Seat
+	turned    atomic.Uint32 // turns at the last tick
+	ticks     atomic.Uint32 // for how many ticks nothing has come
 }
 
 // run serves the connection until it rests or is over.
@@ -231,7 +251,14 @@ func (c *conn) wake() {
 // connection has been parked; otherwise it is over.
 func (c *conn) serve() (parked bool) {
 	graced := false // the second that Drain gives is running
-	for {
+	for !c.ended {
+		if len(c.sock.Buffered()) > 0 {
+			c.serveBuffered()
+			continue
+		}
+		if c.join() {
+			return true
+		}
 		c.await(time.Now())
 		if c.server.draining.Load() {
 			if graced {
@@ -260,20 +287,21 @@ func (c *conn) serve() (parked bool) {
 			}
 			continue
 		}
-		c.idle.Store(false)
-		// What is left has to be waited for in a way that Each can't: the rest of a head or of a body.
-		for !c.ended && len(c.sock.Buffered()) > 0 {
-			c.ended = !c.next()
-		}
-		if c.ended {
-			break
-		}
-		c.rested = time.Time{}
+		c.serveBuffered()
 	}
 	if !c.http2 {
 		c.end()
 	}
 	return false
+}
+
+// serveBuffered serves what has to be waited for in a way that Each can't: the rest of a head or of a body.
+func (c *conn) serveBuffered() {
+	c.idle.Store(false)
+	for !c.ended && len(c.sock.Buffered()) > 0 {
+		c.ended = !c.next()
+	}
+	c.rested = time.Time{}
 }
 
 // park lets the connection rest without this goroutine, where that is possible.
@@ -325,7 +353,7 @@ func (c *conn) arrived() bool {
 		}
 	}
 	c.rest(c.now)
-	return !c.server.draining.Load()
+	return !c.server.draining.Load() && !c.joins()
 }
 
 // complete reports whether the next request is buffered to its end, body included, as most are. It may say no where it is.
@@ -350,18 +378,46 @@ const prefaceHead = "PRI * HTTP/2.0\r\n\r\n"
 
 // next serves one request and reports whether another may follow.
 func (c *conn) next() bool {
+	x := c.open()
+	if x == nil {
+		return false
+	}
+	c.server.handler.Serve(x)
+	return c.over()
+}
+
+// open reads a request's head for the handler to serve; nil: there is none to serve, and none will follow.
+func (c *conn) open() *exchange.Exchange {
 	head, err := c.readHead()
 	if err != nil {
 		c.refuseHead(err)
-		return false
+		return nil
 	}
 	if !c.served && c.server.http2 != nil && len(head) == len(prefaceHead) && string(head) == prefaceHead {
 		c.http2 = true
-		return false
+		return nil
 	}
 	x := takeExchange()
-	c.exchange(x, head)
-	c.now = x.Now
+	c.begin(x)
+	if err := c.parse(x, head); err != nil {
+		c.refuse(x, err)
+	}
+	return x
+}
+
+// over ends the exchange, which the handler has served, and reports whether another may follow.
+func (c *conn) over() bool {
+	x := c.x
+	if !c.body.over {
+		// What is left of the body would be taken for the next request.
+		c.close = true
+	}
+	if c.whole && x.Now.Sub(x.Start) < patience {
+		c.quick = min(c.quick+1, maxJoinAfter)
+	} else {
+		c.quick = 0
+	}
+	c.now, c.x = x.Now, nil
 	giveExchange(x)
 	c.body.release()
 	return !c.close && !c.cut && c.writeErr == nil
@@ -439,15 +495,16 @@ func (c *conn) refuseHead(err error) {
 	x := takeExchange()
 	c.begin(x)
 	c.refuse(x, r)
+	c.server.handler.Serve(x)
 	giveExchange(x)
 }
 
+// refuse sets the response to what was not understood, after which the connection ends.
 func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
 	c.close, c.refused = true, true
 	x.Fail(r.Code, r.Reason)
 	x.Request.Header.Reset()
 	x.ID = ""
-	c.server.handler.Serve(x)
 }
 
 // begin makes the exchange this connection's.
@@ -459,15 +516,15 @@ func (c *conn) begin(x *exchange.Exchange) {
 	x.Start = time.Now()
 	x.Now = x.Start
 	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
-	c.x = x
+	c.x, c.whole = x, false
 	c.body.start(0, false, false)
 	if c.cancelled.Load() {
 		c.cancelled.Store(false)
 	}
 }
 
-func (c *conn) exchange(x *exchange.Exchange, head []byte) {
-	c.begin(x)
+// parse reads the head into the exchange and prepares for its body.
+func (c *conn) parse(x *exchange.Exchange, head []byte) *refusal {
 	c.blank = false
 	m, err := parseRequest(head, x, c.server.limits.MaxFields)
 	c.sock.Consume(len(head))
@@ -475,18 +532,13 @@ func (c *conn) exchange(x *exchange.Exchange, head []byte) {
 		err = &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(c.server.limits.MaxTargetBytes) + " bytes"}
 	}
 	if err != nil {
-		c.refuse(x, err)
-		return
+		return err
 	}
 	c.msg = m
 	c.close = !m.persistent()
 	c.body.pace = socket.Pace{Least: c.server.limits.MinRate, Over: c.server.limits.BodyTimeout}
 	c.body.start(x.Request.ContentLength, m.chunked, true)
-	c.server.handler.Serve(x)
-	if !c.body.over {
-		// What is left of the body would be taken for the next request.
-		c.close = true
-	}
+	return nil
 }
 
 // end closes the connection. When the client may still be sending, what it sends is read for a moment: a reset
@@ -583,7 +635,9 @@ func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) er
 
 func (c *conn) write(now time.Time, a, b []byte) error {
 	if c.writeErr == nil {
-		c.sock.WriteWithin(now, c.server.limits.WriteTimeout)
+		if c.where.Load() == apart { // it does not wait in a loop
+			c.sock.WriteWithin(now, c.server.limits.WriteTimeout)
+		}
 		c.writeErr = c.sock.Write(a, b)
 	}
 	return c.writeErr
@@ -618,6 +672,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if c.bodyless {
 		part = nil
 	}
+	c.whole = last
 	var err error
 	switch {
 	case c.chunked:

@@ -48,6 +48,7 @@ type Pipeline struct {
 type Chain struct {
 	log       *slog.Logger
 	pipelines []*Pipeline
+	waits     bool
 }
 
 // NewChain returns a chain of those pipelines that have steps; nil when none has.
@@ -56,6 +57,7 @@ func NewChain(log *slog.Logger, pipelines ...*Pipeline) *Chain {
 	for _, p := range pipelines {
 		if p != nil && len(p.Steps) > 0 {
 			c.pipelines = append(c.pipelines, p)
+			c.waits = c.waits || p.Parallel && len(p.Steps) > 1
 		}
 	}
 	if len(c.pipelines) == 0 {
@@ -63,6 +65,9 @@ func NewChain(log *slog.Logger, pipelines ...*Pipeline) *Chain {
 	}
 	return c
 }
+
+// Waits reports whether Request may wait for something, if only for other goroutines.
+func (c *Chain) Waits() bool { return c != nil && c.waits }
 
 // Progress is how far the request phase came: what Response has to go back through. The zero value is nowhere.
 type Progress struct{ pipelines, steps int }

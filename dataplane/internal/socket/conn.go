@@ -42,6 +42,9 @@ type Conn struct {
 	writing  [2][]byte
 	writeErr error
 
+	hasty bool   // Write must not wait
+	owed  []byte // what it has left to Settle
+
 	wrote    int           // how much of it
 	pace     Pace          // of the peer as it takes what is written
 	writeFor time.Duration // what WriteWithin was last asked for

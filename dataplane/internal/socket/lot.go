@@ -61,7 +61,7 @@ func (l *Lot) Park(c *Conn, until time.Time, wake func()) (id uint64, parked boo
 	}
 	l.last++
 	r := &rest{id: l.last, fd: c.fd, until: until, wake: wake}
-	if !l.watch.add(c.fd, r.id) {
+	if !l.watch.add(c.fd, r.id, watchOnce) {
 		return 0, false
 	}
 	l.rests[r.id] = r
@@ -88,7 +88,11 @@ func (l *Lot) Wake(id uint64) {
 }
 
 // arrived is Wake for what the system reports.
-func (l *Lot) arrived(id uint64) { l.Wake(id) }
+func (l *Lot) arrived(events []event) {
+	for i := range events {
+		l.Wake(events[i].id())
+	}
+}
 
 // WakeAll ends all stays.
 func (l *Lot) WakeAll() {

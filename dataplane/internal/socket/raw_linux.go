@@ -267,6 +267,15 @@ func (c *Conn) sendAndFillRaw(b []byte) (int, error) {
 // writeRaw tries without the poller first: nearly always the socket has room. The descriptor is valid, since only the owner
 // closes the connection.
 func (c *Conn) writeRaw(a, b []byte) error {
+	if len(c.owed) > 0 {
+		if c.hasty {
+			c.owe(a, b)
+			return nil
+		}
+		if err := c.Settle(); err != nil {
+			return err
+		}
+	}
 	for {
 		n, errno := sysWritev(c.fd, a, b)
 		switch errno {
@@ -282,12 +291,29 @@ func (c *Conn) writeRaw(a, b []byte) error {
 		default:
 			return os.NewSyscallError("write", errno)
 		}
+		if c.hasty {
+			c.owe(a, b)
+			return nil
+		}
 		n, err := c.writeWaiting(c.raw, a, b)
 		if err != nil {
 			return err
 		}
 		if a, b = advance(a, b, n); len(a) == 0 {
 			return nil
+		}
+	}
+}
+
+func (c *Conn) offerRaw(b []byte) (int, error) {
+	for {
+		n, errno := sysWrite(c.fd, b)
+		switch errno {
+		case syscall.EINTR:
+		case 0, syscall.EAGAIN:
+			return n, nil
+		default:
+			return 0, os.NewSyscallError("write", errno)
 		}
 	}
 }
@@ -405,6 +431,14 @@ func sysRead(fd int, b []byte) (int, syscall.Errno) {
 
 func sysWrite(fd int, b []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+func sysEpollWait(fd int, events []event) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

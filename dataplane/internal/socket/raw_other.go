@@ -22,6 +22,12 @@ func (c *Conn) sendAndFillRaw([]byte) (int, error) { panic("socket: no raw conne
 
 func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") }
 
+func (c *Conn) receive(int) bool { panic("socket: no raw connection") }
+
+func (c *Conn) readOutcome() error { panic("socket: no raw connection") }
+
+func (c *Conn) offerRaw([]byte) (int, error) { panic("socket: no raw connection") }
+
 // Quiet reports whether nothing is buffered. Without raw access to the socket more can't be known.
 func (c *Conn) Quiet() bool { return c.Drained() }
 

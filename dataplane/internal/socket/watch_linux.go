@@ -14,6 +14,26 @@ type watch struct {
 	fd   int
 }
 
+// event is what the system reports of a connection.
+type event syscall.EpollEvent
+
+// id returns what the connection was added with.
+func (e *event) id() uint64 { return uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32 }
+
+// ended reports whether the peer has ended its side, or the connection is over.
+func (e *event) ended() bool {
+	return e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0
+}
+
+// eventBatch is how many events are asked for at once.
+const eventBatch = 128
+
+// How a connection is watched: until something arrives, or for everything that arrives.
+const (
+	watchOnce   = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT
+	watchAlways = syscall.EPOLLIN | syscall.EPOLLRDHUP | 1<<31 // EPOLLET, which package syscall has as a negative number
+)
+
 // newWatch returns nil where there is no descriptor left.
 func newWatch() *watch {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
@@ -24,7 +44,7 @@ func newWatch() *watch {
 		_ = syscall.Close(fd)
 		return nil
 	}
-	w := &watch{file: os.NewFile(uintptr(fd), "resting connections"), fd: fd}
+	w := &watch{file: os.NewFile(uintptr(fd), "watched connections"), fd: fd}
 	if w.raw, err = w.file.SyscallConn(); err != nil {
 		_ = w.file.Close()
 		return nil
@@ -34,9 +54,9 @@ func newWatch() *watch {
 
 func (w *watch) close() { _ = w.file.Close() }
 
-// add watches a connection until something arrives, once.
-func (w *watch) add(fd int, id uint64) bool {
-	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
+// add watches a connection.
+func (w *watch) add(fd int, id uint64, how uint32) bool {
+	e := syscall.EpollEvent{Events: how, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
 	return syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, fd, &e) == nil
 }
 
@@ -45,19 +65,20 @@ func (w *watch) remove(fd int) {
 }
 
 // run reports what arrives until close.
-func (w *watch) run(arrived func(id uint64)) {
-	var events [64]syscall.EpollEvent
+func (w *watch) run(arrived func([]event)) {
+	var events [eventBatch]event
 	_ = w.raw.Read(func(fd uintptr) bool {
 		for {
-			n, err := syscall.EpollWait(int(fd), events[:], 0)
-			if err == syscall.EINTR {
+			n, errno := sysEpollWait(int(fd), events[:])
+			switch {
+			case errno == syscall.EINTR:
 				continue
-			}
-			if n <= 0 {
+			case errno != 0 || n == 0:
 				return false // it is asked again after the next arrival, and once when the file is closed
 			}
-			for i := range n {
-				arrived(uint64(uint32(events[i].Fd)) | uint64(uint32(events[i].Pad))<<32)
+			arrived(events[:n])
+			if n < len(events) {
+				return false // nothing was left: what has arrived since then is announced
 			}
 		}
 	})

@@ -5,12 +5,24 @@ package socket
 // watch is not to be had here: every connection keeps its goroutine.
 type watch struct{}
 
+type event struct{}
+
+func (*event) id() uint64 { return 0 }
+
+func (*event) ended() bool { return false }
+
+const (
+	eventBatch  = 1
+	watchOnce   = 0
+	watchAlways = 0
+)
+
 func newWatch() *watch { return nil }
 
 func (w *watch) close() {}
 
-func (w *watch) add(int, uint64) bool { return false }
+func (w *watch) add(int, uint64, uint32) bool { return false }
 
 func (w *watch) remove(int) {}
 
-func (w *watch) run(func(uint64)) {}
+func (w *watch) run(func([]event)) {}

@@ -13,6 +13,7 @@ import (
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
+	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/upstream/balance"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
@@ -113,18 +114,12 @@ func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
 			return conn, err
 		}
 	}
-	e.mu.Lock()
-	for !fresh && len(e.idle) > 0 {
-		c := e.idle[len(e.idle)-1]
-		e.idle = e.idle[:len(e.idle)-1]
-		e.mu.Unlock()
-		if c.transport == how.transport && (now.Sub(c.idleSince) < unchecked || c.Quiet()) {
+	if !fresh {
+		if c := e.takeIdle(how, now, nil); c != nil {
 			return c, nil
 		}
-		c.Close()
-		e.mu.Lock()
-		e.open--
 	}
+	e.mu.Lock()
 	if how.pool.MaxConnections > 0 && e.open >= how.pool.MaxConnections {
 		e.mu.Unlock()
 		return nil, ErrTooManyConnections
@@ -143,6 +138,55 @@ func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
 		return e.share(nc, how), nil
 	}
 	return newConn1(nc, how.transport), nil
+}
+
+// AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection over HTTP/1, if possible one that the loop looks
+// after already; nil: there is none.
+func (e *Endpoint) AcquireIdle(now time.Time, loop *socket.Loop) (Conn, *http1.ClientConn) {
+	how := e.how.Load()
+	if how.transport.http2 != never || how.tls != nil {
+		return nil, nil
+	}
+	if c := e.takeIdle(how, now, loop); c != nil {
+		return c, c.ClientConn
+	}
+	return nil, nil
+}
+
+// takeIdle returns an idle connection that may be used, or nil.
+func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
+	e.mu.Lock()
+	for len(e.idle) > 0 {
+		c := e.popIdle(loop)
+		e.mu.Unlock()
+		if c.transport == how.transport && (now.Sub(c.idleSince) < unchecked || c.Quiet()) {
+			return c
+		}
+		c.Close()
+		e.mu.Lock()
+		e.open--
+	}
+	e.mu.Unlock()
+	return nil
+}
+
+// nearby is how many of the connections that were used last are looked at for one in the right loop.
+const nearby = 8
+
+// popIdle takes the connection out that was used last, or one nearly so that the loop looks after. The mutex is held.
+func (e *Endpoint) popIdle(loop *socket.Loop) *conn1 {
+	last := len(e.idle) - 1
+	if loop != nil {
+		for i := last; i >= max(0, last-nearby+1); i-- {
+			if e.idle[i].In(loop) {
+				e.idle[i], e.idle[last] = e.idle[last], e.idle[i]
+				break
+			}
+		}
+	}
+	c := e.idle[last]
+	e.idle = e.idle[:last]
+	return c
 }
 
 func newConn1(nc net.Conn, t *transport) *conn1 {

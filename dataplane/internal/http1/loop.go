@@ -1,0 +1,247 @@
+package http1
+
+import (
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// A connection that is used all the time is served in a loop, with many others in one goroutine, as long as that never has to wait for
+// anything: requests come whole, responses are taken at once, the service answers soon. Whenever it would have to wait, the connection leaves for a goroutine
+// of its own, and comes back when its requests are simple again.
+
+// Starter is a Handler that can serve in a loop too.
+type Starter interface {
+	Handler
+	// Start does what Serve does, but does not wait. It reports whether the exchange is over. Otherwise it goes on by itself, and host's Over is called
+	// when it is over. Where it has to wait, it calls host's Leave first, in a goroutine of its own.
+	Start(x *exchange.Exchange, host Host) (over bool)
+}
+
+// Host is the connection that an exchange came on, served in a loop.
+type Host interface {
+	// Loop is the loop.
+	Loop() *socket.Loop
+	// Leave takes the connection out of the loop: the methods of x.Down may wait from then on, and so may Over.
+	Leave()
+	// Over goes on with the connection after the exchange.
+	Over()
+}
+
+// ServeIn makes connections that have brought a number of simple requests in a row, such as JoinAfter, be served in loops, where the handler can do that. It
+// is called before the first Serve.
+func (s *Server) ServeIn(loops *socket.Loops, joinAfter uint16) {
+	if starter, ok := s.handler.(Starter); ok {
+		s.starter, s.loops, s.joinAfter = starter, loops, joinAfter
+	}
+}
+
+// Who is at a connection.
+const (
+	apart   uint32 = iota // its goroutine
+	resting               // nobody: it waits in its loop
+	busy                  // a loop's goroutine, or an exchange that has been started there
+	again                 // the same, and something has arrived meanwhile
+)
+
+// JoinAfter is how many simple requests in a row a connection has to bring at first to be served in a loop: moving there and back costs as much as a few
+// tenths of a request. It takes twice as many, up to maxJoinAfter, after a stay that was no longer than that.
+const (
+	JoinAfter    = 8
+	maxJoinAfter = 4096
+)
+
+// patience is how long an exchange may take in a loop; then it goes on in a goroutine of its own, where every time limit is kept.
+const patience = 2 * socket.LoopTick
+
+// restTicks is how many ticks a connection rests in its loop before it leaves.
+const restTicks = uint32(restless / socket.LoopTick)
+
+// joins reports whether the connection is to be served in a loop.
+func (c *conn) joins() bool {
+	return c.quick >= c.joinAfter && c.server.loops != nil && c.sock.CanLoop()
+}
+
+// join moves a connection that waits for a request into a loop. Its goroutine must not touch it any more when that is done.
+func (c *conn) join() bool {
+	if !c.joins() || c.server.draining.Load() {
+		return false
+	}
+	c.quick = 0
+	loop := c.server.loops.Any()
+	c.rest(c.now)
+	c.loop, c.joined = loop, c.turns.Load()
+	c.ticks.Store(0)
+	c.sock.Hasty(true)
+	c.where.Store(resting)
+	c.seating.Lock() // Leave needs the seat
+	defer c.seating.Unlock()
+	seat, taken := loop.Add(c.sock, c)
+	if !taken {
+		c.where.Store(apart)
+		c.sock.Hasty(false)
+		return false
+	}
+	c.seat = seat
+	if c.server.draining.Load() || c.sock.Aborted() { // Drain or Cut may have been there before
+		c.roust()
+	}
+	return true
+}
+
+// Stirred implements socket.Guest.
+func (c *conn) Stirred(ended bool) {
+	for {
+		switch c.where.Load() {
+		case resting:
+			if c.where.CompareAndSwap(resting, busy) {
+				c.idle.Store(false)
+				c.receive(ended)
+				return
+			}
+		case busy:
+			if c.where.CompareAndSwap(busy, again) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// Tick implements socket.Guest: a connection that is not used any more leaves.
+func (c *conn) Tick() {
+	if turns := c.turns.Load(); c.turned.Swap(turns) != turns {
+		c.ticks.Store(0)
+	} else if c.ticks.Add(1) >= restTicks {
+		c.roust()
+	}
+}
+
+// roust makes a connection that rests in a loop leave. Any goroutine may call it.
+func (c *conn) roust() {
+	if c.where.CompareAndSwap(resting, busy) {
+		go func() {
+			c.Leave()
+			c.wake()
+		}()
+	}
+}
+
+// receive serves what has arrived. ended tells that the peer's end is among it.
+func (c *conn) receive(ended bool) {
+	for {
+		got, err := c.sock.Receive()
+		switch {
+		case err != nil:
+			c.ended = true
+			c.goOn()
+			return
+		case got:
+			full := c.sock.Room() == 0
+			if !c.proceed() {
+				return
+			}
+			if full || ended {
+				c.sock.Release()
+				continue
+			}
+		}
+		if c.settle() {
+			return
+		}
+		ended = true // perhaps
+	}
+}
+
+// settle makes the connection wait for a request, and reports whether there is none yet. If so, it is not the caller's any more.
+func (c *conn) settle() bool {
+	c.sock.Release()
+	c.sock.SetSize(socket.HeadSize)
+	c.rested = c.now
+	c.idle.Store(true)
+	if !c.where.CompareAndSwap(busy, resting) {
+		c.where.Store(busy)
+		c.idle.Store(false)
+		return false
+	}
+	if c.server.draining.Load() || c.sock.Aborted() {
+		c.roust()
+	}
+	return true
+}
+
+// proceed serves the requests that are buffered, and reports whether the connection may wait for more in the loop now. Otherwise it is not the caller's
+// any more: an exchange is under way, or it has left.
+func (c *conn) proceed() bool {
+	for len(c.sock.Buffered()) > 0 {
+		if !c.complete() {
+			c.goOn()
+			return false
+		}
+		x := c.open()
+		if x == nil {
+			c.ended = true
+			c.goOn()
+			return false
+		}
+		if !c.server.starter.Start(x, c) || !c.conclude() {
+			return false
+		}
+	}
+	return true
+}
+
+// conclude ends an exchange, and reports whether the connection stays in the loop.
+func (c *conn) conclude() bool {
+	if !c.over() {
+		c.ended = true
+	}
+	if c.ended || c.sock.Owes() || c.server.draining.Load() || c.sock.Aborted() {
+		c.goOn()
+		return false
+	}
+	return true
+}
+
+// goOn goes on with the connection in a goroutine of its own.
+func (c *conn) goOn() {
+	go func() {
+		c.Leave()
+		c.sock.ResumeReads()
+		if !c.ended && c.sock.Settle() != nil {
+			c.ended = true
+		}
+		c.run()
+	}()
+}
+
+// Loop implements Host.
+func (c *conn) Loop() *socket.Loop { return c.loop }
+
+// Leave implements Host.
+func (c *conn) Leave() {
+	if c.turns.Load()-c.joined <= uint32(c.joinAfter) {
+		c.joinAfter = min(2*c.joinAfter, maxJoinAfter)
+	}
+	c.joinAfter = max(c.joinAfter, 1)
+	c.seating.Lock()
+	c.seat.Leave(c.sock)
+	c.seating.Unlock()
+	c.where.Store(apart)
+	c.sock.Hasty(false)
+}
+
+// Over implements Host.
+func (c *conn) Over() {
+	if c.where.Load() == apart {
+		if !c.over() {
+			c.ended = true
+		}
+		c.sock.ResumeReads()
+		c.run()
+		return
+	}
+	if c.conclude() && c.proceed() && !c.settle() {
+		c.receive(true)
+	}
+}

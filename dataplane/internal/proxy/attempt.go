@@ -1,0 +1,363 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/fault"
+)
+
+// maxConnectAttempts is how many endpoints are tried when connections can't be opened. Nothing has been sent then, so any request
+// may go elsewhere.
+const maxConnectAttempts = 3
+
+// attempt is one exchange with an endpoint, and, where that is allowed, another one instead.
+type attempt struct {
+	x        *exchange.Exchange
+	service  *upstream.Service
+	timeout  time.Duration
+	endpoint *upstream.Endpoint
+	conn     upstream.Conn
+	answered time.Time
+	tried    int  // how many connections have been asked for
+	used     bool // conn has carried another exchange before
+	fresh    bool // the next connection has to be a new one
+	watched  bool // conn is broken off when the client goes away
+	streams  bool // the response goes on for as long as something moves
+
+	request  part // what came of the request's body with its head
+	response part // what came of the response's body with its head
+	upload   *upload
+}
+
+// part is the first part of a body.
+type part struct {
+	bytes []byte
+	whole bool // it is all of it
+	err   error
+	taken bool
+}
+
+// upload is a request body on its way, in a goroutine of its own: the response may come before it is over.
+type upload struct {
+	done   chan struct{}
+	read   atomic.Bool // the client has sent all of it
+	sent   bool        // the endpoint was sent all of it; valid when done is closed
+	err    error       // valid when done is closed, or failed is set
+	failed atomic.Bool // err is the upload's own: it has broken the attempt off itself
+}
+
+// send gets the response's head, and reports false when x has a response of the gateway's own instead.
+func (a *attempt) send() bool {
+	first := a.requestPart()
+	if first.err != nil {
+		a.fail(first.err)
+		return false
+	}
+	for a.connect() {
+		a.watch()
+		started, err := a.conn.Send(a.x, first.bytes, first.whole, a.timeout)
+		if err == nil && !first.whole {
+			a.begin()
+			started, err = a.conn.Answer(a.x, a.timeout)
+		}
+		if answered, again := a.outcome(started, err); !again {
+			return answered
+		}
+	}
+	return false
+}
+
+func (a *attempt) requestPart() *part {
+	p := &a.request
+	if !p.taken {
+		p.taken = true
+		p.bytes, p.whole, p.err = a.x.Down.BufferedBody()
+	}
+	return p
+}
+
+func (a *attempt) responsePart() *part {
+	p := &a.response
+	if !p.taken {
+		p.taken = true
+		p.bytes, p.whole, p.err = a.conn.BufferedBody(a.x)
+	}
+	return p
+}
+
+// choose chooses an endpoint, if possible another one than before, and reports whether there is one.
+func (a *attempt) choose() bool {
+	if a.endpoint = a.service.Pick(a.endpoint); a.endpoint == nil {
+		return false
+	}
+	a.x.Endpoint = a.endpoint.Address()
+	return true
+}
+
+// connect gets a connection, and reports false when x has a response of the gateway's own instead.
+func (a *attempt) connect() bool {
+	for {
+		if chosen := a.endpoint != nil && a.tried == 0; !chosen && !a.choose() {
+			a.x.Fail(fault.NoHealthyEndpoints, "the service has no healthy endpoint")
+			return false
+		}
+		a.tried++
+		a.endpoint.State.Add(1)
+		conn, err := a.endpoint.Acquire(a.x.Start, a.x.Deadline, a.fresh)
+		if err == nil {
+			a.conn, a.used = conn, conn.Used()
+			return true
+		}
+		a.endpoint.State.Add(-1)
+		late := !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
+		if a.tried < maxConnectAttempts && !errors.Is(err, upstream.ErrTooManyConnections) && !late {
+			continue
+		}
+		a.endpoint = nil
+		a.fail(err)
+		return false
+	}
+}
+
+// watch makes the connection be broken off when the client goes away.
+func (a *attempt) watch() {
+	a.watched = true
+	a.x.Down.Watch(a.conn)
+}
+
+// outcome judges what sending the request came to. Where it was in vain, the connection is given back, and either the request is to be sent again, or
+// x has a response of the gateway's own.
+func (a *attempt) outcome(started bool, err error) (answered, again bool) {
+	if err == nil {
+		a.answered = a.x.Tick()
+		return true, false
+	}
+	if uploadErr := a.stopUpload(); uploadErr != nil {
+		err = uploadErr
+	}
+	a.release()
+	// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
+	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not looked at, as
+	// it says itself, is sent again whatever it is.
+	again = a.used && !a.fresh && !errors.Is(err, os.ErrDeadlineExceeded) && repeatable(a.x.Request.Method) ||
+		errors.Is(err, upstream.ErrNotProcessed) && a.tried < maxConnectAttempts
+	if a.request.whole && !started && again {
+		a.fresh = true
+		return false, true
+	}
+	a.fail(err)
+	return false, false
+}
+
+// repeatable reports whether a method is idempotent (RFC 9110 section 9.2.2).
+func repeatable(method string) bool {
+	switch method {
+	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
+
+// fail makes an error the response.
+func (a *attempt) fail(err error) {
+	var own *fault.Error
+	switch {
+	case a.x.Down.Gone():
+		a.x.Fail(fault.ClientClosed, "the client broke off")
+	case errors.As(err, &own):
+		a.x.Fail(own.Code, own.Reason)
+	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		a.x.Fail(fault.UpstreamTimeout, "the service did not answer in time")
+	case errors.Is(err, errClientGone):
+		a.x.Fail(fault.BadRequest, "the request's body broke off")
+		a.x.Response.Code = fault.ClientClosed
+	default:
+		a.x.Fail(fault.UpstreamUnavailable, "the service can't be reached or broke off")
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// begin starts sending the rest of the request's body.
+func (a *attempt) begin() {
+	u := &upload{done: make(chan struct{})}
+	a.upload = u
+	conn, x, timeout, left := a.conn, a.x, a.timeout, a.x.Request.ContentLength-int64(len(a.request.bytes))
+	go func() {
+		defer close(u.done)
+		if u.err = u.sendBody(conn, x, timeout, left); u.err != nil {
+			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer.
+			u.failed.Store(true)
+			conn.Abort()
+		}
+	}()
+}
+
+var errClientGone = errors.New("the client broke off")
+
+// sendBody sends what is left of the body; left is how much that is, where it is known.
+func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration, left int64) error {
+	for {
+		part, err := x.Down.NextBody()
+		if left -= int64(len(part)); err == io.EOF || err == nil && left == 0 {
+			u.read.Store(true)
+		}
+		if err == io.EOF {
+			u.sent = conn.SendBody(x, nil, true, timeout) == nil
+			return nil
+		}
+		if err != nil {
+			var own *fault.Error
+			if errors.As(err, &own) {
+				return own
+			}
+			return errClientGone
+		}
+		if conn.SendBody(x, part, false, timeout) != nil {
+			return nil // what the endpoint has to say, if anything, is in its response
+		}
+	}
+}
+
+// lastPart is how long a complete response waits for the end of an upload whose last part is on its way.
+const lastPart = 10 * time.Millisecond
+
+// settle ends the upload, if there is one, since the response is complete.
+func (a *attempt) settle() {
+	u := a.upload
+	if u == nil {
+		return
+	}
+	if u.read.Load() {
+		// The endpoint has answered before this goroutine's other half could say that it was done.
+		timer := time.AfterFunc(lastPart, a.conn.Abort)
+		<-u.done
+		if timer.Stop() && u.sent {
+			a.conn.Sent()
+		}
+		a.upload = nil
+		return
+	}
+	_ = a.stopUpload()
+}
+
+// stopUpload ends an upload and returns why it failed, if it was the client's fault.
+func (a *attempt) stopUpload() error {
+	u := a.upload
+	if u == nil {
+		return nil
+	}
+	select {
+	case <-u.done:
+	default:
+		failed := u.failed.Load()
+		a.x.Down.CancelBody()
+		a.conn.Abort()
+		<-u.done
+		if !failed {
+			u.err = nil
+		}
+	}
+	a.upload = nil
+	return u.err
+}
+
+// stream sends the response and returns how many bytes of body it had.
+func (a *attempt) stream() int64 {
+	x := a.x
+	first := a.responsePart()
+	part, whole, err := first.bytes, first.whole, first.err
+	if whole {
+		a.settle() // so that the client is told with the head when the rest of its body is not going to be read
+	}
+	if err == nil {
+		err = x.Down.WriteHead(x, part, whole)
+	} else {
+		_ = a.stopUpload()
+		a.fail(err)
+		return writeLocal(x)
+	}
+	sent := int64(len(part))
+	if err == nil && !whole {
+		moved, ofClient, moveErr := a.conn.MoveBody(x, a.timeout)
+		sent += moved
+		if ofClient {
+			err = moveErr
+		} else if moveErr != nil {
+			return a.breakOff(moveErr, sent)
+		}
+	}
+	for err == nil && !whole {
+		part, err = a.nextPart()
+		switch {
+		case err == io.EOF:
+			whole = true
+			err = x.Down.WriteBody(x, nil, true)
+		case err != nil:
+			return a.breakOff(err, sent)
+		default:
+			sent += int64(len(part))
+			last := a.conn.BodyOver()
+			if err = x.Down.WriteBody(x, part, last); last {
+				whole = true
+			}
+		}
+	}
+	if err != nil {
+		x.Response.Code = fault.ClientClosed
+		x.Down.Abort()
+	}
+	return sent
+}
+
+// breakOff ends a response that the service did not complete.
+func (a *attempt) breakOff(err error, sent int64) int64 {
+	res := &a.x.Response
+	res.Code = fault.UpstreamUnavailable
+	switch {
+	case a.x.Down.Gone():
+		res.Code = fault.ClientClosed
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		res.Code = fault.UpstreamTimeout
+	}
+	if a.x.RPC == exchange.NoRPC || res.ContentLength >= 0 {
+		a.x.Down.Abort()
+		return sent
+	}
+	// A gRPC client is told by trailers, as by the service itself.
+	_ = a.stopUpload()
+	res.Trailer.Reset()
+	a.x.AddStatus(&res.Trailer, res.Code, "the service broke off, or the time was over, before the response was complete")
+	if a.x.Down.WriteBody(a.x, nil, true) != nil {
+		a.x.Down.Abort()
+	}
+	return sent
+}
+
+// finish gives the connection back.
+func (a *attempt) finish() {
+	if a.conn == nil {
+		return
+	}
+	a.settle()
+	a.release()
+}
+
+func (a *attempt) release() {
+	if a.watched {
+		a.watched = false
+		a.x.Down.Watch(nil)
+	}
+	a.endpoint.State.Add(-1)
+	a.endpoint.Release(a.conn, a.answered)
+	a.conn = nil
+}
