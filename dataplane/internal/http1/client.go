@@ -51,7 +51,7 @@ func (c *ClientConn) Close() {
 	if c.tunnel && c.sock.Aborted() {
 		c.sock.Reset() // what the service got is not all
 	}
-	c.seat.Leave(c.sock)
+	c.Leave()
 	_ = c.sock.Close()
 }
 

@@ -89,7 +89,7 @@ func (c *ClientConn) turn() {
 // Intact reports whether a request that Dispatch could not send may be sent by Send.
 func (c *ClientConn) Intact() bool { return !c.broken }
 
-// sits makes the connection a loop's guest where it is none yet; it stays until it is closed.
+// sits makes the connection a loop's guest where it is none yet; it stays until Leave.
 func (c *ClientConn) sits(loop *socket.Loop) bool {
 	if c.seat.Taken() {
 		return true
@@ -102,7 +102,15 @@ func (c *ClientConn) sits(loop *socket.Loop) bool {
 	return taken
 }
 
-// In reports whether the connection is a guest of a loop.
+// Leave takes the connection out of its loop, if it is in one: its methods may wait then.
+func (c *ClientConn) Leave() {
+	if c.seat.Taken() {
+		c.seat.Leave(c.sock)
+		c.seat = socket.Seat{}
+	}
+}
+
+// In reports whether the connection is a loop's guest, or, where that is nil, nobody's.
 func (c *ClientConn) In(loop *socket.Loop) bool { return c.seat.In(loop) }
 
 // Stirred implements socket.Guest.

@@ -71,14 +71,12 @@ func (c *conn) join() bool {
 	c.rest(c.now)
 	c.loop, c.joined = loop, c.turns.Load()
 	c.ticks.Store(0)
-	c.sock.Hasty(true)
 	c.where.Store(resting)
 	c.seating.Lock() // Leave needs the seat
 	defer c.seating.Unlock()
 	seat, taken := loop.Add(c.sock, c)
 	if !taken {
 		c.where.Store(apart)
-		c.sock.Hasty(false)
 		return false
 	}
 	c.seat = seat
@@ -226,9 +224,9 @@ func (c *conn) Leave() {
 	c.joinAfter = max(c.joinAfter, 1)
 	c.seating.Lock()
 	c.seat.Leave(c.sock)
+	c.seat = socket.Seat{}
 	c.seating.Unlock()
 	c.where.Store(apart)
-	c.sock.Hasty(false)
 }
 
 // Over implements Host.

@@ -39,6 +39,7 @@ func (j *journey) apart(goOn func(*journey)) {
 	host := j.host
 	host.Leave()
 	if j.attempt.conn != nil {
+		j.client.Leave()
 		j.attempt.watch()
 	}
 	goOn(j)

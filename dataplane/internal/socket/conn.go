@@ -6,6 +6,7 @@ package socket
 import (
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 // Received bytes are Buffered until Consume. They stay where they are until the buffer is released or compacted, so
 // that what was parsed from them may point at them.
 type Conn struct {
+	mu  sync.Mutex // protects nc where others than the owner use it, who alone changes it
 	nc  net.Conn
 	raw syscall.RawConn // nil: plain net.Conn calls
 	fd  int             // -1: not known
@@ -42,7 +44,7 @@ type Conn struct {
 	writing  [2][]byte
 	writeErr error
 
-	hasty bool   // Write must not wait
+	hasty bool   // it is in a loop, and Write must not wait
 	owed  []byte // what it has left to Settle
 
 	wrote    int           // how much of it
@@ -61,9 +63,6 @@ func New(nc net.Conn) *Conn {
 	c.initTLS()
 	return c
 }
-
-// NetConn returns the connection that New was given.
-func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // Buffered returns the bytes that were received and not consumed.
 func (c *Conn) Buffered() []byte { return c.buf[c.r:c.w] }
@@ -192,7 +191,7 @@ func (c *Conn) SendAndFill(b []byte) (written int, err error) {
 
 // Write sends a and then b, which may be empty, with as few packets as it takes.
 func (c *Conn) Write(a, b []byte) error {
-	if c.raw != nil {
+	if c.raw != nil || c.hasty {
 		return c.writeRaw(a, b)
 	}
 	if c.beneath != nil {
@@ -259,6 +258,8 @@ func move(have, now time.Time, d time.Duration) (time.Time, bool) {
 // call it.
 func (c *Conn) Interrupt() {
 	c.interrupted.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	_ = c.nc.SetReadDeadline(past)
 }
 
@@ -266,6 +267,8 @@ func (c *Conn) Interrupt() {
 func (c *Conn) Abort() {
 	c.interrupted.Store(true)
 	c.aborted.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	_ = c.nc.SetDeadline(past)
 }
 
@@ -299,7 +302,7 @@ func (c *Conn) Reset() {
 	if c.beneath != nil {
 		nc = c.beneath.Conn
 	}
-	if tc, ok := nc.(*net.TCPConn); ok {
+	if tc, ok := nc.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tc.SetLinger(0)
 	}
 }

@@ -2,14 +2,12 @@ package socket
 
 import "os"
 
+// In a loop a connection is hasty: Write keeps what the peer does not take at once, instead of waiting for it, until Settle.
+
 // CanLoop reports whether loops take the connection in.
 func (c *Conn) CanLoop() bool { return c.raw != nil }
 
-// Hasty makes Write keep what the peer does not take at once, instead of waiting for it, until Settle or a Write that may wait. It is
-// for responses in loops. Only connections that a Loop takes in can be hasty.
-func (c *Conn) Hasty(hasty bool) { c.hasty = hasty }
-
-// Owes reports whether Write has kept something.
+// Owes reports whether Write has kept something, which the first Write that may wait sends too.
 func (c *Conn) Owes() bool { return len(c.owed) > 0 }
 
 // Settle writes what was kept, and waits as Write does.

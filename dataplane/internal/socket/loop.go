@@ -108,11 +108,17 @@ type seat struct {
 }
 
 // Add takes a guest in, whose connection nobody may wait on until it leaves. From here on, also before Add returns, the guest may be called; what has arrived
-// before is reported too. taken is false, and nothing happens, where the connection can't be watched.
+// before is reported too. Until it leaves, nothing on the connection can wait: only what says so works. taken is false, and nothing happens, where the
+// connection can't be watched.
 func (l *Loop) Add(c *Conn, g Guest) (at Seat, taken bool) {
-	if l == nil || c.raw == nil {
+	if l == nil || c.raw == nil || !c.loosen() {
 		return Seat{}, false
 	}
+	defer func() {
+		if !taken {
+			c.fasten()
+		}
+	}()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var i uint32
@@ -147,11 +153,12 @@ func (s Seat) Leave(c *Conn) {
 	}
 	l.watch.remove(c.fd)
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	i := uint32(s.id)
 	l.seats[i].guest = nil
 	l.free = append(l.free, i)
 	l.taken--
+	l.mu.Unlock()
+	c.fasten()
 }
 
 // Taken reports whether it is a place.

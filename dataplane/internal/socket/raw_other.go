@@ -22,6 +22,10 @@ func (c *Conn) sendAndFillRaw([]byte) (int, error) { panic("socket: no raw conne
 
 func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") }
 
+func (c *Conn) loosen() bool { return false }
+
+func (c *Conn) fasten() {}
+
 func (c *Conn) receive(int) bool { panic("socket: no raw connection") }
 
 func (c *Conn) readOutcome() error { panic("socket: no raw connection") }
