@@ -58,6 +58,7 @@ type gateway struct {
 	address  string // without TLS
 	server   *http1.Server
 	access   *accesslog.Log
+	loops    *socket.Loops
 	plain    *listener.Listener
 	secure   *listener.Listener
 	node     *runtime.Runtime
@@ -118,10 +119,9 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	g.server.HandOver(two.Serve)
 	lot := socket.NewLot()
 	g.server.RestIn(lot)
-	var loops *socket.Loops
 	if looping {
-		loops = socket.NewLoops(2)
-		g.server.ServeIn(loops, 0)
+		g.loops = socket.NewLoops(2)
+		g.server.ServeIn(g.loops, 0)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	go g.server.Run(ctx)
@@ -138,7 +138,7 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 		stop()
 		lot.Close()
 		services.Close()
-		loops.Close()
+		g.loops.Close()
 		access.Close()
 	})
 	g.address = g.plain.Addr().String()

@@ -267,6 +267,9 @@ func (c *Conn) sendAndFillRaw(b []byte) (int, error) {
 // writeRaw tries without the poller first: nearly always the socket has room. The descriptor is valid, since only the owner
 // closes the connection.
 func (c *Conn) writeRaw(a, b []byte) error {
+	if c.aborted.Load() {
+		return os.ErrDeadlineExceeded
+	}
 	if len(c.owed) > 0 {
 		if c.hasty {
 			c.owe(a, b)

@@ -1,0 +1,298 @@
+package proxy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// startInLoops starts a node that serves connections in loops from their first request on.
+func startInLoops(t *testing.T, config string) *gateway {
+	t.Helper()
+	if probe := socket.NewLoops(1); probe == nil {
+		t.Skip("there are no loops on this system")
+	} else {
+		probe.Close()
+	}
+	before := looping
+	looping = true
+	defer func() { looping = before }()
+	return startWith(t, http1.DefaultLimits(), config)
+}
+
+// guests waits until a number of connections are in loops, those to services included.
+func (g *gateway) guests(n int) {
+	g.t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for g.loops.Len() != n {
+		if time.Now().After(end) {
+			g.t.Fatalf("%d connections are in loops, not %d", g.loops.Len(), n)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// client is a connection of a client's.
+type client struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+func (g *gateway) client() *client {
+	g.t.Helper()
+	c, err := net.Dial("tcp", g.address)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return &client{g.t, c, bufio.NewReader(c)}
+}
+
+// get asks for a path, in pieces if there are several, and returns status and body.
+func (c *client) get(path string) string {
+	c.t.Helper()
+	c.send("GET " + path + " HTTP/1.1\r\nHost: a\r\n\r\n")
+	return c.read()
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *client) read() string {
+	c.t.Helper()
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return fmt.Sprintf("%d cut", res.StatusCode)
+	}
+	return fmt.Sprintf("%d %s", res.StatusCode, b)
+}
+
+// TestInLoops sees that connections are where they should be: in a loop while nothing has to be waited for, and back there afterwards.
+func TestInLoops(t *testing.T) {
+	g := startInLoops(t, to(echo(t), ""))
+	c := g.client()
+	g.guests(1)
+	for i := range 3 {
+		if got, want := c.get(fmt.Sprint("/", i)), fmt.Sprint("200 GET /", i); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	}
+	// The first request had to open a connection to the service. After that one both are in loops.
+	g.guests(2)
+	c.send("GET /slow HTTP/1.1\r\nHo")
+	g.guests(1)
+	c.send("st: a\r\n\r\n")
+	if got := c.read(); got != "200 GET /slow" {
+		t.Fatal(got)
+	}
+	for range 4 {
+		c.get("/")
+	}
+	g.guests(2)
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nwhole")
+	if got := c.read(); got != "200 whole" {
+		t.Fatal(got)
+	}
+	g.guests(2)
+	_ = c.Close()
+	g.guests(1)
+}
+
+// TestTimeInLoops lets services take their time: exchanges leave the loop, and every limit holds.
+func TestTimeInLoops(t *testing.T) {
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			const first, second = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n", "in parts"
+			switch req.URL.Path {
+			case "/late":
+				<-time.After(3 * socket.LoopTick)
+				_, _ = io.WriteString(c, first+second)
+			case "/parts":
+				for _, b := range []byte(first + second) {
+					<-time.After(time.Millisecond)
+					_, _ = c.Write([]byte{b})
+				}
+			case "/body-later":
+				_, _ = io.WriteString(c, first)
+				<-time.After(10 * time.Millisecond)
+				_, _ = io.WriteString(c, second)
+			case "/body-late":
+				_, _ = io.WriteString(c, first)
+				<-time.After(3 * socket.LoopTick)
+				_, _ = io.WriteString(c, second)
+			case "/chunks":
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nin parts\r\n0\r\n\r\n")
+			case "/chunks-later":
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nin ")
+				<-time.After(10 * time.Millisecond)
+				_, _ = io.WriteString(c, "\r\n5\r\nparts\r\n0\r\n\r\n")
+			case "/never":
+				_, _ = r.ReadByte()
+				return
+			case "/never-whole":
+				_, _ = io.WriteString(c, first+"in")
+				_, _ = r.ReadByte()
+				return
+			case "/gone":
+				return
+			default:
+				_, _ = io.WriteString(c, first+second)
+			}
+		}
+	})
+	g := startInLoops(t, to(service, ", timeout: 400ms"))
+	c := g.client()
+	for _, k := range []struct{ path, want string }{
+		{"/", "200 in parts"},
+		{"/late", "200 in parts"},
+		{"/parts", "200 in parts"},
+		{"/body-later", "200 in parts"},
+		{"/body-late", "200 in parts"},
+		{"/chunks", "200 in parts"},
+		{"/chunks-later", "200 in parts"},
+		{"/never", "504"},
+		{"/gone", "502"},
+		{"/never-whole", "200 cut"}, // the client has the head by then
+	} {
+		for c.get("/") != "200 in parts" { // so that it is in a loop, and so is a connection to the service
+			t.Fatal("a simple request failed")
+		}
+		c.get("/")
+		begun := time.Now()
+		got := c.get(k.path)
+		if !strings.HasPrefix(got, k.want) {
+			t.Errorf("%s: got %s, want %s", k.path, got, k.want)
+		}
+		if took := time.Since(begun); k.want == "504" && (took < 350*time.Millisecond || took > 5*time.Second) {
+			t.Errorf("%s took %v", k.path, took)
+		}
+	}
+}
+
+// TestSlowReaderInALoop lets a client ask for much before it takes any of it, and others be served meanwhile.
+func TestSlowReaderInALoop(t *testing.T) {
+	const size, requests = 60_000, 200
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			n := strings.TrimPrefix(req.URL.Path, "/")
+			if _, err := fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat(n, size)[:size]); err != nil {
+				return
+			}
+		}
+	})
+	g := startInLoops(t, to(service, ""))
+	slow, other := g.client(), g.client()
+	for range 3 {
+		slow.get("/0")
+	}
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		for i := range requests {
+			if _, err := fmt.Fprintf(slow, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 50 {
+		if got := other.get("/1"); len(got) != 4+size {
+			t.Fatalf("%.20s", got)
+		}
+	}
+	for i := range requests {
+		if got, want := slow.read(), "200 "+strings.Repeat(fmt.Sprint(i), size)[:size]; got != want {
+			t.Fatalf("response %d is %.30s", i, got)
+		}
+	}
+	sender.Wait()
+}
+
+// TestDrainOfLoops sees that connections in loops end with the node, and that no request is lost on the way.
+func TestDrainOfLoops(t *testing.T) {
+	g := startInLoops(t, to(echo(t), ""))
+	var clients sync.WaitGroup
+	served := make(chan struct{}, 1000)
+	for range 20 {
+		c := g.client()
+		clients.Go(func() {
+			for i := 0; ; i++ {
+				if _, err := fmt.Fprintf(c, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i); err != nil {
+					return // the connection was closed before the request was sent
+				}
+				res, err := http.ReadResponse(c.r, nil)
+				if err != nil {
+					if i == 0 {
+						t.Error(err)
+					}
+					return
+				}
+				b, err := io.ReadAll(res.Body)
+				if err != nil || string(b) != fmt.Sprint("GET /", i) {
+					t.Errorf("%q, %v", b, err)
+					return
+				}
+				select {
+				case served <- struct{}{}:
+				default:
+				}
+				if res.Close {
+					return
+				}
+			}
+		})
+	}
+	rests := g.client()
+	rests.get("/")
+	for range cap(served) / 2 {
+		<-served
+	}
+	g.drain(5 * time.Second)
+	clients.Wait()
+	if b, err := io.ReadAll(rests.r); len(b) > 0 || err != nil {
+		t.Errorf("a connection that rested: %q, %v", b, err)
+	}
+	if n := g.server.Active(); n > 0 {
+		t.Errorf("%d connections are open", n)
+	}
+}
+
+// TestUnusedLeaveLoops sees that a connection that is not used any more goes on to where idle ones rest.
+func TestUnusedLeaveLoops(t *testing.T) {
+	g := startInLoops(t, to(echo(t), ""))
+	c := g.client()
+	for range 3 {
+		c.get("/")
+	}
+	g.guests(2)
+	g.guests(1) // in two seconds
+	if got := c.get("/again"); got != "200 GET /again" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,272 @@
+//go:build linux && !gateway_plain_sockets
+
+package socket
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// visitor receives what arrives in a loop.
+type visitor struct {
+	c     *Conn
+	mu    sync.Mutex
+	got   []byte
+	err   error
+	ticks int
+	came  chan struct{}
+}
+
+func (v *visitor) Stirred(bool) {
+	v.mu.Lock()
+	for {
+		got, err := v.c.Receive()
+		if !got {
+			v.err = err
+			break
+		}
+		v.got = append(v.got, v.c.Buffered()...)
+		v.c.Consume(len(v.c.Buffered()))
+		v.c.Release()
+	}
+	v.mu.Unlock()
+	v.came <- struct{}{}
+}
+
+func (v *visitor) Tick() {
+	v.mu.Lock()
+	v.ticks++
+	v.mu.Unlock()
+}
+
+// until waits for something to come until it holds.
+func (v *visitor) until(t *testing.T, holds func() bool) {
+	t.Helper()
+	end := time.After(10 * time.Second)
+	for {
+		v.mu.Lock()
+		ok := holds()
+		v.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-v.came:
+		case <-end:
+			t.Fatalf("it never came to that: %q, %v", v.got, v.err)
+		}
+	}
+}
+
+func loops(t *testing.T) *Loops {
+	t.Helper()
+	l := NewLoops(1)
+	if l == nil {
+		t.Skip("there are no loops on this system")
+	}
+	t.Cleanup(func() {
+		if n := l.Len(); n != 0 {
+			t.Errorf("%d guests are left", n)
+		}
+		l.Close()
+		if n := InUse.Load(); n != 0 {
+			t.Errorf("%d buffers are in use", n)
+		}
+	})
+	return l
+}
+
+// accepted returns both ends of a connection.
+func accepted(t *testing.T) (near *Conn, far net.Conn) {
+	t.Helper()
+	nc, far := pair(t)
+	near = New(nc)
+	t.Cleanup(func() {
+		_ = near.Close()
+		_ = far.Close()
+	})
+	return near, far
+}
+
+func send(t *testing.T, c net.Conn, s string) {
+	t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLoop(t *testing.T) {
+	l := loops(t)
+	near, far := accepted(t)
+	send(t, far, "be")
+	v := &visitor{c: near, came: make(chan struct{}, 100)}
+	seat, taken := l.Any().Add(near, v)
+	if !taken || !seat.Taken() || l.Len() != 1 {
+		t.Fatalf("taken: %v, %d guests", taken, l.Len())
+	}
+	v.until(t, func() bool { return string(v.got) == "be" }) // had arrived before
+	for _, s := range []string{"f", "ore", " and after"} {
+		send(t, far, s)
+	}
+	v.until(t, func() bool { return string(v.got) == "before and after" })
+	if _, err := near.Offer([]byte("answer")); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 6)
+	if _, err := io.ReadFull(far, answer); err != nil || string(answer) != "answer" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+
+	// A guest that has left waits by itself, with time limits, as it did before it came.
+	seat.Leave(near)
+	if l.Len() != 0 {
+		t.Errorf("%d guests", l.Len())
+	}
+	send(t, far, "alone")
+	near.ReadWithin(time.Now(), 10*time.Second)
+	if err := near.Fill(); err != nil || string(near.Buffered()) != "alone" {
+		t.Fatalf("%q, %v", near.Buffered(), err)
+	}
+	near.Consume(5)
+	near.Release()
+	near.ReadWithin(time.Now(), time.Millisecond)
+	if err := near.Fill(); !isTimeout(err) {
+		t.Errorf("%v, want a timeout", err)
+	}
+	if string(v.got) != "before and after" {
+		t.Errorf("a guest that had left was called: %q", v.got)
+	}
+
+	// It may come back, and sees the end.
+	seat, _ = l.Any().Add(near, v)
+	_ = far.Close()
+	v.until(t, func() bool { return v.err == io.EOF })
+	seat.Leave(near)
+}
+
+func isTimeout(err error) bool {
+	t, ok := err.(interface{ Timeout() bool })
+	return ok && t.Timeout()
+}
+
+// What others do to a connection while it is in a loop holds when it has left.
+func TestAbortInALoop(t *testing.T) {
+	l := loops(t)
+	near, far := accepted(t)
+	v := &visitor{c: near, came: make(chan struct{}, 100)}
+	seat, taken := l.Any().Add(near, v)
+	if !taken {
+		t.Fatal("not taken")
+	}
+	var others sync.WaitGroup
+	others.Go(near.Abort)
+	others.Go(near.Interrupt)
+	others.Wait()
+	send(t, far, "late")
+	v.until(t, func() bool { return isTimeout(v.err) })
+	seat.Leave(near)
+	if err := near.Fill(); !isTimeout(err) {
+		t.Errorf("%v, want a timeout", err)
+	}
+	if err := near.Write([]byte("x"), nil); err == nil {
+		t.Error("an aborted connection was written to")
+	}
+}
+
+// What a peer does not take at once is kept in a loop, and sent afterwards, in order.
+func TestOwing(t *testing.T) {
+	l := loops(t)
+	near, far := accepted(t)
+	seat, taken := l.Any().Add(near, &visitor{c: near, came: make(chan struct{}, 1000)})
+	if !taken {
+		t.Fatal("not taken")
+	}
+	part := make([]byte, 1<<20)
+	for i := range part {
+		part[i] = byte(i >> 8)
+	}
+	const parts = 2
+	for range parts {
+		if err := near.Write(part[:1000], part[1000:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !near.Owes() {
+		t.Fatal("the system took all of it")
+	}
+	seat.Leave(near)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		got := make([]byte, len(part))
+		for i := range parts {
+			if _, err := io.ReadFull(far, got); err != nil || string(got) != string(part) {
+				t.Errorf("part %d is not what was sent: %v", i, err)
+			}
+		}
+		if _, err := io.ReadFull(far, got[:4]); err != nil || string(got[:4]) != "last" {
+			t.Errorf("%q, %v", got[:4], err)
+		}
+	})
+	if err := near.Write([]byte("last"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if near.Owes() {
+		t.Error("something is owed still")
+	}
+	reader.Wait()
+}
+
+func TestTicks(t *testing.T) {
+	l := loops(t)
+	for range 2 { // they begin anew when there are guests again
+		near, _ := accepted(t)
+		v := &visitor{c: near, came: make(chan struct{}, 1)}
+		seat, taken := l.Any().Add(near, v)
+		if !taken {
+			t.Fatal("not taken")
+		}
+		end := time.Now().Add(10 * time.Second)
+		for {
+			v.mu.Lock()
+			n := v.ticks
+			v.mu.Unlock()
+			if n > 2 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%d ticks", n)
+			}
+			<-time.After(LoopTick)
+		}
+		seat.Leave(near)
+	}
+}
+
+// Guests come and go while others are stirred: nobody is called for another one's arrivals.
+func TestLoopUnderChange(t *testing.T) {
+	l := loops(t)
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			near, far := accepted(t)
+			v := &visitor{c: near, came: make(chan struct{}, 10_000)}
+			want := ""
+			for i := range 50 {
+				seat, taken := l.Any().Add(near, v)
+				if !taken {
+					t.Error("not taken")
+					return
+				}
+				word := string(rune('a' + i%26))
+				want += word
+				send(t, far, word)
+				v.until(t, func() bool { return string(v.got) == want })
+				seat.Leave(near)
+			}
+		})
+	}
+	all.Wait()
+}
