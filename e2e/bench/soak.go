@@ -22,14 +22,13 @@ const (
 	steps = 100
 	// warmUp is how many of them are not judged: buffers and pools find their size.
 	warmUp = steps / 5
-	// flat is how much memory may grow over the judged part, as a share of what is held, before it counts as growth.
+	// flat is how much memory or the number of files may grow over the judged part, as a share of what is held, before it counts as growth.
 	flat = 0.05
 )
 
 var h2loadAnswers = regexp.MustCompile(`status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx`)
 
-// soak sends many requests of all kinds through one gateway, and looks at its memory between them. It fails when memory grows; how many files
-// are open is shown beside it.
+// soak sends many requests of all kinds through one gateway, and looks at its memory and its open files between them. It fails when either grows.
 func (b *bench) soak() error {
 	g := gateway{"gateway", b.bin}
 	s, err := g.launchSoak(b)
@@ -38,7 +37,7 @@ func (b *bench) soak() error {
 	}
 	defer s.process.stop()
 	fmt.Printf("%d requests: 1 KiB and 100 KiB over HTTP/1.1, HTTP/2 and TLS, bodies, errors, new connections and such as break off\n\n%12s %10s %12s\n", b.requests, "requests", "RSS, MiB", "files open")
-	rss := make([]float64, 0, steps)
+	var rss, files []float64
 	for step := range steps {
 		if err := s.step(b.ctx, max(b.requests/steps, 100)); err != nil {
 			return err
@@ -47,29 +46,33 @@ func (b *bench) soak() error {
 		if err != nil {
 			return err
 		}
-		rss = append(rss, float64(bytes))
+		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.process.cmd.Process.Pid))
+		if err != nil {
+			return err
+		}
+		rss, files = append(rss, float64(bytes)/(1<<20)), append(files, float64(len(open)))
 		if (step+1)%(steps/10) == 0 {
-			files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.process.cmd.Process.Pid))
-			if err != nil {
-				return err
-			}
-			fmt.Printf("%12d %10.1f %12d\n", (step+1)*max(b.requests/steps, 100), float64(bytes)/(1<<20), len(files))
+			fmt.Printf("%12d %10.1f %12d\n", (step+1)*max(b.requests/steps, 100), rss[step], len(open))
 		}
 	}
-	return judge(rss[warmUp:])
+	fmt.Printf("\nafter the first %d %%:\n", 100*warmUp/steps)
+	return errors.Join(judge("RSS, MiB", rss[warmUp:]), judge("files open", files[warmUp:]))
 }
 
 // judge fits a line by least squares and says whether it rises.
-func judge(rss []float64) error {
-	slope, deviation, mean := line(rss)
-	growth, uncertain := slope*float64(len(rss)), deviation*float64(len(rss))
-	fmt.Printf("\nafter the first %d %%, RSS went by %+.2f MiB (standard error %.2f) at %.1f MiB: ", 100*warmUp/steps, growth/(1<<20), uncertain/(1<<20), mean/(1<<20))
-	// What two standard errors explain is noise: garbage is collected at any time.
-	if growth-2*uncertain > flat*mean {
-		fmt.Println("it grows")
-		return errors.New("memory grows")
+func judge(what string, values []float64) error {
+	slope, deviation, mean := line(values)
+	growth, uncertain := slope*float64(len(values)), deviation*float64(len(values))
+	verdict := "flat"
+	// What two standard errors explain is noise: garbage is collected, and idle connections to services are closed, at any time.
+	grows := growth-2*uncertain > flat*mean
+	if grows {
+		verdict = "grows"
 	}
-	fmt.Println("flat")
+	fmt.Printf("%-10s went by %+.2f (standard error %.2f) at %.1f: %s\n", what, growth, uncertain, mean, verdict)
+	if grows {
+		return errors.New(what + ": it grows")
+	}
 	return nil
 }
 

@@ -83,6 +83,9 @@ func run(ctx context.Context, o *options) (err error) {
 	}, func() float64 { return float64(lot.Len()) }))
 	loops := socket.NewLoops(goruntime.GOMAXPROCS(0))
 	defer loops.Close()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_loop_connections", Help: "Open connections over HTTP/1, of clients and to services, that are used so often that a goroutine serves many of them.",
+	}, func() float64 { return float64(loops.Len()) }))
 	listeners, err := o.listen(stop, in, lot, loops, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err

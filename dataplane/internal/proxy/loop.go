@@ -64,9 +64,11 @@ func (j *journey) dispatch() bool {
 	}
 	a.conn, a.used, j.client = conn, conn.Used(), client
 	a.endpoint.State.Add(1)
+	a.tried = 1
 	if client.Dispatch(x, a.request.bytes, loop, j) {
 		return true
 	}
+	a.tried = 0 // nothing was sent that anybody could act on: the same endpoint gets it
 	a.release()
 	return false
 }
