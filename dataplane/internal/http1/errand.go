@@ -97,7 +97,7 @@ func (c *ClientConn) sits(loop *socket.Loop) bool {
 	if !c.sock.CanLoop() {
 		return false
 	}
-	seat, taken := loop.Add(c.sock, c)
+	seat, taken := loop.Add(c.sock, c, socket.Answers)
 	c.seat = seat
 	return taken
 }

@@ -74,7 +74,7 @@ func (c *conn) join() bool {
 	c.where.Store(resting)
 	c.seating.Lock() // Leave needs the seat
 	defer c.seating.Unlock()
-	seat, taken := loop.Add(c.sock, c)
+	seat, taken := loop.Add(c.sock, c, socket.Questions)
 	if !taken {
 		c.where.Store(apart)
 		return false

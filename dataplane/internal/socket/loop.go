@@ -40,17 +40,37 @@ func NewLoops(n int) *Loops {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Loops{stop: stop}
 	for range max(n, 1) {
-		w := newWatch()
-		if w == nil {
+		one := newLoop()
+		if one == nil {
 			l.Close()
 			return nil
 		}
-		one := &Loop{watch: w, guests: make(chan struct{}, 1)}
 		l.all = append(l.all, one)
-		l.done.Go(func() { w.run(one.arrived) })
+		l.done.Go(func() { one.watch.run(one.look) })
 		l.done.Go(func() { one.tick(ctx) })
 	}
 	return l
+}
+
+func newLoop() *Loop {
+	l := &Loop{watch: newWatch(), guests: make(chan struct{}, 1)}
+	if l.watch == nil {
+		return nil
+	}
+	if l.answers = newInnerWatch(); l.answers == nil {
+		l.watch.close()
+		return nil
+	}
+	if !l.watch.add(l.answers.fd, answersID, watchAlways) {
+		l.close()
+		return nil
+	}
+	return l
+}
+
+func (l *Loop) close() {
+	l.watch.close()
+	l.answers.close()
 }
 
 // Any returns one of the loops, each in turn; nil where there are none.
@@ -85,11 +105,16 @@ func (l *Loops) Close() {
 		one.watch.close()
 	}
 	l.done.Wait()
+	for _, one := range l.all {
+		one.answers.close()
+	}
 }
 
 // Loop is one of Loops.
 type Loop struct {
 	watch *watch
+	// answers, which watch watches too, has the guests that are called first.
+	answers *watch
 	// guests has something in it when there may be guests again.
 	guests chan struct{}
 
@@ -98,19 +123,50 @@ type Loop struct {
 	free  []uint32
 	taken int
 
-	here [eventBatch]Guest // the goroutine's
+	// What follows is the goroutine's.
+	events    [eventBatch]event
+	questions [fewQuestions]arrival
+	ends      [eventBatch]arrival
 }
+
+// Kind is what a guest brings.
+type Kind uint8
+
+const (
+	// Questions begin something: a client's requests.
+	Questions Kind = iota
+	// Answers end something that has begun. Guests who bring them are called before others: what they have held, which is in the processor's cache, is then
+	// used for the next question, and less of everything is in use at a time.
+	Answers
+)
+
+// eventBatch is the most events that are asked for at once.
+const eventBatch = 128
+
+// fewQuestions is how many questions are taken between two looks at the answers.
+const fewQuestions = 16
+
+// answersID is what answers is watched as. Guests have other numbers.
+const answersID = 0
 
 // seat is one place. A report of the system's that is older than the guest who sits there now has another turn.
 type seat struct {
-	guest Guest
-	turn  uint32
+	guest  Guest
+	turn   uint32 // 1 or more
+	brings Kind
+}
+
+func (l *Loop) watchOf(k Kind) *watch {
+	if k == Answers {
+		return l.answers
+	}
+	return l.watch
 }
 
 // Add takes a guest in, whose connection nobody may wait on until it leaves. From here on, also before Add returns, the guest may be called; what has arrived
 // before is reported too. Until it leaves, nothing on the connection can wait: only what says so works. taken is false, and nothing happens, where the
 // connection can't be watched.
-func (l *Loop) Add(c *Conn, g Guest) (at Seat, taken bool) {
+func (l *Loop) Add(c *Conn, g Guest, brings Kind) (at Seat, taken bool) {
 	if l == nil || c.raw == nil || !c.loosen() {
 		return Seat{}, false
 	}
@@ -130,9 +186,9 @@ func (l *Loop) Add(c *Conn, g Guest) (at Seat, taken bool) {
 	}
 	s := &l.seats[i]
 	s.turn++
-	s.guest = g
+	s.guest, s.brings = g, brings
 	id := uint64(s.turn)<<32 | uint64(i)
-	if !l.watch.add(c.fd, id, watchAlways) {
+	if !l.watchOf(brings).add(c.fd, id, watchAlways) {
 		s.guest = nil
 		l.free = append(l.free, i)
 		return Seat{}, false
@@ -151,9 +207,9 @@ func (s Seat) Leave(c *Conn) {
 	if l == nil {
 		return
 	}
-	l.watch.remove(c.fd)
-	l.mu.Lock()
 	i := uint32(s.id)
+	l.mu.Lock()
+	l.watchOf(l.seats[i].brings).remove(c.fd)
 	l.seats[i].guest = nil
 	l.free = append(l.free, i)
 	l.taken--
@@ -167,23 +223,55 @@ func (s Seat) Taken() bool { return s.loop != nil }
 // In reports whether it is a place in a loop.
 func (s Seat) In(l *Loop) bool { return s.loop == l }
 
-// arrived calls the guests that something has arrived for.
-func (l *Loop) arrived(events []event) {
-	here := l.here[:len(events)]
+// look calls the guests that something has arrived for.
+func (l *Loop) look() {
+	for full := true; full; {
+		events := l.watch.poll(l.events[:fewQuestions])
+		full = len(events) == fewQuestions
+		questions, answered := l.guestsOf(events, l.questions[:])
+		if answered || full { // answers may be behind the questions that were not taken yet
+			l.lookAtAnswers()
+		}
+		call(questions)
+	}
+}
+
+func (l *Loop) lookAtAnswers() {
+	for full := true; full; {
+		events := l.answers.poll(l.events[:])
+		full = len(events) == len(l.events)
+		answers, _ := l.guestsOf(events, l.ends[:])
+		call(answers)
+	}
+}
+
+// arrival is an event of a guest's.
+type arrival struct {
+	guest Guest
+	ended bool
+}
+
+// guestsOf finds out whose events these are. answered tells that some are of answers.
+func (l *Loop) guestsOf(events []event, room []arrival) (found []arrival, answered bool) {
+	found = room[:0]
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for i := range events {
 		id := events[i].id()
-		if s := &l.seats[uint32(id)]; s.turn == uint32(id>>32) {
-			here[i] = s.guest
+		if id == answersID {
+			answered = true
+		} else if s := &l.seats[uint32(id)]; s.turn == uint32(id>>32) && s.guest != nil {
+			found = append(found, arrival{s.guest, events[i].ended()})
 		}
 	}
-	l.mu.Unlock()
-	for i, g := range here {
-		if g != nil {
-			g.Stirred(events[i].ended())
-		}
+	return found, answered
+}
+
+func call(arrivals []arrival) {
+	for i := range arrivals {
+		arrivals[i].guest.Stirred(arrivals[i].ended)
 	}
-	clear(here)
+	clear(arrivals)
 }
 
 // tick tells guests, as long as there are any, that time passes.

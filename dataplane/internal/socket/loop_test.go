@@ -103,7 +103,7 @@ func TestLoop(t *testing.T) {
 	near, far := accepted(t)
 	send(t, far, "be")
 	v := &visitor{c: near, came: make(chan struct{}, 100)}
-	seat, taken := l.Any().Add(near, v)
+	seat, taken := l.Any().Add(near, v, Questions)
 	if !taken || !seat.Taken() || l.Len() != 1 {
 		t.Fatalf("taken: %v, %d guests", taken, l.Len())
 	}
@@ -141,7 +141,7 @@ func TestLoop(t *testing.T) {
 	}
 
 	// It may come back, and sees the end.
-	seat, _ = l.Any().Add(near, v)
+	seat, _ = l.Any().Add(near, v, Questions)
 	_ = far.Close()
 	v.until(t, func() bool { return v.err == io.EOF })
 	seat.Leave(near)
@@ -157,7 +157,7 @@ func TestAbortInALoop(t *testing.T) {
 	l := loops(t)
 	near, far := accepted(t)
 	v := &visitor{c: near, came: make(chan struct{}, 100)}
-	seat, taken := l.Any().Add(near, v)
+	seat, taken := l.Any().Add(near, v, Questions)
 	if !taken {
 		t.Fatal("not taken")
 	}
@@ -180,7 +180,7 @@ func TestAbortInALoop(t *testing.T) {
 func TestOwing(t *testing.T) {
 	l := loops(t)
 	near, far := accepted(t)
-	seat, taken := l.Any().Add(near, &visitor{c: near, came: make(chan struct{}, 1000)})
+	seat, taken := l.Any().Add(near, &visitor{c: near, came: make(chan struct{}, 1000)}, Answers)
 	if !taken {
 		t.Fatal("not taken")
 	}
@@ -224,7 +224,7 @@ func TestTicks(t *testing.T) {
 	for range 2 { // they begin anew when there are guests again
 		near, _ := accepted(t)
 		v := &visitor{c: near, came: make(chan struct{}, 1)}
-		seat, taken := l.Any().Add(near, v)
+		seat, taken := l.Any().Add(near, v, Questions)
 		if !taken {
 			t.Fatal("not taken")
 		}
@@ -255,7 +255,7 @@ func TestLoopUnderChange(t *testing.T) {
 			v := &visitor{c: near, came: make(chan struct{}, 10_000)}
 			want := ""
 			for i := range 50 {
-				seat, taken := l.Any().Add(near, v)
+				seat, taken := l.Any().Add(near, v, Kind(i%2))
 				if !taken {
 					t.Error("not taken")
 					return

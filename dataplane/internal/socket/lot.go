@@ -42,7 +42,7 @@ func NewLot() *Lot {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Lot{watch: w, rests: map[uint64]*rest{}, stop: stop}
-	l.done.Go(func() { w.run(l.arrived) })
+	l.done.Go(func() { w.run(l.look) })
 	l.done.Go(func() { l.sweep(ctx) })
 	return l
 }
@@ -87,10 +87,14 @@ func (l *Lot) Wake(id uint64) {
 	}
 }
 
-// arrived is Wake for what the system reports.
-func (l *Lot) arrived(events []event) {
-	for i := range events {
-		l.Wake(events[i].id())
+// look is Wake for what the system reports.
+func (l *Lot) look() {
+	var room [eventBatch]event
+	for events := room[:]; len(events) == len(room); {
+		events = l.watch.poll(room[:])
+		for i := range events {
+			l.Wake(events[i].id())
+		}
 	}
 }
 

@@ -25,9 +25,6 @@ func (e *event) ended() bool {
 	return e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0
 }
 
-// eventBatch is how many events are asked for at once.
-const eventBatch = 128
-
 // How a connection is watched: until something arrives, or for everything that arrives.
 const (
 	watchOnce   = syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT
@@ -36,23 +33,38 @@ const (
 
 // newWatch returns nil where there is no descriptor left.
 func newWatch() *watch {
-	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	w := newInnerWatch()
+	if w == nil {
+		return nil
+	}
+	err := syscall.SetNonblock(w.fd, true)
+	if err == nil {
+		w.file = os.NewFile(uintptr(w.fd), "watched connections")
+		w.raw, err = w.file.SyscallConn()
+	}
 	if err != nil {
-		return nil
-	}
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		_ = syscall.Close(fd)
-		return nil
-	}
-	w := &watch{file: os.NewFile(uintptr(fd), "watched connections"), fd: fd}
-	if w.raw, err = w.file.SyscallConn(); err != nil {
-		_ = w.file.Close()
+		w.close()
 		return nil
 	}
 	return w
 }
 
-func (w *watch) close() { _ = w.file.Close() }
+// newInnerWatch returns a watch that another one watches; nil where there is no descriptor left.
+func newInnerWatch() *watch {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil
+	}
+	return &watch{fd: fd}
+}
+
+func (w *watch) close() {
+	if w.file != nil {
+		_ = w.file.Close()
+		return
+	}
+	_ = syscall.Close(w.fd)
+}
 
 // add watches a connection.
 func (w *watch) add(fd int, id uint64, how uint32) bool {
@@ -64,22 +76,24 @@ func (w *watch) remove(fd int) {
 	_ = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_DEL, fd, &syscall.EpollEvent{})
 }
 
-// run reports what arrives until close.
-func (w *watch) run(arrived func([]event)) {
-	var events [eventBatch]event
-	_ = w.raw.Read(func(fd uintptr) bool {
-		for {
-			n, errno := sysEpollWait(int(fd), events[:])
-			switch {
-			case errno == syscall.EINTR:
-				continue
-			case errno != 0 || n == 0:
-				return false // it is asked again after the next arrival, and once when the file is closed
-			}
-			arrived(events[:n])
-			if n < len(events) {
-				return false // nothing was left: what has arrived since then is announced
-			}
-		}
+// run calls look whenever something may have arrived, until close. look has to take all that has.
+func (w *watch) run(look func()) {
+	_ = w.raw.Read(func(uintptr) bool {
+		look()
+		return false // it is asked again after the next arrival, and once when the file is closed
 	})
+}
+
+// poll returns what has arrived: when that fills events, more may have.
+func (w *watch) poll(events []event) []event {
+	for {
+		n, errno := sysEpollWait(w.fd, events)
+		switch errno {
+		case 0:
+			return events[:n]
+		case syscall.EINTR:
+		default:
+			return nil
+		}
+	}
 }
