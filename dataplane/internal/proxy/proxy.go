@@ -109,16 +109,15 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		limitRPC(x)
 	}
 	x.Down.LimitBody(b.Limits.MaxRequestBytes)
-	if req.ContentLength > b.Limits.MaxRequestBytes {
-		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
-		done.ResponseBytes = writeLocal(x)
-		return b.Count
-	}
 	if req.Upgrade != "" && !admit(x, b.Limits.Upgrades) {
 		done.ResponseBytes = writeLocal(x)
 		return b.Count
 	}
 	verdict, at := b.Chain.Request(x)
+	if verdict == exchange.Continue && req.ContentLength > b.Limits.MaxRequestBytes { // after the chain, which lets pages of other origins read it
+		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
+		verdict = exchange.Stop
+	}
 	if verdict == exchange.Stop || route.Answer(x) {
 		b.Chain.Response(x, at)
 		done.ResponseBytes = writeLocal(x)
