@@ -54,17 +54,22 @@ func TestChromium(t *testing.T) {
 		name    string
 		options []string
 		http2   bool // over TLS
+		schemes []string
 	}{
-		{"HTTP/2 over TLS", nil, true},
-		{"HTTP/1.1 over TLS", []string{"--disable-http2"}, false},
+		{"HTTP/1.1, and HTTP/2 over TLS", nil, true, []string{"http", "https"}},
+		{"HTTP/1.1 over TLS", []string{"--disable-http2"}, false, []string{"https"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			page := newPage(t)
 			log := filepath.Join(t.TempDir(), "access.log")
 			f := newFront(t, page.config(t), "--access-log", log)
-			node := map[string]string{"http": pageHost + f.plain[strings.LastIndex(f.plain, ":"):], "https": pageHost + f.secure[strings.LastIndex(f.secure, ":"):]}
+			node := make(map[string]string)
+			for _, scheme := range c.schemes {
+				address := map[string]string{"http": f.plain, "https": f.secure}[scheme]
+				node[scheme] = pageHost + address[strings.LastIndex(address, ":"):]
+			}
 			results := page.open(t, node, c.options)
-			for _, scheme := range []string{"http", "https"} {
+			for _, scheme := range c.schemes {
 				for _, check := range checks {
 					want := strings.ReplaceAll(check.want, "SCHEME", scheme)
 					if check.name == "streamedUpload" && (scheme == "http" || !c.http2) {
@@ -75,7 +80,7 @@ func TestChromium(t *testing.T) {
 					}
 				}
 			}
-			if want := 2 * len(checks); len(results) != want {
+			if want := len(c.schemes) * len(checks); len(results) != want {
 				t.Errorf("%d results instead of %d: %v", len(results), want, results)
 			}
 			protocols(t, log, node, c.http2)
@@ -166,12 +171,15 @@ func (p *page) config(t testing.TB) map[string]any {
 func (p *page) open(t testing.TB, node map[string]string, options []string) map[string]string {
 	t.Helper()
 	home := t.TempDir()
-	asked := p.url + "/page.html?" + url.Values{"http": {"http://" + node["http"]}, "https": {"https://" + node["https"]}}.Encode()
+	bases := make(url.Values)
+	for scheme, host := range node {
+		bases.Set(scheme, scheme+"://"+host)
+	}
 	// It knows no host but this one, and so never asks anybody else for anything.
 	launch(t, tool(t, "chromium"), []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "XDG_CACHE_HOME=" + home}, append(append([]string{
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-breakpad", "--enable-logging=stderr", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
-		"--ignore-certificate-errors", "--user-data-dir=" + filepath.Join(home, "profile")}, options...), asked)...)
+		"--ignore-certificate-errors", "--user-data-dir=" + filepath.Join(home, "profile")}, options...), p.url+"/page.html?"+bases.Encode())...)
 	results := make(map[string]string)
 	for {
 		select {

@@ -1,4 +1,4 @@
-// Runs all checks one after another and reports what each one came to: page.html?http=URL&https=URL
+// Runs all checks one after another and reports what each one came to: page.html?SCHEME=URL[&...]
 import * as events from './events.mjs';
 import * as fetches from './fetches.mjs';
 import * as rpc from './rpc.mjs';
