@@ -58,12 +58,13 @@ $(BIN)/buf: proto/go.mod proto/tools/go.mod
 	@GOWORK=off go -C proto build -o $(BIN)/ tool
 	@touch $(BIN)/buf
 
+# Packages come without what they only recommend, which for Chromium is half a desktop.
 tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/pebble ## Install what tests need: Debian packages by apt-get, the rest from Go modules
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
-	for p in curl:curl node:nodejs h2load:nghttp2-client; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
-	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; fi
+	for p in curl:curl node:nodejs h2load:nghttp2-client chromium:chromium; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
+	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 $(TOOLS)/golangci-lint: e2e/tools/go.mod
 	@mkdir -p $(TOOLS)

@@ -110,14 +110,15 @@ type front struct {
 	own tls.Certificate
 }
 
-// newFront starts a node with services and what else is in a configuration. Clients may prove who they are.
-func newFront(t testing.TB, config map[string]any) *front {
+// newFront starts a node with services and what else is in a configuration, and with flags. Clients may prove who they are.
+func newFront(t testing.TB, config map[string]any, flags ...string) *front {
 	t.Helper()
 	servers, clients := newAuthority(t), newAuthority(t)
 	certPEM, keyPEM := servers.issue(t, "localhost", x509.ExtKeyUsageServerAuth)
 	clientPEM, clientKey := clients.issue(t, "client", x509.ExtKeyUsageClientAuth)
-	config["certificates"] = []any{map[string]any{"name": "localhost", "hosts": []string{"localhost"}, "default": true, "cert_pem": certPEM, "key_pem": keyPEM,
-		"client_auth": map[string]any{"mode": "optional", "ca_pem": clients.pem}}}
+	others, _ := config["certificates"].([]any)
+	config["certificates"] = append(others, map[string]any{"name": "localhost", "hosts": []string{"localhost"}, "default": true, "cert_pem": certPEM, "key_pem": keyPEM,
+		"client_auth": map[string]any{"mode": "optional", "ca_pem": clients.pem}})
 	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +134,7 @@ func newFront(t testing.TB, config map[string]any) *front {
 	write(t, filepath.Join(f.dir, "client.key"), clientKey)
 	write(t, filepath.Join(f.dir, "large"), strings.Repeat("0123456789abcdef", 256<<10/16))
 	state := address(t)
-	launch(t, bin(t, "dataplane"), nil, "--config", filepath.Join(f.dir, "config"), "--http-addr", f.plain, "--https-addr", f.secure, "--status-addr", state, "--data-dir", t.TempDir())
+	launch(t, bin(t, "dataplane"), nil, append([]string{"--config", filepath.Join(f.dir, "config"), "--http-addr", f.plain, "--https-addr", f.secure, "--status-addr", state, "--data-dir", t.TempDir()}, flags...)...)
 	testserver.WaitFor(t, "the node", func() error { return status(state, "/readyz", 200) })
 	return f
 }

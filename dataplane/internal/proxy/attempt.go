@@ -172,7 +172,7 @@ func (a *attempt) fail(err error) {
 		a.x.Fail(fault.ClientClosed, "the client broke off")
 	case errors.As(err, &own):
 		a.x.Fail(own.Code, own.Reason)
-	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err), a.late():
 		a.x.Fail(fault.UpstreamTimeout, "the service did not answer in time")
 	case errors.Is(err, errClientGone):
 		a.x.Fail(fault.BadRequest, "the request's body broke off")
@@ -180,6 +180,12 @@ func (a *attempt) fail(err error) {
 	default:
 		a.x.Fail(fault.UpstreamUnavailable, "the service can't be reached or broke off")
 	}
+}
+
+// late reports whether the deadline of a gRPC call is over. The service was told of it and resets the stream by itself then, perhaps before the
+// timer here has run off: that is no service that broke off.
+func (a *attempt) late() bool {
+	return a.x.RPC != exchange.NoRPC && !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
 }
 
 func isTimeout(err error) bool {
@@ -326,7 +332,7 @@ func (a *attempt) breakOff(err error, sent int64) int64 {
 	switch {
 	case a.x.Down.Gone():
 		res.Code = fault.ClientClosed
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), a.late():
 		res.Code = fault.UpstreamTimeout
 	}
 	if a.x.RPC == exchange.NoRPC || res.ContentLength >= 0 {

@@ -121,14 +121,15 @@ func (j *journey) prepare() bool {
 		limitRPC(x)
 	}
 	x.Down.LimitBody(b.Limits.MaxRequestBytes)
-	if req.ContentLength > b.Limits.MaxRequestBytes {
-		return j.refuse(fault.RequestTooLarge, "the body is larger than the policy allows")
-	}
 	if req.Upgrade != "" && !admit(x, b.Limits.Upgrades) {
 		return j.answer()
 	}
 	verdict, at := b.Chain.Request(x)
 	j.at = at
+	if verdict == exchange.Continue && req.ContentLength > b.Limits.MaxRequestBytes { // after the chain, which lets pages of other origins read it
+		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
+		verdict = exchange.Stop
+	}
 	if verdict == exchange.Stop || j.route.Answer(x) {
 		b.Chain.Response(x, at)
 		return j.answer()

@@ -540,6 +540,9 @@ routes:
   - {name: strip, path: /api/*, service_id: s, rewrite: {prefix: /}, pipeline_id: front}
   - {name: move, path: "/users/{id}", service_id: s, rewrite: {path: "/v2/u/{id}", host: inner}}
   - {name: closed, path: /closed/*, service_id: s, pipeline_id: nobody}
+  - {name: small, path: /small/*, service_id: s, pipeline_id: front, policy_id: small}
+  - {name: none, path: /closed/small, service_id: s, pipeline_id: nobody, policy_id: small}
+policies: [{name: small, max_request_bytes: 10}]
 middleware:
   - {name: stamp, type: headers, order: 1, config: {response: {set: {X-Stamp: "1"}}}}
   - {name: deny, type: ip_restriction, order: 2, config: {deny: ["127.0.0.0/8"]}}
@@ -554,6 +557,12 @@ pipelines: [{name: front, middleware_ids: [stamp]}, {name: nobody, middleware_id
 	}
 	if all[0].Header.Get("X-Stamp") != "1" || all[3].Header.Get("X-Stamp") != "1" || all[3].StatusCode != 403 {
 		t.Errorf("the response phase is missing: %v, %v", all[0].Header, all[3].Header)
+	}
+	for path, want := range map[string]int{"/small/x": 413, "/closed/small": 403} {
+		res := g.raw("POST "+path+" HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello there", "POST")[0]
+		if res.StatusCode != want || res.Header.Get("X-Stamp") != "1" {
+			t.Errorf("a body that is too large for %s: %d %v", path, res.StatusCode, res.Header)
+		}
 	}
 }
 
