@@ -483,6 +483,7 @@ func (c *conn) exchange(x *exchange.Exchange, head []byte) {
 	c.body.pace = socket.Pace{Least: c.server.limits.MinRate, Over: c.server.limits.BodyTimeout}
 	c.body.start(x.Request.ContentLength, m.chunked, true)
 	c.server.handler.Serve(x)
+	c.refused = m.connect && !x.Response.Tunnel
 	if !c.body.over {
 		// What is left of the body would be taken for the next request.
 		c.close = true

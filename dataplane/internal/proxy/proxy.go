@@ -92,7 +92,7 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		return p.nowhere
 	}
 	if rule == nil {
-		x.Fail(fault.RouteNotFound, "no route matches this request")
+		failUnmatched(x)
 		done.ResponseBytes = writeLocal(x)
 		return p.nowhere
 	}
@@ -114,7 +114,7 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		done.ResponseBytes = writeLocal(x)
 		return b.Count
 	}
-	if req.Upgrade != "" && !admit(x, b.Limits.Upgrades) {
+	if req.Upgrade != "" && !admit(x, &b.Limits) {
 		done.ResponseBytes = writeLocal(x)
 		return b.Count
 	}
@@ -182,8 +182,11 @@ func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 // normalise brings the request's path into its one form, which is what is matched, what rules are applied to and what is forwarded.
 // It returns the reason why that can't be.
 func (p *Proxy) normalise(x *exchange.Exchange) (refused string) {
-	if x.Request.Path == "*" {
+	switch x.Request.Path {
+	case "*":
 		return "the request target * is for no route"
+	case "": // of a CONNECT
+		return ""
 	}
 	x.Request.Path, x.Memory[0], refused = p.paths.Apply(x.Request.Path, x.Memory[0])
 	return refused
@@ -249,7 +252,7 @@ func (a *attempt) send() bool {
 		}
 		a.x.Endpoint = a.endpoint.Address()
 		a.endpoint.State.Add(1)
-		if a.conn, err = a.endpoint.Acquire(a.x.Start, a.x.Deadline, fresh); err != nil {
+		if a.conn, err = a.acquire(fresh); err != nil {
 			a.endpoint.State.Add(-1)
 			late := !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
 			if tried < maxConnectAttempts && !errors.Is(err, upstream.ErrTooManyConnections) && !late {
