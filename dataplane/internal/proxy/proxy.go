@@ -140,6 +140,7 @@ func (p *Proxy) serve(snapshot *runtime.Snapshot, x *exchange.Exchange, done *te
 		grpcweb.Translate(x)
 	}
 	a := attempt{x: x, service: b.Service, timeout: b.Service.ResponseTimeout()}
+	a.beginCall(&b.Limits)
 	if !a.send() || !a.agreed() {
 		b.Chain.Response(x, at)
 		done.ResponseBytes = writeLocal(x)
