@@ -38,6 +38,11 @@ func TestUpgradesValidation(t *testing.T) {
 	}{
 		{[]string{"websocket", "SPDY/3.1"}, ""},
 		{[]string{"none"}, ""},
+		{[]string{"connect"}, ""},
+		{[]string{"websocket", "CONNECT"}, ""},
+		{[]string{"connect", "Connect"}, "is there twice"},
+		{[]string{"none", "connect"}, "can't be together with others"},
+		{[]string{"connect/1.1"}, "has a version"},
 		{[]string{"none", "websocket"}, "can't be together with others"},
 		{[]string{"h2c"}, "spoken by the gateway itself"},
 		{[]string{"HTTP/2.0"}, "spoken by the gateway itself"},

@@ -26,6 +26,7 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 		}
 	}
 	p.checkTimeouts(next, touched, at)
+	p.checkConnect(next, touched, at)
 	p.checkServing(next, changes, at)
 	p.checkShownToServices(next, changes, at)
 	before, after := p.base.Len(Route), next.Len(Route)
@@ -229,6 +230,9 @@ func warnings(next *Config, changes []Change, now time.Time) Problems {
 			rule := table.ByID(m.GetId())
 			if rule == nil {
 				continue
+			}
+			if rule.TakesConnect() && connectIsRefused(next, m) {
+				w.add(Route, m.GetName(), "", "methods", "CONNECT", `is answered with 501: the policy's upgrades do not have "connect"`)
 			}
 			if by := table.Shadowed(rule); by != nil {
 				w.add(Route, m.GetName(), "", "path", m.GetPath(), "can never match: route %q answers all that it could", by.Name)

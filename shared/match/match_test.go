@@ -174,7 +174,7 @@ func drawRoute(t *rapid.T, id string) *configv1.Route {
 		path = rapid.SampledFrom([]string{"~/a/.*", "~/[ab]", "~.*", "~/a/b|/b/a", "~^/a/(?P<x>b)"}).Draw(t, "regex")
 	}
 	r := &configv1.Route{Id: id, Name: id, Path: path, Priority: rapid.Int32Range(-1, 1).Draw(t, "priority")}
-	r.Methods = rapid.SampledFrom([][]string{nil, nil, {"GET"}, {"GET", "POST"}, {"*"}}).Draw(t, "methods")
+	r.Methods = rapid.SampledFrom([][]string{nil, nil, {"GET"}, {"GET", "POST"}, {"*"}, {"CONNECT"}, {"*", "CONNECT"}}).Draw(t, "methods")
 	r.Hosts = rapid.SampledFrom([][]string{nil, nil, {"h.com"}, {"*.h.com"}, {"x.h.com", "*.com"}}).Draw(t, "hosts")
 	if rapid.IntRange(0, 4).Draw(t, "hasHeader") == 0 {
 		h := &configv1.HeaderMatch{Name: "X-A"}
@@ -200,10 +200,13 @@ func drawRoute(t *rapid.T, id string) *configv1.Route {
 func drawRequest(t *rapid.T) *Request {
 	segs := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", ""}), 1, 4).Draw(t, "path")
 	q := &Request{
-		Method:   rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method"),
+		Method:   rapid.SampledFrom([]string{"GET", "POST", "PUT", "CONNECT"}).Draw(t, "method"),
 		Host:     rapid.SampledFrom([]string{"h.com", "x.h.com:80", "Y.x.h.com", "other"}).Draw(t, "host"),
 		Path:     "/" + strings.Join(segs, "/"),
 		RawQuery: rapid.SampledFrom([]string{"", "q=1", "q=2", "x&q=%31", "&&"}).Draw(t, "query"),
+	}
+	if q.Method == "CONNECT" {
+		q.Path, q.RawQuery = "", ""
 	}
 	if v := rapid.SampledFrom([]string{"", "1", "2", "3"}).Draw(t, "x-a"); v != "" {
 		q.Header = headerMap{"x-a": v}

@@ -62,7 +62,7 @@ func (p *Params) PrefixLength() int { return p.prefix }
 
 // matches tests everything but path and host.
 func (r *Rule) matches(q *Request) bool {
-	if len(r.methods) > 0 && !contains(r.methods, q.Method) {
+	if !r.takes(q.Method) {
 		return false
 	}
 	for i := range r.headers {

@@ -53,10 +53,11 @@ type Rule struct {
 	params   []string
 	regex    *regexp.Regexp
 
-	methods []string
-	hosts   []string // lower case, without "*"; a leading "." marks a wildcard
-	headers []valueMatch
-	query   []valueMatch
+	methods  []string // empty: any but CONNECT
+	connects bool     // CONNECT is named, perhaps beside "*"
+	hosts    []string // lower case, without "*"; a leading "." marks a wildcard
+	headers  []valueMatch
+	query    []valueMatch
 
 	// The order, most significant first; smaller is better.
 	rank  uint64 // priority, form, number of segments
@@ -321,6 +322,7 @@ func (p *parser) methods(route *configv1.Route) {
 				}
 			}
 			p.rule.methods = append(p.rule.methods, m)
+			p.rule.connects = p.rule.connects || m == connect
 		}
 	}
 	if star {

@@ -126,6 +126,9 @@ func (r *Rule) covers(o *Rule) bool {
 			return false
 		}
 	}
+	if o.connects && !r.connects {
+		return false
+	}
 	if len(r.methods) > 0 {
 		if len(o.methods) == 0 {
 			return false

@@ -202,7 +202,7 @@ func (t *Table) MatchAll(q *Request) []*Rule {
 	host := string(hostKey(&buf, q.Host))
 	for _, r := range t.rules {
 		if (q.Path == "" || r.matchesPath(q.Path)) && (host == "" || r.matchesHost(host)) &&
-			(q.Method == "" || len(r.methods) == 0 || contains(r.methods, q.Method)) {
+			(q.Method == "" || r.takes(q.Method)) {
 			if q.Header != nil && !r.matches(&Request{Method: q.Method, Header: q.Header, RawQuery: q.RawQuery}) {
 				continue
 			}

@@ -119,7 +119,7 @@ type Request struct {
 	// Method is the method, case kept.
 	Method string
 	// Path is the absolute path: as it was sent when the codec hands it on, and normalised before anything looks at it; "*" for a
-	// server-wide OPTIONS.
+	// server-wide OPTIONS, empty for a CONNECT.
 	Path string
 	// RawQuery is what follows "?", which is not part of it.
 	RawQuery string
@@ -140,7 +140,7 @@ type Request struct {
 	// AcceptsTrailers is set when the client said "TE: trailers".
 	AcceptsTrailers bool
 	// Upgrade is the protocol that the client wants to go over to, or several in its order of preference (RFC 9110 section 7.8, RFC 8441);
-	// once the request goes to a service, the one that is allowed. Empty: none.
+	// once the request goes to a service, the one that is allowed; Connect where the method is CONNECT. Empty: none.
 	Upgrade string
 	// Trailer has the trailer fields once the body has been read to its end.
 	Trailer Header
@@ -160,7 +160,8 @@ type Response struct {
 	ContentLength int64
 	// Local is set when the gateway itself answers; Body is then the whole body.
 	Local bool
-	// Tunnel is set when the service has gone over to Request.Upgrade: Status is then 101, and what follows are that protocol's bytes.
+	// Tunnel is set when the service has gone over to Request.Upgrade: Status is then 101, or 200 of a CONNECT, and what follows are that
+	// protocol's bytes.
 	Tunnel bool
 	// Body is a local answer's body.
 	Body []byte

@@ -26,12 +26,21 @@ type Tunnel interface {
 type stream struct {
 	idle  atomic.Int64 // the longest that nothing may move, in nanoseconds; 0: the exchange is no stream
 	moved atomic.Int64 // when something moved last, in nanoseconds since Start
+	bound atomic.Bool  // of a stream: Deadline stays in force
 }
 
 // BeginStream takes the exchange's deadline away: from now on it may last for as long as something moves in either direction at least once in
 // idle. Any of the exchange's goroutines may call this and the other methods of streams.
 func (x *Exchange) BeginStream(idle time.Duration) {
 	x.Moved()
+	x.stream.bound.Store(false)
+	x.stream.idle.Store(int64(idle))
+}
+
+// BeginCall is BeginStream for a call of gRPC, which ends with its deadline whatever moves: the time that a caller waits is its own affair.
+func (x *Exchange) BeginCall(idle time.Duration) {
+	x.Moved()
+	x.stream.bound.Store(true)
 	x.stream.idle.Store(int64(idle))
 }
 
@@ -41,18 +50,24 @@ func (x *Exchange) Moved() { x.stream.moved.Store(int64(time.Since(x.Start))) }
 // StreamIdle returns the longest that nothing may move; 0: the exchange is no stream.
 func (x *Exchange) StreamIdle() time.Duration { return time.Duration(x.stream.idle.Load()) }
 
-// StreamLeft returns how much longer nothing may move; 0 or less: the time is over, or the exchange is no stream.
+// StreamLeft returns how much longer nothing may move, of a call no more than its deadline leaves; 0 or less: the time is over, or the exchange
+// is no stream.
 func (x *Exchange) StreamLeft() time.Duration {
 	idle := x.stream.idle.Load()
 	if idle == 0 {
 		return 0
 	}
-	return time.Duration(idle + x.stream.moved.Load() - int64(time.Since(x.Start)))
+	now := time.Since(x.Start)
+	left := time.Duration(idle+x.stream.moved.Load()) - now
+	if until := x.Until(); !until.IsZero() {
+		left = min(left, until.Sub(x.Start)-now)
+	}
+	return left
 }
 
-// Until returns when the exchange has to be over: Deadline, unless it is a stream. Zero: never.
+// Until returns when the exchange has to be over: Deadline, unless it is a stream that is no call. Zero: never.
 func (x *Exchange) Until() time.Time {
-	if x.stream.idle.Load() != 0 {
+	if x.stream.idle.Load() != 0 && !x.stream.bound.Load() {
 		return time.Time{}
 	}
 	return x.Deadline

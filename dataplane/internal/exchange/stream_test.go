@@ -54,3 +54,31 @@ func TestStreamClock(t *testing.T) {
 		}
 	})
 }
+
+// A call's deadline stays, and bounds how much longer nothing may move.
+func TestCallClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var x Exchange
+		x.Start = time.Now()
+		x.BeginCall(time.Minute)
+		time.Sleep(50 * time.Second)
+		if left := x.StreamLeft(); left != 10*time.Second || !x.Until().IsZero() {
+			t.Errorf("without a deadline %s is left, until %s", left, x.Until())
+		}
+		x.Moved()
+		x.Deadline = x.Start.Add(70 * time.Second)
+		if left := x.StreamLeft(); left != 20*time.Second || !x.Until().Equal(x.Deadline) {
+			t.Errorf("%s is left, until %s", left, x.Until())
+		}
+		time.Sleep(21 * time.Second)
+		if left := x.StreamLeft(); left != -time.Second {
+			t.Errorf("%s is left", left)
+		}
+		x.Reset()
+		x.Start = time.Now()
+		x.Deadline = x.Start.Add(time.Second)
+		if x.BeginStream(time.Minute); x.StreamLeft() != time.Minute || !x.Until().IsZero() {
+			t.Error("a stream that comes after a call has its deadline")
+		}
+	})
+}

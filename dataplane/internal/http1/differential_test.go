@@ -63,6 +63,9 @@ func ourRequests(text []byte) (all []heard) {
 			return all
 		}
 		line := x.Request.Method + " " + x.Request.Path
+		if x.Request.Method == "CONNECT" {
+			line = "CONNECT " + strings.Fields(string(text[:n]))[1]
+		}
 		if x.Request.HasQuery {
 			line += "?" + x.Request.RawQuery
 		}
@@ -263,6 +266,7 @@ func TestCorpusIsRead(t *testing.T) {
 			}
 		}
 		limited := slices.ContainsFunc(c.Verdicts, func(v string) bool { return v == "413" || v == "414" || v == "431" })
+		limited = limited || bytes.HasPrefix(c.Message, []byte(connectStart)) // which a route decides on
 		if len(got) < accepted || len(got) > accepted && !limited {
 			t.Errorf("%s: %d requests, want %d", c.Name, len(got), accepted)
 		}

@@ -36,7 +36,6 @@ var (
 	errHost            = bad("Host is not a host with an optional port")
 	errHostMismatch    = bad("Host contradicts the request target")
 	errExpect          = &refusal{Code: fault.ExpectationFailed, Reason: "Expect is not 100-continue"}
-	errConnect         = &refusal{Code: fault.NotImplemented, Reason: "CONNECT is not supported"}
 	errTrace           = &refusal{Code: fault.NotImplemented, Reason: "TRACE is not supported"}
 	errNominated       = bad("Connection names too many fields")
 	errUserinfo        = bad("the request target carries user information")
@@ -63,6 +62,9 @@ func headEnd(b []byte, from int) int {
 // peekLength looks for the body's length in a head that has not been parsed. simple is false when only the parser can tell: a length
 // that is odd or comes in another way.
 func peekLength(head []byte) (length int, simple bool) {
+	if head[0] == 'C' && bytes.HasPrefix(head, octets(connectStart)) {
+		return 0, false // as with Upgrade below
+	}
 	line := bytes.IndexByte(head, '\n') + 1
 	if line == 0 {
 		return 0, false

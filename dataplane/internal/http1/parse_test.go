@@ -57,7 +57,7 @@ func itoa(n int64) string {
 
 // hostile are requests that two readers could understand differently, or that no client should send.
 func hostile() []string {
-	return []string{
+	return append(hostileConnects(), []string{
 		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
@@ -117,9 +117,8 @@ func hostile() []string {
 		"GET\r\n\r\n",
 		"\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nExpect: something\r\n\r\n",
-		"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
 		strings.Repeat("A", 40) + " / HTTP/1.1\r\nHost: a\r\n\r\n",
-	}
+	}...)
 }
 
 func TestHostileRequestsAreRefused(t *testing.T) {
@@ -254,6 +253,9 @@ func FuzzParseRequest(f *testing.F) {
 	for _, text := range hostile() {
 		f.Add([]byte(text))
 	}
+	for _, text := range connects() {
+		f.Add([]byte(text))
+	}
 	f.Add([]byte("POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nX: y\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		n := headEnd(text, 0)
@@ -276,6 +278,12 @@ func FuzzParseRequest(f *testing.F) {
 		}
 		if std.Method != x.Request.Method || !m.chunked && std.ContentLength != x.Request.ContentLength && std.ContentLength != -1 || m.chunked != (len(std.TransferEncoding) > 0) {
 			t.Fatalf("net/http sees %s, length %d, %v; here %s, %d, chunked %v\n%q", std.Method, std.ContentLength, std.TransferEncoding, x.Request.Method, x.Request.ContentLength, m.chunked, head)
+		}
+		if x.Request.Method == "CONNECT" {
+			if !strings.EqualFold(std.Host, x.Request.Host) || !strings.EqualFold(std.RequestURI, x.Request.Host) || x.Request.Path != "" || m.persistent() {
+				t.Fatalf("net/http sees %q as the target; here it is %q, with the path %q, persistent %v\n%q", std.Host, x.Request.Host, x.Request.Path, m.persistent(), head)
+			}
+			return // it is not forwarded
 		}
 		x.ID, x.ClientText, x.Scheme = "id", "1.2.3.4", "http"
 		if x.Request.Host == "" {

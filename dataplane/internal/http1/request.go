@@ -14,8 +14,9 @@ const maxMethodLength = 32
 // message is what the codec has to remember of a head that was parsed.
 type message struct {
 	framing
-	http10 bool
-	hollow bool // a response that can't have a body, but looks as if it had one
+	http10  bool
+	connect bool // a request for a tunnel
+	hollow  bool // a response that can't have a body, but looks as if it had one
 }
 
 // persistent reports whether the connection may carry another message after this one (RFC 9112 section 9.3).
@@ -57,7 +58,11 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *r
 	default:
 		req.ContentLength = max(m.length, 0)
 	}
-	if m.upgrade {
+	switch {
+	case req.Method == "CONNECT":
+		err := m.connects()
+		return m, err
+	case m.upgrade:
 		parseUpgrade(req, &m)
 	}
 	return m, nil
@@ -118,7 +123,7 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 func parseTarget(target []byte, req *exchange.Request) *refusal {
 	switch req.Method {
 	case "CONNECT":
-		return errConnect
+		return parseConnect(target, req)
 	case "TRACE":
 		return errTrace // it would show the client what the gateway adds for services only
 	}
@@ -279,7 +284,8 @@ func ReadTarget(req *exchange.Request, method, target string, maxBytes int) *fau
 	case len(method) > maxMethodLength:
 		return errMethodLength
 	case method == "CONNECT":
-		return errConnect
+		req.Method = method
+		return parseConnect(octets(req.Host), req)
 	case target == "" || !allOf(octets(target), classTarget):
 		return errTarget
 	case target[0] != '/' && target != "*":

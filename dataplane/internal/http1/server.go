@@ -408,6 +408,9 @@ func (c *conn) open() *exchange.Exchange {
 // over ends the exchange, which the handler has served, and reports whether another may follow.
 func (c *conn) over() bool {
 	x := c.x
+	if c.msg.connect && !x.Response.Tunnel {
+		c.refused = true
+	}
 	if !c.body.over {
 		// What is left of the body would be taken for the next request.
 		c.close = true

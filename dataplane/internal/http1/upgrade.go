@@ -93,7 +93,10 @@ func (c *conn) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 		key, _ := x.Request.WebSocketKey()
 		b = appendField(b, "Sec-WebSocket-Accept", exchange.WebSocketAccept(key))
 	}
-	b = append(appendUpgrade(b, x.Request.Upgrade), "\r\n"...)
+	if x.Request.Upgrade != exchange.Connect {
+		b = appendUpgrade(b, x.Request.Upgrade)
+	}
+	b = append(b, "\r\n"...)
 	err := c.write(time.Now(), b, nil)
 	socket.Give(b)
 	return &tunnel{sock: c.sock}, err

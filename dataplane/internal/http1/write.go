@@ -191,10 +191,12 @@ func reasonOf(status int) string {
 	return ""
 }
 
+const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
+
 // appendDate appends a Date field (RFC 9110 section 6.6.1).
 func appendDate(b []byte) []byte {
 	b = append(b, "Date: "...)
-	b = time.Now().UTC().AppendFormat(b, "Mon, 02 Jan 2006 15:04:05 GMT")
+	b = time.Now().UTC().AppendFormat(b, dateFormat)
 	return append(b, "\r\n"...)
 }
 

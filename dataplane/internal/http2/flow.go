@@ -16,6 +16,7 @@ type flow struct {
 	id      uint32
 	call    *Call            // that this is the stream of; nil for a client's
 	trailer *exchange.Header // of the message that comes
+	opaque  bool             // the stream is a tunnel: nothing comes but DATA (RFC 9113 section 8.5)
 	patient time.Duration    // how long the peer may grant nothing
 	watch   exchange.Aborter // what ends with the stream; the link's mutex protects it
 
@@ -49,7 +50,7 @@ func (f *flow) init() {
 
 // open makes the flow that of a new stream. The mutex is held.
 func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.Duration) {
-	f.c, f.id, f.trailer, f.patient = c, id, trailer, patient
+	f.c, f.id, f.trailer, f.patient, f.opaque = c, id, trailer, patient, false
 	f.remoteEnded, f.localEnded, f.reset, f.peerReset, f.resetWith = false, false, false, false, codeNo
 	f.sendWindow, f.recvWindow, f.declared = c.peerWindow, streamWindow, -1
 	f.bodyErr, f.limit, f.unacked, f.watch = nil, -1, 0, nil

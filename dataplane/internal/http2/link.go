@@ -581,7 +581,7 @@ func (c *link) trailers(id uint32, block []byte, end bool) error {
 		return codeStreamClosed
 	case !open:
 		return c.refuseStream(id, codeStreamClosed)
-	case !end || c.fields.malformed != "" || c.fields.tooLarge:
+	case !end || s.opaque || c.fields.malformed != "" || c.fields.tooLarge:
 		return c.refuseStream(id, codeProtocol)
 	}
 	c.mu.Lock()

@@ -109,6 +109,10 @@ func (l *list) add(f hpack.HeaderField) {
 			l.refuse("Host contradicts :authority")
 			return
 		}
+		if !l.hasA && l.method == "CONNECT" {
+			l.refuse("CONNECT has no :authority") // RFC 9113 section 8.5
+			return
+		}
 		l.hasA, l.authority = true, f.Value
 	case exchange.Expect:
 		if l.kind == ofRequest && !exchange.EqualFold(f.Value, "100-continue") {

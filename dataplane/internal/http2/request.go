@@ -45,6 +45,7 @@ func (c *conn) list(id uint32, block []byte, end, itself bool) error {
 		c.server.streams.Put(s)
 		return c.refuseStream(id, why)
 	}
+	s.opaque = c.fields.method == "CONNECT" && !c.fields.hasProtocol
 	s.request(&c.fields, end)
 	c.running.Add(1)
 	go s.runFn()
@@ -71,7 +72,7 @@ func (l *list) complete() bool {
 		return l.method == "CONNECT" && l.hasScheme && l.hasPath && l.path != "" && (l.scheme == "http" || l.scheme == "https") && l.hasA && l.length < 0
 	}
 	if l.method == "CONNECT" {
-		return !l.hasScheme && !l.hasPath && l.hasA
+		return !l.hasScheme && !l.hasPath && l.hasA && l.length < 0 // RFC 9113 section 8.5
 	}
 	return l.hasMethod && l.hasScheme && l.hasPath && l.path != "" && (l.scheme == "http" || l.scheme == "https")
 }

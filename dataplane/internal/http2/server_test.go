@@ -38,7 +38,7 @@ func (h *handler) Serve(x *exchange.Exchange) {
 	case x.Response.Local: // refused by the codec
 		_ = x.Down.WriteHead(x, x.Response.Body, true)
 		return
-	case x.Request.Path == "/hold":
+	case x.Request.Path == "/hold", x.Request.Host == "hold:1":
 		h.holding <- struct{}{}
 		<-h.hold
 	case strings.HasPrefix(x.Request.Path, "/bytes/"):
@@ -366,7 +366,20 @@ func TestRulesThatClientsBreak(t *testing.T) {
 		{"a path with a space", func(w *raw) { headers(w, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/a b") }, "status 400"},
 		{"a method with a space", func(w *raw) { headers(w, ":method", "GET /x", ":scheme", "http", ":authority", "a", ":path", "/") }, "status 400"},
 		{"an authority with a user", func(w *raw) { headers(w, ":method", "GET", ":scheme", "http", ":authority", "u@a", ":path", "/") }, "status 400"},
-		{"CONNECT", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:1") }, "status 501"},
+		{"CONNECT", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:1") }, "status 200"},
+		{"CONNECT without a port", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a") }, "status 400"},
+		{"CONNECT to port 0", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:0") }, "status 400"},
+		{"CONNECT with a user", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "u@a:1") }, "status 400"},
+		{"CONNECT without an authority", func(w *raw) { headers(w, ":method", "CONNECT") }, "reset PROTOCOL_ERROR"},
+		{"CONNECT with Host instead", func(w *raw) { headers(w, ":method", "CONNECT", "host", "a:1") }, "reset PROTOCOL_ERROR"},
+		{"CONNECT with another Host", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:1", "host", "b:1") }, "reset PROTOCOL_ERROR"},
+		{"CONNECT with a scheme", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:1", ":scheme", "http") }, "reset PROTOCOL_ERROR"},
+		{"CONNECT with a path", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:1", ":path", "/") }, "reset PROTOCOL_ERROR"},
+		{"CONNECT with a length", func(w *raw) { headers(w, ":method", "CONNECT", ":authority", "a:1", "content-length", "0") }, "reset PROTOCOL_ERROR"},
+		{"CONNECT with fields after the data", func(w *raw) {
+			_ = w.f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: w.list(":method", "CONNECT", ":authority", "hold:1"), EndHeaders: true})
+			_ = w.f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: w.list("x", "1"), EndHeaders: true, EndStream: true})
+		}, "reset PROTOCOL_ERROR"},
 		{"a protocol of a GET", func(w *raw) {
 			headers(w, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/", ":protocol", "websocket")
 		}, "reset PROTOCOL_ERROR"},

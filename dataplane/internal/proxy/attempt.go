@@ -109,7 +109,7 @@ func (a *attempt) connect() bool {
 		}
 		a.tried++
 		a.endpoint.State.Add(1)
-		conn, err := a.endpoint.Acquire(a.x.Start, a.x.Deadline, a.fresh)
+		conn, err := a.acquire(a.fresh)
 		if err == nil {
 			a.conn, a.used = conn, conn.Used()
 			return true

@@ -97,7 +97,8 @@ func (j *journey) find() bool {
 		return j.refuse(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
 	}
 	if rule == nil {
-		return j.refuse(fault.RouteNotFound, "no route matches this request")
+		failUnmatched(x)
+		return j.answer()
 	}
 	j.route = rule.Value.(*runtime.Route)
 	j.backend = j.route.Choose()
@@ -121,7 +122,7 @@ func (j *journey) prepare() bool {
 		limitRPC(x)
 	}
 	x.Down.LimitBody(b.Limits.MaxRequestBytes)
-	if req.Upgrade != "" && !admit(x, b.Limits.Upgrades) {
+	if req.Upgrade != "" && !admit(x, &b.Limits) {
 		return j.answer()
 	}
 	verdict, at := b.Chain.Request(x)
@@ -148,6 +149,7 @@ func (j *journey) prepare() bool {
 		grpcweb.Translate(x)
 	}
 	j.attempt.x, j.attempt.service, j.attempt.timeout = x, b.Service, b.Service.ResponseTimeout()
+	j.attempt.beginCall(&b.Limits)
 	return true
 }
 
@@ -216,8 +218,11 @@ func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 // normalise brings the request's path into its one form, which is what is matched, what rules are applied to and what is forwarded.
 // It returns the reason why that can't be.
 func (p *Proxy) normalise(x *exchange.Exchange) (refused string) {
-	if x.Request.Path == "*" {
+	switch x.Request.Path {
+	case "*":
 		return "the request target * is for no route"
+	case "": // of a CONNECT
+		return ""
 	}
 	x.Request.Path, x.Memory[0], refused = p.paths.Apply(x.Request.Path, x.Memory[0])
 	return refused

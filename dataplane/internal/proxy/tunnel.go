@@ -115,8 +115,18 @@ func (a *attempt) beginStream(limits *config.Limits) {
 	}
 	a.timeout = limits.StreamIdleOr()
 	a.streams = true
-	if x.RPC == exchange.NoRPC { // the time that a caller of gRPC waits is its own affair
+	if x.RPC == exchange.NoRPC {
 		x.BeginStream(a.timeout)
+	} else { // it has been one from its beginning
+		x.Moved()
+	}
+}
+
+// beginCall makes a call of gRPC a stream before there is a response, where the policy says how long nothing may move: either side may wait
+// for the other one's first message, and many services send no head before theirs.
+func (a *attempt) beginCall(limits *config.Limits) {
+	if a.x.RPC != exchange.NoRPC {
+		a.x.BeginCall(limits.StreamIdle) // 0: it is none
 	}
 }
 

@@ -5,18 +5,25 @@ import (
 	"strings"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
 
 // admit leaves the protocol in x.Request.Upgrade that the client may go over to: the first of those that it names that the policy has. Where there
 // is none the request goes on as if it had not asked (RFC 9110 section 7.8); over HTTP/2 it can't, and admit returns false with a response set.
-func admit(x *exchange.Exchange, allowed []string) bool {
+func admit(x *exchange.Exchange, limits *config.Limits) bool {
 	req := &x.Request
+	if req.Method == "CONNECT" {
+		return admitConnect(x, limits)
+	}
 	asked := req.Upgrade
 	req.Upgrade = ""
 	for protocol := range strings.SplitSeq(asked, ",") {
 		protocol = strings.Trim(protocol, " \t")
-		if slices.ContainsFunc(allowed, func(a string) bool { return exchange.EqualFold(a, protocol) }) {
+		if exchange.EqualFold(protocol, exchange.Connect) {
+			continue // that is no protocol
+		}
+		if slices.ContainsFunc(limits.Upgrades, func(a string) bool { return exchange.EqualFold(a, protocol) }) {
 			req.Upgrade = protocol
 			break
 		}
@@ -41,9 +48,9 @@ func admit(x *exchange.Exchange, allowed []string) bool {
 }
 
 // opensTunnel reports whether the client would take a response for the beginning of the other protocol although it is not: over HTTP/2
-// every 2xx is one (RFC 8441 section 5).
+// every 2xx is one (RFC 8441 section 5), and so is every 2xx that answers a CONNECT (RFC 9110 section 9.3.6).
 func opensTunnel(x *exchange.Exchange) bool {
-	return x.Request.Upgrade != "" && x.Request.Version == exchange.HTTP2 && !x.Response.Tunnel && x.Response.Status/100 == 2
+	return x.Request.Upgrade != "" && (x.Request.Version == exchange.HTTP2 || x.Request.Upgrade == exchange.Connect) && !x.Response.Tunnel && x.Response.Status/100 == 2
 }
 
 // agreed reports whether the response is one that the client can have; otherwise one of the gateway's own takes its place.

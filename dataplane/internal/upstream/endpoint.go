@@ -237,6 +237,11 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 		call.Release(now)
 		return
 	}
+	if opened, ok := conn.(http1.Opened); ok {
+		opened.Close()
+		e.lost()
+		return
+	}
 	c := conn.(*conn1)
 	if !c.Reusable() {
 		c.Close()

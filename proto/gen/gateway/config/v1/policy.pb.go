@@ -44,13 +44,15 @@ type Policy struct {
 	MaxTimeout string `protobuf:"bytes,11,opt,name=max_timeout,json=maxTimeout,proto3" json:"max_timeout,omitempty"`
 	// Largest request body in bytes; a larger one is answered with 413. Absent means 10 GiB; 0 allows no body.
 	MaxRequestBytes *int64 `protobuf:"varint,12,opt,name=max_request_bytes,json=maxRequestBytes,proto3,oneof" json:"max_request_bytes,omitempty"`
-	// Longest time in which nothing goes in either direction on an upgraded connection, or on a response that goes on for as long as there
+	// Longest time in which nothing goes in either direction on an upgraded connection or a tunnel, or on a response that goes on for as long as there
 	// is something to say: one of text/event-stream, or of unknown length where this is set. It then stands in for timeout, once the
-	// response's head has come, and for the service's response_timeout; deadlines of gRPC calls stay. 1ms to 24h. Empty means "5m" for
-	// upgraded connections and text/event-stream, and that other responses are no streams.
+	// response's head has come, for the service's response_timeout, and for the time that a node waits for more of the request's body. For gRPC calls
+	// it does the last from their beginning, and their deadlines stay. 1ms to 24h. Empty means "5m" for upgraded connections, tunnels and
+	// text/event-stream, and that other responses are no streams.
 	StreamIdleTimeout string `protobuf:"bytes,40,opt,name=stream_idle_timeout,json=streamIdleTimeout,proto3" json:"stream_idle_timeout,omitempty"`
 	// Protocols that clients may go over to by Upgrade, up to 16 tokens such as "websocket"; others are ignored. "none", alone, means no
-	// protocol. Empty means "websocket". HTTP itself ("h2c") is never among them.
+	// protocol. Empty means "websocket". HTTP itself ("h2c") is never among them. "connect" stands for the method CONNECT instead: clients may
+	// open tunnels to the endpoints of the service, on routes whose methods name CONNECT and whose path is "/*".
 	Upgrades      []string `protobuf:"bytes,41,rep,name=upgrades,proto3" json:"upgrades,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

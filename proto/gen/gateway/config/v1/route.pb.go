@@ -43,9 +43,11 @@ type Route struct {
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// "/exact", "/prefix/*" (also matches "/prefix"), "/users/{id}/orders", or "~" and an RE2 regex that has to match the whole path.
 	Path string `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
-	// One method, or "*" for any. Not together with methods.
+	// One method, or "*" for any but CONNECT. Not together with methods.
 	Method string `protobuf:"bytes,11,opt,name=method,proto3" json:"method,omitempty"`
-	// Methods; empty or "*" means any.
+	// Methods; empty or "*" means any but CONNECT, which is matched only where it is named. A CONNECT is for the host that the client wants
+	// a tunnel to, its port left out, and has no path and no query: only the path "/*" matches. Where the policy's upgrades have "connect", the
+	// tunnel leads to an endpoint of the service, whatever the client has asked for; otherwise the answer is 501.
 	Methods []string `protobuf:"bytes,12,rep,name=methods,proto3" json:"methods,omitempty"`
 	// "api.example.com" or "*.example.com" (one or more labels); empty means any host. Compared without port and case.
 	Hosts []string `protobuf:"bytes,13,rep,name=hosts,proto3" json:"hosts,omitempty"`
