@@ -648,6 +648,12 @@ func TestDrain(t *testing.T) {
 	if res, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || res.Close {
 		t.Fatalf("%v, %v", res, err)
 	}
+	probe, err := net.Dial("tcp", g.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probe.Close()
+	probing := bufio.NewReader(probe)
 	fresh, err := net.Dial("tcp", g.address)
 	if err != nil {
 		t.Fatal(err)
@@ -672,12 +678,21 @@ func TestDrain(t *testing.T) {
 		drained.Store(true)
 		close(done)
 	}()
-	waitFor(t, "draining", func() bool {
+	waitFor(t, "an address that is closed", func() bool {
 		c, err := net.Dial("tcp", g.address)
 		if err == nil {
 			_ = c.Close()
 		}
 		return err != nil
+	})
+	waitFor(t, "draining", func() bool {
+		_, _ = io.WriteString(probe, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
+		res, err := http.ReadResponse(probing, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		return res.Close
 	})
 	_, _ = io.WriteString(idle, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
 	if res, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || !res.Close {
