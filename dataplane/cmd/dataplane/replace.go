@@ -217,7 +217,9 @@ func (r *respawner) respawn() {
 		return
 	}
 	r.log.Info("SIGUSR2: the program is started to replace this process", "program", r.path, "process", cmd.Process.Pid)
-	notify(r.log, "RELOADING=1")
+	if err := systemd.NotifyReloading(); err != nil {
+		r.log.Warn("the service manager can't be told", "error", err.Error())
+	}
 	r.pid.Store(int64(cmd.Process.Pid))
 	go func() { // until it ends, or this process
 		err := cmd.Wait()
@@ -257,7 +259,7 @@ func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner han
 	}
 	r.done.Store(true)
 	if pid := r.pid.Load(); pid != 0 && int64(next.PID) == pid {
-		notify(log, fmt.Sprintf("MAINPID=%d\nREADY=1", pid))
+		notify(log, fmt.Sprintf("MAINPID=%d", pid), "READY=1")
 	}
 	log.Info("replaced by another process, which accepts connections now", "process", next.PID, "its_version", next.Build)
 	next.Bye()
