@@ -232,13 +232,13 @@ func (r *respawner) respawn() {
 	}()
 }
 
-// await serves until the process is to end: by a signal, or because another one has replaced it.
-func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) (replaced bool) {
+// await serves until the process is to end: by a signal, or because another one has replaced it, which is returned and has to be told Bye.
+func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) *handover.Successor {
 	if door == nil {
 		for {
 			select {
 			case <-ctx.Done():
-				return false
+				return nil
 			case <-asked:
 				log.Error("SIGUSR2: this process can't be replaced while it runs, since its hand-over socket could not be opened when it started")
 			}
@@ -255,15 +255,14 @@ func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner han
 	<-done
 	if next == nil {
 		door.Remove()
-		return false
+		return nil
 	}
 	r.done.Store(true)
 	if pid := r.pid.Load(); pid != 0 && int64(next.PID) == pid {
 		notify(log, fmt.Sprintf("MAINPID=%d", pid), "READY=1")
 	}
 	log.Info("replaced by another process, which accepts connections now", "process", next.PID, "its_version", next.Build)
-	next.Bye()
-	return true
+	return next
 }
 
 // onReplace returns where requests to be replaced come.
