@@ -81,9 +81,15 @@ func (in *inheritance) ready(ctx context.Context) (*handover.Version, error) {
 }
 
 // take makes this process the running one, if it runs what the other one does.
-func (in *inheritance) take(ctx context.Context, v *handover.Version, node *runtime.Runtime) error {
+func (in *inheritance) take(ctx context.Context, log *slog.Logger, v *handover.Version, node *runtime.Runtime, conf *configuration) error {
 	if in.from == nil {
 		return nil
+	}
+	if v != nil && v.Epoch == filesEpoch && conf.follower != nil && node.Snapshot() == nil {
+		log.Info("the running node follows files: waiting for a configuration from the control plane", "timeout", firstConfiguration.String())
+		if err := conf.bring(ctx, node); err != nil {
+			return fmt.Errorf("this process has no configuration, the running node follows files: %w", err)
+		}
 	}
 	if v != nil && v.Revision > 0 {
 		s := node.Snapshot()

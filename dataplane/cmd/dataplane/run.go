@@ -94,7 +94,7 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer conf.stop()
-	if err := in.take(stop, version, node); err != nil {
+	if err := in.take(stop, log, version, node, conf); err != nil {
 		return err
 	}
 
