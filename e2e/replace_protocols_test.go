@@ -131,12 +131,16 @@ func (m *managed) transport(address string, h2, kept bool) *http.Transport {
 	return x
 }
 
-// never is a body that can be sent once: Go's client repeats no request with it, so each one that the node does not answer is seen.
-type never struct{ io.Reader }
-
-func once(url string) func() (*http.Request, error) {
+// question is asked by POST, which Go's client does not repeat over HTTP/1.1 when its body is of a type that can't be read again: each one
+// that the node does not answer is seen. Over HTTP/2 the client has to be able to: it repeats what it has not sent yet when it hears that the connection
+// is to end (GOAWAY), and nothing else that the node may have got.
+func question(url string, h2 bool) func() (*http.Request, error) {
 	return func() (*http.Request, error) {
-		return http.NewRequest(http.MethodPost, url, never{strings.NewReader("question")})
+		var body io.Reader = strings.NewReader("question")
+		if !h2 {
+			body = struct{ io.Reader }{body}
+		}
+		return http.NewRequest(http.MethodPost, url, body)
 	}
 }
 
@@ -201,7 +205,7 @@ func TestReplacingByProtocol(t *testing.T) {
 		if x.tls {
 			url = "https://localhost/main"
 		}
-		loads[name] = startBy(m.transport(x.address, x.h2, x.kept), once(url), x.workers, x.requests, stop)
+		loads[name] = startBy(m.transport(x.address, x.h2, x.kept), question(url, x.h2), x.workers, x.requests, stop)
 	}
 	plain, err := net.Dial("tcp", m.plain)
 	if err != nil {
