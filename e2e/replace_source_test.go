@@ -37,15 +37,21 @@ func TestFilesAreLeftForAControlPlane(t *testing.T) {
 		return p
 	}
 	// The control plane can't be reached, or has nothing: the node goes on with its files.
-	for _, controlPlane := range []string{address(t), g.stream} {
+	for controlPlane, says := range map[string]string{address(t): "no control plane; the node goes on", g.stream: "following the control plane"} {
 		p := replace(controlPlane)
+		testserver.WaitFor(t, "what it hears of the control plane", func() error {
+			if !strings.Contains(p.logs(), says) {
+				return errors.New("nothing")
+			}
+			return nil
+		})
+		kept.goesOn(t, 10)
 		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.cmd.Wait(); err == nil || !strings.Contains(p.logs(), "this process has no configuration, the running node follows files") {
 			t.Errorf("it ended with %v:\n%s", err, p.logs())
 		}
-		kept.goesOn(t, 10)
 	}
 	n.runs(1)
 
