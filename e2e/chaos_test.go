@@ -23,7 +23,13 @@ type load struct {
 }
 
 func start(url string, workers, perSecond int, stop <-chan struct{}) *load {
-	l := &load{client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: workers, DialContext: (&net.Dialer{}).DialContext}}}
+	transport := &http.Transport{MaxIdleConnsPerHost: workers, DialContext: (&net.Dialer{}).DialContext}
+	return startBy(transport, func() (*http.Request, error) { return http.NewRequest(http.MethodGet, url, nil) }, workers, perSecond, stop)
+}
+
+// startBy sends requests of any kind, which have to be answered with "one".
+func startBy(transport *http.Transport, request func() (*http.Request, error), workers, perSecond int, stop <-chan struct{}) *load {
+	l := &load{client: &http.Client{Timeout: 10 * time.Second, Transport: transport}}
 	for range workers {
 		l.wg.Go(func() {
 			tick := time.NewTicker(time.Duration(workers) * time.Second / time.Duration(perSecond))
@@ -34,16 +40,21 @@ func start(url string, workers, perSecond int, stop <-chan struct{}) *load {
 					return
 				case <-tick.C:
 				}
-				l.once(url)
+				l.once(request)
 			}
 		})
 	}
 	return l
 }
 
-func (l *load) once(url string) {
+func (l *load) once(request func() (*http.Request, error)) {
 	l.sent.Add(1)
-	res, err := l.client.Get(url)
+	req, err := request()
+	if err != nil {
+		l.fail(err.Error())
+		return
+	}
+	res, err := l.client.Do(req)
 	if err != nil {
 		l.fail(err.Error())
 		return

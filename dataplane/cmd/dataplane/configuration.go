@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"gateway.internal/dataplane/internal/follow"
+	"gateway.internal/dataplane/internal/handover"
+	"gateway.internal/dataplane/internal/runtime"
 )
 
 // configuration brings configuration to the node, while it runs. One goroutine uses it.
@@ -14,7 +19,11 @@ type configuration struct {
 	done     chan struct{}
 }
 
+// start does nothing when it runs already.
 func (c *configuration) start() {
+	if c.cancel != nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	c.cancel, c.done = cancel, done
@@ -22,6 +31,46 @@ func (c *configuration) start() {
 		defer close(done)
 		c.run(ctx)
 	}()
+}
+
+// How long a process that replaces another one waits for its first configuration, which is less than it is itself waited for, and then for the
+// endpoints that were discovered, which may be unknown to control planes too.
+const (
+	firstConfiguration = handover.StepTimeout / 4
+	firstEndpoints     = 5 * time.Second
+)
+
+// bring starts it before this process serves, and waits until the node has what a control plane has. The data folder is written to, so it must be
+// nobody else's: a process that follows files leaves it alone, while one that follows control planes would lose what it adds there after it has
+// gone on.
+func (c *configuration) bring(ctx context.Context, node *runtime.Runtime) error {
+	c.start()
+	// A control plane that nothing was applied to yet sends revision 0, which is no configuration to replace another one by.
+	err := until(ctx, firstConfiguration, func() bool { return node.Snapshot() != nil && node.Snapshot().Revision > 0 })
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no control plane has sent one within %s", firstConfiguration)
+	}
+	if err != nil {
+		return err
+	}
+	_ = until(ctx, firstEndpoints, node.Discovered)
+	return ctx.Err()
+}
+
+// until waits for a condition. It looks now and then, which is good enough for what happens once in a process's life.
+func until(ctx context.Context, timeout time.Duration, holds func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+		}
+	}
+	return nil
 }
 
 // pause ends it until the next start: nothing is written to the data folder any more.

@@ -81,9 +81,15 @@ func (in *inheritance) ready(ctx context.Context) (*handover.Version, error) {
 }
 
 // take makes this process the running one, if it runs what the other one does.
-func (in *inheritance) take(ctx context.Context, v *handover.Version, node *runtime.Runtime) error {
+func (in *inheritance) take(ctx context.Context, log *slog.Logger, v *handover.Version, node *runtime.Runtime, conf *configuration) error {
 	if in.from == nil {
 		return nil
+	}
+	if v != nil && v.Epoch == filesEpoch && conf.follower != nil && node.Snapshot() == nil {
+		log.Info("the running node follows files: waiting for a configuration from the control plane", "timeout", firstConfiguration.String())
+		if err := conf.bring(ctx, node); err != nil {
+			return fmt.Errorf("this process has no configuration, the running node follows files: %w", err)
+		}
 	}
 	if v != nil && v.Revision > 0 {
 		s := node.Snapshot()
@@ -217,7 +223,9 @@ func (r *respawner) respawn() {
 		return
 	}
 	r.log.Info("SIGUSR2: the program is started to replace this process", "program", r.path, "process", cmd.Process.Pid)
-	notify(r.log, "RELOADING=1")
+	if err := systemd.NotifyReloading(); err != nil {
+		r.log.Warn("the service manager can't be told", "error", err.Error())
+	}
 	r.pid.Store(int64(cmd.Process.Pid))
 	go func() { // until it ends, or this process
 		err := cmd.Wait()
@@ -230,13 +238,13 @@ func (r *respawner) respawn() {
 	}()
 }
 
-// await serves until the process is to end: by a signal, or because another one has replaced it.
-func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) (replaced bool) {
+// await serves until the process is to end: by a signal, or because another one has replaced it, which is returned and has to be told Bye.
+func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) *handover.Successor {
 	if door == nil {
 		for {
 			select {
 			case <-ctx.Done():
-				return false
+				return nil
 			case <-asked:
 				log.Error("SIGUSR2: this process can't be replaced while it runs, since its hand-over socket could not be opened when it started")
 			}
@@ -253,15 +261,14 @@ func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner han
 	<-done
 	if next == nil {
 		door.Remove()
-		return false
+		return nil
 	}
 	r.done.Store(true)
 	if pid := r.pid.Load(); pid != 0 && int64(next.PID) == pid {
-		notify(log, fmt.Sprintf("MAINPID=%d\nREADY=1", pid))
+		notify(log, fmt.Sprintf("MAINPID=%d", pid), "READY=1")
 	}
 	log.Info("replaced by another process, which accepts connections now", "process", next.PID, "its_version", next.Build)
-	next.Bye()
-	return true
+	return next
 }
 
 // onReplace returns where requests to be replaced come.

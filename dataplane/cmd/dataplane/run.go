@@ -99,7 +99,7 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer conf.stop()
-	if err := in.take(stop, version, node); err != nil {
+	if err := in.take(stop, log, version, node, conf); err != nil {
 		return err
 	}
 
@@ -126,11 +126,14 @@ func run(ctx context.Context, o *options) (err error) {
 	in.alone(stop, log)
 	in.sockets.Close()
 	log.Info("data plane ready to serve", "addresses", addresses(listeners), "status", o.statusAddr, "version", observe.Version())
-	replaced := await(stop, log, door, o.owner(listeners, statusListener, tickets, conf, node), &respawner{log: log, path: path}, asked)
+	next := await(stop, log, door, o.owner(listeners, statusListener, tickets, conf, node), &respawner{log: log, path: path}, asked)
 
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
-	if replaced {
+	if next != nil {
+		listener.Close(listeners...)
+		_ = statusListener.Close()
+		next.Bye()  // nobody comes to this process any more
 		endStatus() // the other process answers for the node, also to those who kept a connection
 	} else {
 		draining.Store(true)
@@ -279,7 +282,7 @@ func followFiles(files *follow.Files) *configuration {
 // listenStatus opens the status address.
 func (o *options) listenStatus(in *inheritance) (net.Listener, error) {
 	if ln := in.sockets.Take("status", o.statusAddr); ln != nil {
-		return ln, nil
+		return listener.AdoptSocket(ln, in.from != nil), nil
 	}
 	ln, err := listener.Bind(o.statusAddr, o.socketMode)
 	if err != nil {

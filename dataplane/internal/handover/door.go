@@ -18,6 +18,8 @@ type Door struct {
 	dir string
 	ln  *net.UnixListener
 	log *slog.Logger
+
+	patience patience
 }
 
 // Open makes the door of a data folder, and the folder where there is none. It is an error when another process that runs has one there.
@@ -48,7 +50,7 @@ func Open(dir string, log *slog.Logger) (*Door, error) {
 		_ = os.Remove(fresh)
 		return nil, fmt.Errorf("hand-over socket: %w", err)
 	}
-	return &Door{dir: dir, ln: ln, log: log}, nil
+	return &Door{dir: dir, ln: ln, log: log, patience: usual}, nil
 }
 
 // dial connects to the door of a data folder. It is ErrNobody where nobody opens.
@@ -140,7 +142,7 @@ func (d *Door) attempt(ctx context.Context, conn *net.UnixConn, o *Owner) *Succe
 		d.log.Warn("hand-over socket: connection refused", "error", err.Error())
 		return nil
 	}
-	hello, _, err := expect(ctx, conn, helloTimeout, kindHello)
+	hello, _, err := expect(ctx, conn, d.patience.hello, kindHello)
 	if errors.Is(err, io.EOF) {
 		return nil // somebody who only wanted to know whether anybody is here
 	}
@@ -157,24 +159,21 @@ func (d *Door) attempt(ctx context.Context, conn *net.UnixConn, o *Owner) *Succe
 	if _, ok := errors.AsType[*refusedError](err); !ok {
 		refuse(conn, err)
 	}
-	if errors.Is(err, io.EOF) {
-		err = errors.New("it has ended")
-	}
 	d.log.Error("the process that was to replace this one has failed; this one goes on", "process", pid, "error", err.Error())
 	return nil
 }
 
 func (d *Door) handOver(ctx context.Context, conn *net.UnixConn, o *Owner) error {
-	if err := d.offer(conn, &o.Estate); err != nil {
+	if err := d.offer(ctx, conn, &o.Estate); err != nil {
 		return err
 	}
-	if _, _, err := expect(ctx, conn, StepTimeout, kindReady); err != nil {
-		return late(err, "be ready")
+	if _, _, err := expect(ctx, conn, d.patience.ready, kindReady); err != nil {
+		return err
 	}
 	v := o.LetGo()
-	err := send(conn, &message{kind: kindGo, version: v}, nil)
+	err := tell(ctx, conn, &message{kind: kindGo, version: v}, nil)
 	if err == nil {
-		err = taken(ctx, conn)
+		err = d.taken(ctx, conn)
 	}
 	if err != nil {
 		o.GoOn()
@@ -182,18 +181,10 @@ func (d *Door) handOver(ctx context.Context, conn *net.UnixConn, o *Owner) error
 	return err
 }
 
-// late says what has taken too long.
-func late(err error, what string) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("it took longer than %s to %s", StepTimeout, what)
-	}
-	return err
-}
-
 // taken waits until the successor has taken over. When it is not waited for any longer, it can't do so any longer: it is the kernel that
 // decides which of the two came first.
-func taken(ctx context.Context, conn *net.UnixConn) error {
-	_, _, err := expect(ctx, conn, StepTimeout, kindTaken)
+func (d *Door) taken(ctx context.Context, conn *net.UnixConn) error {
+	_, _, err := expect(ctx, conn, d.patience.taken, kindTaken)
 	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
 		return err
 	}
@@ -202,11 +193,11 @@ func taken(ctx context.Context, conn *net.UnixConn) error {
 			return nil
 		}
 	}
-	return late(err, "bring its configuration in force")
+	return err
 }
 
 // offer sends the estate.
-func (d *Door) offer(conn *net.UnixConn, e *Estate) error {
+func (d *Door) offer(ctx context.Context, conn *net.UnixConn, e *Estate) error {
 	if len(e.Sockets) > MaxSockets {
 		return fmt.Errorf("there are %d listening sockets; at most %d can be handed over", len(e.Sockets), MaxSockets)
 	}
@@ -236,5 +227,5 @@ func (d *Door) offer(conn *net.UnixConn, e *Estate) error {
 		}
 		fds = append(fds, fd)
 	}
-	return send(conn, m, fds)
+	return tell(ctx, conn, m, fds)
 }

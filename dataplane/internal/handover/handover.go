@@ -19,6 +19,8 @@ package handover
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -29,19 +31,19 @@ const SocketName = "handover.sock"
 
 func socketPath(dir string) string { return filepath.Join(dir, SocketName) }
 
-// How long is waited for what the other side says.
-const (
-	// helloTimeout is for a successor that has connected, and sendTimeout for a message to leave.
-	helloTimeout = 10 * time.Second
-	sendTimeout  = 5 * time.Second
-	// offerTimeout is long, since another successor may be on its way.
-	offerTimeout = 30 * time.Second
-	goTimeout    = 30 * time.Second
-	byeTimeout   = 5 * time.Second
-)
-
 // StepTimeout is the longest that a successor may take to be ready, and then to bring its configuration in force.
 const StepTimeout = 2 * time.Minute
+
+// sendTimeout is how long a message may take to leave.
+const sendTimeout = 5 * time.Second
+
+// patience is how long is waited for what the other side says.
+type patience struct {
+	hello, offer, ready, letGo, taken, bye time.Duration
+}
+
+// usual gives an offer long, since another successor may be on its way.
+var usual = patience{hello: 10 * time.Second, offer: 30 * time.Second, ready: StepTimeout, letGo: 30 * time.Second, taken: StepTimeout, bye: 5 * time.Second}
 
 // Estate is what passes over.
 type Estate struct {
@@ -66,6 +68,31 @@ type Version struct {
 
 // ErrNobody is returned when no process that could be replaced uses the data folder.
 var ErrNobody = errors.New("no running node has this data folder")
+
+// stepError tells at which message of the hand-over the other side was lost.
+type stepError struct {
+	kind kind
+	told bool // it was to be told the message; otherwise it was to say it
+	err  error
+}
+
+func (e *stepError) Error() string {
+	verb := "said"
+	if e.told {
+		verb = "was told"
+	}
+	switch {
+	case errors.Is(e.err, io.EOF):
+		return fmt.Sprintf("it has ended before it %s %q", verb, e.kind)
+	case e.told:
+		return fmt.Sprintf("it could not be told %q: %v", e.kind, e.err)
+	case errors.Is(e.err, os.ErrDeadlineExceeded):
+		return fmt.Sprintf("it has not said %q in time", e.kind)
+	}
+	return fmt.Sprintf("waiting for %q: %v", e.kind, e.err)
+}
+
+func (e *stepError) Unwrap() error { return e.err }
 
 // refusedError is what the running process, or the successor, gives as its reason to end the hand-over.
 type refusedError struct{ reason string }

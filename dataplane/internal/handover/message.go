@@ -50,6 +50,7 @@ func (k kind) String() string {
 // message is one of any kind. Fields that do not belong to its kind are empty.
 type message struct {
 	kind    kind
+	sender  int // the process that has sent it, as far as the receiver can see; it is not written down
 	text    string
 	version Version
 	offer   offer

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"syscall"
 )
 
 // Predecessor is the running process as its successor sees it. One goroutine uses it, in the order of Ready, Take and Alone, until Fail
@@ -19,6 +18,8 @@ type Predecessor struct {
 	// PID is 0 where the process is in a PID namespace that can't be seen.
 	PID int
 
+	patience patience
+
 	dir  string
 	conn *net.UnixConn
 	door *net.UnixListener
@@ -27,16 +28,23 @@ type Predecessor struct {
 
 // Knock asks the running process of a data folder for what it has. It is ErrNobody where there is none.
 func Knock(ctx context.Context, dir, build string) (*Predecessor, error) {
+	return knock(ctx, dir, build, usual)
+}
+
+func knock(ctx context.Context, dir, build string, patience patience) (*Predecessor, error) {
 	conn, err := dial(dir)
 	if err != nil {
 		return nil, err
 	}
-	p := &Predecessor{dir: dir, conn: conn}
-	if p.PID, err = sameUser(conn); err != nil {
+	p := &Predecessor{dir: dir, conn: conn, patience: patience}
+	if _, err = sameUser(conn); err == nil {
+		err = nameSenders(conn)
+	}
+	if err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("the running node: %w", err)
 	}
-	if err = send(conn, &message{kind: kindHello, text: build}, nil); err == nil {
+	if err = tell(ctx, conn, &message{kind: kindHello, text: build}, nil); err == nil {
 		err = p.offered(ctx)
 	}
 	if err != nil {
@@ -51,20 +59,19 @@ func explain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, io.EOF):
-		return errors.New("it has ended")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("it says nothing; perhaps it is being replaced by another process")
+		return fmt.Errorf("%w; perhaps it is being replaced by another process", err)
 	}
 	return err
 }
 
 // offered takes the estate.
 func (p *Predecessor) offered(ctx context.Context) error {
-	m, files, err := expect(ctx, p.conn, offerTimeout, kindOffer)
+	m, files, err := expect(ctx, p.conn, p.patience.offer, kindOffer)
 	if err != nil {
 		return err
 	}
+	p.PID = m.sender // the door's own word would be the first process that ever opened it
 	p.Build, p.Instance, p.TicketSecret = m.offer.build, m.offer.instance, m.offer.secret
 	listening := files[:1+len(m.offer.names)]
 	if m.offer.locked {
@@ -94,10 +101,10 @@ func (p *Predecessor) offered(ctx context.Context) error {
 // Ready says that all is set up that does not need the data folder, and returns what the running process runs when it has let go of
 // the folder: nil when it has died, and nobody is to be asked any longer.
 func (p *Predecessor) Ready(ctx context.Context) (*Version, error) {
-	err := send(p.conn, &message{kind: kindReady}, nil)
+	err := tell(ctx, p.conn, &message{kind: kindReady}, nil)
 	var m *message
 	if err == nil {
-		m, _, err = expect(ctx, p.conn, goTimeout, kindGo)
+		m, _, err = expect(ctx, p.conn, p.patience.letGo, kindGo)
 	}
 	if err == nil {
 		return &m.version, nil
@@ -110,9 +117,6 @@ func (p *Predecessor) Ready(ctx context.Context) (*Version, error) {
 
 // verdict makes of an error what the running process gave as its reason, or nil when it has died without a word.
 func (p *Predecessor) verdict(ctx context.Context, err error) error {
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) { // its last word may still be there
-		_, _, err = expect(ctx, p.conn, sendTimeout, kindBye)
-	}
 	if errors.Is(err, io.EOF) {
 		p.gone = true
 		return nil
@@ -126,7 +130,7 @@ func (p *Predecessor) Take(ctx context.Context) error {
 	if p.gone {
 		return nil
 	}
-	err := send(p.conn, &message{kind: kindTaken}, nil)
+	err := tell(ctx, p.conn, &message{kind: kindTaken}, nil)
 	if err == nil {
 		return nil
 	}
@@ -138,14 +142,14 @@ func (p *Predecessor) Take(ctx context.Context) error {
 
 // Door returns the door, through which this process is replaced in turn. It follows Take.
 func (p *Predecessor) Door(log *slog.Logger) *Door {
-	d := &Door{dir: p.dir, ln: p.door, log: log}
+	d := &Door{dir: p.dir, ln: p.door, log: log, patience: p.patience}
 	p.door = nil
 	return d
 }
 
 // Alone waits until the other process accepts no more.
 func (p *Predecessor) Alone(ctx context.Context) {
-	_, _, _ = expect(ctx, p.conn, byeTimeout, kindBye)
+	_, _, _ = expect(ctx, p.conn, p.patience.bye, kindBye)
 	_ = p.conn.Close()
 }
 

@@ -20,15 +20,18 @@ func receive(ctx context.Context, conn *net.UnixConn, timeout time.Duration) (*m
 	_ = conn.SetReadDeadline(time.Now().Add(timeout))
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(past) })
 	defer stop()
-	b, oob := make([]byte, maxMessageBytes), make([]byte, syscall.CmsgSpace(4*(MaxSockets+2)))
+	b, oob := make([]byte, maxMessageBytes), make([]byte, syscall.CmsgSpace(4*(MaxSockets+2))+senderSpace)
 	n, oobn, flags, _, err := conn.ReadMsgUnix(b, oob)
+	if errors.Is(err, syscall.ECONNRESET) { // it did not read everything before it closed; what it said before that is behind the error
+		n, oobn, flags, _, err = conn.ReadMsgUnix(b, oob)
+	}
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case errors.Is(err, syscall.ECONNRESET) || err == nil && n == 0:
 		err = io.EOF
 	}
-	files, rightsErr := rights(oob[:oobn])
+	files, from, rightsErr := controls(oob[:oobn])
 	if err == nil {
 		err = rightsErr
 	}
@@ -46,17 +49,22 @@ func receive(ctx context.Context, conn *net.UnixConn, timeout time.Duration) (*m
 		closeAll(files)
 		return nil, nil, err
 	}
+	m.sender = from
 	return m, files, nil
 }
 
-// rights returns the descriptors that came with a message.
-func rights(oob []byte) (files []*os.File, err error) {
-	controls, err := syscall.ParseSocketControlMessage(oob)
+// controls returns the descriptors that came with a message, and the process that it came from, where nameSenders has asked for that.
+func controls(oob []byte) (files []*os.File, from int, err error) {
+	all, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
-		return nil, fmt.Errorf("descriptors: %w", err)
+		return nil, 0, fmt.Errorf("descriptors: %w", err)
 	}
-	for i := range controls {
-		fds, err := syscall.ParseUnixRights(&controls[i])
+	for i := range all {
+		if pid, ok := sender(&all[i]); ok {
+			from = pid
+			continue
+		}
+		fds, err := syscall.ParseUnixRights(&all[i])
 		if err != nil {
 			continue // another kind of control message
 		}
@@ -64,7 +72,7 @@ func rights(oob []byte) (files []*os.File, err error) {
 			files = append(files, os.NewFile(uintptr(fd), "handed over"))
 		}
 	}
-	return files, nil
+	return files, from, nil
 }
 
 func closeAll(files []*os.File) {
@@ -73,12 +81,12 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// expect receives a message of one kind. A refusal becomes a refusedError.
+// expect receives a message of one kind. The error is a refusedError where the other side gives its reason, otherwise a stepError of receive's.
 func expect(ctx context.Context, conn *net.UnixConn, timeout time.Duration, want kind) (*message, []*os.File, error) {
 	m, files, err := receive(ctx, conn, timeout)
 	switch {
 	case err != nil:
-		return nil, nil, err
+		return nil, nil, &stepError{kind: want, err: err}
 	case m.kind == want:
 		return m, files, nil
 	}
@@ -86,7 +94,24 @@ func expect(ctx context.Context, conn *net.UnixConn, timeout time.Duration, want
 	if m.kind == kindRefusal {
 		return nil, nil, &refusedError{m.text}
 	}
-	return nil, nil, fmt.Errorf("%s came instead of %s", m.kind, want)
+	return nil, nil, &stepError{kind: want, err: fmt.Errorf("%s came", m.kind)}
+}
+
+// tell sends a message to a side that may have ended: then the error is the reason that it has given, or a stepError of io.EOF.
+func tell(ctx context.Context, conn *net.UnixConn, m *message, fds []int) error {
+	err := send(conn, m, fds)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		last, files, lastErr := receive(ctx, conn, sendTimeout)
+		closeAll(files)
+		if lastErr == nil && last.kind == kindRefusal {
+			return &refusedError{last.text}
+		}
+		err = io.EOF
+	}
+	if err != nil {
+		return &stepError{kind: m.kind, told: true, err: err}
+	}
+	return nil
 }
 
 // send sends a message with descriptors, which stay the sender's.
@@ -96,10 +121,8 @@ func send(conn *net.UnixConn, m *message, fds []int) error {
 	if len(fds) > 0 {
 		oob = syscall.UnixRights(fds...)
 	}
-	if _, _, err := conn.WriteMsgUnix(m.encode(), oob, nil); err != nil {
-		return fmt.Errorf("send %s: %w", m.kind, err)
-	}
-	return nil
+	_, _, err := conn.WriteMsgUnix(m.encode(), oob, nil)
+	return err
 }
 
 // refuse tells the other side why it ends, if it can still hear it.

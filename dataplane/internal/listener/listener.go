@@ -185,12 +185,17 @@ func (l *Listener) left(peer *exchange.Peer, counted bool) {
 	l.wg.Done()
 }
 
-// Drain stops accepting on all listeners, lets what is under way end, and returns when no connection is left. When stop is closed, those
-// that are left are cut. Listeners may share servers.
-func Drain(stop <-chan struct{}, listeners ...*Listener) {
+// Close stops accepting. What was accepted goes on until Drain.
+func Close(listeners ...*Listener) {
 	for _, l := range listeners {
 		_ = l.ln.Close()
 	}
+}
+
+// Drain stops accepting on all listeners, lets what is under way end, and returns when no connection is left. When stop is closed, those
+// that are left are cut. Listeners may share servers.
+func Drain(stop <-chan struct{}, listeners ...*Listener) {
+	Close(listeners...)
 	for _, l := range listeners {
 		l.set.Servers.each(Server.Drain)
 	}

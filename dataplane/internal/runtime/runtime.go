@@ -75,6 +75,22 @@ func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Regi
 // Snapshot returns what exchanges run on; nil before the first Apply.
 func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }
 
+// Discovered reports whether endpoints were applied, be they none, for each service that is to have discovered ones.
+func (r *Runtime) Discovered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.snapshot.Load()
+	if s == nil {
+		return true
+	}
+	for e := range s.config.All(config.Service) {
+		if _, ok := r.found[e.ID()]; !ok && e.Message.(*configv1.Service).GetDiscovery() != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // Certificates returns what clients are shown over TLS; nil before the first Apply.
 func (r *Runtime) Certificates() *certificate.Set {
 	if s := r.snapshot.Load(); s != nil {

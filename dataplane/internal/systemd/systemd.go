@@ -30,6 +30,16 @@ func Notify(lines ...string) error {
 	return nil
 }
 
+// NotifyReloading tells the manager that the process is being brought up to date, until it or the one that takes its place says READY=1. The
+// time with it lets the manager tell it from what an earlier reload has led to: units of Type=notify-reload need that.
+func NotifyReloading() error {
+	lines := []string{"RELOADING=1"}
+	if usec, ok := monotonic(); ok {
+		lines = append(lines, fmt.Sprintf("MONOTONIC_USEC=%d", usec))
+	}
+	return Notify(lines...)
+}
+
 const (
 	// firstSocket is the descriptor of the first socket.
 	firstSocket = 3

@@ -1,12 +1,16 @@
 package systemd
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestNotify(t *testing.T) {
@@ -14,23 +18,60 @@ func TestNotify(t *testing.T) {
 	if err := Notify("READY=1"); err != nil {
 		t.Error(err)
 	}
-	path := filepath.Join(t.TempDir(), "notify")
-	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer manager.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
+	c := manager(t, filepath.Join(t.TempDir(), "notify"))
 	if err := Notify("MAINPID=7", "READY=1"); err != nil {
 		t.Fatal(err)
 	}
-	var b [100]byte
-	if n, err := manager.Read(b[:]); err != nil || string(b[:n]) != "MAINPID=7\nREADY=1" {
-		t.Errorf("%q, %v", b[:n], err)
+	if got := heard(t, c); got != "MAINPID=7\nREADY=1" {
+		t.Errorf("%q", got)
 	}
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
 	if err := Notify("READY=1"); err == nil || !strings.Contains(err.Error(), "NOTIFY_SOCKET") {
 		t.Error(err)
+	}
+}
+
+// manager listens as the service manager does, at a path or, with "@", in the abstract namespace.
+func manager(t *testing.T, address string) *net.UnixConn {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	t.Setenv("NOTIFY_SOCKET", address)
+	return c
+}
+
+func heard(t *testing.T, c *net.UnixConn) string {
+	t.Helper()
+	var b [1000]byte
+	n, err := c.Read(b[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[:n])
+}
+
+// TestNotifyReloading holds what is sent against the form of sd_notify(3): the time is that of CLOCK_MONOTONIC, in microseconds.
+func TestNotifyReloading(t *testing.T) {
+	c := manager(t, fmt.Sprintf("@gateway-test-notify-%d", os.Getpid()))
+	clock := func() int64 {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+			t.Fatal(err)
+		}
+		return ts.Sec*1_000_000 + ts.Nsec/1000
+	}
+	first := clock()
+	if err := NotifyReloading(); err != nil {
+		t.Fatal(err)
+	}
+	last := clock()
+	line, at, _ := strings.Cut(heard(t, c), "\n")
+	text, timed := strings.CutPrefix(at, "MONOTONIC_USEC=")
+	if usec, err := strconv.ParseInt(text, 10, 64); line != "RELOADING=1" || !timed || err != nil || usec < first || usec > last {
+		t.Errorf("%q, %q: not between %d and %d, %v", line, at, first, last, err)
 	}
 }
 

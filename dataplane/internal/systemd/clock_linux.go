@@ -1,0 +1,12 @@
+package systemd
+
+import "golang.org/x/sys/unix"
+
+// monotonic returns CLOCK_MONOTONIC in microseconds, which the manager compares with its own reading.
+func monotonic() (usec int64, ok bool) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0, false
+	}
+	return ts.Nano() / 1000, true
+}
