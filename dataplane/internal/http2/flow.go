@@ -172,9 +172,9 @@ func (f *flow) sendBody(part []byte, last bool, trailer *exchange.Header) error 
 	if !trailers {
 		return nil
 	}
-	b := appendFields(socket.Take(socket.HeadSize)[:0], trailer)
-	err := f.sendList(b, true)
-	socket.Give(b)
+	room := socket.Take(socket.HeadSize)
+	err := f.sendList(appendFields(room[:0], trailer), true)
+	socket.Give(room) // the list may have grown out of it
 	return err
 }
 
@@ -197,7 +197,7 @@ func (f *flow) appendList(block []byte, end bool) {
 		flags = flagEndStream
 		f.localEnded = true
 	}
-	b := c.out.buf()
+	b := c.out.bufFor(len(block) + 1 + (len(block)/maxFrameBytes+1)*frameHeadBytes)
 	kind := frameHeaders
 	if !c.tableSized {
 		// Our encoder keeps no table; saying so once satisfies whatever limit the peer sets (RFC 7541 section 4.2).

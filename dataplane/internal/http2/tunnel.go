@@ -89,11 +89,12 @@ func (s *stream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	s.limit = -1 // that was for a body
 	s.c.mu.Unlock()
 	x.Response.Header.Del("Sec-WebSocket-Accept")
-	b := appendStatus(socket.Take(socket.HeadSize)[:0], x.Response.Status)
+	room := socket.Take(socket.HeadSize)
+	b := appendStatus(room[:0], x.Response.Status)
 	b = appendFields(b, &x.Response.Header)
 	s.begun = true
 	err := s.sendList(b, false)
-	socket.Give(b)
+	socket.Give(room) // b may have grown out of it
 	s.c.flush()
 	return tunnel{&s.flow}, err
 }
