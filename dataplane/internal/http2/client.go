@@ -141,6 +141,13 @@ func (c *Client) Begin(limit int) *Call {
 	return call
 }
 
+// Usable reports whether calls may still begin, now or when others have ended.
+func (c *Client) Usable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err == nil && !c.retired
+}
+
 // Retire lets no more calls begin; the connection ends with the last that is under way.
 func (c *Client) Retire() {
 	c.mu.Lock()
