@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"net"
 	"runtime"
 	"testing"
@@ -86,4 +87,41 @@ func (h *holding) Abort() {
 	default:
 		close(h.over)
 	}
+}
+
+// A tunnel that is aborted when both sides have ended it, before all was taken, is over: its end must not look like a wait that took too long.
+func TestAbortedTunnelIsOver(t *testing.T) {
+	c, f, peer := newClientConn(t)
+	_ = f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: 1})
+	call := c.Begin(1)
+	x := &exchange.Exchange{}
+	x.Request.Method, x.Request.Path, x.Request.Host, x.Request.Upgrade = "GET", "/", "a", exchange.WebSocket
+	sent := make(chan error, 1)
+	go func() {
+		_, err := call.Send(x, nil, true, time.Minute)
+		sent <- err
+	}()
+	skipPreface(t, peer)
+	readUntil[*xhttp2.HeadersFrame](t, f)
+	_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x88}, EndHeaders: true})
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	tunnel := call.Tunnel()
+	if err := tunnel.End(); err != nil {
+		t.Fatal(err)
+	}
+	_ = f.WriteData(1, true, []byte("not taken"))
+	for ended := false; !ended; runtime.Gosched() {
+		c.mu.Lock()
+		ended = call.remoteEnded
+		c.mu.Unlock()
+	}
+	call.Abort()
+	for err := error(nil); err == nil; {
+		if _, err = tunnel.Receive(time.Minute); errors.Is(err, timedOut) {
+			t.Error("it may go on")
+		}
+	}
+	call.Release(time.Now())
 }

@@ -33,6 +33,8 @@ func (t tunnel) Receive(within time.Duration) ([]byte, error) {
 		case len(part) > 0:
 			f.grant(len(part))
 			return part, nil
+		case errors.Is(err, timedOut): // by Abort, after both sides had ended: there is nothing to wait for
+			return nil, errCutHere
 		case err != nil:
 			return nil, err
 		case whole:
