@@ -236,7 +236,8 @@ func TestCutHTTP2Clients(t *testing.T) {
 				waitFor(t, "connections to the service", func() bool { return service.open.Load() == 0 })
 			})
 			g := startWith(t, http1.DefaultLimits(), speaking(protocol, service.Listener.Addr().String(), ""))
-			k := &clientCutter{t: t, g: g, survivor: survivor(t)}
+			client := survivor(t)
+			k := &clientCutter{t: t, g: g, lives: func() error { return lives(client, g.address) }}
 			for _, c := range conversations(0) {
 				if protocol != "http" && c.step == 1 {
 					c.step = 2 // what they do has been seen
@@ -244,7 +245,7 @@ func TestCutHTTP2Clients(t *testing.T) {
 				k.cutEverywhere(c)
 			}
 			waitFor(t, "connections of clients", func() bool { return g.two.Active() == 1 })
-			k.survivor.CloseIdleConnections()
+			client.CloseIdleConnections()
 			waitFor(t, "connections of the client that lives", func() bool { return g.two.Active() == 0 && g.server.Active() == 0 })
 			t.Logf("%d connections were cut", k.cuts.Load())
 		})
@@ -261,10 +262,10 @@ func survivor(t *testing.T) *http.Client {
 }
 
 type clientCutter struct {
-	t        *testing.T
-	g        *gateway
-	survivor *http.Client
-	cuts     atomic.Int64
+	t     *testing.T
+	g     *gateway
+	lives func() error // an exchange of another client
+	cuts  atomic.Int64
 }
 
 func (k *clientCutter) cutEverywhere(c *conversation) {
@@ -314,7 +315,7 @@ func (k *clientCutter) cut(c *conversation, at cut) {
 	half := len(said) / 2
 	_, _ = nc.Write(said[:half])
 	answered := make(chan error, 1)
-	go func() { answered <- lives(k.survivor, k.g.address) }()
+	go func() { answered <- k.lives() }()
 	var err error
 	_, _ = nc.Write(said[half:])
 	if at.when == clientReceives {

@@ -92,6 +92,20 @@ func (f *requests) next() *request {
 	}
 }
 
+// opened waits for the head of a request.
+func (f *requests) opened() bool {
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return false
+		}
+		if head, is := frame.(*xhttp2.MetaHeadersFrame); is {
+			f.open[head.StreamID] = &request{stream: head.StreamID, path: head.PseudoValue("path")}
+			return true
+		}
+	}
+}
+
 // The requests of a round. The first makes the connection one that has been used; the others are under way on it at once.
 var others = []string{"get", "post", "early", "refused", "above"}
 
