@@ -73,6 +73,9 @@ var (
 
 var errBodyTooLarge = &fault.Error{Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows"}
 
+// errNoHead is of a response whose body comes before its head (RFC 9113 section 8.1).
+var errNoHead = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: its body comes before its head"}
+
 // breakOff ends a stream from the client's side. The mutex is held.
 func (f *flow) breakOff(err error) {
 	f.reset = true
@@ -89,6 +92,10 @@ func (f *flow) breakOff(err error) {
 // receive keeps a part of the body for the exchange. The mutex is held.
 func (f *flow) receive(h *frameHead, body []byte) code {
 	f.recvWindow -= int64(h.length)
+	if f.call != nil && !f.call.headed {
+		f.bodyErr = errNoHead
+		return codeProtocol
+	}
 	if f.declared >= 0 {
 		if f.declared -= int64(len(body)); f.declared < 0 || h.has(flagEndStream) && f.declared > 0 {
 			return codeProtocol
