@@ -194,7 +194,7 @@ func (d *dying) arrives(req *request) {
 
 func (d *dying) die(nc net.Conn, in *requests, first *request) {
 	plan, paths := d.plan.Load(), make([]string, len(others))
-	opening, rest := answers(first.path, pathsAfter(first.path))
+	opening, _ := answers(first.path, pathsAfter(first.path))
 	at := min(plan.offset, opening.b.Len())
 	_, _ = nc.Write(opening.b.Bytes()[:at])
 	if plan.offset > opening.b.Len() {
@@ -206,7 +206,7 @@ func (d *dying) die(nc net.Conn, in *requests, first *request) {
 			paths[i] = req.path
 			d.arrives(req)
 		}
-		_, rest = answers(first.path, paths)
+		_, rest := answers(first.path, paths)
 		_, _ = nc.Write(rest.b.Bytes()[:plan.offset-at])
 	}
 	if !plan.reset {
