@@ -47,6 +47,9 @@ func checkAuthorities(list string) error {
 			return fmt.Errorf("has a %s block; only CERTIFICATE blocks belong there", block.Type)
 		}
 		n++
+		if len(block.Headers) > 0 {
+			return fmt.Errorf("has a certificate, number %d, with lines before its base64, which readers skip", n)
+		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 			return fmt.Errorf("has a certificate, number %d, that does not parse: %s", n, strings.TrimPrefix(err.Error(), "x509: "))
 		}

@@ -328,12 +328,12 @@ func TestServiceTLSIsValidated(t *testing.T) {
 }
 
 // selfSigned returns a certificate for names, with its key.
-func selfSigned(t *testing.T, names ...string) (certPEM, keyPEM string) {
+func selfSigned(t testing.TB, names ...string) (certPEM, keyPEM string) {
 	t.Helper()
 	return selfSignedUntil(t, time.Now().Add(1000*time.Hour), names...)
 }
 
-func selfSignedUntil(t *testing.T, end time.Time, names ...string) (certPEM, keyPEM string) {
+func selfSignedUntil(t testing.TB, end time.Time, names ...string) (certPEM, keyPEM string) {
 	t.Helper()
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: end}

@@ -24,12 +24,12 @@ import (
 const token = "the-administrators-token"
 
 type api1 struct {
-	t      *testing.T
+	t      testing.TB
 	url    string
 	header http.Header
 }
 
-func newAPI(t *testing.T) *api1 {
+func newAPI(t testing.TB) *api1 {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	s, err := sql.Open(t.Context(), "embedded:"+filepath.Join(t.TempDir(), "g.db"), log)

@@ -5,6 +5,7 @@ package grpcweb
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"io"
 	"strings"
 
@@ -45,11 +46,41 @@ type down struct {
 	text       bool
 	suffix     string
 	translates bool // the response is one of gRPC
+	sent       messages
 
 	rest  [4]byte // of base64 that is not whole yet
 	nRest int
 	part  []byte // decoded
 }
+
+// messages follows the parts of a body, which are messages with five bytes before each: a flag and the length.
+type messages struct {
+	head  [5]byte
+	nHead int
+	left  uint32 // of the message that the last head was of
+}
+
+func (m *messages) follow(part []byte) {
+	for len(part) > 0 {
+		if m.left > 0 {
+			n := min(uint64(m.left), uint64(len(part)))
+			m.left -= uint32(n)
+			part = part[n:]
+			continue
+		}
+		n := copy(m.head[m.nHead:], part)
+		part = part[n:]
+		if m.nHead += n; m.nHead == len(m.head) {
+			m.nHead, m.left = 0, binary.BigEndian.Uint32(m.head[1:])
+		}
+	}
+}
+
+// whole reports whether the last message has come to its end.
+func (m *messages) whole() bool { return m.nHead == 0 && m.left == 0 }
+
+// errPart is of a response that ends within a message: what came after it would be taken for the rest.
+var errPart = errors.New("the response ends within a message")
 
 var errBase64 = &fault.Error{Code: fault.BadRequest, Reason: "the body is not base64, as application/grpc-web-text has to be"}
 
@@ -151,10 +182,14 @@ func (d *down) send(x *exchange.Exchange, part []byte, last bool, write func(b [
 		write = func(b []byte, last bool) error { return d.Downstream.WriteBody(x, b, last) }
 		return err
 	}
+	d.sent.follow(part)
 	if len(part) > 0 || !last {
 		if err := d.encode(part, false, put); err != nil || !last {
 			return err
 		}
+	}
+	if !d.sent.whole() {
+		return errPart
 	}
 	end := appendTrailers(nil, &x.Response.Trailer)
 	x.Response.Trailer.Reset()

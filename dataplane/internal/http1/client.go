@@ -105,7 +105,8 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	wait := remaining(now, timeout, x.Until())
 	c.sock.WriteWithin(now, wait)
 	c.sock.ReadWithin(now, wait)
-	b := appendRequest(socket.Take(socket.HeadSize)[:0], x)
+	head := socket.Take(socket.HeadSize)
+	b := appendRequest(head[:0], x)
 	if x.Request.ContentLength < 0 {
 		b = appendChunk(b, part, whole, &x.Request.Trailer)
 		part = nil
@@ -119,7 +120,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	} else if err = c.sock.Write(b, part); err == nil && whole {
 		err = c.sock.Fill()
 	}
-	socket.Give(b)
+	socket.Give(head) // b may have grown out of it
 	if err != nil {
 		c.broken = true
 		return false, classify(err)

@@ -627,12 +627,12 @@ func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) er
 	if c.msg.http10 {
 		return nil // RFC 9110 section 15.2: such clients do not know them
 	}
-	b := socket.Take(socket.HeadSize)[:0]
-	b = appendStatusLine(b, status, "")
+	room := socket.Take(socket.HeadSize)
+	b := appendStatusLine(room[:0], status, "")
 	b = appendFields(b, head, header, skipResponse)
 	b = append(b, "\r\n"...)
 	err := c.write(time.Now(), b, nil)
-	socket.Give(b)
+	socket.Give(room) // b may have grown out of it
 	return err
 }
 
@@ -655,8 +655,8 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if res.Local {
 		x.Tick() // it may be long since the request came
 	}
-	b := socket.Take(socket.HeadSize)[:0]
-	b = appendStatusLine(b, res.Status, res.Reason)
+	room := socket.Take(socket.HeadSize)
+	b := appendStatusLine(room[:0], res.Status, res.Reason)
 	b = appendFields(b, res.Head, &res.Header, skipResponse)
 	if _, dated := res.Header.Known(exchange.Date); !dated {
 		b = appendDate(b)
@@ -685,7 +685,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	default:
 		err = c.write(x.Now, b, part)
 	}
-	socket.Give(b)
+	socket.Give(room) // b may have grown out of it
 	return err
 }
 

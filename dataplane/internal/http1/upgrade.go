@@ -87,7 +87,8 @@ func (c *conn) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	if isWebSocket { // a service that speaks HTTP/2 has none
 		x.Response.Header.Del("Sec-WebSocket-Accept")
 	}
-	b := appendStatusLine(socket.Take(socket.HeadSize)[:0], x.Response.Status, x.Response.Reason)
+	room := socket.Take(socket.HeadSize)
+	b := appendStatusLine(room[:0], x.Response.Status, x.Response.Reason)
 	b = appendFields(b, x.Response.Head, &x.Response.Header, skipResponse)
 	if isWebSocket {
 		key, _ := x.Request.WebSocketKey()
@@ -98,7 +99,7 @@ func (c *conn) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	}
 	b = append(b, "\r\n"...)
 	err := c.write(time.Now(), b, nil)
-	socket.Give(b)
+	socket.Give(room) // b may have grown out of it
 	return &tunnel{sock: c.sock}, err
 }
 

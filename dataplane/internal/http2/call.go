@@ -120,9 +120,9 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 	wait := until(now, timeout, x.Until())
 	trailers := whole && x.Request.Trailer.Len() > 0
 	end := whole && len(part) == 0 && !trailers && !s.extended
-	b := appendRequest(socket.Take(socket.HeadSize)[:0], x, s.client.scheme)
-	err = s.start(b, x.Request.Method, end, wait)
-	socket.Give(b)
+	room := socket.Take(socket.HeadSize)
+	err = s.start(appendRequest(room[:0], x, s.client.scheme), x.Request.Method, end, wait)
+	socket.Give(room) // the head may have grown out of it
 	if err == nil && !end && !s.extended && (len(part) > 0 || whole) {
 		err = s.sendBody(part, whole, &x.Request.Trailer)
 	}

@@ -32,6 +32,9 @@ const (
 	pingPatience = 5 * time.Second
 	// stalled is how long an endpoint may take nothing of what is sent.
 	stalled = 30 * time.Second
+	// lookAgain is how long nothing may come before it is looked whether the endpoint has ended the connection: an end that came together with
+	// bytes is not announced (see socket.Conn.Each), and whoever waits for an answer would wait in vain.
+	lookAgain = 20 * time.Millisecond
 	// lastUsable is where the identifiers of streams are about to run out.
 	lastUsable = 1 << 30
 )
@@ -73,9 +76,11 @@ func NewClient(nc net.Conn, scheme string) *Client {
 	c.writeTimeout, c.window = stalled, clientWindow
 	c.heard.Store(time.Now().UnixNano())
 	c.arrivedFn = func() bool {
-		c.heard.Store(time.Now().UnixNano())
+		now := time.Now()
+		c.heard.Store(now.UnixNano())
 		settled := c.settled
 		goesOn := c.arrived()
+		c.sock.ReadWithin(now, lookAgain)
 		if !settled && c.settled {
 			close(c.told)
 		}
@@ -96,14 +101,7 @@ func (c *Client) read() {
 	c.wait(0)
 	for c.ended == nil {
 		if err := c.sock.Each(c.arrivedFn); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF // no body ends with its connection
-			}
-			c.mu.Lock()
-			if c.ended = err; c.err != nil {
-				c.ended = c.err
-			}
-			c.mu.Unlock()
+			c.stopped(err)
 		}
 	}
 	var why code
@@ -124,6 +122,22 @@ func (c *Client) read() {
 	_ = c.sock.Close()
 }
 
+// stopped decides what an error of the reading goroutine's means.
+func (c *Client) stopped(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.err != nil:
+		c.ended = c.err
+	case errors.Is(err, os.ErrDeadlineExceeded): // of lookAgain: each call of Each begins with a look
+		c.sock.ReadWithin(time.Time{}, 0)
+	case err == io.EOF:
+		c.ended = io.ErrUnexpectedEOF // no body ends with its connection
+	default:
+		c.ended = err
+	}
+}
+
 // Begin returns a call, or nil when the connection is over, or carries limit calls, or as many as the endpoint allows.
 func (c *Client) Begin(limit int) *Call {
 	c.mu.Lock()
@@ -139,6 +153,13 @@ func (c *Client) Begin(limit int) *Call {
 	call := calls.Get().(*Call)
 	call.begin(c, c.nextID > 1)
 	return call
+}
+
+// Usable reports whether calls may still begin, now or when others have ended.
+func (c *Client) Usable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err == nil && !c.retired
 }
 
 // Retire lets no more calls begin; the connection ends with the last that is under way.

@@ -14,26 +14,38 @@ import (
 // newClientConn returns a client and the other end of its connection, after the first frames.
 func newClientConn(t *testing.T) (*Client, *xhttp2.Framer, net.Conn) {
 	t.Helper()
+	nc, peer := pair(t)
+	c := NewClient(nc, "http")
+	t.Cleanup(c.Close)
+	return c, xhttp2.NewFramer(peer, peer), peer
+}
+
+// pair returns the two ends of a connection; the second one is closed with the test.
+func pair(t *testing.T) (ours, theirs net.Conn) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	nc, err := net.Dial("tcp", ln.Addr().String())
+	ours, err = net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	peer, err := ln.Accept()
+	theirs, err = ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = peer.SetDeadline(time.Now().Add(10 * time.Second))
-	c := NewClient(nc, "http")
-	t.Cleanup(func() {
-		c.Close()
-		_ = peer.Close()
-	})
-	return c, xhttp2.NewFramer(peer, peer), peer
+	_ = theirs.SetDeadline(time.Now().Add(10 * time.Second))
+	t.Cleanup(func() { _ = theirs.Close() })
+	return ours, theirs
+}
+
+func skipPreface(t *testing.T, peer io.Reader) {
+	t.Helper()
+	if _, err := io.ReadFull(peer, make([]byte, len(preface))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ask sends a GET on a new call, in a goroutine of its own.

@@ -26,6 +26,7 @@ func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 	c := &conn{server: s, peer: peer, shard: s.shards.Add(1)}
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
 	c.writeTimeout, c.idleTimeout, c.window, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, connWindow, maxResets
+	c.looked = true
 	return c
 }
 
@@ -38,7 +39,7 @@ func (c *conn) setting(uint16, uint32) {}
 // goAway implements side: the client opens no more streams. Those that it has are served, and then the connection is closed, since clients wait for that;
 // an end of theirs that came with the frame would not be announced (see socket.Conn.Each).
 func (c *conn) goAway(uint32, code) {
-	c.parted, c.idleTimeout = true, 0
+	c.parted, c.looked, c.idleTimeout = true, true, 0
 	c.sock.ReadWithin(time.Now(), time.Millisecond)
 }
 
@@ -83,6 +84,10 @@ func (c *conn) goesOn(err error) bool {
 		return false
 	case c.server.draining.Load():
 		return c.leave(idle)
+	case !c.looked:
+		c.looked = true // by the next call of Each
+		c.wait(max(c.idleTimeout-lookAfter, time.Millisecond))
+		return true
 	case idle:
 		c.ended = codeNo
 		return false

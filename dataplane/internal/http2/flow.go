@@ -74,6 +74,9 @@ var (
 
 var errBodyTooLarge = &fault.Error{Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows"}
 
+// errNoHead is of a response whose body comes before its head (RFC 9113 section 8.1).
+var errNoHead = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: its body comes before its head"}
+
 // breakOff ends a stream from the client's side. The mutex is held.
 func (f *flow) breakOff(err error) {
 	f.reset = true
@@ -90,6 +93,10 @@ func (f *flow) breakOff(err error) {
 // receive keeps a part of the body for the exchange. The mutex is held.
 func (f *flow) receive(h *frameHead, body []byte) code {
 	f.recvWindow -= int64(h.length)
+	if f.call != nil && !f.call.headed {
+		f.bodyErr = errNoHead
+		return codeProtocol
+	}
 	if f.declared >= 0 {
 		if f.declared -= int64(len(body)); f.declared < 0 || h.has(flagEndStream) && f.declared > 0 {
 			return codeProtocol
@@ -173,9 +180,9 @@ func (f *flow) sendBody(part []byte, last bool, trailer *exchange.Header) error 
 	if !trailers {
 		return nil
 	}
-	b := appendFields(socket.Take(socket.HeadSize)[:0], trailer)
-	err := f.sendList(b, true)
-	socket.Give(b)
+	room := socket.Take(socket.HeadSize)
+	err := f.sendList(appendFields(room[:0], trailer), true)
+	socket.Give(room) // the list may have grown out of it
 	return err
 }
 
@@ -198,7 +205,7 @@ func (f *flow) appendList(block []byte, end bool) {
 		flags = flagEndStream
 		f.localEnded = true
 	}
-	b := c.out.buf()
+	b := c.out.bufFor(len(block) + 1 + (len(block)/maxFrameBytes+1)*frameHeadBytes)
 	kind := frameHeaders
 	if !c.tableSized {
 		// Our encoder keeps no table; saying so once satisfies whatever limit the peer sets (RFC 7541 section 4.2).

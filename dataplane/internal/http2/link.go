@@ -21,7 +21,9 @@ type link struct {
 	writeTimeout time.Duration
 	// idleTimeout is how long the peer may send nothing; it is only changed by the reading goroutine. 0: what the last call of wait said.
 	idleTimeout time.Duration
-	maxBlock    int
+	// looked tells that since something came last it was looked, in vain, for the end of the connection. The reading goroutine's.
+	looked   bool
+	maxBlock int
 
 	// The reading goroutine's.
 	decoder    *hpack.Decoder
@@ -101,7 +103,8 @@ func (c *link) arrived() bool {
 		}
 	}
 	if c.greeted && c.idleTimeout > 0 {
-		c.sock.ReadWithin(time.Now(), c.idleTimeout)
+		c.looked = false
+		c.sock.ReadWithin(time.Now(), min(c.idleTimeout, lookAfter))
 	}
 	return true
 }

@@ -17,16 +17,26 @@ type output struct {
 	reader  bool    // the reader waits for room
 }
 
-// buf returns the buffer to append frames to. The mutex is held.
-func (o *output) buf() []byte {
-	switch {
-	case o.pending == nil:
-		o.pending = socket.Take(socket.BodySize)[:0]
-	case cap(o.pending)-len(o.pending) < 2*maxFrameBytes && cap(o.pending) < socket.LargeSize.Bytes():
-		larger := append(socket.Take(socket.LargeSize)[:0], o.pending...)
-		give(o.pending)
-		o.pending = larger
+// buf returns the buffer to append frames to, with room for two of them. The mutex is held.
+func (o *output) buf() []byte { return o.bufFor(2 * maxFrameBytes) }
+
+// bufFor returns the buffer with room for n bytes: what grew by itself would leave a pool's buffer behind. The mutex is held.
+func (o *output) bufFor(n int) []byte {
+	if o.pending != nil && cap(o.pending)-len(o.pending) >= n {
+		return o.pending
 	}
+	var larger []byte
+	switch need := len(o.pending) + n; {
+	case o.pending == nil && need <= socket.BodySize.Bytes():
+		larger = socket.Take(socket.BodySize)[:0]
+	case need <= socket.LargeSize.Bytes():
+		larger = socket.Take(socket.LargeSize)[:0]
+	default: // many responses with large heads
+		larger = make([]byte, 0, 2*need)
+	}
+	larger = append(larger, o.pending...)
+	give(o.pending)
+	o.pending = larger
 	return o.pending
 }
 

@@ -35,6 +35,9 @@ const (
 	updatesPerData = 10
 	// maxResets is how many requests a client may break off that nothing was answered to; every response earns one.
 	maxResets = 200
+	// lookAfter is how long nothing may come before it is looked whether the client has ended the connection: an end that came together with
+	// bytes is not announced (see socket.Conn.Each), and its requests would go on.
+	lookAfter = time.Second
 	// settleTime is how long a client may take to say its first word, and a connection that drains to send what was under way.
 	settleTime = time.Second
 )

@@ -108,23 +108,23 @@ func (s *stream) CancelBody() {
 
 // WriteInterim implements exchange.Downstream.
 func (s *stream) WriteInterim(status int, header *exchange.Header, _ []byte) error {
-	b := socket.Take(socket.HeadSize)[:0]
-	b = appendFields(appendStatus(b, status), header)
-	err := s.sendList(b, false)
-	socket.Give(b)
+	room := socket.Take(socket.HeadSize)
+	err := s.sendList(appendFields(appendStatus(room[:0], status), header), false)
+	socket.Give(room) // the list may have grown out of it
 	s.c.flush()
 	return err
 }
 
 // WriteHead implements exchange.Downstream.
 func (s *stream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
-	b := socket.Take(socket.HeadSize)[:0]
-	b, s.bodyless = appendResponse(b, x, part, last)
+	room := socket.Take(socket.HeadSize)
+	var b []byte
+	b, s.bodyless = appendResponse(room[:0], x, part, last)
 	s.begun = true
 	trailers := last && x.Response.Trailer.Len() > 0
 	end := last && !trailers && len(part) == 0 || s.bodyless
 	err := s.sendList(b, end)
-	socket.Give(b)
+	socket.Give(room) // b may have grown out of it
 	if err == nil && !end {
 		err = s.sendBody(part, last, &x.Response.Trailer)
 	}

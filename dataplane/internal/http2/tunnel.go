@@ -33,6 +33,8 @@ func (t tunnel) Receive(within time.Duration) ([]byte, error) {
 		case len(part) > 0:
 			f.grant(len(part))
 			return part, nil
+		case errors.Is(err, timedOut): // by Abort, after both sides had ended: there is nothing to wait for
+			return nil, errCutHere
 		case err != nil:
 			return nil, err
 		case whole:
@@ -89,11 +91,12 @@ func (s *stream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	s.limit = -1 // that was for a body
 	s.c.mu.Unlock()
 	x.Response.Header.Del("Sec-WebSocket-Accept")
-	b := appendStatus(socket.Take(socket.HeadSize)[:0], x.Response.Status)
+	room := socket.Take(socket.HeadSize)
+	b := appendStatus(room[:0], x.Response.Status)
 	b = appendFields(b, &x.Response.Header)
 	s.begun = true
 	err := s.sendList(b, false)
-	socket.Give(b)
+	socket.Give(room) // b may have grown out of it
 	s.c.flush()
 	return tunnel{&s.flow}, err
 }

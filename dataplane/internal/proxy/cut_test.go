@@ -157,19 +157,7 @@ func (m *mortal) serve(_ int, nc net.Conn, _ *bufio.Reader) {
 // TestCutAnywhere lets the client, and the service, die at every byte of an exchange in both ways that connections end. Nothing may be left
 // behind, and every response that anybody takes for whole is that of the request.
 func TestCutAnywhere(t *testing.T) {
-	goroutines := goleak.IgnoreCurrent()
-	buffers, exchanges := socket.InUse.Load(), http1.ExchangesInUse.Load()
-	t.Cleanup(func() {
-		if err := goleak.Find(goroutines); err != nil {
-			t.Error(err)
-		}
-		if now := socket.InUse.Load(); now != buffers {
-			t.Errorf("%d buffers are in use, %d were before", now, buffers)
-		}
-		if now := http1.ExchangesInUse.Load(); now != exchanges {
-			t.Errorf("%d exchanges are in use, %d were before", now, exchanges)
-		}
-	})
+	leavesNothing(t)
 	m := &mortal{}
 	g := startWith(t, http1.DefaultLimits(), strings.Replace(to(scripted(t, m.serve), ""), "500ms", "10s", 2))
 	c := &cutter{t: t, gateway: g, service: m}
@@ -189,6 +177,24 @@ func TestCutAnywhere(t *testing.T) {
 	if !t.Failed() {
 		t.Logf("%d exchanges were cut", c.n)
 	}
+}
+
+// leavesNothing fails a test that leaves anything behind when all that it has started has ended. It comes first.
+func leavesNothing(t *testing.T) {
+	t.Helper()
+	goroutines := goleak.IgnoreCurrent()
+	buffers, exchanges := socket.InUse.Load(), http1.ExchangesInUse.Load()
+	t.Cleanup(func() {
+		if err := goleak.Find(goroutines); err != nil {
+			t.Error(err)
+		}
+		if now := socket.InUse.Load(); now != buffers {
+			t.Errorf("%d buffers are in use, %d were before", now, buffers)
+		}
+		if now := http1.ExchangesInUse.Load(); now != exchanges {
+			t.Errorf("%d exchanges are in use, %d were before", now, exchanges)
+		}
+	})
 }
 
 // waitFor waits until nothing of a kind is left.

@@ -57,6 +57,7 @@ type gateway struct {
 	t        *testing.T
 	address  string // without TLS
 	server   *http1.Server
+	two      *http2.Server
 	access   *accesslog.Log
 	loops    *socket.Loops
 	plain    *listener.Listener
@@ -116,6 +117,7 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	p := New(node, counters, target.Compile(paths), access)
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
+	g.two = two
 	g.server.HandOver(two.Serve)
 	lot := socket.NewLot()
 	g.server.RestIn(lot)

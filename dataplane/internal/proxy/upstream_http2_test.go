@@ -302,6 +302,9 @@ func TestUpstreamHTTP2Scripts(t *testing.T) {
 			f.head(f.next(), true, "a", "b")
 			f.drain()
 		}, 502, "UPSTREAM_INVALID_RESPONSE"},
+		{"a body without a head", get, func(_ int, f *framed) {
+			_ = f.WriteData(f.next(), true, []byte("ok"))
+		}, 502, "UPSTREAM_INVALID_RESPONSE"},
 		{"a field of HTTP/1", get, func(_ int, f *framed) {
 			f.head(f.next(), true, ":status", "200", "connection", "close")
 			f.drain()

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net"
+	"slices"
 	"time"
 
 	"gateway.internal/dataplane/internal/http2"
@@ -54,6 +55,7 @@ func (e *Endpoint) acquireShared(how *how, deadline time.Time) (conn Conn, http1
 			e.mu.Unlock()
 			return call, false, nil
 		}
+		e.sharing.prune()
 		under := e.sharing.opening
 		if under != nil || e.sharing.count(how.transport) >= how.pool.SharedConnections() {
 			call := e.sharing.begin(how.transport, maxCalls)
@@ -114,6 +116,11 @@ func (e *Endpoint) share(nc net.Conn, how *how) Conn {
 	e.sharing.refused = false
 	e.sharing.conns = append(e.sharing.conns, c)
 	return call
+}
+
+// prune lets go of connections that carry no more calls, so that they do not count against the limit until the next sweep. The endpoint's mutex is held.
+func (s *sharing) prune() {
+	s.conns = slices.DeleteFunc(s.conns, func(c sharedConn) bool { return !c.Usable() })
 }
 
 // count returns how many connections a transport has.
