@@ -31,6 +31,8 @@ type ClientConn struct {
 	sentAll bool
 	broken  bool
 	used    int
+	// large tells that the response was so large that splicing pays.
+	large bool
 	// hollow tells that the response had no body although it might have looked as if it had one.
 	hollow bool
 	// tunnel tells that the connection has gone over to another protocol.
@@ -90,7 +92,7 @@ var errStale = errors.New("the endpoint closed the connection before it answered
 // request may.
 func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error) {
 	c.sentAll, c.broken = whole, false
-	c.sock.SetSize(socket.BodySize)
+	c.sock.SetSize(c.firstRead(x))
 	now := x.Start
 	if c.used == 0 || x.Request.ContentLength != 0 {
 		now = time.Now()
@@ -187,6 +189,7 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 		}
 		if x.Response.Status >= 200 {
 			c.msg, c.hollow = m, m.hollow
+			c.large = x.Response.ContentLength >= int64(socket.BodySize.Bytes())
 			c.body.start(x.Response.ContentLength, m.chunked, false)
 			return true, nil
 		}
@@ -271,14 +274,35 @@ func (c *ClientConn) BufferedBody(x *exchange.Exchange) (part []byte, whole bool
 	return part, c.body.over, nil
 }
 
-// minSplice is the smallest rest of a body that is moved inside the kernel; below, the calls cost more than the copying.
-const minSplice = 1 << 20
+// minSplice is the smallest rest of a body that is moved inside the kernel; below, the calls cost more than the copying (make bench, 100 KiB).
+const minSplice = 32 << 10
+
+// firstRead chooses the buffer for the beginning of a response. When the last response was large, most of this one is probably going to be moved inside the
+// kernel, and only the rest would be copied through a large buffer.
+func (c *ClientConn) firstRead(x *exchange.Exchange) socket.Size {
+	if c.large && c.splicesTo(x) != nil {
+		return socket.HeadSize
+	}
+	return socket.BodySize
+}
+
+// splicesTo returns the client's connection where bytes can go there inside the kernel, or nil.
+func (c *ClientConn) splicesTo(x *exchange.Exchange) *conn {
+	to, ok := x.Down.(*conn)
+	if !ok || !c.sock.CanSplice(to.sock) {
+		return nil
+	}
+	return to
+}
 
 // MoveBody sends what is left of a large body of known length on without reading it, where both connections allow that, and otherwise does
 // nothing. ofClient tells that err is of the client's connection.
 func (c *ClientConn) MoveBody(x *exchange.Exchange, timeout time.Duration) (moved int64, ofClient bool, err error) {
-	to, ok := x.Down.(*conn)
-	if !ok || c.body.framed != byLength || c.body.left < minSplice || len(c.sock.Buffered()) > 0 || !to.takesRaw() || !c.sock.CanSplice(to.sock) {
+	if c.body.framed != byLength || c.body.left < minSplice || len(c.sock.Buffered()) > 0 {
+		return 0, false, nil
+	}
+	to := c.splicesTo(x)
+	if to == nil || !to.takesRaw() {
 		return 0, false, nil
 	}
 	c.sock.Release()
