@@ -144,7 +144,9 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int) {
 	}
 	r := bufio.NewReader(conn)
 	got, closes := outcome(r, method)
-	if want := k.Verdicts[0]; got != want {
+	// In a loop the rest of a small body is waited for before the client gets the head: it need not get a response that breaks off.
+	unbegun := looping && k.Verdicts[0] == "200 cut" && got == "502"
+	if want := k.Verdicts[0]; got != want && !unbegun {
 		t.Errorf("the client got %.200s, want %.200s", got, want)
 	}
 	if _, ok := after(k); ok {
