@@ -1,0 +1,294 @@
+package http1
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// conn is one client connection; it implements exchange.Downstream.
+type conn struct {
+	server     *Server
+	sock       *socket.Conn
+	peer       *exchange.Peer
+	shard      uint32
+	idle       atomic.Bool
+	turns      atomic.Uint32 // how often an exchange has begun
+	looked     uint32        // turns when Run last looked
+	watch      watched
+	arrivedFn  func() bool
+	endedFn    func()
+	rested     time.Time // since when it waits for a request
+	quick      uint16    // how many simple requests have come in a row
+	headLength int       // of the next head, when it is known
+	ended      bool      // the connection is over
+	blank      bool      // an empty line came before the next request
+	served     bool      // a request has come
+	http2      bool      // the client speaks HTTP/2
+
+	msg       message
+	body      body
+	bodyErr   error
+	cancelled atomic.Bool
+	bodyless  bool // the response has no body, whatever its length says
+	chunked   bool // the response is written in chunks
+	begun     bool // a chunk was written
+	whole     bool // the response was written at once
+	close     bool // the connection ends after this exchange
+	cut       bool // the response was not completed
+	refused   bool // a head was not understood: nobody knows how much of it is to come
+	writeErr  error
+	x         *exchange.Exchange
+	now       time.Time // when the last exchange ended
+
+	// where says who is at the connection; what follows is for the time in a loop.
+	where     atomic.Uint32
+	joinAfter uint16 // how many simple requests in a row it takes to be served in a loop
+	joined    uint32 // turns when it joined
+	loop      *socket.Loop
+	seating   sync.Mutex // protects seat
+	seat      socket.Seat
+	turned    atomic.Uint32 // turns at the last tick
+	ticks     atomic.Uint32 // for how many ticks nothing has come
+}
+
+// run serves the connection until it rests or is over.
+func (c *conn) run() {
+	if c.serve() {
+		return // wake goes on
+	}
+	c.server.remove(c)
+	if c.http2 {
+		c.server.http2(c.sock, c.peer, c.endedFn)
+		return
+	}
+	c.endedFn()
+}
+
+// wake goes on with a connection that has rested.
+func (c *conn) wake() {
+	c.sock.ResumeReads()
+	c.run()
+}
+
+// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived. It reports whether the
+// connection has been parked; otherwise it is over.
+func (c *conn) serve() (parked bool) {
+	graced := false // the second that Drain gives is running
+	for !c.ended {
+		if len(c.sock.Buffered()) > 0 {
+			c.serveBuffered()
+			continue
+		}
+		if c.join() {
+			return true
+		}
+		c.await(time.Now())
+		if c.server.draining.Load() {
+			if graced {
+				break
+			}
+			graced = true
+			c.sock.ResumeReads()
+			c.sock.ReadWithin(time.Now(), lastRequest)
+		}
+		if err := c.sock.Each(c.arrivedFn); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() {
+				break // nobody waits for an answer
+			}
+			if c.server.draining.Load() {
+				if graced {
+					break
+				}
+				continue
+			}
+			now := time.Now()
+			if now.Sub(c.rested) >= c.server.limits.IdleTimeout {
+				break
+			}
+			if c.park() {
+				return true
+			}
+			continue
+		}
+		c.serveBuffered()
+	}
+	if !c.http2 {
+		c.end()
+	}
+	return false
+}
+
+// serveBuffered serves what has to be waited for in a way that Each can't: the rest of a head or of a body.
+func (c *conn) serveBuffered() {
+	c.idle.Store(false)
+	for !c.ended && len(c.sock.Buffered()) > 0 {
+		c.ended = !c.next()
+	}
+	c.rested = time.Time{}
+}
+
+// park lets the connection rest without this goroutine, where that is possible.
+func (c *conn) park() bool {
+	lot := c.server.lot
+	// From here on the goroutine that wakes may be at it.
+	id, ok := lot.Park(c.sock, c.rested.Add(c.server.limits.IdleTimeout), c.wake)
+	if ok && (c.server.draining.Load() || c.sock.Aborted()) { // Drain or Cut may have been there before
+		lot.Wake(id)
+	}
+	return ok
+}
+
+// lastRequest is how long a connection of a server that drains may wait for one more request.
+const lastRequest = time.Second
+
+// rest makes the connection wait for a request.
+func (c *conn) rest(now time.Time) {
+	c.rested = now
+	c.await(now)
+}
+
+// await makes the connection wait for a request for as long as it may: in this goroutine at first, where it can be parked afterwards.
+func (c *conn) await(now time.Time) {
+	if c.rested.IsZero() {
+		c.rested = now
+	}
+	c.sock.Release()
+	c.sock.SetSize(socket.HeadSize)
+	left := c.server.limits.IdleTimeout - now.Sub(c.rested)
+	if c.server.lot != nil && left > c.server.restless {
+		left = c.server.restless
+	}
+	c.sock.ReadWithin(now, max(left, time.Nanosecond))
+	c.idle.Store(true)
+}
+
+// arrived serves the requests that have arrived whole. It returns false when there is more to wait for than the next
+// request, or when the connection is over.
+func (c *conn) arrived() bool {
+	c.idle.Store(false)
+	for len(c.sock.Buffered()) > 0 {
+		if !c.complete() {
+			return false
+		}
+		if !c.next() {
+			c.ended = true
+			return false
+		}
+	}
+	c.rest(c.now)
+	return !c.server.draining.Load() && !c.joins()
+}
+
+// complete reports whether the next request is buffered to its end, body included, as most are. It may say no where it is.
+func (c *conn) complete() bool {
+	c.skipEmptyLine()
+	have := c.sock.Buffered()
+	n := headEnd(have, 0)
+	if n == 0 {
+		return false
+	}
+	c.headLength = n
+	switch length, simple := peekLength(have[:n]); {
+	case !simple:
+		return false
+	default:
+		return length <= len(have)-n
+	}
+}
+
+// prefaceHead is the part of the preface of HTTP/2 that looks like a head (RFC 9113 section 3.4).
+const prefaceHead = "PRI * HTTP/2.0\r\n\r\n"
+
+// next serves one request and reports whether another may follow.
+func (c *conn) next() bool {
+	x := c.open()
+	if x == nil {
+		return false
+	}
+	c.server.handler.Serve(x)
+	return c.over()
+}
+
+// open reads a request's head for the handler to serve; nil: there is none to serve, and none will follow.
+func (c *conn) open() *exchange.Exchange {
+	head, err := c.readHead()
+	if err != nil {
+		c.refuseHead(err)
+		return nil
+	}
+	if !c.served && c.server.http2 != nil && len(head) == len(prefaceHead) && string(head) == prefaceHead {
+		c.http2 = true
+		return nil
+	}
+	x := takeExchange()
+	c.begin(x)
+	if err := c.parse(x, head); err != nil {
+		c.refuse(x, err)
+	}
+	return x
+}
+
+// over ends the exchange, which the handler has served, and reports whether another may follow.
+func (c *conn) over() bool {
+	x := c.x
+	if c.msg.connect && !x.Response.Tunnel {
+		c.refused = true
+	}
+	if !c.body.over {
+		// What is left of the body would be taken for the next request.
+		c.close = true
+	}
+	if c.whole && x.Now.Sub(x.Start) < patience {
+		c.quick = min(c.quick+1, maxJoinAfter)
+	} else {
+		c.quick = 0
+	}
+	c.now, c.x = x.Now, nil
+	giveExchange(x)
+	c.body.release()
+	return !c.close && !c.cut && c.writeErr == nil
+}
+
+// end closes the connection. When the client may still be sending, what it sends is read for a moment: a reset
+// would take the response away from it (RFC 9112 section 9.6).
+func (c *conn) end() {
+	if c.cut {
+		c.sock.Reset()
+	} else if !c.body.over || c.refused || len(c.sock.Buffered()) > 0 {
+		c.linger()
+	}
+	_ = c.sock.Close()
+}
+
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 256 << 10
+)
+
+func (c *conn) linger() {
+	if c.writeErr != nil || c.sock.CloseWrite() != nil {
+		return
+	}
+	c.sock.ResumeReads()
+	until := time.Now().Add(lingerTime)
+	for read := 0; read < lingerBytes; {
+		now := time.Now()
+		if !now.Before(until) {
+			return
+		}
+		n := len(c.sock.Buffered())
+		read += n
+		c.sock.Consume(n)
+		c.sock.Rewind()
+		c.sock.ReadWithin(now, until.Sub(now))
+		if c.sock.Fill() != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/fault"
+)
+
+// LimitBody implements exchange.Downstream.
+func (c *conn) LimitBody(bytes int64) { c.body.max = bytes }
+
+// BufferedBody implements exchange.Downstream.
+func (c *conn) BufferedBody() ([]byte, bool, error) {
+	if c.body.over {
+		return nil, true, nil
+	}
+	part, err := c.body.take(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields)
+	if err != nil {
+		c.bodyErr = err
+		return nil, false, err
+	}
+	return part, c.body.over, nil
+}
+
+// NextBody implements exchange.Downstream.
+func (c *conn) NextBody() ([]byte, error) {
+	if c.bodyErr != nil {
+		return nil, c.bodyErr
+	}
+	if c.cancelled.Load() {
+		return nil, os.ErrDeadlineExceeded
+	}
+	part, err := c.nextPart()
+	if err != nil && err != io.EOF {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() {
+			err = &refusal{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
+		}
+		c.bodyErr = err
+	}
+	return part, err
+}
+
+// CancelBody implements exchange.Downstream.
+func (c *conn) CancelBody() {
+	c.cancelled.Store(true)
+	c.sock.Interrupt()
+}
+
+// WriteInterim implements exchange.Downstream.
+func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) error {
+	if c.msg.http10 {
+		return nil // RFC 9110 section 15.2: such clients do not know them
+	}
+	room := socket.Take(socket.HeadSize)
+	b := appendStatusLine(room[:0], status, "")
+	b = appendFields(b, head, header, skipResponse)
+	b = append(b, "\r\n"...)
+	err := c.write(time.Now(), b, nil)
+	socket.Give(room) // b may have grown out of it
+	return err
+}
+
+func (c *conn) write(now time.Time, a, b []byte) error {
+	if c.writeErr == nil {
+		if c.where.Load() == apart { // it does not wait in a loop
+			c.sock.WriteWithin(now, c.server.limits.WriteTimeout)
+		}
+		c.writeErr = c.sock.Write(a, b)
+	}
+	return c.writeErr
+}
+
+// WriteHead implements exchange.Downstream.
+func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
+	res := &x.Response
+	if c.server.draining.Load() || last && !c.body.over {
+		c.close = true // nobody waits for the rest of the request
+	}
+	if res.Local {
+		x.Tick() // it may be long since the request came
+	}
+	room := socket.Take(socket.HeadSize)
+	b := appendStatusLine(room[:0], res.Status, res.Reason)
+	b = appendFields(b, res.Head, &res.Header, skipResponse)
+	if _, dated := res.Header.Known(exchange.Date); !dated {
+		b = appendDate(b)
+	}
+	if res.Local && x.ID != "" {
+		b = appendField(b, "X-Request-Id", x.ID)
+	}
+	b = c.appendFraming(b, x, part, last)
+	switch {
+	case c.close:
+		b = append(b, "Connection: close\r\n"...)
+	case c.msg.http10:
+		b = append(b, "Connection: keep-alive\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	if c.bodyless {
+		part = nil
+	}
+	c.whole = last
+	var err error
+	switch {
+	case c.chunked:
+		err = c.writeChunk(x, x.Now, b, part, last)
+	case len(b)+len(part) <= cap(b):
+		err = c.write(x.Now, append(b, part...), nil)
+	default:
+		err = c.write(x.Now, b, part)
+	}
+	socket.Give(room) // b may have grown out of it
+	return err
+}
+
+// appendFraming says how long the body is (RFC 9112 section 6).
+func (c *conn) appendFraming(b []byte, x *exchange.Exchange, part []byte, last bool) []byte {
+	res := &x.Response
+	length := res.ContentLength
+	switch {
+	case res.Status == 204:
+		c.bodyless = true
+		return b
+	case x.Request.Method == "HEAD" || res.Status == 304:
+		// The length that a GET would have had, if it is known.
+		c.bodyless = true
+		if v, ok := res.Header.Known(exchange.ContentLength); ok && !res.Local {
+			return appendField(b, "Content-Length", v)
+		} else if !res.Local {
+			return b
+		}
+	case length < 0 && last && res.Trailer.Len() == 0:
+		length = int64(len(part))
+	case length < 0 && c.msg.http10:
+		c.close = true
+		return b
+	case length < 0:
+		c.chunked = true
+		return append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, length, 10)
+	return append(b, "\r\n"...)
+}
+
+// WriteBody implements exchange.Downstream.
+func (c *conn) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
+	switch {
+	case c.bodyless:
+		return c.writeErr
+	case c.chunked:
+		b := socket.Take(socket.HeadSize)[:0]
+		err := c.writeChunk(x, time.Now(), b, part, last)
+		socket.Give(b)
+		return err
+	case len(part) == 0:
+		return c.writeErr
+	}
+	return c.write(time.Now(), part, nil)
+}
+
+// takesRaw reports whether the rest of the response's body may be written past WriteBody.
+func (c *conn) takesRaw() bool { return !c.chunked && !c.bodyless && c.writeErr == nil }
+
+// writeChunk appends to b, and sends, a chunk and, at the end, the last chunk with the trailers. The CRLF after a chunk goes
+// with what follows it, so that a chunk takes one system call.
+func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, last bool) error {
+	if len(part) > 0 {
+		if c.begun {
+			b = append(b, "\r\n"...)
+		}
+		c.begun = true
+		b = strconv.AppendUint(b, uint64(len(part)), 16)
+		b = append(b, "\r\n"...)
+		if len(b)+len(part) <= cap(b) {
+			b = append(b, part...)
+		} else {
+			if err := c.write(now, b, part); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
+	}
+	if !last {
+		if len(b) > 0 {
+			return c.write(now, b, nil)
+		}
+		return c.writeErr
+	}
+	if c.begun {
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "0\r\n"...)
+	b = appendTrailers(b, &x.Response.Trailer)
+	b = append(b, "\r\n"...)
+	return c.write(now, b, nil)
+}
+
+// Abort implements exchange.Downstream.
+func (c *conn) Abort() { c.cut = true }

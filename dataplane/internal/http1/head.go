@@ -1,0 +1,131 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/fault"
+)
+
+// readHead returns a whole head, waiting for what is not buffered.
+func (c *conn) readHead() ([]byte, error) {
+	c.skipEmptyLine()
+	have := c.sock.Buffered()
+	n := c.headLength
+	c.headLength = 0
+	if n == 0 {
+		n = headEnd(have, 0)
+	}
+	if n > 0 && n <= c.server.limits.MaxHeadBytes {
+		return have[:n], nil
+	}
+	return c.readRest()
+}
+
+// skipEmptyLine takes one empty line before the request line away, as a robust server does (RFC 9112 section 2.2).
+func (c *conn) skipEmptyLine() {
+	have := c.sock.Buffered()
+	if len(have) >= 2 && have[0] == '\r' && have[1] == '\n' && !c.blank {
+		c.sock.Consume(2)
+		c.blank, c.headLength = true, 0
+	}
+}
+
+// readRest goes on with a head that did not come at once.
+func (c *conn) readRest() ([]byte, error) {
+	lim := &c.server.limits
+	c.sock.Compact()
+	now := time.Now()
+	until := now.Add(lim.HeadTimeout)
+	for {
+		c.skipEmptyLine()
+		have := c.sock.Buffered()
+		if n := headEnd(have, 0); n > 0 {
+			if n > lim.MaxHeadBytes {
+				return nil, &refusal{Code: fault.HeadersTooLarge, Reason: "the head is larger than " + strconv.Itoa(lim.MaxHeadBytes) + " bytes"}
+			}
+			return have[:n], nil
+		}
+		if len(have) >= lim.MaxHeadBytes {
+			return nil, &refusal{Code: fault.HeadersTooLarge, Reason: "the head is larger than " + strconv.Itoa(lim.MaxHeadBytes) + " bytes"}
+		}
+		if len(have) > 0 && len(have) > lim.MaxTargetBytes && indexByte(view(have[:lim.MaxTargetBytes]), '\n') < 0 {
+			return nil, &refusal{Code: fault.URITooLong, Reason: "the request line is longer than " + strconv.Itoa(lim.MaxTargetBytes) + " bytes"}
+		}
+		if c.sock.Cap() > 0 && c.sock.Room() == 0 {
+			size := socket.BodySize
+			if c.sock.Cap() >= size.Bytes() {
+				size = socket.LargeSize
+			}
+			socket.Give(c.sock.Grow(size))
+		}
+		now = time.Now()
+		c.sock.ReadWithin(now, max(until.Sub(now), time.Nanosecond))
+		if err := c.sock.Fill(); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && !c.server.draining.Load() {
+				return nil, &refusal{Code: fault.RequestTimeout, Reason: "the head did not come in time"}
+			}
+			return nil, io.EOF
+		}
+	}
+}
+
+// refuseHead answers what could not be read as a head, where somebody waits for an answer.
+func (c *conn) refuseHead(err error) {
+	var r *refusal
+	if !errors.As(err, &r) {
+		return
+	}
+	x := takeExchange()
+	c.begin(x)
+	c.refuse(x, r)
+	c.server.handler.Serve(x)
+	giveExchange(x)
+}
+
+// refuse sets the response to what was not understood, after which the connection ends.
+func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
+	c.close, c.refused = true, true
+	x.Fail(r.Code, r.Reason)
+	x.Request.Header.Reset()
+	x.ID = ""
+}
+
+// begin makes the exchange this connection's.
+func (c *conn) begin(x *exchange.Exchange) {
+	c.served = true
+	c.turns.Add(1)
+	x.From(c.peer)
+	x.Down, x.Shard = c, c.shard
+	x.Start = time.Now()
+	x.Now = x.Start
+	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
+	c.x, c.whole = x, false
+	c.body.start(0, false, false)
+	if c.cancelled.Load() {
+		c.cancelled.Store(false)
+	}
+}
+
+// parse reads the head into the exchange and prepares for its body.
+func (c *conn) parse(x *exchange.Exchange, head []byte) *refusal {
+	c.blank = false
+	m, err := parseRequest(head, x, c.server.limits.MaxFields)
+	c.sock.Consume(len(head))
+	if err == nil && len(x.Request.Path)+len(x.Request.RawQuery) > c.server.limits.MaxTargetBytes {
+		err = &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(c.server.limits.MaxTargetBytes) + " bytes"}
+	}
+	if err != nil {
+		return err
+	}
+	c.msg = m
+	c.close = !m.persistent()
+	c.body.pace = socket.Pace{Least: c.server.limits.MinRate, Over: c.server.limits.BodyTimeout}
+	c.body.start(x.Request.ContentLength, m.chunked, true)
+	return nil
+}
