@@ -1,0 +1,251 @@
+package http2
+
+import (
+	"encoding/binary"
+)
+
+func (c *link) settings(h *frameHead, payload []byte) error {
+	switch {
+	case h.stream != 0:
+		return codeProtocol
+	case h.has(flagAck):
+		if h.length != 0 {
+			return codeFrameSize
+		}
+		return nil
+	case h.length%6 != 0:
+		return codeFrameSize
+	}
+	c.settled = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for ; len(payload) > 0; payload = payload[6:] {
+		value := binary.BigEndian.Uint32(payload[2:])
+		switch id := binary.BigEndian.Uint16(payload); id {
+		case settingEnablePush:
+			if value > 1 {
+				return codeProtocol
+			}
+		case settingInitialWindowSize:
+			if value > maxWindow {
+				return codeFlowControl
+			}
+			by := int64(value) - c.peerWindow
+			c.peerWindow = int64(value)
+			for _, s := range c.streams {
+				if s.sendWindow += by; s.sendWindow > maxWindow {
+					return codeFlowControl
+				}
+				wake(s.writable)
+			}
+		case settingMaxFrameSize:
+			if value < maxFrameBytes || value > 1<<24-1 {
+				return codeProtocol
+			}
+		default:
+			c.side.setting(id, value)
+		}
+	}
+	c.out.pending = appendFrameHead(c.out.buf(), 0, frameSettings, flagAck, 0)
+	return c.waitForRoom()
+}
+
+func (c *link) ping(h *frameHead, payload []byte) error {
+	switch {
+	case h.stream != 0:
+		return codeProtocol
+	case h.length != 8:
+		return codeFrameSize
+	case h.has(flagAck):
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.pending = append(appendFrameHead(c.out.buf(), 8, framePing, flagAck, 0), payload...)
+	return c.waitForRoom()
+}
+
+// waitForRoom keeps a peer that does not take our answers from making them pile up: it is not read from meanwhile. The mutex is held.
+func (c *link) waitForRoom() error {
+	for len(c.out.pending) >= maxPending && c.err == nil {
+		c.out.reader = true
+		c.mu.Unlock()
+		c.flush()
+		<-c.readerRoom
+		c.mu.Lock()
+	}
+	return nil
+}
+
+func (c *link) windowUpdate(h *frameHead, payload []byte) error {
+	if h.length != 4 {
+		return codeFrameSize
+	}
+	c.mu.Lock()
+	paid := c.updates > 0
+	if paid {
+		c.updates--
+	}
+	c.mu.Unlock()
+	if !paid {
+		if err := c.spend(); err != nil {
+			return err
+		}
+	}
+	n := int64(binary.BigEndian.Uint32(payload) & maxWindow)
+	if h.stream == 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if n == 0 {
+			return codeProtocol
+		}
+		if c.sendWindow += n; c.sendWindow > maxWindow {
+			return codeFlowControl
+		}
+		c.room()
+		return nil
+	}
+	if !c.side.opened(h.stream) {
+		return codeProtocol
+	}
+	if n == 0 {
+		return c.refuseStream(h.stream, codeProtocol)
+	}
+	c.mu.Lock()
+	s := c.streams[h.stream]
+	over := false
+	if s != nil {
+		s.sendWindow += n
+		over = s.sendWindow > maxWindow
+		wake(s.writable)
+	}
+	c.mu.Unlock()
+	if over {
+		return c.refuseStream(h.stream, codeFlowControl)
+	}
+	return nil
+}
+
+func (c *link) resetByPeer(h *frameHead, payload []byte) error {
+	switch {
+	case h.length != 4:
+		return codeFrameSize
+	case !c.side.opened(h.stream):
+		return codeProtocol
+	}
+	if err := c.spend(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.streams[h.stream]
+	if s == nil {
+		return nil
+	}
+	if c.resets--; c.resets <= 0 {
+		return codeEnhanceCalm
+	}
+	s.peerReset = true
+	s.resetWith = code(binary.BigEndian.Uint32(payload))
+	s.breakOff(errReset)
+	return nil
+}
+
+// refuseStream resets a stream for a fault of the client's.
+func (c *link) refuseStream(id uint32, why code) error {
+	if err := c.spend(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.streams[id]; s != nil {
+		if s.reset && !s.peerReset {
+			return nil
+		}
+		s.breakOff(errReset)
+		s.localEnded = true
+	}
+	c.forget(id)
+	c.out.pending = appendReset(c.out.buf(), id, why)
+	return c.waitForRoom()
+}
+
+// forget remembers that we have reset a stream: what the client sent before it knew is ignored. The mutex is held.
+func (c *link) forget(id uint32) {
+	c.forgotten[c.nForgotten%len(c.forgotten)] = id
+	c.nForgotten++
+}
+
+func (c *link) wasForgotten(id uint32) bool {
+	for _, f := range c.forgotten {
+		if f == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *link) data(h *frameHead, payload []byte) error {
+	if !c.side.opened(h.stream) {
+		return codeProtocol
+	}
+	if c.window += c.takeGranted(); c.window < int64(h.length) {
+		return codeFlowControl
+	}
+	c.window -= int64(h.length)
+	body, err := unpad(h, payload)
+	if err != nil {
+		return codeProtocol
+	}
+	if len(body) == 0 && !h.has(flagEndStream) {
+		if err := c.spend(); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	s := c.streams[h.stream]
+	why := codeNo
+	switch {
+	case s == nil && c.wasForgotten(h.stream), s != nil && s.reset && !s.peerReset:
+		// nobody waits for it
+	case s == nil || s.remoteEnded || s.peerReset:
+		why = codeStreamClosed
+	case s.recvWindow < int64(h.length):
+		why = codeFlowControl
+	default:
+		why = s.receive(h, body)
+	}
+	if why != codeNo || s == nil || s.reset {
+		c.unacked += h.length
+		c.grantConn()
+	} else if padding := h.length - len(body); padding > 0 {
+		c.unacked += padding // the stream's window gets it back with what is consumed
+		s.unacked += padding
+	}
+	c.mu.Unlock()
+	if why != codeNo {
+		return c.refuseStream(h.stream, why)
+	}
+	return nil
+}
+
+// takeGranted returns what exchanges have granted since the last call.
+func (c *link) takeGranted() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.granted
+	c.granted = 0
+	return n
+}
+
+// grantConn lets the client send anew what was consumed of all bodies, when it is enough to say so, and reports whether it did. The mutex
+// is held.
+func (c *link) grantConn() bool {
+	if c.unacked < connWindow/4 || c.err != nil {
+		return false
+	}
+	c.out.pending = appendWindowUpdate(c.out.buf(), 0, uint32(c.unacked))
+	c.granted += int64(c.unacked)
+	c.unacked = 0
+	return true
+}
