@@ -31,32 +31,36 @@ type errand struct {
 func (e *errand) take() bool { return e.under.CompareAndSwap(true, false) }
 
 // Dispatch does what Send does with a whole request, but does not wait: by is called when there is an answer. It reports whether the request has left;
-// otherwise nobody is called, and the connection may carry the request no more unless it is Intact.
+// otherwise nobody is called, and the endpoint has nothing that it could act on.
 func (c *ClientConn) Dispatch(x *exchange.Exchange, part []byte, loop *socket.Loop, by Errand) bool {
 	if !c.sits(loop) {
 		return false
 	}
 	c.sentAll, c.broken = true, false
-	b := appendRequest(socket.Take(socket.HeadSize)[:0], x)
-	if len(b)+len(part) > cap(b) || x.Request.ContentLength < 0 {
-		socket.Give(b)
-		return false
-	}
-	b = append(b, part...)
 	c.sock.SetSize(socket.BodySize)
 	e := &c.errand
 	e.by, e.headed = by, false
 	e.number.Add(1)
 	e.stirred.Store(false)
-	n, err := c.sock.Offer(b)
-	whole := n == len(b)
-	socket.Give(b)
-	if !whole {
-		c.broken = n > 0 || err != nil
+	if !c.offer(x, part) {
 		return false
 	}
 	c.rest()
 	return true
+}
+
+// offer writes a request, and reports whether the socket took all of it. One that took a part is broken.
+func (c *ClientConn) offer(x *exchange.Exchange, part []byte) bool {
+	room := socket.Take(socket.HeadSize)
+	defer socket.Give(room) // the head may have grown out of it
+	b := appendRequest(room[:0], x)
+	if len(b)+len(part) > len(room) || x.Request.ContentLength < 0 {
+		return false
+	}
+	b = append(b, part...)
+	n, err := c.sock.Offer(b)
+	c.broken = err != nil || n > 0 && n < len(b)
+	return n == len(b)
 }
 
 // rest makes the connection wait for by. Its owner must not touch it any more then.
@@ -85,9 +89,6 @@ func (c *ClientConn) turn() {
 		}
 	}
 }
-
-// Intact reports whether a request that Dispatch could not send may be sent by Send.
-func (c *ClientConn) Intact() bool { return !c.broken }
 
 // sits makes the connection a loop's guest where it is none yet; it stays until Leave.
 func (c *ClientConn) sits(loop *socket.Loop) bool {
