@@ -283,6 +283,65 @@ func TestDrainOfLoops(t *testing.T) {
 	}
 }
 
+// TestDrainReachesLoops sees that a connection does not wait in a loop until it is found to be unused.
+func TestDrainReachesLoops(t *testing.T) {
+	g := startInLoops(t, to(echo(t), ""))
+	c := g.client()
+	for range 3 {
+		c.get("/")
+	}
+	g.guests(2)
+	begun := time.Now()
+	g.server.Drain()
+	g.guests(1)
+	if took := time.Since(begun); took > 1500*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	if got := c.get("/last"); got != "200 GET /last" {
+		t.Error(got)
+	}
+}
+
+// TestRequestsBehindOneUnderWay sends requests while an earlier one is waited for: what arrives then is announced once, and must not be forgotten.
+func TestRequestsBehindOneUnderWay(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if req.URL.Path == "/held" {
+				arrived <- struct{}{}
+				<-answer
+			}
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(req.URL.Path), req.URL.Path)
+		}
+	})
+	g := startInLoops(t, to(service, ""))
+	c, others := g.client(), []*client{g.client(), g.client()}
+	for _, o := range append(others, c) {
+		for range 3 {
+			o.get("/")
+		}
+	}
+	for range 20 {
+		c.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n")
+		<-arrived
+		c.send("GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+		for _, o := range others { // both loops have looked at what has arrived since
+			o.get("/")
+			o.get("/")
+		}
+		answer <- struct{}{}
+		for _, want := range []string{"200 /held", "200 /next"} {
+			if got := c.read(); got != want {
+				t.Fatalf("got %s, want %s", got, want)
+			}
+		}
+	}
+}
+
 // TestUnusedLeaveLoops sees that a connection that is not used any more goes on to where idle ones rest.
 func TestUnusedLeaveLoops(t *testing.T) {
 	g := startInLoops(t, to(echo(t), ""))

@@ -184,6 +184,7 @@ func TestOwing(t *testing.T) {
 	if !taken {
 		t.Fatal("not taken")
 	}
+	_ = far.SetDeadline(time.Now().Add(10 * time.Second))
 	part := make([]byte, 1<<20)
 	for i := range part {
 		part[i] = byte(i >> 8)
@@ -217,6 +218,33 @@ func TestOwing(t *testing.T) {
 		t.Error("something is owed still")
 	}
 	reader.Wait()
+}
+
+// A report that is older than the guest who sits where it is about is nobody's.
+func TestStaleReport(t *testing.T) {
+	l := loops(t).Any()
+	near, _ := accepted(t)
+	v := &visitor{c: near, came: make(chan struct{}, 1)}
+	report := func(s Seat) int {
+		found, _ := l.guestsOf([]event{{Fd: int32(uint32(s.id)), Pad: int32(uint32(s.id >> 32))}}, make([]arrival, 1))
+		return len(found)
+	}
+	before, _ := l.Add(near, v, Questions)
+	if n := report(before); n != 1 {
+		t.Errorf("%d guests are called, not 1", n)
+	}
+	before.Leave(near)
+	if n := report(before); n != 0 {
+		t.Errorf("%d guests are called, and none is there", n)
+	}
+	now, _ := l.Add(near, v, Questions)
+	if uint32(now.id) != uint32(before.id) {
+		t.Fatal("the seat is another one")
+	}
+	if n := report(before); n != 0 {
+		t.Errorf("%d guests are called for one who has left", n)
+	}
+	now.Leave(near)
 }
 
 func TestTicks(t *testing.T) {
