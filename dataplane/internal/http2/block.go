@@ -69,6 +69,7 @@ func (c *link) trailers(id uint32, block []byte, end bool) error {
 	ignored := s != nil && s.reset && !s.peerReset || s == nil && c.wasForgotten(id)
 	open := s != nil && !s.reset && !s.remoteEnded
 	closed := s == nil || s.localEnded && s.remoteEnded && !s.reset
+	opaque := s != nil && s.opaque
 	c.mu.Unlock()
 	var nowhere exchange.Header
 	c.fields.begin(&nowhere, ofTrailers)
@@ -82,10 +83,14 @@ func (c *link) trailers(id uint32, block []byte, end bool) error {
 		return codeStreamClosed
 	case !open:
 		return c.refuseStream(id, codeStreamClosed)
-	case !end || s.opaque || c.fields.malformed != "" || c.fields.tooLarge:
+	case !end || opaque || c.fields.malformed != "" || c.fields.tooLarge:
 		return c.refuseStream(id, codeProtocol)
 	}
 	c.mu.Lock()
+	if c.streams[id] != s { // its exchange has ended meanwhile, and what was the stream may be another one's
+		c.mu.Unlock()
+		return nil
+	}
 	short := s.declared > 0
 	if !short && !s.reset {
 		for _, f := range nowhere.Fields() {

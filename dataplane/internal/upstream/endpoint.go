@@ -135,7 +135,7 @@ func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.open--
-		return e.share(nc, how), nil
+		return e.share(nc, how)
 	}
 	return newConn1(nc, how.transport), nil
 }

@@ -98,24 +98,29 @@ func (e *Endpoint) openShared(how *how, under *opening, deadline time.Time) (Con
 		e.open++
 		return newConn1(nc, how.transport), true, nil
 	}
-	return e.share(nc, how), false, nil
+	conn, err := e.share(nc, how)
+	under.err = err
+	return conn, false, err
 }
 
-// share makes a new connection one for all and returns the first call on it. The mutex is held.
-func (e *Endpoint) share(nc net.Conn, how *how) Conn {
+// share makes a new connection one for all and returns the first call on it, or ErrNotProcessed where the connection is over already. The mutex is held.
+func (e *Endpoint) share(nc net.Conn, how *how) (Conn, error) {
 	scheme := "http"
 	if how.tls != nil {
 		scheme = "https"
 	}
 	c := sharedConn{http2.NewClient(nc, scheme), how.transport}
 	call := c.Begin(maxCalls)
+	if call == nil {
+		return nil, ErrNotProcessed
+	}
 	if e.closed {
 		c.Retire()
-		return call
+		return call, nil
 	}
 	e.sharing.refused = false
 	e.sharing.conns = append(e.sharing.conns, c)
-	return call
+	return call, nil
 }
 
 // prune lets go of connections that carry no more calls, so that they do not count against the limit until the next sweep. The endpoint's mutex is held.
