@@ -15,7 +15,8 @@ import (
 // Step is one middleware with its settings. It is shared by all exchanges, so it is safe for concurrent use, and it keeps no
 // string of an exchange.
 //
-// A step that waits for something ends when x.Deadline is over.
+// A step that waits for something ends when x.Deadline is over. Chain.Waits has to know of it: without that its chain runs in a loop's goroutine, where
+// every other connection would wait too.
 type Step interface {
 	// Request runs before the service is asked. It may change x.Request's header, or answer by x.Answer or x.Fail
 	// and return exchange.Stop: no later step runs its request phase then.
