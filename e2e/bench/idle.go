@@ -166,7 +166,7 @@ func (c *idleConn) ask(t target) error {
 	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(c, "GET /r%d/1k HTTP/1.1\r\nHost: %s\r\n\r\n", t.routes-1, t.address); err != nil {
+	if _, err := fmt.Fprintf(c, "GET %s1k HTTP/1.1\r\nHost: %s\r\n\r\n", t.path(), t.address); err != nil {
 		return err
 	}
 	res, err := http.ReadResponse(c.r, nil)

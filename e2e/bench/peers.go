@@ -40,7 +40,7 @@ func (b *bench) start(p peer, s setup) (target, error) {
 	}
 	s.cores = max(s.cores, 1)
 	address := "127.0.0.1:" + port
-	t := target{peer: p, setup: s, address: address, url: "http://" + address + fmt.Sprintf("/r%d/", s.routes-1)}
+	t := target{peer: p, setup: s, address: address, url: "http://" + address + s.path()}
 	if s.tls {
 		t.url = "https" + strings.TrimPrefix(t.url, "http")
 	}

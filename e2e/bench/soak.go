@@ -211,7 +211,7 @@ func (s *soaked) connections(ctx context.Context, n int) error {
 }
 
 func (s *soaked) connection(i int) error {
-	t := target{setup: setup{routes: 1, tls: i%2 == 1}, address: s.plain}
+	t := target{setup: setup{routes: single.routes, tls: i%2 == 1}, address: s.plain}
 	if t.tls {
 		t.address = s.secure
 	}

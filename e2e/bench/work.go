@@ -28,6 +28,12 @@ type setup struct {
 	cores int
 }
 
+// single and many are the numbers of routes that there are.
+var single, many = setup{routes: 1}, setup{routes: 10_000}
+
+// path is what is asked for, up to the file's name: by the last route.
+func (s setup) path() string { return fmt.Sprintf("/r%d/", s.routes-1) }
+
 func (s setup) proxyCores() string { return "0-" + strconv.Itoa(max(s.cores, 1)-1) }
 
 // loadCores are those of the load: not the proxy's, as far as the machine has others.
@@ -49,12 +55,12 @@ type target struct {
 }
 
 func works() []work {
-	one, many := setup{routes: 1}, setup{routes: 10_000}
-	logged := setup{routes: 10_000, accessLog: true}
-	secure := setup{routes: 10_000, tls: true}
-	multiplexed, both := setup{routes: 10_000, http2: true}, setup{routes: 10_000, tls: true, http2: true}
+	logged, secure := many, many
+	logged.accessLog, secure.tls = true, true
+	multiplexed, both := many, secure
+	multiplexed.http2, both.http2 = true, true
 	return []work{
-		{"1 KiB, 64 connections, 1 route", nil, processorTime(one, wrk("1k", 64))},
+		{"1 KiB, 64 connections, 1 route", nil, processorTime(single, wrk("1k", 64))},
 		{"1 KiB, 64 connections", ofBoth(1.15), processorTime(many, wrk("1k", 64))},
 		{"1 KiB, 256 connections", ofBoth(1.25), processorTime(many, wrk("1k", 256))},
 		{"1 KiB, 64 connections, access log", ofBoth(1.10), processorTime(logged, wrk("1k", 64))},
@@ -66,8 +72,8 @@ func works() []work {
 		{"1 KiB over HTTP/2 and TLS, 16 connections x 16 streams", []bar{{"nginx", 1.00}}, processorTime(both, streams("1k", 16, 16))},
 		{"full TLS handshakes, 1 KiB each", ofBoth(0.90), processorTime(secure, handshakes("1k", 32))},
 		{"throughput per CPU second of two cores, in cores' worth", []bar{{"", 1.80}}, scaling(many, wrk("1k", 64))},
-		{"memory per idle connection", []bar{{"", 4}}, idleMemory(one)},
-		{"memory per idle connection, TLS", []bar{{"", 20}}, idleMemory(setup{routes: 1, tls: true})},
+		{"memory per idle connection", []bar{{"", 4}}, idleMemory(single)},
+		{"memory per idle connection, TLS", []bar{{"", 20}}, idleMemory(setup{routes: single.routes, tls: true})},
 	}
 }
 
