@@ -189,17 +189,12 @@ func (c *conn) arrived() bool {
 func (c *conn) complete() bool {
 	c.skipEmptyLine()
 	have := c.sock.Buffered()
-	n := headEnd(have, 0)
-	if n == 0 {
+	if len(have) == 0 {
 		return false
 	}
-	c.headLength = n
-	switch length, simple := peekLength(have[:n]); {
-	case !simple:
-		return false
-	default:
-		return length <= len(have)-n
-	}
+	head, length, simple := peek(have)
+	c.headLength = head
+	return simple && length <= len(have)-head
 }
 
 // prefaceHead is the part of the preface of HTTP/2 that looks like a head (RFC 9113 section 3.4).

@@ -52,7 +52,7 @@ func TestConnect(t *testing.T) {
 		if m.persistent() || !m.connect {
 			t.Errorf("%q: the connection carries another request", text)
 		}
-		if _, simple := peekLength([]byte(text)); simple {
+		if _, _, simple := peek([]byte(text)); simple {
 			t.Errorf("%q is taken for a request that has been received whole", text)
 		}
 	}

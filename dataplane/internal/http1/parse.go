@@ -59,46 +59,48 @@ func headEnd(b []byte, from int) int {
 	}
 }
 
-// peekLength looks for the body's length in a head that has not been parsed. simple is false when only the parser can tell: a length
-// that is odd or comes in another way.
-func peekLength(head []byte) (length int, simple bool) {
-	if head[0] == 'C' && bytes.HasPrefix(head, octets(connectStart)) {
-		return 0, false // as with Upgrade below
+// peek looks for the end of a head that has not been parsed, and for its body's length. simple is false when only the parser can tell: the head is not
+// complete, or there is a length that is odd or comes in another way.
+func peek(b []byte) (head, length int, simple bool) {
+	if b[0] == 'C' && bytes.HasPrefix(b, octets(connectStart)) {
+		return 0, 0, false // as with Upgrade below
 	}
-	line := bytes.IndexByte(head, '\n') + 1
-	if line == 0 {
-		return 0, false
+	i := bytes.IndexByte(b, '\n') + 1
+	if i == 0 {
+		return 0, 0, false
 	}
-	for line < len(head) {
-		end := bytes.IndexByte(head[line:], '\n')
+	for {
+		end := bytes.IndexByte(b[i:], '\n')
 		if end < 0 {
-			return 0, false
+			return 0, 0, false
 		}
-		field := head[line : line+end]
-		line += end + 1
-		if len(field) < 10 {
+		field := b[i : i+end]
+		i += end + 1
+		if end == 0 || end == 1 && field[0] == '\r' {
+			return i, length, true
+		}
+		if end < 10 {
 			continue
 		}
 		switch field[0] | 0x20 {
 		case 'u':
 			if exchange.EqualFold(view(field[:8]), "upgrade:") {
-				return 0, false // what follows may be more than a request and its response
+				return 0, 0, false // what follows may be more than a request and its response
 			}
 		case 'c':
-			if len(field) > 16 && exchange.EqualFold(view(field[:15]), "content-length:") {
-				n, ok := parseLength(trimOWS(view(field[15 : len(field)-1])))
+			if end > 16 && exchange.EqualFold(view(field[:15]), "content-length:") {
+				n, ok := parseLength(trimOWS(view(field[15 : end-1])))
 				if !ok || n > math.MaxInt32 {
-					return 0, false
+					return 0, 0, false
 				}
 				length = int(n)
 			}
 		case 't':
-			if len(field) > 18 && exchange.EqualFold(view(field[:18]), "transfer-encoding:") {
-				return 0, false
+			if end > 18 && exchange.EqualFold(view(field[:18]), "transfer-encoding:") {
+				return 0, 0, false
 			}
 		}
 	}
-	return length, true
 }
 
 // framing is what the fields say about a message's body and connection.

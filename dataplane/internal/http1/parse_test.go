@@ -268,6 +268,9 @@ func FuzzParseRequest(f *testing.F) {
 		if refused != nil {
 			return
 		}
+		if end, length, simple := peek(text); simple && (end != n || int64(length) != x.Request.ContentLength || m.chunked || m.upgrade) {
+			t.Fatalf("a look at the head says that it has %d bytes, and the body %d", end, length)
+		}
 		std, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), strings.NewReader(strings.Repeat("0", 32)))))
 		var escape url.EscapeError
 		if errors.As(err, &escape) {
