@@ -40,8 +40,9 @@ type ClientConn struct {
 	// sentAt is since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body.
 	sentAt atomic.Int64
 
-	seat   socket.Seat
-	errand errand
+	seat       socket.Seat
+	errand     errand
+	headLength int // of the head that is buffered, when it is known
 }
 
 // NewClientConn takes a connection over.
@@ -64,7 +65,19 @@ func (c *ClientConn) Abort() { c.sock.Abort() }
 func (c *ClientConn) Used() bool { return c.used > 0 }
 
 // Quiet reports whether the endpoint has neither closed the connection nor sent anything unasked.
-func (c *ClientConn) Quiet() bool { return c.sock.Quiet() }
+func (c *ClientConn) Quiet() bool {
+	c.errand.unasked.Store(false) // what comes from here on is told of
+	return c.sock.Quiet()
+}
+
+// Watched returns until when the connection's loop has seen that the endpoint has neither closed it nor sent anything unasked. Only what the
+// loop calls may ask.
+func (c *ClientConn) Watched() time.Time {
+	if c.errand.unasked.Load() {
+		return time.Time{}
+	}
+	return c.seat.Loop().Looked()
+}
 
 // Reusable reports whether the connection may carry another exchange: both messages are complete, both sides want to go
 // on, nothing came after the response, and nobody has broken the exchange off.
@@ -207,6 +220,10 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 }
 
 func (c *ClientConn) wholeHead(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
+	if n := c.headLength; n > 0 {
+		c.headLength = 0
+		return c.sock.Buffered()[:n], nil
+	}
 	looked := 0
 	for {
 		have := c.sock.Buffered()

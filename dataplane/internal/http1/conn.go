@@ -51,6 +51,8 @@ type conn struct {
 	joinAfter uint16 // how many simple requests in a row it takes to be served in a loop
 	joined    uint32 // turns when it joined
 	loop      *socket.Loop
+	news      news
+	kept      []byte     // the response that Flush sends
 	seating   sync.Mutex // protects seat
 	seat      socket.Seat
 	turned    atomic.Uint32 // turns at the last tick

@@ -110,12 +110,15 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	switch {
 	case c.chunked:
 		err = c.writeChunk(x, x.Now, b, part, last)
-	case len(b)+len(part) <= cap(b):
-		err = c.write(x.Now, append(b, part...), nil)
-	default:
+	case len(b)+len(part) > len(room): // or b has grown out of it
 		err = c.write(x.Now, b, part)
+	case last && !res.Local && c.where.Load() != apart:
+		c.kept = append(b, part...)
+		return nil
+	default:
+		err = c.write(x.Now, append(b, part...), nil)
 	}
-	socket.Give(room) // b may have grown out of it
+	socket.Give(room)
 	return err
 }
 

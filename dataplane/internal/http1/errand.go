@@ -20,9 +20,10 @@ type Errand interface {
 type errand struct {
 	by      Errand
 	under   atomic.Bool   // by is to be called, once
-	stirred atomic.Bool   // something has arrived since it was last looked for
+	unasked atomic.Bool   // more may have come than what was asked for, be it the end
 	number  atomic.Uint32 // of errands
 	looked  atomic.Uint32 // number at the last tick
+	request []byte        // is to be sent
 	err     error         // instead of what was to be received
 	headed  bool          // the response's head is complete
 }
@@ -30,76 +31,51 @@ type errand struct {
 // take makes the caller the one who calls by, and so the connection's owner, and reports whether it is.
 func (e *errand) take() bool { return e.under.CompareAndSwap(true, false) }
 
-// Dispatch does what Send does with a whole request, but does not wait: by is called when there is an answer. It reports whether the request has left;
-// otherwise nobody is called, and the endpoint has nothing that it could act on.
-func (c *ClientConn) Dispatch(x *exchange.Exchange, part []byte, loop *socket.Loop, by Errand) bool {
-	if !c.sits(loop) {
+// Prepare makes Dispatch send a whole request, and by be called when there is an answer. It reports whether that can be done in the loop, on whose goroutine it
+// is called; otherwise nothing happens.
+func (c *ClientConn) Prepare(x *exchange.Exchange, part []byte, loop *socket.Loop, by Errand) bool {
+	if x.Request.ContentLength < 0 || !c.sits(loop) {
+		return false
+	}
+	room := socket.Take(socket.HeadSize)
+	b := appendRequest(room[:0], x)
+	if len(b)+len(part) > len(room) { // or the head has grown out of it
+		socket.Give(room)
 		return false
 	}
 	c.sentAll, c.broken = true, false
 	c.sock.SetSize(socket.BodySize)
 	e := &c.errand
-	e.by, e.headed = by, false
+	e.by, e.headed, e.request = by, false, append(b, part...)
 	e.number.Add(1)
-	e.stirred.Store(false)
-	if !c.offer(x, part) {
-		return false
-	}
-	c.rest()
 	return true
 }
 
-// offer writes a request, and reports whether the socket took all of it. One that took a part is broken.
-func (c *ClientConn) offer(x *exchange.Exchange, part []byte) bool {
-	room := socket.Take(socket.HeadSize)
-	defer socket.Give(room) // the head may have grown out of it
-	b := appendRequest(room[:0], x)
-	if len(b)+len(part) > len(room) || x.Request.ContentLength < 0 {
-		return false
-	}
-	b = append(b, part...)
+// Dispatch does what Send does with the request that was prepared, but does not wait. It reports whether the request has left: then the connection's owner
+// is whoever is called about the answer. Otherwise nobody is called, and the endpoint has nothing that it could act on.
+func (c *ClientConn) Dispatch() bool {
+	b := c.errand.request
+	c.errand.request = nil
 	n, err := c.sock.Offer(b)
 	c.broken = err != nil || n > 0 && n < len(b)
-	return n == len(b)
-}
-
-// rest makes the connection wait for by. Its owner must not touch it any more then.
-func (c *ClientConn) rest() {
-	c.errand.under.Store(true)
-	// What was awaited may have arrived before that, in another loop.
-	if c.errand.stirred.Load() {
-		c.turn()
+	left := n == len(b)
+	socket.Give(b)
+	if left {
+		c.errand.under.Store(true)
 	}
+	return left
 }
 
-// turn receives what has arrived, if nobody else does.
-func (c *ClientConn) turn() {
-	e := &c.errand
-	for e.take() {
-		e.stirred.Store(false)
-		var got bool
-		if got, e.err = c.sock.Receive(); got || e.err != nil {
-			e.by.Answered()
-			return
-		}
-		// It was of an arrival that had been received before.
-		e.under.Store(true)
-		if !e.stirred.Load() {
-			return
-		}
-	}
-}
-
-// sits makes the connection a loop's guest where it is none yet; it stays until Leave.
-func (c *ClientConn) sits(loop *socket.Loop) bool {
-	if c.seat.Taken() {
+// sits makes the connection a guest of the loop, where it is none yet, or of another one; it stays until Leave.
+func (c *ClientConn) sits(loop *socket.Loop) (taken bool) {
+	switch {
+	case c.seat.Loop() == loop:
 		return true
+	case c.seat.Taken():
+		c.seat, taken = c.seat.Move(c.sock, loop)
+	case c.sock.CanLoop():
+		c.seat, taken = loop.Add(c.sock, c, socket.Answers)
 	}
-	if !c.sock.CanLoop() {
-		return false
-	}
-	seat, taken := loop.Add(c.sock, c, socket.Answers)
-	c.seat = seat
 	return taken
 }
 
@@ -111,14 +87,31 @@ func (c *ClientConn) Leave() {
 	}
 }
 
-// In reports whether the connection is a loop's guest, or, where that is nil, nobody's.
-func (c *ClientConn) In(loop *socket.Loop) bool { return c.seat.In(loop) }
+// Loop returns the loop whose guest the connection is; nil: none's.
+func (c *ClientConn) Loop() *socket.Loop { return c.seat.Loop() }
 
 // Stirred implements socket.Guest.
-func (c *ClientConn) Stirred(bool) {
-	c.errand.stirred.Store(true)
-	c.turn()
+func (c *ClientConn) Stirred(ended bool) bool {
+	awaited := c.errand.take()
+	if !awaited || ended { // an end that comes together with the response is not told of again
+		c.errand.unasked.Store(true)
+	}
+	return awaited
 }
+
+// Receive implements socket.Guest.
+func (c *ClientConn) Receive() bool {
+	e := &c.errand
+	var got bool
+	if got, e.err = c.sock.Receive(); got || e.err != nil {
+		return true
+	}
+	e.under.Store(true) // it was of an arrival that had been received before
+	return false
+}
+
+// Serve implements socket.Guest.
+func (c *ClientConn) Serve() { c.errand.by.Answered() }
 
 // Tick implements socket.Guest: an errand that takes too long for a loop is ended.
 func (c *ClientConn) Tick() {
@@ -154,9 +147,11 @@ func (c *ClientConn) Collect(x *exchange.Exchange) (at Progress, started bool, e
 	if !e.headed {
 		const statusAt = len("HTTP/1.1 ")
 		have := c.sock.Buffered()
-		if headEnd(have, 0) == 0 || len(have) <= statusAt || have[statusAt] == '1' {
+		n := headEnd(have, 0)
+		if n <= statusAt || have[statusAt] == '1' {
 			return Incomplete, true, nil
 		}
+		c.headLength = n
 		if started, err = c.readHead(x, 0); err != nil {
 			return Incomplete, started, err
 		}
@@ -169,7 +164,7 @@ func (c *ClientConn) Collect(x *exchange.Exchange) (at Progress, started bool, e
 	if c.body.left-have > int64(c.sock.Room()) {
 		return Incomplete, true, nil
 	}
-	c.rest()
+	c.errand.under.Store(true)
 	return Resting, true, nil
 }
 

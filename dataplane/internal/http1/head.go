@@ -102,7 +102,10 @@ func (c *conn) begin(x *exchange.Exchange) {
 	c.turns.Add(1)
 	x.From(c.peer)
 	x.Down, x.Shard = c, c.shard
-	x.Start = time.Now()
+	if x.Start = c.news.at; x.Start.IsZero() {
+		x.Start = time.Now()
+	}
+	c.news.at = time.Time{}
 	x.Now = x.Start
 	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
 	c.x, c.whole = x, false

@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"time"
+
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 )
@@ -23,6 +25,8 @@ type Host interface {
 	Loop() *socket.Loop
 	// Leave takes the connection out of the loop: the methods of x.Down may wait from then on, and so may Over.
 	Leave()
+	// Flush sends the service's response at the end of the round, where WriteHead has kept it: in a loop it does so with one that is whole and small.
+	Flush() error
 	// Over goes on with the connection after the exchange.
 	Over()
 }
@@ -69,6 +73,7 @@ func (c *conn) join() bool {
 	c.quick = 0
 	loop := c.server.loops.Any()
 	c.rest(c.now)
+	c.idle.Store(false) // where says so from now on
 	c.loop, c.joined = loop, c.turns.Load()
 	c.ticks.Store(0)
 	c.where.Store(resting)
@@ -77,6 +82,7 @@ func (c *conn) join() bool {
 	seat, taken := loop.Add(c.sock, c, socket.Questions)
 	if !taken {
 		c.where.Store(apart)
+		c.idle.Store(true)
 		return false
 	}
 	c.seat = seat
@@ -87,22 +93,63 @@ func (c *conn) join() bool {
 }
 
 // Stirred implements socket.Guest.
-func (c *conn) Stirred(ended bool) {
+func (c *conn) Stirred(ended bool) bool {
 	for {
 		switch c.where.Load() {
 		case resting:
 			if c.where.CompareAndSwap(resting, busy) {
-				c.idle.Store(false)
-				c.receive(ended)
-				return
+				c.news.ended = ended
+				return true
 			}
 		case busy:
 			if c.where.CompareAndSwap(busy, again) {
-				return
+				return false
 			}
 		default:
-			return
+			return false
 		}
+	}
+}
+
+// news is what has arrived in a loop. ended tells that the peer's end is among it, or may be.
+type news struct {
+	got, ended bool
+	err        error
+	at         time.Time // of the first request; zero: not known
+}
+
+// Receive implements socket.Guest.
+func (c *conn) Receive() bool {
+	c.news.got, c.news.err = c.sock.Receive()
+	c.news.at = c.loop.Looked()
+	return true
+}
+
+// lookAgain looks for what has arrived after that.
+func (c *conn) lookAgain() {
+	c.news.got, c.news.err = c.sock.Receive()
+	c.news.at = time.Time{}
+}
+
+// Serve implements socket.Guest: it serves what has arrived.
+func (c *conn) Serve() {
+	for {
+		full := c.sock.Room() == 0
+		switch n := &c.news; {
+		case n.err != nil:
+			c.ended = true
+			c.goOn()
+			return
+		case n.got && !c.proceed():
+			return
+		case n.got && (full || n.ended):
+			c.sock.Release()
+		case c.settle():
+			return
+		default:
+			n.ended = true // perhaps
+		}
+		c.lookAgain()
 	}
 }
 
@@ -125,41 +172,13 @@ func (c *conn) roust() {
 	}
 }
 
-// receive serves what has arrived. ended tells that the peer's end is among it.
-func (c *conn) receive(ended bool) {
-	for {
-		got, err := c.sock.Receive()
-		switch {
-		case err != nil:
-			c.ended = true
-			c.goOn()
-			return
-		case got:
-			full := c.sock.Room() == 0
-			if !c.proceed() {
-				return
-			}
-			if full || ended {
-				c.sock.Release()
-				continue
-			}
-		}
-		if c.settle() {
-			return
-		}
-		ended = true // perhaps
-	}
-}
-
 // settle makes the connection wait for a request, and reports whether there is none yet. If so, it is not the caller's any more.
 func (c *conn) settle() bool {
 	c.sock.Release()
 	c.sock.SetSize(socket.HeadSize)
 	c.rested = c.now
-	c.idle.Store(true)
 	if !c.where.CompareAndSwap(busy, resting) {
 		c.where.Store(busy)
-		c.idle.Store(false)
 		return false
 	}
 	if c.server.draining.Load() || c.sock.Aborted() {
@@ -226,7 +245,20 @@ func (c *conn) Leave() {
 	c.seat.Leave(c.sock)
 	c.seat = socket.Seat{}
 	c.seating.Unlock()
+	c.news = news{}
 	c.where.Store(apart)
+}
+
+// Flush implements Host.
+func (c *conn) Flush() error {
+	kept := c.kept
+	if kept == nil {
+		return nil
+	}
+	c.kept = nil
+	err := c.write(c.x.Now, kept, nil)
+	socket.Give(kept)
+	return err
 }
 
 // Over implements Host.
@@ -240,6 +272,8 @@ func (c *conn) Over() {
 		return
 	}
 	if c.conclude() && c.proceed() && !c.settle() {
-		c.receive(true)
+		c.news.ended = true // perhaps
+		c.lookAgain()
+		c.Serve()
 	}
 }

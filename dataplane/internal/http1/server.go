@@ -132,7 +132,7 @@ func (s *Server) remove(c *conn) {
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each(func(c *conn) {
-		if c.idle.Load() {
+		if c.idle.Load() || c.where.Load() == resting {
 			c.sock.Interrupt()
 			c.roust()
 		}

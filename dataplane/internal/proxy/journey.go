@@ -14,8 +14,8 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// journey is one exchange on its way through the proxy: what one step has found out and a later one needs. It outlives the goroutine that begins it
-// where that is a loop's.
+// journey is one exchange on its way through the proxy: what one step has found out and a later one needs. It outlives the step of the loop that begins it,
+// where there is one.
 type journey struct {
 	p        *Proxy
 	x        *exchange.Exchange
@@ -34,6 +34,8 @@ type journey struct {
 	client  *http1.ClientConn
 	started bool
 	broken  error
+	// back tells that it is on its way back, with the response.
+	back bool
 }
 
 // journeys are pooled: most of one is kept from the request to the response.

@@ -4,10 +4,11 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/fault"
 )
 
-// In a loop an exchange waits for nothing but the service's answer, and that without a goroutine: dispatch sends the request, Answered goes on. Whatever else
-// it would have to wait for it waits for apart, in a goroutine of its own.
+// In a loop an exchange waits for nothing but the service's answer, and that without a goroutine: dispatch prepares the request, Send sends it at the end of the
+// loop's round, Answered prepares the response, and Send sends that. Whatever else it would have to wait for it waits for apart, in a goroutine of its own.
 
 // leastDeadline is the shortest time limit of an exchange that is waited for in a loop, which does not look at the time more often.
 const leastDeadline = 4 * socket.LoopTick
@@ -64,13 +65,40 @@ func (j *journey) dispatch() bool {
 	}
 	a.conn, a.used, j.client = conn, conn.Used(), client
 	a.endpoint.State.Add(1)
+	if !client.Prepare(x, a.request.bytes, loop, j) {
+		a.release()
+		return false
+	}
 	a.tried = 1
-	if client.Dispatch(x, a.request.bytes, loop, j) {
+	loop.Post(j)
+	return true
+}
+
+// Send implements socket.Parcel, with the request or, on the way back, the response.
+func (j *journey) Send() bool {
+	if j.back {
+		j.broken = j.host.Flush()
 		return true
 	}
+	if j.client.Dispatch() {
+		return false // from here on it is Answered's, or Late's
+	}
+	a := &j.attempt
 	a.tried = 0 // nothing was sent that anybody could act on: the same endpoint gets it
 	a.release()
+	go j.apart((*journey).send)
 	return false
+}
+
+// Sent implements socket.Parcel: the client has been sent the response.
+func (j *journey) Sent() {
+	if j.broken != nil {
+		j.x.Response.Code = fault.ClientClosed
+		j.x.Down.Abort()
+	}
+	host := j.host
+	j.end()
+	host.Over()
 }
 
 // Answered implements http1.Errand.
@@ -88,15 +116,15 @@ func (j *journey) Answered() {
 		go j.apart((*journey).await)
 		return
 	}
-	a.answered = x.Tick()
+	x.Now = j.host.Loop().Looked()
+	a.answered = x.Now
 	if first := a.responsePart(); first.err == nil && !first.whole {
 		go j.apart((*journey).respond)
 		return
 	}
 	j.respond()
-	host := j.host
-	j.end()
-	host.Over()
+	j.back = true
+	j.host.Loop().Post(j)
 }
 
 // Late implements http1.Errand.

@@ -355,3 +355,52 @@ func TestUnusedLeaveLoops(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestEndsInLoops lets the service close a connection that carries nothing, or send something on it that nobody has asked for: a request that may not be
+// repeated must not meet it. No system call looks for that before each request; the loop has to have seen it.
+func TestEndsInLoops(t *testing.T) {
+	goOn := make(chan struct{})
+	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			switch req.URL.Path {
+			case "/then-end":
+				<-goOn
+				_ = c.Close()
+				goOn <- struct{}{}
+				return
+			case "/with-end":
+				return
+			case "/then-more":
+				<-goOn
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+				goOn <- struct{}{}
+			}
+		}
+	})
+	g := startInLoops(t, to(service, ""))
+	c := g.client()
+	for i := range 60 {
+		for range 3 {
+			c.get("/")
+		}
+		path := []string{"/then-end", "/with-end", "/then-more"}[i%3]
+		if got := c.get(path); got != "200 ok" {
+			t.Fatalf("%s: %s", path, got)
+		}
+		if path != "/with-end" {
+			goOn <- struct{}{}
+			<-goOn
+		}
+		<-time.After(2 * time.Millisecond) // longer than a connection is used again without a look
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nonce!")
+		if got := c.read(); got != "200 ok" {
+			t.Fatalf("the request after %s: %s", path, got)
+		}
+	}
+}

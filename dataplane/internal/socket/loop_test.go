@@ -5,6 +5,7 @@ package socket
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +21,11 @@ type visitor struct {
 	came  chan struct{}
 }
 
-func (v *visitor) Stirred(bool) {
+func (*visitor) Stirred(bool) bool { return true }
+
+func (*visitor) Receive() bool { return true }
+
+func (v *visitor) Serve() {
 	v.mu.Lock()
 	for {
 		got, err := v.c.Receive()
@@ -220,13 +225,112 @@ func TestOwing(t *testing.T) {
 	reader.Wait()
 }
 
+// A guest that is moved brings what has arrived to its new loop, and only to that.
+func TestMove(t *testing.T) {
+	l := NewLoops(2)
+	if l == nil {
+		t.Skip("there are no loops on this system")
+	}
+	defer l.Close()
+	near, far := accepted(t)
+	v := &visitor{c: near, came: make(chan struct{}, 100)}
+	from, to := l.Any(), l.Any()
+	seat, taken := from.Add(near, v, Answers)
+	if !taken {
+		t.Fatal("not taken")
+	}
+	want := ""
+	for i := range 20 {
+		word := string(rune('a' + i))
+		want += word
+		if i%2 == 0 {
+			send(t, far, word)
+		}
+		old := seat
+		if seat, taken = seat.Move(near, to); !taken || seat.Loop() != to || l.Len() != 1 {
+			t.Fatalf("taken: %v, %d guests", taken, l.Len())
+		}
+		if found, _ := from.stirred([]event{{Fd: int32(uint32(old.id)), Pad: int32(uint32(old.id >> 32))}}, make([]Guest, 1)); len(found) > 0 {
+			t.Error("the loop that it has left calls it")
+		}
+		if i%2 != 0 {
+			send(t, far, word)
+		}
+		v.until(t, func() bool { return string(v.got) == want })
+		from, to = to, from
+	}
+	seat.Leave(near)
+	near.ReadWithin(time.Now(), time.Millisecond)
+	if err := near.Fill(); !isTimeout(err) {
+		t.Errorf("%v, want a timeout", err)
+	}
+}
+
+// parcel tells of its way.
+type parcel struct {
+	name  string
+	log   *[]string
+	again func()
+}
+
+func (p *parcel) Send() bool {
+	*p.log = append(*p.log, "send "+p.name)
+	return p.again != nil
+}
+
+func (p *parcel) Sent() {
+	*p.log = append(*p.log, "sent "+p.name)
+	p.again()
+}
+
+// In a round every guest receives before any is served, and is served before anything is sent.
+func TestRound(t *testing.T) {
+	var log []string
+	l := &Loop{}
+	post := func(name string, again func()) func() {
+		return func() { l.Post(&parcel{name, &log, again}) }
+	}
+	third := post("c", nil)
+	l.serve([]Guest{
+		&step{"1", &log, true, post("a", third)},
+		&step{"2", &log, false, nil},
+		&step{"3", &log, true, post("b", third)},
+	})
+	want := "receive 1,receive 2,receive 3,serve 1,serve 3,send a,send b,sent a,sent b,send c,send c"
+	if got := strings.Join(log, ","); got != want {
+		t.Errorf("the round went\n%s, not\n%s", got, want)
+	}
+}
+
+// step is a guest who tells of its steps.
+type step struct {
+	name   string
+	log    *[]string
+	served bool
+	serve  func()
+}
+
+func (*step) Stirred(bool) bool { return true }
+
+func (s *step) Receive() bool {
+	*s.log = append(*s.log, "receive "+s.name)
+	return s.served
+}
+
+func (s *step) Serve() {
+	*s.log = append(*s.log, "serve "+s.name)
+	s.serve()
+}
+
+func (*step) Tick() {}
+
 // A report that is older than the guest who sits where it is about is nobody's.
 func TestStaleReport(t *testing.T) {
 	l := loops(t).Any()
 	near, _ := accepted(t)
 	v := &visitor{c: near, came: make(chan struct{}, 1)}
 	report := func(s Seat) int {
-		found, _ := l.guestsOf([]event{{Fd: int32(uint32(s.id)), Pad: int32(uint32(s.id >> 32))}}, make([]arrival, 1))
+		found, _ := l.stirred([]event{{Fd: int32(uint32(s.id)), Pad: int32(uint32(s.id >> 32))}}, make([]Guest, 1))
 		return len(found)
 	}
 	before, _ := l.Add(near, v, Questions)

@@ -89,7 +89,7 @@ func (l *Lot) Wake(id uint64) {
 
 // look is Wake for what the system reports.
 func (l *Lot) look() {
-	var room [eventBatch]event
+	var room [128]event
 	for events := room[:]; len(events) == len(room); {
 		events = l.watch.poll(room[:])
 		for i := range events {

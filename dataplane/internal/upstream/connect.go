@@ -12,14 +12,11 @@ func (e *Endpoint) Open(deadline time.Time) (Conn, error) {
 	how := e.how.Load()
 	e.mu.Lock()
 	var idle *conn1
-	switch limit := how.pool.MaxConnections; {
-	case limit == 0 || e.open < limit:
+	if limit := how.pool.MaxConnections; limit == 0 || e.open < limit {
 		e.open++
-	case len(e.idle) == 0:
+	} else if idle = e.idle.oldest(); idle == nil {
 		e.mu.Unlock()
 		return nil, ErrTooManyConnections
-	default:
-		idle, e.idle = e.idle[0], e.idle[1:]
 	}
 	e.mu.Unlock()
 	if idle != nil {

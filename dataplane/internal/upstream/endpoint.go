@@ -35,8 +35,8 @@ type Endpoint struct {
 	lastProblem      atomic.Int64 // when a TLS problem was last logged, in Unix seconds
 
 	mu      sync.Mutex
-	idle    []*conn1 // the one used last is at the end
-	open    int      // idle and in use
+	idle    idle
+	open    int // idle and in use
 	sharing sharing
 	closed  bool
 }
@@ -54,6 +54,22 @@ type conn1 struct {
 	*http1.ClientConn
 	transport *transport // that it was opened with
 	idleSince time.Time
+	doubtful  bool // what has come on it was not seen
+}
+
+// seen returns when it was last seen that the endpoint has neither closed the connection nor sent anything unasked.
+func (c *conn1) seen(loop *socket.Loop) time.Time {
+	switch {
+	case c.doubtful:
+		return time.Time{}
+	case loop == nil || c.Loop() != loop:
+		return c.idleSince
+	}
+	at := c.Watched()
+	if at.IsZero() || at.After(c.idleSince) {
+		return at
+	}
+	return c.idleSince
 }
 
 func newEndpoint(m *configv1.Endpoint, log *slog.Logger) *Endpoint {
@@ -87,7 +103,7 @@ func (e *Endpoint) set(service string, pool config.Pool, t *transport) {
 func (e *Endpoint) drop() {
 	e.mu.Lock()
 	e.sharing.retire()
-	idle := e.idle
+	idle := e.idle.all()
 	e.idle = nil
 	e.open -= len(idle)
 	e.mu.Unlock()
@@ -99,8 +115,8 @@ func (e *Endpoint) drop() {
 // ErrTooManyConnections is Acquire's where the service's connection_pool allows no more.
 var ErrTooManyConnections error = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use"}
 
-// unchecked is how long after a response a connection is used again without a look at whether the endpoint has closed it or
-// sent something unasked. The look is a system call, which at high load, when connections rest for microseconds, nearly always
+// unchecked is how long after a response, or after its loop has looked at what has arrived, a connection is used again without a look at whether the
+// endpoint has closed it or sent something unasked. The look is a system call, which at high load, when connections rest for microseconds, nearly always
 // finds nothing.
 const unchecked = time.Millisecond
 
@@ -155,40 +171,28 @@ func (e *Endpoint) AcquireIdle(now time.Time, loop *socket.Loop) (Conn, *http1.C
 
 // takeIdle returns an idle connection that may be used, or nil.
 func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
-	e.mu.Lock()
-	for len(e.idle) > 0 {
-		c := e.popIdle(loop)
+	for {
+		e.mu.Lock()
+		c := e.idle.pop(loop)
+		if c != nil && c.transport != how.transport {
+			e.open--
+		}
 		e.mu.Unlock()
-		if c.transport == how.transport && (now.Sub(c.idleSince) < unchecked || c.Quiet()) {
+		switch {
+		case c == nil:
+			return nil
+		case c.transport != how.transport:
+			c.Close()
+		case now.Sub(c.seen(loop)) < unchecked || c.Quiet():
 			if loop == nil {
 				c.Leave()
 			}
 			return c
-		}
-		c.Close()
-		e.mu.Lock()
-		e.open--
-	}
-	e.mu.Unlock()
-	return nil
-}
-
-// nearby is how many of the connections that were used last are looked at for one in the right loop.
-const nearby = 8
-
-// popIdle takes the connection out that was used last, or one nearly so that the loop looks after: moving it costs as much as a tenth of a request. The mutex
-// is held.
-func (e *Endpoint) popIdle(loop *socket.Loop) *conn1 {
-	last := len(e.idle) - 1
-	for i := last; i >= max(0, last-nearby+1); i-- {
-		if e.idle[i].In(loop) {
-			e.idle[i], e.idle[last] = e.idle[last], e.idle[i]
-			break
+		default:
+			c.Close()
+			e.lost()
 		}
 	}
-	c := e.idle[last]
-	e.idle = e.idle[:last]
-	return c
 }
 
 func newConn1(nc net.Conn, t *transport) *conn1 {
@@ -248,20 +252,17 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 		e.lost()
 		return
 	}
-	c.idleSince = now
-	if c.Doubtful() {
-		c.idleSince = now.Add(-unchecked)
-	}
+	c.idleSince, c.doubtful = now, c.Doubtful()
 	c.Recycle()
 	how := e.how.Load()
 	e.mu.Lock()
-	if e.closed || c.transport != how.transport || len(e.idle) >= how.pool.MaxIdle {
+	if e.closed || c.transport != how.transport || e.idle.len() >= how.pool.MaxIdle {
 		e.open--
 		e.mu.Unlock()
 		c.Close()
 		return
 	}
-	e.idle = append(e.idle, c)
+	e.idle.push(c)
 	e.mu.Unlock()
 }
 
@@ -277,17 +278,9 @@ func (e *Endpoint) sweep(now time.Time) {
 	oldest := now.Add(-how.pool.IdleTimeout)
 	e.mu.Lock()
 	e.sharing.sweep(now, how.transport, how.pool.IdleTimeout)
-	var drop []*conn1
-	kept := e.idle[:0]
-	for _, c := range e.idle {
-		if c.idleSince.Before(oldest) || c.transport != how.transport || !c.Quiet() {
-			drop = append(drop, c)
-		} else {
-			kept = append(kept, c)
-		}
-	}
-	clear(e.idle[len(kept):])
-	e.idle = kept
+	drop := e.idle.drop(func(c *conn1) bool {
+		return c.idleSince.Before(oldest) || c.transport != how.transport || !c.Quiet()
+	})
 	e.open -= len(drop)
 	e.mu.Unlock()
 	for _, c := range drop {
