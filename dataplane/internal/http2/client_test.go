@@ -3,6 +3,7 @@ package http2
 import (
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -112,11 +113,19 @@ func TestPingKeepsTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	readUntil[*xhttp2.HeadersFrame](t, f)
+	_ = f.WriteSettings() // or nothing else may come
+	<-c.told
 	asked := time.Now().Add(silence + time.Second)
 	c.Check(asked, time.Minute)
 	ping := readUntil[*xhttp2.PingFrame](t, f)
-	c.heard.Store(asked.Add(time.Second).UnixNano()) // as when the answer arrives then
+	before := c.heard.Load()
 	_ = f.WritePing(true, ping.Data)
+	for end := time.Now().Add(10 * time.Second); c.heard.Load() == before; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("the answer was not heard")
+		}
+	}
+	c.heard.Store(asked.Add(time.Second).UnixNano()) // as when it arrives then
 	if !c.Check(asked.Add(pingPatience+time.Second), time.Minute) {
 		t.Error("given up although it answered")
 	}

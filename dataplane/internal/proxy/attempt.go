@@ -148,7 +148,8 @@ func (a *attempt) outcome(started bool, err error) (answered, again bool) {
 	again = a.used && !a.fresh && !errors.Is(err, os.ErrDeadlineExceeded) && repeatable(a.x.Request.Method) ||
 		errors.Is(err, upstream.ErrNotProcessed) && a.tried < maxConnectAttempts
 	if a.request.whole && !started && again {
-		a.fresh = true
+		// The connection of one that was not looked at may be about to end, and carry the next attempt into its end: that one is sent again too.
+		a.fresh = a.fresh || !errors.Is(err, upstream.ErrNotProcessed)
 		return false, true
 	}
 	a.fail(err)

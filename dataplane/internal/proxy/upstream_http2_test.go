@@ -272,6 +272,16 @@ func TestUpstreamHTTP2Scripts(t *testing.T) {
 			f.head(s, true, ":status", "204")
 			f.drain()
 		}, 204, ""},
+		{"refused on a connection that ends with the next attempt: sent again on another one", get, func(n int, f *framed) {
+			s := f.next()
+			if n == 1 {
+				_ = f.WriteRSTStream(s, xhttp2.ErrCodeRefusedStream)
+				f.next()
+				return
+			}
+			f.head(s, true, ":status", "204")
+			f.drain()
+		}, 204, ""},
 		{"gone away before it was processed: sent again on another connection", post, func(n int, f *framed) {
 			s := f.next()
 			if n == 1 {
