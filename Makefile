@@ -134,6 +134,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzForwarded -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/handover -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzUpdates -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/certificate -run '^$$' -fuzz FuzzChoose -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here
 	@rm -rf bin .bin

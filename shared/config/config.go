@@ -124,9 +124,22 @@ func (c *Config) With(changes []Change) (*Config, error) {
 	return c.with(list), nil
 }
 
-// WithEntries is With for what comes over the stream.
+// WithEntries is With for what comes over the stream. A resource that is named twice is an error.
 func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef) (*Config, error) {
 	list := make([]entryChange, 0, len(upserts)+len(removals))
+	type key struct {
+		kind Kind
+		id   string
+	}
+	named := make(map[key]bool, cap(list))
+	add := func(k Kind, id string, ch entryChange) error {
+		if named[key{k, id}] {
+			return fmt.Errorf("change %s %s: it is named twice", k, id)
+		}
+		named[key{k, id}] = true
+		list = append(list, ch)
+		return nil
+	}
 	for _, ref := range removals {
 		k, err := KindOf(ref.GetKind())
 		if err != nil {
@@ -136,10 +149,14 @@ func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef)
 		if e == nil {
 			return nil, fmt.Errorf("remove %s %s: it is not there", k, ref.GetId())
 		}
-		list = append(list, entryChange{before: e})
+		if err := add(k, ref.GetId(), entryChange{before: e}); err != nil {
+			return nil, err
+		}
 	}
 	for _, e := range upserts {
-		list = append(list, entryChange{c.ByID(e.Kind, e.ID()), e})
+		if err := add(e.Kind, e.ID(), entryChange{c.ByID(e.Kind, e.ID()), e}); err != nil {
+			return nil, err
+		}
 	}
 	return c.with(list), nil
 }

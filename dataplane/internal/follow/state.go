@@ -127,6 +127,8 @@ func isEmpty(c *config.Config) bool {
 func (s *state) nextEndpoints(u *streamv1.EndpointsUpdate) (*state, error) {
 	c := *s
 	switch {
+	case u.GetVersion() == 0: // what stands for none
+		return nil, stale("the update of endpoints has no version")
 	case u.GetBaseVersion() == 0:
 		c.endpoints = map[string]*streamv1.ServiceEndpoints{}
 	case u.GetBaseVersion() != s.endpointsVersion:
