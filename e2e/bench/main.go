@@ -38,8 +38,8 @@ type options struct {
 
 func main() {
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 5, "how often each work is given to each proxy")
-	flag.DurationVar(&o.seconds, "time", 3*time.Second, "how long each time")
+	flag.IntVar(&o.rounds, "rounds", 9, "how often each work is given to each proxy")
+	flag.DurationVar(&o.seconds, "time", time.Second, "how long each time: many short rounds are disturbed less unevenly than few long ones")
 	flag.StringVar(&o.only, "only", "", "only works whose name contains this")
 	flag.StringVar(&o.bin, "bin", filepath.Join("..", "bin"), "folder of the gateway's binaries")
 	flag.StringVar(&o.base, "base", "", "folder of another build of the gateway, to compare with")

@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -393,5 +395,71 @@ func TestConnectDrain(t *testing.T) {
 			<-drained
 			g.none(1 << 20)
 		})
+	}
+}
+
+// A tunnel may lead to a Unix socket.
+func TestConnectToUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	t.Cleanup(func() {
+		_ = ln.Close()
+		served.Wait()
+	})
+	served.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer func() { _ = c.Close() }()
+				sendBack(0, c, bufio.NewReader(c))
+			})
+		}
+	})
+	g := start(t, strings.Replace(tunnels("HOST:1", "", ""), "{host: HOST, port: 1}", "{host: \"unix:"+path+"\"}", 1))
+	for version, dig := range versions {
+		t.Run(version, func(t *testing.T) {
+			d := dig(t, g.address, nowhere)
+			if d.res.StatusCode != 200 {
+				t.Fatal(d.refused(t))
+			}
+			if _, err := io.WriteString(d, "first"); err != nil {
+				t.Fatal(err)
+			}
+			d.end()
+			if got, err := io.ReadAll(d); err != nil || string(got) != "firstlast" {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// Over HTTP/2 a client may end its side together with the CONNECT: the service gets that end, and the client what the service has to say.
+func TestConnectEndsAtOnce(t *testing.T) {
+	g := start(t, tunnels(scripted(t, sendBack), "", ""))
+	transport := &xhttp2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, g.address)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	for range 2 { // the connection goes on after the first
+		req, err := http.NewRequestWithContext(t.Context(), "CONNECT", "http://"+nowhere, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != 200 || string(got) != "last" {
+			t.Errorf("%d %q, %v", res.StatusCode, got, err)
+		}
 	}
 }
