@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/handover"
@@ -183,12 +184,18 @@ func program() (string, error) {
 	return filepath.Abs(name)
 }
 
+// helloPatience is how long a process that SIGUSR2 has started may take to say that it wants to replace this one, which is the first that it does.
+const helloPatience = time.Minute
+
 // respawner starts this program anew on SIGUSR2.
 type respawner struct {
 	log  *slog.Logger
 	path string
 	pid  atomic.Int64 // of the process that is to replace this one; 0: none
-	done atomic.Bool  // this process is replaced: what becomes of the other one is not its business any more
+	// patience is how long that may take to say so; then it is ended, so that another one can be tried.
+	patience time.Duration
+	waiting  atomic.Pointer[time.Timer]
+	done     atomic.Bool // this process is replaced: what becomes of the other one is not its business any more
 }
 
 // run waits for the signal until ctx is over.
@@ -227,8 +234,14 @@ func (r *respawner) respawn() {
 		r.log.Warn("the service manager can't be told", "error", err.Error())
 	}
 	r.pid.Store(int64(cmd.Process.Pid))
+	waiting := time.AfterFunc(r.patience, func() {
+		r.log.Error("the program that was to replace this process has not said so in time, and is ended", "process", cmd.Process.Pid, "timeout", r.patience.String())
+		_ = cmd.Process.Kill()
+	})
+	r.waiting.Store(waiting)
 	go func() { // until it ends, or this process
 		err := cmd.Wait()
+		waiting.Stop()
 		r.pid.Store(0)
 		if r.done.Load() {
 			return
@@ -236,6 +249,13 @@ func (r *respawner) respawn() {
 		r.log.Error("the program that was to replace this process has ended; this process goes on", "program", r.path, "result", fmt.Sprint(err))
 		notify(r.log, "READY=1")
 	}()
+}
+
+// met is told that a process has said that it wants to replace this one.
+func (r *respawner) met() {
+	if waiting := r.waiting.Load(); waiting != nil {
+		waiting.Stop()
+	}
 }
 
 // await serves until the process is to end: by a signal, or because another one has replaced it, which is returned and has to be told Bye.
@@ -256,6 +276,7 @@ func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner han
 		defer close(done)
 		r.run(waiting, asked)
 	}()
+	owner.Met = r.met
 	next := door.Serve(ctx, owner)
 	cancel()
 	<-done

@@ -126,7 +126,7 @@ func run(ctx context.Context, o *options) (err error) {
 	in.alone(stop, log)
 	in.sockets.Close()
 	log.Info("data plane ready to serve", "addresses", addresses(listeners), "status", o.statusAddr, "version", observe.Version())
-	next := await(stop, log, door, o.owner(listeners, statusListener, tickets, conf, node), &respawner{log: log, path: path}, asked)
+	next := await(stop, log, door, o.owner(listeners, statusListener, tickets, conf, node), &respawner{log: log, path: path, patience: helloPatience}, asked)
 
 	late := make(chan struct{})
 	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })

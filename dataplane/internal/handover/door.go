@@ -79,6 +79,8 @@ type Owner struct {
 	LetGo func() Version
 	// GoOn takes that back: the successor has failed.
 	GoOn func()
+	// Met is called when a process has said that it wants to be the successor; from then on it is waited for at each step only so long. nil: nobody is told.
+	Met func()
 }
 
 // Successor is the process that has replaced this one. It accepts connections.
@@ -147,6 +149,9 @@ func (d *Door) attempt(ctx context.Context, conn *net.UnixConn, o *Owner) *Succe
 		return nil // somebody who only wanted to know whether anybody is here
 	}
 	if err == nil {
+		if o.Met != nil {
+			o.Met()
+		}
 		d.log.Info("another process is about to replace this one", "process", pid, "its_version", hello.text)
 		err = d.handOver(ctx, conn, o)
 	}
