@@ -270,14 +270,14 @@ func (s Seat) Taken() bool { return s.loop != nil }
 // Loop returns the loop that it is in; nil: none.
 func (s Seat) Loop() *Loop { return s.loop }
 
-// turns is how many rounds a loop goes without letting other goroutines run.
-const turns = 16
+// roundsAtOnce is how many rounds a loop goes without letting other goroutines run.
+const roundsAtOnce = 4
 
 // look serves the guests that something has arrived for, until there are none: waiting for the next ones costs more than another look, and where there is much to
 // do they have arrived by then.
 func (l *Loop) look() {
 	for n := 1; l.round(); n++ {
-		if n%turns == 0 {
+		if n%roundsAtOnce == 0 {
 			runtime.Gosched()
 		}
 	}
