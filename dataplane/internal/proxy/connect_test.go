@@ -447,8 +447,10 @@ func TestConnectEndsAtOnce(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, network, g.address)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	for range 2 { // the connection goes on after the first
-		req, err := http.NewRequestWithContext(t.Context(), "CONNECT", "http://"+nowhere, nil)
+		req, err := http.NewRequestWithContext(ctx, "CONNECT", "http://"+nowhere, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
