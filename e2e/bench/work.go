@@ -28,7 +28,7 @@ type setup struct {
 	cores int
 }
 
-// single and many are the numbers of routes that there are.
+// single and many are set-ups by their number of routes.
 var single, many = setup{routes: 1}, setup{routes: 10_000}
 
 // path is what is asked for, up to the file's name: by the last route.

@@ -251,9 +251,9 @@ func (r *respawner) respawn() {
 	}()
 }
 
-// met is told that a process has said that it wants to replace this one.
-func (r *respawner) met() {
-	if waiting := r.waiting.Load(); waiting != nil {
+// met is told that a process has said that it wants to replace this one; 0: it can't be seen which.
+func (r *respawner) met(pid int) {
+	if waiting := r.waiting.Load(); waiting != nil && (pid == 0 || int64(pid) == r.pid.Load()) {
 		waiting.Stop()
 	}
 }

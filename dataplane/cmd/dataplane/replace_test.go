@@ -25,6 +25,7 @@ func TestRespawnedProgramThatHangs(t *testing.T) {
 	}
 	for range 2 {
 		r.respawn()
+		r.met(os.Getpid()) // another one
 		if r.pid.Load() == 0 {
 			t.Fatal("the program was not started")
 		}
@@ -33,7 +34,7 @@ func TestRespawnedProgramThatHangs(t *testing.T) {
 		}
 	}
 	r.respawn()
-	r.met()
+	r.met(int(r.pid.Load()))
 	if ended(3 * r.patience) {
 		t.Error("a program that has said what it wants was ended")
 	}

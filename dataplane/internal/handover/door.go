@@ -79,8 +79,9 @@ type Owner struct {
 	LetGo func() Version
 	// GoOn takes that back: the successor has failed.
 	GoOn func()
-	// Met is called when a process has said that it wants to be the successor; from then on it is waited for at each step only so long. nil: nobody is told.
-	Met func()
+	// Met is called when a process, 0 where it can't be seen which, has said that it wants to be the successor; from then on it is waited for at each step only
+	// so long. nil: nobody is told.
+	Met func(pid int)
 }
 
 // Successor is the process that has replaced this one. It accepts connections.
@@ -150,7 +151,7 @@ func (d *Door) attempt(ctx context.Context, conn *net.UnixConn, o *Owner) *Succe
 	}
 	if err == nil {
 		if o.Met != nil {
-			o.Met()
+			o.Met(pid)
 		}
 		d.log.Info("another process is about to replace this one", "process", pid, "its_version", hello.text)
 		err = d.handOver(ctx, conn, o)

@@ -117,6 +117,7 @@ type Loop struct {
 
 	// What follows is the goroutine's.
 	looked    time.Time // when it was last seen what has arrived
+	behind    bool      // there may be answers that were not looked at
 	asked     [questionsAtOnce]event
 	answered  [answersAtOnce]event
 	questions [questionsAtOnce]Guest

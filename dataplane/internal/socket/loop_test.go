@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -299,6 +300,53 @@ func TestRound(t *testing.T) {
 	want := "receive 1,receive 2,receive 3,serve 1,serve 3,send a,send b,sent a,sent b,send c,send c"
 	if got := strings.Join(log, ","); got != want {
 		t.Errorf("the round went\n%s, not\n%s", got, want)
+	}
+}
+
+// chatter is a guest for whom something arrives whenever it is served.
+type chatter struct {
+	c    *Conn
+	far  net.Conn
+	over *atomic.Bool
+}
+
+func (*chatter) Stirred(bool) bool { return true }
+
+func (c *chatter) Receive() bool {
+	got, _ := c.c.Receive()
+	c.c.Consume(len(c.c.Buffered()))
+	c.c.Release()
+	return got && !c.over.Load()
+}
+
+func (c *chatter) Serve() { _, _ = c.far.Write([]byte("x")) }
+
+func (*chatter) Tick() {}
+
+// Answers that never cease keep neither questions nor other goroutines from their turn.
+func TestAnswersWithoutEnd(t *testing.T) {
+	l := loops(t)
+	var over atomic.Bool
+	for range 4 * answersAtOnce {
+		near, far := accepted(t)
+		seat, taken := l.Any().Add(near, &chatter{near, far, &over}, Answers)
+		if !taken {
+			t.Fatal("not taken")
+		}
+		defer seat.Leave(near)
+		send(t, far, "x")
+	}
+	defer over.Store(true)
+	for range 3 {
+		near, far := accepted(t)
+		v := &visitor{c: near, came: make(chan struct{}, 100)}
+		seat, taken := l.Any().Add(near, v, Questions)
+		if !taken {
+			t.Fatal("not taken")
+		}
+		defer seat.Leave(near)
+		send(t, far, "question")
+		v.until(t, func() bool { return string(v.got) == "question" })
 	}
 }
 

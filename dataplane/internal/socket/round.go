@@ -60,21 +60,28 @@ func (l *Loop) round() bool {
 	l.looked = time.Now()
 	events := l.watch.poll(l.asked[:])
 	questions, answered := l.stirred(events, l.questions[:])
-	if answered || len(events) == questionsAtOnce { // answers may be behind the questions that were not taken yet
-		l.lookAtAnswers()
+	if answered || l.behind || len(events) == questionsAtOnce { // answers may be behind the questions that were not taken yet
+		l.behind = l.lookAtAnswers()
 	}
 	l.serve(questions)
-	return len(events) > 0
+	return len(events) > 0 || l.behind
 }
 
-func (l *Loop) lookAtAnswers() {
-	for full := true; full; {
+// looksAtAnswers is how often answers are looked at before it is the questions' turn.
+const looksAtAnswers = 8
+
+// lookAtAnswers reports whether there may be more of them, which the system does not tell of again.
+func (l *Loop) lookAtAnswers() (more bool) {
+	for range looksAtAnswers {
 		l.looked = time.Now()
 		events := l.answers.poll(l.answered[:])
-		full = len(events) == answersAtOnce
 		answers, _ := l.stirred(events, l.ends[:])
 		l.serve(answers)
+		if len(events) < answersAtOnce {
+			return false
+		}
 	}
+	return true
 }
 
 // stirred finds out whose events these are and who of them is to be served. answered tells that some are of answers.
