@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -194,8 +195,10 @@ type respawner struct {
 	pid  atomic.Int64 // of the process that is to replace this one; 0: none
 	// patience is how long that may take to say so; then it is ended, so that another one can be tried.
 	patience time.Duration
-	waiting  atomic.Pointer[time.Timer]
 	done     atomic.Bool // this process is replaced: what becomes of the other one is not its business any more
+
+	mu      sync.Mutex
+	awaited int // the process that has not said yet that it wants to replace this one; 0: none
 }
 
 // run waits for the signal until ctx is over.
@@ -234,14 +237,12 @@ func (r *respawner) respawn() {
 		r.log.Warn("the service manager can't be told", "error", err.Error())
 	}
 	r.pid.Store(int64(cmd.Process.Pid))
-	waiting := time.AfterFunc(r.patience, func() {
-		r.log.Error("the program that was to replace this process has not said so in time, and is ended", "process", cmd.Process.Pid, "timeout", r.patience.String())
-		_ = cmd.Process.Kill()
-	})
-	r.waiting.Store(waiting)
+	r.expect(cmd.Process.Pid)
+	waiting := time.AfterFunc(r.patience, func() { r.giveUp(cmd.Process) })
 	go func() { // until it ends, or this process
 		err := cmd.Wait()
-		waiting.Stop()
+		r.expect(0)
+		waiting.Stop() // where it is too late for that, nobody is awaited any more
 		r.pid.Store(0)
 		if r.done.Load() {
 			return
@@ -251,10 +252,32 @@ func (r *respawner) respawn() {
 	}()
 }
 
+// expect says which process is awaited; 0: none.
+func (r *respawner) expect(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.awaited = pid
+}
+
+// giveUp ends a process that has not said in time that it wants to replace this one. The mutex is held until it has been killed: one that says so at that
+// moment is replaced by nobody, rather than by a process that is about to end.
+func (r *respawner) giveUp(process *os.Process) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.awaited != process.Pid {
+		return
+	}
+	r.awaited = 0
+	r.log.Error("the program that was to replace this process has not said so in time, and is ended", "process", process.Pid, "timeout", r.patience.String())
+	_ = process.Kill()
+}
+
 // met is told that a process has said that it wants to replace this one; 0: it can't be seen which.
 func (r *respawner) met(pid int) {
-	if waiting := r.waiting.Load(); waiting != nil && (pid == 0 || int64(pid) == r.pid.Load()) {
-		waiting.Stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if pid == 0 || pid == r.awaited {
+		r.awaited = 0
 	}
 }
 

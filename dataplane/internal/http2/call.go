@@ -17,8 +17,6 @@ type Call struct {
 	flow
 	client   *Client
 	used     bool
-	whole    bool         // the request was sent with its head
-	sent     bool         // the request was sent to its end
 	over     bool         // the response's body was taken to its end
 	extended bool         // the stream is to carry another protocol (RFC 8441)
 	hollow   bool         // the response has no body, whatever its length says
@@ -52,7 +50,7 @@ var calls = sync.Pool{New: func() any {
 // begin makes the call one of a connection's. The mutex is held.
 func (s *Call) begin(c *Client, used bool) {
 	s.client, s.used, s.id, s.extended = c, used, 0, false
-	s.whole, s.sent, s.over, s.hollow, s.aborted, s.headed = false, false, false, false, false, false
+	s.over, s.hollow, s.aborted, s.headed = false, false, false, false
 	s.status, s.length, s.method = 0, -1, ""
 	s.interim = s.interim[:0]
 	s.sentAt.Store(0)
@@ -111,7 +109,6 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 	} else {
 		s.sentAt.Store(now.UnixNano())
 	}
-	s.whole, s.sent = whole, whole
 	if x.Request.Upgrade != "" {
 		if err := s.extend(until(now, timeout, x.Until())); err != nil {
 			return false, err
@@ -308,10 +305,10 @@ func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout ti
 	return err
 }
 
-// Sent says that the request's body has been sent to its end.
-func (s *Call) Sent() { s.sent = true }
+// Sent does nothing: other calls on the connection do not mind a request that was not sent to its end.
+func (s *Call) Sent() {}
 
-// Abort makes every waiting and later call of a method fail at once. Any goroutine may call it, until Release.
+// Abort makes every waiting and later call of a method fail at once. Any goroutine may call it that has ended before Release.
 func (s *Call) Abort() {
 	c := s.client
 	c.mu.Lock()
@@ -337,7 +334,7 @@ func (s *Call) cancel() {
 	c.out.pending = appendReset(c.out.buf(), s.id, codeCancel)
 }
 
-// Release ends the call: what is left of the exchange is not wanted.
+// Release ends the call: what is left of the exchange is not wanted. The call is another exchange's from then on.
 func (s *Call) Release(now time.Time) {
 	c := s.client
 	c.mu.Lock()
@@ -357,8 +354,6 @@ func (s *Call) Release(now time.Time) {
 	c.mu.Unlock()
 	c.flush()
 	s.client, s.call = nil, nil
-	if s.whole || s.sent {
-		calls.Put(s) // otherwise whoever sends the body may still want to abort it
-	}
+	calls.Put(s)
 	c.running.Done()
 }

@@ -244,11 +244,9 @@ func (a *attempt) settle() {
 	if u == nil {
 		return
 	}
-	if u.read.Load() {
-		// The endpoint has answered before this goroutine's other half could say that it was done.
-		timer := time.AfterFunc(lastPart, a.conn.Abort)
-		<-u.done
-		if timer.Stop() && u.sent {
+	// The endpoint may have answered before this goroutine's other half could say that it was done.
+	if u.over(0) || u.read.Load() && u.over(lastPart) {
+		if u.sent {
 			a.conn.Sent()
 		}
 		a.upload = nil
@@ -257,15 +255,33 @@ func (a *attempt) settle() {
 	_ = a.stopUpload()
 }
 
+// over reports whether the upload has ended, after a wait at the most.
+func (u *upload) over(wait time.Duration) bool {
+	select {
+	case <-u.done:
+		return true
+	default:
+		if wait <= 0 {
+			return false
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-u.done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 // stopUpload ends an upload and returns why it failed, if it was the client's fault.
 func (a *attempt) stopUpload() error {
 	u := a.upload
 	if u == nil {
 		return nil
 	}
-	select {
-	case <-u.done:
-	default:
+	if !u.over(0) {
 		failed := u.failed.Load()
 		a.x.Down.CancelBody()
 		a.conn.Abort()
@@ -359,7 +375,9 @@ func (a *attempt) finish() {
 	a.release()
 }
 
+// release gives the connection back. Nobody else has it then: the upload has ended, and the client's end is not told to it any more.
 func (a *attempt) release() {
+	_ = a.stopUpload()
 	if a.watched {
 		a.watched = false
 		a.x.Down.Watch(nil)

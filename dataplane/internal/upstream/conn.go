@@ -11,7 +11,8 @@ import (
 var ErrNotProcessed = http2.ErrNotProcessed
 
 // Conn carries one exchange to an endpoint, whatever the endpoint speaks. The exchange's goroutine owns it from Acquire to Release;
-// SendBody may run on another one meanwhile, and anybody may call Abort. Timeouts are the longest wait for the endpoint each time,
+// SendBody may run on another one meanwhile, and anybody may call Abort; both have to have ended before Release, since the connection is somebody
+// else's from then on. Timeouts are the longest wait for the endpoint each time,
 // besides the exchange's deadline.
 type Conn interface {
 	// Used reports whether the connection has carried an exchange before, so that its end may be no fault of this one.

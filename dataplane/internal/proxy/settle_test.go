@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/upstream"
+)
+
+// lentConn is a connection that nobody may touch once it has been given back. The end of the request takes it a time.
+type lentConn struct {
+	upstream.Conn
+	takes    time.Duration
+	aborted  chan struct{}
+	once     sync.Once
+	sent     atomic.Bool
+	returned atomic.Bool
+	misused  atomic.Bool
+}
+
+func (c *lentConn) SendBody(*exchange.Exchange, []byte, bool, time.Duration) error {
+	timer := time.NewTimer(c.takes)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-c.aborted:
+		return io.ErrClosedPipe
+	}
+}
+
+func (c *lentConn) Sent() { c.sent.Store(true) }
+
+func (c *lentConn) Abort() {
+	if c.returned.Load() {
+		c.misused.Store(true)
+		return
+	}
+	c.once.Do(func() { close(c.aborted) })
+}
+
+// sender is a client that has sent its request to the end, or goes on for ever.
+type sender struct {
+	exchange.Downstream
+	endless   bool
+	cancelled chan struct{}
+}
+
+func (s *sender) NextBody() ([]byte, error) {
+	if s.endless {
+		<-s.cancelled
+		return nil, io.ErrUnexpectedEOF
+	}
+	return nil, io.EOF
+}
+
+func (s *sender) CancelBody() { close(s.cancelled) }
+
+// Whatever the moment at which an upload ends, nobody touches the connection of a response that is complete once it has been given back.
+func TestSettle(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		takes   time.Duration
+		endless bool
+		sent    bool
+	}{
+		{"the last part is sent at once", 0, false, true},
+		{"the last part is sent soon", lastPart / 2, false, true},
+		{"the last part is sent too late", 2 * lastPart, false, false},
+		{"the client goes on sending", 0, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, _ := settled(c.takes, c.endless)
+				if sent := conn.sent.Load(); sent != c.sent || conn.misused.Load() {
+					t.Errorf("sent: %t, touched after it was given back: %t", sent, conn.misused.Load())
+				}
+			})
+		})
+	}
+	t.Run("the last part is sent just when it is too late", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for range 1000 {
+				if conn, took := settled(lastPart, false); conn.misused.Load() || took != lastPart {
+					t.Fatalf("after %s; touched after it was given back: %t", took, conn.misused.Load())
+				}
+			}
+		})
+	})
+}
+
+// settled goes through the end of an exchange whose response came before the request was sent to its end.
+func settled(takes time.Duration, endless bool) (*lentConn, time.Duration) {
+	conn := &lentConn{takes: takes, aborted: make(chan struct{})}
+	x := &exchange.Exchange{Down: &sender{endless: endless, cancelled: make(chan struct{})}}
+	x.Request.ContentLength = -1
+	a := &attempt{x: x, conn: conn}
+	a.begin()
+	synctest.Wait()
+	begun := time.Now()
+	a.settle()
+	conn.returned.Store(true)
+	took := time.Since(begun)
+	synctest.Wait()
+	return conn, took
+}
