@@ -31,6 +31,7 @@ type current struct {
 	transport *transport
 	settings  config.ServiceSettings
 	endpoints []*Endpoint
+	index     map[*Endpoint]int // in endpoints, and in the balancer's targets
 	balancer  balance.Balancer
 	source    Definition
 	found     []*configv1.Endpoint // what discovery gave
@@ -55,10 +56,8 @@ func (s *Service) Pick(avoid *Endpoint) *Endpoint {
 	c := s.current.Load()
 	index := -1
 	if avoid != nil {
-		for i, e := range c.endpoints {
-			if e == avoid {
-				index = i
-			}
+		if i, has := c.index[avoid]; has {
+			index = i
 		}
 	}
 	if i := c.balancer.Pick(index); i >= 0 {
@@ -205,11 +204,14 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint) (gone []*Endp
 		list = found
 	}
 	have := map[string]*Endpoint{}
+	var balancer balance.Balancer
 	if old != nil {
+		balancer = old.balancer
 		for _, e := range old.endpoints {
 			have[e.address] = e
 		}
 	}
+	next.index = make(map[*Endpoint]int, len(list))
 	targets := make([]balance.Target, 0, len(list))
 	for _, m := range list {
 		e := have[config.EndpointKey(m)]
@@ -219,10 +221,11 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint) (gone []*Endp
 			e = newEndpoint(m, s.log)
 		}
 		e.set(next.name, next.settings.Pool, next.transport)
+		next.index[e] = len(next.endpoints)
 		next.endpoints = append(next.endpoints, e)
 		targets = append(targets, balance.Target{State: &e.State, Weight: config.Weight(m)})
 	}
-	next.balancer = balance.New(next.settings.Balancer, targets)
+	next.balancer = balance.New(next.settings.Balancer, targets, balancer)
 	s.current.Store(next)
 	for _, e := range have {
 		gone = append(gone, e)

@@ -1,22 +1,35 @@
-// Package balance chooses among the endpoints of a service. A balancer is made for one fixed list of targets; what outlives it, an
-// endpoint's health and the requests that it has in flight, is the targets' State. It opens no connections.
+// Package balance chooses among the endpoints of a service. A balancer is made for one fixed list of targets. What outlives the list is the
+// targets' State, an endpoint's health and the requests that it has in flight, and the place in the schedule, which the next list's balancer
+// takes over. It opens no connections.
 package balance
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // State is the live part of an endpoint. It is safe for concurrent use; the zero value is healthy and idle.
 type State struct {
 	unhealthy atomic.Bool
-	_         [56]byte // health is read by every request, the counter written by every request: not on one cache line
-	inFlight  atomic.Int64
-	_         [56]byte
+	// changes counts what happens to the health of the targets of the balancer that the state belongs to; nil: it belongs to none.
+	changes  atomic.Pointer[atomic.Uint64]
+	_        [48]byte // health is read by every request, the counter written by every request: not on one cache line
+	inFlight atomic.Int64
+	_        [56]byte
 }
 
 // Healthy reports whether the endpoint may get requests.
 func (s *State) Healthy() bool { return !s.unhealthy.Load() }
 
 // SetHealthy sets it.
-func (s *State) SetHealthy(healthy bool) { s.unhealthy.Store(!healthy) }
+func (s *State) SetHealthy(healthy bool) {
+	if s.unhealthy.Swap(!healthy) != healthy {
+		return
+	}
+	if n := s.changes.Load(); n != nil {
+		n.Add(1)
+	}
+}
 
 // InFlight returns the number of requests that the endpoint has not answered yet.
 func (s *State) InFlight() int64 { return s.inFlight.Load() }
@@ -35,21 +48,41 @@ type Target struct {
 // usable reports whether a target may be picked.
 func (t *Target) usable() bool { return t.Weight > 0 && t.State.Healthy() }
 
-// Balancer chooses targets. It is safe for concurrent use and does not allocate.
+// Balancer chooses targets. It is safe for concurrent use, takes no lock and does not allocate, except for the first picks after a target's
+// health has changed.
 type Balancer interface {
 	// Pick returns the index of a healthy target that avoid does not name, or -1. avoid is the index of a target that has just
 	// failed, or -1; it is chosen all the same when it is the only one.
 	Pick(avoid int) int
 }
 
-// New returns a balancer of a kind of load_balancer_type; an unknown kind is round_robin.
-func New(kind string, targets []Target) Balancer {
+// New returns a balancer of a kind of load_balancer_type; an unknown kind is round_robin. It goes on where previous is, the balancer of the
+// same service so far, or nil: targets are known by their State, and a target that previous owes requests to gets them first. A balancer that
+// a later one has been made from may still be picked from.
+func New(kind string, targets []Target, previous Balancer) Balancer {
+	if b, ok := previous.(interface{ serves(string, []Target) bool }); ok && b.serves(kind, targets) {
+		return previous
+	}
 	switch kind {
 	case "weighted_round_robin":
-		return newWeighted(targets)
+		return newWeighted(targets, previous)
 	case "least_connections":
-		return newLeastConnections(targets)
+		return newLeastConnections(targets, previous)
 	default:
-		return newCycle(targets, inTurn(targets))
+		return newInTurn(targets, previous)
 	}
+}
+
+// base is what all balancers have in common.
+type base struct {
+	kind    string
+	targets []Target
+	// spare deals out what the schedule has for targets that may not be picked.
+	spare usable
+}
+
+func newBase(kind string, targets []Target) base { return base{kind: kind, targets: targets} }
+
+func (b *base) serves(kind string, targets []Target) bool {
+	return b.kind == kind && slices.Equal(b.targets, targets)
 }

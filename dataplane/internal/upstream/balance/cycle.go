@@ -1,40 +1,27 @@
 package balance
 
-import "sync/atomic"
-
-// maxDraws is how many slots are looked at for a usable target before the shares of those that are left are counted out.
-const maxDraws = 16
-
-// ticket is a counter on a cache line of its own: every request writes it, and what lies beside it every request reads.
-type ticket struct {
-	_ [56]byte
-	n atomic.Uint64
-	_ [56]byte
-}
-
-func (t *ticket) take() uint64 { return t.n.Add(1) - 1 }
-
-// cycle walks a fixed schedule of targets, one slot for each pick. The slots of targets that may not be picked are dealt out by a
-// walk of their own over the same schedule: what is left shares them by weight, where the next slot's target would get them all.
+// cycle walks a fixed schedule of targets, one slot for each pick. The slots of targets that may not be picked are dealt out among the others
+// by weight, where the next slot's target would get them all.
 type cycle struct {
-	targets []Target
-	slots   []uint32
-	next    ticket // of picks
-	spare   ticket // of draws for slots that can't be used
-	counted ticket // of turns among the counted; spare moves on by maxDraws between them, which would favour some
+	base
+	// first are the slots before those that come round again and again: they give targets what the balancer before this one owed to them.
+	first, slots []uint32
+	owed         []float64 // to each target at the beginning, in requests
+	next         ticket    // of picks
 }
 
-func newCycle(targets []Target, slots []uint32) *cycle { return &cycle{targets: targets, slots: slots} }
+// newCycle returns a cycle of slots, which has all that is to be known but where it begins. equal tells that weights don't count.
+func newCycle(kind string, targets []Target, equal bool, first, slots []uint32, owed []float64, previous Balancer) *cycle {
+	c := &cycle{base: newBase(kind, targets), first: first, slots: slots, owed: owed}
+	c.spare.watch(targets, equal)
+	c.spare.turn.n.Store(spareOf(previous))
+	return c
+}
 
-// inTurn is the schedule in which every target with a weight has one slot.
-func inTurn(targets []Target) []uint32 {
-	slots := make([]uint32, 0, len(targets))
-	for i := range targets {
-		if targets[i].Weight > 0 {
-			slots = append(slots, uint32(i))
-		}
-	}
-	return slots
+// newInTurn returns a balancer for which every target with a weight has one slot. Those that are owed most come first, others in their order.
+func newInTurn(targets []Target, previous Balancer) *cycle {
+	owed := owedTo(targets, previous, true)
+	return newCycle("round_robin", targets, true, nil, inTurn(targets, owed), owed, previous)
 }
 
 // Pick implements Balancer.
@@ -43,44 +30,50 @@ func (c *cycle) Pick(avoid int) int {
 	if n == 0 {
 		return -1
 	}
-	if i := int(c.slots[c.next.take()%n]); i != avoid && c.targets[i].State.Healthy() {
+	k := c.next.take()
+	var i int
+	if before := uint64(len(c.first)); k < before {
+		i = int(c.first[k])
+	} else {
+		i = int(c.slots[(k-before)%n])
+	}
+	if i != avoid && c.targets[i].State.Healthy() {
 		return i
 	}
-	return c.deal(avoid)
+	return c.spare.pick(avoid)
 }
 
-// deal gives away a slot whose target may not be picked.
-func (c *cycle) deal(avoid int) int {
-	n := uint64(len(c.slots))
-	for range maxDraws {
-		if i := int(c.slots[c.spare.take()%n]); i != avoid && c.targets[i].State.Healthy() {
-			return i
+// debts implements scheduler.
+func (c *cycle) debts() []float64 {
+	debts := make([]float64, len(c.targets))
+	copy(debts, c.owed)
+	period := len(c.slots)
+	if period == 0 {
+		return debts
+	}
+	share := make([]float64, len(c.targets))
+	for _, i := range c.slots {
+		share[i]++
+	}
+	walk := func(slots []uint32) {
+		for _, i := range slots {
+			debts[i]--
+		}
+		for i := range debts {
+			debts[i] += share[i] * float64(len(slots)) / float64(period)
 		}
 	}
-	// Few are left: count their slots and take the one whose turn it is. Health may change between the two walks, so the last
-	// that was seen will do.
-	usable := uint64(0)
-	for _, slot := range c.slots {
-		if int(slot) != avoid && c.targets[slot].State.Healthy() {
-			usable++
-		}
+	k := c.next.n.Load()
+	if before := uint64(len(c.first)); k < before {
+		walk(c.first[:k])
+	} else {
+		walk(c.first)
+		walk(c.slots[:(k-before)%uint64(period)])
 	}
-	last := -1
-	if usable > 0 {
-		turn := c.counted.take() % usable
-		for _, slot := range c.slots {
-			if int(slot) == avoid || !c.targets[slot].State.Healthy() {
-				continue
-			}
-			last = int(slot)
-			if turn == 0 {
-				return last
-			}
-			turn--
-		}
-	}
-	if last < 0 && avoid >= 0 && avoid < len(c.targets) && c.targets[avoid].usable() {
-		return avoid
-	}
-	return last
+	return debts
 }
+
+// at implements scheduler.
+func (c *cycle) at() uint64 { return c.next.n.Load() * golden }
+
+func (c *cycle) common() *base { return &c.base }

@@ -1,26 +1,34 @@
 package balance
 
-import "math/rand/v2"
+import (
+	"math/bits"
+	"math/rand/v2"
+)
 
 // manyTargets is the number of targets above which least_connections compares two instead of all ("the power of two choices",
 // Mitzenmacher 2001), so that a pick costs the same for any number.
 const manyTargets = 64
 
-// leastConnections takes the target with the least in flight for its weight. Among equals, such as idle ones, it goes by weight
-// in turn.
+// leastConnections takes the target with the least in flight for its weight. Equals, such as idle ones, share by weight.
 type leastConnections struct {
+	kind    string
 	targets []Target
-	turn    Balancer
-	slots   []uint32 // targets with a weight
+	turn    Balancer // of all, by weight
+	spare   *usable  // turn's
+	ties    ticket   // of draws among equals
 }
 
-func newLeastConnections(targets []Target) *leastConnections {
-	b := &leastConnections{targets: targets, slots: inTurn(targets)}
-	b.turn = newWeighted(targets)
-	if _, locked := b.turn.(*smooth); locked {
-		b.turn = newCycle(targets, b.slots)
+func newLeastConnections(targets []Target, previous Balancer) *leastConnections {
+	b := &leastConnections{kind: "least_connections", targets: targets, turn: newWeighted(targets, previous)}
+	b.spare = &schedulerOf(b.turn).common().spare
+	if p, ok := previous.(*leastConnections); ok {
+		b.ties.n.Store(p.ties.n.Load())
 	}
 	return b
+}
+
+func (b *leastConnections) serves(kind string, targets []Target) bool {
+	return b.kind == kind && schedulerOf(b.turn).common().serves("weighted_round_robin", targets)
 }
 
 // Pick implements Balancer.
@@ -29,25 +37,43 @@ func (b *leastConnections) Pick(avoid int) int {
 	if best < 0 || best == avoid {
 		return best
 	}
-	if len(b.slots) > manyTargets {
-		if i := int(b.slots[rand.IntN(len(b.slots))]); i != avoid && b.less(i, best) {
+	if len(b.targets) > manyTargets {
+		if i := b.spare.random(rand.Uint64(), avoid); i >= 0 && i != avoid && b.less(i, best) {
 			return i
 		}
 		return best
 	}
-	for k, i := 0, best; k < len(b.targets)-1; k++ {
-		if i++; i == len(b.targets) {
-			i = 0
-		}
-		if i != avoid && b.less(i, best) {
-			best = i
+	// Those that are equal to the best share by weight: the next one in the list would get what is another one's turn.
+	turn, weights := best, uint64(b.targets[best].Weight)
+	for i := range b.targets {
+		switch t := &b.targets[i]; {
+		case i == turn || i == avoid || !t.usable():
+		case b.less(i, best):
+			best, weights = i, uint64(t.Weight)
+		case best != turn && !b.less(best, i):
+			weights += uint64(t.Weight)
 		}
 	}
-	return best
+	if best == turn {
+		return best
+	}
+	return b.among(best, avoid, weights)
 }
 
-// less reports whether a target may be picked and has less in flight for its weight than another.
+// among chooses by weight among the targets that have no more in flight than best.
+func (b *leastConnections) among(best, avoid int, weights uint64) int {
+	place, _ := bits.Mul64(b.ties.take()*golden, weights)
+	chosen, passed := best, uint64(0)
+	for i := best; i < len(b.targets) && passed <= place; i++ { // best is the first of them
+		if t := &b.targets[i]; i != avoid && t.usable() && !b.less(best, i) {
+			chosen, passed = i, passed+uint64(t.Weight)
+		}
+	}
+	return chosen
+}
+
+// less reports whether a target has less in flight for its weight than another.
 func (b *leastConnections) less(i, j int) bool {
 	x, y := &b.targets[i], &b.targets[j]
-	return x.usable() && x.State.InFlight()*int64(y.Weight) < y.State.InFlight()*int64(x.Weight)
+	return x.State.InFlight()*int64(y.Weight) < y.State.InFlight()*int64(x.Weight)
 }

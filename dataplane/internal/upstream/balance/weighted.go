@@ -1,20 +1,25 @@
 package balance
 
-import "sync"
+import "slices"
 
-// maxSchedule is the longest period of a weighted schedule that is worked out beforehand.
-const maxSchedule = 4096
+const (
+	// maxSchedule is the longest period of a weighted schedule that is worked out beforehand, in slots.
+	maxSchedule = 4096
+	// maxWork bounds what working a schedule out may cost: the product of its period and the number of targets.
+	maxWork = 1 << 20
+)
 
 // newWeighted spreads as nginx's smooth weighted round robin does: over a period of the sum of weights every target comes up just
-// as often as its weight says, and as evenly spaced as can be. The period is worked out here, so that a pick is one atomic
-// addition; only where it would be too long does the algorithm itself run under a lock.
-func newWeighted(targets []Target) Balancer {
+// as often as its weight says, and as evenly spaced as can be. The period is worked out here, so that a pick is one atomic addition. Where it
+// would be too long, a rotation takes its place.
+func newWeighted(targets []Target, previous Balancer) Balancer {
+	const kind = "weighted_round_robin"
 	divisor, sum := uint32(0), uint64(0)
 	for _, t := range targets {
 		divisor = gcd(divisor, t.Weight)
 	}
 	if divisor == 0 {
-		return newCycle(targets, nil)
+		return newCycle(kind, targets, true, nil, nil, nil, previous)
 	}
 	equal := true
 	for _, t := range targets {
@@ -22,60 +27,51 @@ func newWeighted(targets []Target) Balancer {
 		equal = equal && (t.Weight == 0 || t.Weight == divisor)
 	}
 	if equal { // any number of them: their period is themselves, in turn
-		return newCycle(targets, inTurn(targets))
+		owed := owedTo(targets, previous, true)
+		return newCycle(kind, targets, true, nil, inTurn(targets, owed), owed, previous)
 	}
-	s := &smooth{targets: targets, current: make([]int64, len(targets))}
-	if sum > maxSchedule {
-		return s
+	if sum > maxSchedule || sum*uint64(len(targets)) > maxWork {
+		return newRotation(kind, targets, divisor, previous)
 	}
-	slots := make([]uint32, sum)
-	for k := range slots {
-		slots[k] = uint32(s.step(-1, func(*Target) bool { return true }))
+	owed := owedTo(targets, previous, false)
+	var first []uint32
+	if slices.ContainsFunc(owed, owes) {
+		first = smooth(targets, divisor, sum, owed)
 	}
-	return newCycle(targets, slots)
+	return newCycle(kind, targets, false, first, smooth(targets, divisor, sum, nil), owed, previous)
 }
 
-func gcd(a, b uint32) uint32 {
+func gcd[T uint32 | uint64](a, b T) T {
 	for b != 0 {
 		a, b = b, a%b
 	}
 	return a
 }
 
-// smooth is nginx's algorithm (ngx_http_upstream_get_peer): every pick raises each usable target by its weight, takes the highest
-// and lowers it by the sum.
-type smooth struct {
-	targets []Target
-
-	mu      sync.Mutex
-	current []int64
-}
-
-// Pick implements Balancer.
-func (s *smooth) Pick(avoid int) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := s.step(avoid, (*Target).usable); i >= 0 {
-		return i
-	}
-	return s.step(-1, (*Target).usable)
-}
-
-func (s *smooth) step(avoid int, usable func(*Target) bool) int {
-	best, total := -1, int64(0)
-	for i := range s.targets {
-		t := &s.targets[i]
-		if t.Weight == 0 || i == avoid || !usable(t) {
-			continue
-		}
-		total += int64(t.Weight)
-		s.current[i] += int64(t.Weight)
-		if best < 0 || s.current[i] > s.current[best] {
-			best = i
+// smooth works a period out by nginx's algorithm (ngx_http_upstream_get_peer): every slot raises each target by its weight, goes to the highest
+// and lowers it by the sum. The targets begin as high as they are owed.
+func smooth(targets []Target, divisor uint32, sum uint64, owed []float64) []uint32 {
+	weights, current := make([]float64, len(targets)), make([]float64, len(targets))
+	for i, t := range targets {
+		weights[i] = float64(t.Weight / divisor)
+		if owed != nil {
+			current[i] = owed[i] * float64(sum)
 		}
 	}
-	if best >= 0 {
-		s.current[best] -= total
+	slots := make([]uint32, sum)
+	for k := range slots {
+		best := -1
+		for i, w := range weights {
+			if w == 0 {
+				continue
+			}
+			current[i] += w
+			if best < 0 || current[i] > current[best]+1e-6 {
+				best = i
+			}
+		}
+		current[best] -= float64(sum)
+		slots[k] = uint32(best)
 	}
-	return best
+	return slots
 }
