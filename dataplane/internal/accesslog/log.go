@@ -1,13 +1,11 @@
 // Package accesslog writes a line for every exchange that ended, as JSON, without making an exchange wait: lines are gathered in memory and
-// written by a goroutine of the log's own. When the disk does not keep up, lines are dropped, and counted. It knows what an exchange
-// was, and nothing of how it came to be.
+// written by a goroutine of the log's own. When the disk does not keep up, is full or is stuck, lines are dropped, and counted: a line is written
+// whole or not at all. It knows what an exchange was, and nothing of how it came to be.
 package accesslog
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +20,10 @@ const (
 	flushInterval = time.Second
 	// waitingBlocks is how many blocks may wait for the disk; what does not fit is dropped. It is 16 MiB, some 40,000 lines.
 	waitingBlocks = 256
+	// closeTimeout is how long Close waits for what is left to be written.
+	closeTimeout = 5 * time.Second
+	// hurryTimeout is how long it waits then for writes that were told to fail.
+	hurryTimeout = time.Second
 	// lineRoom is more than nearly all lines need: a block grows for one that needs more.
 	lineRoom = 8 << 10
 )
@@ -38,8 +40,10 @@ type Log struct {
 	done    chan struct{}
 	reopen  chan struct{}
 	dropped atomic.Uint64
-	out     io.WriteCloser // the writing goroutine's
-	failing bool           // the last write failed: said once
+	out     atomic.Pointer[file] // used by the writing goroutine
+	writing atomic.Int64         // lines that are being written
+	gaveUp  atomic.Bool          // Close did not wait any longer
+	failing bool                 // the last write failed: said once
 }
 
 // shard is a block that lines are appended to. Exchanges of one connection use one shard, so processors rarely meet.
@@ -67,31 +71,22 @@ type Settings struct {
 
 // Open begins to write.
 func Open(s Settings, log *slog.Logger) (*Log, error) {
+	out, err := open(s.Path)
+	if err != nil {
+		return nil, fmt.Errorf("access log: %w", err)
+	}
+	return start(s, log, out), nil
+}
+
+func start(s Settings, log *slog.Logger, out *file) *Log {
 	l := &Log{
 		log: log, path: s.Path, query: s.Query, shards: make([]shard, max(s.Shards, 1)),
 		full: make(chan *block, waitingBlocks), stop: make(chan struct{}), done: make(chan struct{}), reopen: make(chan struct{}, 1),
 	}
-	var err error
-	if l.out, err = open(s.Path); err != nil {
-		return nil, fmt.Errorf("access log: %w", err)
-	}
+	l.out.Store(out)
 	go l.run()
-	return l, nil
+	return l
 }
-
-func open(path string) (io.WriteCloser, error) {
-	switch path {
-	case "stdout":
-		return keepOpen{os.Stdout}, nil
-	case "stderr":
-		return keepOpen{os.Stderr}, nil
-	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
-}
-
-type keepOpen struct{ io.Writer }
-
-func (keepOpen) Close() error { return nil }
 
 // Write appends a line for an exchange.
 func (l *Log) Write(r *Record) {
@@ -121,13 +116,7 @@ func (l *Log) hand(b *block) {
 }
 
 func (l *Log) drop(b *block) {
-	n := uint64(0)
-	for _, c := range b.lines {
-		if c == '\n' {
-			n++
-		}
-	}
-	l.dropped.Add(n)
+	l.dropped.Add(uint64(count(b.lines)))
 	recycle(b)
 }
 
@@ -154,7 +143,9 @@ func (l *Log) run() {
 				l.put(<-l.full)
 			}
 			l.flush()
-			if err := l.out.Close(); err != nil {
+			lost, err := l.out.Load().close()
+			l.dropped.Add(uint64(lost))
+			if err != nil {
 				l.log.Error("access log can't be closed", "path", l.path, "error", err.Error())
 			}
 			return
@@ -177,17 +168,18 @@ func (l *Log) flush() {
 }
 
 func (l *Log) put(b *block) {
-	_, err := l.out.Write(b.lines)
-	if err == nil {
-		l.failing = false
-		recycle(b)
-		return
+	l.writing.Store(int64(count(b.lines)))
+	lost, err := l.out.Load().write(b.lines)
+	if l.gaveUp.Load() {
+		return // Close has counted the lines
 	}
-	if !l.failing {
+	l.writing.Store(0)
+	l.dropped.Add(uint64(lost))
+	recycle(b)
+	if err != nil && !l.failing {
 		l.log.Error("access log can't be written; lines are dropped", "path", l.path, "error", err.Error())
 	}
-	l.failing = true
-	l.drop(b)
+	l.failing = err != nil
 }
 
 func (l *Log) openAgain() {
@@ -196,8 +188,9 @@ func (l *Log) openAgain() {
 		l.log.Error("access log can't be opened again; the open file stays in use", "path", l.path, "error", err.Error())
 		return
 	}
-	_ = l.out.Close()
-	l.out = next
+	last := l.out.Swap(next)
+	l.dropped.Add(uint64(next.follow(last)))
+	_, _ = last.close()
 }
 
 // Reopen opens the file anew, which somebody has moved away.
@@ -208,10 +201,57 @@ func (l *Log) Reopen() {
 	}
 }
 
-// Close writes what is left. Nothing may be written meanwhile or afterwards.
+// Close writes what is left. It waits for that some seconds at most: what is not written by then, since nobody reads a pipe or a disk hangs, is
+// counted as dropped, and said. Nothing may be written meanwhile or afterwards.
 func (l *Log) Close() {
+	before := l.dropped.Load()
 	close(l.stop)
-	<-l.done
+	if !l.ended(closeTimeout) {
+		l.out.Load().hurry()
+		if !l.ended(hurryTimeout) {
+			l.giveUp()
+		}
+	}
+	if lost := l.dropped.Load() - before; lost > 0 {
+		l.log.Error("access log could not be written to its end; lines are lost", "path", l.path, "lines", lost)
+	}
+}
+
+// ended waits for the writing goroutine and reports whether it has ended.
+func (l *Log) ended(within time.Duration) bool {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// giveUp counts what is left while a write does not return.
+func (l *Log) giveUp() {
+	l.gaveUp.Store(true)
+	lost := int(l.writing.Load())
+	for {
+		select {
+		case b := <-l.full:
+			lost += count(b.lines)
+			continue
+		default:
+		}
+		break
+	}
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		if s.block != nil {
+			lost += count(s.block.lines)
+			s.block = nil
+		}
+		s.mu.Unlock()
+	}
+	l.dropped.Add(uint64(lost))
 }
 
 var droppedDesc = prometheus.NewDesc("gateway_access_log_dropped_total", "Lines of the access log that could not be written.", nil, nil)
