@@ -3,15 +3,9 @@ package admin
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gateway.internal/controlplane/internal/catalog"
@@ -230,123 +224,4 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 // isTransient reports whether a change is none of anybody's wishes.
 func isTransient(ch config.Change) bool {
 	return ch.Before != nil && config.IsTransient(ch.Before) || ch.After != nil && config.IsTransient(ch.After)
-}
-
-func changesOf(done *catalog.Committed) []*adminv1.Change {
-	return show(done.Plan.Config, done.Plan.Config, done.Plan.Changes)
-}
-
-// show describes changes field by field, with names instead of ids in references.
-func show(before, after *config.Config, changes []config.Change) []*adminv1.Change {
-	out := make([]*adminv1.Change, 0, len(changes))
-	for _, ch := range changes {
-		c := &adminv1.Change{Kind: ch.Kind.String(), Name: ch.Name(), Id: ch.ID()}
-		switch {
-		case ch.Before == nil:
-			c.Action = adminv1.Change_ACTION_CREATED
-		case ch.After == nil:
-			c.Action = adminv1.Change_ACTION_DELETED
-		default:
-			c.Action = adminv1.Change_ACTION_UPDATED
-		}
-		c.Fields = compare("", tree(before, ch.Before), tree(after, ch.After))
-		if c.GetAction() == adminv1.Change_ACTION_UPDATED && len(c.GetFields()) == 0 {
-			continue // only its version differs
-		}
-		out = append(out, c)
-	}
-	slices.SortFunc(out, func(a, b *adminv1.Change) int {
-		return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), cmp.Compare(a.GetName(), b.GetName()))
-	})
-	return out
-}
-
-// tree returns a resource as JSON values, without what every change sets.
-func tree(c *config.Config, m config.Message) any {
-	if m == nil {
-		return nil
-	}
-	m = proto.CloneOf(m)
-	file.Names(c, m)
-	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-	if err != nil {
-		return nil
-	}
-	var t map[string]any
-	if json.Unmarshal(raw, &t) != nil {
-		return nil
-	}
-	for _, f := range []string{"id", "created_at", "updated_at", "version"} {
-		delete(t, f)
-	}
-	if t["key_pem"] != nil {
-		t["key_pem"] = secret(fmt.Sprint(t["key_pem"]))
-	}
-	return t
-}
-
-// secret is a value that is compared but never shown.
-type secret string
-
-func compare(path string, a, b any) []*adminv1.FieldChange {
-	switch x := a.(type) {
-	case map[string]any:
-		y, _ := b.(map[string]any)
-		return compareMaps(path, x, y)
-	case nil:
-		if y, ok := b.(map[string]any); ok {
-			return compareMaps(path, nil, y)
-		}
-	case []any:
-		if y, ok := b.([]any); ok && len(x) == len(y) {
-			var out []*adminv1.FieldChange
-			for i := range x {
-				out = append(out, compare(fmt.Sprintf("%s[%d]", path, i), x[i], y[i])...)
-			}
-			return out
-		}
-	}
-	if same(a, b) {
-		return nil
-	}
-	return []*adminv1.FieldChange{{Path: path, Before: value(a), After: value(b)}}
-}
-
-func compareMaps(path string, x, y map[string]any) []*adminv1.FieldChange {
-	keys := map[string]bool{}
-	for k := range x {
-		keys[k] = true
-	}
-	for k := range y {
-		keys[k] = true
-	}
-	var out []*adminv1.FieldChange
-	for _, k := range slices.Sorted(maps.Keys(keys)) {
-		below := k
-		if path != "" {
-			below = path + "." + k
-		}
-		out = append(out, compare(below, x[k], y[k])...)
-	}
-	return out
-}
-
-func same(a, b any) bool {
-	x, errA := json.Marshal(a)
-	y, errB := json.Marshal(b)
-	return errA == nil && errB == nil && string(x) == string(y)
-}
-
-func value(v any) *structpb.Value {
-	if v == nil {
-		return nil
-	}
-	if _, hidden := v.(secret); hidden {
-		return structpb.NewStringValue("(hidden)")
-	}
-	out, err := structpb.NewValue(v)
-	if err != nil {
-		return nil
-	}
-	return out
 }

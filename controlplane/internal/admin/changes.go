@@ -1,0 +1,281 @@
+package admin
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"gateway.internal/controlplane/internal/catalog"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/file"
+)
+
+func changesOf(done *catalog.Committed) []*adminv1.Change {
+	return show(done.Plan.Config, done.Plan.Config, done.Plan.Changes)
+}
+
+// show describes changes field by field, with names instead of ids in references. It describes every change that a commit would keep: a
+// reader who is shown nothing may rely on that.
+func show(before, after *config.Config, changes []config.Change) []*adminv1.Change {
+	out := make([]*adminv1.Change, 0, len(changes))
+	for _, ch := range changes {
+		c := &adminv1.Change{Kind: ch.Kind.String(), Name: ch.Name(), Id: ch.ID()}
+		var d differences
+		switch {
+		case ch.Before == nil:
+			c.Action = adminv1.Change_ACTION_CREATED
+			d.message("", nil, named(after, ch.After))
+		case ch.After == nil:
+			c.Action = adminv1.Change_ACTION_DELETED
+			d.message("", named(before, ch.Before), nil)
+		default:
+			c.Action = adminv1.Change_ACTION_UPDATED
+			d.message("", named(before, ch.Before), named(after, ch.After))
+			if len(d) == 0 {
+				continue // only its version differs
+			}
+		}
+		c.Fields = d
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b *adminv1.Change) int {
+		return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return out
+}
+
+// named returns a copy of a resource with names for references, and without what every change sets.
+func named(c *config.Config, m config.Message) protoreflect.Message {
+	m = proto.CloneOf(m)
+	file.Names(c, m)
+	r := m.ProtoReflect()
+	for _, f := range []protoreflect.Name{"id", "created_at", "updated_at", "version"} {
+		r.Clear(r.Descriptor().Fields().ByName(f))
+	}
+	return r
+}
+
+// differences are the fields in which two messages differ, by path. Fields are compared by presence: a message that is empty is another
+// thing than none. An absent side is nil.
+type differences []*adminv1.FieldChange
+
+func (d *differences) add(path string, before, after *structpb.Value) {
+	*d = append(*d, &adminv1.FieldChange{Path: path, Before: before, After: after})
+}
+
+// message compares two messages of one type, of which one may be nil.
+func (d *differences) message(path string, a, b protoreflect.Message) {
+	some := a
+	if a == nil {
+		some = b
+	}
+	if isWhole(some.Descriptor()) {
+		d.tree(path, messageValue(a), messageValue(b))
+		return
+	}
+	start := len(*d)
+	fields := some.Descriptor().Fields()
+	order := make([]protoreflect.FieldDescriptor, fields.Len())
+	for i := range order {
+		order[i] = fields.Get(i)
+	}
+	slices.SortFunc(order, func(f, g protoreflect.FieldDescriptor) int { return cmp.Compare(f.Name(), g.Name()) })
+	for _, f := range order {
+		inA, inB := a != nil && a.Has(f), b != nil && b.Has(f)
+		if inA || inB {
+			d.field(below(path, string(f.Name())), f, fieldOf(a, f, inA), fieldOf(b, f, inB))
+		}
+	}
+	switch {
+	case len(*d) > start:
+	case a == nil || b == nil:
+		d.add(path, messageValue(a), messageValue(b))
+	case !bytes.Equal(a.GetUnknown(), b.GetUnknown()):
+		d.add(below(path, "(fields that this build does not know)"), nil, nil)
+	}
+}
+
+func below(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// fieldOf returns a field's value, invalid where it is absent.
+func fieldOf(m protoreflect.Message, f protoreflect.FieldDescriptor, present bool) protoreflect.Value {
+	if !present {
+		return protoreflect.Value{}
+	}
+	return m.Get(f)
+}
+
+// isWhole reports whether a message is compared as the JSON that it stands for.
+func isWhole(m protoreflect.MessageDescriptor) bool {
+	return m.ParentFile().Package() == "google.protobuf"
+}
+
+func (d *differences) field(path string, f protoreflect.FieldDescriptor, a, b protoreflect.Value) {
+	switch {
+	case f.Name() == "key_pem":
+		if !a.IsValid() || !b.IsValid() || !a.Equal(b) {
+			d.add(path, hidden(a), hidden(b))
+		}
+	case f.IsMap():
+		d.mapField(path, f.MapValue(), a, b)
+	case f.IsList():
+		d.list(path, f, a, b)
+	case f.Kind() == protoreflect.MessageKind:
+		d.message(path, messageOf(a), messageOf(b))
+	default:
+		d.tree(path, scalarValue(f, a), scalarValue(f, b))
+	}
+}
+
+func messageOf(v protoreflect.Value) protoreflect.Message {
+	if !v.IsValid() {
+		return nil
+	}
+	return v.Message()
+}
+
+func (d *differences) mapField(path string, f protoreflect.FieldDescriptor, a, b protoreflect.Value) {
+	keys := map[string]protoreflect.MapKey{}
+	for _, v := range []protoreflect.Value{a, b} {
+		if v.IsValid() {
+			v.Map().Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
+				keys[k.String()] = k
+				return true
+			})
+		}
+	}
+	get := func(v protoreflect.Value, k protoreflect.MapKey) protoreflect.Value {
+		if !v.IsValid() {
+			return protoreflect.Value{}
+		}
+		return v.Map().Get(k)
+	}
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		d.field(below(path, name), f, get(a, keys[name]), get(b, keys[name]))
+	}
+}
+
+// list compares lists of one length element by element, and others as a whole.
+func (d *differences) list(path string, f protoreflect.FieldDescriptor, a, b protoreflect.Value) {
+	if !a.IsValid() || !b.IsValid() || a.List().Len() != b.List().Len() {
+		d.add(path, listValue(f, a), listValue(f, b))
+		return
+	}
+	for i := range a.List().Len() {
+		at, x, y := fmt.Sprintf("%s[%d]", path, i), a.List().Get(i), b.List().Get(i)
+		if f.Kind() == protoreflect.MessageKind {
+			d.message(at, x.Message(), y.Message())
+		} else {
+			d.tree(at, scalarValue(f, x), scalarValue(f, y))
+		}
+	}
+}
+
+// tree compares JSON values. nil is absent, which is not null.
+func (d *differences) tree(path string, a, b *structpb.Value) {
+	x, y := a.GetStructValue(), b.GetStructValue()
+	if (x != nil || a == nil) && (y != nil || b == nil) {
+		start := len(*d)
+		keys := maps.Clone(x.GetFields())
+		if keys == nil {
+			keys = map[string]*structpb.Value{}
+		}
+		maps.Copy(keys, y.GetFields())
+		for _, k := range slices.Sorted(maps.Keys(keys)) {
+			d.tree(below(path, k), x.GetFields()[k], y.GetFields()[k])
+		}
+		if len(*d) == start && (x == nil) != (y == nil) {
+			d.add(path, a, b)
+		}
+		return
+	}
+	if p, q := a.GetListValue().GetValues(), b.GetListValue().GetValues(); len(p) == len(q) && len(p) > 0 {
+		for i := range p {
+			d.tree(fmt.Sprintf("%s[%d]", path, i), p[i], q[i])
+		}
+		return
+	}
+	if a == nil || b == nil || !proto.Equal(a, b) {
+		d.add(path, a, b)
+	}
+}
+
+// hidden stands for a secret, which is compared but never shown.
+func hidden(v protoreflect.Value) *structpb.Value {
+	if !v.IsValid() {
+		return nil
+	}
+	return structpb.NewStringValue("(hidden)")
+}
+
+// messageValue returns a message as JSON, nil for none.
+func messageValue(m protoreflect.Message) *structpb.Value {
+	if m == nil {
+		return nil
+	}
+	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m.Interface())
+	if err != nil {
+		return structpb.NewStringValue("(can't be shown: " + err.Error() + ")")
+	}
+	v := new(structpb.Value)
+	if err := protojson.Unmarshal(raw, v); err != nil {
+		return structpb.NewStringValue("(can't be shown: " + err.Error() + ")")
+	}
+	return v
+}
+
+// listValue returns a list as JSON, nil where it is absent.
+func listValue(f protoreflect.FieldDescriptor, v protoreflect.Value) *structpb.Value {
+	if !v.IsValid() {
+		return nil
+	}
+	list := v.List()
+	values := make([]*structpb.Value, list.Len())
+	for i := range values {
+		if f.Kind() == protoreflect.MessageKind {
+			values[i] = messageValue(list.Get(i).Message())
+		} else {
+			values[i] = scalarValue(f, list.Get(i))
+		}
+	}
+	return structpb.NewListValue(&structpb.ListValue{Values: values})
+}
+
+// scalarValue returns a value as protobuf's JSON has it, nil where it is absent.
+func scalarValue(f protoreflect.FieldDescriptor, v protoreflect.Value) *structpb.Value {
+	if !v.IsValid() {
+		return nil
+	}
+	switch f.Kind() {
+	case protoreflect.BoolKind:
+		return structpb.NewBoolValue(v.Bool())
+	case protoreflect.FloatKind, protoreflect.DoubleKind:
+		return structpb.NewNumberValue(v.Float())
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+		return structpb.NewNumberValue(float64(v.Int()))
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		return structpb.NewNumberValue(float64(v.Uint()))
+	case protoreflect.EnumKind:
+		if e := f.Enum().Values().ByNumber(v.Enum()); e != nil {
+			return structpb.NewStringValue(string(e.Name()))
+		}
+		return structpb.NewNumberValue(float64(v.Enum()))
+	case protoreflect.BytesKind:
+		return structpb.NewStringValue(base64.StdEncoding.EncodeToString(v.Bytes()))
+	}
+	return structpb.NewStringValue(v.String()) // strings, and integers of 64 bits
+}
