@@ -76,8 +76,11 @@ func (c *Catalog) Changed() <-chan struct{} {
 	return c.changed
 }
 
-// StoreError returns why the store can't be read; nil when it can.
+// StoreError returns why the store can't be read or written; nil when it can. It does not wait.
 func (c *Catalog) StoreError() error {
+	if err := c.store.Err(); err != nil {
+		return err
+	}
 	if p := c.storeErr.Load(); p != nil {
 		return *p
 	}
@@ -118,7 +121,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			if c.StoreError() == nil {
+			if c.storeErr.Load() == nil && c.store.Err() == nil { // the store itself says that it is away
 				c.log.Error("the store can't be read; what is known stays", "error", err.Error())
 			}
 			c.storeErr.Store(&err)
@@ -129,9 +132,6 @@ func (c *Catalog) Run(ctx context.Context) error {
 			}
 			wait = min(2*wait, 5*time.Second)
 			continue
-		}
-		if c.StoreError() != nil {
-			c.log.Info("the store can be read again")
 		}
 		c.storeErr.Store(nil)
 		wait = 100 * time.Millisecond

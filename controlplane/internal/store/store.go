@@ -91,6 +91,9 @@ type Store interface {
 	// Secret returns a secret that control planes share and that is no part of the configuration, such as the key of an account. The first
 	// one who asks for a name decides what it is: fresh makes it.
 	Secret(ctx context.Context, name string, fresh func() ([]byte, error)) ([]byte, error)
+	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by itself, and notices within
+	// seconds that it is away or there again.
+	Err() error
 	// Close gives everything back.
 	Close() error
 }

@@ -13,10 +13,16 @@ import (
 
 // Commit implements store.Store.
 func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.Revision) (*store.Draft, error)) (store.Revision, error) {
-	ctx, cancel := within(ctx, s.limits.work)
+	ctx, cancel, err := s.within(ctx, s.limits.work)
+	if err != nil {
+		return store.Revision{}, s.fault(ctx, "begin to commit", err)
+	}
 	defer cancel()
 	if err := s.ready(ctx); err != nil {
 		return store.Revision{}, err
+	}
+	if err := s.dialect.intact(); err != nil {
+		return store.Revision{}, s.fault(ctx, "begin to commit", err)
 	}
 	w, err := beginWriting(ctx, s.db)
 	if err != nil {
@@ -98,7 +104,7 @@ func (s *Store) outcome(ctx context.Context, draftID string, commitErr error) er
 	if s.dialect.permanent(commitErr) {
 		return s.fault(ctx, "commit", commitErr)
 	}
-	look, cancel := within(context.WithoutCancel(ctx), s.limits.outcome)
+	look, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.limits.outcome, errNoAnswer)
 	defer cancel()
 	wait := 10 * time.Millisecond
 	for {

@@ -29,6 +29,10 @@ type dialect interface {
 	permanent(err error) bool
 	// watch hints at commits of other processes until ctx ends; it is called with hint, which does not block.
 	watch(ctx context.Context, hint func())
+	// look returns why the engine can't be used for reading and writing. It is called by one goroutine only, and never after close.
+	look(ctx context.Context, db *dbsql.DB) error
+	// intact returns why what is written now would be lost. It is asked at every commit.
+	intact() error
 	// close gives back what is not the database handle's.
 	close() error
 }

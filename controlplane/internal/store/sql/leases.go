@@ -59,7 +59,10 @@ func selectSecret(ctx context.Context, tx *dbsql.Tx, name string, value *[]byte)
 
 // writing runs write in a transaction of its own, which is committed when write succeeds.
 func (s *Store) writing(ctx context.Context, doing string, write func(context.Context, *dbsql.Tx) error) error {
-	ctx, cancel := within(ctx, s.limits.read)
+	ctx, cancel, err := s.within(ctx, s.limits.read)
+	if err != nil {
+		return s.fault(ctx, doing, err)
+	}
 	defer cancel()
 	if err := s.ready(ctx); err != nil {
 		return err

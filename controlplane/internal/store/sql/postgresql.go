@@ -25,6 +25,8 @@ var migrationFiles embed.FS
 type postgresql struct {
 	config *pgx.ConnConfig
 	log    *slog.Logger
+	// looking is the session that only look uses.
+	looking *pgx.Conn
 }
 
 func openPostgreSQL(url string, log *slog.Logger) (*dbsql.DB, dialect, error) {
@@ -34,23 +36,8 @@ func openPostgreSQL(url string, log *slog.Logger) (*dbsql.DB, dialect, error) {
 		return nil, nil, errors.New("the store's URL can't be read: it has to be like postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full, " +
 			"with special characters in USER and PASSWORD percent-encoded (@ is %40, / is %2F, : is %3A), and the files that it names have to exist")
 	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = 5 * time.Second
-	}
-	// A control plane that stops for good while it holds the head's lock must not keep the others out: the server ends such a session.
-	for name, value := range map[string]string{
-		"idle_in_transaction_session_timeout": "60s", "tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
-	} {
-		if _, set := config.RuntimeParams[name]; !set {
-			config.RuntimeParams[name] = value
-		}
-	}
-	// Each connection is tried before it is used: those that a restart of the server has ended are replaced without an error.
-	db := stdlib.OpenDB(*config, stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return true }))
-	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(4)
-	db.SetConnMaxIdleTime(5 * time.Minute)
-	return db, &postgresql{config, log}, nil
+	configure(config)
+	return openSessions(config), &postgresql{config: config, log: log}, nil
 }
 
 func (*postgresql) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, error) {
@@ -168,4 +155,7 @@ func (p *postgresql) listen(ctx context.Context, hint func()) error {
 	}
 }
 
-func (*postgresql) close() error { return nil }
+func (p *postgresql) close() error {
+	p.forget()
+	return nil
+}

@@ -2,11 +2,13 @@ package sql
 
 import (
 	"context"
+	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,3 +129,131 @@ func TestStuckReplica(t *testing.T) {
 		t.Errorf("head %d, %v", now.Number, err)
 	}
 }
+
+// commitUntil commits until it works, as a caller does who was told that the store is unavailable, and returns what was told before.
+func commitUntil(t *testing.T, s *Store, name string) (refused int) {
+	t.Helper()
+	testserver.WaitFor(t, "a commit", func() error {
+		head, _, err := s.Load(t.Context())
+		if err == nil {
+			_, err = commitRoute(t, s, head, name)
+		}
+		if err != nil && !errors.Is(err, store.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		if err != nil {
+			refused++
+		}
+		return err
+	})
+	return refused
+}
+
+// TestFailover: the server's standby takes over, while the server is still there and takes no more writes. Sessions that rest in the pool lead to it.
+func TestFailover(t *testing.T) {
+	old := testserver.NewPostgreSQL(t)
+	next := old.NewStandby(t)
+	w := newWire(t, old.URL)
+	stores := map[string]*Store{
+		"one address that leads to another server": opener(w.URL)(t).(*Store),
+		"two hosts": opener(fmt.Sprintf("postgres://gateway@%s,%s/postgres?sslmode=disable", old.Address(), next.Address()))(t).(*Store),
+	}
+	for name, s := range stores {
+		defer s.Close()
+		commitUntil(t, s, "before-"+name[:3])
+	}
+	db := openSessionsOf(t, old.URL)
+	for _, sql := range []string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"} {
+		if _, err := db.ExecContext(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replica := openSessionsOf(t, next.URL)
+	testserver.WaitFor(t, "the replica", func() error {
+		var n int
+		if err := replica.QueryRowContext(t.Context(), "SELECT count(*) FROM revisions").Scan(&n); err != nil || n < len(stores) {
+			return fmt.Errorf("it has %d revisions, %w", n, err)
+		}
+		return nil
+	})
+	next.Promote()
+	w.lead(next.Address())
+	for name, s := range stores {
+		if refused := commitUntil(t, s, "after-"+name[:3]); refused > 1 {
+			t.Errorf("%s: %d commits were refused", name, refused)
+		}
+	}
+}
+
+func openSessionsOf(t *testing.T, url string) *dbsql.DB {
+	t.Helper()
+	db, d, err := openPostgreSQL(url, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close(); _ = d.close() })
+	return db
+}
+
+// TestNobodyWaitsForTheDead: connections whose other end is gone without a word. Whoever has begun to wait, and whoever comes, is told within seconds
+// that the store is away, one after the other or all at once.
+func TestNobodyWaitsForTheDead(t *testing.T) {
+	w := newWire(t, testserver.NewPostgreSQL(t).URL)
+	var log lines
+	s, err := Open(t.Context(), w.URL, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	head, _, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.freeze()
+	begun := time.Now()
+	var writers sync.WaitGroup
+	for i := range 9 {
+		writers.Go(func() {
+			if _, err := commitRoute(t, s, head, fmt.Sprint("w", i)); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		})
+	}
+	writers.Wait()
+	if took := time.Since(begun); took > s.limits.read {
+		t.Errorf("nine writers were told after %v", took)
+	}
+	testserver.WaitFor(t, "word of the outage", func() error {
+		if s.Err() == nil {
+			return errors.New("the store takes itself for there")
+		}
+		return nil
+	})
+	w.thaw()
+	if r, err := commitRoute(t, s, head, "again"); err != nil || r.Number != head.Number+1 {
+		t.Errorf("when it answers again: %d, %v", r.Number, err)
+	}
+	if away, back := log.count("the store is away"), log.count("the store is there again"); away < 1 || away-back > 1 {
+		t.Errorf("logged %d times that it is away and %d times that it is back:\n%s", away, back, log.text())
+	}
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) count(s string) int { return strings.Count(l.text(), s) }

@@ -26,6 +26,8 @@ type Store struct {
 	dialect dialect
 	log     *slog.Logger
 	limits  limits
+	// presence is whether the engine is there.
+	presence *presence
 
 	// migrated is set when the schema is up to date; migrating is held by the call that brings it there.
 	migrated  atomic.Bool
@@ -44,8 +46,9 @@ type Store struct {
 // limits are how long the engine may take. They are for an engine that is there and does not answer: a frozen server, or a network
 // that swallows packets, would otherwise hold callers that have no deadline for ever.
 type limits struct {
-	// read is for what reads some revisions, work for what reads or writes everything, outcome for finding out how a commit ended.
-	read, work, outcome time.Duration
+	// read is for what reads some revisions, work for what reads or writes everything, outcome for finding out how a commit ended, look for a look at
+	// whether the engine is there.
+	read, work, outcome, look time.Duration
 }
 
 var errNoAnswer = errors.New("no answer in time")
@@ -69,7 +72,8 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		db: db, dialect: d, log: log, limits: limits{read: 15 * time.Second, work: time.Minute, outcome: 10 * time.Second},
+		db: db, dialect: d, log: log, limits: limits{read: 15 * time.Second, work: time.Minute, outcome: 10 * time.Second, look: 2 * time.Second},
+		presence:  newPresence(),
 		migrating: make(chan struct{}, 1), watchers: map[chan struct{}]struct{}{},
 	}
 	s.closing, s.stop = context.WithCancel(context.Background())
@@ -79,6 +83,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 			return nil, err
 		}
 	}
+	s.watches.Go(func() { s.lookAfter(s.closing) })
 	return s, nil
 }
 
@@ -90,11 +95,6 @@ func (s *Store) Close() error {
 	s.stop()
 	s.watches.Wait()
 	return errors.Join(s.db.Close(), s.dialect.close())
-}
-
-// within returns a context that ends after d, for reason of the engine.
-func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, errNoAnswer)
 }
 
 // ready brings the schema up to date, once.
@@ -148,7 +148,10 @@ func (s *Store) fault(ctx context.Context, doing string, err error) error {
 
 // reading runs read in a transaction that sees one state.
 func (s *Store) reading(ctx context.Context, doing string, limit time.Duration, read func(context.Context, *dbsql.Tx) error) error {
-	ctx, cancel := within(ctx, limit)
+	ctx, cancel, err := s.within(ctx, limit)
+	if err != nil {
+		return s.fault(ctx, doing, err)
+	}
 	defer cancel()
 	if err := s.ready(ctx); err != nil {
 		return err

@@ -18,7 +18,12 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-type embedded struct{ lock *os.File }
+type embedded struct {
+	path string
+	lock *os.File
+	// file is what was opened.
+	file os.FileInfo
+}
 
 // openSQLite opens a file, which one process may have open at a time.
 func openSQLite(path string) (*dbsql.DB, dialect, error) {
@@ -39,7 +44,12 @@ func openSQLite(path string) (*dbsql.DB, dialect, error) {
 		_ = lock.Close()
 		return nil, nil, fmt.Errorf("embedded store: %w", err)
 	}
+	info, err := f.Stat()
 	_ = f.Close()
+	if err != nil {
+		_ = lock.Close()
+		return nil, nil, fmt.Errorf("embedded store: %w", err)
+	}
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() +
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=cache_size(-65536)"
 	db, err := dbsql.Open("sqlite", dsn)
@@ -48,7 +58,7 @@ func openSQLite(path string) (*dbsql.DB, dialect, error) {
 		return nil, nil, fmt.Errorf("embedded store: %w", err)
 	}
 	db.SetMaxOpenConns(4)
-	return db, &embedded{lock}, nil
+	return db, &embedded{path, lock, info}, nil
 }
 
 func (*embedded) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, error) {
@@ -112,5 +122,19 @@ func (*embedded) permanent(err error) bool {
 
 // watch has nothing to do: there is no other process.
 func (*embedded) watch(ctx context.Context, _ func()) { <-ctx.Done() }
+
+func (e *embedded) look(context.Context, *dbsql.DB) error { return e.intact() }
+
+// intact notices a file that was deleted or replaced: what is written to it then is lost when the process ends.
+func (e *embedded) intact() error {
+	info, err := os.Stat(e.path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the embedded store's file is gone: %w", err)
+	case !os.SameFile(info, e.file):
+		return fmt.Errorf("the embedded store's file %s was replaced while it was open: restart the control plane", e.path)
+	}
+	return nil
+}
 
 func (e *embedded) close() error { return e.lock.Close() }

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 )
@@ -139,5 +140,37 @@ func commitForever(t *testing.T, url string) {
 		}
 		head.Number, c = r.Number, plan.Config
 		fmt.Println("committed", r.Number)
+	}
+}
+
+// TestFileGone: a file that is deleted or replaced while it is open takes no more commits: they would be lost with the process.
+func TestFileGone(t *testing.T) {
+	for name, lose := range map[string]func(path string) error{
+		"deleted": os.Remove,
+		"replaced": func(path string) error {
+			return errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, nil, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "g.db")
+			s := opener("embedded:" + path)(t).(*Store)
+			defer s.Close()
+			head, _, err := s.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := lose(path); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := commitRoute(t, s, head, "a"); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "file") {
+				t.Errorf("the next commit: %v", err)
+			}
+			testserver.WaitFor(t, "word of it", func() error {
+				if s.Err() == nil {
+					return errors.New("the store takes itself for there")
+				}
+				return nil
+			})
+		})
 	}
 }

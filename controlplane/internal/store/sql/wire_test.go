@@ -70,6 +70,13 @@ func newWire(t *testing.T, server string) *wire {
 	return w
 }
 
+// lead makes new connections lead to another server.
+func (w *wire) lead(server string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.server = server
+}
+
 // fail sets what happens to the next COMMIT.
 func (w *wire) fail(f failure) {
 	w.mu.Lock()
@@ -105,7 +112,10 @@ func (w *wire) cutAll() {
 
 func (w *wire) carry(client net.Conn) {
 	defer client.Close()
-	server, err := net.Dial("tcp", w.server)
+	w.mu.Lock()
+	address := w.server
+	w.mu.Unlock()
+	server, err := net.Dial("tcp", address)
 	if err != nil {
 		return
 	}

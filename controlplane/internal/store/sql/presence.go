@@ -1,0 +1,173 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"gateway.internal/controlplane/internal/store"
+)
+
+// How often the engine is looked after: while it is there, while it is away, and at most, when callers ask for another look.
+const (
+	lookInterval     = 2 * time.Second
+	lookIntervalAway = 500 * time.Millisecond
+	lookIntervalMost = 100 * time.Millisecond
+)
+
+// presence is what is known of the engine's being there. An engine that is frozen, or behind a network that swallows packets, would otherwise
+// hold every caller for as long as a transaction may take, one after the other.
+type presence struct {
+	mu sync.Mutex
+	// limited is why the engine can't be used, or only for reading; nil while it can.
+	limited error
+	// there ends when the engine is found to be away, and with it everything that waits for the engine.
+	there context.Context
+	leave context.CancelCauseFunc
+	// looked is closed after the next look.
+	looked chan struct{}
+	// ask wakes the loop that looks.
+	ask chan struct{}
+}
+
+func newPresence() *presence {
+	p := &presence{looked: make(chan struct{}), ask: make(chan struct{}, 1)}
+	p.there, p.leave = context.WithCancelCause(context.Background())
+	return p
+}
+
+// errReadOnly is an engine that can be read and takes no writes.
+var errReadOnly = errors.New("the server takes no writes: it is a standby, in recovery, or set to read-only")
+
+// isAway reports whether what limits an engine keeps it from being read too.
+func isAway(limited error) bool { return limited != nil && !errors.Is(limited, errReadOnly) }
+
+// found takes over what a look came to, and reports whether that is news.
+func (p *presence) found(limited error) (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, now := isAway(p.limited), isAway(limited)
+	news = before != now || (p.limited == nil) != (limited == nil)
+	p.limited = limited
+	switch {
+	case now:
+		p.leave(errNoAnswer)
+	case before:
+		p.there, p.leave = context.WithCancelCause(context.Background())
+	}
+	close(p.looked)
+	p.looked = make(chan struct{})
+	return news
+}
+
+func (p *presence) state() (limited error, there context.Context, looked <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limited, p.there, p.looked
+}
+
+// enter returns when the engine is there, as far as is known, with the context that ends when it is found to be away. While it is away, enter
+// waits for one more look at it.
+func (p *presence) enter(ctx context.Context) (context.Context, error) {
+	limited, there, looked := p.state()
+	if !isAway(limited) {
+		return there, nil
+	}
+	poke(p.ask)
+	select {
+	case <-looked:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	limited, there, _ = p.state()
+	if isAway(limited) {
+		return nil, limited
+	}
+	return there, nil
+}
+
+// lookAfter looks after the engine until the store is closed.
+func (s *Store) lookAfter(ctx context.Context) {
+	last := time.Time{}
+	for {
+		last = time.Now()
+		err := s.look(ctx)
+		if ctx.Err() != nil {
+			s.presence.found(errors.New("the store is closed"))
+			return
+		}
+		switch news := s.presence.found(err); {
+		case !news:
+		case err == nil:
+			s.log.Info("the store is there again")
+		default:
+			s.log.Error("the store is away or takes no writes; what is known stays, and nothing can be changed", "error", err.Error())
+			s.dropIdle() // these connections may lead to where nothing is any more
+		}
+		interval, ask := lookInterval, (<-chan struct{})(nil)
+		if err != nil {
+			interval, ask = lookIntervalAway, s.presence.ask
+		}
+		if !wait(ctx, interval, ask) || !wait(ctx, time.Until(last.Add(lookIntervalMost)), nil) {
+			s.presence.found(errors.New("the store is closed"))
+			return
+		}
+	}
+}
+
+// wait waits for a time or a reason, and reports false when ctx ends.
+func wait(ctx context.Context, d time.Duration, reason <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-reason:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// look returns why the engine can't be used. One look that gets no answer is no proof: the machine may have been busy.
+func (s *Store) look(ctx context.Context) error {
+	for tries := 2; ; tries-- {
+		looking, cancel := context.WithTimeoutCause(ctx, s.limits.look, errNoAnswer)
+		err := s.dialect.look(looking, s.db)
+		late := looking.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case !late:
+			return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		case tries == 1 || ctx.Err() != nil:
+			return fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, s.limits.look)
+		}
+	}
+}
+
+// dropIdle closes the connections that rest.
+func (s *Store) dropIdle() {
+	s.db.SetMaxIdleConns(0)
+	s.db.SetMaxIdleConns(maxIdleConns)
+}
+
+// within returns a context that ends after d, or when the engine is found to be away, for reason of the engine. It is an error where the engine
+// is away now.
+func (s *Store) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
+	there, err := s.presence.enter(ctx)
+	if err != nil {
+		return ctx, nil, err
+	}
+	ctx, end := context.WithTimeoutCause(ctx, d, errNoAnswer)
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(there, func() { cancel(errNoAnswer) })
+	return ctx, func() { unhook(); cancel(nil); end() }, nil
+}
+
+// Err implements store.Store.
+func (s *Store) Err() error {
+	limited, _, _ := s.presence.state()
+	return limited
+}

@@ -1,0 +1,114 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"database/sql/driver"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+const (
+	maxConns     = 8
+	maxIdleConns = 4
+	// checkLimit is how long a pooled session may take to answer before it is used.
+	checkLimit = 2 * time.Second
+	// unacknowledged is how long sent bytes may stay unacknowledged before a connection is given up (TCP_USER_TIMEOUT).
+	unacknowledged = 10 * time.Second
+)
+
+// sessionSettings are set once a session begins, not as parameters of its start: PgBouncer refuses those that it does not know. A control plane
+// that stops for good while it holds the head's lock must not keep the others out, so the server ends such a session.
+const sessionSettings = `SELECT set_config('idle_in_transaction_session_timeout', '20s', false), set_config('tcp_keepalives_idle', '15', false),
+	set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`
+
+// configure completes what a URL says of sessions.
+func configure(config *pgx.ConnConfig) {
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 5 * time.Second
+	}
+	// Of several hosts the one that takes writes is meant, and after a failover that is another one.
+	if len(config.Fallbacks) > 0 && config.ValidateConnect == nil {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	dialer := &net.Dialer{
+		Control:         limitUnacknowledged,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+	}
+	config.DialFunc = dialer.DialContext
+}
+
+// openSessions opens a pool of sessions. Each is asked before it is used whether its server takes writes: those that a restart or a failover of the
+// server has made useless are replaced without an error.
+func openSessions(config *pgx.ConnConfig) *dbsql.DB {
+	_, chosen := config.RuntimeParams["idle_in_transaction_session_timeout"]
+	db := stdlib.OpenDB(*config,
+		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }),
+		stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+			if chosen {
+				return nil
+			}
+			_, err := conn.Exec(ctx, sessionSettings, pgx.QueryExecModeSimpleProtocol)
+			return err
+		}),
+		stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, checkLimit)
+			defer cancel()
+			if pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn.PgConn()) != nil {
+				return driver.ErrBadConn
+			}
+			return nil
+		}))
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxIdleConns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db
+}
+
+// look asks the server on a session of its own, which no work can hold up.
+func (p *postgresql) look(ctx context.Context, _ *dbsql.DB) error {
+	for fresh := p.looking == nil; ; fresh = true {
+		if p.looking == nil {
+			conn, err := pgx.ConnectConfig(ctx, p.config.Copy())
+			if err != nil {
+				return readOnly(err)
+			}
+			p.looking = conn
+		}
+		err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, p.looking.PgConn())
+		if err == nil {
+			return nil
+		}
+		p.forget() // another server may answer next
+		if fresh || ctx.Err() != nil {
+			return readOnly(err)
+		}
+	}
+}
+
+// intact has nothing to look at: the server keeps what it has confirmed.
+func (*postgresql) intact() error { return nil }
+
+// readOnly gives the error of a server that takes no writes its meaning.
+func readOnly(err error) error {
+	if errors.Is(err, pgconn.ErrReadOnlyConnection) {
+		return errReadOnly
+	}
+	return err
+}
+
+// forget closes the session that looks.
+func (p *postgresql) forget() {
+	if p.looking == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = p.looking.Close(ctx)
+	p.looking = nil
+}
