@@ -272,16 +272,13 @@ func (s *Call) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, er
 
 // next takes what has come of the body, and the trailers after it.
 func (s *Call) next(x *exchange.Exchange) ([]byte, error) {
-	s.client.mu.Lock()
-	part, whole, err := s.take()
-	s.client.mu.Unlock()
+	part, whole, err := s.pull()
 	if err != nil {
 		return nil, s.cause(err)
 	}
 	if s.over = whole; whole {
 		copyFields(&x.Response.Trailer, &s.trailers)
 	}
-	s.grant(len(part))
 	return part, nil
 }
 
@@ -341,10 +338,6 @@ func (s *Call) Release(now time.Time) {
 	if s.id != 0 {
 		delete(c.streams, s.id)
 		s.cancel()
-		if len(s.in) > 0 { // what nobody took
-			c.unacked += len(s.in)
-			c.grantConn()
-		}
 		s.close()
 	}
 	if c.calls--; c.calls == 0 {

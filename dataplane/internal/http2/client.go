@@ -23,8 +23,8 @@ const (
 	maxResponseFields = 256
 	// maxInterim is how many 1xx responses may come before the final one.
 	maxInterim = 16
-	// clientWindow is how much of all responses of a connection may wait for clients to take it: as much as for all streams that an
-	// endpoint is likely to be asked for at once, so that slow clients do not hold up the others.
+	// clientWindow is how much of all responses of a connection may be on its way here. What waits for clients to take it does not count: it is
+	// bounded by the windows of the streams, so that slow clients do not hold up the others.
 	clientWindow = 128 * streamWindow
 	// silence is how long an endpoint that owes answers may send nothing before it is asked whether it is there, and pingPatience how long it
 	// may take to say so.
@@ -73,7 +73,8 @@ func NewClient(nc net.Conn, scheme string) *Client {
 	c := &Client{scheme: scheme, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, idleSince: time.Now()}
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
 	c.greeted = true // only clients are to say the preface
-	c.writeTimeout, c.window = stalled, clientWindow
+	c.writeTimeout = stalled
+	c.recv.reset(clientWindow)
 	c.heard.Store(time.Now().UnixNano())
 	c.arrivedFn = func() bool {
 		now := time.Now()

@@ -25,7 +25,8 @@ type conn struct {
 func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 	c := &conn{server: s, peer: peer, shard: s.shards.Add(1)}
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
-	c.writeTimeout, c.idleTimeout, c.window, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, connWindow, maxResets
+	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, maxResets
+	c.recv.reset(connWindow)
 	c.looked = true
 	return c
 }

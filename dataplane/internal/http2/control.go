@@ -189,10 +189,6 @@ func (c *link) data(h *frameHead, payload []byte) error {
 	if !c.side.opened(h.stream) {
 		return codeProtocol
 	}
-	if c.window += c.takeGranted(); c.window < int64(h.length) {
-		return codeFlowControl
-	}
-	c.window -= int64(h.length)
 	body, err := unpad(h, payload)
 	if err != nil {
 		return codeProtocol
@@ -203,6 +199,14 @@ func (c *link) data(h *frameHead, payload []byte) error {
 		}
 	}
 	c.mu.Lock()
+	if !c.recv.receive(h.length) {
+		c.mu.Unlock()
+		return codeFlowControl
+	}
+	c.recv.done(h.length) // whatever becomes of it: what waits counts against the stream's window
+	if n := c.recv.grant(connGrant); n > 0 && c.err == nil {
+		c.out.pending = appendWindowUpdate(c.out.buf(), 0, n)
+	}
 	s := c.streams[h.stream]
 	why := codeNo
 	switch {
@@ -210,42 +214,12 @@ func (c *link) data(h *frameHead, payload []byte) error {
 		// nobody waits for it
 	case s == nil || s.remoteEnded || s.peerReset:
 		why = codeStreamClosed
-	case s.recvWindow < int64(h.length):
-		why = codeFlowControl
 	default:
 		why = s.receive(h, body)
-	}
-	if why != codeNo || s == nil || s.reset {
-		c.unacked += h.length
-		c.grantConn()
-	} else if padding := h.length - len(body); padding > 0 {
-		c.unacked += padding // the stream's window gets it back with what is consumed
-		s.unacked += padding
 	}
 	c.mu.Unlock()
 	if why != codeNo {
 		return c.refuseStream(h.stream, why)
 	}
 	return nil
-}
-
-// takeGranted returns what exchanges have granted since the last call.
-func (c *link) takeGranted() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := c.granted
-	c.granted = 0
-	return n
-}
-
-// grantConn lets the client send anew what was consumed of all bodies, when it is enough to say so, and reports whether it did. The mutex
-// is held.
-func (c *link) grantConn() bool {
-	if c.unacked < connWindow/4 || c.err != nil {
-		return false
-	}
-	c.out.pending = appendWindowUpdate(c.out.buf(), 0, uint32(c.unacked))
-	c.granted += int64(c.unacked)
-	c.unacked = 0
-	return true
 }

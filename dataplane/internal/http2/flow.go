@@ -27,14 +27,13 @@ type flow struct {
 	peerReset   bool   // the peer has: it may send nothing more
 	resetWith   code   // why
 	sendWindow  int64  // may go below zero (RFC 9113 section 6.9.2)
-	recvWindow  int64  // what the peer may still send
+	recv        credit // of the body that comes
 	declared    int64  // what Content-Length leaves to come; -1: not said
 	in          []byte // the part of the body that waits
 	bodyErr     error  // why no more of the body comes
 	limit       int64  // bytes of body that may come; negative: any
 
 	out      []byte // the part of the body that was given out last
-	unacked  int    // consumed, and not yet granted anew
 	readable chan struct{}
 	writable chan struct{}
 	timer    *time.Timer // of the reading goroutine
@@ -52,8 +51,9 @@ func (f *flow) init() {
 func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.Duration) {
 	f.c, f.id, f.trailer, f.patient, f.opaque = c, id, trailer, patient, false
 	f.remoteEnded, f.localEnded, f.reset, f.peerReset, f.resetWith = false, false, false, false, codeNo
-	f.sendWindow, f.recvWindow, f.declared = c.peerWindow, streamWindow, -1
-	f.bodyErr, f.limit, f.unacked, f.watch = nil, -1, 0, nil
+	f.sendWindow, f.declared = c.peerWindow, -1
+	f.recv.reset(streamWindow)
+	f.bodyErr, f.limit, f.watch = nil, -1, nil
 	drain(f.readable)
 	drain(f.writable)
 }
@@ -90,23 +90,34 @@ func (f *flow) breakOff(err error) {
 	}
 }
 
-// receive keeps a part of the body for the exchange. The mutex is held.
+// receive takes in a DATA frame: of what is not kept for the exchange, the padding for one thing, the peer gets the credit back. The mutex is held.
 func (f *flow) receive(h *frameHead, body []byte) code {
-	f.recvWindow -= int64(h.length)
+	if !f.recv.receive(h.length) {
+		return codeFlowControl
+	}
+	kept, why := f.accept(body, h.has(flagEndStream))
+	f.recv.done(h.length - kept)
+	f.grant()
+	return why
+}
+
+// accept keeps a part of the body, the last one where end says so, and returns how much it has kept. The mutex is held.
+func (f *flow) accept(body []byte, end bool) (kept int, why code) {
 	if f.call != nil && !f.call.headed {
 		f.bodyErr = errNoHead
-		return codeProtocol
+		return 0, codeProtocol
 	}
 	if f.declared >= 0 {
-		if f.declared -= int64(len(body)); f.declared < 0 || h.has(flagEndStream) && f.declared > 0 {
-			return codeProtocol
+		if f.declared -= int64(len(body)); f.declared < 0 || end && f.declared > 0 {
+			return 0, codeProtocol
 		}
 	}
-	if len(body) > 0 {
+	if len(body) > 0 && f.bodyErr == nil {
 		f.keep(body)
+		kept = len(body)
 	}
-	f.came(h.has(flagEndStream))
-	return codeNo
+	f.came(end)
+	return kept, codeNo
 }
 
 // came says that something has come, and whether it was the end. The mutex is held.
@@ -130,43 +141,45 @@ func (f *flow) keep(body []byte) {
 	f.in = append(f.in, body...)
 }
 
-// take takes what waits of the body. The mutex is held.
-func (f *flow) take() (part []byte, whole bool, err error) {
+// pull takes what waits of the body, and lets the peer send as much anew.
+func (f *flow) pull() (part []byte, whole bool, err error) {
+	f.c.mu.Lock()
+	part, whole, told, err := f.take()
+	f.c.mu.Unlock()
+	if told {
+		f.c.flush()
+	}
+	return part, whole, err
+}
+
+// take is pull where the mutex is held. told tells that there is something to send.
+func (f *flow) take() (part []byte, whole, told bool, err error) {
 	if len(f.in) == 0 {
-		return nil, f.remoteEnded && f.bodyErr == nil, f.bodyErr
+		return nil, f.remoteEnded && f.bodyErr == nil, false, f.bodyErr
 	}
 	give(f.out)
 	f.out, f.in = f.in, nil
+	f.recv.done(len(f.out))
 	if f.limit >= 0 {
 		if f.limit -= int64(len(f.out)); f.limit < 0 {
 			f.limit = 0
 			f.bodyErr = errBodyTooLarge
-			return nil, false, f.bodyErr
+			return nil, false, false, f.bodyErr
 		}
 	}
-	return f.out, f.remoteEnded && f.bodyErr == nil, nil
+	return f.out, f.remoteEnded && f.bodyErr == nil, f.grant(), nil
 }
 
-// grant lets the client send as much as was consumed.
-func (f *flow) grant(n int) {
-	if n == 0 {
-		return
+// grant lets the peer send anew what the stream is done with, where more is wanted and it is enough to say so, which it reports. The mutex is held.
+func (f *flow) grant() bool {
+	if f.remoteEnded || f.reset || f.bodyErr != nil {
+		return false
 	}
-	c := f.c
-	c.mu.Lock()
-	f.unacked += n
-	c.unacked += n
-	send := false
-	if f.unacked >= streamWindow/2 && !f.remoteEnded && !f.reset {
-		c.out.pending = appendWindowUpdate(c.out.buf(), f.id, uint32(f.unacked))
-		f.recvWindow += int64(f.unacked)
-		f.unacked, send = 0, true
+	n := f.recv.grant(f.recv.size / 2)
+	if n > 0 {
+		f.c.out.pending = appendWindowUpdate(f.c.out.buf(), f.id, n)
 	}
-	send = c.grantConn() || send
-	c.mu.Unlock()
-	if send {
-		c.flush()
-	}
+	return n > 0
 }
 
 // sendBody sends a part of the body and, after the last, the trailers.

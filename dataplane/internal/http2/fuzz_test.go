@@ -80,6 +80,9 @@ func answered(t *testing.T, b []byte, cut int) []told {
 	wg.Wait()
 	<-said
 	c.running.Wait()
+	if err := c.checkCredit(); err != nil {
+		t.Error(err)
+	}
 	return results
 }
 

@@ -35,7 +35,6 @@ type link struct {
 	blockID    uint32
 	blockEnd   bool // its HEADERS frame ended the stream
 	blockParts int
-	window     int64 // what the peer may still send on the connection
 	ended      error // why reading is over; codeNo: in peace
 	budgetAt   time.Time
 
@@ -43,8 +42,7 @@ type link struct {
 	streams    map[uint32]*flow
 	peerWindow int64 // of new streams
 	sendWindow int64
-	unacked    int // consumed of all bodies, and not yet granted anew
-	granted    int64
+	recv       credit // of all bodies together
 	tableSized bool
 	out        output
 	err        error // nothing can be sent any more

@@ -146,12 +146,6 @@ func (s *stream) run() {
 		c.resets = min(c.resets+1, maxResets)
 		c.earn(10)
 	}
-	if len(s.in) > 0 { // what nobody consumed
-		c.unacked += len(s.in)
-		if c.grantConn() {
-			frames++
-		}
-	}
 	last := len(c.streams) == 0 && c.server.draining.Load()
 	c.mu.Unlock()
 	if frames > 0 {

@@ -21,8 +21,11 @@ const (
 	maxExchanges = 2 * maxStreams
 	// streamWindow is how much of a request's body may wait for its exchange.
 	streamWindow = 256 << 10
-	// connWindow is how much of all bodies of a connection may wait.
+	// connWindow is how much of all bodies of a connection may be on its way here. What waits for the exchanges does not count: it is bounded by the
+	// windows of the streams, so that those which are stuck do not hold up the others.
 	connWindow = 1 << 20
+	// connGrant is how much of all bodies has to have come before the peer is told that it may send as much anew.
+	connGrant = connWindow / 4
 	// maxPending is how much may wait to be sent before responses, and the reader, wait too.
 	maxPending = 192 << 10
 	// maxContinuations is how many frames a header list may be cut into besides the first (CVE-2024-27316).

@@ -53,6 +53,24 @@ func (h *handler) Serve(x *exchange.Exchange) {
 			err = x.Down.WriteBody(x, part, n == 0)
 		}
 		return
+	case strings.HasPrefix(x.Request.Path, "/limited"): // "/limited/late": looks at the body when all of it may have come
+		x.Down.LimitBody(100_000)
+		if x.Request.Path == "/limited/late" {
+			h.late(x.Down.(*stream))
+		}
+		_, whole, err := x.Down.BufferedBody()
+		for err == nil && !whole {
+			if _, err = x.Down.NextBody(); errors.Is(err, io.EOF) {
+				whole, err = true, nil
+			}
+		}
+		status := 200
+		if errors.Is(err, errBodyTooLarge) {
+			status = 413
+		}
+		x.Answer(status, "text/plain", nil)
+		_ = x.Down.WriteHead(x, nil, true)
+		return
 	case x.Request.Path == "/early": // answers without a look at the body
 		x.Answer(403, "text/plain", []byte("no"))
 		_ = x.Down.WriteHead(x, x.Response.Body, true)
@@ -71,6 +89,25 @@ func (h *handler) Serve(x *exchange.Exchange) {
 		return
 	}
 	h.echo(x)
+}
+
+// late waits until the client has ended its request, or broken it off.
+func (h *handler) late(s *stream) {
+	limit := time.NewTimer(5 * time.Second)
+	defer limit.Stop()
+	for {
+		s.c.mu.Lock()
+		over := s.remoteEnded || s.reset
+		s.c.mu.Unlock()
+		if over {
+			return
+		}
+		select {
+		case <-s.readable:
+		case <-limit.C:
+			return
+		}
+	}
 }
 
 // echo sends the request's body back as it comes.
@@ -130,7 +167,7 @@ func start(t *testing.T) *running {
 func startWith(t *testing.T, limits http1.Limits) *running {
 	t.Helper()
 	h := &handler{hold: make(chan struct{}), holding: make(chan struct{}, 1000)}
-	r := &running{t: t, handler: h, server: NewServer(limits, h)}
+	r := &running{t: t, handler: h, server: NewServer(limits, creditChecked{t, h})}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -670,7 +707,7 @@ func FuzzConnection(f *testing.F) {
 	h := &handler{hold: make(chan struct{}), holding: make(chan struct{}, 1<<20)}
 	close(h.hold)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := NewServer(limits, h)
+		s := NewServer(limits, creditChecked{t, h})
 		ours, theirs := net.Pipe()
 		done := make(chan struct{})
 		go func() {

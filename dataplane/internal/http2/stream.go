@@ -52,10 +52,7 @@ func (s *stream) BufferedBody() ([]byte, bool, error) {
 	if s.Request.Upgrade != "" {
 		return nil, true, nil
 	}
-	s.c.mu.Lock()
-	part, whole, err := s.take()
-	s.c.mu.Unlock()
-	s.grant(len(part))
+	part, whole, err := s.pull()
 	return part, whole && err == nil, err
 }
 
@@ -69,9 +66,7 @@ func (s *stream) NextBody() ([]byte, error) {
 		if s.cancelled.Load() {
 			return nil, os.ErrDeadlineExceeded
 		}
-		s.c.mu.Lock()
-		part, whole, err := s.take()
-		s.c.mu.Unlock()
+		part, whole, err := s.pull()
 		switch {
 		case err != nil:
 			return nil, err
@@ -79,7 +74,6 @@ func (s *stream) NextBody() ([]byte, error) {
 			if s.StreamIdle() > 0 {
 				s.Moved()
 			}
-			s.grant(len(part))
 			return part, nil
 		case whole:
 			return nil, io.EOF

@@ -20,18 +20,20 @@ func (t tunnel) Receive(within time.Duration) ([]byte, error) {
 	f := t.f
 	for {
 		f.c.mu.Lock()
-		part, whole, err := f.take()
+		part, whole, told, err := f.take()
 		reset := f.reset
 		if len(part) == 0 {
 			give(f.out)
 			f.out = nil
 		}
 		f.c.mu.Unlock()
+		if told {
+			f.c.flush()
+		}
 		switch {
 		case reset:
 			return nil, errReset
 		case len(part) > 0:
-			f.grant(len(part))
 			return part, nil
 		case errors.Is(err, timedOut): // by Abort, after both sides had ended: there is nothing to wait for
 			return nil, errCutHere
