@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // load sends requests to a node over keep-alive connections at a steady rate, until stop is closed.
@@ -29,7 +30,7 @@ func start(url string, workers, perSecond int, stop <-chan struct{}) *load {
 
 // startBy sends requests of any kind, which have to be answered with "one".
 func startBy(transport *http.Transport, request func() (*http.Request, error), workers, perSecond int, stop <-chan struct{}) *load {
-	l := &load{client: &http.Client{Timeout: 10 * time.Second, Transport: transport}}
+	l := &load{client: &http.Client{Timeout: waittest.Limit, Transport: transport}}
 	for range workers {
 		l.wg.Go(func() {
 			tick := time.NewTicker(time.Duration(workers) * time.Second / time.Duration(perSecond))

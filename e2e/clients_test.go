@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // seen is what a service was asked, which it answers with.
@@ -167,7 +168,7 @@ func tool(t testing.TB, name string) string {
 // run runs a client and returns what it prints; it has a minute.
 func run(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, tool(t, name), args...).CombinedOutput()
 	return string(out), err
@@ -233,7 +234,7 @@ func TestGoClient(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			defer c.transport.CloseIdleConnections()
-			client := &http.Client{Transport: c.transport, Timeout: 30 * time.Second}
+			client := &http.Client{Transport: c.transport, Timeout: waittest.Limit}
 			for i := range 20 {
 				res, err := client.Post(c.base+"/echo/x", "text/plain", strings.NewReader(strings.Repeat("x", i*10_000)))
 				if err != nil {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 const (
@@ -170,7 +171,7 @@ func (g *gateway) must(stdin string, args ...string) string {
 
 // call makes a REST call and returns the reply's data and revision.
 func (g *gateway) call(method, path, body string) (data json.RawMessage, revision int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waittest.Limit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+g.rest+path, strings.NewReader(body))
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // halt is a point at which a process that is to replace another one waits, for as long as the test wants.
@@ -197,7 +197,7 @@ func TestPredecessorIsKilled(t *testing.T) {
 			if waiting, err = net.Dial("tcp", n.http); err != nil {
 				t.Fatalf("%s nobody listens: %v", at, err)
 			}
-			_ = waiting.SetDeadline(time.Now().Add(30 * time.Second))
+			_ = waiting.SetDeadline(waittest.Deadline())
 			_, _ = io.WriteString(waiting, "GET /main HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 		}
 		release()

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // managed is a node that is started as a service manager does it, at addresses of all kinds.
@@ -151,7 +152,7 @@ func (m *managed) resumed(tickets tls.ClientSessionCache, version uint16) (bool,
 		return false, err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	_, _ = io.WriteString(c, "GET /main HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 	if res, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(res), "one") {
 		return false, fmt.Errorf("%q, %w", res, err)
@@ -162,7 +163,7 @@ func (m *managed) resumed(tickets tls.ClientSessionCache, version uint16) (bool,
 // webSocket opens a connection whose bytes come back, and returns what checks that.
 func webSocket(t *testing.T, c net.Conn) (echoes func(string)) {
 	t.Helper()
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.SetDeadline(waittest.Deadline())
 	_, _ = io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	r := bufio.NewReader(c)
 	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {

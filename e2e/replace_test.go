@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // build puts a data plane of a version in the place of a program, as an upgrade does.
@@ -35,7 +36,7 @@ func build(t testing.TB, path, version string) {
 
 // version returns the version of who answers at a status address.
 func version(address string) (string, error) {
-	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}).Get("http://" + address + "/healthz")
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waittest.Limit}).Get("http://" + address + "/healthz")
 	if err != nil {
 		return "", err
 	}

@@ -136,13 +136,10 @@ func (l *Log) run() {
 		case <-tick.C:
 			l.flush()
 		case <-l.reopen:
-			l.flush()
+			l.putAll()
 			l.openAgain()
 		case <-l.stop:
-			for len(l.full) > 0 {
-				l.put(<-l.full)
-			}
-			l.flush()
+			l.putAll()
 			lost, err := l.out.Load().close()
 			l.dropped.Add(uint64(lost))
 			if err != nil {
@@ -151,6 +148,14 @@ func (l *Log) run() {
 			return
 		}
 	}
+}
+
+// putAll writes what has been logged so far.
+func (l *Log) putAll() {
+	for len(l.full) > 0 {
+		l.put(<-l.full)
+	}
+	l.flush()
 }
 
 // flush writes what the shards have.

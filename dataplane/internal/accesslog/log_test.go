@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,11 +87,10 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Reopen()
-	for { // the new file is there when the old one is complete
-		if _, err := os.Stat(path); err == nil {
-			break
-		}
-	}
+	waittest.UntilNil(t, "the new file, which is there when the old one is complete", func() error {
+		_, err := os.Stat(path)
+		return err
+	})
 	write(200)
 	l.Close()
 	seen := map[string]bool{}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -122,40 +124,12 @@ func descriptors(t *testing.T) int {
 // noneLeft waits until no more descriptors are open than before.
 func noneLeft(t *testing.T, before int) {
 	t.Helper()
-	eventually(t, func() error {
+	waittest.UntilNil(t, "the descriptors are closed", func() error {
 		if now := descriptors(t); now != before {
 			return fmt.Errorf("%d descriptors are open, %d were before", now, before)
 		}
 		return nil
 	})
-}
-
-func eventually(t *testing.T, holds func() error) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for late := time.After(10 * time.Second); ; {
-		err := holds()
-		if err == nil {
-			return
-		}
-		select {
-		case <-late:
-			t.Fatal(err)
-		case <-tick.C:
-		}
-	}
-}
-
-// soon is for what has to come without being waited for.
-func soon[T any](t *testing.T, what string, ch <-chan T) (v T) {
-	t.Helper()
-	select {
-	case v = <-ch:
-	case <-time.After(20 * time.Second):
-		t.Fatalf("nobody is heard of: %s", what)
-	}
-	return v
 }
 
 // succeed replaces a process, and returns what its successor has of it.
@@ -172,7 +146,7 @@ func succeed(t *testing.T, r *running) *Predecessor {
 	if err := p.Take(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	next := soon(t, "the process that is replaced", r.next)
+	next := waittest.Receive(t, "the process that is replaced", r.next)
 	if next == nil || next.PID != os.Getpid() || next.Build != "new" {
 		t.Fatalf("it was replaced by %+v", next)
 	}
@@ -195,7 +169,7 @@ func TestGenerations(t *testing.T) {
 		if p.PID != os.Getpid() || p.Build != "old" || p.Instance != "i" || len(p.TicketSecret) != 32 || p.Lock == nil || len(p.Sockets) != 2 {
 			t.Errorf("generation %d has %+v", generation, p)
 		}
-		soon(t, "letting go", r.writes)
+		waittest.Receive(t, "letting go", r.writes)
 		r.owner.Estate.Sockets.Close()
 		_ = r.owner.Estate.Lock.Close()
 		c, err := p.Sockets[0].Listener.Accept()

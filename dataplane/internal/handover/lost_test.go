@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // packet sends the first n bytes of a message, and all its descriptors.
@@ -53,7 +55,7 @@ func letsGo(t *testing.T, r *running, step kind) {
 	if step < kindTaken {
 		return
 	}
-	if soon(t, "letting go", r.writes) || !soon(t, "going on", r.writes) {
+	if waittest.Receive(t, "letting go", r.writes) || !waittest.Receive(t, "going on", r.writes) {
 		t.Error("the running process does not go on")
 	}
 }
@@ -78,7 +80,7 @@ func TestSuccessorDies(t *testing.T) {
 			if n > 0 {
 				says = fmt.Sprintf("waiting for %q: ", step)
 			}
-			if got := soon(t, "the failure", r.failures); !strings.HasPrefix(got, says) {
+			if got := waittest.Receive(t, "the failure", r.failures); !strings.HasPrefix(got, says) {
 				t.Errorf("%s, %d bytes: %q does not begin with %q", step, n, got, says)
 			}
 			letsGo(t, r, step)
@@ -102,7 +104,7 @@ func TestSuccessorSaysTheWrongThing(t *testing.T) {
 			for _, fds := range [][]int{nil, {0, 1, 2}, make([]int, m.descriptors())} {
 				conn := approach(t, r, step)
 				packet(t, conn, m, len(m.encode()), fds)
-				got := soon(t, "the failure", r.failures)
+				got := waittest.Receive(t, "the failure", r.failures)
 				if says := fmt.Sprintf("waiting for %q: ", step); !strings.HasPrefix(got, says) && (m.kind != kindRefusal || got != m.text) {
 					t.Errorf("%s instead of %s: %q", m.kind, step, got)
 				}
@@ -149,7 +151,7 @@ func TestSuccessorIsSilent(t *testing.T) {
 		before := counted(t)
 		conn := approach(t, r, step)
 		says := fmt.Sprintf("it has not said %q in time", step)
-		if got := soon(t, "the failure", r.failures); got != says {
+		if got := waittest.Receive(t, "the failure", r.failures); got != says {
 			t.Errorf("%s: %q", step, got)
 		}
 		letsGo(t, r, step)
@@ -174,7 +176,7 @@ func TestRunningProcessIsStopped(t *testing.T) {
 			closeAll(files)
 		}
 		r.stop()
-		if next := soon(t, "the end", r.next); next != nil {
+		if next := waittest.Receive(t, "the end", r.next); next != nil {
 			t.Errorf("%s: it was replaced", step)
 		}
 		learns(t, conn, step, "the running node stops")
@@ -192,7 +194,7 @@ func TestSuccessorIsInTimeAtTheLastMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if next := soon(t, "the process that is replaced", r.next); next == nil {
+	if next := waittest.Receive(t, "the process that is replaced", r.next); next == nil {
 		t.Error("it goes on beside its successor")
 	} else {
 		next.Bye()
@@ -278,7 +280,7 @@ func (b *broken) follow(t *testing.T, patience patience) (err error) {
 	ended := make(chan error, 1)
 	go func() { ended <- b.serve(t) }()
 	defer func() {
-		if e := soon(t, "the end of the running process", ended); e != nil && err == nil {
+		if e := waittest.Receive(t, "the end of the running process", ended); e != nil && err == nil {
 			t.Errorf("the running process: %v", e)
 		}
 	}()
@@ -395,5 +397,5 @@ func TestKnockingIsGivenUp(t *testing.T) {
 	if _, err := Knock(ctx, b.dir(), "new"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	soon(t, "the end of the running process", ended)
+	waittest.Receive(t, "the end of the running process", ended)
 }

@@ -81,7 +81,7 @@ func (c *conn) wake() {
 // serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived. It reports whether the
 // connection has been parked; otherwise it is over.
 func (c *conn) serve() (parked bool) {
-	graced := false // the second that Drain gives is running
+	graced := false // the time that Drain gives is running
 	for !c.ended {
 		if len(c.sock.Buffered()) > 0 {
 			c.serveBuffered()
@@ -97,7 +97,7 @@ func (c *conn) serve() (parked bool) {
 			}
 			graced = true
 			c.sock.ResumeReads()
-			c.sock.ReadWithin(time.Now(), lastRequest)
+			c.sock.ReadWithin(time.Now(), c.server.limits.LastRequestTimeout)
 		}
 		if err := c.sock.Each(c.arrivedFn); err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() {
@@ -145,9 +145,6 @@ func (c *conn) park() bool {
 	}
 	return ok
 }
-
-// lastRequest is how long a connection of a server that drains may wait for one more request.
-const lastRequest = time.Second
 
 // rest makes the connection wait for a request.
 func (c *conn) rest(now time.Time) {

@@ -19,6 +19,7 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // inn is a server whose connections rest as soon as they may.
@@ -92,7 +93,7 @@ func (n *inn) dial() (net.Conn, *bufio.Reader) {
 		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 	}
 	n.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	return c, bufio.NewReader(c)
 }
 

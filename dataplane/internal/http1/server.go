@@ -25,6 +25,8 @@ type Limits struct {
 	HeadTimeout time.Duration
 	// IdleTimeout is how long a connection may wait for a request.
 	IdleTimeout time.Duration
+	// LastRequestTimeout is how long a connection of a server that drains may wait for one more request.
+	LastRequestTimeout time.Duration
 	// BodyTimeout is the longest wait for more of a body.
 	BodyTimeout time.Duration
 	// WriteTimeout is the longest that a client may take nothing of a response.
@@ -41,7 +43,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		MaxHeadBytes: 64 << 10, MaxTargetBytes: 8 << 10, MaxFields: 128,
-		HeadTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, BodyTimeout: time.Minute, WriteTimeout: time.Minute,
+		HeadTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, LastRequestTimeout: time.Second, BodyTimeout: time.Minute, WriteTimeout: time.Minute,
 		MinRate: 100,
 	}
 }
@@ -127,8 +129,8 @@ func (s *Server) remove(c *conn) {
 	s.mu.Unlock()
 }
 
-// Drain lets every exchange that is under way end, with "Connection: close". An idle connection, or one that comes later, has a second to bring
-// one more request, which may be on its way already.
+// Drain lets every exchange that is under way end, with "Connection: close". An idle connection, or one that comes later, has LastRequestTimeout to
+// bring one more request, which may be on its way already.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.each(func(c *conn) {

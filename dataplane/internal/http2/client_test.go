@@ -3,13 +3,13 @@ package http2
 import (
 	"io"
 	"net"
-	"runtime"
 	"testing"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/waittest"
 )
 
 // newClientConn returns a client and the other end of its connection, after the first frames.
@@ -37,7 +37,7 @@ func pair(t *testing.T) (ours, theirs net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = theirs.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = theirs.SetDeadline(waittest.Deadline())
 	t.Cleanup(func() { _ = theirs.Close() })
 	return ours, theirs
 }
@@ -118,13 +118,9 @@ func TestPingKeepsTheConnection(t *testing.T) {
 	asked := time.Now().Add(silence + time.Second)
 	c.Check(asked, time.Minute)
 	ping := readUntil[*xhttp2.PingFrame](t, f)
-	before := c.heard.Load()
+	c.heard.Store(0)
 	_ = f.WritePing(true, ping.Data)
-	for end := time.Now().Add(10 * time.Second); c.heard.Load() == before; runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatal("the answer was not heard")
-		}
-	}
+	waittest.Until(t, "the ping's answer was heard", func() bool { return c.heard.Load() != 0 })
 	c.heard.Store(asked.Add(time.Second).UnixNano()) // as when it arrives then
 	if !c.Check(asked.Add(pingPatience+time.Second), time.Minute) {
 		t.Error("given up although it answered")

@@ -3,7 +3,6 @@ package http2
 import (
 	"errors"
 	"net"
-	"runtime"
 	"testing"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // An endpoint that dies together with its last bytes, while those before are still taken in, is noticed: the poller says nothing of its own about it.
@@ -21,22 +21,24 @@ func TestEndTogetherWithBytes(t *testing.T) {
 	readUntil[*xhttp2.HeadersFrame](t, f)
 	_ = f.WriteSettings()
 	readUntil[*xhttp2.SettingsFrame](t, f) // the acknowledgement: reading has begun
-	heard := c.heard.Load()
-	c.mu.Lock()
-	_ = f.WriteSettings() // the reader has it, and waits for the mutex
-	for c.heard.Load() == heard {
-		runtime.Gosched()
-	}
+	waittest.Until(t, "the reader has settings, and waits for the mutex", func() bool {
+		c.mu.Lock()
+		c.heard.Store(0)
+		_ = f.WriteSettings()
+		for end := time.Now().Add(20 * time.Millisecond); c.heard.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) { // it waits for the mutex on account of those before
+				c.mu.Unlock()
+				readUntil[*xhttp2.SettingsFrame](t, f)
+				return false
+			}
+		}
+		return true
+	})
 	_ = f.WritePing(false, [8]byte{})
 	_ = peer.(*net.TCPConn).CloseWrite()
 	c.mu.Unlock()
-	select {
-	case err := <-done:
-		if err == nil {
-			t.Error("an answer came from nowhere")
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("the call goes on although the endpoint has gone")
+	if err := waittest.Receive(t, "the call is over, since the endpoint has gone", done); err == nil {
+		t.Error("an answer came from nowhere")
 	}
 }
 
@@ -57,16 +59,12 @@ func TestClientEndTogetherWithBytes(t *testing.T) {
 	_ = f.WriteSettings()
 	readUntil[*xhttp2.SettingsFrame](t, f)
 	_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("\x82\x86\x84\x41\x01a"), EndHeaders: true, EndStream: true})
-	<-reads
+	waittest.Receive(t, "a stream begins", reads)
 	_ = f.WritePing(false, [8]byte{})
 	_ = theirs.(*net.TCPConn).CloseWrite()
 	close(proceed)
-	<-h.begun
-	select {
-	case <-h.over:
-	case <-time.After(5 * time.Second):
-		t.Error("the request goes on although the client has gone")
-	}
+	waittest.Receive(t, "the request has begun", h.begun)
+	waittest.Receive(t, "the request is over, since the client has gone", h.over)
 }
 
 // holding is a handler whose exchanges last until they are aborted.
@@ -112,11 +110,11 @@ func TestAbortedTunnelIsOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = f.WriteData(1, true, []byte("not taken"))
-	for ended := false; !ended; runtime.Gosched() {
+	waittest.Until(t, "the stream's end has come", func() bool {
 		c.mu.Lock()
-		ended = call.remoteEnded
-		c.mu.Unlock()
-	}
+		defer c.mu.Unlock()
+		return call.remoteEnded
+	})
 	call.Abort()
 	for err := error(nil); err == nil; {
 		if _, err = tunnel.Receive(time.Minute); errors.Is(err, timedOut) {

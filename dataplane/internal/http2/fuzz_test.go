@@ -16,6 +16,7 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // frames builds what a peer says, frame by frame.
@@ -75,7 +76,7 @@ func answered(t *testing.T, b []byte, cut int) []told {
 		wg.Go(func() { results[i] = ask1(t, call, method) })
 		<-heads // so that the streams are always those of the same calls
 	}
-	_ = theirs.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	_ = theirs.SetWriteDeadline(waittest.Deadline())
 	inTwo(theirs, b, cut)
 	wg.Wait()
 	<-said
@@ -241,7 +242,7 @@ func asked(t *testing.T, b []byte, cut int) map[uint32]string {
 	}()
 	heard := make(chan error, 1)
 	go func() { heard <- readResponses(theirs) }()
-	_ = theirs.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	_ = theirs.SetWriteDeadline(waittest.Deadline())
 	_, _ = theirs.Write([]byte(preface))
 	inTwo(theirs, b, cut)
 	<-done

@@ -2,7 +2,6 @@ package http2
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +21,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -196,7 +195,7 @@ func (r *running) client() *http.Client {
 	tr := &xhttp2.Transport{AllowHTTP: true, DialTLSContext: nil}
 	tr.DialTLSContext = dialPlain
 	r.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: waittest.Limit}
 }
 
 func TestExchanges(t *testing.T) {
@@ -303,7 +302,7 @@ func (r *running) raw() *raw {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	r.t.Cleanup(func() { _ = c.Close() })
 	w := &raw{t: r.t, c: c, f: xhttp2.NewFramer(c, c)}
 	w.f.AllowIllegalWrites, w.f.AllowIllegalReads = true, true
@@ -670,14 +669,7 @@ func TestDrain(t *testing.T) {
 	if !served {
 		t.Error("the exchange under way was not completed")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	for r.server.Active() > 0 && ctx.Err() == nil {
-		runtime.Gosched()
-	}
-	if r.server.Active() > 0 {
-		t.Error("the connection is still there")
-	}
+	waittest.Until(t, "the connection has ended", func() bool { return r.server.Active() == 0 })
 }
 
 func TestIdleConnectionIsClosed(t *testing.T) {
@@ -687,7 +679,7 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	begin := time.Now()
 	if _, err := io.Copy(io.Discard, c); err != nil || time.Since(begin) > 4*time.Second { // no preface
 		t.Errorf("%v after %v", err, time.Since(begin))

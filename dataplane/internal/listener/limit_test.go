@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // refused reports whether a connection from an address is reset, and fails where anything else happens.
@@ -23,13 +25,13 @@ func TestMaxConnections(t *testing.T) {
 	r := run(t, "127.0.0.1:0", Settings{Limit: NewLimit(2, 0)})
 	first := r.from("127.0.0.1")
 	r.from("127.0.0.2")
-	eventually(t, "both", func() bool { return r.set.Limit.open.Load() == 2 })
+	waittest.Until(t, "both", func() bool { return r.set.Limit.open.Load() == 2 })
 	if !r.refused("127.0.0.3") {
 		t.Error("a third connection is not refused")
 	}
-	eventually(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "max_connections") == 1 })
+	waittest.Until(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "max_connections") == 1 })
 	_ = first.Close()
-	eventually(t, "the end", func() bool { return r.set.Limit.open.Load() == 1 })
+	waittest.Until(t, "the end", func() bool { return r.set.Limit.open.Load() == 1 })
 	if got, err := r.ask("127.0.0.3", "a\n"); got != `127.0.0.3 http "a\n"` {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -38,23 +40,23 @@ func TestMaxConnections(t *testing.T) {
 func TestMaxConnectionsPerClient(t *testing.T) {
 	r := run(t, "127.0.0.1:0", Settings{Limit: NewLimit(0, 1), Proxies: proxies(t, "127.0.0.9"), ProxyProtocol: ProxyProtocolAccept, HeaderTimeout: 5 * time.Second})
 	first := r.from("127.0.0.1")
-	eventually(t, "the connection", func() bool { return !r.set.Limit.free(netip.MustParseAddr("127.0.0.1")) })
+	waittest.Until(t, "the connection", func() bool { return !r.set.Limit.free(netip.MustParseAddr("127.0.0.1")) })
 	if !r.refused("127.0.0.1") {
 		t.Error("a second connection is not refused")
 	}
-	eventually(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "max_connections_per_client") == 1 })
+	waittest.Until(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "max_connections_per_client") == 1 })
 	// Clients behind a proxy are counted one by one, and the proxy is not.
 	for _, header := range []string{text4, local2, local2} {
 		if _, err := io.WriteString(r.from("127.0.0.9"), header+"waits"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the proxied connection", func() bool { return !r.set.Limit.free(netip.MustParseAddr("192.0.2.7")) })
+	waittest.Until(t, "the proxied connection", func() bool { return !r.set.Limit.free(netip.MustParseAddr("192.0.2.7")) })
 	if got, err := r.ask("127.0.0.9", text4+"a\n"); got != "" || err == nil {
 		t.Errorf("a second one of a proxied client: %q, %v", got, err)
 	}
 	_ = first.Close()
-	eventually(t, "the end", func() bool { return r.set.Limit.free(netip.MustParseAddr("127.0.0.1")) })
+	waittest.Until(t, "the end", func() bool { return r.set.Limit.free(netip.MustParseAddr("127.0.0.1")) })
 	if got, err := r.ask("127.0.0.1", "a\n"); got != `127.0.0.1 http "a\n"` {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -28,9 +28,12 @@ type Server interface {
 
 // Listener serves one address.
 type Listener struct {
-	ln       net.Listener
-	set      Settings
-	wg       sync.WaitGroup // of open connections
+	ln  net.Listener
+	set Settings
+	// mu orders the beginning of Serve before the end of the listener, or after it.
+	mu       sync.Mutex
+	closed   bool
+	wg       sync.WaitGroup // of open connections, and of Serve
 	refusals refusals
 	// forwarding is the peers'.
 	forwarding exchange.Forwarding
@@ -110,7 +113,9 @@ func (l *Listener) URL() string {
 
 // Serve accepts connections until Close. When the process has no descriptors left it waits for some to be free again.
 func (l *Listener) Serve() {
-	l.wg.Add(1) // Drain waits for a connection that was accepted at the last moment
+	if !l.enter() {
+		return
+	}
 	defer l.wg.Done()
 	wait := time.Duration(0)
 	for {
@@ -129,6 +134,16 @@ func (l *Listener) Serve() {
 		l.wg.Add(1)
 		go l.begin(nc)
 	}
+}
+
+// enter has Drain wait for Serve, and so for a connection that is accepted at the last moment. It reports whether the listener is still open.
+func (l *Listener) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.wg.Add(1)
+	}
+	return !l.closed
 }
 
 // begin finds out who has connected and what is spoken, and serves it.
@@ -188,6 +203,9 @@ func (l *Listener) left(peer *exchange.Peer, counted bool) {
 // Close stops accepting. What was accepted goes on until Drain.
 func Close(listeners ...*Listener) {
 	for _, l := range listeners {
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
 		_ = l.ln.Close()
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,7 +106,7 @@ func (r *running) dial(ip string) (net.Conn, error) {
 	c, err := d.Dial(r.Addr().Network(), r.Addr().String())
 	if err == nil {
 		r.t.Cleanup(func() { c.Close() })
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(waittest.Deadline())
 	}
 	return c, err
 }
@@ -157,16 +158,4 @@ func (r *running) metric(name, label string) float64 {
 		}
 	}
 	return 0
-}
-
-// eventually waits until something holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for until := time.Now().Add(5 * time.Second); !holds(); <-tick.C {
-		if time.Now().After(until) {
-			t.Fatal(what, "has not come about")
-		}
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/waittest"
 )
 
 func proxies(t *testing.T, list ...string) *exchange.Proxies {
@@ -52,9 +53,9 @@ func TestPROXYProtocol(t *testing.T) {
 			if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 				t.Errorf("%v, not a reset", err)
 			}
-			eventually(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "proxy_protocol") == 1 })
-			eventually(t, "the log line", func() bool { return strings.Contains(r.log.String(), "connection refused") })
-			eventually(t, "the end", func() bool { return r.metric("gateway_active_connections", "") == 0 })
+			waittest.Until(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "proxy_protocol") == 1 })
+			waittest.Until(t, "the log line", func() bool { return strings.Contains(r.log.String(), "connection refused") })
+			waittest.Until(t, "the end", func() bool { return r.metric("gateway_active_connections", "") == 0 })
 		})
 	}
 }
@@ -69,9 +70,9 @@ func TestPROXYHeaderThatDoesNotCome(t *testing.T) {
 func TestBalancerThatOnlyLooksIsNotRefused(t *testing.T) {
 	r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.0/8"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: 5 * time.Second})
 	c := r.from("")
-	eventually(t, "the connection", func() bool { return r.metric("gateway_active_connections", "") == 1 })
+	waittest.Until(t, "the connection", func() bool { return r.metric("gateway_active_connections", "") == 1 })
 	_ = c.Close()
-	eventually(t, "its end", func() bool { return r.metric("gateway_active_connections", "") == 0 })
+	waittest.Until(t, "its end", func() bool { return r.metric("gateway_active_connections", "") == 0 })
 	if n := r.metric("gateway_connections_refused_total", "proxy_protocol"); n != 0 || r.log.String() != "" {
 		t.Errorf("%v counted; log: %s", n, r.log)
 	}
@@ -82,7 +83,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 	for range 5 {
 		_, _ = r.ask("", "hello\n")
 	}
-	eventually(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "proxy_protocol") == 5 })
+	waittest.Until(t, "the count", func() bool { return r.metric("gateway_connections_refused_total", "proxy_protocol") == 5 })
 	if n := strings.Count(r.log.String(), "connection refused"); n != 1 {
 		t.Errorf("%d lines:\n%s", n, r.log)
 	}
@@ -91,7 +92,7 @@ func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
 func TestDrainCutsThoseThatHaveNotSaidWhoTheyAre(t *testing.T) {
 	r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.0/8"), ProxyProtocol: ProxyProtocolAccept, HeaderTimeout: time.Hour})
 	c := r.from("")
-	eventually(t, "the connection", func() bool { return r.metric("gateway_active_connections", "") == 1 })
+	waittest.Until(t, "the connection", func() bool { return r.metric("gateway_active_connections", "") == 1 })
 	now := make(chan struct{})
 	close(now)
 	Drain(now, r.Listener)

@@ -15,12 +15,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // tunnels returns the configuration of a service that clients may tunnel to and send requests to, with settings of the service and of the policy.
@@ -60,7 +60,7 @@ func digBy(t *testing.T, address, text string) *dug {
 	}
 	c := nc.(*net.TCPConn)
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func digHTTP2(t *testing.T, address, target string) *dug {
 		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	t.Cleanup(cancel)
 	r, w := io.Pipe()
 	t.Cleanup(func() { _ = w.Close() })
@@ -113,7 +113,7 @@ func (d *dug) refused(t *testing.T) string {
 
 // sendBack sends back what comes, and a last word when the client is through.
 func sendBack(_ int, c net.Conn, r *bufio.Reader) {
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	_, _ = io.Copy(c, r)
 	_, _ = io.WriteString(c, "last")
 }
@@ -153,7 +153,7 @@ func TestConnect(t *testing.T) {
 		g.logs(`"status":200`)
 		g.logs(fmt.Sprintf(`"bytes_received":%d`, len(payload)))
 	}
-	waitFor(t, "buffers", func() bool { return socket.InUse.Load() <= buffers+waiting })
+	waittest.Until(t, "the end of buffers", func() bool { return socket.InUse.Load() <= buffers+waiting })
 }
 
 func withCertificate(t *testing.T) (*authority, tls.Certificate) {
@@ -370,29 +370,19 @@ func TestConnectDrain(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			g := startWith(t, http1.DefaultLimits(), tunnels(scripted(t, sendBack), "", ""))
 			d := dig(t, g.address, nowhere)
-			waitFor(t, "nothing", func() bool { return g.counters.Upgrades().Active() == 1 })
-			drained := make(chan struct{})
-			go func() {
-				defer close(drained)
-				g.drain(300 * time.Millisecond)
-			}()
-			waitFor(t, "listeners", func() bool {
-				n, err := net.Dial("tcp", g.address)
-				if err == nil {
-					_ = n.Close()
-				}
-				return err != nil
-			})
+			waittest.Until(t, "the connection was upgraded", func() bool { return g.counters.Upgrades().Active() == 1 })
+			cut, drained := g.drain()
 			g.apply("routes: []\n")
 			part := make([]byte, 10)
 			_, _ = io.WriteString(d, "still here")
 			if _, err := io.ReadFull(d, part); err != nil || string(part) != "still here" {
 				t.Errorf("%q, %v", part, err)
 			}
+			cut()
 			if _, err := d.Read(part); err == nil {
 				t.Error("it goes on for ever")
 			}
-			<-drained
+			waittest.Receive(t, "the node is drained", drained)
 			g.none(1 << 20)
 		})
 	}
@@ -447,7 +437,7 @@ func TestConnectEndsAtOnce(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, network, g.address)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
 	for range 2 { // the connection goes on after the first
 		req, err := http.NewRequestWithContext(ctx, "CONNECT", "http://"+nowhere, nil)

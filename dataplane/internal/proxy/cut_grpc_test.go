@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // rpcEnd is a service of gRPC that takes one call on each connection, and dies where the plan says.
@@ -57,7 +57,7 @@ func rpcAnswer(t *testing.T) *recorded {
 func (s *rpcEnd) serve(_ int, nc net.Conn, r *bufio.Reader) {
 	s.open.Add(1)
 	defer s.open.Add(-1)
-	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetDeadline(waittest.Deadline())
 	in, err := newRequests(r)
 	if err != nil || in.next() == nil {
 		return
@@ -89,7 +89,7 @@ func TestCutRPCServices(t *testing.T) {
 				"gRPC": func() ([]string, codes.Code, error) { return callRPC(client) }, "gRPC-Web": func() ([]string, codes.Code, error) { return callRPCWeb(g.address) },
 			} {
 				messages, code, err := call()
-				waitFor(t, "connections to the service", func() bool { return s.open.Load() == 0 }) // the next call needs one that lives
+				waittest.Until(t, "the end of connections to the service", func() bool { return s.open.Load() == 0 }) // the next call needs one that lives
 				if !judgeRPC(said, at, messages, code) || err != nil {
 					t.Errorf("%s, cut at %+v of %v: %q and then %s, %v", name, at, said.marks, messages, code, err)
 				}
@@ -120,7 +120,7 @@ func judgeRPC(said *recorded, at cut, messages []string, code codes.Code) bool {
 
 // callRPC makes a call and returns the messages and the status.
 func callRPC(client testgrpc.TestServiceClient) (messages []string, code codes.Code, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waittest.Limit)
 	defer cancel()
 	stream, err := client.StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{})
 	if err != nil {
@@ -145,7 +145,7 @@ func callRPCWeb(address string) (messages []string, code codes.Code, err error) 
 		return nil, 0, err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	_, _ = io.WriteString(c, "POST /grpc.testing.TestService/StreamingOutputCall HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00")
 	return readRPCWeb(c)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // TestCutHTTP2UpstreamsThatRead lets a service of HTTP/2 die at every byte that it is sent. Whoever asks is told so.
@@ -35,5 +36,5 @@ func TestCutHTTP2UpstreamsThatRead(t *testing.T) {
 		}
 	}
 	k.survivor.CloseIdleConnections()
-	waitFor(t, "connections", func() bool { return g.server.Active() == 0 && g.two.Active() == 0 && open.Load() == 0 })
+	waittest.Until(t, "the end of connections", func() bool { return g.server.Active() == 0 && g.two.Active() == 0 && open.Load() == 0 })
 }

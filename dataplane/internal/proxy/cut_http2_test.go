@@ -13,12 +13,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // conversation is what a client of HTTP/2 says on one connection, as bytes, with what it expects of each stream.
@@ -233,7 +233,7 @@ func TestCutHTTP2Clients(t *testing.T) {
 			leavesNothing(t)
 			service := newNumbered(t, protocol)
 			t.Cleanup(func() {
-				waitFor(t, "connections to the service", func() bool { return service.open.Load() == 0 })
+				waittest.Until(t, "the end of connections to the service", func() bool { return service.open.Load() == 0 })
 			})
 			g := startWith(t, http1.DefaultLimits(), speaking(protocol, service.Listener.Addr().String(), ""))
 			client := survivor(t)
@@ -244,9 +244,9 @@ func TestCutHTTP2Clients(t *testing.T) {
 				}
 				k.cutEverywhere(c)
 			}
-			waitFor(t, "connections of clients", func() bool { return g.two.Active() == 1 })
+			waittest.Until(t, "one connection of clients, of the one that lives", func() bool { return g.two.Active() == 1 })
 			client.CloseIdleConnections()
-			waitFor(t, "connections of the client that lives", func() bool { return g.two.Active() == 0 && g.server.Active() == 0 })
+			waittest.Until(t, "the end of connections of the client that lives", func() bool { return g.two.Active() == 0 && g.server.Active() == 0 })
 			t.Logf("%d connections were cut", k.cuts.Load())
 		})
 	}
@@ -256,7 +256,7 @@ func TestCutHTTP2Clients(t *testing.T) {
 func survivor(t *testing.T) *http.Client {
 	p := &http.Protocols{}
 	p.SetUnencryptedHTTP2(true)
-	client := &http.Client{Transport: &http.Transport{Protocols: p}, Timeout: time.Minute}
+	client := &http.Client{Transport: &http.Transport{Protocols: p}, Timeout: waittest.Limit}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
 }
@@ -297,7 +297,7 @@ func (k *clientCutter) dial() net.Conn {
 		k.t.Error(err)
 		return nil
 	}
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	return c
 }
 

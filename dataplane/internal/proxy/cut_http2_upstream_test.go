@@ -11,12 +11,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // recorded is what a service says on one connection, as bytes, with where the parts of it end.
@@ -157,7 +157,7 @@ func (d *dying) serve(_ int, nc net.Conn, r *bufio.Reader) {
 	d.open.Add(1)
 	defer d.open.Add(-1)
 	d.begun.Add(1)
-	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetDeadline(waittest.Deadline())
 	in, err := newRequests(r)
 	if err != nil {
 		return
@@ -249,7 +249,7 @@ func TestCutHTTP2Upstreams(t *testing.T) {
 			d := &dying{}
 			address := scripted(t, d.serve)
 			t.Cleanup(func() {
-				waitFor(t, "connections to the service", func() bool { return d.open.Load() == 0 })
+				waittest.Until(t, "the end of connections to the service", func() bool { return d.open.Load() == 0 })
 			})
 			k := &upstreamCutter{t: t, service: d, survivor: survivor(t)}
 			k.g = startWith(t, http1.DefaultLimits(), speaking("h2c", address, ", max_connections: 2"))
@@ -259,7 +259,7 @@ func TestCutHTTP2Upstreams(t *testing.T) {
 				k.round(cut{serviceSends, offset, reset})
 			}
 			k.survivor.CloseIdleConnections()
-			waitFor(t, "connections of clients", func() bool { return k.g.server.Active() == 0 && k.g.two.Active() == 0 })
+			waittest.Until(t, "the end of connections of clients", func() bool { return k.g.server.Active() == 0 && k.g.two.Active() == 0 })
 			t.Logf("%d connections of the service were cut, %d opened", total+1, d.begun.Load())
 		})
 	}
@@ -354,7 +354,7 @@ func (k *upstreamCutter) ask(method, path string) got {
 		return got{err: err}
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	text := method + " " + path + " HTTP/1.1\r\nHost: a\r\n"
 	if method == "POST" {
 		text += "Content-Length: 5\r\n\r\nhello"

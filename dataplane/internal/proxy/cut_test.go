@@ -9,12 +9,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // shape is an exchange that is cut at every byte. Six digits in its texts are the request's own number, which the response has to carry.
@@ -102,7 +102,7 @@ func (c *counting) Read(p []byte) (int, error) {
 func (m *mortal) serve(_ int, nc net.Conn, _ *bufio.Reader) {
 	m.open.Add(1)
 	defer m.open.Add(-1)
-	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetDeadline(waittest.Deadline())
 	c := &counting{Conn: nc}
 	r := bufio.NewReader(c)
 	for {
@@ -172,8 +172,8 @@ func TestCutAnywhere(t *testing.T) {
 	if c.survivor != nil {
 		_ = c.survivor.Close()
 	}
-	waitFor(t, "connections of clients", func() bool { return g.server.Active() == 0 })
-	g.drain(0)
+	waittest.Until(t, "the end of connections of clients", func() bool { return g.server.Active() == 0 })
+	g.end()
 	if !t.Failed() {
 		t.Logf("%d exchanges were cut", c.n)
 	}
@@ -195,21 +195,6 @@ func leavesNothing(t *testing.T) {
 			t.Errorf("%d exchanges are in use, %d were before", now, exchanges)
 		}
 	})
-}
-
-// waitFor waits until nothing of a kind is left.
-func waitFor(t *testing.T, what string, gone func() bool) {
-	t.Helper()
-	late := time.After(5 * time.Second)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !gone() {
-		select {
-		case <-late:
-			t.Fatalf("%s are left", what)
-		case <-tick.C:
-		}
-	}
 }
 
 // cutter runs exchanges one after another.
@@ -253,7 +238,7 @@ func (c *cutter) lives(s *shape) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		_ = conn.SetDeadline(waittest.Deadline())
 		c.survivor, c.reader = conn, bufio.NewReader(conn)
 	}
 	c.n++
@@ -270,7 +255,7 @@ func (c *cutter) exchange(s *shape, at cut) (status, length int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = nc.SetDeadline(waittest.Deadline())
 	conn := &counting{Conn: nc}
 	c.n++
 	head, body := s.request(c.n)

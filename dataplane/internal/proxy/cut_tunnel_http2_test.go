@@ -10,11 +10,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 const farewell = " bye"
@@ -57,8 +57,8 @@ func TestCutTunnelClients(t *testing.T) {
 			g := c.g
 			k := &clientCutter{t: t, g: g, lives: func() error { return tunnelLives(g.address) }}
 			k.cutEverywhere(tunnelSpeech(c.name))
-			waitFor(t, "connections of clients", func() bool { return g.two.Active() == 0 && g.server.Active() == 0 })
-			waitFor(t, "tunnels", func() bool { return open.Load() == 0 && g.counters.Upgrades().Active() == 0 })
+			waittest.Until(t, "the end of connections of clients", func() bool { return g.two.Active() == 0 && g.server.Active() == 0 })
+			waittest.Until(t, "the end of tunnels", func() bool { return open.Load() == 0 && g.counters.Upgrades().Active() == 0 })
 			t.Logf("%d connections were cut", k.cuts.Load())
 		})
 	}
@@ -71,7 +71,7 @@ func tunnelLives(address string) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	text := fmt.Sprintf("%06d I live.", number.Add(1)+500_000)
 	_, _ = io.WriteString(c, "GET /x HTTP/1.1\r\nHost: a\r\n"+upgradeLines+"\r\n"+text)
 	_ = c.(*net.TCPConn).CloseWrite()
@@ -124,7 +124,7 @@ func tunnelAnswer() *recorded {
 func (s *tunnelEnd) serve(_ int, nc net.Conn, r *bufio.Reader) {
 	s.open.Add(1)
 	defer s.open.Add(-1)
-	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	_ = nc.SetDeadline(waittest.Deadline())
 	in, err := newRequests(r)
 	if err != nil {
 		return
@@ -166,10 +166,10 @@ func TestCutTunnelServices(t *testing.T) {
 			}
 		}
 	}
-	waitFor(t, "connections of clients", func() bool { return g.two.Active() == 0 && g.server.Active() == 0 })
-	waitFor(t, "tunnels", func() bool { return g.counters.Upgrades().Active() == 0 })
-	g.drain(0)
-	waitFor(t, "connections to the service", func() bool { return s.open.Load() == 0 })
+	waittest.Until(t, "the end of connections of clients", func() bool { return g.two.Active() == 0 && g.server.Active() == 0 })
+	waittest.Until(t, "the end of tunnels", func() bool { return g.counters.Upgrades().Active() == 0 })
+	g.end()
+	waittest.Until(t, "the end of connections to the service", func() bool { return s.open.Load() == 0 })
 }
 
 // judge returns what is wrong with what a client got of a tunnel.
@@ -201,7 +201,7 @@ func tunnel1(address string) (int, string, error) {
 		return 0, "", err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	_, _ = io.WriteString(c, "GET /x HTTP/1.1\r\nHost: a\r\n"+upgradeLines+"\r\n")
 	return switched(c)
 }
@@ -213,7 +213,7 @@ func tunnel2(address string) (int, string, error) {
 		return 0, "", err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	s := begin("one tunnel")
 	s.ask(1, "CONNECT", 1, false, "", ":protocol", "websocket", "sec-websocket-version", "13")
 	_ = s.WriteData(1, true, nil)

@@ -10,7 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // indented makes a text a block of YAML.
@@ -31,7 +32,7 @@ func (g *gateway) overTLS(config *tls.Config, host, extra string) (*http.Respons
 		return nil, "", tls.ConnectionState{}, err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n%s\r\n", host, extra); err != nil {
 		return nil, "", c.ConnectionState(), err
 	}
@@ -220,7 +221,7 @@ func TestLargeBodiesOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	r := bufio.NewReader(c)
 	answer := func(method, want string) {
 		t.Helper()

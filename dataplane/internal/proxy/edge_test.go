@@ -14,6 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/shared/waittest"
 )
 
 // behind starts a node that believes what proxies say.
@@ -46,7 +47,7 @@ func TestPROXYProtocolBeforeTLS(t *testing.T) {
 				return c, err
 			},
 		}
-		res, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Get("https://a.test/")
+		res, err := (&http.Client{Transport: transport, Timeout: waittest.Limit}).Get("https://a.test/")
 		if err != nil {
 			t.Fatalf("%s: %v", protocol, err)
 		}
@@ -66,7 +67,7 @@ func TestPROXYProtocolTogetherWithTheRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	request := "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 	_, _ = io.WriteString(c, "PROXY TCP6 2001:db8::7 2001:db8::1 56789 443\r\n"+request+request)
 	r := bufio.NewReader(c)
@@ -87,7 +88,7 @@ func (g *gateway) clientOf(version string) *http.Client {
 	transport.Protocols.SetHTTP1(version == "http/1.1")
 	transport.Protocols.SetUnencryptedHTTP2(version == "h2c")
 	g.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	return &http.Client{Transport: transport, Timeout: waittest.Limit}
 }
 
 func TestOriginOfRequests(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // thinker is a service that answers when it is told to, or when its caller has gone.
@@ -77,7 +78,7 @@ func TestHalfClosedClientMayWait(t *testing.T) {
 	if err := c.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waittest.Limit)
 	defer cancel()
 	select {
 	case <-s.gone:

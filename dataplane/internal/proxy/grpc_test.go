@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // rpcServer is a gRPC service with calls of all shapes.
@@ -106,7 +107,7 @@ func TestGRPC(t *testing.T) {
 	s, server, address := newRPCServer(t)
 	g := startWith(t, http1.DefaultLimits(), speaking("grpc", address, "")+"policies: [{name: short, timeout: 400ms}]\n---\nroutes: [{name: limited, path: /grpc.testing.TestService/EmptyCall, service_id: s, policy_id: short}]\n")
 	client := rpcClient(t, g.address)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
 
 	var trailer metadata.MD
@@ -204,7 +205,7 @@ func TestGRPCBalancing(t *testing.T) {
 	_, port, _ := net.SplitHostPort(second)
 	g := startWith(t, http1.DefaultLimits(), strings.Replace(speaking("grpc", first, ""), "endpoints: [", "endpoints: [{host: 127.0.0.1, port: "+port+"}, ", 1))
 	client := rpcClient(t, g.address)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
 	for range 4 {
 		if _, err := client.UnaryCall(ctx, &testgrpc.SimpleRequest{}); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http1/hostiletest"
+	"gateway.internal/shared/waittest"
 )
 
 // canary is a service that writes down every request that reaches it, as it reads it, and whatever no gateway should send.
@@ -30,7 +31,7 @@ type canary struct {
 func newCanary(t *testing.T) (*canary, string) {
 	c := &canary{}
 	return c, scripted(t, func(_ int, conn net.Conn, r *bufio.Reader) {
-		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		_ = conn.SetDeadline(waittest.Deadline())
 		for c.request(conn, r) {
 		}
 	})
@@ -171,7 +172,7 @@ func (h *hostileClient) run(piece int) {
 		h.t.Fatal(err)
 	}
 	defer func() { _ = h.conn.Close() }()
-	_ = h.conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = h.conn.SetDeadline(waittest.Deadline())
 	for text := h.k.Message; len(text) > 0; {
 		n := min(piece, len(text))
 		if _, err := h.conn.Write(text[:n]); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http1/hostiletest"
+	"gateway.internal/shared/waittest"
 )
 
 // hostileService answers /case/N with the message of a case, and everything else as it should.
@@ -31,7 +32,7 @@ type hostileService struct {
 }
 
 func (s *hostileService) serve(n int, c net.Conn, r *bufio.Reader) {
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.SetDeadline(waittest.Deadline())
 	for {
 		req, err := http.ReadRequest(r)
 		if err != nil {
@@ -123,7 +124,7 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(waittest.Deadline())
 	method := "GET"
 	for _, m := range []string{"HEAD", "POST"} {
 		if k.Has(m) {

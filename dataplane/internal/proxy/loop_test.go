@@ -13,6 +13,7 @@ import (
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // startInLoops starts a node that serves connections in loops from their first request on.
@@ -55,7 +56,7 @@ func (g *gateway) client() *client {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	return &client{g.t, c, bufio.NewReader(c)}
 }
 
@@ -273,7 +274,8 @@ func TestDrainOfLoops(t *testing.T) {
 	for range cap(served) / 2 {
 		<-served
 	}
-	g.drain(5 * time.Second)
+	_, drained := g.drain()
+	waittest.Receive(t, "the node is drained", drained)
 	clients.Wait()
 	if b, err := io.ReadAll(rests.r); len(b) > 0 || err != nil {
 		t.Errorf("a connection that rested: %q, %v", b, err)

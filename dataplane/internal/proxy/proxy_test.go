@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +31,7 @@ import (
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) {
@@ -100,6 +100,7 @@ func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 
 func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config string, edits ...func(*listener.Settings)) *gateway {
 	t.Helper()
+	waittest.Watch(t)
 	logged := &syncBuffer{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	counters := telemetry.New(2)
@@ -136,7 +137,7 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 	set.Security = &listener.Security{Certificates: node.Certificates, HandshakeTimeout: time.Second}
 	g.secure = g.listen(set)
 	t.Cleanup(func() {
-		g.drain(0)
+		g.end()
 		stop()
 		lot.Close()
 		services.Close()
@@ -157,12 +158,30 @@ func (g *gateway) listen(set listener.Settings) *listener.Listener {
 	return ln
 }
 
-// drain ends the node's listeners; what is under way may go on for a time.
-func (g *gateway) drain(within time.Duration) {
-	stop := make(chan struct{})
-	timer := time.AfterFunc(within, func() { close(stop) })
-	defer timer.Stop()
-	listener.Drain(stop, g.plain, g.secure)
+// end ends the node's listeners and all connections.
+func (g *gateway) end() {
+	now := make(chan struct{})
+	close(now)
+	listener.Drain(now, g.plain, g.secure)
+}
+
+// drain begins to end the node's listeners, and returns when their address is closed. What is under way may go on until cut is called; drained is closed
+// when nothing is left.
+func (g *gateway) drain() (cut func(), drained <-chan struct{}) {
+	g.t.Helper()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		listener.Drain(stop, g.plain, g.secure)
+	}()
+	waittest.Until(g.t, "the address is closed", func() bool {
+		c, err := net.Dial("tcp", g.address)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	return sync.OnceFunc(func() { close(stop) }), done
 }
 
 // apply gives the node a configuration.
@@ -195,7 +214,7 @@ func (g *gateway) raw(text string, methods ...string) []*http.Response {
 		g.t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	if _, err := io.WriteString(c, text); err != nil {
 		g.t.Fatal(err)
 	}
@@ -327,7 +346,7 @@ func scripted(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) stri
 			i := n
 			wg.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = c.SetDeadline(waittest.Deadline())
 				serve(i, c, bufio.NewReader(c))
 			})
 		}
@@ -419,7 +438,7 @@ func TestCutResponse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		_ = c.SetDeadline(waittest.Deadline())
 		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err == nil {
@@ -489,7 +508,7 @@ func TestExpectContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
 	r := bufio.NewReader(c)
 	res, err := http.ReadResponse(r, nil)
@@ -516,7 +535,7 @@ func TestEarlyResponse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nfirst part")
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || res.StatusCode != 403 {
@@ -621,100 +640,73 @@ func TestClientDiesAnywhere(t *testing.T) {
 	if got := body(t, g.raw("GET /mine HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]); got != "GET /mine" {
 		t.Errorf("got %q", got)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	for g.server.Active() > 0 {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%d connections are left", g.server.Active())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	waittest.Until(t, "the end of all connections", func() bool { return g.server.Active() == 0 })
 }
 
 func TestDrain(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
-	g := start(t, to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+	answer := sync.OnceFunc(func() { close(release) })
+	defer answer()
+	limits := http1.DefaultLimits()
+	limits.LastRequestTimeout = waittest.Limit
+	g := startWith(t, limits, to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if readRequest(r) {
 			close(arrived)
 			<-release
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	}), ""))
-	idle, err := net.Dial("tcp", g.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer idle.Close()
-	_, _ = io.WriteString(idle, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
-	if res, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || res.Close {
-		t.Fatalf("%v, %v", res, err)
-	}
-	probe, err := net.Dial("tcp", g.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer probe.Close()
-	probing := bufio.NewReader(probe)
-	fresh, err := net.Dial("tcp", g.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fresh.Close()
-	silent, err := net.Dial("tcp", g.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	busy, err := net.Dial("tcp", g.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer busy.Close()
-	_, _ = io.WriteString(busy, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	<-arrived
-	var drained atomic.Bool
-	done := make(chan struct{})
-	go func() {
-		g.drain(time.Minute)
-		drained.Store(true)
-		close(done)
-	}()
-	waitFor(t, "an address that is closed", func() bool {
-		c, err := net.Dial("tcp", g.address)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err != nil
-	})
-	waitFor(t, "draining", func() bool {
-		_, _ = io.WriteString(probe, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
-		res, err := http.ReadResponse(probing, nil)
+	// refused sends a request that the node answers itself, and reports whether the connection goes on.
+	refused := func(c *client) (goesOn bool) {
+		c.send("GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
+		res, err := http.ReadResponse(c.r, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
-		return res.Close
-	})
-	_, _ = io.WriteString(idle, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
-	if res, err := http.ReadResponse(bufio.NewReader(idle), nil); err != nil || !res.Close {
-		t.Errorf("the last request of an idle connection: %v, %v", res, err)
+		return !res.Close
 	}
-	_ = silent.SetDeadline(time.Now().Add(3 * time.Second))
-	_, _ = io.WriteString(fresh, "GET /../ HTTP/1.1\r\nHost: a\r\n\r\n")
-	if res, err := http.ReadResponse(bufio.NewReader(fresh), nil); err != nil || !res.Close {
-		t.Errorf("the first request of a connection: %v, %v", res, err)
+	idle, probe, fresh, busy := g.client(), g.client(), g.client(), g.client()
+	if !refused(idle) {
+		t.Fatal("the connection ends before it has to")
 	}
-	if drained.Load() {
+	busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	waittest.Receive(t, "the request under way is at the service", arrived)
+	_, drained := g.drain()
+	waittest.Until(t, "connections end with a request", func() bool { return !refused(probe) })
+	if refused(idle) {
+		t.Error("an idle connection goes on after its last request")
+	}
+	if refused(fresh) {
+		t.Error("a connection goes on after its first request")
+	}
+	select {
+	case <-drained:
 		t.Error("drained while an exchange is under way")
+	default:
 	}
-	close(release)
-	res, err := http.ReadResponse(bufio.NewReader(busy), nil)
+	answer()
+	res, err := http.ReadResponse(busy.r, nil)
 	if err != nil || body(t, res) != "ok" || !res.Close {
 		t.Errorf("the exchange under way: %v, %v", res, err)
 	}
-	if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("a connection that brings nothing: %v", err)
+	waittest.Receive(t, "the node is drained", drained)
+}
+
+// A connection that brings nothing does not keep a node that drains for longer than its last request may take.
+func TestDrainEndsSilentConnections(t *testing.T) {
+	limits := http1.DefaultLimits()
+	limits.LastRequestTimeout = 10 * time.Millisecond
+	g := startWith(t, limits, to(echo(t), ""))
+	fresh, idle := g.client(), g.client()
+	if got := idle.get("/"); got != "200 GET /" {
+		t.Fatal(got)
 	}
-	<-done
+	_, drained := g.drain()
+	waittest.Receive(t, "the node is drained", drained)
+	for name, c := range map[string]*client{"fresh": fresh, "idle": idle} {
+		if _, err := c.r.ReadByte(); err != io.EOF {
+			t.Errorf("the connection that is %s: %v", name, err)
+		}
+	}
 }

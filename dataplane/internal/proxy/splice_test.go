@@ -11,7 +11,8 @@ import (
 	"net"
 	"net/http"
 	"testing"
-	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // TestLargeResponses has bodies go through that are moved inside the kernel, whole and broken off on either side.
@@ -51,7 +52,7 @@ func TestLargeResponses(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(waittest.Deadline())
 		_, _ = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil || res.StatusCode != http.StatusOK {

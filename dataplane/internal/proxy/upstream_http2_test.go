@@ -14,12 +14,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // h2Server serves HTTP/2 without TLS, and nothing else.
@@ -94,7 +94,7 @@ func TestUpstreamHTTP2Bodies(t *testing.T) {
 		p.SetUnencryptedHTTP2(true)
 		return &http.Transport{Protocols: p}
 	}()} {
-		client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+		client := &http.Client{Transport: transport, Timeout: waittest.Limit}
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
@@ -202,7 +202,7 @@ func newFramed(t *testing.T, serve func(n int, f *framed)) string {
 			}
 			wg.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = c.SetDeadline(waittest.Deadline())
 				if _, err := io.ReadFull(c, make([]byte, len(xhttp2.ClientPreface))); err != nil {
 					return
 				}
@@ -375,7 +375,7 @@ func TestUpstreamHTTP2Scripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			_ = conn.SetDeadline(waittest.Deadline())
 			_, _ = io.WriteString(conn, c.request)
 			status, text, err := readOne(conn, strings.Fields(c.request)[0])
 			if c.want == "broken" {

@@ -12,12 +12,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // opened is a client's end of a stream that was opened by extended CONNECT.
@@ -33,7 +33,7 @@ func extended(t *testing.T, address, protocol string) *opened {
 		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	t.Cleanup(cancel)
 	r, w := io.Pipe()
 	t.Cleanup(func() { _ = w.Close() })
@@ -55,7 +55,7 @@ func extended(t *testing.T, address, protocol string) *opened {
 // speaks HTTP/2 to it.
 func chain(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) (near, far *gateway) {
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(waittest.Deadline())
 		req, err := http.ReadRequest(r)
 		if err != nil || req.Method != "GET" || req.Header.Get("Upgrade") != "websocket" || len(req.Header.Values("Sec-WebSocket-Key")) != 1 {
 			return

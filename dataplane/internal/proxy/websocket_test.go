@@ -21,6 +21,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 const largestMessage = 32 << 20
@@ -115,14 +116,14 @@ func talk(t *testing.T, c *websocket.Conn) {
 // none waits until the node has no upgraded connections, and nothing of them.
 func (g *gateway) none(buffers int64) {
 	g.t.Helper()
-	waitFor(g.t, "upgraded connections", func() bool { return g.counters.Upgrades().Active() == 0 })
-	waitFor(g.t, "buffers", func() bool { return socket.InUse.Load() <= buffers+waiting })
+	waittest.Until(g.t, "the end of upgraded connections", func() bool { return g.counters.Upgrades().Active() == 0 })
+	waittest.Until(g.t, "the end of buffers", func() bool { return socket.InUse.Load() <= buffers+waiting })
 }
 
 // logs waits until the access log has a text.
 func (g *gateway) logs(text string) {
 	g.t.Helper()
-	waitFor(g.t, "lines without "+text, func() bool {
+	waittest.Until(g.t, "the access log has "+text, func() bool {
 		lines, err := os.ReadFile(g.lines)
 		return err == nil && bytes.Contains(lines, []byte(text))
 	})
@@ -187,7 +188,7 @@ func TestWebSocketBackPressure(t *testing.T) {
 	if in := socket.InUse.Load(); in > 8 {
 		t.Errorf("%d buffers are in use", in)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(waittest.Deadline())
 	if got, err := io.Copy(io.Discard, r); got != n {
 		t.Errorf("of %d bytes came %d, %v", n, got, err)
 	}
@@ -214,7 +215,7 @@ func (g *gateway) upgraded(more string) (*net.TCPConn, *bufio.Reader) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	if _, err := io.WriteString(c, "GET /x HTTP/1.1\r\nHost: a\r\n"+upgradeLines+"\r\n"+more); err != nil {
 		g.t.Fatal(err)
 	}
@@ -246,7 +247,7 @@ func TestUpgradeHalfClose(t *testing.T) {
 	c, r := g.upgraded("early ")
 	defer func() { _ = c.Close() }()
 	// The policy's timeout ends with the head.
-	waitFor(t, "the time of the policy", func() bool { return g.counters.Upgrades().Active() == 1 })
+	waittest.Until(t, "the connection was upgraded", func() bool { return g.counters.Upgrades().Active() == 1 })
 	if part := make([]byte, 6); true {
 		if _, err := io.ReadFull(r, part); err != nil || string(part) != "first " {
 			t.Errorf("%q, %v", part, err)
@@ -392,19 +393,8 @@ func TestUpgradeDrain(t *testing.T) {
 	defer plain.Close()
 	g := startWith(t, http1.DefaultLimits(), to(plain.Listener.Addr().String(), ""))
 	c := dialWebSocket(t, "ws://"+g.address, nil)
-	waitFor(t, "nothing", func() bool { return g.counters.Upgrades().Active() == 1 })
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		g.drain(300 * time.Millisecond)
-	}()
-	waitFor(t, "listeners", func() bool {
-		n, err := net.Dial("tcp", g.address)
-		if err == nil {
-			_ = n.Close()
-		}
-		return err != nil
-	})
+	waittest.Until(t, "the connection was upgraded", func() bool { return g.counters.Upgrades().Active() == 1 })
+	cut, drained := g.drain()
 	g.apply("routes: []\n") // changes do not touch it either
 	if err := c.Write(t.Context(), websocket.MessageText, []byte("still here")); err != nil {
 		t.Fatal(err)
@@ -412,10 +402,11 @@ func TestUpgradeDrain(t *testing.T) {
 	if _, got, err := c.Read(t.Context()); err != nil || string(got) != "still here" {
 		t.Errorf("%q, %v", got, err)
 	}
+	cut()
 	if _, _, err := c.Read(t.Context()); err == nil {
 		t.Error("it goes on for ever")
 	}
-	<-drained
+	waittest.Receive(t, "the node is drained", drained)
 	g.none(1 << 20)
 }
 
@@ -454,7 +445,7 @@ func TestWebSocketCutAnywhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(waittest.Deadline())
 		return c
 	}
 	serviceAt.Store(-1)
@@ -482,8 +473,8 @@ func TestWebSocketCutAnywhere(t *testing.T) {
 			_, _ = io.CopyN(io.Discard, c, int64(at))
 			die(c)
 		}
-		waitFor(t, "connections", func() bool { return g.server.Active() == 0 })
-		waitFor(t, "connections to the service", ended)
+		waittest.Until(t, "the end of connections", func() bool { return g.server.Active() == 0 })
+		waittest.Until(t, "the end of connections to the service", ended)
 		left.Store(1)
 		for serviceAt.Store(0); left.Load() > 0; serviceAt.Add(1) {
 			c := dial()
@@ -491,10 +482,10 @@ func TestWebSocketCutAnywhere(t *testing.T) {
 			_ = c.(*net.TCPConn).CloseWrite()
 			_, _ = io.Copy(io.Discard, c)
 			_ = c.Close()
-			waitFor(t, "connections to the service", ended)
+			waittest.Until(t, "the end of connections to the service", ended)
 		}
 	}
-	waitFor(t, "connections of clients", func() bool { return g.server.Active() == 0 })
+	waittest.Until(t, "the end of connections of clients", func() bool { return g.server.Active() == 0 })
 	g.none(buffers)
 	if now := http1.ExchangesInUse.Load(); now != exchanges {
 		t.Errorf("%d exchanges are in use, %d were before", now, exchanges)

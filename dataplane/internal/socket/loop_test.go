@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // visitor receives what arrives in a loop.
@@ -190,7 +192,7 @@ func TestOwing(t *testing.T) {
 	if !taken {
 		t.Fatal("not taken")
 	}
-	_ = far.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = far.SetDeadline(waittest.Deadline())
 	part := make([]byte, 1<<20)
 	for i := range part {
 		part[i] = byte(i >> 8)

@@ -6,13 +6,14 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	grpcstatus "google.golang.org/grpc/status"
+
+	"gateway.internal/shared/waittest"
 )
 
 func TestHealthOverADrain(t *testing.T) {
@@ -29,7 +30,7 @@ func TestHealthOverADrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cc.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), waittest.Limit)
 	defer cancel()
 	client := healthv1.NewHealthClient(cc)
 	watch, err := client.Watch(ctx, &healthv1.HealthCheckRequest{})

@@ -17,6 +17,7 @@ import (
 	"gateway.internal/controlplane/internal/discovery/discoverytest"
 	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,7 +85,7 @@ func (r *registry) put(id, value string, opts ...clientv3.OpOption) {
 func (r *registry) do(what func(ctx context.Context) error) {
 	r.t.Helper()
 	testserver.WaitFor(r.t, "etcd", func() error {
-		ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(r.t.Context(), waittest.Limit)
 		defer cancel()
 		return what(ctx)
 	})
@@ -159,7 +160,7 @@ func TestWatchOfCompactedHistory(t *testing.T) {
 		r.Register(discoverytest.Instance{ID: "1", Service: "users", Address: "h", Port: 1})
 	}
 	r.Compact()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
 	err = s.watch(ctx, r.client, old, make(chan batch), func() {})
 	if !errors.Is(err, rpctypes.ErrCompacted) {

@@ -15,6 +15,7 @@ import (
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 // TestDownAtStart: nothing listens, or something that says nothing. Both are waited for.
@@ -26,7 +27,7 @@ func TestDownAtStart(t *testing.T) {
 	defer silent.Close()
 	for _, host := range []string{"127.0.0.1:1", silent.Addr().String()} {
 		s := opener("postgres://gateway:hunter2@" + host + "/x?sslmode=disable&connect_timeout=1")(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 		_, _, err := s.Load(ctx)
 		if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", host, err)

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -19,11 +18,12 @@ import (
 
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 func check1(t *testing.T, target Target) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
 	return newProbe()(ctx, target)
 }
