@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -188,12 +189,22 @@ func TestSuccessorIsInTimeAtTheLastMoment(t *testing.T) {
 	patience := usual
 	patience.taken = -time.Second
 	r := run(t, patience)
+	for range cap(r.writes) { // LetGo, between the second step and the third, waits for the test
+		r.writes <- true
+	}
+	letGo := sync.OnceFunc(func() {
+		for range cap(r.writes) {
+			<-r.writes
+		}
+	})
+	defer letGo()
 	conn := approach(t, r, kindHello)
 	for _, k := range []kind{kindHello, kindReady, kindTaken} {
 		if err := send(conn, &message{kind: k}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
+	letGo()
 	if next := waittest.Receive(t, "the process that is replaced", r.next); next == nil {
 		t.Error("it goes on beside its successor")
 	} else {
