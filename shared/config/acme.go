@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/x509"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -108,14 +107,6 @@ func CheckDirectoryURL(s string) error {
 		return fmt.Errorf("has to be an https URL such as https://acme-v02.api.letsencrypt.org/directory")
 	}
 	return nil
-}
-
-// normalHost brings a host into the form in which nodes look hosts up.
-func normalHost(h string) string {
-	if a, err := netip.ParseAddr(h); err == nil {
-		return a.Unmap().String()
-	}
-	return strings.ToLower(strings.TrimSuffix(h, "."))
 }
 
 // checkShownToServices refuses services that would show an ACME certificate: those are for servers, and may not be there yet.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"testing"
 
@@ -9,6 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/hostname"
+	"gateway.internal/shared/hostname/hostnametest"
 )
 
 func byACME(name string, hosts ...string) *configv1.Certificate {
@@ -66,6 +69,29 @@ func TestACMEIsValidated(t *testing.T) {
 		errors.As(err, &ps)
 		if c.field == "" && err != nil || c.field != "" && (len(ps) == 0 || !strings.HasPrefix(ps[0].Field, c.field)) {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestACMEHosts runs the hosts that routes are tried with through what is asked of ACME servers: exactly the hosts that are no wildcards, in
+// the form that requests for them are compared in.
+func TestACMEHosts(t *testing.T) {
+	for _, c := range hostnametest.Cases() {
+		plan, err := Empty().Plan([]Edit{put(byACME("c", c.Pattern))}, options())
+		if wildcard := strings.HasPrefix(c.Pattern, "*."); (err != nil) != wildcard {
+			t.Errorf("%q: %v", c.Pattern, err)
+		}
+		if err != nil {
+			continue
+		}
+		var b hostname.Buffer
+		host := stored(plan.Config, "c").GetHosts()[0]
+		if got := host == string(hostname.Key(&b, c.Host)); got != c.Matches {
+			t.Errorf("a certificate is obtained for %q, and is for %q: %v", host, c.Host, got)
+		}
+		cert, _ := selfSigned(t, host)
+		if leaf, err := leafOf(cert); err != nil || net.ParseIP(host) == nil && !Covers(leaf, host) {
+			t.Errorf("a certificate that was obtained for %q is not for it: %v", host, err)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/hostname"
 )
 
 // leafOf returns the first certificate of a chain in PEM.
@@ -75,7 +76,7 @@ func fillCertificate(m *configv1.Certificate) {
 		}
 	}
 	for i, h := range m.Hosts {
-		m.Hosts[i] = normalHost(h)
+		m.Hosts[i] = hostname.Normal(h)
 	}
 }
 
@@ -115,8 +116,8 @@ func (c *checker) certificate(m *configv1.Certificate) {
 		return // hosts that were added are served once there is a certificate for them
 	}
 	for i, h := range m.GetHosts() {
-		if !ValidHost(strings.TrimPrefix(h, "*.")) {
-			c.fail(fmt.Sprintf("hosts[%d]", i), h, `has to be a host name, an IP address or "*.example.com"`)
+		if _, err := hostname.Parse(h); err != nil {
+			c.fail(fmt.Sprintf("hosts[%d]", i), h, "%s", err)
 		} else if !Covers(leaf, h) {
 			c.fail(fmt.Sprintf("hosts[%d]", i), h, "is not covered by the certificate, which is for %s", strings.Join(leaf.DNSNames, ", "))
 		}

@@ -81,7 +81,7 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 	if len(p.problems) > 0 {
 		return nil, p.problems
 	}
-	return &Plan{Config: next, Changes: changes, Warnings: warnings(next, changes, opts.Now)}, nil
+	return &Plan{Config: next, Changes: changes, Warnings: warnings(c, next, changes, opts.Now)}, nil
 }
 
 // stage is one resource that the edits touch.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/hostname"
 	"gateway.internal/shared/match"
 	"gateway.internal/shared/middleware"
 )
@@ -362,7 +363,7 @@ func (c *checker) route(m *configv1.Route) {
 		c.fail(e.Field, e.Value, "%s", e.Message)
 	}
 	for i, h := range m.GetHosts() {
-		m.Hosts[i] = strings.ToLower(strings.TrimSuffix(h, "."))
+		m.Hosts[i] = hostname.Normal(h)
 	}
 	targets := 0
 	for _, there := range []bool{m.GetServiceId() != "", len(m.GetBackends()) > 0, m.GetRedirect() != nil, m.GetDirectResponse() != nil} {

@@ -217,7 +217,7 @@ func policyOf(c *Config, id string) *configv1.Policy {
 const maxShadowChecks = 200_000
 
 // warnings finds what is allowed but probably not meant.
-func warnings(next *Config, changes []Change, now time.Time) Problems {
+func warnings(base, next *Config, changes []Change, now time.Time) Problems {
 	var w Problems
 	table := next.Table()
 	checked := 0
@@ -247,6 +247,9 @@ func warnings(next *Config, changes []Change, now time.Time) Problems {
 		case *configv1.Certificate:
 			if len(m.GetHosts()) == 0 {
 				w.add(Certificate, m.GetName(), "", "hosts", "", "is empty, and the certificate names no host either: it can only be shown to services, by tls.certificate_id")
+				if m.GetClientAuth() != nil && !m.GetDefault() {
+					w.add(Certificate, m.GetName(), "", "client_auth", "", "asks nobody for anything: the certificate has no hosts and is not the default")
+				}
 			}
 			if m.GetAcme() != nil && m.GetCertPem() == "" {
 				w.add(Certificate, m.GetName(), "", "acme", "", "has obtained nothing yet: a control plane with --acme does so, and until then clients of these hosts are refused or get another certificate that is for them")
@@ -257,6 +260,7 @@ func warnings(next *Config, changes []Change, now time.Time) Problems {
 			}
 		}
 	}
+	w = append(w, openRoutes(base, next, changes)...)
 	// A change may also take the requests of routes that did not change; looked for when there are few changes.
 	if len(changes) <= 16 {
 		w = append(w, newlyShadowed(next, changes)...)

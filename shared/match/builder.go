@@ -3,6 +3,8 @@ package match
 import (
 	"maps"
 	"slices"
+
+	"gateway.internal/shared/hostname"
 )
 
 // builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first.
@@ -102,7 +104,7 @@ func (b *builder) bucket(k *bucket) *bucket {
 	return &c
 }
 
-func cloneLists(m map[string][]*Rule) map[string][]*Rule {
+func cloneLists(m map[hostname.Pattern][]*Rule) map[hostname.Pattern][]*Rule {
 	c := maps.Clone(m)
 	for k, list := range c {
 		c[k] = slices.Clip(list) // an append copies
@@ -121,11 +123,11 @@ func (k *bucket) add(b *builder, r *Rule) {
 	}
 	for _, h := range r.hosts {
 		m := &k.exact
-		if h[0] == '.' {
+		if h.Wildcard() {
 			m = &k.wild
 		}
 		if *m == nil {
-			*m = map[string][]*Rule{}
+			*m = map[hostname.Pattern][]*Rule{}
 		}
 		(*m)[h] = append(slices.Clip((*m)[h]), r)
 	}
@@ -144,7 +146,7 @@ func (k *bucket) drop(r *Rule) {
 	}
 	for _, h := range r.hosts {
 		m := k.exact
-		if h[0] == '.' {
+		if h.Wildcard() {
 			m = k.wild
 		}
 		if list := del(m[h]); len(list) > 0 {

@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/hostname"
+	"gateway.internal/shared/hostname/hostnametest"
 )
 
 func rule(t testing.TB, r *configv1.Route) *Rule {
@@ -69,6 +71,21 @@ func TestPrecedence(t *testing.T) {
 		var p Params
 		if got := table.Match(&Request{Method: c.method, Host: c.host, Path: path, RawQuery: query}, &p); name(got) != c.want {
 			t.Errorf("%s %s%s: got %q, want %q", c.method, c.host, c.target, name(got), c.want)
+		}
+	}
+}
+
+func TestHosts(t *testing.T) {
+	for _, c := range hostnametest.Cases() {
+		one := rule(t, &configv1.Route{Name: "one", Path: "/*", Hosts: []string{c.Pattern}})
+		table := Compile([]*Rule{one})
+		q := &Request{Method: "GET", Host: c.Host, Path: "/"}
+		var p Params
+		if got := table.Match(q, &p) == one; got != c.Matches {
+			t.Errorf("a route for %q takes a request for %q: %v", c.Pattern, c.Host, got)
+		}
+		if got := len(table.MatchAll(q)) == 1; c.Host != "" && got != c.Matches {
+			t.Errorf("a route for %q is listed for %q: %v", c.Pattern, c.Host, got)
 		}
 	}
 }
@@ -216,8 +233,8 @@ func drawRequest(t *rapid.T) *Request {
 
 // scan is the model: the first of the sorted rules whose every predicate holds.
 func scan(rules []*Rule, q *Request) *Rule {
-	var buf [256]byte
-	host := string(hostKey(&buf, q.Host))
+	var buf hostname.Buffer
+	host := string(hostname.Key(&buf, q.Host))
 	for _, r := range slices.SortedFunc(slices.Values(rules), Compare) {
 		if r.matchesPath(q.Path) && r.matchesHost(host) && r.matches(q) {
 			return r

@@ -3,6 +3,8 @@ package match
 import (
 	"net/url"
 	"strings"
+
+	"gateway.internal/shared/hostname"
 )
 
 // Request is what rules look at.
@@ -30,7 +32,7 @@ type Params struct {
 	values [MaxParams]string
 	n      int
 	prefix int
-	host   [256]byte // scratch: the host in key form
+	host   hostname.Buffer // scratch
 }
 
 // Reset forgets the match.
@@ -140,27 +142,4 @@ func unescape(s string) string {
 		return u
 	}
 	return s
-}
-
-// hostKey writes the host in the form of the table's keys into b: lower case, without port and trailing dot.
-func hostKey(b *[256]byte, host string) []byte {
-	if strings.HasPrefix(host, "[") {
-		if i := strings.IndexByte(host, ']'); i >= 0 {
-			host = host[:i+1]
-		}
-	} else if i := strings.LastIndexByte(host, ':'); i >= 0 {
-		host = host[:i]
-	}
-	host = strings.TrimSuffix(host, ".")
-	if len(host) > len(b) {
-		return nil
-	}
-	for i := range len(host) {
-		c := host[i]
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		b[i] = c
-	}
-	return b[:len(host)]
 }

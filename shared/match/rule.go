@@ -8,10 +8,12 @@ import (
 	"cmp"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/hostname"
 )
 
 // Form is the form of a path pattern, in the order of precedence.
@@ -55,7 +57,7 @@ type Rule struct {
 
 	methods  []string // empty: any but CONNECT
 	connects bool     // CONNECT is named, perhaps beside "*"
-	hosts    []string // lower case, without "*"; a leading "." marks a wildcard
+	hosts    []hostname.Pattern
 	headers  []valueMatch
 	query    []valueMatch
 
@@ -91,6 +93,9 @@ type FieldError struct {
 
 // Form returns the form of the rule's path.
 func (r *Rule) Form() Form { return r.form }
+
+// Hosts returns the hosts that the rule is for; none: any.
+func (r *Rule) Hosts() []hostname.Pattern { return r.hosts }
 
 // WithValue returns a copy of the rule with another value.
 func (r *Rule) WithValue(v any) *Rule {
@@ -342,34 +347,16 @@ func isToken(s string) bool {
 
 func (p *parser) hosts(hosts []string) {
 	for i, h := range hosts {
-		host := strings.ToLower(strings.TrimSuffix(h, "."))
-		name := strings.TrimPrefix(host, "*")
-		if wildcard := name != host; wildcard && (len(name) < 2 || name[0] != '.') || !isHostName(strings.TrimPrefix(name, ".")) || !wildcard && name[0] == '.' {
-			p.fail(fmt.Sprintf("hosts[%d]", i), h, `is no host: a name such as "api.example.com", an IP address, or "*.example.com"; no port, no scheme`)
+		host, err := hostname.Parse(h)
+		switch {
+		case err != nil:
+			p.fail(fmt.Sprintf("hosts[%d]", i), h, "%s", err)
 			continue
+		case slices.Contains(p.rule.hosts, host):
+			p.fail(fmt.Sprintf("hosts[%d]", i), h, "is there twice")
 		}
-		for _, other := range p.rule.hosts {
-			if other == name {
-				p.fail(fmt.Sprintf("hosts[%d]", i), h, "is there twice")
-			}
-		}
-		p.rule.hosts = append(p.rule.hosts, name)
+		p.rule.hosts = append(p.rule.hosts, host)
 	}
-}
-
-func isHostName(s string) bool {
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	if s[0] == '[' {
-		return s[len(s)-1] == ']' && strings.Trim(s[1:len(s)-1], "0123456789abcdef:.") == "" && strings.Contains(s, ":")
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *parser) header(i int, h *configv1.HeaderMatch) {

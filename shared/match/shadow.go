@@ -1,6 +1,10 @@
 package match
 
-import "slices"
+import (
+	"slices"
+
+	"gateway.internal/shared/hostname"
+)
 
 // Shadowed returns a rule of the table that goes before r and answers every request that r could match, so that r is
 // never reached; nil when there is none. It never names a rule wrongly. It looks at one other rule at a time and at regexes
@@ -88,13 +92,11 @@ func (s *shadow) try(k *bucket) {
 	}
 	s.tryList(k.any)
 	for _, h := range s.r.hosts {
-		if h[0] != '.' {
+		if !h.Wildcard() {
 			s.tryList(k.exact[h])
 		}
-		for i := range len(h) {
-			if h[i] == '.' {
-				s.tryList(k.wild[h[i:]])
-			}
+		for w := range h.Above() {
+			s.tryList(k.wild[w])
 		}
 	}
 }
@@ -147,13 +149,7 @@ func (r *Rule) covers(o *Rule) bool {
 
 func (r *Rule) coversHosts(o *Rule) bool {
 	for _, h := range o.hosts {
-		if h[0] == '.' {
-			h = "x" + h
-			if contains(r.hosts, h) {
-				return false // an exact host that happens to be spelt so does not cover the wildcard
-			}
-		}
-		if !r.matchesHost(h) {
+		if !slices.ContainsFunc(r.hosts, func(p hostname.Pattern) bool { return p.Covers(h) }) {
 			return false
 		}
 	}

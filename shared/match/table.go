@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"gateway.internal/shared/hostname"
 )
 
 // Table is an immutable set of rules. It is safe for concurrent use, and its methods do not allocate where they say so.
@@ -32,8 +34,8 @@ type node struct {
 type bucket struct {
 	owner *builder
 	any   []*Rule
-	exact map[string][]*Rule // by host
-	wild  map[string][]*Rule // by ".suffix"
+	exact map[hostname.Pattern][]*Rule
+	wild  map[hostname.Pattern][]*Rule
 	top   *Rule
 	dirty bool
 }
@@ -79,7 +81,7 @@ func (t *Table) With(remove []string, add []*Rule) *Table {
 func (t *Table) Match(q *Request, p *Params) *Rule {
 	m := matcher{q: q, p: p}
 	if t.hosts > 0 {
-		m.host = hostKey(&p.host, q.Host)
+		m.host = hostname.Key(&p.host, q.Host)
 	}
 	if b := t.exact[q.Path]; b != nil {
 		m.try(b, 0)
@@ -109,13 +111,11 @@ func (m *matcher) try(b *bucket, params int) bool {
 	found := m.tryList(b.any, params)
 	if len(m.host) > 0 {
 		if b.exact != nil {
-			found = m.tryList(b.exact[string(m.host)], params) || found
+			found = m.tryList(b.exact[hostname.Pattern(m.host)], params) || found
 		}
 		if b.wild != nil {
-			for i := 1; i < len(m.host); i++ {
-				if m.host[i] == '.' {
-					found = m.tryList(b.wild[string(m.host[i:])], params) || found
-				}
+			for i := hostname.NextWildcard(m.host, 0); i > 0; i = hostname.NextWildcard(m.host, i) {
+				found = m.tryList(b.wild[hostname.Pattern(m.host[i:])], params) || found
 			}
 		}
 	}
@@ -198,10 +198,10 @@ func (m *matcher) regexParams() {
 // MatchAll returns every rule that could answer, best first. What is empty in q does not exclude a rule.
 func (t *Table) MatchAll(q *Request) []*Rule {
 	var all []*Rule
-	var buf [256]byte
-	host := string(hostKey(&buf, q.Host))
+	var buf hostname.Buffer
+	host := string(hostname.Key(&buf, q.Host))
 	for _, r := range t.rules {
-		if (q.Path == "" || r.matchesPath(q.Path)) && (host == "" || r.matchesHost(host)) &&
+		if (q.Path == "" || r.matchesPath(q.Path)) && (q.Host == "" || r.matchesHost(host)) &&
 			(q.Method == "" || r.takes(q.Method)) {
 			if q.Header != nil && !r.matches(&Request{Method: q.Method, Header: q.Header, RawQuery: q.RawQuery}) {
 				continue
@@ -242,10 +242,5 @@ func (r *Rule) matchesHost(host string) bool {
 	if len(r.hosts) == 0 {
 		return true
 	}
-	for _, h := range r.hosts {
-		if h == host || h[0] == '.' && len(host) > len(h) && strings.HasSuffix(host, h) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.hosts, func(h hostname.Pattern) bool { return h.Matches(host) })
 }

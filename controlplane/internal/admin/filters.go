@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -13,6 +12,7 @@ import (
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/hostname"
 	"gateway.internal/shared/match"
 )
 
@@ -68,13 +68,13 @@ func (s *Server) serviceFilter(r *adminv1.ListServicesRequest) func(*catalog.Ver
 	}
 }
 
-// servesHost reports whether one of a certificate's hosts covers a host; a wildcard covers one label.
+// servesHost reports whether one of a certificate's hosts stands for a host.
 func servesHost(hosts []string, host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	var b hostname.Buffer
+	key := string(hostname.Key(&b, host))
 	return slices.ContainsFunc(hosts, func(h string) bool {
-		rest, wildcard := strings.CutPrefix(h, "*.")
-		_, tail, _ := strings.Cut(host, ".")
-		return h == host || wildcard && tail == rest
+		p, err := hostname.Parse(h)
+		return err == nil && p.Matches(key)
 	})
 }
 

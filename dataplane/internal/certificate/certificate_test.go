@@ -91,11 +91,3 @@ func TestTicketsOfNodes(t *testing.T) {
 		}
 	}
 }
-
-func TestHostOf(t *testing.T) {
-	for in, want := range map[string]string{"A.example:443": "a.example", "a.example.": "a.example", "[::1]:8443": "::1", "[::ffff:1.2.3.4]": "1.2.3.4", "1.2.3.4:1": "1.2.3.4", "": "", "[": ""} {
-		if got := hostOf(in); got != want {
-			t.Errorf("%q: got %q", in, got)
-		}
-	}
-}

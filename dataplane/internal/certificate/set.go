@@ -8,18 +8,16 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"net/netip"
-	"strings"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/hostname"
 )
 
 // Set is the certificates of a configuration, by name. It is immutable; nil is a set without certificates.
 type Set struct {
-	exact    map[string]*host
-	wildcard map[string]*host // "example.com" for "*.example.com"
+	hosts    hostname.Index[*host]
 	fallback *host
 	asks     bool // some host asks clients for certificates
 	parsed   map[string]*parsed
@@ -50,8 +48,8 @@ type parsed struct {
 
 // Compile makes the set of a configuration; what is also in old is taken over.
 func Compile(c *config.Config, tickets *Tickets, old *Set) (*Set, *streamv1.Problem) {
-	s := &Set{exact: map[string]*host{}, wildcard: map[string]*host{}, parsed: map[string]*parsed{}}
-	byHost := map[string][]*parsed{}
+	s := &Set{parsed: map[string]*parsed{}}
+	byHost := map[hostname.Pattern][]*parsed{}
 	var fallback []*parsed
 	for _, e := range c.Sorted(config.Certificate) {
 		p, err := old.parse(e)
@@ -60,8 +58,12 @@ func Compile(c *config.Config, tickets *Tickets, old *Set) (*Set, *streamv1.Prob
 		}
 		s.parsed[e.ID()] = p
 		for _, h := range p.message.GetHosts() {
+			pattern, err := hostname.Parse(h)
+			if err != nil {
+				continue // no request is for it
+			}
 			if p.covers(h) || p.authorities != nil {
-				byHost[h] = append(byHost[h], p)
+				byHost[pattern] = append(byHost[pattern], p)
 			}
 		}
 		if p.message.GetDefault() && (p.pair.Leaf != nil || p.authorities != nil) {
@@ -70,13 +72,8 @@ func Compile(c *config.Config, tickets *Tickets, old *Set) (*Set, *streamv1.Prob
 		s.asks = s.asks || p.message.GetClientAuth() != nil
 	}
 	made := map[string]*host{} // hosts with the same certificates share theirs
-	for name, list := range byHost {
-		h := s.host(name, list, tickets, made)
-		if rest, ok := strings.CutPrefix(name, "*."); ok {
-			s.wildcard[rest] = h
-		} else {
-			s.exact[name] = h
-		}
+	for pattern, list := range byHost {
+		s.hosts.Put(pattern, s.host(pattern.String(), list, tickets, made))
 	}
 	if len(fallback) > 0 {
 		s.fallback = s.host("", fallback, tickets, made)
@@ -176,21 +173,17 @@ func (s *Set) Choose(hello *tls.ClientHelloInfo) (*tls.Config, Policy) {
 			name = local.AddrPort().Addr().Unmap().String()
 		}
 	}
-	if h := s.lookup(strings.ToLower(strings.TrimSuffix(name, "."))); h != nil {
+	if h := s.lookup(name); h != nil {
 		return h.config, h.policy
 	}
 	return nothing, Policy{}
 }
 
-// lookup finds a name in lower case.
-func (s *Set) lookup(name string) *host {
-	if h := s.exact[name]; h != nil {
+// lookup finds the host of an authority or of a name that was asked for over TLS.
+func (s *Set) lookup(authority string) *host {
+	var b hostname.Buffer
+	if h, ok := s.hosts.Lookup(hostname.Key(&b, authority)); ok {
 		return h
-	}
-	if i := strings.IndexByte(name, '.'); i > 0 {
-		if h := s.wildcard[name[i+1:]]; h != nil {
-			return h
-		}
 	}
 	return s.fallback
 }
@@ -200,21 +193,8 @@ func (s *Set) Asks() bool { return s != nil && s.asks }
 
 // Policy returns what the host of a request, which may carry a port, asks of clients.
 func (s *Set) Policy(authority string) Policy {
-	if h := s.lookup(hostOf(authority)); h != nil {
+	if h := s.lookup(authority); h != nil {
 		return h.policy
 	}
 	return Policy{}
-}
-
-// hostOf takes the port and the brackets off an authority, and makes it lower case.
-func hostOf(authority string) string {
-	if rest, ok := strings.CutPrefix(authority, "["); ok {
-		host, _, _ := strings.Cut(rest, "]")
-		if a, err := netip.ParseAddr(host); err == nil {
-			return a.Unmap().String()
-		}
-		return host
-	}
-	host, _, _ := strings.Cut(authority, ":")
-	return strings.ToLower(strings.TrimSuffix(host, "."))
 }

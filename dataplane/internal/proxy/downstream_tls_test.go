@@ -76,7 +76,8 @@ func TestTLSChoosesByName(t *testing.T) {
 		{"A.EXAMPLE", "a.example", 0, false},
 		{"x.wild.example", "x.wild.example", 0, false},
 		{"x.wild.example", "x.wild.example", tls.VersionTLS12, true},
-		{"x.y.wild.example", "default.example", 0, false},
+		{"x.y.wild.example", "x.wild.example", 0, false},
+		{"wild.example", "default.example", 0, false},
 		{"", "127.0.0.1", 0, false},
 	} {
 		conf := &tls.Config{RootCAs: ca.pool(), ServerName: c.name, MaxVersion: c.max, InsecureSkipVerify: true}
@@ -194,6 +195,32 @@ func TestClientCertificates(t *testing.T) {
 	}
 	if res := g.raw("GET / HTTP/1.1\r\nHost: open.example\r\n"+forged+"\r\n", "GET")[0]; res.StatusCode != 200 || strings.Contains(body(t, res), "Zm9yZ2Vk") {
 		t.Errorf("a forged field without TLS: %d", res.StatusCode)
+	}
+}
+
+// TestWildcardsAskWhatRoutesAnswer sends requests for hosts of any depth to a route that has the same wildcard as a certificate which asks
+// clients for one: without one there is no way to the service.
+func TestWildcardsAskWhatRoutesAnswer(t *testing.T) {
+	ca := newAuthority(t)
+	cert, key, _ := ca.issue("*.shop.test")
+	openCert, openKey, _ := ca.issue("open.test")
+	config := strings.Replace(to(showing(t), ""), "path: /*", "path: /*, hosts: [\"*.shop.test\", open.test]", 1)
+	g := start(t, config+"certificates:\n"+certificateOf("shop", cert, key, "    client_auth: {mode: required, ca_pem: "+quoted(ca.pem)+"}\n")+certificateOf("open", openCert, openKey, "    default: true\n"))
+	if res := g.raw("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n", "GET")[0]; res.StatusCode != 200 {
+		t.Fatalf("the open host answers %d", res.StatusCode)
+	}
+	for _, host := range []string{"a.shop.test", "a.b.shop.test", "a.b.c.shop.test", "A.B.Shop.Test", "a.b.shop.test.", "a.b.shop.test:8443"} {
+		if res := g.raw("GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n", "GET")[0]; res.StatusCode != 421 {
+			t.Errorf("%s without TLS: %d", host, res.StatusCode)
+		}
+		conf := &tls.Config{ServerName: "open.test", InsecureSkipVerify: true}
+		if res, _, _, err := g.overTLS(conf, host, ""); err != nil || res.StatusCode != 421 {
+			t.Errorf("%s through the connection for another: %v, %v", host, res, err)
+		}
+		conf.ServerName, _, _ = strings.Cut(strings.TrimSuffix(host, "."), ":")
+		if res, _, _, err := g.overTLS(conf, host, ""); err == nil {
+			t.Errorf("%s over TLS: %d", host, res.StatusCode)
+		}
 	}
 }
 

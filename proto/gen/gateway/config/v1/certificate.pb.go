@@ -37,7 +37,8 @@ type Certificate struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Host names, exact or "*.example.com", each covered by the certificate. Empty means the certificate's own names.
+	// Hosts, exact or "*.example.com" (one or more labels, as in a route's hosts), each covered by the certificate. Of several that stand for a
+	// host it has the exact one, else the longest wildcard. Empty means the certificate's own names.
 	Hosts []string `protobuf:"bytes,10,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	// The certificate and its chain, leaf first, PEM.
 	CertPem string `protobuf:"bytes,11,opt,name=cert_pem,json=certPem,proto3" json:"cert_pem,omitempty"`
@@ -47,7 +48,8 @@ type Certificate struct {
 	NotAfter *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	// Lowest TLS version that clients of these hosts may speak, "1.2" or "1.3". Empty means "1.2".
 	MinVersion string `protobuf:"bytes,14,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
-	// What clients of these hosts have to prove. Absent: nothing.
+	// What clients of these hosts have to prove, over TLS or not. Absent: nothing. A route that also takes other hosts is reached under those
+	// without proof, which a change that makes it so is warned about.
 	ClientAuth *ClientAuth `protobuf:"bytes,15,opt,name=client_auth,json=clientAuth,proto3" json:"client_auth,omitempty"`
 	// Serves clients that ask for no name, or for one that no certificate has. At most one certificate; without one such clients are refused.
 	Default bool `protobuf:"varint,16,opt,name=default,proto3" json:"default,omitempty"`

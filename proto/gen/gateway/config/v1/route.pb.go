@@ -25,8 +25,9 @@ const (
 // Route leads matching requests to a service, a redirect or a fixed answer.
 //
 // Where several routes match, the order is total: higher priority first; then path form, exact before
-// parameter before prefix (more segments first) before regex; then more predicates (hosts, methods,
-// each header and each query parameter count one); then the older route, then the name.
+// parameter before regex before prefix (more segments first); then more predicates (hosts, methods,
+// schemes, ports, each header and each query parameter count one); then those that look at the case of
+// paths; then the older route, then the name.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID, given by the server; empty in files, where the name is the key.
@@ -49,7 +50,8 @@ type Route struct {
 	// a tunnel to, its port left out, and has no path and no query: only the path "/*" matches. Where the policy's upgrades have "connect", the
 	// tunnel leads to an endpoint of the service, whatever the client has asked for; otherwise the answer is 501.
 	Methods []string `protobuf:"bytes,12,rep,name=methods,proto3" json:"methods,omitempty"`
-	// "api.example.com" or "*.example.com" (one or more labels); empty means any host. Compared without port and case.
+	// "api.example.com" or "*.example.com" (one or more labels, as in a certificate's hosts), or an IP address; empty means any host. Compared
+	// without port, final dot and case; names of other scripts stand as in DNS ("xn--...").
 	Hosts []string `protobuf:"bytes,13,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	// All must match.
 	Headers []*HeaderMatch `protobuf:"bytes,14,rep,name=headers,proto3" json:"headers,omitempty"`
@@ -72,7 +74,13 @@ type Route struct {
 	// Whether the route takes part in matching. Absent means true.
 	Enabled *bool `protobuf:"varint,23,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
 	// Higher wins over every other rule, -1000000 to 1000000.
-	Priority      int32 `protobuf:"varint,24,opt,name=priority,proto3" json:"priority,omitempty"`
+	Priority int32 `protobuf:"varint,24,opt,name=priority,proto3" json:"priority,omitempty"`
+	// "http" and "https": what the client uses, where trusted proxies tell of it. Empty means both.
+	Schemes []string `protobuf:"bytes,25,rep,name=schemes,proto3" json:"schemes,omitempty"`
+	// Ports of the node that the client's connection came in at, 1 to 65535, at most 16; what Host says is not looked at. Empty means any.
+	Ports []uint32 `protobuf:"varint,26,rep,packed,name=ports,proto3" json:"ports,omitempty"`
+	// Compares the path without regard to the case of ASCII letters. Parameters keep theirs.
+	IgnoreCase    bool `protobuf:"varint,27,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -252,6 +260,27 @@ func (x *Route) GetPriority() int32 {
 		return x.Priority
 	}
 	return 0
+}
+
+func (x *Route) GetSchemes() []string {
+	if x != nil {
+		return x.Schemes
+	}
+	return nil
+}
+
+func (x *Route) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Route) GetIgnoreCase() bool {
+	if x != nil {
+		return x.IgnoreCase
+	}
+	return false
 }
 
 // HeaderMatch is a predicate on one request header field.
@@ -703,19 +732,22 @@ func (x *RegexRewrite) GetSubstitution() string {
 	return ""
 }
 
-// Redirect answers a request with a Location.
+// Redirect answers a request with a Location. A redirect that would lead a request to where it came from is not taken: the next route that
+// matches has the request.
 type Redirect struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 301, 302, 303, 307 or 308. 0 means 302.
 	Status uint32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	// "http" or "https". Empty keeps the request's.
+	// "http" or "https". Empty keeps the request's. Another scheme than the request's drops the request's port.
 	Scheme string `protobuf:"bytes,2,opt,name=scheme,proto3" json:"scheme,omitempty"`
 	// Host, with an optional port. Empty keeps the request's.
 	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	// Path; "{name}" stands for a path parameter of the route. Empty keeps the request's.
 	Path string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	// Drops the request's query instead of keeping it.
-	StripQuery    bool `protobuf:"varint,5,opt,name=strip_query,json=stripQuery,proto3" json:"strip_query,omitempty"`
+	StripQuery bool `protobuf:"varint,5,opt,name=strip_query,json=stripQuery,proto3" json:"strip_query,omitempty"`
+	// Port, 1 to 65535; left out of the Location where it is the scheme's own. 0 keeps host's, or the request's. Not together with a port in host.
+	Port          uint32 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -783,6 +815,13 @@ func (x *Redirect) GetStripQuery() bool {
 		return x.StripQuery
 	}
 	return false
+}
+
+func (x *Redirect) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
 }
 
 // DirectResponse answers a request without a service.
@@ -853,7 +892,7 @@ var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\a\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\a\n" +
 	"\x05Route\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -880,7 +919,11 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\bredirect\x18\x15 \x01(\v2\x1b.gateway.config.v1.RedirectR\bredirect\x12J\n" +
 	"\x0fdirect_response\x18\x16 \x01(\v2!.gateway.config.v1.DirectResponseR\x0edirectResponse\x12\x1d\n" +
 	"\aenabled\x18\x17 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x1a\n" +
-	"\bpriority\x18\x18 \x01(\x05R\bpriority\x1a9\n" +
+	"\bpriority\x18\x18 \x01(\x05R\bpriority\x12\x18\n" +
+	"\aschemes\x18\x19 \x03(\tR\aschemes\x12\x14\n" +
+	"\x05ports\x18\x1a \x03(\rR\x05ports\x12\x1f\n" +
+	"\vignore_case\x18\x1b \x01(\bR\n" +
+	"ignoreCase\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
@@ -912,14 +955,15 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\fpath_rewrite\"L\n" +
 	"\fRegexRewrite\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\"\n" +
-	"\fsubstitution\x18\x02 \x01(\tR\fsubstitution\"\x83\x01\n" +
+	"\fsubstitution\x18\x02 \x01(\tR\fsubstitution\"\x97\x01\n" +
 	"\bRedirect\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x16\n" +
 	"\x06scheme\x18\x02 \x01(\tR\x06scheme\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12\x12\n" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x1f\n" +
 	"\vstrip_query\x18\x05 \x01(\bR\n" +
-	"stripQuery\"\xc2\x01\n" +
+	"stripQuery\x12\x12\n" +
+	"\x04port\x18\x06 \x01(\rR\x04port\"\xc2\x01\n" +
 	"\x0eDirectResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\tR\x04body\x12H\n" +

@@ -26,7 +26,7 @@ type Cors struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Origins such as "https://app.example.com" or "https://*.example.com"; "*" allows any. At least one.
 	AllowOrigins []string `protobuf:"bytes,1,rep,name=allow_origins,json=allowOrigins,proto3" json:"allow_origins,omitempty"`
-	// Methods for preflights. Empty means GET, HEAD and POST.
+	// Methods for preflights. Empty means the route's, and for a route of any method GET, HEAD and POST.
 	AllowMethods []string `protobuf:"bytes,2,rep,name=allow_methods,json=allowMethods,proto3" json:"allow_methods,omitempty"`
 	// Request header fields for preflights; "*" allows any that are asked for.
 	AllowHeaders []string `protobuf:"bytes,3,rep,name=allow_headers,json=allowHeaders,proto3" json:"allow_headers,omitempty"`
@@ -35,9 +35,12 @@ type Cors struct {
 	// Lets credentials along. Not together with the origin "*".
 	AllowCredentials bool `protobuf:"varint,5,opt,name=allow_credentials,json=allowCredentials,proto3" json:"allow_credentials,omitempty"`
 	// How long a preflight may be remembered, up to "24h". Empty: the browser's default.
-	MaxAge        string `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxAge string `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// Lets pages of public networks ask for what is in a private one: a preflight with Access-Control-Request-Private-Network is answered with
+	// Access-Control-Allow-Private-Network.
+	AllowPrivateNetwork bool `protobuf:"varint,7,opt,name=allow_private_network,json=allowPrivateNetwork,proto3" json:"allow_private_network,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Cors) Reset() {
@@ -112,18 +115,26 @@ func (x *Cors) GetMaxAge() string {
 	return ""
 }
 
+func (x *Cors) GetAllowPrivateNetwork() bool {
+	if x != nil {
+		return x.AllowPrivateNetwork
+	}
+	return false
+}
+
 var File_gateway_middleware_v1_cors_proto protoreflect.FileDescriptor
 
 const file_gateway_middleware_v1_cors_proto_rawDesc = "" +
 	"\n" +
-	" gateway/middleware/v1/cors.proto\x12\x15gateway.middleware.v1\"\xe2\x01\n" +
+	" gateway/middleware/v1/cors.proto\x12\x15gateway.middleware.v1\"\x96\x02\n" +
 	"\x04Cors\x12#\n" +
 	"\rallow_origins\x18\x01 \x03(\tR\fallowOrigins\x12#\n" +
 	"\rallow_methods\x18\x02 \x03(\tR\fallowMethods\x12#\n" +
 	"\rallow_headers\x18\x03 \x03(\tR\fallowHeaders\x12%\n" +
 	"\x0eexpose_headers\x18\x04 \x03(\tR\rexposeHeaders\x12+\n" +
 	"\x11allow_credentials\x18\x05 \x01(\bR\x10allowCredentials\x12\x17\n" +
-	"\amax_age\x18\x06 \x01(\tR\x06maxAgeB\xdb\x01\n" +
+	"\amax_age\x18\x06 \x01(\tR\x06maxAge\x122\n" +
+	"\x15allow_private_network\x18\a \x01(\bR\x13allowPrivateNetworkB\xdb\x01\n" +
 	"\x19com.gateway.middleware.v1B\tCorsProtoP\x01Z=gateway.internal/proto/gen/gateway/middleware/v1;middlewarev1\xa2\x02\x03GMX\xaa\x02\x15Gateway.Middleware.V1\xca\x02\x15Gateway\\Middleware\\V1\xe2\x02!Gateway\\Middleware\\V1\\GPBMetadata\xea\x02\x17Gateway::Middleware::V1b\x06proto3"
 
 var (
