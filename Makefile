@@ -104,7 +104,7 @@ bench-tools:
 
 fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd shared && go test ./match -run '^$$' -fuzz FuzzParsePattern -fuzztime $(FUZZTIME)
-	@cd shared && go test ./hostname -run '^$$$$' -fuzz FuzzPattern -fuzztime $(FUZZTIME)
+	@cd shared && go test ./hostname -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZTIME)
 	@cd shared && go test ./config/file -run '^$$' -fuzz FuzzLoad -fuzztime $(FUZZTIME)
 	@cd shared && go test ./config -run '^$$' -fuzz FuzzAuthorities -fuzztime $(FUZZTIME)
 	@cd shared && go test ./config -run '^$$' -fuzz FuzzCertificate -fuzztime $(FUZZTIME)
