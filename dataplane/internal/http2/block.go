@@ -29,12 +29,16 @@ func (c *link) headers(h *frameHead, payload []byte) error {
 	return nil
 }
 
+// readBlocks is how many times as large as is allowed a header list may be that is still read, and refused as one message's: one that is larger ends the
+// connection with all that is under way on it.
+const readBlocks = 2
+
 func (c *link) continuation(h *frameHead, payload []byte) error {
 	if c.blockID == 0 {
 		return codeProtocol
 	}
 	c.blockParts++
-	if c.blockParts > maxContinuations || len(c.block)+len(payload) > c.maxBlock {
+	if c.blockParts > c.maxParts || len(c.block)+len(payload) > readBlocks*c.maxBlock {
 		return codeEnhanceCalm
 	}
 	c.block = append(c.block, payload...)
@@ -78,7 +82,7 @@ func (c *link) trailers(id uint32, block []byte, end bool) error {
 	}
 	switch {
 	case ignored:
-		return nil
+		return c.spend()
 	case closed:
 		return codeStreamClosed
 	case !open:

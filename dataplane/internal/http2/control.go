@@ -170,13 +170,20 @@ func (c *link) refuseStream(id uint32, why code) error {
 	return c.waitForRoom()
 }
 
-// forget remembers that we have reset a stream: what the client sent before it knew is ignored. The mutex is held.
+// forget remembers that we have reset a stream: what the peer sent before it knew is ignored (RFC 9113 section 5.1). The mutex is held.
 func (c *link) forget(id uint32) {
-	c.forgotten[c.nForgotten%len(c.forgotten)] = id
+	at := &c.forgotten[c.nForgotten%len(c.forgotten)]
+	c.longForgotten = max(c.longForgotten, *at)
+	*at = id
 	c.nForgotten++
 }
 
+// wasForgotten reports whether we have, or may have, reset a stream that is over: of old ones it is not known any more, and the peer is believed. The
+// mutex is held.
 func (c *link) wasForgotten(id uint32) bool {
+	if id <= c.longForgotten {
+		return true
+	}
 	for _, f := range c.forgotten {
 		if f == id {
 			return true

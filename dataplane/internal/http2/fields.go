@@ -2,7 +2,6 @@ package http2
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -275,19 +274,3 @@ func validValue(s string) bool {
 }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
-
-// joinCookies makes one field of the crumbs that a client may send cookies in (RFC 9113 section 8.2.3).
-func joinCookies(h *exchange.Header) {
-	n := 0
-	for range h.Values("cookie") {
-		n++
-	}
-	if n < 2 {
-		return
-	}
-	var all []string
-	for v := range h.Values("cookie") {
-		all = append(all, v)
-	}
-	h.Set("cookie", strings.Join(all, "; "))
-}

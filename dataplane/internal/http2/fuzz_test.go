@@ -234,7 +234,7 @@ func (r *recording) Serve(x *exchange.Exchange) {
 func asked(t *testing.T, b []byte, cut int) map[uint32]string {
 	r := &recording{seen: map[uint32]string{}}
 	ours, theirs := net.Pipe()
-	s := NewServer(limits(), r)
+	s := NewServer(limits(), creditChecked{t, r})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

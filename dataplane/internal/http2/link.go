@@ -21,8 +21,9 @@ type link struct {
 	// idleTimeout is how long the peer may send nothing; it is only changed by the reading goroutine. 0: what the last call of wait said.
 	idleTimeout time.Duration
 	// looked tells that since something came last it was looked, in vain, for the end of the connection. The reading goroutine's.
-	looked   bool
-	maxBlock int
+	looked bool
+	// maxBlock is the largest header list, and maxParts how many frames one may be cut into besides the first.
+	maxBlock, maxParts int
 
 	// The reading goroutine's.
 	decoder    *hpack.Decoder
@@ -48,10 +49,12 @@ type link struct {
 	err        error // nothing can be sent any more
 	forgotten  [32]uint32
 	nForgotten int
-	budget     int // idle frames that may still come
-	updates    int // window updates that data sent has paid for
-	resets     int // resets that may still come
-	readerRoom chan struct{}
+	// longForgotten is the highest number of a stream that was reset too long ago to be among the forgotten.
+	longForgotten uint32
+	budget        int // idle frames that may still come
+	updates       int // window updates that data sent has paid for
+	resets        int // resets that may still come
+	readerRoom    chan struct{}
 }
 
 // side is what servers and clients do differently. Its methods are called by the reading goroutine, but setting without the mutex.
@@ -67,12 +70,12 @@ type side interface {
 }
 
 func (c *link) init(sock *socket.Conn, s side, maxBlock, maxFields int) {
-	c.sock, c.side, c.maxBlock = sock, s, maxBlock
+	c.sock, c.side, c.maxBlock, c.maxParts = sock, s, maxBlock, max(maxContinuations, readBlocks*maxBlock/maxFrameBytes)
 	c.streams, c.readerRoom = map[uint32]*flow{}, make(chan struct{}, 1)
 	c.peerWindow, c.sendWindow, c.budget, c.resets = initialWindow, initialWindow, maxIdleFrames, math.MaxInt
 	c.fields = list{maxBytes: maxBlock, maxFields: maxFields}
 	c.decoder = hpack.NewDecoder(4096, c.fields.add)
-	c.decoder.SetMaxStringLength(maxBlock)
+	c.decoder.SetMaxStringLength(readBlocks * maxBlock)
 	c.arrivedFn = c.arrived
 }
 

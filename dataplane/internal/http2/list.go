@@ -2,6 +2,7 @@ package http2
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -37,6 +38,9 @@ type list struct {
 	bytes, fields                       int
 	regular                             bool // a field that is no pseudo-header field has come
 	expects, acceptsTrailers            bool
+	hasCookie                           bool
+	cookie                              string          // the first crumb of it
+	crumbs                              strings.Builder // all of them, where there are several
 	tooLarge                            bool
 	malformed                           string       // why; empty: it is not
 	refused                             *fault.Error // why the request is answered with an error; nil: it is not
@@ -55,8 +59,17 @@ func (l *list) refuse(reason string) {
 
 // add takes a field in.
 func (l *list) add(f hpack.HeaderField) {
-	l.bytes += len(f.Name) + len(f.Value) + fieldOverhead
-	if l.fields++; l.bytes > l.maxBytes || l.fields > l.maxFields+4 {
+	crumb := f.Name == "cookie" && l.kind == ofRequest
+	switch {
+	case crumb && l.hasCookie: // it counts as what it adds to the one field
+		l.bytes += len(f.Value) + len(crumbSeparator)
+	case len(f.Name) > 0 && f.Name[0] == ':':
+		l.bytes += len(f.Name) + len(f.Value) + fieldOverhead
+	default:
+		l.bytes += len(f.Name) + len(f.Value) + fieldOverhead
+		l.fields++
+	}
+	if l.bytes > l.maxBytes || l.fields > l.maxFields {
 		l.tooLarge = true
 		return
 	}
@@ -69,6 +82,10 @@ func (l *list) add(f hpack.HeaderField) {
 		return
 	}
 	l.regular = true
+	if crumb {
+		l.crumb(f.Value)
+		return
+	}
 	if !validName(f.Name) {
 		l.refuse("a field name is no token in lower case")
 		return
@@ -123,6 +140,23 @@ func (l *list) add(f hpack.HeaderField) {
 	default:
 	}
 	l.header.Append(exchange.Field{Name: f.Name, Value: f.Value, Known: known})
+}
+
+// crumbSeparator is between the cookies of one field.
+const crumbSeparator = "; "
+
+// crumb makes one field of the crumbs that a client may send cookies in (RFC 9113 section 8.2.3), in the place of the first.
+func (l *list) crumb(value string) {
+	switch {
+	case !l.hasCookie:
+		l.hasCookie, l.cookie = true, value
+		l.header.Append(exchange.Field{Name: "cookie", Value: value})
+		return
+	case l.crumbs.Len() == 0:
+		l.crumbs.WriteString(l.cookie)
+	}
+	l.crumbs.WriteString(crumbSeparator)
+	l.crumbs.WriteString(value)
 }
 
 // pseudo takes a pseudo-header field in (RFC 9113 section 8.3).

@@ -94,7 +94,9 @@ func (s *stream) request(l *list, end bool) {
 		s.refuse(l.refused)
 		return
 	}
-	joinCookies(&req.Header)
+	if l.crumbs.Len() > 0 {
+		req.Header.Set("cookie", l.crumbs.String())
+	}
 	req.Host, req.Expects100, req.AcceptsTrailers = l.authority, l.expects, l.acceptsTrailers
 	switch {
 	case end:
