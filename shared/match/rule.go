@@ -241,7 +241,7 @@ func (p *parser) segment(s, path string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; c <= 0x20 || c >= 0x7f || strings.IndexByte(`"<>\^`+"`?#", c) >= 0 {
+		if c := s[i]; c <= 0x20 || c >= 0x7f || strings.IndexByte(`"<>\`+"`?#", c) >= 0 {
 			p.fail("path", path, "has the character %q, which a path may only have percent-encoded", c)
 			return false
 		}

@@ -148,7 +148,7 @@ type Request struct {
 
 // Response is what goes to the client.
 type Response struct {
-	// Status is 200 to 599 once there is a response; 0 before.
+	// Status is 200 to 599 once there is a response, and up to 999 where a service says so; 0 before.
 	Status int
 	// Reason is the reason phrase, for HTTP/1.
 	Reason string

@@ -200,6 +200,9 @@ func (n Name) HopByHop() bool {
 	return false
 }
 
+// Frames reports whether fields of this name say where a message, or what it is said on, ends.
+func (n Name) Frames() bool { return n == ContentLength || n == TransferEncoding || n == Connection }
+
 // Renewed reports whether a request that is forwarded does not carry a field of this name on as it came: it belongs to one connection, or
 // the codec writes it from what the exchange says.
 func (n Name) Renewed() bool {

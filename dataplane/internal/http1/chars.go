@@ -8,7 +8,7 @@ import (
 // Character classes of RFC 9110 section 5.6.2 and RFC 3986, as bits of one table.
 const (
 	classToken   uint8 = 1 << iota // tchar
-	classTarget                    // what a request target may hold: visible ASCII but `"<>\^`{|}` and "#"
+	classTarget                    // what a request target may hold: visible ASCII but "#"; see ReadTarget
 	classHost                      // what a Host may hold: unreserved, sub-delims, ":", "[", "]", "%"
 	classHex                       // HEXDIG
 	classDigit                     // DIGIT
@@ -23,7 +23,7 @@ var classes = func() (t [256]uint8) {
 		if digit || alpha || contains("!#$%&'*+-.^_`|~", b) {
 			t[c] |= classToken
 		}
-		if digit || alpha || contains("-._~!$&'()*+,;=:@/?%[]|", b) {
+		if b > ' ' && b < 0x7f && b != '#' {
 			t[c] |= classTarget
 		}
 		if digit || alpha || contains("-._~!$&'()*+,;=:[]%", b) {

@@ -16,6 +16,7 @@ const (
 
 var (
 	errChunkSize  = bad("a chunk's size is not a hexadecimal number followed by CRLF")
+	errChunkExt   = bad("a chunk's extension is not ; NAME [= VALUE]")
 	errChunkLine  = bad("a chunk's size line is too long")
 	errChunkEnd   = bad("a chunk is not followed by CRLF")
 	errTrailer    = bad("a trailer field is malformed")
@@ -23,21 +24,35 @@ var (
 )
 
 // chunks decodes the chunked transfer coding (RFC 9112 section 7.1) in place, from any cut of its bytes.
-// The zero value is at the start of a body.
+// The zero value is at the start of a client's body.
 type chunks struct {
 	state chunkState
-	left  uint64 // of the current chunk
-	line  int    // bytes of the current size line so far
-	digit int    // how many digits the size line has
-	trail []byte // the trailer section so far
+	// lenient reads size lines of services whose extension breaks the grammar, or that have blanks at their end: there is one way to understand
+	// them. faulty tells that there was one.
+	lenient, faulty bool
+	left            uint64 // of the current chunk
+	line            int    // bytes of the current size line so far
+	digit           int    // how many digits the size line has
+	trail           []byte // the trailer section so far
 }
 
 type chunkState uint8
 
 const (
-	chunkSize chunkState = iota
-	chunkExtension
+	// The size line, extensions included, up to its LF (RFC 9112 section 7.1.1).
+	chunkSize     chunkState = iota
+	chunkBlank               // BWS before the ";" of an extension
+	chunkExt                 // a name has to come, perhaps after BWS
+	chunkName                // in a name
+	chunkNameEnd             // BWS after a name
+	chunkValue               // a value has to come, perhaps after BWS
+	chunkToken               // in a value that is a token
+	chunkQuoted              // in a quoted string
+	chunkEscape              // after its backslash
+	chunkQuoteEnd            // behind it
+	chunkAnything            // in an extension that breaks the grammar
 	chunkSizeLF
+	// What follows it.
 	chunkData
 	chunkDataCR
 	chunkDataLF
@@ -51,7 +66,7 @@ func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *refusal)
 	for used < len(b) {
 		ch := b[used]
 		switch c.state {
-		case chunkSize, chunkExtension, chunkSizeLF:
+		default:
 			used++
 			if err := c.sizeByte(ch); err != nil {
 				return nil, used, false, err
@@ -93,12 +108,18 @@ func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *refusal)
 	return nil, used, c.state == chunkDone, nil
 }
 
-// sizeByte takes one byte of a line such as `1a;name="value"` CRLF in. Extensions are ignored, as they have to be.
+// sizeByte takes one byte of a line such as `1a;name="value"` CRLF in.
 func (c *chunks) sizeByte(ch byte) *refusal {
 	if c.line++; c.line > maxChunkLine {
 		return errChunkLine
 	}
-	if c.state == chunkSizeLF {
+	switch {
+	case c.state == chunkSize && classes[ch]&classHex != 0:
+		if c.digit++; c.left >= 1<<59 || c.digit > maxChunkDigits {
+			return errChunkSize
+		}
+		c.left = c.left<<4 | uint64(unhex(ch))
+	case c.state == chunkSizeLF:
 		if ch != '\n' {
 			return errChunkSize
 		}
@@ -107,32 +128,107 @@ func (c *chunks) sizeByte(ch byte) *refusal {
 		} else {
 			c.state = chunkData
 		}
-		return nil
-	}
-	if ch == '\r' {
-		if c.digit == 0 {
-			return errChunkSize
-		}
-		c.state = chunkSizeLF
-		return nil
-	}
-	if c.state == chunkExtension {
-		if classes[ch]&classVisible == 0 {
-			return errChunkSize
-		}
-		return nil
-	}
-	switch {
-	case classes[ch]&classHex != 0:
-		if c.digit++; c.left >= 1<<59 || c.digit > maxChunkDigits {
-			return errChunkSize
-		}
-		c.left = c.left<<4 | uint64(unhex(ch))
-	case ch == ';' && c.digit > 0:
-		c.state = chunkExtension
-	default:
+	case c.digit == 0:
 		return errChunkSize
+	case ch == '\r' && c.mayEnd():
+		c.state = chunkSizeLF
+	default:
+		return c.extension(ch)
 	}
+	return nil
+}
+
+// mayEnd reports whether the size line may end where it is.
+func (c *chunks) mayEnd() bool {
+	switch c.state {
+	case chunkSize, chunkName, chunkToken, chunkQuoteEnd, chunkAnything:
+		return true
+	}
+	c.faulty = true // or refused
+	return c.lenient
+}
+
+// extension takes one byte of an extension in. What extensions say is ignored, as it has to be where it is not understood; but a line that is none by the
+// grammar may be another line to somebody else.
+//
+//	chunk-ext = *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )
+func (c *chunks) extension(ch byte) *refusal {
+	isBlank, isToken := ch == ' ' || ch == '\t', classes[ch]&classToken != 0
+	switch c.state {
+	case chunkSize, chunkBlank, chunkQuoteEnd:
+		switch {
+		case ch == ';':
+			c.state = chunkExt
+			return nil
+		case isBlank:
+			c.state = chunkBlank
+			return nil
+		case c.state == chunkSize || c.state == chunkBlank:
+			return errChunkSize
+		}
+	case chunkExt:
+		if isToken {
+			c.state = chunkName
+		}
+		if isToken || isBlank {
+			return nil
+		}
+	case chunkName, chunkNameEnd:
+		switch {
+		case isToken && c.state == chunkName:
+			return nil
+		case isBlank:
+			c.state = chunkNameEnd
+			return nil
+		case ch == '=':
+			c.state = chunkValue
+			return nil
+		case ch == ';':
+			c.state = chunkExt
+			return nil
+		}
+	case chunkValue:
+		switch {
+		case isToken:
+			c.state = chunkToken
+			return nil
+		case ch == '"':
+			c.state = chunkQuoted
+			return nil
+		case isBlank:
+			return nil
+		}
+	case chunkToken:
+		switch {
+		case isToken:
+			return nil
+		case ch == ';':
+			c.state = chunkExt
+			return nil
+		case isBlank:
+			c.state = chunkBlank
+			return nil
+		}
+	case chunkQuoted, chunkEscape:
+		switch {
+		case classes[ch]&classVisible == 0:
+		case c.state == chunkEscape:
+			c.state = chunkQuoted
+			return nil
+		case ch == '\\':
+			c.state = chunkEscape
+			return nil
+		case ch == '"':
+			c.state = chunkQuoteEnd
+			return nil
+		default:
+			return nil
+		}
+	}
+	if !c.lenient || classes[ch]&classVisible == 0 {
+		return errChunkExt
+	}
+	c.state, c.faulty = chunkAnything, true
 	return nil
 }
 

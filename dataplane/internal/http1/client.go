@@ -37,6 +37,8 @@ type ClientConn struct {
 	hollow bool
 	// tunnel tells that the connection has gone over to another protocol.
 	tunnel bool
+	// strict refuses what harmless faults of services are otherwise read in spite of.
+	strict bool
 	// sentAt is since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body.
 	sentAt atomic.Int64
 
@@ -45,8 +47,11 @@ type ClientConn struct {
 	headLength int // of the head that is buffered, when it is known
 }
 
-// NewClientConn takes a connection over.
-func NewClientConn(nc net.Conn) *ClientConn { return &ClientConn{sock: socket.New(nc)} }
+// NewClientConn takes a connection over. What breaks RFC 9112, but can be understood in one way only, is read in spite of that, and the connection does not
+// carry another exchange then; with strict it is refused.
+func NewClientConn(nc net.Conn, strict bool) *ClientConn {
+	return &ClientConn{sock: socket.New(nc), strict: strict}
+}
 
 // Close closes the connection.
 func (c *ClientConn) Close() {
@@ -82,7 +87,7 @@ func (c *ClientConn) Watched() time.Time {
 // Reusable reports whether the connection may carry another exchange: both messages are complete, both sides want to go
 // on, nothing came after the response, and nobody has broken the exchange off.
 func (c *ClientConn) Reusable() bool {
-	return !c.broken && !c.sock.Aborted() && c.sentAll && c.body.over && c.msg.persistent() && c.sock.Drained()
+	return !c.broken && !c.sock.Aborted() && c.sentAll && c.body.over && c.msg.persistent() && !c.body.chunks.faulty && c.sock.Drained()
 }
 
 // Doubtful reports whether a reusable connection needs a look at what has come on it, however soon it is used again: services are known to
@@ -191,7 +196,7 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 			c.broken = true
 			return true, err
 		}
-		m, refused := parseResponse(head, x, x.Request.Method, maxResponseFields)
+		m, refused := parseResponse(head, x, x.Request.Method, maxResponseFields, c.strict)
 		if refused != nil {
 			c.broken = true
 			return true, &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + refused.Reason}
@@ -204,6 +209,7 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 			c.msg, c.hollow = m, m.hollow
 			c.large = x.Response.ContentLength >= int64(socket.BodySize.Bytes())
 			c.body.start(x.Response.ContentLength, m.chunked, false)
+			c.body.chunks.lenient = !c.strict
 			return true, nil
 		}
 		interim++

@@ -18,7 +18,7 @@ func TestAnswerIsDueOnceTheRequestIsSent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := net.Pipe()
-				c := NewClientConn(near)
+				c := NewClientConn(near, false)
 				defer c.Close()
 				received := make(chan string)
 				go func() {

@@ -65,7 +65,7 @@ type Opened struct{ *ClientConn }
 
 // NewOpened takes a connection over.
 func NewOpened(nc net.Conn) Opened {
-	c := NewClientConn(nc)
+	c := NewClientConn(nc, true)
 	c.broken, c.tunnel = true, true
 	return Opened{c}
 }

@@ -51,11 +51,11 @@ func (c *conn) readRest() ([]byte, error) {
 			}
 			return have[:n], nil
 		}
+		if len(have) > lim.MaxTargetBytes && indexByte(view(have[:lim.MaxTargetBytes]), '\n') < 0 {
+			return nil, overlong(have, lim.MaxTargetBytes)
+		}
 		if len(have) >= lim.MaxHeadBytes {
 			return nil, &refusal{Code: fault.HeadersTooLarge, Reason: "the head is larger than " + strconv.Itoa(lim.MaxHeadBytes) + " bytes"}
-		}
-		if len(have) > 0 && len(have) > lim.MaxTargetBytes && indexByte(view(have[:lim.MaxTargetBytes]), '\n') < 0 {
-			return nil, &refusal{Code: fault.URITooLong, Reason: "the request line is longer than " + strconv.Itoa(lim.MaxTargetBytes) + " bytes"}
 		}
 		if c.sock.Cap() > 0 && c.sock.Room() == 0 {
 			size := socket.BodySize

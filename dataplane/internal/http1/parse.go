@@ -17,10 +17,10 @@ func bad(reason string) *refusal { return &refusal{Code: fault.BadRequest, Reaso
 var (
 	errRequestLine     = bad("the request line is not METHOD SP TARGET SP HTTP/1.x CRLF")
 	errMethod          = bad("the method is not a token")
-	errMethodLength    = bad("the method is longer than 32 characters")
+	errMethodLength    = &refusal{Code: fault.NotImplemented, Reason: "the method is longer than 32 characters"}
 	errTarget          = bad("the request target has characters that it may not have")
 	errTargetForm      = bad("the request target is not an absolute path, an absolute http URI or *")
-	errVersion         = &refusal{Code: fault.VersionNotSupported, Reason: "the HTTP version is not 1.0 or 1.1"}
+	errVersion         = &refusal{Code: fault.VersionNotSupported, Reason: "the HTTP version is not 1.0, 1.1 or another 1.x"}
 	errStatusLine      = bad("the status line is not HTTP/1.x SP STATUS SP REASON CRLF")
 	errFieldName       = bad("a field name is not a token, or is not followed by a colon at once")
 	errFieldValue      = bad("a field value has control characters, or a line ends without CRLF")
@@ -29,6 +29,7 @@ var (
 	errContentLength   = bad("Content-Length is not one decimal number")
 	errBothLengths     = bad("both Content-Length and Transfer-Encoding are there")
 	errTransferCoding  = &refusal{Code: fault.NotImplemented, Reason: "Transfer-Encoding is not just chunked"}
+	errTransferFraming = bad("Transfer-Encoding does not end with chunked, or has it twice")
 	errTransferRepeat  = bad("Transfer-Encoding is repeated")
 	errTransferVersion = bad("Transfer-Encoding is in an HTTP/1.0 message")
 	errNoHost          = bad("Host is missing")
@@ -105,6 +106,12 @@ func peek(b []byte) (head, length int, simple bool) {
 
 // framing is what the fields say about a message's body and connection.
 type framing struct {
+	// lenient reads faults of services that can be understood in one way only. faulty tells that there was one.
+	lenient, faulty bool
+	// bareLF tells that the status line ends with LF alone: all lines of the head have to then (RFC 9112 section 2.2). Where only some do, a value with
+	// something from elsewhere in it is more likely.
+	bareLF bool
+
 	length    int64 // -1: no Content-Length
 	chunked   bool
 	hasTE     bool
@@ -120,7 +127,7 @@ type framing struct {
 func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *framing) *refusal {
 	fr.length = -1
 	for {
-		if head[i] == '\r' && i+1 < len(head) && head[i+1] == '\n' {
+		if head[i] == '\r' && i+1 < len(head) && head[i+1] == '\n' && !fr.bareLF {
 			return nil
 		}
 		if h.Len() >= maxFields {
@@ -133,10 +140,23 @@ func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *fram
 		for classes[head[i]]&classToken != 0 {
 			i++ // the head ends with LF, which is no token character
 		}
+		nameEnd := i
 		if i == start || head[i] != ':' {
-			return errFieldName
+			switch {
+			case !fr.lenient:
+				return errFieldName
+			case i == start && head[i] == '\n' && fr.bareLF:
+				return nil
+			}
+			for i > start && (head[i] == ' ' || head[i] == '\t') {
+				i++
+			}
+			// RFC 9112 section 5.1 has the blanks removed. Names that frame the message are none with blanks to others.
+			if fr.faulty = true; i == start || head[i] != ':' || exchange.KnownName(view(head[start:nameEnd])).Frames() {
+				return errFieldName
+			}
 		}
-		name := view(head[start:i])
+		name := view(head[start:nameEnd])
 		i++
 		plain := head[i] == ' '
 		for head[i] == ' ' || head[i] == '\t' {
@@ -144,16 +164,22 @@ func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *fram
 		}
 		valueStart := i
 		i = endOfVisible(head, i)
-		if i+1 >= len(head) || head[i] != '\r' || head[i+1] != '\n' {
+		valueEnd := i
+		switch {
+		case i+1 < len(head) && head[i] == '\r' && head[i+1] == '\n' && !fr.bareLF:
+			i += 2
+		case fr.bareLF && i < len(head) && head[i] == '\n':
+			i++
+			plain = false
+		default:
 			return errFieldValue
 		}
-		valueEnd := i
+		lineEnd := i
 		for valueEnd > valueStart && (head[valueEnd-1] == ' ' || head[valueEnd-1] == '\t') {
 			valueEnd--
 		}
-		i += 2
 		f := exchange.Field{Name: name, Value: view(head[valueStart:valueEnd]), Known: exchange.KnownName(name)}
-		if plain && valueEnd == i-2 && valueStart == start+len(name)+2 {
+		if plain && valueEnd == lineEnd-2 && valueStart == start+len(name)+2 {
 			f.LineStart, f.LineEnd = uint32(start), uint32(i)
 		}
 		switch f.Known {
@@ -171,16 +197,30 @@ func (fr *framing) see(f *exchange.Field) *refusal {
 	switch f.Known {
 	case exchange.ContentLength:
 		n, ok := parseLength(f.Value)
-		if !ok || fr.length >= 0 {
+		if !ok && fr.lenient {
+			n, ok = parseSameLength(f.Value)
+			fr.faulty = true
+		}
+		if repeated := fr.length >= 0; !ok || repeated && (!fr.lenient || n != fr.length) {
 			return errContentLength
+		} else if repeated {
+			fr.faulty = true
 		}
 		fr.length = n
 	case exchange.TransferEncoding:
-		if fr.hasTE {
+		switch {
+		case fr.hasTE && !fr.lenient:
 			return errTransferRepeat
+		case fr.hasTE:
+			fr.faulty = true
+			fr.chunked = fr.chunked && allChunked(f.Value)
+		case exchange.EqualFold(f.Value, "chunked"):
+			fr.chunked = true
+		case fr.lenient:
+			fr.faulty = true
+			fr.chunked = allChunked(f.Value)
 		}
 		fr.hasTE = true
-		fr.chunked = exchange.EqualFold(f.Value, "chunked")
 	case exchange.Connection:
 		for option := range listItems(f.Value) {
 			switch {
@@ -211,6 +251,30 @@ func parseLength(s string) (int64, bool) {
 		n = n*10 + uint64(c)
 	}
 	return int64(n), n <= math.MaxInt64
+}
+
+// parseSameLength reads a list of lengths that are all the same (RFC 9110 section 8.6).
+func parseSameLength(s string) (int64, bool) {
+	length := int64(-1)
+	for item := range listItems(s) {
+		n, ok := parseLength(item)
+		if !ok || length >= 0 && n != length {
+			return 0, false
+		}
+		length = n
+	}
+	return length, length >= 0
+}
+
+// allChunked reports whether a Transfer-Encoding says nothing but chunked, however often: whoever says it twice has applied it once, since no body is
+// framed in two ways at once.
+func allChunked(s string) bool {
+	for item := range listItems(s) {
+		if !exchange.EqualFold(item, "chunked") {
+			return false
+		}
+	}
+	return trimOWS(s) != ""
 }
 
 // listItems yields the items of a comma-separated list without the white space around them (RFC 9110 section 5.6.1).

@@ -105,10 +105,12 @@ func hostile() []string {
 		"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET /a\x80 HTTP/1.1\r\nHost: a\r\n\r\n",
-		"GET /a\"b HTTP/1.1\r\nHost: a\r\n\r\n",
 		" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"G(T / HTTP/1.1\r\nHost: a\r\n\r\n",
-		"GET / HTTP/1.9\r\nHost: a\r\n\r\n",
+		"GET / HTTP/3.0\r\nHost: a\r\n\r\n",
+		"GET / HTTP/1\r\nHost: a\r\n\r\n",
+		"GET / HTTP/01.01\r\nHost: a\r\n\r\n",
+		"GET / HTTP/ 1.1\r\nHost: a\r\n\r\n",
 		"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
 		"GET / http/1.1\r\nHost: a\r\n\r\n",
 		"GET / HTTP/1.10\r\nHost: a\r\n\r\n",
@@ -139,7 +141,7 @@ func TestHostileResponsesAreRefused(t *testing.T) {
 		"HTTP/1.1 200 O\x00K\r\n\r\n", "HTTP/1.1 200 OK\nX: 1\n\n", "HTTP/1.1 200 OK\r\nX: 1\r\n y\r\n\r\n", "HTTP/1.1 200 OK\r\nX : 1\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "nonsense\r\n\r\n", "\r\n\r\n", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 	} {
-		if _, err := parseResponse([]byte(text), &exchange.Exchange{}, "GET", 100); err == nil {
+		if _, err := parseResponse([]byte(text), &exchange.Exchange{}, "GET", 100, true); err == nil {
 			t.Errorf("%q was taken", text)
 		}
 	}
@@ -148,7 +150,7 @@ func TestHostileResponsesAreRefused(t *testing.T) {
 		"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n": 0, "HTTP/1.0 200 OK\r\n\r\n": -1, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n": -1,
 	} {
 		x := &exchange.Exchange{}
-		if _, err := parseResponse([]byte(text), x, "GET", 100); err != nil || x.Response.ContentLength != length {
+		if _, err := parseResponse([]byte(text), x, "GET", 100, true); err != nil || x.Response.ContentLength != length {
 			t.Errorf("%q: %d, %v", text, x.Response.ContentLength, err)
 		}
 	}
@@ -213,6 +215,7 @@ func TestChunks(t *testing.T) {
 	for _, bad := range []string{
 		"\r\n", "g\r\n", "5 \r\nhello", "5\nhello", "5\r\nhelloX", "5\r\nhello\rX", "-1\r\n", "0x5\r\nhello", "fffffffffffffffff\r\n", "5\rhello", ";a\r\n",
 		"0\r\nX : 1\r\n\r\n", "0\r\nX: 1\r\n y\r\n\r\n", "0\r\n\n", "5;" + strings.Repeat("a", 300) + "\r\n", "5;\x00\r\nhello",
+		"5;\r\nhello", "5;bad[=x\r\nhello", "5;=\r\nhello", "5;;;\r\nhello", "5;a=\r\nhello", "5;a=\"b\r\nhello", "5;a \r\nhello", "5;a=b c\r\nhello",
 	} {
 		if _, _, done, err := decode(bad); err == nil && done {
 			t.Errorf("%q was taken", bad)
@@ -305,6 +308,9 @@ func FuzzParseRequest(f *testing.F) {
 
 func FuzzParseResponse(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\nContent-Length: 3\n\n"))
+	f.Add([]byte("HTTP/1.1 999 OK\r\nContent-Length: 3, 3\r\nX : y\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"))
 	f.Add([]byte("HTTP/1.0 404 \r\nTransfer-Encoding: chunked\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -313,10 +319,25 @@ func FuzzParseResponse(f *testing.F) {
 			return
 		}
 		x := &exchange.Exchange{}
-		if _, refused := parseResponse(bytes.Clone(text[:n]), x, "GET", 100); refused != nil {
+		m, refused := parseResponse(bytes.Clone(text[:n]), x, "GET", 100, false)
+		strict := &exchange.Exchange{}
+		sm, strictly := parseResponse(bytes.Clone(text[:n]), strict, "GET", 100, true)
+		if (strictly == nil) != (refused == nil && !m.faulty) {
+			t.Fatalf("strictly it is refused with %v, otherwise with %v, faulty %v\n%q", strictly, refused, m.faulty, text[:n])
+		}
+		if refused != nil {
 			return
 		}
+		if m.faulty && m.persistent() {
+			t.Fatalf("the connection would be used again after %q", text[:n])
+		}
+		if strictly == nil && (m.framing.length != sm.framing.length || m.chunked != sm.chunked || strict.Response.Status != x.Response.Status || strict.Response.Header.Len() != x.Response.Header.Len()) {
+			t.Fatalf("read in two ways: %q", text[:n])
+		}
 		std, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(text[:n])), nil)
+		if err != nil && laxer(text[:n], err) != "" {
+			return
+		}
 		if err != nil {
 			t.Fatalf("net/http refuses what was taken: %v\n%q", err, text[:n])
 		}
@@ -328,6 +349,7 @@ func FuzzParseResponse(f *testing.F) {
 
 func FuzzChunks(f *testing.F) {
 	f.Add([]byte("5\r\nhello\r\n0\r\n\r\n"), 3)
+	f.Add([]byte("5 ; x = \"y\\\"\" ;z\r\nhello\r\n0\r\nA: b\r\n\r\n"), 9)
 	f.Add([]byte("5;x=\"y\"\r\nhello\r\n0\r\nA: b\r\n\r\n"), 9)
 	f.Fuzz(func(t *testing.T, text []byte, cut int) {
 		cut = max(0, min(cut, len(text)))

@@ -52,7 +52,7 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *r
 	case m.hasTE && m.length >= 0:
 		return m, errBothLengths
 	case m.hasTE && !m.chunked:
-		return m, errTransferCoding
+		return m, refuseCoding(&req.Header)
 	case m.chunked:
 		req.ContentLength = -1
 	default:
@@ -68,10 +68,57 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *r
 	return m, nil
 }
 
+// refuseCoding tells what is wrong with a Transfer-Encoding that is not chunked alone. Where chunked is not the last coding, or is there twice, nobody knows
+// where the body ends (RFC 9112 section 6.3); otherwise it is one that is not spoken (section 6.1).
+func refuseCoding(h *exchange.Header) *refusal {
+	value, _ := h.Known(exchange.TransferEncoding)
+	last := ""
+	for coding := range listItems(value) {
+		if exchange.EqualFold(last, "chunked") || !validCoding(coding) {
+			return errTransferFraming
+		}
+		last = coding
+	}
+	if !exchange.EqualFold(last, "chunked") || trimOWS(value)[0] == ',' || value[len(value)-1] == ',' {
+		return errTransferFraming
+	}
+	return errTransferCoding
+}
+
+// validCoding reports whether s is a token, perhaps with parameters, which chunked never has (RFC 9112 section 7.1).
+func validCoding(s string) bool {
+	name := s
+	if i := indexByte(s, ';'); i >= 0 {
+		name = trimOWS(s[:i])
+		if exchange.EqualFold(name, "chunked") {
+			return false
+		}
+	}
+	return name != "" && allOf(octets(name), classToken)
+}
+
+// overlong tells what is wrong with a request line that goes on for longer than it may: its method, where that is none or takes more than a method
+// may have, or else its target.
+func overlong(line []byte, maxBytes int) *refusal {
+	i := 0
+	for i < len(line) && classes[line[i]]&classToken != 0 {
+		if i++; i > maxMethodLength {
+			return errMethodLength
+		}
+	}
+	if i < len(line) && line[i] != ' ' {
+		return errMethod
+	}
+	return &refusal{Code: fault.URITooLong, Reason: "the request line is longer than " + strconv.Itoa(maxBytes) + " bytes"}
+}
+
 func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *refusal) {
 	i := 0
 	for classes[head[i]]&classToken != 0 {
 		i++
+	}
+	if i > maxMethodLength {
+		return 0, errMethodLength
 	}
 	if head[i] != ' ' {
 		if i == 0 || head[i] == '\r' || head[i] == '\n' {
@@ -81,9 +128,6 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 	}
 	if i == 0 {
 		return 0, errRequestLine
-	}
-	if i > maxMethodLength {
-		return 0, errMethodLength
 	}
 	req.Method = view(head[:i])
 	i++
@@ -106,13 +150,14 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 	if len(head)-i < 10 || string(head[i:i+5]) != "HTTP/" {
 		return 0, errRequestLine
 	}
-	if v := head[i+5 : i+8]; v[0] != '1' || v[1] != '.' || v[2] != '0' && v[2] != '1' {
-		return 0, errVersion
-	}
-	if head[i+8] != '\r' || head[i+9] != '\n' {
+	v := head[i+5 : i+10]
+	if v[1] != '.' || v[3] != '\r' || v[4] != '\n' || classes[v[0]]&classes[v[2]]&classDigit == 0 {
 		return 0, errRequestLine
 	}
-	m.http10 = head[i+7] == '0'
+	if v[0] != '1' {
+		return 0, errVersion
+	}
+	m.http10 = v[2] == '0' // a later minor version is served as 1.1 (RFC 9110 section 2.5)
 	if m.http10 {
 		req.Version = exchange.HTTP10
 	}
@@ -272,6 +317,10 @@ func validHost(b []byte) bool {
 func validPort(b []byte) bool {
 	return len(b) <= 5 && allOf(b, classDigit)
 }
+
+// A target may have any visible ASCII character but "#". RFC 3986 has some of them escaped, but the URL standard of the WHATWG, by which browsers go, lets
+// them stand: { } ^ ` | \ in queries, ^ and | in paths; others send more of them. Queries are passed on as they are, since nothing here goes by what
+// they mean. What may stand in paths is for package target to say.
 
 // ReadTarget sets what a request's method and target say, for versions of HTTP that send them by themselves. Host is set, and checked, before
 // where the version sends it apart.

@@ -61,7 +61,7 @@ func (c *ClientConn) switches(x *exchange.Exchange, m *message) error {
 		return notSwitched("it switches protocols, which was not asked for")
 	case !m.upgrade || !exchange.EqualFold(named, asked):
 		return notSwitched("it does not switch to the protocol that was asked for")
-	case m.hasTE || m.length >= 0 || m.http10:
+	case m.length > 0 || c.strict && (m.hasTE || m.length == 0) || m.http10: // nothing but the other protocol can follow (RFC 9110 section 15.2)
 		return notSwitched("101 with a length, or in HTTP/1.0")
 	}
 	if exchange.EqualFold(asked, exchange.WebSocket) {

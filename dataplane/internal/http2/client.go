@@ -68,10 +68,11 @@ type Client struct {
 	asked      time.Time // when a ping was sent that nothing has come after; zero: none
 }
 
-// NewClient takes a connection over. scheme is "http" or "https".
-func NewClient(nc net.Conn, scheme string) *Client {
+// NewClient takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above 599.
+func NewClient(nc net.Conn, scheme string, strict bool) *Client {
 	c := &Client{scheme: scheme, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, idleSince: time.Now()}
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
+	c.fields.strict = strict
 	c.greeted = true // only clients are to say the preface
 	c.writeTimeout = stalled
 	c.recv.reset(clientWindow)

@@ -28,6 +28,8 @@ type list struct {
 	maxBytes, maxFields int
 	header              *exchange.Header
 	kind                listKind
+	// strict refuses a :status that is of no class of RFC 9110, above 599.
+	strict bool
 
 	method, scheme, path, authority     string
 	protocol                            string // that the stream is to carry (RFC 8441)
@@ -48,7 +50,7 @@ type list struct {
 
 // begin makes the list ready for fields.
 func (l *list) begin(h *exchange.Header, of listKind) {
-	*l = list{maxBytes: l.maxBytes, maxFields: l.maxFields, header: h, kind: of, length: -1}
+	*l = list{maxBytes: l.maxBytes, maxFields: l.maxFields, strict: l.strict, header: h, kind: of, length: -1}
 }
 
 func (l *list) refuse(reason string) {
@@ -167,8 +169,8 @@ func (l *list) pseudo(f hpack.HeaderField) {
 	}
 	if l.kind == ofResponse {
 		n, err := strconv.ParseUint(f.Value, 10, 16)
-		if f.Name != ":status" || l.status != 0 || err != nil || len(f.Value) != 3 || n < 100 || n > 599 {
-			l.refuse("there is not one :status from 100 to 599")
+		if f.Name != ":status" || l.status != 0 || err != nil || len(f.Value) != 3 || n < 100 || l.strict && n > 599 {
+			l.refuse("there is not one :status from 100 to 999")
 			return
 		}
 		l.status = int(n)

@@ -109,15 +109,27 @@ func TestHostileServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &hostileService{cases: cases, proceed: make(chan struct{}), sent: make(chan struct{}), on: map[string]int{}}
-	g := startWith(t, http1.DefaultLimits(), to(scripted(t, s.serve), ""))
+	address := scripted(t, s.serve)
+	lenient := startWith(t, http1.DefaultLimits(), to(address, ""))
+	strict := startWith(t, http1.DefaultLimits(), strictly(to(address, "")))
 	for i := range cases {
 		t.Run(cases[i].Name, func(t *testing.T) {
-			hostileResponse(t, g, s, i)
+			hostileResponse(t, lenient, s, i, cases[i].Verdicts)
+			verdicts := cases[i].Verdicts
+			if v, ok := cases[i].Option("strict"); ok {
+				verdicts = []string{v, "dropped"}
+			}
+			hostileResponse(t, strict, s, i, verdicts)
 		})
 	}
 }
 
-func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int) {
+// strictly makes the services of a configuration strict.
+func strictly(config string) string {
+	return strings.ReplaceAll(config, "services: [{name: s,", "services: [{name: s, http: {strict: true},")
+}
+
+func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int, verdicts []string) {
 	k := &s.cases[i]
 	conn, err := net.Dial("tcp", g.address)
 	if err != nil {
@@ -146,8 +158,8 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int) {
 	r := bufio.NewReader(conn)
 	got, closes := outcome(r, method)
 	// In a loop the rest of a small body is waited for before the client gets the head: it need not get a response that breaks off.
-	unbegun := looping && k.Verdicts[0] == "200 cut" && got == "502"
-	if want := k.Verdicts[0]; got != want && !unbegun {
+	unbegun := looping && verdicts[0] == "200 cut" && got == "502"
+	if want := verdicts[0]; got != want && !unbegun {
 		t.Errorf("the client got %.200s, want %.200s", got, want)
 	}
 	if _, ok := after(k); ok {
@@ -163,7 +175,7 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int) {
 	}
 	next := fmt.Sprintf("/next/%d", i)
 	if closes {
-		if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil && !strings.HasSuffix(k.Verdicts[0], "cut") {
+		if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil && !strings.HasSuffix(verdicts[0], "cut") {
 			t.Errorf("the connection goes on: %q, %v", rest, err)
 		}
 		if res := g.raw("GET "+next+" HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]; body(t, res) != "own "+next {
@@ -181,11 +193,11 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int) {
 	}
 	its := s.connection(fmt.Sprintf("/case/%d", i))
 	reused := its == s.connection(next) || its == s.connection(other)
-	if !reused && slices.Contains(k.Verdicts, "reused") {
+	if !reused && slices.Contains(verdicts, "reused") {
 		// An exchange that ends may give its connection back only when the client has its response: others were nearer. So all of them are used.
 		reused = slices.Contains(s.all(g, i), its)
 	}
-	if want := slices.Contains(k.Verdicts, "reused"); reused != want {
+	if want := slices.Contains(verdicts, "reused"); reused != want {
 		t.Errorf("the connection was reused: %v, want %v", reused, want)
 	}
 }

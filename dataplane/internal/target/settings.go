@@ -39,8 +39,8 @@ func (a *Action) Type() string { return "action" }
 
 // Settings say what happens to each kind of doubt about a path. The zero value refuses all.
 //
-// Some things have no setting, since a path that has them is none by RFC 3986: characters that may only stand there as
-// escapes (a plain backslash among them), and a % that two hexadecimal digits do not follow. They are refused.
+// Some things have no setting: a % that two hexadecimal digits do not follow, spaces, control characters and what is not ASCII, unless they are
+// escaped. They are refused.
 type Settings struct {
 	// DotSegments are the segments "." and "..", plain or escaped. Normalise removes them (RFC 3986 section 5.2.4), but refuses a path
 	// that would climb above its root, and one in which they stand beside parameters or kept escapes of slashes, since only some
@@ -58,6 +58,9 @@ type Settings struct {
 	EncodedControl Action
 	// InvalidUTF8 is a path that is not UTF-8 once it is decoded. It can't be normalised.
 	InvalidUTF8 Action
+	// Unescaped are the characters that may only stand in a path as escapes, but that some clients send as they are: " < > \ ` { }. Normalise
+	// escapes them. A backslash is then treated as %5C is, by EncodedBackslash, and with Keep too.
+	Unescaped Action
 	// UnneededEscapes are those of letters, digits, "-", ".", "_" and "~", which mean the same without (RFC 3986 section 6.2.2.2).
 	UnneededEscapes Action
 	// EscapeCase is about lower-case digits in escapes, which mean the same in upper case (RFC 3986 section 6.2.2.1).
@@ -96,6 +99,7 @@ func (s *Settings) Options() []Option {
 		{"encoded-nul", "%00", &s.EncodedNUL, true},
 		{"encoded-control", "escaped control characters but %00", &s.EncodedControl, true},
 		{"invalid-utf8", "what is not UTF-8 once it is decoded", &s.InvalidUTF8, true},
+		{"unescaped", "characters that have to be escaped, \" < > \\ ` { } (normalise: escaped; a backslash is then as %5C)", &s.Unescaped, false},
 		{"unneeded-escapes", "escapes of letters, digits and -._~", &s.UnneededEscapes, false},
 		{"escape-case", "lower-case digits in escapes", &s.EscapeCase, false},
 		{"parameters", `";" and what follows it in a segment (normalise: without)`, &s.Parameters, false},

@@ -27,14 +27,14 @@ func Compile(s Settings) *Rules {
 	return r
 }
 
-// mayStand reports whether a byte may stand in a path (RFC 3986 section 3.3). The three that browsers send although it does not
-// name them are taken too.
+// mayStand reports whether a byte may stand in a path (RFC 3986 section 3.3). The four that browsers send although it does not
+// name them are taken too: the WHATWG's URL standard has them in no set of what is escaped in paths, or had not for long.
 func mayStand(c byte) bool {
 	if unreserved(c) {
 		return true
 	}
 	switch c {
-	case '!', '$', '&', '\'', '(', ')', '*', '+', ',', ';', '=', ':', '@', '/', '[', ']', '|':
+	case '!', '$', '&', '\'', '(', ')', '*', '+', ',', ';', '=', ':', '@', '/', '[', ']', '|', '^':
 		return true
 	}
 	return false
@@ -87,6 +87,8 @@ func (r *Rules) Apply(path string, memory []byte) (result string, grown []byte, 
 	return path, memory, ""
 }
 
+const hexDigits = "0123456789ABCDEF"
+
 func (r *Rules) rewrite(path string, memory []byte) (string, []byte, string) {
 	b, cutAt, refused := r.escapes(path, memory[:0])
 	if refused == "" {
@@ -106,14 +108,24 @@ func (r *Rules) rewrite(path string, memory []byte) (string, []byte, string) {
 func (r *Rules) escapes(path string, b []byte) (out []byte, cut bool, refused string) {
 	for i := 0; i < len(path); i++ {
 		c := path[i]
-		if c != '%' {
-			if !mayStand(c) {
+		if c != '%' && (c != '\\' || r.set.Unescaped == Refuse) {
+			switch {
+			case mayStand(c):
+				b = append(b, c)
+			case r.set.Unescaped == Refuse || c <= ' ' || c >= 0x7f || c == '?' || c == '#':
 				return b, false, reasonCharacter
+			case r.set.Unescaped == Normalise:
+				b = append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+			default:
+				b = append(b, c)
 			}
-			b = append(b, c)
 			continue
 		}
-		v, ok := escaped(path[i:])
+		escape, skip := "%5C", 0 // a plain backslash is what its escape is: services may take either for a slash
+		if c == '%' {
+			escape, skip = path[i:], 2
+		}
+		v, ok := escaped(escape)
 		if !ok {
 			return b, false, reasonEscape
 		}
@@ -142,6 +154,7 @@ func (r *Rules) escapes(path string, b []byte) (out []byte, cut bool, refused st
 				}
 				i += 3
 			}
+			escape = path[i:]
 		}
 		switch action {
 		case Refuse:
@@ -149,11 +162,11 @@ func (r *Rules) escapes(path string, b []byte) (out []byte, cut bool, refused st
 		case Normalise:
 			b = append(b, normal)
 		case Keep:
-			if b, ok = r.keep(b, path[i:i+3]); !ok {
+			if b, ok = r.keep(b, escape[:3]); !ok {
 				return b, false, reasonCase
 			}
 		}
-		i += 2
+		i += skip
 	}
 	return b, cut, ""
 }

@@ -29,7 +29,7 @@ func TestDefaults(t *testing.T) {
 		{"/%252e%252e/", "/%252e%252e/"},
 		{"/a;x=1/b", "/a;x=1/b"},
 		{"/a%3Bx", "/a%3Bx"},
-		{"/|[]!$&'()*+,;=:@", "/|[]!$&'()*+,;=:@"},
+		{"/|[]!$&'()*+,;=:@^", "/|[]!$&'()*+,;=:@^"},
 		{"/%F0%9F%98%80", "/%F0%9F%98%80"},
 
 		{"", reasonForm},
@@ -48,6 +48,10 @@ func TestDefaults(t *testing.T) {
 		{"/a%2fb", reasonSlash},
 		{"/a%5Cb", reasonBackslash},
 		{`/a\b`, reasonCharacter},
+		{`/a"b`, reasonCharacter},
+		{"/a<b>", reasonCharacter},
+		{"/a{b}", reasonCharacter},
+		{"/a`b", reasonCharacter},
 		{"/a b", reasonCharacter},
 		{"/a\x00", reasonCharacter},
 		{"/a?b", reasonCharacter},
@@ -113,6 +117,21 @@ func TestChoices(t *testing.T) {
 		{"encoded-nul=keep", "/a%00", "/a%00"},
 		{"encoded-control=keep", "/a%0a", "/a%0A"},
 		{"invalid-utf8=keep", "/%ff", "/%FF"},
+		{"unescaped=keep", "/a\"<>`{}", "/a\"<>`{}"},
+		{"unescaped=normalise", "/a\"<>`{}|^", "/a%22%3C%3E%60%7B%7D|^"},
+		{"unescaped=normalise escape-case=refuse", "/{", "/%7B"},
+		{"unescaped=normalise", `/a\b`, reasonBackslash},
+		{"unescaped=keep", `/a\b`, reasonBackslash},
+		{"unescaped=keep encoded-backslash=keep", `/a\b`, "/a%5Cb"},
+		{"unescaped=keep encoded-backslash=keep", `/a\..\b`, reasonDots},
+		{"unescaped=normalise encoded-backslash=keep", `/a\b`, "/a%5Cb"},
+		{"unescaped=normalise encoded-backslash=normalise", `/a\b`, "/a/b"},
+		{"unescaped=normalise encoded-backslash=normalise", `/a\..\b`, reasonDots},
+		{"unescaped=keep", "/a b", reasonCharacter},
+		{"unescaped=keep", "/a\x7f", reasonCharacter},
+		{"unescaped=normalise", "/a\tb", reasonCharacter},
+		{"unescaped=normalise", "/a#b", reasonCharacter},
+		{"unescaped=keep", "/ü", reasonCharacter},
 		{"unneeded-escapes=refuse", "/%41", reasonUnneeded},
 		{"unneeded-escapes=keep", "/%41%7e", "/%41%7E"},
 		{"unneeded-escapes=keep", "/%2e%2e/", reasonDots},
@@ -204,7 +223,7 @@ func drawSettings(t *rapid.T) Settings {
 // drawPath makes paths of the parts that matter.
 func drawPath(t *rapid.T) string {
 	return "/" + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{
-		"/", "/", "/", "a", "b", ".", "..", "/..", "/../", "/./", "%2e", "%2E%2e", ";", ";x", "%3b", "%2f", "%2F", "%5c", "%41", "%7E", "%c3%bc", "%C3", "%ff", "%00", "%0d", "%25", "%",
+		"/", "/", "/", "a", "b", ".", "..", "/..", "/../", "/./", "%2e", "%2E%2e", ";", ";x", "%3b", "%2f", "%2F", "%5c", "%41", "%7E", "%c3%bc", "%C3", "%ff", "%00", "%0d", "%25", "%", "\\", "{", "^", `"`, " ",
 	}), 0, 8).Draw(t, "parts"), "")
 }
 

@@ -167,7 +167,7 @@ type cell struct {
 }
 
 type methodCell struct {
-	statuses      [5]atomic.Pointer[[100]atomic.Uint64] // 100 to 599
+	statuses      [9]atomic.Pointer[[100]atomic.Uint64] // 100 to 999
 	duration      [len(bounds) + 1]atomic.Uint64
 	durationNanos atomic.Uint64
 	upstream      [len(bounds) + 1]atomic.Uint64
@@ -201,7 +201,7 @@ func (t *Route) Done(shard uint32, d *Done) {
 			m = c.byMethod[d.Method].Load()
 		}
 	}
-	if d.Status >= 100 && d.Status <= 599 {
+	if d.Status >= 100 && d.Status <= 999 {
 		class := &m.statuses[d.Status/100-1]
 		s := class.Load()
 		if s == nil {

@@ -196,7 +196,7 @@ func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
 }
 
 func newConn1(nc net.Conn, t *transport) *conn1 {
-	return &conn1{ClientConn: http1.NewClientConn(nc), transport: t}
+	return &conn1{ClientConn: http1.NewClientConn(nc, t.strict), transport: t}
 }
 
 // dial opens a connection, with TLS where the service wants it, within the connect timeout.

@@ -109,7 +109,7 @@ func (e *Endpoint) share(nc net.Conn, how *how) (Conn, error) {
 	if how.tls != nil {
 		scheme = "https"
 	}
-	c := sharedConn{http2.NewClient(nc, scheme), how.transport}
+	c := sharedConn{http2.NewClient(nc, scheme, how.transport.strict), how.transport}
 	call := c.Begin(maxCalls)
 	if call == nil {
 		return nil, ErrNotProcessed

@@ -30,6 +30,8 @@ type Definition struct {
 type transport struct {
 	http2 mode
 	tls   *tls.Config // nil: none. ServerName is empty where each endpoint has its own.
+	// strict refuses responses with faults that could be read in spite of them.
+	strict bool
 
 	protocol    string
 	settings    *configv1.ServiceTLS
@@ -50,8 +52,8 @@ const resumableSessions = 256
 
 // newTransport makes the transport of a service, which is old where nothing about it changed: sessions are resumed then.
 func newTransport(d Definition, old *transport) (*transport, error) {
-	t := &transport{protocol: d.Service.GetProtocol(), settings: d.Service.GetTls(), certificate: d.Certificate}
-	if old != nil && old.protocol == t.protocol && proto.Equal(old.settings, t.settings) &&
+	t := &transport{protocol: d.Service.GetProtocol(), strict: d.Service.GetHttp().GetStrict(), settings: d.Service.GetTls(), certificate: d.Certificate}
+	if old != nil && old.protocol == t.protocol && old.strict == t.strict && proto.Equal(old.settings, t.settings) &&
 		old.certificate.GetCertPem() == t.certificate.GetCertPem() && old.certificate.GetKeyPem() == t.certificate.GetKeyPem() {
 		return old, nil
 	}

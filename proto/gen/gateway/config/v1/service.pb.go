@@ -56,6 +56,8 @@ type Service struct {
 	PolicyId string `protobuf:"bytes,17,opt,name=policy_id,json=policyId,proto3" json:"policy_id,omitempty"`
 	// TLS to the endpoints, for "https" and "grpcs". Absent: the defaults of its fields.
 	Tls *ServiceTLS `protobuf:"bytes,18,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How HTTP is read from the endpoints. Absent: the defaults of its fields.
+	Http *ServiceHTTP `protobuf:"bytes,50,opt,name=http,proto3" json:"http,omitempty"`
 	// Whether any endpoint is healthy, by the nodes' reports. Read-only.
 	Healthy *bool `protobuf:"varint,30,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
 	// When discovery last changed the endpoints. Read-only.
@@ -201,6 +203,13 @@ func (x *Service) GetTls() *ServiceTLS {
 	return nil
 }
 
+func (x *Service) GetHttp() *ServiceHTTP {
+	if x != nil {
+		return x.Http
+	}
+	return nil
+}
+
 func (x *Service) GetHealthy() bool {
 	if x != nil && x.Healthy != nil {
 		return *x.Healthy
@@ -304,6 +313,55 @@ func (x *Endpoint) GetLabels() map[string]string {
 	return nil
 }
 
+// ServiceHTTP is how HTTP is read from the endpoints of a service.
+type ServiceHTTP struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Refuses, with 502, every response that breaks RFC 9112. By default faults that can be understood in one way only are read: 101 with a
+	// Content-Length of 0 or a Transfer-Encoding, "chunked" said twice, chunks beside a Content-Length, the same length twice, blanks between a name
+	// and its colon or after a chunk's size, chunk extensions that break the grammar, line feeds without carriage return in heads, and a status from
+	// 600 to 999 (over HTTP/2 too). The connection is not used again after such a response. What is ambiguous is refused in any case.
+	Strict        bool `protobuf:"varint,1,opt,name=strict,proto3" json:"strict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceHTTP) Reset() {
+	*x = ServiceHTTP{}
+	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceHTTP) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceHTTP) ProtoMessage() {}
+
+func (x *ServiceHTTP) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceHTTP.ProtoReflect.Descriptor instead.
+func (*ServiceHTTP) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ServiceHTTP) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
 // ServiceTLS is how connections to the endpoints of a service are encrypted and what the endpoints have to prove.
 type ServiceTLS struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -326,7 +384,7 @@ type ServiceTLS struct {
 
 func (x *ServiceTLS) Reset() {
 	*x = ServiceTLS{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +396,7 @@ func (x *ServiceTLS) String() string {
 func (*ServiceTLS) ProtoMessage() {}
 
 func (x *ServiceTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +409,7 @@ func (x *ServiceTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceTLS.ProtoReflect.Descriptor instead.
 func (*ServiceTLS) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{2}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ServiceTLS) GetServerName() string {
@@ -414,7 +472,7 @@ type Discovery struct {
 
 func (x *Discovery) Reset() {
 	*x = Discovery{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +484,7 @@ func (x *Discovery) String() string {
 func (*Discovery) ProtoMessage() {}
 
 func (x *Discovery) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +497,7 @@ func (x *Discovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Discovery.ProtoReflect.Descriptor instead.
 func (*Discovery) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{3}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Discovery) GetSource() isDiscovery_Source {
@@ -489,7 +547,7 @@ type EtcdDiscovery struct {
 
 func (x *EtcdDiscovery) Reset() {
 	*x = EtcdDiscovery{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +559,7 @@ func (x *EtcdDiscovery) String() string {
 func (*EtcdDiscovery) ProtoMessage() {}
 
 func (x *EtcdDiscovery) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +572,7 @@ func (x *EtcdDiscovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EtcdDiscovery.ProtoReflect.Descriptor instead.
 func (*EtcdDiscovery) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{4}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EtcdDiscovery) GetService() string {
@@ -559,7 +617,7 @@ type HealthCheckConfig struct {
 
 func (x *HealthCheckConfig) Reset() {
 	*x = HealthCheckConfig{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +629,7 @@ func (x *HealthCheckConfig) String() string {
 func (*HealthCheckConfig) ProtoMessage() {}
 
 func (x *HealthCheckConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +642,7 @@ func (x *HealthCheckConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheckConfig.ProtoReflect.Descriptor instead.
 func (*HealthCheckConfig) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HealthCheckConfig) GetType() string {
@@ -671,7 +729,7 @@ type ConnectionPool struct {
 
 func (x *ConnectionPool) Reset() {
 	*x = ConnectionPool{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +741,7 @@ func (x *ConnectionPool) String() string {
 func (*ConnectionPool) ProtoMessage() {}
 
 func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +754,7 @@ func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPool.ProtoReflect.Descriptor instead.
 func (*ConnectionPool) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConnectionPool) GetMaxIdleConnections() uint32 {
@@ -738,7 +796,7 @@ var File_gateway_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\a\n" +
+	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\a\n" +
 	"\aService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -758,7 +816,8 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\vpipeline_id\x18\x10 \x01(\tR\n" +
 	"pipelineId\x12\x1b\n" +
 	"\tpolicy_id\x18\x11 \x01(\tR\bpolicyId\x12/\n" +
-	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x12\x1d\n" +
+	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x122\n" +
+	"\x04http\x182 \x01(\v2\x1e.gateway.config.v1.ServiceHTTPR\x04http\x12\x1d\n" +
 	"\ahealthy\x18\x1e \x01(\bH\x00R\ahealthy\x88\x01\x01\x12?\n" +
 	"\rdiscovered_at\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\fdiscoveredAt\x12F\n" +
 	"\x11last_health_check\x18  \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHealthCheck\x1a9\n" +
@@ -778,7 +837,9 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
 	"\a_weightB\n" +
 	"\n" +
-	"\b_healthy\"\xd4\x01\n" +
+	"\b_healthy\"%\n" +
+	"\vServiceHTTP\x12\x16\n" +
+	"\x06strict\x18\x01 \x01(\bR\x06strict\"\xd4\x01\n" +
 	"\n" +
 	"ServiceTLS\x12\x1f\n" +
 	"\vserver_name\x18\x01 \x01(\tR\n" +
@@ -829,37 +890,39 @@ func file_gateway_config_v1_service_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_service_proto_rawDescData
 }
 
-var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_gateway_config_v1_service_proto_goTypes = []any{
 	(*Service)(nil),               // 0: gateway.config.v1.Service
 	(*Endpoint)(nil),              // 1: gateway.config.v1.Endpoint
-	(*ServiceTLS)(nil),            // 2: gateway.config.v1.ServiceTLS
-	(*Discovery)(nil),             // 3: gateway.config.v1.Discovery
-	(*EtcdDiscovery)(nil),         // 4: gateway.config.v1.EtcdDiscovery
-	(*HealthCheckConfig)(nil),     // 5: gateway.config.v1.HealthCheckConfig
-	(*ConnectionPool)(nil),        // 6: gateway.config.v1.ConnectionPool
-	nil,                           // 7: gateway.config.v1.Service.LabelsEntry
-	nil,                           // 8: gateway.config.v1.Endpoint.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*ServiceHTTP)(nil),           // 2: gateway.config.v1.ServiceHTTP
+	(*ServiceTLS)(nil),            // 3: gateway.config.v1.ServiceTLS
+	(*Discovery)(nil),             // 4: gateway.config.v1.Discovery
+	(*EtcdDiscovery)(nil),         // 5: gateway.config.v1.EtcdDiscovery
+	(*HealthCheckConfig)(nil),     // 6: gateway.config.v1.HealthCheckConfig
+	(*ConnectionPool)(nil),        // 7: gateway.config.v1.ConnectionPool
+	nil,                           // 8: gateway.config.v1.Service.LabelsEntry
+	nil,                           // 9: gateway.config.v1.Endpoint.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_service_proto_depIdxs = []int32{
-	9,  // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
-	9,  // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
-	7,  // 2: gateway.config.v1.Service.labels:type_name -> gateway.config.v1.Service.LabelsEntry
+	10, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
+	10, // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
+	8,  // 2: gateway.config.v1.Service.labels:type_name -> gateway.config.v1.Service.LabelsEntry
 	1,  // 3: gateway.config.v1.Service.endpoints:type_name -> gateway.config.v1.Endpoint
-	3,  // 4: gateway.config.v1.Service.discovery:type_name -> gateway.config.v1.Discovery
-	5,  // 5: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
-	6,  // 6: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
-	2,  // 7: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
-	9,  // 8: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
-	9,  // 9: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
-	8,  // 10: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
-	4,  // 11: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	4,  // 4: gateway.config.v1.Service.discovery:type_name -> gateway.config.v1.Discovery
+	6,  // 5: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
+	7,  // 6: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
+	3,  // 7: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
+	2,  // 8: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
+	10, // 9: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
+	10, // 10: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
+	9,  // 11: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
+	5,  // 12: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_service_proto_init() }
@@ -869,17 +932,17 @@ func file_gateway_config_v1_service_proto_init() {
 	}
 	file_gateway_config_v1_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_service_proto_msgTypes[1].OneofWrappers = []any{}
-	file_gateway_config_v1_service_proto_msgTypes[3].OneofWrappers = []any{
+	file_gateway_config_v1_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*Discovery_Etcd)(nil),
 	}
-	file_gateway_config_v1_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_config_v1_service_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_service_proto_rawDesc), len(file_gateway_config_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
