@@ -256,7 +256,7 @@ func (p *planner) resolve() {
 				}
 			}
 			hint := ""
-			if near := nearest(*ref.value, known); near != "" {
+			if near := Nearest(*ref.value, known); near != "" {
 				hint = fmt.Sprintf("; did you mean %q?", near)
 			}
 			p.problems.add(s.edit.Kind, s.after.GetName(), s.edit.Location, ref.field, *ref.value, "names no %s%s", ref.kind, hint)

@@ -68,8 +68,8 @@ func (c *Config) referrers(k Kind, ids map[string]bool) map[string][]*Entry {
 	return found
 }
 
-// nearest returns the known name that is most like an unknown one, or "".
-func nearest(name string, known func(yield func(string) bool)) string {
+// Nearest returns the known name that is most like an unknown one, or "".
+func Nearest(name string, known func(yield func(string) bool)) string {
 	best, bestDistance := "", len(name)/3+1
 	scanned := 0
 	for k := range known {

@@ -11,8 +11,8 @@ func TestChallengesAreNobodysWish(t *testing.T) {
 	wish := `{"routes":[{"name":"a","path":"/a","direct_response":{"body":"a"}}],"certificates":[{"name":"shop","hosts":["shop.example"],"acme":{}}]}`
 	a.must("POST", "/api/v1/config/apply", wish)
 	a.must("POST", "/api/v1/config/routes", `{"name":"acme-1","labels":{"managed-by":"acme"},"path":"/.well-known/acme-challenge/t","direct_response":{"body":"t.k"}}`)
-	for _, path := range []string{"/api/v1/config/apply?prune=true", "/api/v1/config/revisions/1/rollback"} {
-		if r := a.must("POST", path, wish); r.Meta.Revision != 2 || r.field("committed") != false {
+	for path, body := range map[string]string{"/api/v1/config/apply?prune=true": wish, "/api/v1/config/revisions/1/rollback": ""} {
+		if r := a.must("POST", path, body); r.Meta.Revision != 2 || r.field("committed") != false {
 			t.Errorf("%s touches the challenge: %s", path, r.raw)
 		}
 	}

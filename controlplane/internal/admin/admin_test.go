@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -26,6 +27,7 @@ const token = "the-administrators-token"
 type api1 struct {
 	t      testing.TB
 	url    string
+	grpc   string // its address
 	header http.Header
 }
 
@@ -51,6 +53,11 @@ func newAPI(t testing.TB) *api1 {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(rest)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = g.Serve(ln) }()
 	t.Cleanup(func() {
 		server.Close()
 		_ = rest.Close()
@@ -65,7 +72,7 @@ func newAPI(t testing.TB) *api1 {
 		}
 		return nil
 	})
-	return &api1{t, server.URL, http.Header{"Authorization": {"Bearer " + token}}}
+	return &api1{t, server.URL, ln.Addr().String(), http.Header{"Authorization": {"Bearer " + token}}}
 }
 
 type reply struct {

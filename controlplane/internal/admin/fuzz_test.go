@@ -23,7 +23,7 @@ func FuzzREST(f *testing.F) {
 	}
 	server := newAPI(f)
 	f.Fuzz(func(t *testing.T, kind uint8, body string) {
-		a := &api1{t, server.url, server.header}
+		a := &api1{t: t, url: server.url, header: server.header}
 		path := "/api/v1/config/" + kinds[int(kind)%len(kinds)]
 		r := a.call("POST", path, body)
 		if r.status >= 500 {

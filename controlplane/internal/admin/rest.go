@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,7 +81,11 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 			return nil, fmt.Errorf("REST: %w", err)
 		}
 	}
-	return &REST{Handler: s.around(mux), conn: conn, own: ln}, nil
+	known, err := callsOf(api.OpenAPI)
+	if err != nil {
+		return nil, err
+	}
+	return &REST{Handler: s.around(known, mux), conn: conn, own: ln}, nil
 }
 
 type requestIDKey struct{}
@@ -93,7 +98,8 @@ func requestID(ctx context.Context) string {
 var saneID = regexp.MustCompile(`^[A-Za-z0-9._:/+=-]{1,128}$`)
 
 // around does what every REST call needs, whatever becomes of it.
-func (s *Server) around(next http.Handler) http.Handler {
+func (s *Server) around(known calls, next http.Handler) http.Handler {
+	large := make(chan struct{}, largeBodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
 		if !saneID.MatchString(id) {
@@ -117,21 +123,64 @@ func (s *Server) around(next http.Handler) http.Handler {
 			_, _ = w.Write(api.OpenAPI)
 			return
 		}
-		// Read here, since a body that is too large has an answer of its own.
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequestBytes))
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			writeError(ctx, w, failure(fault.RequestTooLarge, "the body is larger than "+itoa(MaxRequestBytes>>20)+" MiB"))
+		if err := checkUTF8(r); err != nil {
+			writeError(ctx, w, err)
 			return
 		}
-		if err != nil {
-			writeError(ctx, w, failure(fault.InvalidArgument, "the body broke off"))
+		// Before the body, which may be large, is read for anybody.
+		if err := s.authorize(ctx, r.Method+" "+r.URL.Path, r.Header.Values("Authorization")); err != nil {
+			writeError(ctx, w, err)
 			return
 		}
 		r = r.WithContext(ctx)
-		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		if c, ok := known.find(r.Method, r.URL.Path); ok {
+			if r.ContentLength < 0 || r.ContentLength > largeBody {
+				select {
+				case large <- struct{}{}:
+					defer func() { <-large }()
+				case <-ctx.Done():
+					return
+				}
+			}
+			if err := c.check(w, r); err != nil {
+				writeError(ctx, w, err)
+				return
+			}
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// A body above largeBody bytes is one of largeBodies at a time, since reading it into messages takes several times its size.
+const (
+	largeBody   = 4 << 20
+	largeBodies = 2
+)
+
+// check reads a request's query and body, and refuses what the call does not take.
+func (c call) check(w http.ResponseWriter, r *http.Request) error {
+	if err := c.checkQuery(r); err != nil {
+		return err
+	}
+	// Read here, since a body that is too large has an answer of its own.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequestBytes))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return failure(fault.RequestTooLarge, "the body is larger than "+itoa(MaxRequestBytes>>20)+" MiB")
+	case err != nil:
+		return failure(fault.InvalidArgument, "the body broke off")
+	}
+	before := r.URL.RawQuery
+	if body, r.URL.RawQuery, err = c.checkBody(body, before); err != nil {
+		return err
+	}
+	r.Form = nil
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	if r.URL.RawQuery != before {
+		return c.checkQuery(r) // it has the body's members now
+	}
+	return nil
 }
 
 // versionOf checks the version that a call asks for, in its path or a header.

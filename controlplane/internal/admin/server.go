@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
@@ -59,7 +60,7 @@ func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *s
 // GRPC returns a gRPC server with the API, health and reflection.
 func (s *Server) GRPC() *grpc.Server {
 	g := grpc.NewServer(
-		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.streaming),
+		grpc.InTapHandle(s.tap), grpc.ChainUnaryInterceptor(s.unary),
 		grpc.MaxRecvMsgSize(MaxRequestBytes), grpc.MaxSendMsgSize(MaxRequestBytes), grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
@@ -71,21 +72,25 @@ func (s *Server) GRPC() *grpc.Server {
 	return g
 }
 
-// authenticate lets the administrator in; health is open to all.
-func (s *Server) authenticate(ctx context.Context, method string) error {
-	if strings.HasPrefix(method, "/grpc.health.v1.Health/") {
-		return nil
+// tap lets the administrator in, before anything of a message is read; health is open to all.
+func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if strings.HasPrefix(info.FullMethodName, "/grpc.health.v1.Health/") {
+		return ctx, nil
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, v := range md.Get("authorization") {
-		token, ok := strings.CutPrefix(v, "Bearer ")
-		sum := sha256.Sum256([]byte(token))
-		if ok && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
+	return ctx, s.authorize(ctx, info.FullMethodName, info.Header.Get("authorization"))
+}
+
+// authorize reports, as an error, that none of the Authorization fields has the administrator's token.
+func (s *Server) authorize(ctx context.Context, call string, fields []string) error {
+	for _, v := range fields {
+		scheme, token, _ := strings.Cut(v, " ")
+		sum := sha256.Sum256([]byte(strings.TrimLeft(token, " ")))
+		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
 			return nil
 		}
 	}
 	s.refusals.Inc()
-	s.log.WarnContext(ctx, "admin call refused", "method", method, "reason", "the token is missing or wrong")
+	s.log.WarnContext(ctx, "admin call refused", "call", call, "reason", "the token is missing or wrong")
 	return failure(fault.Unauthenticated, `the administrator's token is missing or wrong: send "authorization: Bearer TOKEN"`)
 }
 
@@ -98,7 +103,7 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		}
 		s.calls.WithLabelValues(info.FullMethod, status.Code(err).String()).Observe(time.Since(start).Seconds())
 	}()
-	if err := s.authenticate(ctx, info.FullMethod); err != nil {
+	if err := checkIfMatch(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
 	reply, err = handler(ctx, req)
@@ -108,11 +113,19 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return reply, nil
 }
 
-func (s *Server) streaming(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if err := s.authenticate(stream.Context(), info.FullMethod); err != nil {
-		return err
+// checkIfMatch refuses a condition that the call would not heed.
+func checkIfMatch(ctx context.Context, method string) error {
+	_, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	if md, _ := metadata.FromIncomingContext(ctx); len(md.Get("if-match")) == 0 {
+		return nil
 	}
-	return handler(srv, stream)
+	switch {
+	case name == "ApplyConfiguration":
+		return invalid("If-Match", "", "is no condition of this call: expected_revision is")
+	case name == "RollbackRevision", strings.HasPrefix(name, "Create"):
+		return invalid("If-Match", "", "is no condition of this call")
+	}
+	return nil
 }
 
 // author returns who makes a call: there is one administrator, who may say on whose behalf it is.

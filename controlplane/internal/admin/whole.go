@@ -193,6 +193,9 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 	if err := checkTexts(r.GetMessage(), r.GetAuthor()); err != nil {
 		return nil, err
 	}
+	if r.GetNumber() == 0 { // before the first one there was nothing to go back to
+		return nil, store.ErrNotFound
+	}
 	target, err := s.catalog.ConfigAt(ctx, r.GetNumber())
 	if err != nil {
 		return nil, err
