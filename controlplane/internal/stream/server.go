@@ -232,7 +232,7 @@ func (n *nodeStream) sendNewest() error {
 				return n.stream.Context().Err()
 			}
 		}
-		for _, m := range n.server.updates.between(base, v) {
+		for _, m := range n.server.updates.between(base, v, n.mayShrink(v)) {
 			if err := n.stream.Send(m); err != nil {
 				return err
 			}
@@ -249,6 +249,14 @@ func (n *nodeStream) sendNewest() error {
 		n.sentEndpoint = e
 	}
 	return nil
+}
+
+// mayShrink reports whether the way from what the node runs to v may take most of its routes away.
+func (n *nodeStream) mayShrink(v *catalog.Version) bool {
+	if n.base != nil {
+		return mayShrink(n.base.Epoch, n.base.Revision, v)
+	}
+	return mayShrink(n.hello.GetEpoch(), n.hello.GetRevision(), v)
 }
 
 // wouldGoBack reports whether the node runs a newer revision of the same epoch: this process has not seen it yet.

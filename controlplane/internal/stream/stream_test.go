@@ -234,6 +234,51 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestShrinkOverAGap: what a revision was allowed counts for whoever goes over it to a later one, by a delta or by a full snapshot.
+func TestShrinkOverAGap(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprintf("the node's revision is known: %t", known), func(t *testing.T) {
+			p := newPlane(t)
+			commit := func(allow bool, edits ...config.Edit) *catalog.Version {
+				c, err := p.catalog.Commit(t.Context(), catalog.CommitRequest{AllowShrink: allow, Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c.Version
+			}
+			var add, remove []config.Edit
+			for i := range 20 {
+				add = append(add, route(fmt.Sprint("r", i)))
+				if i > 0 {
+					remove = append(remove, config.Edit{Kind: config.Route, Delete: fmt.Sprint("r", i)})
+				}
+			}
+			v := commit(false, add...)
+			n := &node{t: t, id: "n1"}
+			n.connect(p, token)
+			if u := n.receive(); u.GetAllowShrink() {
+				t.Error("the first revision allows what it was not allowed")
+			}
+			n.close()
+			if !known {
+				n.config = config.Empty() // another content than that revision has here
+			}
+			commit(true, remove...)
+			v = commit(false, route("later"))
+			n.connect(p, token)
+			defer n.close()
+			if u := n.receive(); !u.GetAllowShrink() || u.GetRevision() != v.Revision {
+				t.Errorf("revision %d over one that was allowed to shrink: allow_shrink is %t", u.GetRevision(), u.GetAllowShrink())
+			}
+			n.answer(&streamv1.Update{Epoch: v.Epoch, Revision: v.Revision}, streamv1.Result_OUTCOME_APPLIED)
+			next := commit(false, route("next"))
+			if u := n.receive(); u.GetRevision() != next.Revision || u.GetAllowShrink() {
+				t.Errorf("the next one, %d: allow_shrink is %t", u.GetRevision(), u.GetAllowShrink())
+			}
+		})
+	}
+}
+
 func TestSlowNodeSkips(t *testing.T) {
 	p := newPlane(t)
 	n := &node{t: t, id: "n1"}

@@ -30,11 +30,19 @@ type updates struct {
 type updateKey struct {
 	epoch        string
 	base, target uint32
+	allowShrink  bool
+}
+
+// mayShrink reports whether a node that runs a revision may lose most of its routes by going to target. Each revision on the way was judged when it
+// was committed: either it did not take most routes away, or it said that this is meant. So several may do together what the last one alone did
+// not ask for. Of another epoch's revision nothing is known.
+func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
+	return target.AllowShrink || epoch == target.Epoch && revision > 0 && revision+1 < target.Revision
 }
 
 // between returns the chunks of the delta from base to target, or of the full snapshot when base is nil.
-func (u *updates) between(base, target *catalog.Version) []*streamv1.StreamResponse {
-	key := updateKey{epoch: target.Epoch, target: target.Revision}
+func (u *updates) between(base, target *catalog.Version, allowShrink bool) []*streamv1.StreamResponse {
+	key := updateKey{epoch: target.Epoch, target: target.Revision, allowShrink: allowShrink}
 	if base != nil {
 		key.base = base.Revision
 	}
@@ -43,7 +51,7 @@ func (u *updates) between(base, target *catalog.Version) []*streamv1.StreamRespo
 	if chunks := u.made[key]; chunks != nil {
 		return chunks
 	}
-	chunks := makeUpdate(base, target)
+	chunks := makeUpdate(base, target, allowShrink)
 	if u.made == nil {
 		u.made = map[updateKey][]*streamv1.StreamResponse{}
 	}
@@ -56,11 +64,11 @@ func (u *updates) between(base, target *catalog.Version) []*streamv1.StreamRespo
 	return chunks
 }
 
-func makeUpdate(base, target *catalog.Version) []*streamv1.StreamResponse {
+func makeUpdate(base, target *catalog.Version, allowShrink bool) []*streamv1.StreamResponse {
 	hash := target.Config.Hash()
 	fresh := func() *streamv1.Update {
 		m := &streamv1.Update{
-			Epoch: target.Epoch, Revision: target.Revision, Hash: hash[:], RollbackOf: target.RollbackOf, AllowShrink: target.AllowShrink,
+			Epoch: target.Epoch, Revision: target.Revision, Hash: hash[:], RollbackOf: target.RollbackOf, AllowShrink: allowShrink,
 			CommittedAt: timestamppb.New(target.CommittedAt),
 		}
 		if base != nil {

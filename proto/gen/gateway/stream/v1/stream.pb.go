@@ -496,7 +496,7 @@ type Update struct {
 	Chunks uint32 `protobuf:"varint,8,opt,name=chunks,proto3" json:"chunks,omitempty"`
 	// The revision that this one goes back to; 0 when it is no rollback.
 	RollbackOf uint32 `protobuf:"varint,9,opt,name=rollback_of,json=rollbackOf,proto3" json:"rollback_of,omitempty"`
-	// The commit allowed this revision to be empty or to lose most routes.
+	// The result may be empty or have lost most routes: the commit allowed it, or those of several revisions together did.
 	AllowShrink bool `protobuf:"varint,10,opt,name=allow_shrink,json=allowShrink,proto3" json:"allow_shrink,omitempty"`
 	// When the revision was committed.
 	CommittedAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
