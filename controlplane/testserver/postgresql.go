@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -91,6 +92,26 @@ func (p *PostgreSQL) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
 	_ = p.cmd.Wait()
 	p.cmd = nil
+}
+
+// Dump returns a backup of the database, as SQL that replaces what is there.
+func (p *PostgreSQL) Dump() string {
+	p.t.Helper()
+	out, err := p.command("pg_dump", "--clean", "--if-exists", "--dbname", p.URL).Output()
+	if err != nil {
+		p.t.Fatalf("pg_dump: %v", err)
+	}
+	return string(out)
+}
+
+// Restore brings the database to a backup, in one transaction.
+func (p *PostgreSQL) Restore(backup string) {
+	p.t.Helper()
+	psql := p.command("psql", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--dbname", p.URL)
+	psql.Stdin = strings.NewReader(backup)
+	if out, err := psql.CombinedOutput(); err != nil {
+		p.t.Fatalf("psql: %v\n%s", err, out)
+	}
 }
 
 // WaitFor calls ready until it returns nil, for half a minute at most.

@@ -32,6 +32,11 @@ type Version struct {
 	AllowShrink bool
 }
 
+// head is the version as a place in the store's history.
+func (v *Version) head() store.Head {
+	return store.Head{Epoch: v.Epoch, Number: v.Revision, Hash: v.Config.Hash()}
+}
+
 // Catalog is safe for concurrent use.
 type Catalog struct {
 	store store.Store
@@ -45,7 +50,11 @@ type Catalog struct {
 	kept     []*Version // ascending
 	changed  chan struct{}
 	commitMu sync.Mutex // held over a commit: this process's writers take turns
+	begun    time.Time  // when an epoch began on a node's word; under commitMu
 }
+
+// epochInterval is how often an epoch begins on a node's word at most.
+const epochInterval = time.Minute
 
 // New returns a catalog that has not been loaded.
 func New(s store.Store, log *slog.Logger) *Catalog {
@@ -153,11 +162,10 @@ func (c *Catalog) refresh(ctx context.Context) error {
 	if v == nil {
 		return c.load(ctx)
 	}
-	newer, err := c.store.Since(ctx, store.Head{Epoch: v.Epoch, Number: v.Revision}, refreshBatch)
+	newer, err := c.store.Since(ctx, v.head(), refreshBatch)
 	switch {
 	case errors.Is(err, store.ErrEpochChanged):
-		c.log.Warn("the store's content was replaced; loading all of it")
-		return c.load(ctx)
+		return c.replaced(ctx, v)
 	case err != nil:
 		return err
 	case len(newer) == refreshBatch:
@@ -168,6 +176,51 @@ func (c *Catalog) refresh(ctx context.Context) error {
 		return c.load(ctx)
 	}
 	return nil
+}
+
+// replaced takes over a store whose history is not the one that v was read from. Where that was not said by a new epoch, as whoever restores a backup
+// should, a new one begins here: numbers of two histories are not comparable, and nodes that know the other one would keep it.
+func (c *Catalog) replaced(ctx context.Context, v *Version) error {
+	if err := c.load(ctx); err != nil {
+		return err
+	}
+	if now := c.Current(); now.Epoch != v.Epoch {
+		c.log.Warn("the store is of another epoch: its content was replaced", "revision", now.Revision, "known", v.Revision)
+		return nil
+	}
+	return c.beginEpoch(ctx, v)
+}
+
+// beginEpoch begins a new epoch in place of v's.
+func (c *Catalog) beginEpoch(ctx context.Context, v *Version) error {
+	if err := c.store.BeginEpoch(ctx, v.Epoch); err != nil {
+		return err
+	}
+	if err := c.load(ctx); err != nil {
+		return err
+	}
+	c.log.Error("the store's history went back: it was restored, or has lost commits; a new epoch begins, and nodes follow it",
+		"revision", c.Current().Revision, "known", v.Revision)
+	return nil
+}
+
+// NodeRuns is told what a node says that it runs. A revision that this store has not come to, though it is asked just now, is of a history that was
+// lost: a new epoch begins, since the node would wait for a later revision than that one.
+func (c *Catalog) NodeRuns(ctx context.Context, epoch string, revision uint32) error {
+	if v := c.Current(); v == nil || epoch != v.Epoch || revision <= v.Revision {
+		return nil
+	}
+	if err := c.refresh(ctx); err != nil {
+		return err
+	}
+	c.commitMu.Lock()
+	defer c.commitMu.Unlock()
+	v := c.Current()
+	if epoch != v.Epoch || revision <= v.Revision || !c.begun.IsZero() && time.Since(c.begun) < epochInterval {
+		return nil
+	}
+	c.begun = time.Now()
+	return c.beginEpoch(ctx, &Version{Epoch: epoch, Revision: revision})
 }
 
 func (c *Catalog) load(ctx context.Context) error {
@@ -261,7 +314,7 @@ func (c *Catalog) Commit(ctx context.Context, req CommitRequest) (*Committed, er
 		return &Committed{Version: v, Plan: plan}, nil
 	}
 	var plan *config.Plan
-	r, err := c.store.Commit(ctx, store.Head{Epoch: v.Epoch, Number: v.Revision}, func(newer []store.Revision) (*store.Draft, error) {
+	r, err := c.store.Commit(ctx, v.head(), func(newer []store.Revision) (*store.Draft, error) {
 		if err := c.follow(newer); err != nil {
 			return nil, err
 		}
@@ -274,6 +327,11 @@ func (c *Catalog) Commit(ctx context.Context, req CommitRequest) (*Committed, er
 			Author: req.Author, Message: req.Message, RollbackOf: req.RollbackOf, AllowShrink: req.AllowShrink, Hash: plan.Config.Hash(), Changes: plan.Changes,
 		}, nil
 	})
+	if errors.Is(err, store.ErrEpochChanged) {
+		if err := c.replaced(ctx, v); err != nil {
+			return nil, err
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

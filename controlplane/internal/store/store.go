@@ -27,6 +27,8 @@ var (
 type Head struct {
 	Epoch  string
 	Number uint32
+	// Hash is that of the configuration at Number, for calls that compare it with what is there; zero is not compared. Load leaves it zero.
+	Hash [32]byte
 }
 
 // Revision is one committed state.
@@ -71,11 +73,13 @@ type Store interface {
 	// Load returns the newest state, by one consistent read.
 	Load(ctx context.Context) (Head, *config.Config, error)
 	// Since returns up to limit revisions after a head, oldest first, with their changes. It is ErrEpochChanged when the store is of
-	// another epoch, or older than that head.
+	// another epoch, older than that head, or has other content at it.
 	Since(ctx context.Context, after Head, limit int) ([]Revision, error)
 	// Commit locks the head and calls plan with the revisions after base, oldest first. What plan returns is written as the next revision,
-	// which is returned. A nil draft commits nothing, and an error of plan is returned as it is. plan is called once at most.
+	// which is returned. It is ErrEpochChanged where Since is. A nil draft commits nothing, and an error of plan is returned as it is. plan is called once at most.
 	Commit(ctx context.Context, base Head, plan func(newer []Revision) (*Draft, error)) (Revision, error)
+	// BeginEpoch begins another epoch, if the store is still of the one that is named: its history is not the one that was read from it before.
+	BeginEpoch(ctx context.Context, of string) error
 	// Revision returns one with its changes, or ErrNotFound.
 	Revision(ctx context.Context, number uint32) (Revision, error)
 	// Revisions returns a part of the history, newest first and without changes, and how many there are in all.

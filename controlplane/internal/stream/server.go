@@ -173,6 +173,9 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 	for {
 		changed := c.Changed()
 		if first && c.Current() != nil {
+			if err := c.NodeRuns(n.stream.Context(), n.hello.GetEpoch(), n.hello.GetRevision()); err != nil {
+				n.server.log.Warn("it can't be seen whether what a node runs is lost", "node", n.id, "revision", n.hello.GetRevision(), "error", err.Error())
+			}
 			n.resume()
 			first = false
 		}

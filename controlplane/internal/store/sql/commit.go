@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -33,8 +34,10 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 	if err := w.tx.QueryRowContext(ctx, s.dialect.lockHead()).Scan(&head.Epoch, &head.Number); err != nil {
 		return store.Revision{}, s.fault(ctx, "lock the head", err)
 	}
-	if head.Epoch != base.Epoch || head.Number < base.Number {
-		return store.Revision{}, store.ErrEpochChanged
+	if err := continues(ctx, w.tx, head, base); errors.Is(err, store.ErrEpochChanged) {
+		return store.Revision{}, err
+	} else if err != nil {
+		return store.Revision{}, s.fault(ctx, "compare the head", err)
 	}
 	newer, err := revisionsAfter(ctx, w.tx, base.Number, int(head.Number-base.Number))
 	if err != nil {

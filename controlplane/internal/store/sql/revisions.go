@@ -1,12 +1,14 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/controlplane/internal/store"
@@ -35,13 +37,41 @@ func (s *Store) Since(ctx context.Context, after store.Head, limit int) ([]store
 		if err := tx.QueryRowContext(ctx, selectHead).Scan(&head.Epoch, &head.Number); err != nil {
 			return err
 		}
-		if head.Epoch != after.Epoch || head.Number < after.Number {
-			return store.ErrEpochChanged
+		if err := continues(ctx, tx, head, after); err != nil {
+			return err
 		}
 		list, err = revisionsAfter(ctx, tx, after.Number, limit)
 		return err
 	})
 	return list, err
+}
+
+// continues reports, as store.ErrEpochChanged, that the history that leads to head is not the one that known was read from.
+func continues(ctx context.Context, tx *dbsql.Tx, head, known store.Head) error {
+	if head.Epoch != known.Epoch || head.Number < known.Number {
+		return store.ErrEpochChanged
+	}
+	if known.Number == 0 || known.Hash == [32]byte{} {
+		return nil
+	}
+	var hash []byte
+	switch err := tx.QueryRowContext(ctx, "SELECT hash FROM revisions WHERE number = $1", int64(known.Number)).Scan(&hash); {
+	case errors.Is(err, dbsql.ErrNoRows):
+		return store.ErrEpochChanged
+	case err != nil:
+		return err
+	case !bytes.Equal(hash, known.Hash[:]):
+		return store.ErrEpochChanged
+	}
+	return nil
+}
+
+// BeginEpoch implements store.Store.
+func (s *Store) BeginEpoch(ctx context.Context, of string) error {
+	return s.writing(ctx, "begin an epoch", func(ctx context.Context, tx *dbsql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE meta SET epoch = $1 WHERE one = 1 AND epoch = $2", uuid.NewString(), of)
+		return err
+	})
 }
 
 // revisionsAfter returns revisions after a number with their changes.

@@ -153,6 +153,40 @@ func testHistory(t *testing.T, e Engine) {
 	}
 }
 
+// testAnotherHistory: a store that has another content where a caller knows one is not the one that the caller has read from.
+func testAnotherHistory(t *testing.T, e Engine) {
+	s := open(t, e)
+	w := newWriter(t, s)
+	first := w.must(route("a"))
+	w.must(route("b"))
+	known := store.Head{Epoch: w.head.Epoch, Number: first.Number, Hash: first.Hash}
+	if list, err := s.Since(t.Context(), known, 10); err != nil || len(list) != 1 {
+		t.Errorf("since what is known: %d, %v", len(list), err)
+	}
+	other := known
+	other.Hash[0]++
+	if _, err := s.Since(t.Context(), other, 10); !errors.Is(err, store.ErrEpochChanged) {
+		t.Errorf("since another content: %v", err)
+	}
+	plan := func([]store.Revision) (*store.Draft, error) { t.Error("planned"); return nil, nil } //nolint:nilnil // nothing to commit
+	if _, err := s.Commit(t.Context(), other, plan); !errors.Is(err, store.ErrEpochChanged) {
+		t.Errorf("a commit on another content: %v", err)
+	}
+	if err := s.BeginEpoch(t.Context(), known.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	head, _, err := s.Load(t.Context())
+	if err != nil || head.Epoch == known.Epoch || head.Number != 2 {
+		t.Errorf("the new epoch's head is %v, %v; it was %v", head, err, known)
+	}
+	if err := s.BeginEpoch(t.Context(), known.Epoch); err != nil {
+		t.Error(err)
+	}
+	if again, _, err := s.Load(t.Context()); err != nil || again.Epoch != head.Epoch {
+		t.Errorf("an epoch that is over began another one: %v, %v", again, err)
+	}
+}
+
 func testEpoch(t *testing.T, e Engine) {
 	s := open(t, e)
 	w := newWriter(t, s)

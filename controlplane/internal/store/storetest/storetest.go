@@ -42,6 +42,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"a first contact of many":                     testFirstContact,
 		"history":                                     testHistory,
 		"another epoch":                               testEpoch,
+		"another history":                             testAnotherHistory,
 		"watch":                                       testWatch,
 		"watches end":                                 testWatchEnds,
 		"many resources":                              testMany,
