@@ -10,7 +10,7 @@ import (
 // builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first.
 type builder struct {
 	table    *Table
-	ownExact bool
+	ownExact map[*paths]bool
 	unsorted []*bucket
 }
 
@@ -19,15 +19,20 @@ func (b *builder) insert(r *Rule) {
 	if len(r.hosts) > 0 {
 		b.table.hosts++
 	}
-	if r.form == Exact {
-		m := b.exact()
+	s := b.paths(r)
+	switch r.form {
+	case Exact:
+		m := b.exact(s)
 		k := b.bucket(m[r.path])
 		m[r.path] = k
 		k.add(b, r)
 		return
+	case Regex:
+		s.regex = b.insertLiteral(s.regex, r.literal, r)
+		return
 	}
-	b.table.root = b.node(b.table.root)
-	n := b.table.root
+	s.root = b.node(s.root)
+	n := s.root
 	n.offer(r)
 	for _, s := range r.segments {
 		if s.param {
@@ -55,25 +60,32 @@ func (n *node) offer(r *Rule) {
 }
 
 func (n *node) place(f Form) **bucket {
-	switch f {
-	case Prefix:
+	if f == Prefix {
 		return &n.below
-	case Regex:
-		return &n.regex
-	default:
-		return &n.here
 	}
+	return &n.here
 }
 
-func (b *builder) exact() map[string]*bucket {
-	if !b.ownExact {
-		b.ownExact = true
-		b.table.exact = maps.Clone(b.table.exact)
-		if b.table.exact == nil {
-			b.table.exact = map[string]*bucket{}
+// paths returns where a rule is found.
+func (b *builder) paths(r *Rule) *paths {
+	if r.fold {
+		return &b.table.fold
+	}
+	return &b.table.plain
+}
+
+func (b *builder) exact(s *paths) map[string]*bucket {
+	if !b.ownExact[s] {
+		if b.ownExact == nil {
+			b.ownExact = map[*paths]bool{}
+		}
+		b.ownExact[s] = true
+		s.exact = maps.Clone(s.exact)
+		if s.exact == nil {
+			s.exact = map[string]*bucket{}
 		}
 	}
-	return b.table.exact
+	return s.exact
 }
 
 // node returns a node that may be changed: n itself, a copy of it, or a new one.
@@ -188,8 +200,10 @@ func (b *builder) remove(id string) {
 	if len(r.hosts) > 0 {
 		b.table.hosts--
 	}
-	if r.form == Exact {
-		m := b.exact()
+	s := b.paths(r)
+	switch r.form {
+	case Exact:
+		m := b.exact(s)
 		k := b.bucket(m[r.path])
 		k.drop(r)
 		if k.empty() {
@@ -197,9 +211,11 @@ func (b *builder) remove(id string) {
 		} else {
 			m[r.path] = k
 		}
-		return
+	case Regex:
+		s.regex = b.removeLiteral(s.regex, r.literal, r)
+	default:
+		s.root = b.removeBelow(s.root, r, r.segments)
 	}
-	b.table.root = b.removeBelow(b.table.root, r, r.segments)
 }
 
 // removeBelow takes r out of the subtree of n and returns what is left of it, nil when nothing is.
@@ -239,7 +255,7 @@ func (n *node) findTop() *Rule {
 			top = r
 		}
 	}
-	for _, k := range []*bucket{n.here, n.below, n.regex} {
+	for _, k := range []*bucket{n.here, n.below} {
 		if k != nil {
 			offer(k.findTop())
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
@@ -64,7 +65,7 @@ func TestPrecedence(t *testing.T) {
 		{"GET", "b.c.example.org", "/users/me", "wild"},
 		{"GET", "example.org", "/users/me", "me"},
 		{"GET", "x", "/users/7/orders", "orders"},
-		{"GET", "x", "/42", "root"},
+		{"GET", "x", "/42", "digits"},
 		{"GET", "x", "/urgent/x", "urgent"},
 	} {
 		path, query, _ := strings.Cut(c.target, "?")
@@ -174,7 +175,7 @@ func (h headerMap) Lookup(name string) (string, bool) {
 
 // drawRoute makes routes that collide a lot.
 func drawRoute(t *rapid.T, id string) *configv1.Route {
-	segment := rapid.SampledFrom([]string{"a", "b", "", "{p}", "{q}"})
+	segment := rapid.SampledFrom([]string{"a", "b", "B", "ab", "", "{p}", "{q}"})
 	segs := rapid.SliceOfN(segment, 0, 3).Draw(t, "segments")
 	seen := map[string]bool{}
 	for i, s := range segs {
@@ -188,10 +189,23 @@ func drawRoute(t *rapid.T, id string) *configv1.Route {
 	case 0:
 		path = strings.TrimSuffix(path, "/") + "/*"
 	case 1:
-		path = rapid.SampledFrom([]string{"~/a/.*", "~/[ab]", "~.*", "~/a/b|/b/a", "~^/a/(?P<x>b)"}).Draw(t, "regex")
+		path = rapid.SampledFrom([]string{"~/a/.*", "~/[ab]", "~.*", "~/a/b|/b/a", "~^/a/(?P<x>b)", "~/a", "~/ab?", "~/ab/[ab]+", "~/abb*", "~/B.*", "~"}).Draw(t, "regex")
 	}
 	r := &configv1.Route{Id: id, Name: id, Path: path, Priority: rapid.Int32Range(-1, 1).Draw(t, "priority")}
 	r.Methods = rapid.SampledFrom([][]string{nil, nil, {"GET"}, {"GET", "POST"}, {"*"}, {"CONNECT"}, {"*", "CONNECT"}}).Draw(t, "methods")
+	r.IgnoreCase = rapid.IntRange(0, 3).Draw(t, "ignoreCase") == 0
+	r.Schemes = rapid.SampledFrom([][]string{nil, nil, nil, {"http"}, {"https"}, {"https", "http"}}).Draw(t, "schemes")
+	r.Ports = rapid.SampledFrom([][]uint32{nil, nil, nil, {80}, {80, 443}}).Draw(t, "ports")
+	if rapid.IntRange(0, 3).Draw(t, "redirects") == 0 {
+		r.Redirect = &configv1.Redirect{
+			Scheme: rapid.SampledFrom([]string{"", "http", "https"}).Draw(t, "toScheme"), Host: rapid.SampledFrom([]string{"", "h.com", "x.h.com:81"}).Draw(t, "toHost"),
+			Path: rapid.SampledFrom([]string{"", "/a", "/a/b"}).Draw(t, "toPath"), Port: rapid.SampledFrom([]uint32{0, 0, 81}).Draw(t, "toPort"),
+			StripQuery: rapid.Bool().Draw(t, "stripQuery"),
+		}
+		if r.Redirect.GetScheme() != "" && len(r.Schemes) == 1 {
+			r.Schemes = nil // what is refused where they are the same
+		}
+	}
 	r.Hosts = rapid.SampledFrom([][]string{nil, nil, {"h.com"}, {"*.h.com"}, {"x.h.com", "*.com"}}).Draw(t, "hosts")
 	if rapid.IntRange(0, 4).Draw(t, "hasHeader") == 0 {
 		h := &configv1.HeaderMatch{Name: "X-A"}
@@ -215,10 +229,12 @@ func drawRoute(t *rapid.T, id string) *configv1.Route {
 }
 
 func drawRequest(t *rapid.T) *Request {
-	segs := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", ""}), 1, 4).Draw(t, "path")
+	segs := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "A", "B", "ab", "aB", "abb", "c", ""}), 1, 4).Draw(t, "path")
 	q := &Request{
 		Method:   rapid.SampledFrom([]string{"GET", "POST", "PUT", "CONNECT"}).Draw(t, "method"),
-		Host:     rapid.SampledFrom([]string{"h.com", "x.h.com:80", "Y.x.h.com", "other"}).Draw(t, "host"),
+		Host:     rapid.SampledFrom([]string{"h.com", "x.h.com:80", "X.h.com:81", "Y.x.h.com", "other"}).Draw(t, "host"),
+		Scheme:   rapid.SampledFrom([]string{"http", "https"}).Draw(t, "scheme"),
+		Port:     rapid.SampledFrom([]uint16{0, 80, 443}).Draw(t, "port"),
 		Path:     "/" + strings.Join(segs, "/"),
 		RawQuery: rapid.SampledFrom([]string{"", "q=1", "q=2", "x&q=%31", "&&"}).Draw(t, "query"),
 	}
@@ -231,12 +247,71 @@ func drawRequest(t *rapid.T) *Request {
 	return q
 }
 
+// model is a route with its rule as it were without a redirect.
+type model struct {
+	route *configv1.Route
+	bare  *Rule
+}
+
+// drawRule draws a route whose value is its model.
+func drawRule(t *rapid.T, id string) *Rule {
+	route := drawRoute(t, id)
+	r, errs := Parse(route)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	bare := proto.CloneOf(route)
+	bare.Redirect = nil
+	m := model{route: route}
+	m.bare, _ = Parse(bare)
+	r.Value = m
+	return r
+}
+
+// spelled writes a URL with its port.
+func spelled(scheme, authority, path, query string) string {
+	if !strings.Contains(authority, ":") {
+		authority += map[string]string{"http": ":80", "https": ":443"}[scheme]
+	}
+	return scheme + "://" + authority + path + "?" + query
+}
+
+// leads writes where a redirect without parameters leads.
+func leads(d *configv1.Redirect, q *Request) string {
+	scheme, authority, path, query := q.Scheme, strings.ToLower(q.Host), q.Path, q.RawQuery
+	if d.GetScheme() != "" && d.GetScheme() != scheme {
+		scheme = d.GetScheme()
+		authority, _, _ = strings.Cut(authority, ":")
+	}
+	if d.GetHost() != "" {
+		authority = d.GetHost()
+	}
+	if d.GetPort() != 0 {
+		authority, _, _ = strings.Cut(authority, ":")
+		authority += fmt.Sprint(":", d.GetPort())
+	}
+	if d.GetPath() != "" {
+		path = d.GetPath()
+	}
+	if d.GetStripQuery() {
+		query = ""
+	}
+	return spelled(scheme, authority, path, query)
+}
+
 // scan is the model: the first of the sorted rules whose every predicate holds.
 func scan(rules []*Rule, q *Request) *Rule {
 	var buf hostname.Buffer
 	host := string(hostname.Key(&buf, q.Host))
 	for _, r := range slices.SortedFunc(slices.Values(rules), Compare) {
-		if r.matchesPath(q.Path) && r.matchesHost(host) && r.matches(q) {
+		bare, route := r, &configv1.Route{}
+		if m, ok := r.Value.(model); ok {
+			bare, route = m.bare, m.route
+		}
+		if !r.matchesPath(q.Path) || !r.matchesHost(host) || !bare.matches(q) {
+			continue
+		}
+		if d := route.GetRedirect(); d == nil || leads(d, q) != spelled(q.Scheme, strings.ToLower(q.Host), q.Path, q.RawQuery) {
 			return r
 		}
 	}
@@ -251,11 +326,7 @@ func TestMatchIsAScan(t *testing.T) {
 			var add []*Rule
 			var remove []string
 			for range rapid.IntRange(0, 6).Draw(t, "adds") {
-				r, errs := Parse(drawRoute(t, fmt.Sprint("r", rapid.IntRange(0, 15).Draw(t, "id"))))
-				if len(errs) > 0 {
-					t.Fatal(errs)
-				}
-				add = append(add, r)
+				add = append(add, drawRule(t, fmt.Sprint("r", rapid.IntRange(0, 15).Draw(t, "id"))))
 			}
 			for id := range rules {
 				if rapid.IntRange(0, 3).Draw(t, "remove") == 0 {

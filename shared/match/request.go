@@ -2,6 +2,7 @@ package match
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
 	"gateway.internal/shared/hostname"
@@ -13,6 +14,10 @@ type Request struct {
 	Method string
 	// Host is the authority; a port and a trailing dot are ignored.
 	Host string
+	// Scheme is "http" or "https": the client's.
+	Scheme string
+	// Port is the node's, that the connection came in at; 0: none.
+	Port uint16
 	// Path is the path, normalised by the caller.
 	Path string
 	// RawQuery is the query without "?"; it is decoded only for rules that look at it.
@@ -33,6 +38,7 @@ type Params struct {
 	n      int
 	prefix int
 	host   hostname.Buffer // scratch
+	fold   []byte          // scratch: the path in lower case
 }
 
 // Reset forgets the match.
@@ -64,9 +70,14 @@ func (p *Params) PrefixLength() int { return p.prefix }
 
 // matches tests everything but path and host.
 func (r *Rule) matches(q *Request) bool {
-	if !r.takes(q.Method) {
+	if !r.takes(q.Method) || r.narrow && !r.cameIn(q) {
 		return false
 	}
+	return r.matchesFields(q)
+}
+
+// matchesFields tests header fields and the query.
+func (r *Rule) matchesFields(q *Request) bool {
 	for i := range r.headers {
 		if !r.headers[i].matchesHeader(q) {
 			return false
@@ -78,6 +89,12 @@ func (r *Rule) matches(q *Request) bool {
 		}
 	}
 	return true
+}
+
+// cameIn tests what is known of the connection, and whether a redirect would change anything.
+func (r *Rule) cameIn(q *Request) bool {
+	return (r.schemes == 0 || r.schemes&schemeBit(q.Scheme) != 0) && (len(r.ports) == 0 || slices.Contains(r.ports, q.Port)) &&
+		(r.redirect == nil || !r.redirect.skips(q))
 }
 
 func contains(list []string, s string) bool {

@@ -11,12 +11,9 @@ import (
 // only when they are the same, so that it may miss some: two rules that only together cover r, for example.
 func (t *Table) Shadowed(r *Rule) *Rule {
 	s := shadow{r: r}
-	if r.form == Exact {
-		s.try(t.exact[r.path])
-	}
-	if t.root != nil {
-		s.walk(t.root, r.segments)
-	}
+	s.among(&t.plain)
+	s.fold = true
+	s.among(&t.fold)
 	return s.by
 }
 
@@ -45,13 +42,13 @@ func (t *Table) ShadowedBy(few []*Rule) map[*Rule]*Rule {
 func (r *Rule) mayShadow(o *Rule) bool {
 	switch r.form {
 	case Exact:
-		if o.form != Exact || r.path != o.path {
+		if o.form != Exact || !r.spells(r.path, o.path) {
 			return false
 		}
 	case Regex:
 	default:
 		for i := range min(len(r.segments), len(o.segments)) {
-			if a, b := &r.segments[i], &o.segments[i]; !a.param && !b.param && a.literal != b.literal {
+			if a, b := &r.segments[i], &o.segments[i]; !a.param && !b.param && !r.spells(a.literal, b.literal) {
 				return false
 			}
 		}
@@ -59,9 +56,43 @@ func (r *Rule) mayShadow(o *Rule) bool {
 	return Compare(r, o) < 0
 }
 
+// spells reports whether a part of r's path stands for the same part of another's.
+func (r *Rule) spells(mine, other string) bool {
+	return mine == other || r.fold && mine == lowerASCII(other)
+}
+
 type shadow struct {
-	r  *Rule
-	by *Rule
+	r    *Rule
+	by   *Rule
+	fold bool // the rules that are looked at ignore case
+}
+
+// key returns how a part of r's path is spelt by the rules that are looked at; ok is false where they stand for some of its spellings only.
+func (s *shadow) key(part string) (key string, ok bool) {
+	if s.fold {
+		return lowerASCII(part), true
+	}
+	return part, !s.r.fold || caseless(part)
+}
+
+// among looks at the rules of one set.
+func (s *shadow) among(p *paths) {
+	switch s.r.form {
+	case Exact:
+		if key, ok := s.key(s.r.path); ok {
+			s.try(p.exact[key])
+			if p.regex != nil {
+				p.regex.along(key, s.try)
+			}
+		}
+	case Regex:
+		if p.regex != nil && s.fold == s.r.fold {
+			p.regex.along(s.r.literal, s.try)
+		}
+	}
+	if p.root != nil {
+		s.walk(p.root, s.r.segments)
+	}
 }
 
 func (s *shadow) walk(n *node, rest []segment) {
@@ -69,9 +100,6 @@ func (s *shadow) walk(n *node, rest []segment) {
 		return
 	}
 	s.try(n.below)
-	if n.regex != nil {
-		s.try(n.regex)
-	}
 	if len(rest) == 0 {
 		if s.r.form == Exact || s.r.form == Parameter {
 			s.try(n.here)
@@ -79,7 +107,9 @@ func (s *shadow) walk(n *node, rest []segment) {
 		return
 	}
 	if !rest[0].param {
-		s.walk(n.literals[rest[0].literal], rest[1:])
+		if key, ok := s.key(rest[0].literal); ok {
+			s.walk(n.literals[key], rest[1:])
+		}
 	}
 	if rest[0].param || rest[0].literal != "" {
 		s.walk(n.param, rest[1:])
@@ -117,7 +147,7 @@ func (r *Rule) covers(o *Rule) bool {
 	if r.regex != nil {
 		switch o.form {
 		case Exact:
-			if !r.regex.MatchString(o.path) {
+			if !r.regex.MatchString(o.path) || o.fold && !r.fold && !caseless(o.path) {
 				return false
 			}
 		case Regex:
@@ -128,7 +158,7 @@ func (r *Rule) covers(o *Rule) bool {
 			return false
 		}
 	}
-	if o.connects && !r.connects {
+	if o.connects && !r.connects || !r.coversCameIn(o) {
 		return false
 	}
 	if len(r.methods) > 0 {
@@ -145,6 +175,14 @@ func (r *Rule) covers(o *Rule) bool {
 		return false
 	}
 	return coversValues(r.headers, o.headers) && coversValues(r.query, o.query)
+}
+
+// coversCameIn is covers for what cameIn tests.
+func (r *Rule) coversCameIn(o *Rule) bool {
+	if r.schemes != 0 && r.schemes != o.schemes || r.redirect != nil && !r.redirect.takesAllOf(o) {
+		return false
+	}
+	return len(r.ports) == 0 || len(o.ports) > 0 && !slices.ContainsFunc(o.ports, func(p uint16) bool { return !slices.Contains(r.ports, p) })
 }
 
 func (r *Rule) coversHosts(o *Rule) bool {

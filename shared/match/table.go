@@ -9,15 +9,11 @@ import (
 )
 
 // Table is an immutable set of rules. It is safe for concurrent use, and its methods do not allocate where they say so.
-//
-// Exact paths are one map; parameters, prefixes and the literal segments that a regex starts with are a trie of segments. A
-// lookup visits only nodes that the path leads to, at most one per pattern prefix, and leaves out every subtree
-// whose best rule is worse than what was found.
 type Table struct {
 	rules map[string]*Rule // by ID
-	exact map[string]*bucket
-	root  *node
-	hosts int // rules that look at the host
+	plain paths
+	fold  paths // of rules that ignore case
+	hosts int   // rules that look at the host
 }
 
 type node struct {
@@ -26,7 +22,6 @@ type node struct {
 	param    *node
 	here     *bucket // Parameter rules that end here
 	below    *bucket // Prefix rules that start here
-	regex    *bucket // Regex rules whose literal segments end here
 	top      *Rule   // the best rule in and below this node
 }
 
@@ -60,7 +55,7 @@ func (t *Table) All() []*Rule {
 // does not change is shared.
 func (t *Table) With(remove []string, add []*Rule) *Table {
 	b := &builder{}
-	next := &Table{rules: maps.Clone(t.rules), exact: t.exact, root: t.root, hosts: t.hosts}
+	next := &Table{rules: maps.Clone(t.rules), plain: t.plain, fold: t.fold, hosts: t.hosts}
 	if next.rules == nil {
 		next.rules = make(map[string]*Rule, len(add))
 	}
@@ -77,17 +72,16 @@ func (t *Table) With(remove []string, add []*Rule) *Table {
 }
 
 // Match returns the best rule that matches, or nil, and puts the path's parameters into p. It does not allocate, but for
-// regexes with groups and for escaped queries that a rule looks at.
+// regexes with groups, for escaped queries that a rule looks at, and once for the longest path whose case is ignored.
 func (t *Table) Match(q *Request, p *Params) *Rule {
-	m := matcher{q: q, p: p}
+	m := matcher{q: q, p: p, key: q.Path}
 	if t.hosts > 0 {
 		m.host = hostname.Key(&p.host, q.Host)
 	}
-	if b := t.exact[q.Path]; b != nil {
-		m.try(b, 0)
-	}
-	if t.root != nil {
-		m.walk(t.root, 0, 0)
+	t.plain.match(&m)
+	if !t.fold.empty() {
+		m.key = p.lower(q.Path)
+		t.fold.match(&m)
 	}
 	if m.best != nil && m.best.regex != nil && len(m.best.params) > 0 {
 		m.regexParams()
@@ -98,6 +92,7 @@ func (t *Table) Match(q *Request, p *Params) *Rule {
 type matcher struct {
 	q      *Request
 	p      *Params
+	key    string // the path as the rules that are tried have it
 	best   *Rule
 	host   []byte
 	values [MaxParams]string
@@ -147,12 +142,9 @@ func (m *matcher) walk(n *node, at, params int) {
 		if m.best != nil && Compare(m.best, n.top) < 0 {
 			return
 		}
-		path := m.q.Path
+		path := m.key
 		if n.below != nil && m.try(n.below, params) {
 			m.p.prefix = at
-		}
-		if n.regex != nil {
-			m.try(n.regex, 0)
 		}
 		if at == len(path) {
 			if n.here != nil {
@@ -173,7 +165,7 @@ func (m *matcher) walk(n *node, at, params int) {
 			if next != nil {
 				m.walk(next, end, params)
 			}
-			m.values[params] = seg
+			m.values[params] = m.q.Path[at+1 : end]
 			next, params = n.param, params+1
 		}
 		if next == nil {
@@ -202,8 +194,9 @@ func (t *Table) MatchAll(q *Request) []*Rule {
 	host := string(hostname.Key(&buf, q.Host))
 	for _, r := range t.rules {
 		if (q.Path == "" || r.matchesPath(q.Path)) && (q.Host == "" || r.matchesHost(host)) &&
-			(q.Method == "" || r.takes(q.Method)) {
-			if q.Header != nil && !r.matches(&Request{Method: q.Method, Header: q.Header, RawQuery: q.RawQuery}) {
+			(q.Method == "" || r.takes(q.Method)) && (q.Scheme == "" || r.schemes == 0 || r.schemes&schemeBit(q.Scheme) != 0) &&
+			(q.Port == 0 || len(r.ports) == 0 || slices.Contains(r.ports, q.Port)) {
+			if q.Header != nil && !r.matchesFields(q) {
 				continue
 			}
 			all = append(all, r)
@@ -215,6 +208,9 @@ func (t *Table) MatchAll(q *Request) []*Rule {
 
 // matchesPath tests the path alone, segment by segment.
 func (r *Rule) matchesPath(path string) bool {
+	if r.fold && r.form != Regex {
+		path = lowerASCII(path)
+	}
 	switch r.form {
 	case Exact:
 		return path == r.path
