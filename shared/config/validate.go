@@ -497,11 +497,20 @@ func (c *checker) redirect(r *configv1.Redirect, rule *match.Rule) {
 	if h := r.GetHost(); h != "" && !validAuthority(h) {
 		c.fail("redirect.host", h, "has to be a host with an optional port")
 	}
+	if n := r.GetPort(); n != 0 {
+		c.number("redirect.port", n, 1, 65535)
+		if strings.Contains(r.GetHost(), ":") {
+			c.fail("redirect.port", strconv.FormatUint(uint64(n), 10), "can't be together with redirect.host %q, which has a port", r.GetHost())
+		}
+	}
 	if p := r.GetPath(); p != "" {
 		c.template("redirect.path", p, rule)
 	}
-	if r.GetScheme() == "" && r.GetHost() == "" && r.GetPath() == "" {
-		c.fail("redirect", "", "changes nothing, so clients would go in circles: it needs scheme, host or path")
+	if r.GetScheme() == "" && r.GetHost() == "" && r.GetPath() == "" && r.GetPort() == 0 && !r.GetStripQuery() {
+		c.fail("redirect", "", "changes nothing, so clients would go in circles: it needs scheme, host, port or path")
+	}
+	if rule.LeadsBack() {
+		c.fail("redirect", "", "leads to what the route is for, so clients would go in circles: scheme, host, port or path have to be others than those of the requests that it takes")
 	}
 }
 

@@ -46,6 +46,8 @@ const (
 	VersionNotSupported Code = "HTTP_VERSION_NOT_SUPPORTED"
 	// NotImplemented is something that HTTP allows and the gateway does not do.
 	NotImplemented Code = "NOT_IMPLEMENTED"
+	// LoopDetected is a request that would come back to where it is.
+	LoopDetected Code = "LOOP_DETECTED"
 	// Misdirected is a request for a host that asks for a client certificate, on a connection that did not prove it.
 	Misdirected Code = "MISDIRECTED_REQUEST"
 	// NotReady is a node without a configuration.
@@ -112,6 +114,7 @@ var statuses = map[Code]status{
 	ExpectationFailed:   {417, codes.InvalidArgument},
 	VersionNotSupported: {505, codes.InvalidArgument},
 	NotImplemented:      {501, codes.Unimplemented},
+	LoopDetected:        {508, codes.FailedPrecondition},
 	Misdirected:         {421, codes.Unauthenticated},
 	NotReady:            {503, codes.Unavailable},
 	Forbidden:           {403, codes.PermissionDenied},

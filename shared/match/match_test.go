@@ -106,6 +106,43 @@ func TestEscapesInPatterns(t *testing.T) {
 	}
 }
 
+func TestCaseIsIgnoredByChoice(t *testing.T) {
+	one := func(name, path string) *Rule {
+		return rule(t, &configv1.Route{Name: name, Path: path, IgnoreCase: true})
+	}
+	table := Compile([]*Rule{
+		one("exact", "/Shop/Cart"), one("parameter", "/Shop/{Item}/Price"), one("regex", "~/Shop/v(?P<n>[0-9a-f]+)/.*"), one("prefix", "/SHOP/*"),
+		one("escape", "/m%c3%bcller"), rule(t, &configv1.Route{Name: "as it is", Path: "/shop/cart"}), rule(t, &configv1.Route{Name: "cased", Path: "/shop/Sub/*"}),
+	})
+	for _, c := range []struct{ path, want, param, value string }{
+		{"/shop/CART", "exact", "", ""},
+		{"/shop/cart", "as it is", "", ""},
+		{"/SHOP/Blue/PRICE", "parameter", "Item", "Blue"},
+		{"/shoP/V1F/X", "regex", "n", "1F"},
+		{"/shop/Other/x", "prefix", "", ""},
+		{"/shop/Sub/x", "cased", "", ""},
+		{"/shop/sub/x", "prefix", "", ""},
+		{"/M%C3%BCLLER", "escape", "", ""},
+		{"/m%C3%9CLLER", "", "", ""}, // letters of other scripts are not compared without case
+		{"/shopx", "", "", ""},
+	} {
+		var p Params
+		got := name(table.Match(&Request{Method: "GET", Path: c.path}, &p))
+		if v, _ := p.Get(c.param); got != c.want || v != c.value {
+			t.Errorf("%s: got %q with %q, want %q with %q", c.path, got, v, c.want, c.value)
+		}
+	}
+	var p Params
+	q := &Request{Method: "GET", Path: "/SHOP/Blue/PRICE"}
+	if n := testing.AllocsPerRun(100, func() { table.Match(q, &p) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	all, shop := one("all", "/API/*"), rule(t, &configv1.Route{Name: "users", Path: "/api/Users/{id}", Priority: -1})
+	if by := Compile([]*Rule{all, shop}).Shadowed(shop); by != all {
+		t.Errorf("a route below a prefix of any case is shadowed by %q", name(by))
+	}
+}
+
 func TestParams(t *testing.T) {
 	table := Compile([]*Rule{
 		rule(t, &configv1.Route{Name: "a", Path: "/users/{user}/orders/{order}"}),

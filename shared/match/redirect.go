@@ -71,6 +71,23 @@ func (d *Redirect) LeadsBack(q *Request, path string) bool {
 	return string(hostname.Key(&a, host)) == string(hostname.Key(&b, hostNow))
 }
 
+// LeadsBack reports whether it is certain that the rule's redirect changes nothing of the requests that the rule is for, but perhaps their
+// port.
+func (r *Rule) LeadsBack() bool {
+	d := r.redirect
+	if d == nil || d.strip || d.port != "" || d.scheme != "" && r.schemes != schemeBit(d.scheme) {
+		return false
+	}
+	if d.path != "" && (r.form != Exact && r.form != Parameter || r.spelling != d.path) {
+		return false
+	}
+	if d.host == "" {
+		return d.path != "" || d.scheme != ""
+	}
+	host, err := hostname.Parse(d.host)
+	return err == nil && len(r.hosts) == 1 && r.hosts[0] == host
+}
+
 // skips is LeadsBack for what can be told before the path's parameters are known.
 func (d *Redirect) skips(q *Request) bool {
 	switch {

@@ -53,6 +53,7 @@ type Rule struct {
 	segments []segment // Parameter and Prefix; for Regex the literal segments it starts with
 	params   []string
 	regex    *regexp.Regexp
+	spelling string // the path as it was given
 	literal  string // Regex: what every matching path begins with
 	fold     bool   // the case of the path's letters is ignored: all of the above is in lower case
 
@@ -116,7 +117,7 @@ func (r *Rule) ParamNames() []string { return r.params }
 // part of any table.
 func Parse(route *configv1.Route) (*Rule, []FieldError) {
 	p := parser{rule: &Rule{ID: route.GetId(), Name: route.GetName()}}
-	p.rule.fold = route.GetIgnoreCase()
+	p.rule.fold, p.rule.spelling = route.GetIgnoreCase(), route.GetPath()
 	p.path(route.GetPath())
 	p.methods(route)
 	p.hosts(route.GetHosts())

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -40,10 +41,19 @@ func (s *Server) routeFilter(r *adminv1.ListRoutesRequest) (func(*catalog.Versio
 		}
 		service = e.ID()
 	}
+	switch r.GetScheme() {
+	case "", "http", "https":
+	default:
+		return nil, invalid("scheme", r.GetScheme(), `has to be "http" or "https"`)
+	}
+	if r.GetPort() > 65535 {
+		return nil, invalid("port", fmt.Sprint(r.GetPort()), "has to be from 1 to 65535")
+	}
+	request := match.Request{Path: r.GetPath(), Method: r.GetMethod(), Host: r.GetHost(), Scheme: r.GetScheme(), Port: uint16(r.GetPort())}
 	var matching map[string]bool
-	if r.GetPath() != "" || r.GetMethod() != "" || r.GetHost() != "" {
+	if request != (match.Request{}) {
 		matching = map[string]bool{}
-		for _, rule := range v.Config.Table().MatchAll(&match.Request{Path: r.GetPath(), Method: r.GetMethod(), Host: r.GetHost()}) {
+		for _, rule := range v.Config.Table().MatchAll(&request) {
 			matching[rule.ID] = true
 		}
 	}

@@ -16,6 +16,8 @@ type Peer struct {
 	ClientText string
 	// Scheme is "http" or "https".
 	Scheme string
+	// Port is the node's, that the connection came in at; 0 on a Unix socket.
+	Port uint16
 	// TLS is what was agreed on; nil without TLS.
 	TLS *TLS
 	// Trusted is set when what the peer says of clients is believed.
@@ -56,6 +58,13 @@ func ProxiedPeer(client netip.AddrPort) *Peer {
 		p.ClientText = p.Client.Addr().String()
 	}
 	return p
+}
+
+// At tells the peer where its connection came in.
+func (p *Peer) At(local net.Addr) {
+	if a, ok := local.(*net.TCPAddr); ok {
+		p.Port = a.AddrPort().Port()
+	}
 }
 
 // Secured returns the peer after a TLS handshake that asked for what policy identifies.

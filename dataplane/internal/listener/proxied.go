@@ -50,6 +50,7 @@ var errNotProxied = errors.New("the connection does not come from a trusted prox
 // identify finds out who is at the other end of a connection.
 func (l *Listener) identify(nc net.Conn) (*exchange.Peer, error) {
 	peer := exchange.NewPeer(nc.RemoteAddr())
+	peer.At(nc.LocalAddr())
 	peer.Forwarding, peer.Trusted = &l.forwarding, l.set.Proxies.Trust(peer.Client.Addr())
 	if l.set.ProxyProtocol == ProxyProtocolOff {
 		return peer, nil
@@ -67,6 +68,7 @@ func (l *Listener) identify(nc net.Conn) (*exchange.Peer, error) {
 		return peer, err
 	}
 	proxied := exchange.ProxiedPeer(h.Source)
+	proxied.Port = peer.Port
 	proxied.Forwarding = &l.forwarding
 	// "unix" trusts those at this node's own sockets, not those at another proxy's.
 	proxied.Trusted = h.Source.IsValid() && l.set.Proxies.Trust(h.Source.Addr())

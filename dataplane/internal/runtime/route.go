@@ -92,8 +92,7 @@ func (r *Route) Answer(x *exchange.Exchange) bool {
 		}
 		return true
 	case r.redirect != nil:
-		x.Answer(r.redirect.status, "", nil)
-		x.Response.Header.Add("Location", r.redirect.location(x))
+		r.redirect.answer(x)
 		return true
 	}
 	return false
@@ -159,32 +158,6 @@ func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
 		}
 	}
 	return b.String()
-}
-
-type redirect struct {
-	status     int
-	scheme     string
-	host       string
-	path       []config.TemplatePart
-	stripQuery bool
-}
-
-func (r *redirect) location(x *exchange.Exchange) string {
-	scheme, host, path := r.scheme, r.host, x.Request.Path
-	if scheme == "" {
-		scheme = x.Scheme
-	}
-	if host == "" {
-		host = x.Request.Host
-	}
-	if r.path != nil {
-		path = expand(r.path, x)
-	}
-	loc := scheme + "://" + host + path
-	if x.Request.HasQuery && !r.stripQuery {
-		loc += "?" + x.Request.RawQuery
-	}
-	return loc
 }
 
 // compiler makes routes of one configuration.
@@ -300,7 +273,7 @@ func (r *Route) compileTarget(msg *configv1.Route) error {
 		r.rewrite = w
 	}
 	if rd := msg.GetRedirect(); rd != nil {
-		r.redirect = &redirect{status: int(rd.GetStatus()), scheme: rd.GetScheme(), host: rd.GetHost(), stripQuery: rd.GetStripQuery()}
+		r.redirect = &redirect{status: int(rd.GetStatus()), to: match.NewRedirect(rd), stripQuery: rd.GetStripQuery()}
 		if r.redirect.status == 0 {
 			r.redirect.status = 302
 		}

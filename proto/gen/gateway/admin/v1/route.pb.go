@@ -45,7 +45,11 @@ type ListRoutesRequest struct {
 	// Only those that would match a request with this method.
 	Method string `protobuf:"bytes,9,opt,name=method,proto3" json:"method,omitempty"`
 	// Only those that would match a request for this host.
-	Host          string `protobuf:"bytes,10,opt,name=host,proto3" json:"host,omitempty"`
+	Host string `protobuf:"bytes,10,opt,name=host,proto3" json:"host,omitempty"`
+	// Only those that would match a request over "http" or "https".
+	Scheme string `protobuf:"bytes,11,opt,name=scheme,proto3" json:"scheme,omitempty"`
+	// Only those that would match a request at this port of a node, 1 to 65535.
+	Port          uint32 `protobuf:"varint,12,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +152,20 @@ func (x *ListRoutesRequest) GetHost() string {
 		return x.Host
 	}
 	return ""
+}
+
+func (x *ListRoutesRequest) GetScheme() string {
+	if x != nil {
+		return x.Scheme
+	}
+	return ""
+}
+
+func (x *ListRoutesRequest) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
 }
 
 // ListRoutesResponse is one page.
@@ -833,7 +851,7 @@ var File_gateway_admin_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/route.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1dgateway/config/v1/route.proto\x1a google/protobuf/field_mask.proto\"\x8c\x02\n" +
+	"\x1cgateway/admin/v1/route.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1dgateway/config/v1/route.proto\x1a google/protobuf/field_mask.proto\"\xb8\x02\n" +
 	"\x11ListRoutesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -846,7 +864,9 @@ const file_gateway_admin_v1_route_proto_rawDesc = "" +
 	"\x04path\x18\b \x01(\tR\x04path\x12\x16\n" +
 	"\x06method\x18\t \x01(\tR\x06method\x12\x12\n" +
 	"\x04host\x18\n" +
-	" \x01(\tR\x04hostB\n" +
+	" \x01(\tR\x04host\x12\x16\n" +
+	"\x06scheme\x18\v \x01(\tR\x06scheme\x12\x12\n" +
+	"\x04port\x18\f \x01(\rR\x04portB\n" +
 	"\n" +
 	"\b_enabled\"w\n" +
 	"\x12ListRoutesResponse\x120\n" +
