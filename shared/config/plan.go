@@ -226,6 +226,7 @@ func (p *planner) fill(m Message, before *Entry) {
 		m.LoadBalancerType = orString(m.GetLoadBalancerType(), "round_robin")
 	case *configv1.Route:
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+		normaliseMethods(m)
 		if m.Enabled == nil {
 			m.Enabled = proto.Bool(true)
 		}

@@ -231,6 +231,7 @@ func warnings(base, next *Config, changes []Change, now time.Time) Problems {
 			if rule == nil {
 				continue
 			}
+			warnMethods(&w, m)
 			if rule.TakesConnect() && connectIsRefused(next, m) {
 				w.add(Route, m.GetName(), "", "methods", "CONNECT", `is answered with 501: the policy's upgrades do not have "connect"`)
 			}

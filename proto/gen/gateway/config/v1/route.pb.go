@@ -44,7 +44,7 @@ type Route struct {
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// "/exact", "/prefix/*" (also matches "/prefix"), "/users/{id}/orders", or "~" and an RE2 regex that has to match the whole path.
 	Path string `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
-	// One method, or "*" for any but CONNECT. Not together with methods.
+	// One method, or "*" for any but CONNECT. Not together with methods. Registered methods are kept in capital letters.
 	Method string `protobuf:"bytes,11,opt,name=method,proto3" json:"method,omitempty"`
 	// Methods; empty or "*" means any but CONNECT, which is matched only where it is named. A CONNECT is for the host that the client wants
 	// a tunnel to, its port left out, and has no path and no query: only the path "/*" matches. Where the policy's upgrades have "connect", the
