@@ -148,6 +148,7 @@ func (s *Call) start(block []byte, method string, end bool, patient time.Duratio
 	c.nextID += 2
 	s.open(&c.link, id, &s.trailers, patient)
 	s.call, s.method = s, method
+	c.idle.earn(earnedByExchange)
 	c.streams[id] = &s.flow
 	s.appendList(block, end)
 	return nil

@@ -108,7 +108,7 @@ func (c *Client) read() {
 	}
 	var why code
 	if errors.As(c.ended, &why) {
-		c.send(appendGoAway(nil, 0, why))
+		c.sendLast(appendGoAway(nil, 0, why))
 	}
 	c.mu.Lock()
 	c.fail(c.ended)
@@ -228,6 +228,9 @@ func (c *Client) setting(id uint16, value uint32) {
 	}
 }
 
+// brokenOff implements side: what an endpoint breaks off, we have asked it for.
+func (c *Client) brokenOff(*flow) error { return nil }
+
 // goAway implements side (RFC 9113 section 6.8).
 func (c *Client) goAway(last uint32, _ code) {
 	c.mu.Lock()
@@ -263,9 +266,9 @@ func (c *Client) list(id uint32, block []byte, end, _ bool) error {
 	}
 	c.mu.Lock()
 	f = c.streams[id]
-	if f == nil || f.reset {
-		c.mu.Unlock()
-		return nil // nobody waits for it any more
+	if f == nil || f.reset { // nobody waits for it any more
+		defer c.mu.Unlock()
+		return c.spendHeld()
 	}
 	reason := f.call.head(&c.fields, end)
 	if reason != "" {

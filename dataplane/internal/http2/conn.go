@@ -20,12 +20,13 @@ type conn struct {
 	leaving int  // how far draining has come: 1: asked, 2: told the last stream
 	parted  bool // the client has said that it opens no more streams
 	running sync.WaitGroup
+	resets  budget // of requests that are broken off too early; the mutex protects it
 }
 
 func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 	c := &conn{server: s, peer: peer, shard: s.shards.Add(1)}
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
-	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, maxResets
+	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, newBudget(maxResets, resetsRate)
 	c.recv.reset(connWindow)
 	c.looked = true
 	return c
@@ -33,6 +34,16 @@ func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 
 // opened implements side: streams of clients have odd numbers.
 func (c *conn) opened(id uint32) bool { return id <= c.lastID && id%2 == 1 }
+
+// brokenOff implements side: a request that is broken off at once has cost us, and perhaps a service, something for nothing (CVE-2023-44487), whether the
+// client has done so itself or by breaking a rule (CVE-2025-8671). One that was answered, or that the client has waited for, has not.
+func (c *conn) brokenOff(f *flow) error {
+	now := c.clock()
+	if f.answered || now.Sub(f.since) >= waitedFor || c.resets.spend(now) {
+		return nil
+	}
+	return codeEnhanceCalm
+}
 
 // setting implements side.
 func (c *conn) setting(uint16, uint32) {}
@@ -125,7 +136,7 @@ func (c *conn) end() {
 	var why code
 	said := errors.As(c.ended, &why)
 	if said {
-		c.send(appendGoAway(nil, c.lastID, why))
+		c.sendLast(appendGoAway(nil, c.lastID, why))
 	}
 	c.mu.Lock()
 	c.fail(io.ErrClosedPipe)

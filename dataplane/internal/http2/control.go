@@ -133,17 +133,16 @@ func (c *link) resetByPeer(h *frameHead, payload []byte) error {
 	case !c.side.opened(h.stream):
 		return codeProtocol
 	}
-	if err := c.spend(); err != nil {
-		return err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[h.stream]
-	if s == nil {
-		return nil
+	if s == nil || s.peerReset {
+		return c.spendHeld()
 	}
-	if c.resets--; c.resets <= 0 {
-		return codeEnhanceCalm
+	if !s.reset {
+		if err := c.side.brokenOff(s); err != nil {
+			return err
+		}
 	}
 	s.peerReset = true
 	s.resetWith = code(binary.BigEndian.Uint32(payload))
@@ -161,6 +160,11 @@ func (c *link) refuseStream(id uint32, why code) error {
 	if s := c.streams[id]; s != nil {
 		if s.reset && !s.peerReset {
 			return nil
+		}
+		if !s.reset {
+			if err := c.side.brokenOff(s); err != nil {
+				return err
+			}
 		}
 		s.breakOff(errReset)
 		s.localEnded = true

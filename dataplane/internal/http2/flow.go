@@ -18,11 +18,13 @@ type flow struct {
 	trailer *exchange.Header // of the message that comes
 	opaque  bool             // the stream is a tunnel: nothing comes but DATA (RFC 9113 section 8.5)
 	patient time.Duration    // how long the peer may grant nothing
+	since   time.Time        // when a client's request came; the reading goroutine's
 	watch   exchange.Aborter // what ends with the stream; the link's mutex protects it
 
 	// The link's mutex protects these.
 	remoteEnded bool   // the peer has sent everything
 	localEnded  bool   // we have
+	answered    bool   // we have sent a header list
 	reset       bool   // either side has broken off
 	peerReset   bool   // the peer has: it may send nothing more
 	resetWith   code   // why
@@ -50,7 +52,7 @@ func (f *flow) init() {
 // open makes the flow that of a new stream. The mutex is held.
 func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.Duration) {
 	f.c, f.id, f.trailer, f.patient, f.opaque = c, id, trailer, patient, false
-	f.remoteEnded, f.localEnded, f.reset, f.peerReset, f.resetWith = false, false, false, false, codeNo
+	f.remoteEnded, f.localEnded, f.answered, f.reset, f.peerReset, f.resetWith = false, false, false, false, false, codeNo
 	f.sendWindow, f.declared = c.peerWindow, -1
 	f.recv.reset(streamWindow)
 	f.bodyErr, f.limit, f.watch = nil, -1, nil
@@ -213,6 +215,7 @@ func (f *flow) sendList(block []byte, end bool) error {
 // appendList appends a header list as HEADERS and, where it is long, CONTINUATION frames. The mutex is held.
 func (f *flow) appendList(block []byte, end bool) {
 	c := f.c
+	f.answered = true
 	flags := uint8(0)
 	if end {
 		flags = flagEndStream
@@ -272,7 +275,7 @@ func (f *flow) sendData(part []byte, end bool) error {
 			c.out.pending = append(appendFrameHead(c.out.buf(), n, frameData, flags, f.id), part[:n]...)
 			f.sendWindow -= int64(n)
 			c.sendWindow -= int64(n)
-			c.earn(4)
+			c.idle.earn(earnedByData)
 			c.updates += updatesPerData
 			if part = part[n:]; len(part) == 0 {
 				c.mu.Unlock()

@@ -60,8 +60,25 @@ func TestLateFramesOfServices(t *testing.T) {
 	_ = f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 2})
 	x := &exchange.Exchange{}
 	x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
+	late := func(i int, id uint32) {
+		switch {
+		case i%2 == 1:
+			_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: []byte{0x88}, EndHeaders: true})
+			_ = f.WriteData(id, false, []byte("late"))
+		case i%4 == 0:
+			_ = f.WriteData(id, false, []byte("late"))
+		default:
+			_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: []byte{0, 1, 'x', 1, '1'}, EndHeaders: true, EndStream: true})
+		}
+		if i%4 == 1 {
+			_ = f.WriteRSTStream(id, xhttp2.ErrCodeNo)
+		}
+	}
 	var ids []uint32
 	for i := range many {
+		if before := i - 2*len(c.forgotten); before >= 0 {
+			late(before, ids[before])
+		}
 		call := c.Begin(1)
 		if call == nil {
 			t.Fatal("the connection is over")
@@ -86,20 +103,6 @@ func TestLateFramesOfServices(t *testing.T) {
 		}
 		call.Release(time.Now())
 		ids = append(ids, id)
-	}
-	for i, id := range ids {
-		switch {
-		case i%2 == 1:
-			_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: []byte{0x88}, EndHeaders: true})
-			_ = f.WriteData(id, false, []byte("late"))
-		case i%4 == 0:
-			_ = f.WriteData(id, false, []byte("late"))
-		default:
-			_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: []byte{0, 1, 'x', 1, '1'}, EndHeaders: true, EndStream: true})
-		}
-		if i%4 == 1 {
-			_ = f.WriteRSTStream(id, xhttp2.ErrCodeNo)
-		}
 	}
 	_, done := ask(t, c, 1)
 	id := readUntil[*xhttp2.HeadersFrame](t, f).StreamID

@@ -2,7 +2,6 @@ package http2
 
 import (
 	"encoding/binary"
-	"math"
 	"sync"
 	"time"
 
@@ -36,8 +35,8 @@ type link struct {
 	blockID    uint32
 	blockEnd   bool // its HEADERS frame ended the stream
 	blockParts int
-	ended      error // why reading is over; codeNo: in peace
-	budgetAt   time.Time
+	ended      error     // why reading is over; codeNo: in peace
+	now        time.Time // see clock
 
 	mu         sync.Mutex
 	streams    map[uint32]*flow
@@ -51,13 +50,12 @@ type link struct {
 	nForgotten int
 	// longForgotten is the highest number of a stream that was reset too long ago to be among the forgotten.
 	longForgotten uint32
-	budget        int // idle frames that may still come
-	updates       int // window updates that data sent has paid for
-	resets        int // resets that may still come
+	idle          budget // of frames that achieve nothing
+	updates       int    // window updates that data sent has paid for
 	readerRoom    chan struct{}
 }
 
-// side is what servers and clients do differently. Its methods are called by the reading goroutine, but setting without the mutex.
+// side is what servers and clients do differently. Its methods are called by the reading goroutine, setting and brokenOff with the mutex held.
 type side interface {
 	// list takes in a whole header list of a stream. itself tells that the stream says that it depends on itself.
 	list(id uint32, block []byte, end, itself bool) error
@@ -65,6 +63,8 @@ type side interface {
 	opened(id uint32) bool
 	// setting takes a setting of the peer's that concerns one of the sides only.
 	setting(id uint16, value uint32)
+	// brokenOff says that the peer has broken a stream off, or that it was refused for a fault of the peer's.
+	brokenOff(f *flow) error
 	// goAway says that the peer handles no stream above last.
 	goAway(last uint32, why code)
 }
@@ -72,7 +72,7 @@ type side interface {
 func (c *link) init(sock *socket.Conn, s side, maxBlock, maxFields int) {
 	c.sock, c.side, c.maxBlock, c.maxParts = sock, s, maxBlock, max(maxContinuations, readBlocks*maxBlock/maxFrameBytes)
 	c.streams, c.readerRoom = map[uint32]*flow{}, make(chan struct{}, 1)
-	c.peerWindow, c.sendWindow, c.budget, c.resets = initialWindow, initialWindow, maxIdleFrames, math.MaxInt
+	c.peerWindow, c.sendWindow, c.idle = initialWindow, initialWindow, newBudget(maxIdleFrames, idleFramesRate)
 	c.fields = list{maxBytes: maxBlock, maxFields: maxFields}
 	c.decoder = hpack.NewDecoder(4096, c.fields.add)
 	c.decoder.SetMaxStringLength(readBlocks * maxBlock)
@@ -88,6 +88,7 @@ func (c *link) wait(d time.Duration) {
 
 // arrived takes in the frames that have come whole. It returns false when the connection is over.
 func (c *link) arrived() bool {
+	c.now = time.Time{}
 	if err := c.frames(); err != nil {
 		c.ended = err
 		return false
@@ -190,25 +191,6 @@ func (c *link) frame(h *frameHead, payload []byte) error {
 	return nil
 }
 
-// spend counts a frame that achieves nothing. A peer that sends too many of them is told to calm down.
-func (c *link) spend() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.budget--; c.budget > 0 {
-		return nil
-	}
-	now := time.Now()
-	if since := now.Sub(c.budgetAt); since >= time.Second {
-		c.budgetAt = now
-		c.budget = maxIdleFrames / 10
-		return nil
-	}
-	return codeEnhanceCalm
-}
-
-// earn allows some more frames that achieve nothing. The mutex is held.
-func (c *link) earn(n int) { c.budget = min(c.budget+n, maxIdleFrames) }
-
 // kill makes everything that waits on the connection end. Any goroutine may call it.
 func (c *link) kill(err error) {
 	c.mu.Lock()
@@ -233,6 +215,20 @@ func (c *link) fail(err error) {
 func (c *link) send(frames []byte) {
 	c.mu.Lock()
 	c.out.pending = append(c.out.buf(), frames...)
+	c.mu.Unlock()
+	c.flush()
+}
+
+// sendLast sends frames before the connection is given up: it waits for another goroutine that sends, which would leave them behind.
+func (c *link) sendLast(frames []byte) {
+	c.mu.Lock()
+	c.out.pending = append(c.out.buf(), frames...)
+	for c.out.writing && len(c.out.pending) > 0 && c.err == nil {
+		c.out.reader = true
+		c.mu.Unlock()
+		<-c.readerRoom
+		c.mu.Lock()
+	}
 	c.mu.Unlock()
 	c.flush()
 }

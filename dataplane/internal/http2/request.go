@@ -83,6 +83,7 @@ func (s *stream) request(l *list, end bool) {
 	x.From(s.conn.peer)
 	x.Down, x.Shard = s, s.conn.shard
 	x.Start = time.Now()
+	s.since = x.Start
 	x.Now = x.Start
 	req := &x.Request
 	req.Version = exchange.HTTP2
@@ -145,8 +146,10 @@ func (s *stream) run() {
 		if frames > 0 {
 			c.forget(s.id)
 		}
-		c.resets = min(c.resets+1, maxResets)
-		c.earn(10)
+	}
+	if s.answered && !s.peerReset {
+		c.resets.earn(1)
+		c.idle.earn(earnedByExchange)
 	}
 	last := len(c.streams) == 0 && c.server.draining.Load()
 	c.mu.Unlock()

@@ -30,14 +30,20 @@ const (
 	maxPending = 192 << 10
 	// maxContinuations is how many frames a header list may be cut into besides the first (CVE-2024-27316).
 	maxContinuations = 16
-	// maxIdleFrames is how many frames that achieve nothing a connection may send: pings, settings, empty data, window updates, resets.
-	// Every response earns some, and every second.
-	maxIdleFrames = 2000
+	// maxIdleFrames is how many frames that achieve nothing a connection may send: pings, settings, empty data, window updates, whatever comes for streams
+	// that are over. Every second earns some, every exchange and every DATA frame that is sent.
+	maxIdleFrames    = 2000
+	idleFramesRate   = 200
+	earnedByExchange = 10
+	earnedByData     = 4
 	// updatesPerData is how many window updates every DATA frame that was sent pays for, however late they come: clients that read in small pieces
 	// send two for each 4 KiB, and megabytes may be under way when they begin.
 	updatesPerData = 10
-	// maxResets is how many requests a client may break off that nothing was answered to; every response earns one.
-	maxResets = 200
+	// maxResets is how many requests a client may break off that nothing was answered to, and that it has not waited for waitedFor. Every second earns
+	// some, and every response one.
+	maxResets  = 200
+	resetsRate = 50
+	waitedFor  = time.Second
 	// lookAfter is how long nothing may come before it is looked whether the client has ended the connection: an end that came together with
 	// bytes is not announced (see socket.Conn.Each), and its requests would go on.
 	lookAfter = time.Second

@@ -19,7 +19,6 @@ type stream struct {
 	conn      *conn
 	cancelled atomic.Bool
 	bodyless  bool
-	begun     bool // a final response's head was sent
 	runFn     func()
 }
 
@@ -33,7 +32,7 @@ func newStream() *stream {
 // open makes the stream that of a request that has just come.
 func (s *stream) open(c *conn, id uint32) {
 	s.flow.open(&c.link, id, &s.Request.Trailer, c.server.limits.WriteTimeout)
-	s.conn, s.bodyless, s.begun = c, false, false
+	s.conn, s.bodyless = c, false
 	s.cancelled.Store(false)
 }
 
@@ -114,7 +113,6 @@ func (s *stream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	room := socket.Take(socket.HeadSize)
 	var b []byte
 	b, s.bodyless = appendResponse(room[:0], x, part, last)
-	s.begun = true
 	trailers := last && x.Response.Trailer.Len() > 0
 	end := last && !trailers && len(part) == 0 || s.bodyless
 	err := s.sendList(b, end)

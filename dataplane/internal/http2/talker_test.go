@@ -15,15 +15,17 @@ import (
 
 // talker is a client that writes frames by hand, keeps to the windows that it is granted, and takes everything that comes at once.
 type talker struct {
-	t  *testing.T
-	c  net.Conn
-	mu sync.Mutex // protects what follows
-	on *sync.Cond // something has come
+	t *testing.T
+	c net.Conn
 
-	f       *xhttp2.Framer // for writing
+	writing sync.Mutex // protects what is for writing; it is never waited for by what reads
+	f       *xhttp2.Framer
 	enc     *hpack.Encoder
 	block   bytes.Buffer
 	next    uint32
+
+	mu      sync.Mutex // protects what follows
+	on      *sync.Cond // something has come
 	window  int64
 	initial int64
 	windows map[uint32]int64
@@ -82,8 +84,8 @@ func (k *talker) close() {
 
 // write writes frames.
 func (k *talker) write(frames func(f *xhttp2.Framer)) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	frames(k.f)
 }
 
@@ -156,7 +158,7 @@ func (k *talker) end(id uint32, how string) {
 	}
 }
 
-// fields encodes a header list, given as names and values in turn. The mutex is held.
+// fields encodes a header list, given as names and values in turn. It is for write.
 func (k *talker) fields(fields ...string) []byte {
 	k.block.Reset()
 	for i := 0; i < len(fields); i += 2 {
@@ -167,11 +169,13 @@ func (k *talker) fields(fields ...string) []byte {
 
 // ask opens a stream and returns its number.
 func (k *talker) ask(method, path string, end bool, more ...string) uint32 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	id := k.next
 	k.next += 2
+	k.mu.Lock()
 	k.windows[id] = k.initial
+	k.mu.Unlock()
 	block := k.fields(append([]string{":method", method, ":scheme", "http", ":authority", "a", ":path", path}, more...)...)
 	_ = k.f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: end})
 	return id
@@ -180,33 +184,40 @@ func (k *talker) ask(method, path string, end bool, more ...string) uint32 {
 // send sends n bytes of body in frames of at most a size, besides so many bytes of padding, as the windows allow; where n is 0, one frame. It reports whether all were sent: a
 // stream that has ended gets no more.
 func (k *talker) send(id uint32, n, size int, padding byte) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	for first := true; first || n > 0; first = false {
 		extra := 0
 		if padding > 0 {
 			extra = int(padding) + 1
 		}
 		part := min(n, size)
-		for k.window < int64(part+extra) || k.windows[id] < int64(part+extra) {
-			if k.over != "" || k.ends[id] != "" {
-				return false
-			}
-			k.on.Wait()
-		}
-		if k.over != "" || k.ends[id] != "" {
+		if !k.pay(id, int64(part+extra)) {
 			return false
 		}
-		k.window -= int64(part + extra)
-		k.windows[id] -= int64(part + extra)
-		if padding > 0 {
-			_ = k.f.WriteDataPadded(id, false, make([]byte, part), make([]byte, padding))
-		} else {
-			_ = k.f.WriteData(id, false, make([]byte, part))
-		}
+		k.write(func(f *xhttp2.Framer) {
+			if padding > 0 {
+				_ = f.WriteDataPadded(id, false, make([]byte, part), make([]byte, padding))
+			} else {
+				_ = f.WriteData(id, false, make([]byte, part))
+			}
+		})
 		n -= part
 	}
 	return true
+}
+
+// pay waits for windows of n bytes, and takes them. It reports false where the stream has ended.
+func (k *talker) pay(id uint32, n int64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.over == "" && k.ends[id] == "" {
+		if k.window >= n && k.windows[id] >= n {
+			k.window -= n
+			k.windows[id] -= n
+			return true
+		}
+		k.on.Wait()
+	}
+	return false
 }
 
 // finish ends the request's body.
