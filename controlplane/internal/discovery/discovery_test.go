@@ -3,6 +3,7 @@ package discovery_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"gateway.internal/controlplane/internal/discovery/discoverytest"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,6 +75,39 @@ func TestSourcesAreToldOfWhatConcernsThem(t *testing.T) {
 	g.Eventually("the source is asked again", func() bool { n, _ := s.followed(); return n == 2 })
 	if _, wants := s.followed(); len(wants) != 2 {
 		t.Errorf("it is asked for %v", wants)
+	}
+}
+
+// TestSeriesOutliveNames makes changes of names: there is one series for each service that has endpoints, and no other.
+func TestSeriesOutliveNames(t *testing.T) {
+	s := newScripted("etcd")
+	g := discoverytest.Start(t, s)
+	var report *discovery.Report
+	for _, step := range configtest.Names(inEtcd) {
+		g.Commit(step.Edits(g.Catalog.Current().Config))
+		c := g.Catalog.Current().Config
+		g.Eventually("the source follows: "+step.What, func() bool {
+			_, wants := s.followed()
+			for _, w := range wants {
+				if e := c.ByID(config.Service, w.ServiceID); e == nil || e.Name() != w.ServiceName {
+					return false
+				}
+			}
+			return len(wants) == len(step.Names)
+		})
+		if report == nil {
+			report = <-s.report
+		}
+		sets := map[string][]*configv1.Endpoint{}
+		for _, e := range c.Sorted(config.Service) {
+			if g.Catalog.Endpoints().Services[e.ID()] == nil { // what is known is not said again
+				sets[e.ID()] = at("10.0.0.1")
+			}
+		}
+		report.Found(sets)
+		if got := g.Series("gateway_discovery_endpoints", "service"); !slices.Equal(got, step.Names) {
+			t.Errorf("%s: there are series for %q, want %q", step.What, got, step.Names)
+		}
 	}
 }
 

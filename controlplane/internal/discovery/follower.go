@@ -102,6 +102,7 @@ func (f *follower) want(bySource map[string]map[string]Want) map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	changed := map[string]bool{}
+	renamed := map[string]asked{}
 	for id, old := range f.wanted {
 		now, still := bySource[old.source][id]
 		if still && now.ServiceName == old.ServiceName {
@@ -109,13 +110,16 @@ func (f *follower) want(bySource map[string]map[string]Want) map[string]bool {
 		}
 		f.metrics.endpoints.DeleteLabelValues(old.source, old.ServiceName)
 		if still {
-			f.count(old.source, now.ServiceName, id)
+			renamed[id] = asked{Want: now, source: old.source}
 			continue
 		}
 		changed[old.source] = true
 		f.setKept(old, false)
 		delete(f.wanted, id)
 		delete(f.unknown, id)
+	}
+	for id, now := range renamed { // after all old names are gone, of which some may be new ones too
+		f.count(now.source, now.ServiceName, id)
 	}
 	for source, wants := range bySource {
 		has := f.has(source)

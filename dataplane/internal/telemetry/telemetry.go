@@ -4,17 +4,11 @@
 package telemetry
 
 import (
-	"cmp"
-	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/fault"
 )
 
@@ -51,9 +45,15 @@ func MethodOf(m string) Method {
 
 // Key names what is counted together. Both parts are empty for requests that no route matched.
 type Key struct {
-	// RouteID and ServiceID tell routes and services apart; Route and Service are the labels.
+	// RouteID and ServiceID tell routes and services apart; Route and Service are the labels. A series is the labels': what takes a name over goes on
+	// with its counters.
 	RouteID, Route, ServiceID, Service string
 }
+
+// labels are what the series of several keys have in common.
+type labels struct{ route, service string }
+
+func (k Key) labels() labels { return labels{k.Route, k.Service} }
 
 // Registry holds all counters of a node.
 type Registry struct {
@@ -61,7 +61,8 @@ type Registry struct {
 
 	mu     sync.Mutex
 	routes map[Key]*Route
-	gone   map[Key]time.Time // routes that are no longer configured, since when
+	gone   map[Key]time.Time  // routes that are no longer configured, since when
+	past   map[labels]*totals // what routes counted that are forgotten, while others have their names
 
 	connections atomic.Int64
 	upgrades    Upgrades
@@ -71,7 +72,7 @@ type Registry struct {
 
 // New returns a registry whose counters are spread over a number of shards, at least 1.
 func New(shards int) *Registry {
-	return &Registry{shards: uint32(max(shards, 1)), routes: map[Key]*Route{}, gone: map[Key]time.Time{}}
+	return &Registry{shards: uint32(max(shards, 1)), routes: map[Key]*Route{}, gone: map[Key]time.Time{}, past: map[labels]*totals{}}
 }
 
 // Route returns the counters of a key, the same ones until it is forgotten.
@@ -98,7 +99,7 @@ func (r *Registry) Forget(keys map[Key]bool) {
 	for k := range keys {
 		switch t := r.routes[k]; {
 		case t == nil || k == Key{}:
-		case t.cells.Load() == nil:
+		case t.cells.Load() == nil && r.past[k.labels()] == nil:
 			delete(r.routes, k)
 		default:
 			r.gone[k] = now
@@ -106,13 +107,34 @@ func (r *Registry) Forget(keys map[Key]bool) {
 	}
 }
 
-// sweep forgets what has been gone for long enough.
+// sweep forgets what has been gone for long enough. What it counted stays where another route has its name: counters don't go backwards.
 func (r *Registry) sweep() {
 	now := time.Now()
+	var ended []*Route
 	for k, since := range r.gone {
 		if now.Sub(since) >= forgetAfter {
+			ended = append(ended, r.routes[k])
 			delete(r.gone, k)
 			delete(r.routes, k)
+		}
+	}
+	if len(ended) == 0 {
+		return
+	}
+	named := map[labels]bool{}
+	for k := range r.routes {
+		named[k.labels()] = true
+	}
+	for _, t := range ended {
+		switch l := t.key.labels(); {
+		case !named[l]:
+			delete(r.past, l)
+		case r.past[l] == nil:
+			sum, _ := t.totals()
+			r.past[l] = &sum
+		default:
+			sum, _ := t.totals()
+			r.past[l].join(&sum)
 		}
 	}
 }
@@ -254,198 +276,4 @@ func (t *Route) cell(shard uint32) *cell {
 		t.mu.Unlock()
 	}
 	return &(*cells)[shard%t.shards]
-}
-
-// totals are a route's counters, all shards added up.
-type totals struct {
-	methods [len(methods)]methodTotals
-	faults  map[fault.Code]uint64
-}
-
-type methodTotals struct {
-	statuses                        map[int]uint64
-	duration, upstream              [len(bounds) + 1]uint64
-	durationNanos, upstreamNs       uint64
-	size                            [len(sizeBounds) + 1]uint64
-	sizeBytes, count, upstreamCount uint64
-}
-
-func (t *Route) totals() (sum totals, seen bool) {
-	cells := t.cells.Load()
-	if cells == nil {
-		return sum, false
-	}
-	sum.faults = map[fault.Code]uint64{}
-	for i := range *cells {
-		c := &(*cells)[i]
-		c.faults.Range(func(k, v any) bool {
-			sum.faults[k.(fault.Code)] += v.(*atomic.Uint64).Load()
-			return true
-		})
-		for mi := range c.byMethod {
-			if m := c.byMethod[mi].Load(); m != nil {
-				sum.methods[mi].add(m)
-			}
-		}
-	}
-	return sum, true
-}
-
-func (s *methodTotals) add(m *methodCell) {
-	if s.statuses == nil {
-		s.statuses = map[int]uint64{}
-	}
-	for class := range m.statuses {
-		if p := m.statuses[class].Load(); p != nil {
-			for i := range p {
-				if n := p[i].Load(); n > 0 {
-					s.statuses[(class+1)*100+i] += n
-				}
-			}
-		}
-	}
-	for i := range m.duration {
-		n := m.duration[i].Load()
-		s.duration[i] += n
-		s.count += n
-		n = m.upstream[i].Load()
-		s.upstream[i] += n
-		s.upstreamCount += n
-	}
-	for i := range m.size {
-		s.size[i] += m.size[i].Load()
-	}
-	s.durationNanos += m.durationNanos.Load()
-	s.upstreamNs += m.upstreamNanos.Load()
-	s.sizeBytes += m.sizeBytes.Load()
-}
-
-func (r *Registry) sorted() []*Route {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.sweep()
-	return slices.SortedFunc(maps.Values(r.routes), func(a, b *Route) int {
-		return cmp.Or(cmp.Compare(a.key.Route, b.key.Route), cmp.Compare(a.key.Service, b.key.Service), cmp.Compare(a.key.RouteID, b.key.RouteID))
-	})
-}
-
-var (
-	requestsDesc  = prometheus.NewDesc("gateway_requests_total", "Requests that ended.", []string{"method", "route", "service", "status_code"}, nil)
-	durationDesc  = prometheus.NewDesc("gateway_request_duration_seconds", "From a request's head to its response's last byte.", []string{"method", "route", "service"}, nil)
-	upstreamDesc  = prometheus.NewDesc("gateway_upstream_duration_seconds", "From sending a request to the head of the service's response.", []string{"method", "route", "service"}, nil)
-	sizeDesc      = prometheus.NewDesc("gateway_response_size_bytes", "Size of response bodies.", []string{"method", "route", "service"}, nil)
-	errorsDesc    = prometheus.NewDesc("gateway_errors_total", "Errors of the gateway by code.", []string{"code", "route", "service"}, nil)
-	handshakeDesc = prometheus.NewDesc("gateway_tls_handshakes_total", "TLS handshakes with clients: \"done\" or \"failed\".", []string{"result"}, nil)
-	refusedDesc   = prometheus.NewDesc("gateway_connections_refused_total", "Client connections that were turned away.", []string{"reason"}, nil)
-	activeDesc    = prometheus.NewDesc("gateway_active_connections", "Open client connections.", nil, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, refusedDesc, activeDesc, upgradesDesc} {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (r *Registry) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(activeDesc, prometheus.GaugeValue, float64(r.connections.Load()))
-	r.upgrades.collect(ch)
-	for i, result := range []string{"failed", "done"} {
-		if n := r.handshakes[i].Load(); n > 0 {
-			ch <- prometheus.MustNewConstMetric(handshakeDesc, prometheus.CounterValue, float64(n), result)
-		}
-	}
-	for i, reason := range refusals {
-		if n := r.refused[i].Load(); n > 0 {
-			ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), reason)
-		}
-	}
-	for _, t := range r.sorted() {
-		sum, seen := t.totals()
-		if !seen {
-			continue
-		}
-		for code, n := range sum.faults {
-			ch <- prometheus.MustNewConstMetric(errorsDesc, prometheus.CounterValue, float64(n), string(code), t.key.Route, t.key.Service)
-		}
-		for mi := range sum.methods {
-			m := &sum.methods[mi]
-			if m.count == 0 {
-				continue
-			}
-			labels := []string{methods[mi], t.key.Route, t.key.Service}
-			for status, n := range m.statuses {
-				ch <- prometheus.MustNewConstMetric(requestsDesc, prometheus.CounterValue, float64(n), append(slices.Clone(labels), strconv.Itoa(status))...)
-			}
-			ch <- prometheus.MustNewConstHistogram(durationDesc, m.count, float64(m.durationNanos)/1e9, cumulative(bounds[:], m.duration[:]), labels...)
-			ch <- prometheus.MustNewConstHistogram(sizeDesc, m.count, float64(m.sizeBytes), cumulative(sizeBounds[:], m.size[:]), labels...)
-			if m.upstreamCount > 0 {
-				ch <- prometheus.MustNewConstHistogram(upstreamDesc, m.upstreamCount, float64(m.upstreamNs)/1e9, cumulative(bounds[:], m.upstream[:]), labels...)
-			}
-		}
-	}
-}
-
-func cumulative(bounds []float64, counts []uint64) map[float64]uint64 {
-	out := make(map[float64]uint64, len(bounds))
-	sum := uint64(0)
-	for i, b := range bounds {
-		sum += counts[i]
-		out[b] = sum
-	}
-	return out
-}
-
-// Reporter makes reports of what happened since the one before. It is not safe for concurrent use.
-type Reporter struct {
-	registry *Registry
-	last     map[Key]*streamv1.RouteTraffic
-}
-
-// NewReporter returns a reporter whose first report covers everything so far.
-func (r *Registry) NewReporter() *Reporter {
-	return &Reporter{registry: r, last: map[Key]*streamv1.RouteTraffic{}}
-}
-
-// Report returns the traffic since the last report, of routes that had any. commit makes it the last one: when a report could
-// not be sent, leaving commit out lets the next one cover its time too.
-func (p *Reporter) Report() (traffic []*streamv1.RouteTraffic, connections uint64, commit func()) {
-	now := map[Key]*streamv1.RouteTraffic{}
-	for _, t := range p.registry.sorted() {
-		sum, seen := t.totals()
-		if !seen {
-			continue
-		}
-		total := &streamv1.RouteTraffic{RouteId: t.key.RouteID, ServiceId: t.key.ServiceID, DurationBuckets: make([]uint64, len(bounds)+1)}
-		for mi := range sum.methods {
-			m := &sum.methods[mi]
-			total.Requests += m.count
-			total.DurationMicros += m.durationNanos / 1000
-			for i, n := range m.duration {
-				total.DurationBuckets[i] += n
-			}
-			for status, n := range m.statuses {
-				if status >= 500 {
-					total.Errors += n
-				}
-			}
-		}
-		now[t.key] = total
-		if d := minus(total, p.last[t.key]); d.GetRequests() > 0 {
-			traffic = append(traffic, d)
-		}
-	}
-	return traffic, uint64(max(p.registry.connections.Load(), 0)), func() { p.last = now }
-}
-
-func minus(a, b *streamv1.RouteTraffic) *streamv1.RouteTraffic {
-	d := &streamv1.RouteTraffic{
-		RouteId: a.GetRouteId(), ServiceId: a.GetServiceId(), Requests: a.GetRequests() - b.GetRequests(), Errors: a.GetErrors() - b.GetErrors(),
-		DurationMicros: a.GetDurationMicros() - b.GetDurationMicros(), DurationBuckets: slices.Clone(a.GetDurationBuckets()),
-	}
-	for i, n := range b.GetDurationBuckets() {
-		d.DurationBuckets[i] -= n
-	}
-	return d
 }

@@ -274,6 +274,8 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) { ch <- healthDesc }
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// While a configuration is being applied the services of the one before are still there, perhaps under the names of new ones.
+	series := map[[2]string]float64{}
 	for _, s := range r.services {
 		c := s.current.Load()
 		for _, e := range c.endpoints {
@@ -281,7 +283,11 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 			if e.State.Healthy() {
 				v = 1
 			}
-			ch <- prometheus.MustNewConstMetric(healthDesc, prometheus.GaugeValue, v, c.name, e.address)
+			labels := [2]string{c.name, e.address}
+			series[labels] = max(series[labels], v)
 		}
+	}
+	for labels, v := range series {
+		ch <- prometheus.MustNewConstMetric(healthDesc, prometheus.GaugeValue, v, labels[0], labels[1])
 	}
 }

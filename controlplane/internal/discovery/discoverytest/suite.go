@@ -142,16 +142,17 @@ func (g *Gateway) Put(services ...*configv1.Service) {
 	for i, s := range services {
 		edits[i] = config.Edit{Kind: config.Service, Put: s}
 	}
-	g.commit(edits)
+	g.Commit(edits)
 }
 
 // Delete removes a service.
 func (g *Gateway) Delete(name string) {
 	g.t.Helper()
-	g.commit([]config.Edit{{Kind: config.Service, Delete: name}})
+	g.Commit([]config.Edit{{Kind: config.Service, Delete: name}})
 }
 
-func (g *Gateway) commit(edits []config.Edit) {
+// Commit makes a revision of edits.
+func (g *Gateway) Commit(edits []config.Edit) {
 	g.t.Helper()
 	_, err := g.Catalog.Commit(g.t.Context(), catalog.CommitRequest{
 		Author: "suite", AllowShrink: true, Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil },
@@ -209,6 +210,27 @@ func (g *Gateway) Metric(name string) float64 {
 		}
 	}
 	return sum
+}
+
+// Series returns the values of one label of a metric, sorted.
+func (g *Gateway) Series(name, label string) []string {
+	g.t.Helper()
+	families, err := g.Registry.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var values []string
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == name && l.GetName() == label {
+					values = append(values, l.GetValue())
+				}
+			}
+		}
+	}
+	slices.Sort(values)
+	return values
 }
 
 // AwaitMetric waits until a metric has a value.
