@@ -9,9 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,13 +27,14 @@ import (
 	"gateway.internal/controlplane/internal/store/sql"
 	"gateway.internal/controlplane/internal/stream"
 	"gateway.internal/shared/observe"
+	"gateway.internal/shared/shutdown"
 )
 
 type options struct {
 	httpAddr, grpcAddr, streamAddr string
 	dataDir, store                 string
 	adminTokenFile, joinTokenFile  string
-	shutdownTimeout                time.Duration
+	shutdownDelay, shutdownTimeout time.Duration
 	logLevel, logFormat            string
 	etcd                           etcd.Flags
 	acme                           acme.Flags
@@ -50,6 +49,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.store, "store", "", "postgres://USER:PASSWORD@HOST:5432/DATABASE or embedded:PATH; empty: embedded, in the data folder")
 	f.StringVar(&o.adminTokenFile, "admin-token-file", "", "file with the administrator's token; GATEWAY_ADMIN_TOKEN in the environment goes first")
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the nodes' token; GATEWAY_JOIN_TOKEN in the environment goes first")
+	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long calls are accepted after SIGTERM while /readyz says no and nodes go elsewhere; a second signal ends it; up to 1h")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long calls may go on after SIGTERM")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -58,6 +58,9 @@ func (o *options) bind(cmd *cobra.Command) {
 }
 
 func run(ctx context.Context, o *options) error {
+	if o.shutdownDelay < 0 || o.shutdownDelay > shutdown.MaxDelay {
+		return fmt.Errorf("--shutdown-delay %s: has to be from 0 to 1h", o.shutdownDelay)
+	}
 	log, err := observe.Logger(os.Stderr, o.logLevel, o.logFormat)
 	if err != nil {
 		return err
@@ -77,8 +80,9 @@ func run(ctx context.Context, o *options) error {
 	if url == "" {
 		url = "embedded:" + filepath.Join(o.dataDir, "gateway.db")
 	}
-	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer cancel()
+	end, forget := shutdown.OnSignals(ctx, o.shutdownDelay)
+	defer forget()
+	ctx = end.Asked
 	kept, err := sql.Open(ctx, url, log)
 	if err != nil {
 		return err
@@ -112,7 +116,7 @@ func run(ctx context.Context, o *options) error {
 	}
 	defer rest.Close()
 	httpServer := &http.Server{
-		Handler: handler(rest, registry, api.Ready), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 2 * time.Minute, WriteTimeout: 2 * time.Minute,
+		Handler: handler(ctx, rest, registry, api.Ready), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 2 * time.Minute, WriteTimeout: 2 * time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	listeners, err := listen(o.httpAddr, o.grpcAddr, o.streamAddr)
@@ -132,13 +136,19 @@ func run(ctx context.Context, o *options) error {
 	log.Info("control plane serving", "http", listeners[0].Addr().String(), "grpc", listeners[1].Addr().String(), "stream", listeners[2].Addr().String(), "version", observe.Version())
 	<-ctx.Done()
 
-	log.Info("stopping")
-	streams.Stop() // first, so that nodes go elsewhere
-	late, cancelLate := context.WithTimeout(context.Background(), o.shutdownTimeout)
+	log.Info("stopping: not ready any more, nodes go elsewhere", "shutdown_delay", o.shutdownDelay.String())
+	streams.Stop()
+	<-end.Closing.Done()
+	late, cancelLate := context.WithTimeout(end.Cutting, o.shutdownTimeout)
 	defer cancelLate()
-	_ = httpServer.Shutdown(late)
-	stopGRPC(late, streamServer)
-	stopGRPC(late, adminServer)
+	var calls errgroup.Group // each has the whole time
+	calls.Go(func() error { stopGRPC(late, streamServer); return nil })
+	calls.Go(func() error {
+		_ = httpServer.Shutdown(late)
+		stopGRPC(late, adminServer) // which REST calls need until they have ended
+		return nil
+	})
+	_ = calls.Wait()
 	stopRunning()
 	err = group.Wait()
 	log.Info("stopped")
@@ -180,19 +190,29 @@ func listen(addresses ...string) ([]net.Listener, error) {
 	return all, nil
 }
 
-func handler(rest http.Handler, registry *prometheus.Registry, ready func() string) http.Handler {
+// handler makes clients connect anew for what they have next once stopping is over, which may lead them elsewhere.
+func handler(stopping context.Context, rest http.Handler, registry *prometheus.Registry, ready func() string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", rest)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]string{"status": "ok"}) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if reason := ready(); reason != "" {
+		reason := ready()
+		if stopping.Err() != nil {
+			reason = "the control plane is stopping"
+		}
+		if reason != "" {
 			reply(w, 503, map[string]string{"status": "not ready", "reason": reason})
 			return
 		}
 		reply(w, 200, map[string]string{"status": "ready"})
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stopping.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func reply(w http.ResponseWriter, status int, body map[string]string) {

@@ -14,6 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/shared/shutdown"
 )
 
 type options struct {
@@ -24,6 +25,7 @@ type options struct {
 	nodeID, group       string
 	labels              map[string]string
 	joinTokenFile       string
+	shutdownDelay       time.Duration
 	drainTimeout        time.Duration
 	replace             bool
 	logLevel, logFormat string
@@ -62,6 +64,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token; GATEWAY_JOIN_TOKEN in the environment goes first")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
+	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long connections are accepted after SIGTERM while /readyz says no, for balancers to notice; a second signal ends it; up to 1h")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM, or after the node is replaced")
 	f.BoolVar(&o.replace, "replace", false, "take over from the node that runs with the same --data-dir, if there is one, without refusing a connection; SIGUSR2 makes a node start its own program so")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -102,6 +105,8 @@ func (o *options) check() error {
 		return fmt.Errorf("--max-header-bytes %d: has to be from 512 to 65536", o.limits.MaxHeadBytes)
 	case o.maxConnections < 0:
 		return fmt.Errorf("--max-connections %d: has to be 0 or more", o.maxConnections)
+	case o.shutdownDelay < 0 || o.shutdownDelay > shutdown.MaxDelay:
+		return fmt.Errorf("--shutdown-delay %s: has to be from 0 to 1h", o.shutdownDelay)
 	case o.maxPerClient < 0:
 		return fmt.Errorf("--max-connections-per-client %d: has to be 0 or more", o.maxPerClient)
 	case o.limits.MinRate < 0 || o.limits.MinRate > 1<<20:

@@ -23,6 +23,7 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/systemd"
 	"gateway.internal/shared/observe"
+	"gateway.internal/shared/shutdown"
 )
 
 // inheritance is what was opened for this process by others: the one that it replaces, and the service manager.
@@ -281,26 +282,27 @@ func (r *respawner) met(pid int) {
 	}
 }
 
-// await serves until the process is to end: by a signal, or because another one has replaced it, which is returned and has to be told Bye.
-func await(ctx context.Context, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) *handover.Successor {
+// await serves until the process is to accept no more: by signals, or because another one has replaced it, which is returned and has to be told Bye. It may
+// still do so while the process is stopping, which starts none itself then.
+func await(end *shutdown.Stages, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) *handover.Successor {
 	if door == nil {
 		for {
 			select {
-			case <-ctx.Done():
+			case <-end.Closing.Done():
 				return nil
 			case <-asked:
 				log.Error("SIGUSR2: this process can't be replaced while it runs, since its hand-over socket could not be opened when it started")
 			}
 		}
 	}
-	waiting, cancel := context.WithCancel(ctx)
+	waiting, cancel := context.WithCancel(end.Asked)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		r.run(waiting, asked)
 	}()
 	owner.Met = r.met
-	next := door.Serve(ctx, owner)
+	next := door.Serve(end.Closing, owner)
 	cancel()
 	<-done
 	if next == nil {

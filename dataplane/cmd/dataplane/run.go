@@ -29,6 +29,7 @@ import (
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/observe"
+	"gateway.internal/shared/shutdown"
 )
 
 func run(ctx context.Context, o *options) (err error) {
@@ -45,7 +46,10 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	asked, ignore := onReplace()
 	defer ignore()
-	stop, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	end, forget := shutdown.OnSignals(ctx, o.shutdownDelay)
+	defer forget()
+	stop := end.Asked // what is not done before the first signal is not done any more
+	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	in, err := o.inherit(stop, log)
 	if err != nil {
@@ -63,9 +67,9 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	node := runtime.New(log, services, counters, tickets)
 	registry.MustRegister(counters, services, node)
-	go tickets.Run(stop)
+	go tickets.Run(running)
 
-	var draining atomic.Bool
+	var leaving atomic.Bool
 	statusListener, err := o.listenStatus(in)
 	if err != nil {
 		return err
@@ -86,7 +90,7 @@ func run(ctx context.Context, o *options) (err error) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_loop_connections", Help: "Open connections over HTTP/1, of clients and to services, that are used so often that a goroutine serves many of them.",
 	}, func() float64 { return float64(loops.Len()) }))
-	listeners, err := o.listen(stop, in, lot, loops, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
+	listeners, err := o.listen(running, in, lot, loops, log, proxy.New(node, counters, target.Compile(o.paths), access), node, counters)
 	if err != nil {
 		return err
 	}
@@ -103,10 +107,10 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 
-	health := status.NewHealth(func() bool { return node.Snapshot() != nil && !draining.Load() })
+	health := status.NewHealth(func() bool { return node.Snapshot() != nil && !leaving.Load() })
 	statusServer := serveStatus(statusListener, log, health, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
-		if draining.Load() {
-			return "the node is draining"
+		if leaving.Load() {
+			return "the node is stopping"
 		}
 		return ""
 	}})
@@ -126,24 +130,35 @@ func run(ctx context.Context, o *options) (err error) {
 	in.alone(stop, log)
 	in.sockets.Close()
 	log.Info("data plane ready to serve", "addresses", addresses(listeners), "status", o.statusAddr, "version", observe.Version())
-	next := await(stop, log, door, o.owner(listeners, statusListener, tickets, conf, node), &respawner{log: log, path: path, patience: helloPatience}, asked)
+	left := make(chan struct{})
+	stays := context.AfterFunc(end.Asked, func() {
+		defer close(left)
+		leaving.Store(true)
+		health.Changed()
+		notify(log, "STOPPING=1")
+		if o.shutdownDelay > 0 {
+			log.Info("stopping: not ready any more, connections are still accepted", "shutdown_delay", o.shutdownDelay.String())
+			listener.Leave(listeners...)
+		}
+	})
+	next := await(end, log, door, o.owner(listeners, statusListener, tickets, conf, node), &respawner{log: log, path: path, patience: helloPatience}, asked)
 
-	late := make(chan struct{})
-	timer := time.AfterFunc(o.drainTimeout, func() { close(late) })
+	if !stays() {
+		<-left
+	}
+	end.Close() // the next signal cuts what is under way
+	late, cancelLate := context.WithTimeout(end.Cutting, o.drainTimeout)
+	defer cancelLate()
 	if next != nil {
 		listener.Close(listeners...)
 		_ = statusListener.Close()
 		next.Bye()  // nobody comes to this process any more
 		endStatus() // the other process answers for the node, also to those who kept a connection
 	} else {
-		draining.Store(true)
-		health.Changed()
-		notify(log, "STOPPING=1")
 		conf.pause()
 	}
 	log.Info("draining", "timeout", o.drainTimeout.String(), "upgraded", counters.Upgrades().Active())
-	listener.Drain(late, listeners...)
-	timer.Stop()
+	listener.Drain(late.Done(), listeners...)
 	log.Info("stopped")
 	return nil
 }

@@ -79,7 +79,7 @@ func (c *conn) write(now time.Time, a, b []byte) error {
 // WriteHead implements exchange.Downstream.
 func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	res := &x.Response
-	if c.server.draining.Load() || last && !c.body.over {
+	if c.server.leaving.Load() || last && !c.body.over {
 		c.close = true // nobody waits for the rest of the request
 	}
 	if res.Local {

@@ -57,7 +57,8 @@ type Handler interface {
 type Server struct {
 	limits   Limits
 	handler  Handler
-	draining atomic.Bool
+	leaving  atomic.Bool // Leave or Drain was called
+	draining atomic.Bool // Drain was
 	shards   atomic.Uint32
 	// http2 takes connections over whose client begins with the preface of HTTP/2; nil: nobody does.
 	http2 func(sock *socket.Conn, peer *exchange.Peer, ended func())
@@ -129,9 +130,14 @@ func (s *Server) remove(c *conn) {
 	s.mu.Unlock()
 }
 
+// Leave makes every response from now on the last one of its connection, with "Connection: close". Connections that wait for a request, and those that come
+// later, go on waiting.
+func (s *Server) Leave() { s.leaving.Store(true) }
+
 // Drain lets every exchange that is under way end, with "Connection: close". An idle connection, or one that comes later, has LastRequestTimeout to
 // bring one more request, which may be on its way already.
 func (s *Server) Drain() {
+	s.leaving.Store(true)
 	s.draining.Store(true)
 	s.each(func(c *conn) {
 		if c.idle.Load() || c.where.Load() == resting {

@@ -17,8 +17,9 @@ type conn struct {
 	server  *Server
 	peer    *exchange.Peer
 	shard   uint32
-	leaving int  // how far draining has come: 1: asked, 2: told the last stream
-	parted  bool // the client has said that it opens no more streams
+	asked   time.Time // when the client was asked to open no more streams; mu protects it
+	told    bool      // it was told which stream is the last
+	parted  bool      // the client has said that it opens no more streams
 	running sync.WaitGroup
 	resets  budget // of requests that are broken off too early; the mutex protects it
 }
@@ -96,6 +97,9 @@ func (c *conn) goesOn(err error) bool {
 		return false
 	case c.server.draining.Load():
 		return c.leave(idle)
+	case c.sock.Interrupted():
+		c.depart()
+		return true
 	case !c.looked:
 		c.looked = true // by the next call of Each
 		c.wait(max(c.idleTimeout-lookAfter, time.Millisecond))
@@ -114,21 +118,47 @@ func (c *conn) goesOn(err error) bool {
 // leave goes through the steps of a graceful end (RFC 9113 section 6.8): the client is asked to open no more streams; what it opened before
 // it heard is served; then it is told which stream was the last.
 func (c *conn) leave(idle bool) bool {
-	switch c.leaving {
-	case 0:
-		c.leaving, c.idleTimeout = 1, 0
-		c.send(appendGoAway(nil, maxWindow, codeNo))
-	case 1:
-		c.leaving = 2
+	c.idleTimeout = 0
+	left := settleTime
+	if c.asked.IsZero() {
+		c.ask()
+	} else if left -= time.Since(c.asked); left <= 0 && !c.told {
+		c.told = true
 		c.send(appendGoAway(nil, c.lastID, codeNo))
 	}
-	if c.leaving == 2 && idle {
-		c.ended = codeNo
-		return false
+	if c.told {
+		if left = settleTime; idle {
+			c.ended = codeNo
+			return false
+		}
 	}
 	c.sock.ResumeReads()
-	c.wait(settleTime)
+	c.wait(max(left, time.Millisecond))
 	return true
+}
+
+// depart asks the client to open no more streams, if it has had one, and goes on.
+func (c *conn) depart() {
+	if c.asked.IsZero() && c.lastID > 0 {
+		c.ask()
+	}
+	c.sock.ResumeReads()
+	c.looked = false
+	switch {
+	case !c.greeted:
+		c.wait(c.server.limits.HeadTimeout)
+	case c.parted:
+		c.wait(settleTime)
+	default:
+		c.wait(lookAfter)
+	}
+}
+
+func (c *conn) ask() {
+	c.mu.Lock()
+	c.asked = time.Now()
+	c.mu.Unlock()
+	c.send(appendGoAway(nil, maxWindow, codeNo))
 }
 
 // end closes the connection. A client that broke the rules is told which, and left a moment to hear it.

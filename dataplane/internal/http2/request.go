@@ -21,7 +21,7 @@ func (c *conn) list(id uint32, block []byte, end, itself bool) error {
 	}
 	why := codeNo
 	switch {
-	case c.leaving == 2:
+	case c.told:
 		why = codeRefusedStream
 	case c.fields.malformed != "" || itself || !c.fields.complete():
 		why = codeProtocol
@@ -151,7 +151,7 @@ func (s *stream) run() {
 		c.resets.earn(1)
 		c.idle.earn(earnedByExchange)
 	}
-	last := len(c.streams) == 0 && c.server.draining.Load()
+	last := len(c.streams) == 0 && c.server.leaving.Load() && (c.asked.IsZero() || c.server.draining.Load())
 	c.mu.Unlock()
 	if frames > 0 {
 		c.flush()

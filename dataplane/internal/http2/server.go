@@ -47,7 +47,7 @@ const (
 	// lookAfter is how long nothing may come before it is looked whether the client has ended the connection: an end that came together with
 	// bytes is not announced (see socket.Conn.Each), and its requests would go on.
 	lookAfter = time.Second
-	// settleTime is how long a client may take to say its first word, and a connection that drains to send what was under way.
+	// settleTime is how long a client may take to say its first word, and one that was asked to open no more streams to send what was under way.
 	settleTime = time.Second
 )
 
@@ -55,7 +55,8 @@ const (
 type Server struct {
 	limits   http1.Limits
 	handler  http1.Handler
-	draining atomic.Bool
+	leaving  atomic.Bool // Leave or Drain was called
+	draining atomic.Bool // Drain was
 	shards   atomic.Uint32
 	streams  sync.Pool
 
@@ -107,8 +108,17 @@ func (s *Server) remove(c *conn) {
 	s.mu.Unlock()
 }
 
-// Drain asks clients to send nothing more (GOAWAY), and ends each connection when what is under way on it has.
+// Leave asks clients to open no more streams (GOAWAY with the greatest id, RFC 9113 section 6.8). Those that they open all the same are served. A connection
+// that comes later, or has not had a stream yet, is good for what its client opens until the last of its streams has ended: a client that was told sooner
+// might connect again and again without ever asking anything.
+func (s *Server) Leave() {
+	s.leaving.Store(true)
+	s.each(func(c *conn) { c.sock.Interrupt() })
+}
+
+// Drain does that of all connections, tells clients a second later which stream was the last, and ends each connection when what is under way on it has.
 func (s *Server) Drain() {
+	s.leaving.Store(true)
 	s.draining.Store(true)
 	s.each(func(c *conn) { c.sock.Interrupt() })
 }

@@ -20,6 +20,8 @@ import (
 type Server interface {
 	// Serve owns a connection until it is closed, and then calls ended. It may return before, or after.
 	Serve(sock *socket.Conn, peer *exchange.Peer, ended func())
+	// Leave makes clients bring what they have next over other connections, without refusing anything.
+	Leave()
 	// Drain makes connections end as soon as nothing is under way on them.
 	Drain()
 	// Cut ends all connections at once.
@@ -198,6 +200,13 @@ func (l *Listener) left(peer *exchange.Peer, counted bool) {
 	l.set.Limit.leave()
 	l.set.Counters.Connections(-1)
 	l.wg.Done()
+}
+
+// Leave makes clients go elsewhere with what they have next, while everything is served that comes all the same. Listeners may share servers.
+func Leave(listeners ...*Listener) {
+	for _, l := range listeners {
+		l.set.Servers.each(Server.Leave)
+	}
 }
 
 // Close stops accepting. What was accepted goes on until Drain.

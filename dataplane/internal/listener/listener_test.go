@@ -41,6 +41,8 @@ func (s *teller) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
 	_ = sock.Close()
 }
 
+func (s *teller) Leave() {}
+
 func (s *teller) Drain() {}
 
 func (s *teller) Cut() {

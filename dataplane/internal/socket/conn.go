@@ -263,6 +263,9 @@ func (c *Conn) Interrupt() {
 	_ = c.nc.SetReadDeadline(past)
 }
 
+// Interrupted reports whether Interrupt was called since the last ResumeReads.
+func (c *Conn) Interrupted() bool { return c.interrupted.Load() }
+
 // Abort makes every waiting and later read and write fail with os.ErrDeadlineExceeded. Any goroutine may call it.
 func (c *Conn) Abort() {
 	c.interrupted.Store(true)
