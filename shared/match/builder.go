@@ -7,11 +7,12 @@ import (
 	"gateway.internal/shared/hostname"
 )
 
-// builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first.
+// builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first. What it made names it as its
+// owner for as long as it is part of any table, so that a builder that has finished must not keep anything.
 type builder struct {
 	table    *Table
 	ownExact map[*paths]bool
-	unsorted []*bucket
+	changed  []*bucket
 }
 
 func (b *builder) insert(r *Rule) {
@@ -54,7 +55,7 @@ func (b *builder) insert(r *Rule) {
 }
 
 func (n *node) offer(r *Rule) {
-	if n.top == nil || Compare(r, n.top) < 0 {
+	if !n.stale && (n.top == nil || Compare(r, n.top) < 0) {
 		n.top = r
 	}
 }
@@ -125,10 +126,7 @@ func cloneLists(m map[hostname.Pattern][]*Rule) map[hostname.Pattern][]*Rule {
 }
 
 func (k *bucket) add(b *builder, r *Rule) {
-	if !k.dirty {
-		k.dirty = true
-		b.unsorted = append(b.unsorted, k)
-	}
+	k.change(b)
 	if len(r.hosts) == 0 {
 		k.any = append(k.any, r)
 		return
@@ -145,7 +143,16 @@ func (k *bucket) add(b *builder, r *Rule) {
 	}
 }
 
-func (k *bucket) drop(r *Rule) {
+// change makes the builder look at the bucket when it has finished with all rules: many of one pattern may come and go.
+func (k *bucket) change(b *builder) {
+	if !k.dirty {
+		k.dirty = true
+		b.changed = append(b.changed, k)
+	}
+}
+
+func (k *bucket) drop(b *builder, r *Rule) {
+	k.change(b)
 	del := func(list []*Rule) []*Rule {
 		i := slices.Index(list, r)
 		if i < 0 {
@@ -153,8 +160,8 @@ func (k *bucket) drop(r *Rule) {
 		}
 		return slices.Concat(list[:i], list[i+1:])
 	}
-	if len(r.hosts) == 0 {
-		k.any = del(k.any)
+	if i := slices.Index(k.any, r); i >= 0 {
+		k.any = slices.Delete(k.any, i, i+1) // the bucket's own
 	}
 	for _, h := range r.hosts {
 		m := k.exact
@@ -167,7 +174,6 @@ func (k *bucket) drop(r *Rule) {
 			delete(m, h)
 		}
 	}
-	k.top = k.findTop()
 }
 
 func (k *bucket) empty() bool { return len(k.any) == 0 && len(k.exact) == 0 && len(k.wild) == 0 }
@@ -205,7 +211,7 @@ func (b *builder) remove(id string) {
 	case Exact:
 		m := b.exact(s)
 		k := b.bucket(m[r.path])
-		k.drop(r)
+		k.drop(b, r)
 		if k.empty() {
 			delete(m, r.path)
 		} else {
@@ -225,27 +231,39 @@ func (b *builder) removeBelow(n *node, r *Rule, segments []segment) *node {
 	case len(segments) == 0:
 		place := n.place(r.form)
 		*place = b.bucket(*place)
-		(*place).drop(r)
+		(*place).drop(b, r)
 		if (*place).empty() {
 			*place = nil
 		}
 	case segments[0].param:
 		n.param = b.removeBelow(n.param, r, segments[1:])
+		n.stale = n.stale || n.param != nil && n.param.stale
 	default:
 		s := segments[0].literal
 		if child := b.removeBelow(n.literals[s], r, segments[1:]); child != nil {
 			n.literals[s] = child
+			n.stale = n.stale || child.stale
 		} else {
 			delete(n.literals, s)
 		}
 	}
-	if n.top == r {
-		n.top = n.findTop()
-	}
-	if n.top == nil {
+	if n.here == nil && n.below == nil && n.param == nil && len(n.literals) == 0 {
 		return nil
 	}
+	n.stale = n.stale || n.top == r
 	return n
+}
+
+// settle finds the best rules of nodes that have lost theirs; those above them are stale too.
+func (n *node) settle() {
+	if n == nil || !n.stale {
+		return
+	}
+	for _, c := range n.literals {
+		c.settle()
+	}
+	n.param.settle()
+	n.top, n.stale = n.findTop(), false
 }
 
 func (n *node) findTop() *Rule {
@@ -257,7 +275,7 @@ func (n *node) findTop() *Rule {
 	}
 	for _, k := range []*bucket{n.here, n.below} {
 		if k != nil {
-			offer(k.findTop())
+			offer(k.top)
 		}
 	}
 	for _, c := range n.literals {
@@ -269,9 +287,9 @@ func (n *node) findTop() *Rule {
 	return top
 }
 
-// finish sorts what was appended to.
+// finish brings what has changed in order, and lets go of everything.
 func (b *builder) finish() {
-	for _, k := range b.unsorted {
+	for _, k := range b.changed {
 		k.dirty = false
 		slices.SortFunc(k.any, Compare)
 		for _, list := range k.exact {
@@ -282,4 +300,9 @@ func (b *builder) finish() {
 		}
 		k.top = k.findTop()
 	}
+	for _, s := range []*paths{&b.table.plain, &b.table.fold} {
+		s.root.settle()
+		s.regex.settle()
+	}
+	*b = builder{}
 }

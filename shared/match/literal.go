@@ -15,6 +15,7 @@ type literal struct {
 	kids  []*literal // no two begin with the same byte
 	here  *bucket    // regexes of exactly this text; nil: none
 	top   *Rule      // the best rule in and below this node
+	stale bool       // top is not there any more; while a builder is at work
 }
 
 // regexes tries the regexes whose text key begins with.
@@ -75,7 +76,7 @@ func (b *builder) literal(n *literal) *literal {
 // insertLiteral puts r below n, where rest of its text is left, and returns the node that takes n's place.
 func (b *builder) insertLiteral(n *literal, rest string, r *Rule) *literal {
 	n = b.literal(n)
-	if n.top == nil || Compare(r, n.top) < 0 {
+	if !n.stale && (n.top == nil || Compare(r, n.top) < 0) {
 		n.top = r
 	}
 	if rest == "" {
@@ -96,7 +97,7 @@ func (b *builder) insertLiteral(n *literal, rest string, r *Rule) *literal {
 	}
 	if common < len(kid.text) {
 		lower := b.literal(kid)
-		above := &literal{owner: b, text: kid.text[:common], first: []byte{kid.text[common]}, kids: []*literal{lower}, top: kid.top}
+		above := &literal{owner: b, text: kid.text[:common], first: []byte{kid.text[common]}, kids: []*literal{lower}, top: kid.top, stale: kid.stale}
 		lower.text = kid.text[common:]
 		kid = above
 	}
@@ -109,12 +110,13 @@ func (b *builder) removeLiteral(n *literal, rest string, r *Rule) *literal {
 	n = b.literal(n)
 	if rest == "" {
 		n.here = b.bucket(n.here)
-		if n.here.drop(r); n.here.empty() {
+		if n.here.drop(b, r); n.here.empty() {
 			n.here = nil
 		}
 	} else {
 		i := bytes.IndexByte(n.first, rest[0])
 		kid := b.removeLiteral(n.kids[i], rest[len(n.kids[i].text):], r)
+		n.stale = n.stale || kid != nil && kid.stale
 		switch {
 		case kid == nil:
 			n.first, n.kids = slices.Delete(n.first, i, i+1), slices.Delete(n.kids, i, i+1)
@@ -126,19 +128,26 @@ func (b *builder) removeLiteral(n *literal, rest string, r *Rule) *literal {
 			n.kids[i] = kid
 		}
 	}
-	if n.top == r {
-		n.top = nil
-		if n.here != nil {
-			n.top = n.here.findTop()
-		}
-		for _, kid := range n.kids {
-			if n.top == nil || Compare(kid.top, n.top) < 0 {
-				n.top = kid.top
-			}
-		}
-	}
-	if n.top == nil {
+	if n.here == nil && len(n.kids) == 0 {
 		return nil
 	}
+	n.stale = n.stale || n.top == r
 	return n
+}
+
+// settle finds the best rules of nodes that have lost theirs; those above them are stale too.
+func (n *literal) settle() {
+	if n == nil || !n.stale {
+		return
+	}
+	n.top, n.stale = nil, false
+	if n.here != nil {
+		n.top = n.here.top
+	}
+	for _, kid := range n.kids {
+		kid.settle()
+		if n.top == nil || Compare(kid.top, n.top) < 0 {
+			n.top = kid.top
+		}
+	}
 }

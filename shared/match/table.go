@@ -23,6 +23,7 @@ type node struct {
 	here     *bucket // Parameter rules that end here
 	below    *bucket // Prefix rules that start here
 	top      *Rule   // the best rule in and below this node
+	stale    bool    // top is not there any more; while a builder is at work
 }
 
 // bucket holds the rules of one path pattern, each list by Compare.
