@@ -193,7 +193,7 @@ func (n *node) follow(to uint32) {
 func TestFullThenDeltas(t *testing.T) {
 	p := newPlane(t)
 	var edits []config.Edit
-	for i := range 8000 {
+	for i := range 4000 {
 		edits = append(edits, route(fmt.Sprint("r", i)))
 	}
 	v := p.commit(edits...)
