@@ -99,7 +99,11 @@ type planner struct {
 	names    [lastKind + 1]map[string]*stage // by the name that it will have
 	problems Problems
 	errs     []error // those of the problems that have a type of their own
+	hints    int     // how many names were looked for that are like a wrong one
 }
+
+// maxHints is for how many wrong references of one plan a similar name is looked for: that takes as long as there are names, while others wait to commit.
+const maxHints = 20
 
 func (p *planner) refuse(e Edit, name string, err error) {
 	p.errs = append(p.errs, err)
@@ -242,6 +246,10 @@ func (p *planner) resolve() {
 		for _, ref := range references(s.after) {
 			if id, ok := p.find(ref.kind, *ref.value); ok {
 				*ref.value = id
+				continue
+			}
+			if p.hints++; p.hints > maxHints {
+				p.problems.add(s.edit.Kind, s.after.GetName(), s.edit.Location, ref.field, *ref.value, "names no %s", ref.kind)
 				continue
 			}
 			known := func(yield func(string) bool) {

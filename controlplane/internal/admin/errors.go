@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -13,6 +15,13 @@ import (
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
+)
+
+// maxProblems is how many problems, or warnings, one reply names at most, and maxProblemText how many bytes of each text: an error has to fit into the
+// fields of a gRPC response.
+const (
+	maxProblems    = 100
+	maxProblemText = 1000
 )
 
 // failure returns a gRPC status that carries an error of the API.
@@ -103,12 +112,24 @@ func plural(n int, word string) string {
 
 func problemsOf(list config.Problems) []*adminv1.Problem {
 	var out []*adminv1.Problem
-	for _, p := range list {
+	for _, p := range list[:min(len(list), maxProblems)] {
 		kind := ""
 		if p.Kind != 0 {
 			kind = p.Kind.String()
 		}
-		out = append(out, &adminv1.Problem{Kind: kind, Name: p.Name, Field: p.Field, Value: p.Value, Message: p.Message, Location: p.Location})
+		out = append(out, &adminv1.Problem{
+			Kind: kind, Name: short(p.Name), Field: short(p.Field), Value: short(p.Value), Message: short(p.Message), Location: short(p.Location),
+		})
+	}
+	if more := len(list) - len(out); more > 0 {
+		out = append(out, &adminv1.Problem{Message: fmt.Sprintf("%d more are not named here", more)})
 	}
 	return out
+}
+
+func short(s string) string {
+	if len(s) <= maxProblemText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxProblemText], "") + "..."
 }

@@ -57,8 +57,8 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()),
 		runtime.WithForwardResponseRewriter(envelopeOf),
 		runtime.WithForwardResponseOption(setHeaders),
-		runtime.WithErrorHandler(func(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
-			writeError(ctx, w, err)
+		runtime.WithErrorHandler(func(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+			writeError(ctx, w, brokenOff(r, err))
 		}),
 		runtime.WithRoutingErrorHandler(func(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
 			routingError(ctx, w, r, code)
@@ -357,6 +357,14 @@ func writeError(ctx context.Context, w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code.HTTP())
 	_ = json.NewEncoder(w).Encode(envelope{Error: body, Data: json.RawMessage("null"), Meta: meta{Timestamp: time.Now().UTC(), RequestID: requestID(ctx), Version: "v1"}})
+}
+
+// brokenOff tells an error that came instead of the answer to a change from those that say that nothing was changed.
+func brokenOff(r *http.Request, err error) error {
+	if _, said := errorOf(err); said || status.Code(err) != codes.Unavailable || r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return err
+	}
+	return failure(fault.OutcomeUnknown, "the call broke off before its answer; look at the revisions before you repeat the change")
 }
 
 // detailOf describes errors that are not of the API: those of reading a request, and of gRPC itself.
