@@ -6,10 +6,8 @@
 package exchange
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"time"
-	"unsafe"
 
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/match"
@@ -21,7 +19,7 @@ type Exchange struct {
 	Request  Request
 	Response Response
 
-	// ID is the request id: the client's X-Request-Id where it was sane, else made here.
+	// ID is the request id: the client's X-Request-Id where that is accepted, else made here. Services and clients get it as X-Request-Id.
 	ID string
 	// Peer is who has opened the connection; nil: nothing is known of it.
 	Peer *Peer
@@ -45,6 +43,8 @@ type Exchange struct {
 	Deadline time.Time
 	// Params are the path's parameters.
 	Params match.Params
+	// Consumer is the name of the client application that a step has identified; empty: none.
+	Consumer string
 	// Route and Service are names for errors and logs; empty until they are known.
 	Route, Service string
 	// Endpoint is the address of the endpoint that was asked last; empty: none.
@@ -61,6 +61,9 @@ type Exchange struct {
 	Memory [2][]byte
 	// ToldMemory is for the texts of Told and ClientText. It is kept for the next exchange.
 	ToldMemory []byte
+	// Texts is for what steps put together, such as fields with variables: they append to it, and views of it live as long as the exchange. It is
+	// kept for the next exchange.
+	Texts []byte
 
 	id     [32]byte
 	stream stream
@@ -99,6 +102,18 @@ func (v Version) String() string {
 	}
 }
 
+// Via returns what the field Via says of a message of this version that passed (RFC 9110 section 7.6.3).
+func (v Version) Via() string {
+	switch v {
+	case HTTP10:
+		return "1.0 gateway"
+	case HTTP2:
+		return "2.0 gateway"
+	default:
+		return "1.1 gateway"
+	}
+}
+
 // Forward is a rewritten request target.
 type Forward struct{ Path, Host string }
 
@@ -127,22 +142,13 @@ type Request struct {
 	Expects100 bool
 	// AcceptsTrailers is set when the client said "TE: trailers".
 	AcceptsTrailers bool
-	// HasVia is set when the request has come through others, as the field Via says.
-	HasVia bool
 	// Upgrade is the protocol that the client wants to go over to, or several in its order of preference (RFC 9110 section 7.8, RFC 8441);
 	// once the request goes to a service, the one that is allowed; Connect where the method is CONNECT. Empty: none.
 	Upgrade string
-	// Trailer has the trailer fields once the body has been read to its end.
+	// Trailer has the trailer fields once the body has been read to its end. What is passed on of them is Trailers.
 	Trailer Header
-}
-
-// TargetBytes returns the length of path and query as they are sent.
-func (r *Request) TargetBytes() int {
-	n := len(r.Path) + len(r.RawQuery)
-	if r.HasQuery {
-		n++
-	}
-	return n
+	// KeepsOddNames is set when trailer fields with odd names are passed on; see NameRule.
+	KeepsOddNames bool
 }
 
 // Response is what goes to the client.
@@ -166,7 +172,9 @@ type Response struct {
 	Body []byte
 	// Code is the gateway's error, empty when there is none.
 	Code fault.Code
-	// Trailer has the trailer fields once the body has been read to its end.
+	// Message says more of the error, to the client.
+	Message string
+	// Trailer has the trailer fields once the body has been read to its end. What is passed on of them is Trailers.
 	Trailer Header
 
 	body [512]byte
@@ -216,6 +224,9 @@ const (
 	Stop
 )
 
+// maxTexts is how much memory for texts an exchange keeps for the next one.
+const maxTexts = 16 << 10
+
 // Reset makes an exchange ready for another request and keeps its memory.
 func (x *Exchange) Reset() {
 	req, res := &x.Request, &x.Response
@@ -226,39 +237,17 @@ func (x *Exchange) Reset() {
 	x.Params.Reset()
 	*req = Request{Header: req.Header, Trailer: req.Trailer}
 	res.Status, res.Reason, res.Head, res.ContentLength = 0, "", nil, 0
-	res.Local, res.Body, res.Code = false, nil, ""
+	res.Local, res.Body, res.Code, res.Message = false, nil, "", ""
 	x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.Told = "", nil, netip.AddrPort{}, "", "", Told{}
 	res.Tunnel = false
 	x.stream.idle.Store(0)
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
 	x.Match, x.RPC = match.Request{}, NoRPC
+	x.Consumer = ""
+	if x.Texts = x.Texts[:0]; cap(x.Texts) > maxTexts {
+		x.Texts = nil
+	}
 	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0
-}
-
-// SetID makes the request's id the client's X-Request-Id where that is sane, which is 1 to 128 visible ASCII characters
-// without quotes and the like, and a random one of 128 bits otherwise.
-func (x *Exchange) SetID() {
-	if id, ok := x.Request.Header.Known(XRequestID); ok && saneID(id) {
-		x.ID = id
-		return
-	}
-	const digits = "0123456789abcdef"
-	hi, lo := rand.Uint64(), rand.Uint64()
-	for i := range 16 {
-		x.id[i], x.id[16+i] = digits[hi&15], digits[lo&15]
-		hi, lo = hi>>4, lo>>4
-	}
-	x.ID = unsafe.String(&x.id[0], len(x.id))
-}
-
-func saneID(id string) bool {
-	for i := range len(id) {
-		c := id[i]
-		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' && c != ':' && c != '/' && c != '+' && c != '=' {
-			return false
-		}
-	}
-	return id != "" && len(id) <= 128
 }
 
 // Answer sets a response of the gateway's own. The body has to live as long as the exchange. Fields are added

@@ -39,7 +39,7 @@ func (x *Exchange) FailStatus(code fault.Code, status int, message string) {
 	b = now.AppendFormat(b, time.RFC3339Nano)
 	b = append(b, "\"}\n"...)
 	x.Answer(status, "application/json", b)
-	x.Response.Code = code
+	x.Response.Code, x.Response.Message = code, message
 }
 
 // appendJSONString appends s as a JSON string. Bytes that are not printable ASCII are written as U+FFFD escapes:

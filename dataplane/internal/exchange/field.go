@@ -216,6 +216,19 @@ func (n Name) Renewed() bool {
 	}
 }
 
+// Answered reports whether a response does not carry a field of this name on as it came: it belongs to one connection, or the codec writes it from what
+// the exchange says.
+func (n Name) Answered() bool {
+	switch n {
+	case Unknown, ContentType, Date, Server, Via:
+		return false
+	case ContentLength, XRequestID:
+		return true
+	default:
+		return n.HopByHop()
+	}
+}
+
 // Claims reports whether a field of this name says where a request comes from, which only proxies have to say.
 func (n Name) Claims() bool {
 	switch n {
@@ -236,7 +249,7 @@ func (f *Field) InTrailers() bool {
 			}
 		}
 		return true
-	case ClientCert, ClientCertChain, ContentLength, ContentType, Date, Expect, Host, Via:
+	case ClientCert, ClientCertChain, ContentLength, ContentType, Date, Expect, Host, Via, XRequestID:
 		return false
 	}
 	return !f.Known.HopByHop() && !f.Known.Claims()
@@ -248,6 +261,8 @@ type Field struct {
 	Name  string
 	Value string
 	Known Name
+	// Odd is set when the name has other characters than letters, digits and "-"; see NameRule.
+	Odd bool
 
 	// Where the whole line, CRLF included, stands in the head that the codec read, when it stands there just as it
 	// would be written: the writer then copies runs of such lines at once. LineEnd 0: it has to be written anew.

@@ -23,6 +23,8 @@ func (x *Exchange) Fork(f *Fork) {
 	f.X.RPC = x.RPC
 	f.X.Start, f.X.Now, f.X.Deadline = x.Start, x.Now, x.Deadline
 	f.X.Params = x.Params
+	f.X.Consumer = x.Consumer
+	f.X.Texts = nil // what it gets is given to x, and the fork is used again before x has ended
 	f.X.Route, f.X.Service, f.X.Shard = x.Route, x.Service, x.Shard
 }
 
@@ -37,7 +39,7 @@ func (f *Fork) JoinResponse(x *Exchange) {
 	res := &f.X.Response
 	x.Response.Header.copyFrom(&res.Header)
 	x.Response.Status, x.Response.Reason, x.Response.Head = res.Status, res.Reason, nil
-	x.Response.Local, x.Response.Code = true, res.Code
+	x.Response.Local, x.Response.Code, x.Response.Message = true, res.Code, res.Message
 	x.Response.Body = append(x.Response.body[:0], res.Body...)
 	x.Response.ContentLength = int64(len(res.Body))
 }

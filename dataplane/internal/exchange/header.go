@@ -9,6 +9,8 @@ import (
 // The zero value is empty and ready. It is not safe for concurrent use; see [Exchange.Fork].
 type Header struct {
 	fields []Field
+	// decided are the names that Set and Del were called for: what stands in the trailers is not to undo it. See Request.Trailers.
+	decided []string
 	// log records the changes that are made, when it is wanted; see Fork.
 	log *[]headerChange
 }
@@ -19,7 +21,7 @@ type headerChange struct {
 }
 
 // Reset empties the header and keeps its memory.
-func (h *Header) Reset() { h.fields = h.fields[:0] }
+func (h *Header) Reset() { h.fields, h.decided = h.fields[:0], h.decided[:0] }
 
 // Append adds a parsed field. Codecs use it; middleware uses Add.
 func (h *Header) Append(f Field) { h.fields = append(h.fields, f) }
@@ -78,41 +80,55 @@ func (h *Header) Values(name string) iter.Seq[string] {
 	}
 }
 
-// Set replaces all values of a field by one; the field keeps the place of the first, or goes to the end.
+// Set replaces all values of a field by one, and with it the fields that services may take for it; see SameField. The field keeps the place of
+// the first, or goes to the end. A field of that name in the trailers that come later is not passed on.
 // The strings have to live as long as the exchange. Framing is the codec's: Set, Add and Del of Content-Length,
 // Transfer-Encoding and hop-by-hop fields have no effect on what is sent.
 func (h *Header) Set(name, value string) {
 	h.record('s', name, value)
+	h.decided = append(h.decided, name)
 	found := false
 	kept := h.fields[:0]
 	for _, f := range h.fields {
-		if len(f.Name) == len(name) && EqualFold(f.Name, name) {
+		if len(f.Name) == len(name) && SameField(f.Name, name) {
 			if found {
 				continue
 			}
 			found = true
-			f = Field{Name: name, Value: value, Known: f.Known}
+			f = Field{Name: name, Value: value, Known: KnownName(name), Odd: OddName(name)}
 		}
 		kept = append(kept, f)
 	}
 	h.fields = kept
 	if !found {
-		h.fields = append(h.fields, Field{Name: name, Value: value, Known: KnownName(name)})
+		h.fields = append(h.fields, Field{Name: name, Value: value, Known: KnownName(name), Odd: OddName(name)})
 	}
 }
 
 // Add appends a field. The strings have to live as long as the exchange.
 func (h *Header) Add(name, value string) {
 	h.record('a', name, value)
-	h.fields = append(h.fields, Field{Name: name, Value: value, Known: KnownName(name)})
+	h.fields = append(h.fields, Field{Name: name, Value: value, Known: KnownName(name), Odd: OddName(name)})
 }
 
-// Del removes all fields of a name.
+// Del removes all fields of a name, and those that services may take for it; see SameField. A field of that name in the trailers that come later
+// is not passed on.
 func (h *Header) Del(name string) {
 	h.record('d', name, "")
+	h.decided = append(h.decided, name)
 	h.fields = slices.DeleteFunc(h.fields, func(f Field) bool {
-		return len(f.Name) == len(name) && EqualFold(f.Name, name)
+		return len(f.Name) == len(name) && SameField(f.Name, name)
 	})
+}
+
+// Take removes all fields of a name and returns the first one's value. It is for codecs that say it in another way: unlike Del it says nothing about
+// trailers.
+func (h *Header) Take(name string) (value string, found bool) {
+	value, found = h.Lookup(name)
+	if found {
+		h.fields = slices.DeleteFunc(h.fields, func(f Field) bool { return len(f.Name) == len(name) && EqualFold(f.Name, name) })
+	}
+	return value, found
 }
 
 // Drop removes the fields whose names f picks. It is for the codecs and what comes before middleware.

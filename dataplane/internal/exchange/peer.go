@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net"
 	"net/netip"
+	"sync"
 )
 
 // Peer is what is known of a client when its connection has been opened. It is immutable; the connection's exchanges share it.
@@ -40,6 +41,9 @@ type TLS struct {
 	Certificate *x509.Certificate
 	// ClientCert is Certificate as the field Client-Cert carries it (RFC 9440 section 2.2).
 	ClientCert string
+
+	facts     ClientFacts
+	factsOnce sync.Once
 }
 
 // NewPeer returns the peer at the other end of a connection without TLS.

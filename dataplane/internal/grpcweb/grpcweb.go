@@ -159,9 +159,8 @@ func (d *down) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 // moveStatus makes trailers of the status in a head that is all of a response: scripts may not see every header field of another origin.
 func moveStatus(res *exchange.Response) {
 	for _, name := range []string{"grpc-status", "grpc-message", "grpc-status-details-bin"} {
-		if v, ok := res.Header.Lookup(name); ok {
+		if v, ok := res.Header.Take(name); ok {
 			res.Trailer.Add(name, v)
-			res.Header.Del(name)
 		}
 	}
 }
@@ -191,7 +190,7 @@ func (d *down) send(x *exchange.Exchange, part []byte, last bool, write func(b [
 	if !d.sent.whole() {
 		return errPart
 	}
-	end := appendTrailers(nil, &x.Response.Trailer)
+	end := appendTrailers(nil, x.Response.Trailers())
 	x.Response.Trailer.Reset()
 	return d.encode(end, true, put)
 }

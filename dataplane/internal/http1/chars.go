@@ -13,6 +13,7 @@ const (
 	classHex                       // HEXDIG
 	classDigit                     // DIGIT
 	classVisible                   // VCHAR, SP, HTAB and obs-text: what a field value may hold
+	classPlain                     // letters, digits and "-": the tokens that services can't mistake for another; see exchange.NameRule
 )
 
 var classes = func() (t [256]uint8) {
@@ -31,6 +32,9 @@ var classes = func() (t [256]uint8) {
 		}
 		if digit || b|0x20 >= 'a' && b|0x20 <= 'f' {
 			t[c] |= classHex
+		}
+		if digit || alpha || b == '-' {
+			t[c] |= classPlain
 		}
 		if digit {
 			t[c] |= classDigit

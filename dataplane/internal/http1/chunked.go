@@ -262,7 +262,7 @@ func (c *chunks) trailers(h *exchange.Header, maxFields int) *refusal {
 	}
 	for _, f := range all.Fields() {
 		switch {
-		case exchange.Lookalike(f.Name):
+		case f.Odd && exchange.Lookalike(f.Name):
 			return errTrailer
 		case !f.InTrailers():
 			continue

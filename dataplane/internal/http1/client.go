@@ -128,7 +128,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	head := socket.Take(socket.HeadSize)
 	b := appendRequest(head[:0], x)
 	if x.Request.ContentLength < 0 {
-		b = appendChunk(b, part, whole, &x.Request.Trailer)
+		b = appendChunk(b, part, whole, x)
 		part = nil
 	}
 	if len(part) > 0 && len(b)+len(part) <= cap(b) {
@@ -379,7 +379,7 @@ func (c *ClientConn) sendBody(x *exchange.Exchange, part []byte, last bool, time
 	}
 	if last {
 		b = append(b, "0\r\n"...)
-		b = appendTrailers(b, &x.Request.Trailer)
+		b = appendTrailers(b, x.Request.Trailers())
 		b = append(b, "\r\n"...)
 	}
 	if len(b) == 0 {
@@ -392,7 +392,7 @@ func (c *ClientConn) sendBody(x *exchange.Exchange, part []byte, last bool, time
 func (c *ClientConn) Sent() { c.sentAll = true }
 
 // appendChunk appends the first part of a chunked body and, when it is whole, its end.
-func appendChunk(b, part []byte, whole bool, trailer *exchange.Header) []byte {
+func appendChunk(b, part []byte, whole bool, x *exchange.Exchange) []byte {
 	if len(part) > 0 {
 		b = strconv.AppendUint(b, uint64(len(part)), 16)
 		b = append(b, "\r\n"...)
@@ -401,7 +401,7 @@ func appendChunk(b, part []byte, whole bool, trailer *exchange.Header) []byte {
 	}
 	if whole {
 		b = append(b, "0\r\n"...)
-		b = appendTrailers(b, trailer)
+		b = appendTrailers(b, x.Request.Trailers())
 		b = append(b, "\r\n"...)
 	}
 	return b

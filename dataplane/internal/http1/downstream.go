@@ -91,7 +91,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if _, dated := res.Header.Known(exchange.Date); !dated {
 		b = appendDate(b)
 	}
-	if res.Local && x.ID != "" {
+	if x.ID != "" {
 		b = appendField(b, "X-Request-Id", x.ID)
 	}
 	b = c.appendFraming(b, x, part, last)
@@ -138,7 +138,7 @@ func (c *conn) appendFraming(b []byte, x *exchange.Exchange, part []byte, last b
 		} else if !res.Local {
 			return b
 		}
-	case length < 0 && last && res.Trailer.Len() == 0:
+	case length < 0 && last && res.Trailers().Len() == 0:
 		length = int64(len(part))
 	case length < 0 && c.msg.http10:
 		c.close = true
@@ -200,7 +200,7 @@ func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, l
 		b = append(b, "\r\n"...)
 	}
 	b = append(b, "0\r\n"...)
-	b = appendTrailers(b, &x.Response.Trailer)
+	b = appendTrailers(b, x.Response.Trailers())
 	b = append(b, "\r\n"...)
 	return c.write(now, b, nil)
 }

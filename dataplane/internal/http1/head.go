@@ -36,9 +36,6 @@ func (c *conn) skipEmptyLine() {
 	}
 }
 
-// besideTarget is the most that a request line has besides path and query: the method, the scheme and authority of the absolute form, and the version.
-const besideTarget = maxMethodLength + len(" https:// HTTP/1.1\r\n") + maxHostLength
-
 // readRest goes on with a head that did not come at once.
 func (c *conn) readRest() ([]byte, error) {
 	lim := &c.server.limits
@@ -54,7 +51,7 @@ func (c *conn) readRest() ([]byte, error) {
 			}
 			return have[:n], nil
 		}
-		if most := lim.MaxTargetBytes + besideTarget; len(have) > most && indexByte(view(have[:most]), '\n') < 0 {
+		if len(have) > lim.MaxTargetBytes && indexByte(view(have[:lim.MaxTargetBytes]), '\n') < 0 {
 			return nil, overlong(have, lim.MaxTargetBytes)
 		}
 		if len(have) >= lim.MaxHeadBytes {
@@ -94,9 +91,9 @@ func (c *conn) refuseHead(err error) {
 // refuse sets the response to what was not understood, after which the connection ends.
 func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
 	c.close, c.refused = true, true
+	x.Request.Header.Reset() // perhaps only a part of it
+	x.SetID(exchange.OwnRequestID)
 	x.Fail(r.Code, r.Reason)
-	x.Request.Header.Reset()
-	x.ID = ""
 }
 
 // begin makes the exchange this connection's.
@@ -123,8 +120,8 @@ func (c *conn) parse(x *exchange.Exchange, head []byte) *refusal {
 	c.blank = false
 	m, err := parseRequest(head, x, c.server.limits.MaxFields)
 	c.sock.Consume(len(head))
-	if most := c.server.limits.MaxTargetBytes; err == nil && x.Request.TargetBytes() > most {
-		err = tooLong(most)
+	if err == nil && len(x.Request.Path)+len(x.Request.RawQuery) > c.server.limits.MaxTargetBytes {
+		err = &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(c.server.limits.MaxTargetBytes) + " bytes"}
 	}
 	if err != nil {
 		return err

@@ -137,8 +137,12 @@ func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *fram
 		if c := head[i]; c == ' ' || c == '\t' {
 			return errObsFold
 		}
-		for classes[head[i]]&classToken != 0 {
+		for classes[head[i]]&classPlain != 0 {
 			i++ // the head ends with LF, which is no token character
+		}
+		odd := classes[head[i]]&classToken != 0
+		for odd && classes[head[i]]&classToken != 0 {
+			i++
 		}
 		nameEnd := i
 		if i == start || head[i] != ':' {
@@ -178,7 +182,7 @@ func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *fram
 		for valueEnd > valueStart && (head[valueEnd-1] == ' ' || head[valueEnd-1] == '\t') {
 			valueEnd--
 		}
-		f := exchange.Field{Name: name, Value: view(head[valueStart:valueEnd]), Known: exchange.KnownName(name)}
+		f := exchange.Field{Name: name, Value: view(head[valueStart:valueEnd]), Known: exchange.KnownName(name), Odd: odd}
 		if plain && valueEnd == lineEnd-2 && valueStart == start+len(name)+2 {
 			f.LineStart, f.LineEnd = uint32(start), uint32(i)
 		}

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -117,18 +116,23 @@ func (n *inn) ask(c net.Conn, r *bufio.Reader, requests int) {
 // await waits until a number of connections rest.
 func (n *inn) await(resting int) {
 	n.t.Helper()
-	n.until(func() (int, bool) { return n.lot.Len(), n.lot.Len() == resting }, fmt.Sprintf("%d connections rest", resting))
+	n.until(func() (int, bool) { return n.lot.Len(), n.lot.Len() == resting }, "connections rest")
 }
 
 // until waits until something holds; the number says how far it is.
 func (n *inn) until(holds func() (int, bool), what string) {
 	n.t.Helper()
-	waittest.UntilNil(n.t, what, func() error {
-		if have, ok := holds(); !ok {
-			return fmt.Errorf("%d", have)
+	end := time.Now().Add(10 * time.Second)
+	for {
+		have, ok := holds()
+		if ok {
+			return
 		}
-		return nil
-	})
+		if time.Now().After(end) {
+			n.t.Fatalf("%d %s", have, what)
+		}
+		runtime.Gosched()
+	}
 }
 
 func TestConnectionsRest(t *testing.T) {
@@ -143,7 +147,7 @@ func TestConnectionsRest(t *testing.T) {
 			n.ask(c, r, requests)
 			n.await(1)
 		}
-		n.until(func() (int, bool) { now := runtime.NumGoroutine(); return now, now <= before }, "no more goroutines than before")
+		n.until(func() (int, bool) { now := runtime.NumGoroutine(); return now, now <= before }, "goroutines, more than before")
 		if n.server.Active() != 1 {
 			t.Errorf("%d connections are open", n.server.Active())
 		}
@@ -178,7 +182,7 @@ func TestRestEndsWithTheIdleTimeout(t *testing.T) {
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Error(err)
 	}
-	n.until(func() (int, bool) { open := n.server.Active(); return open, open == 0 }, "no connection is open")
+	n.until(func() (int, bool) { open := n.server.Active(); return open, open == 0 }, "connections are open")
 }
 
 func TestDrainAndCutReachThoseThatRest(t *testing.T) {

@@ -97,6 +97,9 @@ func (c *conn) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	if x.Request.Upgrade != exchange.Connect {
 		b = appendUpgrade(b, x.Request.Upgrade)
 	}
+	if x.ID != "" {
+		b = appendField(b, "X-Request-Id", x.ID)
+	}
 	b = append(b, "\r\n"...)
 	err := c.write(time.Now(), b, nil)
 	socket.Give(room) // b may have grown out of it

@@ -40,10 +40,8 @@ func appendField(b []byte, name, value string) []byte {
 	return append(b, "\r\n"...)
 }
 
-// skipResponse drops what belongs to one connection, and the length, which the codec writes itself.
-func skipResponse(f *exchange.Field) bool {
-	return f.Known != exchange.Unknown && (f.Known.HopByHop() || f.Known == exchange.ContentLength)
-}
+// skipResponse drops what belongs to one connection, and what the codec writes itself.
+func skipResponse(f *exchange.Field) bool { return f.Known.Answered() }
 
 // skipRequest also drops what every forwarded request gets anew.
 func skipRequest(f *exchange.Field) bool { return f.Known.Renewed() }
@@ -86,7 +84,7 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	b = append(b, x.ID...)
 	b = append(b, "\r\nVia: "...)
 	b = appendEarlier(b, &req.Header, exchange.Via)
-	b = append(b, x.Told.Via...)
+	b = append(b, req.Version.Via()...)
 	b = append(b, "\r\n"...)
 	if x.TLS != nil && x.TLS.ClientCert != "" {
 		b = appendField(b, "Client-Cert", x.TLS.ClientCert)
@@ -187,8 +185,6 @@ func reasonOf(status int) string {
 		return "Gateway Timeout"
 	case 505:
 		return "HTTP Version Not Supported"
-	case 508:
-		return "Loop Detected"
 	}
 	return ""
 }

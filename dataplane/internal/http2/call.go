@@ -115,13 +115,13 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 		}
 	}
 	wait := until(now, timeout, x.Until())
-	trailers := whole && x.Request.Trailer.Len() > 0
+	trailers := whole && x.Request.Trailers().Len() > 0
 	end := whole && len(part) == 0 && !trailers && !s.extended
 	room := socket.Take(socket.HeadSize)
 	err = s.start(appendRequest(room[:0], x, s.client.scheme), x.Request.Method, end, wait)
 	socket.Give(room) // the head may have grown out of it
 	if err == nil && !end && !s.extended && (len(part) > 0 || whole) {
-		err = s.sendBody(part, whole, &x.Request.Trailer)
+		err = s.sendBody(part, whole, x.Request.Trailers)
 	}
 	s.client.flush()
 	if err != nil && !errors.Is(err, errAnswered) {
@@ -294,7 +294,7 @@ func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout ti
 	s.sentAt.Store(0)
 	now := time.Now()
 	s.patient = until(now, timeout, x.Until())
-	err := s.sendBody(part, last, &x.Request.Trailer)
+	err := s.sendBody(part, last, x.Request.Trailers)
 	s.client.flush()
 	if last || err != nil {
 		s.sentAt.Store(time.Now().UnixNano())

@@ -93,15 +93,10 @@ func appendInteger(b []byte, n int) []byte {
 	return append(b, byte(n))
 }
 
-// skipped reports whether a field of a response stays behind: what belongs to one connection, and the length, which is written anew.
-func skipped(f *exchange.Field) bool {
-	return f.Known != exchange.Unknown && (f.Known.HopByHop() || f.Known == exchange.ContentLength)
-}
-
 func appendFields(b []byte, h *exchange.Header) []byte {
 	fields := h.Fields()
 	for i := range fields {
-		if f := &fields[i]; !skipped(f) {
+		if f := &fields[i]; !f.Known.Answered() {
 			b = appendField(b, f.Name, f.Value)
 		}
 	}
@@ -119,7 +114,7 @@ func appendResponse(b []byte, x *exchange.Exchange, part []byte, last bool) (lis
 		b = appendInteger(b, len(dateFormat))
 		b = append(b, time.Now().UTC().AppendFormat(text[:0], dateFormat)...)
 	}
-	if res.Local && x.ID != "" {
+	if x.ID != "" {
 		b = appendField(b, "x-request-id", x.ID)
 	}
 	length := res.ContentLength
@@ -134,7 +129,7 @@ func appendResponse(b []byte, x *exchange.Exchange, part []byte, last bool) (lis
 			return b, true
 		}
 		bodyless = true
-	case length < 0 && last && res.Trailer.Len() == 0 && len(part) > 0:
+	case length < 0 && last && res.Trailers().Len() == 0 && len(part) > 0:
 		length = int64(len(part))
 	case length < 0:
 		return b, false
@@ -205,7 +200,7 @@ func appendRequest(b []byte, x *exchange.Exchange, scheme string) []byte {
 		b = appendField(b, "forwarded", x.Told.Forwarded)
 	}
 	b = appendField(b, "x-request-id", x.ID)
-	b = appendJoined(b, "via", &req.Header, exchange.Via, x.Told.Via)
+	b = appendJoined(b, "via", &req.Header, exchange.Via, req.Version.Via())
 	if x.TLS != nil && x.TLS.ClientCert != "" {
 		b = appendField(b, "client-cert", x.TLS.ClientCert)
 	}
@@ -248,20 +243,28 @@ func appendJoined(b []byte, name string, h *exchange.Header, earlier exchange.Na
 const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
 
 // The classes of octets that field names and values are made of (RFC 9113 section 8.2.1).
-var nameOctets = func() (t [256]bool) {
-	for _, c := range "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz" {
-		t[c] = true
+var nameOctets = func() (t [256]uint8) {
+	for _, c := range "!#$%&'*+.^_`|~" {
+		t[c] = tokenOctet
+	}
+	for _, c := range "-0123456789abcdefghijklmnopqrstuvwxyz" {
+		t[c] = tokenOctet | plainOctet
 	}
 	return t
 }()
 
-func validName(s string) bool {
+const (
+	tokenOctet uint8 = 1 << iota
+	plainOctet       // no octet that makes a name odd; see exchange.NameRule
+)
+
+// validName reports whether s is a field's name, and whether it is an odd one.
+func validName(s string) (valid, odd bool) {
+	all := tokenOctet | plainOctet
 	for i := range len(s) {
-		if !nameOctets[s[i]] {
-			return false
-		}
+		all &= nameOctets[s[i]]
 	}
-	return s != ""
+	return s != "" && all&tokenOctet != 0, all&plainOctet == 0
 }
 
 func validValue(s string) bool {

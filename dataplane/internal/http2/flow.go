@@ -184,8 +184,12 @@ func (f *flow) grant() bool {
 	return n > 0
 }
 
-// sendBody sends a part of the body and, after the last, the trailers.
-func (f *flow) sendBody(part []byte, last bool, trailer *exchange.Header) error {
+// sendBody sends a part of the body and, after the last, the trailers, which are asked for only then: before, they may be about to come.
+func (f *flow) sendBody(part []byte, last bool, trailersOf func() *exchange.Header) error {
+	var trailer *exchange.Header
+	if last {
+		trailer = trailersOf()
+	}
 	trailers := last && trailer.Len() > 0
 	if len(part) > 0 || last && !trailers {
 		if err := f.sendData(part, last && !trailers); err != nil {

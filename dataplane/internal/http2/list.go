@@ -39,7 +39,7 @@ type list struct {
 	length                              int64 // -1: not said
 	bytes, fields                       int
 	regular                             bool // a field that is no pseudo-header field has come
-	expects, acceptsTrailers, hasVia    bool
+	expects, acceptsTrailers            bool
 	hasCookie                           bool
 	cookie                              string          // the first crumb of it
 	crumbs                              strings.Builder // all of them, where there are several
@@ -88,16 +88,17 @@ func (l *list) add(f hpack.HeaderField) {
 		l.crumb(f.Value)
 		return
 	}
-	if !validName(f.Name) {
+	valid, odd := validName(f.Name)
+	if !valid {
 		l.refuse("a field name is no token in lower case")
 		return
 	}
 	known := exchange.KnownName(f.Name)
 	switch known {
 	case exchange.Unknown:
-		if l.kind == ofRequest && exchange.Lookalike(f.Name) {
+		if l.kind == ofRequest && odd && exchange.Lookalike(f.Name) {
 			l.refused = exchange.ErrLookalike
-		} else if l.kind == ofTrailers && exchange.Lookalike(f.Name) {
+		} else if l.kind == ofTrailers && odd && exchange.Lookalike(f.Name) {
 			l.refuse(exchange.ErrLookalike.Reason)
 		}
 	case exchange.Connection, exchange.KeepAlive, exchange.ProxyConnection, exchange.TransferEncoding, exchange.Upgrade:
@@ -139,11 +140,9 @@ func (l *list) add(f hpack.HeaderField) {
 			return
 		}
 		l.expects = true
-	case exchange.Via:
-		l.hasVia = true
 	default:
 	}
-	l.header.Append(exchange.Field{Name: f.Name, Value: f.Value, Known: known})
+	l.header.Append(exchange.Field{Name: f.Name, Value: f.Value, Known: known, Odd: odd})
 }
 
 // crumbSeparator is between the cookies of one field.

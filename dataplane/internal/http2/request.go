@@ -98,7 +98,7 @@ func (s *stream) request(l *list, end bool) {
 	if l.crumbs.Len() > 0 {
 		req.Header.Set("cookie", l.crumbs.String())
 	}
-	req.Host, req.Expects100, req.AcceptsTrailers, req.HasVia = l.authority, l.expects, l.acceptsTrailers, l.hasVia
+	req.Host, req.Expects100, req.AcceptsTrailers = l.authority, l.expects, l.acceptsTrailers
 	switch {
 	case end:
 		req.ContentLength = 0
@@ -120,9 +120,9 @@ func (s *stream) request(l *list, end bool) {
 }
 
 func (s *stream) refuse(why *fault.Error) {
+	s.Request.Header.Reset() // perhaps only a part of it
+	s.SetID(exchange.OwnRequestID)
 	s.Exchange.Fail(why.Code, why.Reason)
-	s.Request.Header.Reset()
-	s.Exchange.ID = ""
 }
 
 // run takes the exchange to its end.

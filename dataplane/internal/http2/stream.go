@@ -113,12 +113,12 @@ func (s *stream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	room := socket.Take(socket.HeadSize)
 	var b []byte
 	b, s.bodyless = appendResponse(room[:0], x, part, last)
-	trailers := last && x.Response.Trailer.Len() > 0
+	trailers := last && x.Response.Trailers().Len() > 0
 	end := last && !trailers && len(part) == 0 || s.bodyless
 	err := s.sendList(b, end)
 	socket.Give(room) // b may have grown out of it
 	if err == nil && !end {
-		err = s.sendBody(part, last, &x.Response.Trailer)
+		err = s.sendBody(part, last, x.Response.Trailers)
 	}
 	s.c.flush()
 	return err
@@ -129,7 +129,7 @@ func (s *stream) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	if s.bodyless {
 		return nil
 	}
-	err := s.sendBody(part, last, &x.Response.Trailer)
+	err := s.sendBody(part, last, x.Response.Trailers)
 	s.c.flush()
 	return err
 }

@@ -96,6 +96,7 @@ func (s *stream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	room := socket.Take(socket.HeadSize)
 	b := appendStatus(room[:0], x.Response.Status)
 	b = appendFields(b, &x.Response.Header)
+	b = appendField(b, "x-request-id", x.ID)
 	err := s.sendList(b, false)
 	socket.Give(room) // b may have grown out of it
 	s.c.flush()

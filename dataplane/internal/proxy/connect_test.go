@@ -136,7 +136,7 @@ func TestConnect(t *testing.T) {
 		for version, dig := range versions {
 			t.Run(version+" to "+protocol, func(t *testing.T) {
 				d := dig(t, g.address, nowhere)
-				if d.res.StatusCode != 200 || d.res.Header.Get("Date") == "" || len(d.res.Header) != 1 || len(d.res.TransferEncoding) > 0 {
+				if d.res.StatusCode != 200 || d.res.Header.Get("Date") == "" || d.res.Header.Get("X-Request-Id") == "" || len(d.res.Header) != 2 || len(d.res.TransferEncoding) > 0 {
 					t.Fatalf("%d %v", d.res.StatusCode, d.res.Header)
 				}
 				go func() {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway.internal/shared/waittest"
 )
@@ -230,7 +229,7 @@ func TestLargeBodiesOverTLS(t *testing.T) {
 	ca := newAuthority(t)
 	cert, key, _ := ca.issue("a.example")
 	large := strings.Repeat("0123456789abcdef", 3<<16) // 3 MiB
-	limits := strings.NewReplacer("max_request_bytes: 1000000", "max_request_bytes: 10000000")
+	limits := strings.NewReplacer("max_request_bytes: 1000000", "max_request_bytes: 10000000", "response_timeout: 500ms", "response_timeout: 10s")
 	g := start(t, limits.Replace(to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
 			req, err := http.ReadRequest(r)
@@ -274,25 +273,5 @@ func TestLargeBodiesOverTLS(t *testing.T) {
 			_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", len(large), large)
 		}()
 		answer("POST", large)
-	}
-}
-
-func TestPlainHTTPToTLS(t *testing.T) {
-	ca := newAuthority(t)
-	certPEM, keyPEM, _ := ca.issue("a.test")
-	g := start(t, to(echo(t), "")+"certificates:\n"+certificateOf("a", certPEM, keyPEM, ""))
-	c, err := net.Dial("tcp", g.secure.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text := body(t, res); res.StatusCode != 400 || !strings.Contains(text, `"message":"this port speaks TLS: use https"`) {
-		t.Errorf("%s: %s", res.Status, text)
 	}
 }

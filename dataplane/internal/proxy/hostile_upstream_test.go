@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,7 +168,9 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int, verdict
 		<-s.sent
 		if _, rests := k.Option("then"); rests {
 			// Before this a connection is used without a look at what has come, see upstream.Endpoint.
-			time.Sleep(2*time.Millisecond - time.Since(begun))
+			for time.Since(begun) < 2*time.Millisecond {
+				runtime.Gosched()
+			}
 		}
 	}
 	next := fmt.Sprintf("/next/%d", i)

@@ -83,17 +83,11 @@ func (j *journey) find() bool {
 	if x.Response.Local { // the codec has refused the request
 		return j.answer()
 	}
-	x.SetID()
+	x.SetID(j.p.headers.RequestIDs)
 	forwarded.Apply(x)
-	x.Told.Via = j.p.via.Text(x.Request.Version)
 	x.RPC = x.Request.RPC()
-	switch {
-	case snapshot == nil:
+	if snapshot == nil {
 		return j.refuse(fault.NotReady, "this node has no configuration yet")
-	case x.Request.HasVia && j.p.via.Loops(&x.Request.Header):
-		return j.refuse(fault.LoopDetected, "the request has passed this node too often: a service leads back to it")
-	case x.Request.Path == "*":
-		return j.options(anyMethod)
 	}
 	if reason := j.p.normalise(x); reason != "" {
 		return j.refuse(fault.BadRequest, reason)
@@ -134,6 +128,9 @@ func (j *journey) prepare() bool {
 	if req.Upgrade != "" && !admit(x, &b.Limits) {
 		return j.answer()
 	}
+	if why := j.p.headers.applyNames(x, b); why != nil {
+		return j.refuse(why.Code, why.Reason)
+	}
 	verdict, at := b.Chain.Request(x)
 	j.at = at
 	if verdict == exchange.Continue && req.ContentLength > b.Limits.MaxRequestBytes { // after the chain, which lets pages of other origins read it
@@ -149,10 +146,6 @@ func (j *journey) prepare() bool {
 		b.Chain.Response(x, at)
 		return j.answer()
 	}
-	if req.Method == "OPTIONS" && !j.forwardsOn() {
-		b.Chain.Response(x, at)
-		return j.answer()
-	}
 	j.route.Rewrite(x)
 	if x.Forward.Path != "" && !j.p.normaliseForward(x) {
 		b.Chain.Response(x, at)
@@ -164,6 +157,15 @@ func (j *journey) prepare() bool {
 	j.attempt.x, j.attempt.service, j.attempt.timeout = x, b.Service, b.Service.ResponseTimeout()
 	j.attempt.beginCall(&b.Limits)
 	return true
+}
+
+// applyNames applies the rule for odd names to a request for a backend.
+func (s *HeaderSettings) applyNames(x *exchange.Exchange, b *runtime.Backend) *fault.Error {
+	rule := s.Names
+	if b.Service != nil && b.Service.SpeaksGRPC() {
+		rule = exchange.KeepOddNames
+	}
+	return x.Request.ApplyNames(rule)
 }
 
 // deliver takes the exchange from the backend that was found to its end.
@@ -231,7 +233,10 @@ func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 // normalise brings the request's path into its one form, which is what is matched, what rules are applied to and what is forwarded.
 // It returns the reason why that can't be.
 func (p *Proxy) normalise(x *exchange.Exchange) (refused string) {
-	if x.Request.Path == "" { // of a CONNECT
+	switch x.Request.Path {
+	case "*":
+		return "the request target * is for no route"
+	case "": // of a CONNECT
 		return ""
 	}
 	x.Request.Path, x.Memory[0], refused = p.paths.Apply(x.Request.Path, x.Memory[0])

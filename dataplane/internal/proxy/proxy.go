@@ -11,7 +11,6 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
-	"gateway.internal/dataplane/internal/via"
 )
 
 // Proxy serves exchanges by the runtime's snapshot. It implements http1.Starter.
@@ -20,17 +19,30 @@ type Proxy struct {
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
 	paths   *target.Rules
-	via     *via.Node
+	headers HeaderSettings
 	// upgrades counts the exchanges that have gone over to another protocol.
 	upgrades *telemetry.Upgrades
 }
 
 var _ http1.Starter = (*Proxy)(nil)
 
-// New returns a proxy that is a node to the requests that pass it, brings paths into the form that the rules want, and writes to an access log, unless that
-// is nil.
-func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, paths *target.Rules, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, paths: paths, log: log, upgrades: counters.Upgrades()}
+// New returns a proxy that brings paths into the form that the rules want, and writes to an access log, unless that is nil.
+func New(rt *runtime.Runtime, counters *telemetry.Registry, paths *target.Rules, log *accesslog.Log) *Proxy {
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), paths: paths, log: log, upgrades: counters.Upgrades()}
+}
+
+// HeaderSettings say what becomes of fields of requests that might be mistaken for others, or are believed. The zero value is the default.
+type HeaderSettings struct {
+	// Names is for fields with odd names. Those of requests to gRPC services are kept: metadata has such names, and no CGI reads it.
+	Names exchange.NameRule
+	// RequestIDs is for X-Request-Id.
+	RequestIDs exchange.RequestIDRule
+}
+
+// Headers makes other settings hold. It is called before the first Serve.
+func (p *Proxy) Headers(s HeaderSettings) *Proxy {
+	p.headers = s
+	return p
 }
 
 // Serve takes x from its head to the last byte of its response.

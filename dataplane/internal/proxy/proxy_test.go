@@ -31,7 +31,6 @@ import (
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
-	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/waittest"
 )
 
@@ -52,14 +51,6 @@ func TestMain(m *testing.M) {
 
 // looping makes nodes serve every connection over HTTP/1 in a loop from its first request on, as far as it can be: all tests run with it and without.
 var looping bool
-
-// once skips a test of clients of HTTP/2 the second time that tests run: their connections are never served in a loop.
-func once(t *testing.T) {
-	t.Helper()
-	if looping {
-		t.Skip("the same as without loops")
-	}
-}
 
 // gateway is a node with everything but its main function.
 type gateway struct {
@@ -97,12 +88,6 @@ func (s *syncBuffer) String() string {
 
 func start(t *testing.T, config string) *gateway {
 	t.Helper()
-	return startWith(t, http1.DefaultLimits(), config)
-}
-
-// startHasty starts a node that does not wait long for heads and bodies, for tests of these limits: on a slow machine others would reach them.
-func startHasty(t *testing.T, config string) *gateway {
-	t.Helper()
 	limits := http1.DefaultLimits()
 	limits.HeadTimeout, limits.BodyTimeout = 300*time.Millisecond, 300*time.Millisecond
 	return startWith(t, limits, config)
@@ -114,6 +99,11 @@ func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
 }
 
 func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config string, edits ...func(*listener.Settings)) *gateway {
+	t.Helper()
+	return startProxy(t, limits, paths, HeaderSettings{}, config, edits...)
+}
+
+func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, headers HeaderSettings, config string, edits ...func(*listener.Settings)) *gateway {
 	t.Helper()
 	waittest.Watch(t)
 	logged := &syncBuffer{}
@@ -130,7 +120,7 @@ func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config 
 		t.Fatal(err)
 	}
 	g.access = access
-	p := New(node, counters, via.New(via.Settings{Pseudonym: "gateway", MaxVisits: via.DefaultMaxVisits}), target.Compile(paths), access)
+	p := New(node, counters, target.Compile(paths), access).Headers(headers)
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
 	g.two = two
@@ -215,15 +205,10 @@ func (g *gateway) apply(config string) {
 // to returns the configuration of one service with a policy and a route for all paths.
 func to(address, extra string) string {
 	host, port, _ := net.SplitHostPort(address)
-	return fmt.Sprintf(`services: [{name: s, endpoints: [{host: %s, port: %s}], connection_pool: {response_timeout: 20s, connect_timeout: 20s}, policy_id: p}]
+	return fmt.Sprintf(`services: [{name: s, endpoints: [{host: %s, port: %s}], connection_pool: {response_timeout: 500ms, connect_timeout: 500ms}, policy_id: p}]
 routes: [{name: all, path: /*, service_id: s}]
 policies: [{name: p, max_request_bytes: 1000000%s}]
 `, host, port, extra)
-}
-
-// respondingWithin changes how long a service of a configuration may take to respond.
-func respondingWithin(time, config string) string {
-	return strings.Replace(config, "response_timeout: 20s", "response_timeout: "+time, 1)
 }
 
 // raw sends text and returns everything that comes until the connection ends, or until n responses were read.
@@ -304,7 +289,7 @@ func TestPipelining(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	g := startHasty(t, to(echo(t), "")+"---\nroutes: [{name: none, path: /none, service_id: empty}, {name: gone, path: /gone, service_id: gone}]\nservices: [{name: empty}, {name: gone, endpoints: [{host: 127.0.0.1, port: 1}]}]\n")
+	g := start(t, to(echo(t), "")+"---\nroutes: [{name: none, path: /none, service_id: empty}, {name: gone, path: /gone, service_id: gone}]\nservices: [{name: empty}, {name: gone, endpoints: [{host: 127.0.0.1, port: 1}]}]\n")
 	for _, c := range []struct {
 		text   string
 		status int
@@ -433,11 +418,15 @@ func TestSlowUpstream(t *testing.T) {
 		}
 	})
 	defer close(release)
-	for _, config := range []string{respondingWithin("100ms", to(address, "")), to(address, ", timeout: 100ms")} {
-		g := start(t, config)
+	for _, extra := range []string{"", ", timeout: 100ms"} {
+		g := start(t, to(address, extra))
+		begun := time.Now()
 		res := g.raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]
 		if text := body(t, res); res.StatusCode != 504 || !strings.Contains(text, "UPSTREAM_TIMEOUT") {
 			t.Errorf("got %d %s", res.StatusCode, text)
+		}
+		if took := time.Since(begun); extra != "" && took > 450*time.Millisecond {
+			t.Errorf("the policy's timeout of 100ms took %s", took)
 		}
 	}
 }
