@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/waittest"
 )
 
@@ -113,7 +114,7 @@ func TestNothingIsLost(t *testing.T) {
 		if i%10 == 9 { // the service in use changes too
 			body = fmt.Sprintf(`{"services":[{"name":"one","endpoints":[{"host":"127.0.0.1","port":%d}],"labels":{"n":"%d"}}]}`, one, i)
 		}
-		waittest.UntilNil(t, "a change", func() error {
+		testserver.WaitFor(t, "a change", func() error {
 			var err error
 			_, revision, err = g.call("POST", "/api/v1/config/apply", body)
 			return err
@@ -131,7 +132,7 @@ func TestNothingIsLost(t *testing.T) {
 	g.control.kill()
 	// The killed node starts from its last good snapshot, with nobody to ask.
 	victim.start()
-	waittest.UntilNil(t, "the node without a control plane", func() error { return status(victim.status, "/readyz", 200) })
+	testserver.WaitFor(t, "the node without a control plane", func() error { return status(victim.status, "/readyz", 200) })
 	stopVictim = make(chan struct{})
 	victimLoad = start("http://"+victim.http+"/main", 16, perNode, stopVictim)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)

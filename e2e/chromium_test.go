@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
-	"gateway.internal/shared/waittest"
 )
 
 // checks are those of the page, in testdata/chromium, and what each comes to. SCHEME stands for the scheme that the node was asked by.
@@ -209,7 +208,7 @@ func protocols(t testing.TB, log string, node map[string]string, http2 bool) {
 		}
 		return fmt.Errorf("there is no %s of %s%s", method, host, path)
 	}
-	waittest.UntilNil(t, "the access log", func() error {
+	testserver.WaitFor(t, "the access log", func() error {
 		text, err := os.ReadFile(log)
 		if err != nil {
 			return err

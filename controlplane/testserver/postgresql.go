@@ -3,6 +3,7 @@
 package testserver
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,8 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"gateway.internal/shared/waittest"
+	"time"
 )
 
 // PostgreSQL is a running server with an empty database. Its data outlives Stop and Start.
@@ -79,7 +79,7 @@ func (p *PostgreSQL) Start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	waittest.UntilNil(p.t, "PostgreSQL", func() error {
+	WaitFor(p.t, "PostgreSQL", func() error {
 		return p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "gateway").Run()
 	})
 }
@@ -114,8 +114,22 @@ func (p *PostgreSQL) Restore(backup string) {
 	}
 }
 
-// WaitFor waits as waittest.UntilNil does.
+// WaitFor calls ready until it returns nil, for half a minute at most.
 func WaitFor(t testing.TB, what string, ready func() error) {
 	t.Helper()
-	waittest.UntilNil(t, what, ready)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not ready: %v", what, err)
+		case <-tick.C:
+		}
+	}
 }

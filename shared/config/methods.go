@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/suggest"
 )
 
 // registeredMethods are those of IANA's registry of HTTP methods.
@@ -38,7 +39,7 @@ func warnMethods(w *Problems, r *configv1.Route) {
 			return
 		}
 		hint := ""
-		if near := Nearest(strings.ToUpper(m), slices.Values(registeredMethods)); near != "" {
+		if near := suggest.Nearest(strings.ToUpper(m), slices.Values(registeredMethods)); near != "" {
 			hint = fmt.Sprintf("; did you mean %q?", near)
 		}
 		w.add(Route, r.GetName(), "", field, m, "is no registered HTTP method%s", hint)

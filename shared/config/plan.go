@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/suggest"
 )
 
 // Edit is one wish: to put a resource or to delete one.
@@ -265,7 +266,7 @@ func (p *planner) resolve() {
 				}
 			}
 			hint := ""
-			if near := Nearest(*ref.value, known); near != "" {
+			if near := suggest.Nearest(*ref.value, known); near != "" {
 				hint = fmt.Sprintf("; did you mean %q?", near)
 			}
 			p.problems.add(s.edit.Kind, s.after.GetName(), s.edit.Location, ref.field, *ref.value, "names no %s%s", ref.kind, hint)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
+	"gateway.internal/shared/template"
 )
 
 func headersType() *Type {
@@ -32,36 +33,45 @@ func validateHeaders(m proto.Message) []FieldError {
 	if proto.Size(s) == 0 {
 		c.fail("request", "", "at least one of request and response has to change something")
 	}
-	c.changes("request", s.GetRequest())
-	c.changes("response", s.GetResponse())
+	c.changes("request", s.GetRequest(), template.InRequest)
+	c.changes("response", s.GetResponse(), template.InResponse)
 	return c.errs
 }
 
-func (c *collector) changes(side string, h *middlewarev1.HeaderChanges) {
+func (c *collector) changes(side string, h *middlewarev1.HeaderChanges, in template.Place) {
 	for _, name := range slices.Sorted(maps.Keys(h.GetSet())) {
-		c.field(side+".set", name, h.GetSet()[name])
+		c.field(side+".set", name, h.GetSet()[name], in)
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.GetAdd())) {
-		c.field(side+".add", name, h.GetAdd()[name])
+		c.field(side+".add", name, h.GetAdd()[name], in)
 	}
 	for i, name := range h.GetRemove() {
-		c.fieldName(fmt.Sprintf("%s.remove[%d]", side, i), name)
+		c.fieldName(fmt.Sprintf("%s.remove[%d]", side, i), name, in)
 	}
 }
 
-func (c *collector) field(where, name, value string) {
-	c.fieldName(where, name)
+func (c *collector) field(where, name, value string, in template.Place) {
+	c.fieldName(where, name, in)
 	if !ValidFieldValue(value) {
 		c.fail(where+"."+name, value, "has control characters, or white space at its ends")
 	}
+	if _, err := template.Parse(value, in); err != nil {
+		c.fail(where+"."+name, value, "%s", err)
+	}
 }
 
-func (c *collector) fieldName(where, name string) {
+// writtenFields are those of requests that the gateway writes itself: what middleware says there would not be sent.
+var writtenFields = []string{"client-cert", "client-cert-chain", "expect", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"}
+
+func (c *collector) fieldName(where, name string, in template.Place) {
+	lower := strings.ToLower(name)
 	switch {
 	case !ValidFieldName(name):
 		c.fail(where, name, "is no header field name: letters, digits and !#$%%&'*+-.^_`|~")
-	case slices.Contains(framingFields, strings.ToLower(name)):
+	case slices.Contains(framingFields, lower):
 		c.fail(where, name, "can't be changed: it frames the message or belongs to one connection")
+	case in == template.InRequest && slices.Contains(writtenFields, lower), in == template.InResponse && lower == "x-request-id":
+		c.fail(where, name, "can't be changed: the gateway writes it itself, from what it knows")
 	}
 }
 

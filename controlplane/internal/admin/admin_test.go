@@ -19,7 +19,7 @@ import (
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store/sql"
-	"gateway.internal/shared/waittest"
+	"gateway.internal/controlplane/testserver"
 )
 
 const token = "the-administrators-token"
@@ -66,7 +66,7 @@ func newAPI(t testing.TB) *api1 {
 		<-done
 		_ = s.Close()
 	})
-	waittest.UntilNil(t, "catalog", func() error {
+	testserver.WaitFor(t, "catalog", func() error {
 		if r := a.Ready(); r != "" {
 			return fmt.Errorf("%s", r)
 		}

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/suggest"
 )
 
 // call is what a REST call takes besides its path, as its description has it.
@@ -105,7 +105,7 @@ func (c call) checkQuery(r *http.Request) error {
 		known := "this call has none"
 		if len(c.query) > 0 {
 			known = "there are " + strings.Join(slices.Sorted(maps.Keys(c.query)), ", ")
-			if near := config.Nearest(name, maps.Keys(c.query)); near != "" {
+			if near := suggest.Nearest(name, maps.Keys(c.query)); near != "" {
 				known = fmt.Sprintf("did you mean %q? ", near) + known
 			}
 		}

@@ -22,10 +22,10 @@ import (
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store/sql"
+	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
-	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,7 +68,7 @@ func newPlane(t *testing.T) *plane {
 		<-done
 		_ = s.Close()
 	})
-	waittest.UntilNil(t, "catalog", func() error {
+	testserver.WaitFor(t, "catalog", func() error {
 		if p.catalog.Current() == nil {
 			return fmt.Errorf("not loaded")
 		}
@@ -193,7 +193,7 @@ func (n *node) follow(to uint32) {
 func TestFullThenDeltas(t *testing.T) {
 	p := newPlane(t)
 	var edits []config.Edit
-	for i := range 4000 {
+	for i := range 8000 {
 		edits = append(edits, route(fmt.Sprint("r", i)))
 	}
 	v := p.commit(edits...)
@@ -210,7 +210,7 @@ func TestFullThenDeltas(t *testing.T) {
 	if n.messages != 1 || n.full != 1 || n.config.Hash() != v.Config.Hash() {
 		t.Errorf("a small change took %d messages, %d full snapshots", n.messages, n.full)
 	}
-	waittest.UntilNil(t, "the fleet's view", func() error {
+	testserver.WaitFor(t, "the fleet's view", func() error {
 		if nodes := p.fleet.Nodes(); len(nodes) != 1 || nodes[0].GetRevision() != v.Revision || !nodes[0].GetConnected() {
 			return fmt.Errorf("%v", nodes)
 		}
@@ -309,7 +309,7 @@ func TestRejection(t *testing.T) {
 	u := n.receive()
 	n.config, n.revision = kept, keptRevision
 	n.answer(u, streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Kind: "route", Name: "bad", Field: "path", Reason: "no"})
-	waittest.UntilNil(t, "the rejection", func() error {
+	testserver.WaitFor(t, "the rejection", func() error {
 		r := p.fleet.Nodes()[0].GetLastRejection()
 		if r.GetRevision() != u.GetRevision() || r.GetProblems()[0].GetName() != "bad" {
 			return fmt.Errorf("%v", r)

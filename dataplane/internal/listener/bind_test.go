@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-
-	"gateway.internal/shared/waittest"
 )
 
 func TestUnixSocket(t *testing.T) {
@@ -72,7 +70,7 @@ func TestAbstractSocket(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux has them")
 	}
-	r := run(t, "unix:@"+t.TempDir(), Settings{Proxies: proxies(t, "unix"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: waittest.Limit})
+	r := run(t, "unix:@"+t.TempDir(), Settings{Proxies: proxies(t, "unix"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: 5e9})
 	if got, err := r.ask("", text4+"hello\n"); got != `192.0.2.7 http "hello\n"` {
 		t.Errorf("%q, %v", got, err)
 	}

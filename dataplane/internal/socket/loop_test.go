@@ -53,8 +53,7 @@ func (v *visitor) Tick() {
 // until waits for something to come until it holds.
 func (v *visitor) until(t *testing.T, holds func() bool) {
 	t.Helper()
-	end := time.NewTimer(waittest.Limit)
-	defer end.Stop()
+	end := time.After(10 * time.Second)
 	for {
 		v.mu.Lock()
 		ok := holds()
@@ -64,7 +63,7 @@ func (v *visitor) until(t *testing.T, holds func() bool) {
 		}
 		select {
 		case <-v.came:
-		case <-end.C:
+		case <-end:
 			t.Fatalf("it never came to that: %q, %v", v.got, v.err)
 		}
 	}
@@ -135,7 +134,7 @@ func TestLoop(t *testing.T) {
 		t.Errorf("%d guests", l.Len())
 	}
 	send(t, far, "alone")
-	near.ReadWithin(time.Now(), waittest.Limit)
+	near.ReadWithin(time.Now(), 10*time.Second)
 	if err := near.Fill(); err != nil || string(near.Buffered()) != "alone" {
 		t.Fatalf("%q, %v", near.Buffered(), err)
 	}
@@ -411,11 +410,19 @@ func TestTicks(t *testing.T) {
 		if !taken {
 			t.Fatal("not taken")
 		}
-		waittest.Until(t, "three ticks", func() bool {
+		end := time.Now().Add(10 * time.Second)
+		for {
 			v.mu.Lock()
-			defer v.mu.Unlock()
-			return v.ticks > 2
-		})
+			n := v.ticks
+			v.mu.Unlock()
+			if n > 2 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%d ticks", n)
+			}
+			<-time.After(LoopTick)
+		}
 		seat.Leave(near)
 	}
 }

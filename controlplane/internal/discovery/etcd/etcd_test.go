@@ -84,8 +84,8 @@ func (r *registry) put(id, value string, opts ...clientv3.OpOption) {
 
 func (r *registry) do(what func(ctx context.Context) error) {
 	r.t.Helper()
-	waittest.UntilNil(r.t, "etcd", func() error {
-		ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second) // then it is tried again
+	testserver.WaitFor(r.t, "etcd", func() error {
+		ctx, cancel := context.WithTimeout(r.t.Context(), waittest.Limit)
 		defer cancel()
 		return what(ctx)
 	})

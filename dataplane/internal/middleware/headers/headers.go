@@ -10,7 +10,9 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/variables"
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
+	"gateway.internal/shared/template"
 )
 
 // New returns the step for settings.
@@ -19,7 +21,15 @@ func New(settings proto.Message) (pipeline.Step, error) {
 	if !ok {
 		return nil, fmt.Errorf("headers: settings are a %T", settings)
 	}
-	return &step{compile(s.GetRequest()), compile(s.GetResponse())}, nil
+	request, err := compile(s.GetRequest(), template.InRequest)
+	if err != nil {
+		return nil, err
+	}
+	response, err := compile(s.GetResponse(), template.InResponse)
+	if err != nil {
+		return nil, err
+	}
+	return &step{request, response}, nil
 }
 
 type step struct{ request, response changes }
@@ -30,34 +40,68 @@ type changes struct {
 	set, add []pair
 }
 
-type pair struct{ name, value string }
-
-func compile(h *middlewarev1.HeaderChanges) changes {
-	c := changes{remove: h.GetRemove()}
-	for _, name := range slices.Sorted(maps.Keys(h.GetSet())) {
-		c.set = append(c.set, pair{name, h.GetSet()[name]})
-	}
-	for _, name := range slices.Sorted(maps.Keys(h.GetAdd())) {
-		c.add = append(c.add, pair{name, h.GetAdd()[name]})
-	}
-	return c
+// pair is a field; text is its value where that has variables, and nil where it is value.
+type pair struct {
+	name, value string
+	text        *variables.Text
 }
 
-func (c *changes) apply(h *exchange.Header) {
+func (p *pair) of(x *exchange.Exchange) string {
+	if p.text == nil {
+		return p.value
+	}
+	return p.text.Field(x)
+}
+
+func compile(h *middlewarev1.HeaderChanges, in template.Place) (changes, error) {
+	c := changes{remove: h.GetRemove()}
+	var err error
+	if c.set, err = pairs(h.GetSet(), in); err != nil {
+		return c, err
+	}
+	c.add, err = pairs(h.GetAdd(), in)
+	return c, err
+}
+
+func pairs(fields map[string]string, in template.Place) ([]pair, error) {
+	var list []pair
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		text, err := variables.Compile(fields[name], in)
+		if err != nil {
+			return nil, fmt.Errorf("headers: %s: %w", name, err)
+		}
+		p := pair{name: name, text: text}
+		if literal, plain := text.Literal(); plain {
+			p.value, p.text = literal, nil
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (c *changes) apply(h *exchange.Header, x *exchange.Exchange) {
 	for _, name := range c.remove {
 		h.Del(name)
 	}
 	for i := range c.set {
-		h.Set(c.set[i].name, c.set[i].value)
+		p := &c.set[i]
+		if v := p.of(x); v != "" || p.text == nil {
+			h.Set(p.name, v)
+		} else {
+			h.Del(p.name) // what the client says there is no better
+		}
 	}
 	for i := range c.add {
-		h.Add(c.add[i].name, c.add[i].value)
+		p := &c.add[i]
+		if v := p.of(x); v != "" || p.text == nil {
+			h.Add(p.name, v)
+		}
 	}
 }
 
 func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
-	s.request.apply(&x.Request.Header)
+	s.request.apply(&x.Request.Header, x)
 	return exchange.Continue
 }
 
-func (s *step) Response(x *exchange.Exchange) { s.response.apply(&x.Response.Header) }
+func (s *step) Response(x *exchange.Exchange) { s.response.apply(&x.Response.Header, x) }

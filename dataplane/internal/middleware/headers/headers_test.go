@@ -39,11 +39,42 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// A variable that has no value leaves no field, and nothing of what the client said there.
+func TestVariables(t *testing.T) {
+	s, err := New(&middlewarev1.Headers{
+		Request:  &middlewarev1.HeaderChanges{Set: map[string]string{"X-Client": "${client.address}", "X-Subject": "${tls.client.subject}", "X-Plain": "$${a}"}, Add: map[string]string{"X-Consumer": "${consumer}"}},
+		Response: &middlewarev1.HeaderChanges{Set: map[string]string{"X-Served": "${service} ${response.status}"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := exchange.Exchange{ClientText: "192.0.2.7", Service: "s"}
+	x.Request.Header.Add("X-Subject", "CN=forged")
+	x.Request.Header.Add("X_Subject", "CN=forged")
+	s.Request(&x)
+	var got string
+	for n, v := range x.Request.Header.All() {
+		got += n + "=" + v + " "
+	}
+	if got != "X-Client=192.0.2.7 X-Plain=${a} " {
+		t.Errorf("got %s", got)
+	}
+	x.Response.Status = 204
+	s.Response(&x)
+	if v := x.Response.Header.Get("X-Served"); v != "s 204" {
+		t.Errorf("got %q", v)
+	}
+	if _, err := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "${nothing.known}"}}}); err == nil {
+		t.Error("took an unknown variable")
+	}
+}
+
 func TestNoAllocation(t *testing.T) {
-	s, _ := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "1"}, Remove: []string{"X-B"}}})
-	var x exchange.Exchange
+	s, _ := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "1", "X-C": "${client.address}"}, Remove: []string{"X-B"}}})
+	x := exchange.Exchange{ClientText: "192.0.2.7"}
 	if n := testing.AllocsPerRun(100, func() {
 		x.Request.Header.Reset()
+		x.Texts = x.Texts[:0]
 		x.Request.Header.Add("X-B", "1")
 		s.Request(&x)
 	}); n != 0 {
