@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/hostname"
 	"gateway.internal/shared/match"
@@ -50,6 +52,9 @@ func (p *planner) validate() {
 		}
 		c := &checker{&p.problems, s.edit.Kind, s.after.GetName(), s.edit.Location}
 		c.common(s.after)
+		if e := p.base.ByID(c.kind, c.name); e != nil {
+			c.fail("name", c.name, "is the id of %s %q", e.Kind, e.Name())
+		}
 		if e := p.base.ByName(c.kind, c.name); e != nil && e.ID() != s.after.GetId() {
 			if other := p.staged[c.kind][e.ID()]; other == nil || other.after != nil && other.after.GetName() == c.name {
 				p.refuse(s.edit, c.name, &Exists{c.kind, c.name})
@@ -92,6 +97,9 @@ func ValidName(s string) bool {
 func (c *checker) common(m Message) {
 	if !ValidName(c.name) {
 		c.fail("name", c.name, "has to be 1 to %d of a-z, 0-9, \".\", \"_\" and \"-\", the first a letter or a digit", maxNameLength)
+	}
+	if len(c.name) == len(uuid.Nil.String()) && uuid.Validate(c.name) == nil {
+		c.fail("name", c.name, "looks like an id: whoever names a resource by its id would get this one, or the other way round")
 	}
 	labels := m.GetLabels()
 	if len(labels) > maxLabels {
