@@ -21,7 +21,10 @@ type conn struct {
 	told    bool      // it was told which stream is the last
 	parted  bool      // the client has said that it opens no more streams
 	running sync.WaitGroup
-	resets  budget // of requests that are broken off too early; the mutex protects it
+	// lookedAt is when it was last looked whether something is overdue. The reading goroutine's.
+	lookedAt  time.Time
+	idleSince time.Time // when the last exchange ended, while there is none; the mutex protects it
+	resets    budget    // of requests that are broken off too early; the mutex protects it
 }
 
 func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
@@ -29,7 +32,9 @@ func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
 	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, newBudget(maxResets, resetsRate)
 	c.recv.reset(connWindow)
-	c.looked = true
+	c.takes = socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout}
+	c.idleSince = time.Now()
+	c.arrivedFn = c.took
 	return c
 }
 
@@ -52,7 +57,7 @@ func (c *conn) setting(uint16, uint32) {}
 // goAway implements side: the client opens no more streams. Those that it has are served, and then the connection is closed, since clients wait for that;
 // an end of theirs that came with the frame would not be announced (see socket.Conn.Each).
 func (c *conn) goAway(uint32, code) {
-	c.parted, c.looked, c.idleTimeout = true, true, 0
+	c.parted, c.idleTimeout = true, 0
 	c.sock.ReadWithin(time.Now(), time.Millisecond)
 }
 
@@ -100,19 +105,71 @@ func (c *conn) goesOn(err error) bool {
 	case c.sock.Interrupted():
 		c.depart()
 		return true
-	case !c.looked:
-		c.looked = true // by the next call of Each
-		c.wait(max(c.idleTimeout-lookAfter, time.Millisecond))
-		return true
-	case idle:
+	case idle && (c.parted || !c.greeted):
 		c.ended = codeNo
 		return false
 	case c.parted:
 		c.wait(settleTime)
 		return true
 	}
-	c.wait(c.server.limits.IdleTimeout) // exchanges are under way
+	now := time.Now()
+	left, why := c.left(now)
+	if left <= 0 {
+		c.ended = why
+		return false
+	}
+	c.wait(left) // the next call of Each begins with a look
 	return true
+}
+
+// took takes in what has come, and looks now and then whether something is overdue: a client that always sends something never lets a wait end.
+func (c *conn) took() bool {
+	if !c.arrived() {
+		return false
+	}
+	if !c.greeted || c.idleTimeout <= 0 { // it is not what this client is waited for
+		return true
+	}
+	now := time.Now()
+	if c.partly() && c.partSince.IsZero() {
+		c.partSince = now
+	}
+	if now.Sub(c.lookedAt) >= lookAfter {
+		c.lookedAt = now
+		if left, why := c.left(now); left <= 0 {
+			c.ended = why
+			return false
+		}
+	}
+	c.sock.ReadWithin(now, min(c.idleTimeout, lookAfter))
+	return true
+}
+
+// left returns how much longer the client may leave it at what it has sent, and how the connection ends then.
+func (c *conn) left(now time.Time) (left time.Duration, why code) {
+	limits := &c.server.limits
+	left, why = limits.IdleTimeout, codeNo
+	c.mu.Lock()
+	if len(c.streams) == 0 {
+		left -= now.Sub(c.idleSince)
+	}
+	c.mu.Unlock()
+	if c.partSince.IsZero() {
+		return left, why
+	}
+	within := limits.HeadTimeout
+	if have := c.sock.Buffered(); len(have) >= frameHeadBytes && c.blockID == 0 {
+		if h := parseFrameHead(have); h.kind == frameData { // of a body, which may come slowly
+			if limits.MinRate <= 0 {
+				return left, why
+			}
+			within = limits.BodyTimeout + time.Duration(h.length)*time.Second/time.Duration(limits.MinRate)
+		}
+	}
+	if part := within - now.Sub(c.partSince); part < left {
+		return part, codeEnhanceCalm
+	}
+	return left, why
 }
 
 // leave goes through the steps of a graceful end (RFC 9113 section 6.8): the client is asked to open no more streams; what it opened before
@@ -143,7 +200,6 @@ func (c *conn) depart() {
 		c.ask()
 	}
 	c.sock.ResumeReads()
-	c.looked = false
 	switch {
 	case !c.greeted:
 		c.wait(c.server.limits.HeadTimeout)

@@ -102,6 +102,9 @@ func (c *link) windowUpdate(h *frameHead, payload []byte) error {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return codeFlowControl
 		}
+		if !c.grantedAll(n) {
+			return codeEnhanceCalm
+		}
 		c.room()
 		return nil
 	}

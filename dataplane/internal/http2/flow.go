@@ -38,6 +38,7 @@ type flow struct {
 	out      []byte // the part of the body that was given out last
 	readable chan struct{}
 	writable chan struct{}
+	takes    socket.Pace // how fast the peer opens the stream's window; the writing goroutine's
 	timer    *time.Timer // of the reading goroutine
 	patience *time.Timer // of the writing goroutine
 }
@@ -55,7 +56,7 @@ func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.D
 	f.remoteEnded, f.localEnded, f.answered, f.reset, f.peerReset, f.resetWith = false, false, false, false, false, codeNo
 	f.sendWindow, f.declared = c.peerWindow, -1
 	f.recv.reset(streamWindow)
-	f.bodyErr, f.limit, f.watch = nil, -1, nil
+	f.bodyErr, f.limit, f.watch, f.takes = nil, -1, nil, socket.Pace{}
 	drain(f.readable)
 	drain(f.writable)
 }
@@ -260,6 +261,7 @@ func (f *flow) broken() error {
 // sendData appends DATA frames as the client's windows, and the room for what is pending, allow.
 func (f *flow) sendData(part []byte, end bool) error {
 	c := f.c
+	var stuck time.Time
 	for {
 		c.mu.Lock()
 		if err := f.broken(); err != nil {
@@ -289,29 +291,81 @@ func (f *flow) sendData(part []byte, end bool) error {
 		c.out.waiting = append(c.out.waiting, f)
 		c.mu.Unlock()
 		c.flush()
-		if err := f.waitToWrite(part); err != nil {
+		if err := f.waitToWrite(part, &stuck); err != nil {
 			return err
 		}
 	}
 }
 
-// waitToWrite waits until there may be a window or room. A client that grants nothing for too long loses the stream.
-func (f *flow) waitToWrite(part []byte) error {
+// waitToWrite waits until there may be a window or room. stuck is since when the stream's own window has been empty. A peer that grants nothing for too long,
+// or less than it has to, loses the stream.
+func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
 	c := f.c
 	c.mu.Lock()
-	ready := f.broken() != nil || len(c.out.pending) < maxPending && (len(part) == 0 || f.sendWindow > 0 && c.sendWindow > 0)
-	c.mu.Unlock()
-	if ready {
+	own := len(part) > 0 && f.sendWindow <= 0
+	all := len(part) > 0 && !own && c.sendWindow <= 0
+	if f.broken() != nil || len(c.out.pending) < maxPending && !own && !all {
+		c.mu.Unlock()
 		return nil
 	}
-	f.patience.Reset(f.patient)
+	begun := time.Now()
+	if all {
+		c.starve(begun)
+	}
+	c.mu.Unlock()
+	if !own || stuck.IsZero() {
+		*stuck = begun // whoever waits for others begins anew with everything that moves
+	}
+	f.patience.Reset(max(f.patient-begun.Sub(*stuck), time.Nanosecond))
+	var err error
 	select {
 	case <-f.writable:
 		f.patience.Stop()
-		return nil
 	case <-f.patience.C:
+		err = errStalled
+	}
+	if !own && !all {
+		return err
+	}
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	granted := 0
+	if own {
+		granted = int(min(int64(len(part)), max(f.sendWindow, 0)))
+	}
+	if granted > 0 {
+		*stuck = time.Time{}
+	}
+	if all && !c.sate(now) || own && !f.takes.Add(now.Sub(begun), granted) {
 		return errStalled
 	}
+	return err
+}
+
+// starve says that a stream waits for the connection's window. The mutex is held.
+func (c *link) starve(now time.Time) {
+	if c.starving == 0 {
+		c.starved = now
+	}
+	c.starving++
+}
+
+// sate says that it does so no more, and reports whether the peer has granted enough meanwhile. The mutex is held.
+func (c *link) sate(now time.Time) bool {
+	c.starving--
+	return c.starving > 0 || c.takes.Add(now.Sub(c.starved), 0)
+}
+
+// grantedAll reports whether the peer, which grants n bytes to the connection, grants enough where streams wait for it. The mutex is held.
+func (c *link) grantedAll(n int64) bool {
+	if c.starving == 0 {
+		return true
+	}
+	now := c.clock()
+	waited := now.Sub(c.starved)
+	c.starved = now
+	return c.takes.Add(max(waited, 0), int(n))
 }
 
 func drain(ch chan struct{}) {

@@ -19,8 +19,6 @@ type link struct {
 	writeTimeout time.Duration
 	// idleTimeout is how long the peer may send nothing; it is only changed by the reading goroutine. 0: what the last call of wait said.
 	idleTimeout time.Duration
-	// looked tells that since something came last it was looked, in vain, for the end of the connection. The reading goroutine's.
-	looked bool
 	// maxBlock is the largest header list, and maxParts how many frames one may be cut into besides the first.
 	maxBlock, maxParts int
 
@@ -37,6 +35,7 @@ type link struct {
 	blockParts int
 	ended      error     // why reading is over; codeNo: in peace
 	now        time.Time // see clock
+	partSince  time.Time // since when something is to come that was begun, see partly; zero: nothing is
 
 	mu         sync.Mutex
 	streams    map[uint32]*flow
@@ -53,6 +52,9 @@ type link struct {
 	idle          budget // of frames that achieve nothing
 	updates       int    // window updates that data sent has paid for
 	readerRoom    chan struct{}
+	takes         socket.Pace // how fast the peer opens the connection's window
+	starving      int         // how many streams wait for that
+	starved       time.Time   // since when, or since it was opened last
 }
 
 // side is what servers and clients do differently. Its methods are called by the reading goroutine, setting and brokenOff with the mutex held.
@@ -103,12 +105,11 @@ func (c *link) arrived() bool {
 			socket.Give(c.sock.Grow(socket.BodySize))
 		}
 	}
-	if c.greeted && c.idleTimeout > 0 {
-		c.looked = false
-		c.sock.ReadWithin(time.Now(), min(c.idleTimeout, lookAfter))
-	}
 	return true
 }
+
+// partly reports whether there is something to come that was begun: the rest of a frame, of a header list, or the settings after the preface.
+func (c *link) partly() bool { return len(c.sock.Buffered()) > 0 || c.blockID != 0 || !c.settled }
 
 func (c *link) frames() error {
 	if !c.greeted {
@@ -139,6 +140,9 @@ func (c *link) frames() error {
 			return err
 		}
 		c.sock.Consume(frameHeadBytes + h.length)
+		if c.blockID == 0 {
+			c.partSince = time.Time{}
+		}
 	}
 }
 

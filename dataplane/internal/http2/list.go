@@ -65,7 +65,7 @@ func (l *list) add(f hpack.HeaderField) {
 	switch {
 	case crumb && l.hasCookie: // it counts as what it adds to the one field
 		l.bytes += len(f.Value) + len(crumbSeparator)
-	case len(f.Name) > 0 && f.Name[0] == ':':
+	case len(f.Name) > 0 && f.Name[0] == ':' && f.Name != ":authority": // that one is Host
 		l.bytes += len(f.Name) + len(f.Value) + fieldOverhead
 	default:
 		l.bytes += len(f.Name) + len(f.Value) + fieldOverhead

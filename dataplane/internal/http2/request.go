@@ -132,6 +132,9 @@ func (s *stream) run() {
 	c.server.handler.Serve(&s.Exchange)
 	c.mu.Lock()
 	delete(c.streams, s.id)
+	if len(c.streams) == 0 {
+		c.idleSince = s.Now
+	}
 	frames := 0
 	if c.err == nil && !s.reset {
 		switch {

@@ -19,6 +19,7 @@ type stream struct {
 	conn      *conn
 	cancelled atomic.Bool
 	bodyless  bool
+	gives     socket.Pace // how fast the client sends the body
 	runFn     func()
 }
 
@@ -31,7 +32,10 @@ func newStream() *stream {
 
 // open makes the stream that of a request that has just come.
 func (s *stream) open(c *conn, id uint32) {
-	s.flow.open(&c.link, id, &s.Request.Trailer, c.server.limits.WriteTimeout)
+	limits := &c.server.limits
+	s.flow.open(&c.link, id, &s.Request.Trailer, limits.WriteTimeout)
+	s.takes = socket.Pace{Least: limits.MinRate, Over: limits.WriteTimeout}
+	s.gives = socket.Pace{Least: limits.MinRate, Over: limits.BodyTimeout}
 	s.conn, s.bodyless = c, false
 	s.cancelled.Store(false)
 }
@@ -57,11 +61,9 @@ func (s *stream) BufferedBody() ([]byte, bool, error) {
 
 // NextBody implements exchange.Downstream.
 func (s *stream) NextBody() ([]byte, error) {
-	wait := s.conn.server.limits.BodyTimeout
+	within := s.conn.server.limits.BodyTimeout
+	var begun time.Time // since when it is waited
 	for {
-		if left := s.StreamLeft(); left > 0 { // it may come as late as the response does
-			wait = left
-		}
 		if s.cancelled.Load() {
 			return nil, os.ErrDeadlineExceeded
 		}
@@ -70,27 +72,50 @@ func (s *stream) NextBody() ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case len(part) > 0:
-			if s.StreamIdle() > 0 {
-				s.Moved()
-			}
-			return part, nil
+			return part, s.paced(begun, len(part))
 		case whole:
 			return nil, io.EOF
 		}
+		now := time.Now()
+		if begun.IsZero() {
+			begun = now
+		}
+		wait := within - now.Sub(begun) // whatever comes that is no body does not count
+		if s.StreamIdle() > 0 {         // it may come as late as the response does
+			wait = s.StreamLeft()
+		}
 		if end := s.Until(); !end.IsZero() {
-			wait = min(wait, max(time.Until(end), time.Nanosecond))
+			wait = min(wait, end.Sub(now))
+		}
+		if wait <= 0 {
+			return nil, &fault.Error{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
 		}
 		s.timer.Reset(wait)
 		select {
 		case <-s.readable:
 			s.timer.Stop()
 		case <-s.timer.C:
-			if s.StreamLeft() > 0 {
-				continue
-			}
-			return nil, &fault.Error{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
 		}
 	}
+}
+
+var errBodySlow = &fault.Error{Code: fault.RequestTimeout, Reason: "the body comes too slowly"}
+
+// paced notes that n bytes of the body were taken, which were waited for since begun, and returns an error where that is too slow. The zero time: they were
+// not waited for.
+func (s *stream) paced(begun time.Time, n int) error {
+	if s.StreamIdle() > 0 { // nobody owes anything
+		s.Moved()
+		return nil
+	}
+	waited := time.Duration(0)
+	if !begun.IsZero() {
+		waited = time.Since(begun)
+	}
+	if !s.gives.Add(waited, n) {
+		return errBodySlow
+	}
+	return nil
 }
 
 // CancelBody implements exchange.Downstream.
