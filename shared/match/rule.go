@@ -179,6 +179,14 @@ func (p *parser) order(priority int32) {
 	}
 }
 
+// Methods returns the methods that the rule names; none: any.
+func (r *Rule) Methods() []string { return r.methods }
+
+// PathBefore reports whether r goes before o by priority and path alone.
+func (r *Rule) PathBefore(o *Rule) bool {
+	return r.rank < o.rank || r.rank == o.rank && r.shape < o.shape
+}
+
 // Compare says which of two rules goes first where both match: negative when a does. It is the documented total order: priority,
 // form, segments, leftmost literal, number of predicates, whether case is looked at, age, name, id.
 func Compare(a, b *Rule) int {

@@ -47,6 +47,8 @@ type Exchange struct {
 	Consumer string
 	// Route and Service are names for errors and logs; empty until they are known.
 	Route, Service string
+	// RouteMethods is the methods that the route names, as a list of a field; set for CORS preflights alone. Empty: any.
+	RouteMethods string
 	// Endpoint is the address of the endpoint that was asked last; empty: none.
 	Endpoint string
 	// Forward is what the service is to see instead of the client's path and host; empty fields change nothing.
@@ -247,6 +249,7 @@ func (x *Exchange) Reset() {
 	if x.Texts = x.Texts[:0]; cap(x.Texts) > maxTexts {
 		x.Texts = nil
 	}
+	x.RouteMethods = ""
 	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0
 }
 

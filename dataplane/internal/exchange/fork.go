@@ -25,7 +25,7 @@ func (x *Exchange) Fork(f *Fork) {
 	f.X.Params = x.Params
 	f.X.Consumer = x.Consumer
 	f.X.Texts = nil // what it gets is given to x, and the fork is used again before x has ended
-	f.X.Route, f.X.Service, f.X.Shard = x.Route, x.Service, x.Shard
+	f.X.Route, f.X.RouteMethods, f.X.Service, f.X.Shard = x.Route, x.RouteMethods, x.Service, x.Shard
 }
 
 // Join makes the fork's changes to the request on x.

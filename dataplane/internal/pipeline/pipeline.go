@@ -26,6 +26,13 @@ type Step interface {
 	Response(x *exchange.Exchange)
 }
 
+// Preflighter is a Step that answers CORS preflights, so that its route takes those for its methods (Fetch standard, CORS-preflight fetch).
+type Preflighter interface {
+	Step
+	// AnswersPreflights reports whether it does.
+	AnswersPreflights() bool
+}
+
 // Bound is a step in its place.
 type Bound struct {
 	// Name is the middleware's.
@@ -50,6 +57,7 @@ type Chain struct {
 	log       *slog.Logger
 	pipelines []*Pipeline
 	waits     bool
+	preflight bool
 }
 
 // NewChain returns a chain of those pipelines that have steps; nil when none has.
@@ -59,6 +67,10 @@ func NewChain(log *slog.Logger, pipelines ...*Pipeline) *Chain {
 		if p != nil && len(p.Steps) > 0 {
 			c.pipelines = append(c.pipelines, p)
 			c.waits = c.waits || p.Parallel && len(p.Steps) > 1
+			for _, s := range p.Steps {
+				f, ok := s.Step.(Preflighter)
+				c.preflight = c.preflight || ok && f.AnswersPreflights()
+			}
 		}
 	}
 	if len(c.pipelines) == 0 {
@@ -69,6 +81,9 @@ func NewChain(log *slog.Logger, pipelines ...*Pipeline) *Chain {
 
 // Waits reports whether Request may wait for something, if only for other goroutines.
 func (c *Chain) Waits() bool { return c != nil && c.waits }
+
+// AnswersPreflights reports whether a step answers CORS preflights.
+func (c *Chain) AnswersPreflights() bool { return c != nil && c.preflight }
 
 // Progress is how far the request phase came: what Response has to go back through. The zero value is nowhere.
 type Progress struct{ pipelines, steps int }

@@ -96,6 +96,9 @@ func (j *journey) find() bool {
 	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
 	x.Match.Scheme, x.Match.Port = x.Scheme, x.Peer.Port
 	rule := snapshot.Table.Match(&x.Match, &x.Params)
+	if req.Method == "OPTIONS" {
+		rule = preflight(snapshot.Table, x, rule)
+	}
 	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) && (rule == nil || !rule.Value.(*runtime.Route).Challenge) {
 		return j.refuse(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
 	}

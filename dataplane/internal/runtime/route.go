@@ -29,6 +29,9 @@ type Route struct {
 	Local *telemetry.Route
 	// Challenge tells that it answers an ACME challenge, to everybody: without global pipelines and whatever its host asks of clients.
 	Challenge bool
+	// Preflights tells that it answers the CORS preflights for its methods, which Methods names as a list of a field; empty: any.
+	Preflights bool
+	Methods    string
 
 	total    uint32 // of the backends' weights
 	rewrite  *rewrite
@@ -200,6 +203,7 @@ func (c *compiler) route(e *config.Entry) (*Route, error) {
 		}
 		r.Backends = append(r.Backends, made)
 	}
+	r.Preflights = !slices.ContainsFunc(r.Backends, func(b Backend) bool { return !b.Chain.AnswersPreflights() })
 	if err := r.compileTarget(msg); err != nil {
 		return nil, err
 	}
@@ -255,6 +259,7 @@ func (r *Route) compileTarget(msg *configv1.Route) error {
 	if len(errs) > 0 {
 		return fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
 	}
+	r.Methods = strings.Join(rule.Methods(), ", ")
 	if rw := msg.GetRewrite(); rw != nil {
 		w := &rewrite{host: rw.GetHost()}
 		var err error

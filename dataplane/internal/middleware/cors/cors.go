@@ -25,9 +25,7 @@ func New(settings proto.Message) (pipeline.Step, error) {
 		headers:     strings.Join(s.GetAllowHeaders(), ", "),
 		expose:      strings.Join(s.GetExposeHeaders(), ", "),
 		credentials: s.GetAllowCredentials(),
-	}
-	if c.methods == "" {
-		c.methods = "GET, HEAD, POST"
+		private:     s.GetAllowPrivateNetwork(),
 	}
 	for _, h := range s.GetAllowHeaders() {
 		c.anyHeader = c.anyHeader || h == "*"
@@ -64,7 +62,11 @@ type step struct {
 	expose      string
 	credentials bool
 	maxAge      string
+	private     bool
 }
+
+// AnswersPreflights implements pipeline.Preflighter.
+func (c *step) AnswersPreflights() bool { return true }
 
 // origin is exact, or the part before and after one or more labels.
 type origin struct{ head, tail string }
@@ -110,7 +112,17 @@ func (c *step) Request(x *exchange.Exchange) exchange.Verdict {
 		return exchange.Stop // without allowances the browser refuses
 	}
 	h := &x.Response.Header
-	h.Add("Access-Control-Allow-Methods", c.methods)
+	switch {
+	case c.methods != "":
+		h.Add("Access-Control-Allow-Methods", c.methods)
+	case x.RouteMethods != "":
+		h.Add("Access-Control-Allow-Methods", x.RouteMethods)
+	default:
+		h.Add("Access-Control-Allow-Methods", "GET, HEAD, POST")
+	}
+	if asked, _ := x.Request.Header.Lookup("Access-Control-Request-Private-Network"); c.private && asked == "true" {
+		h.Add("Access-Control-Allow-Private-Network", "true")
+	}
 	if asked, ok := x.Request.Header.Lookup("Access-Control-Request-Headers"); ok && c.anyHeader {
 		h.Add("Access-Control-Allow-Headers", asked)
 	} else if !c.anyHeader && c.headers != "" {

@@ -43,6 +43,33 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+func TestPrivateNetworks(t *testing.T) {
+	const asks, allows = "Access-Control-Request-Private-Network", "Access-Control-Allow-Private-Network"
+	for _, c := range []struct {
+		name, origin, asked string
+		allow               bool
+		want                string
+	}{
+		{"asked for and allowed", "https://a.com", "true", true, "true"},
+		{"not allowed", "https://a.com", "true", false, ""},
+		{"another origin", "https://b.com", "true", true, ""},
+		{"not asked for", "https://a.com", "", true, ""},
+		{"another value", "https://a.com", "1", true, ""},
+	} {
+		s := &middlewarev1.Cors{AllowOrigins: []string{"https://a.com"}, AllowPrivateNetwork: c.allow}
+		fields := []string{"Access-Control-Request-Method", "GET"}
+		if c.asked != "" {
+			fields = append(fields, asks, c.asked)
+		}
+		if got := run(t, s, "OPTIONS", c.origin, fields...).Response.Header.Get(allows); got != c.want {
+			t.Errorf("%s: got %q", c.name, got)
+		}
+		if got := run(t, s, "GET", c.origin, asks, "true").Response.Header.Get(allows); got != "" {
+			t.Errorf("%s: a response that is for no preflight has %q", c.name, got)
+		}
+	}
+}
+
 func TestPreflight(t *testing.T) {
 	s := &middlewarev1.Cors{AllowOrigins: []string{"https://a.com"}, AllowMethods: []string{"PUT"}, AllowHeaders: []string{"X-A"}, MaxAge: "10m", AllowCredentials: true}
 	h := &run(t, s, "OPTIONS", "https://a.com", "Access-Control-Request-Method", "PUT").Response
