@@ -86,7 +86,6 @@ func (f *Files) changed() bool {
 
 // reload reads the files and applies what is in them.
 func (f *Files) reload() error {
-	f.read = fingerprint(f.Path) // before the files are: what changes meanwhile is read again
 	changes, err := f.apply()
 	switch {
 	case err != nil:
@@ -99,7 +98,7 @@ func (f *Files) reload() error {
 
 // apply returns the number of resources that it changed.
 func (f *Files) apply() (changes int, err error) {
-	doc, err := file.Load([]string{f.Path}, nil)
+	doc, err := f.load()
 	if err != nil {
 		return 0, err
 	}
@@ -126,6 +125,24 @@ func (f *Files) apply() (changes int, err error) {
 	f.Log.Info("configuration applied", "path", f.Path, "revision", f.revision, "changes", len(plan.Changes),
 		"routes", plan.Config.Len(config.Route), "services", plan.Config.Len(config.Service))
 	return max(len(plan.Changes), 1), nil
+}
+
+// maxReads is how often files are read that change while they are, before what was read is taken. What changes later is read again anyway.
+const maxReads = 5
+
+// load reads the files, again where they have changed meanwhile: some would be of the state before and some of the one after, of links that are
+// swapped all at once.
+func (f *Files) load() (doc *file.Document, err error) {
+	f.read = fingerprint(f.Path)
+	for range maxReads {
+		doc, err = file.Load([]string{f.Path}, nil)
+		after := fingerprint(f.Path)
+		if after == f.read {
+			break
+		}
+		f.read = after
+	}
+	return doc, err
 }
 
 // refuseACME finds certificates that a node by itself never gets.

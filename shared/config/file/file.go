@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -77,7 +74,7 @@ type item struct {
 	node *yaml.Node
 }
 
-// Load reads files, folders (all *.yaml, *.yml and *.json in them and below, by name) and, for "-", stdin. The error is
+// Load reads files, folders (see Files) and, for "-", stdin. The error is
 // Errors when it is the content that is wrong.
 func Load(paths []string, stdin io.Reader) (*Document, error) {
 	doc := &Document{Configuration: &configv1.Configuration{}, items: map[config.Kind][]item{}, texts: map[string][]byte{}}
@@ -86,7 +83,7 @@ func Load(paths []string, stdin io.Reader) (*Document, error) {
 		files := []string{path}
 		if path != "-" {
 			var err error
-			if files, err = expand(path); err != nil {
+			if files, err = Files(path); err != nil {
 				return nil, err
 			}
 		}
@@ -103,41 +100,6 @@ func Load(paths []string, stdin io.Reader) (*Document, error) {
 		return nil, errs
 	}
 	return doc, nil
-}
-
-func expand(path string) ([]string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	if !info.IsDir() {
-		return []string{path}, nil
-	}
-	var files []string
-	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			if p != path && strings.HasPrefix(d.Name(), ".") {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		switch filepath.Ext(p) {
-		case ".yaml", ".yml", ".json":
-			files = append(files, p)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("read configuration: the folder %s has no .yaml, .yml or .json file", path)
-	}
-	slices.Sort(files)
-	return files, nil
 }
 
 func read(path string, stdin io.Reader) ([]byte, error) {
