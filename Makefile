@@ -18,13 +18,20 @@ FUZZTIME ?= 60s
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
-run: build ## Build, and start both planes with a demo service; Ctrl-C ends it
+run: ## Build, and start both planes with a demo service; Ctrl-C ends it
+	@echo "building the gateway; the first time its modules are downloaded, which takes a minute or two"
+	@start=$$SECONDS; $(MAKE) --no-print-directory build; echo "built in $$((SECONDS - start)) s; starting"
 	@rm -rf data/dev
 	@bin/gatewayctl dev --data-dir data/dev
 
+# What "gatewayctl version", --version and the metric gateway_build_info say.
+BUILT := gateway.internal/shared/observe
+LDFLAGS = -X $(BUILT).version=$(shell git describe --tags --always --dirty 2>/dev/null) \
+	-X $(BUILT).commit=$(shell git rev-parse HEAD 2>/dev/null) -X $(BUILT).date=$(shell git show -s --format=%cI HEAD 2>/dev/null)
+
 build: ## Build the three binaries into bin/
 	@mkdir -p bin
-	@go build -o bin/ ./controlplane/cmd/controlplane ./controlplane/cmd/gatewayctl ./dataplane/cmd/dataplane
+	@go build -ldflags "$(LDFLAGS)" -o bin/ ./controlplane/cmd/controlplane ./controlplane/cmd/gatewayctl ./dataplane/cmd/dataplane
 
 test: tools generate-check lint unit ## Install what tests need, then run everything
 

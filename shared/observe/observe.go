@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -12,22 +13,58 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// version is set by the linker (-X) for releases.
-var version = ""
+// What the linker sets (-X): the release, or the nearest one and the distance to it; the commit; and its date.
+var version, commit, date string
 
 // Version returns the build's version: that of the release, else the commit, else "dev".
 func Version() string {
 	if version != "" {
 		return version
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-				return s.Value[:12]
-			}
-		}
+	if c := Commit(); len(c) >= 12 {
+		return c[:12]
 	}
 	return "dev"
+}
+
+// Commit returns the commit that the build is of, or "".
+func Commit() string {
+	if commit == "" {
+		return setting("vcs.revision")
+	}
+	return commit
+}
+
+// Date returns when that commit was made (RFC 3339), or "".
+func Date() string {
+	if date == "" {
+		return setting("vcs.time")
+	}
+	return date
+}
+
+// Build returns version, commit, date and Go's version in one line.
+func Build() string {
+	line := Version()
+	for _, part := range []string{Commit(), Date(), runtime.Version()} {
+		if part != "" && part != Version() {
+			line += " " + part
+		}
+	}
+	return line
+}
+
+func setting(key string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == key {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // Logger returns a logger. level is debug, info, warn or error; format is text or json.
@@ -49,6 +86,11 @@ func Logger(w io.Writer, level, format string) (*slog.Logger, error) {
 // Registry returns a registry with the process's own metrics.
 func Registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gateway_build_info", Help: "1; the labels say which build this is.",
+		ConstLabels: prometheus.Labels{"version": Version(), "commit": Commit(), "date": Date(), "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }

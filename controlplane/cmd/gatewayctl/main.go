@@ -54,7 +54,7 @@ Exit codes: 0 done, 1 differences (diff), 2 usage, 3 invalid configuration, 4 no
 func (r *root) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "gatewayctl", Short: "Configure the gateway", Long: "Configure the gateway through its admin API.\n" + exitCodes,
-		SilenceUsage: true, SilenceErrors: true, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2,
+		Version: observe.Build(), SilenceUsage: true, SilenceErrors: true, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if len(given) == 0 {
 				return cmd.Help()
@@ -74,6 +74,7 @@ func (r *root) command() *cobra.Command {
 			return &cli.UsageError{Message: fmt.Sprintf("--output %q: has to be %s", r.output, strings.Join(cli.Formats, ", "))}
 		},
 	}
+	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	f := cmd.PersistentFlags()
 	server := os.Getenv("GATEWAYCTL_SERVER")
 	if server == "" {
@@ -86,7 +87,7 @@ func (r *root) command() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Message: err.Error()} })
 	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.get(), r.remove(), r.enable(true), r.enable(false), r.revisions(), r.rollback(), r.nodes(), r.dev(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: args(0, 0), Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintln(cmd.OutOrStdout(), "gatewayctl", observe.Version())
+			fmt.Fprintln(cmd.OutOrStdout(), "gatewayctl", observe.Build())
 		}})
 	return cmd
 }

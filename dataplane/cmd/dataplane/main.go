@@ -25,6 +25,7 @@ func command() *cobra.Command {
 		Use:           "dataplane",
 		Short:         "Proxy traffic by the configuration of a control plane, or of files",
 		Args:          cobra.NoArgs,
+		Version:       observe.Build(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,10 +35,11 @@ func command() *cobra.Command {
 			return run(cmd.Context(), &o)
 		},
 	}
+	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	o.bind(cmd)
 	settings.Bind(cmd)
 	cmd.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
-		fmt.Println("dataplane", observe.Version())
+		fmt.Println("dataplane", observe.Build())
 	}})
 	return cmd
 }
