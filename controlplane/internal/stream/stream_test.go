@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,8 +194,10 @@ func (n *node) follow(to uint32) {
 func TestFullThenDeltas(t *testing.T) {
 	p := newPlane(t)
 	var edits []config.Edit
-	for i := range 8000 {
-		edits = append(edits, route(fmt.Sprint("r", i)))
+	for i := range 2000 {
+		edit := route(fmt.Sprint("r", i))
+		edit.Put.(*configv1.Route).DirectResponse.Body = strings.Repeat("x", 1000)
+		edits = append(edits, edit)
 	}
 	v := p.commit(edits...)
 	n := &node{t: t, id: "n1"}
