@@ -46,7 +46,7 @@ const (
 	VersionNotSupported Code = "HTTP_VERSION_NOT_SUPPORTED"
 	// NotImplemented is something that HTTP allows and the gateway does not do.
 	NotImplemented Code = "NOT_IMPLEMENTED"
-	// LoopDetected is a request that would come back to where it is.
+	// LoopDetected is a request that would come back to where it is, or has passed the node too often already.
 	LoopDetected Code = "LOOP_DETECTED"
 	// Misdirected is a request for a host that asks for a client certificate, on a connection that did not prove it.
 	Misdirected Code = "MISDIRECTED_REQUEST"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/shutdown"
 )
 
@@ -37,6 +39,7 @@ type options struct {
 	ticketSecretFile    string
 	limits              http1.Limits
 	paths               target.Settings
+	via                 via.Settings
 	trustedProxies      []string
 	proxies             *exchange.Proxies // of trustedProxies, once they are checked
 	proxyProtocol       listener.ProxyProtocol
@@ -76,6 +79,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof/ on the status address")
 	o.limits = http1.DefaultLimits()
 	f.IntVar(&o.limits.MaxHeadBytes, "max-header-bytes", o.limits.MaxHeadBytes, "largest request head, up to 65536")
+	f.IntVar(&o.limits.MaxTargetBytes, "max-target-bytes", o.limits.MaxTargetBytes, "longest path of a request together with its query, 64 to 65536; routes may allow less")
 	f.IntVar(&o.limits.MaxFields, "max-header-fields", o.limits.MaxFields, "largest number of request header fields")
 	f.DurationVar(&o.limits.HeadTimeout, "header-timeout", o.limits.HeadTimeout, "longest from a request's first byte to the end of its head")
 	f.DurationVar(&o.limits.IdleTimeout, "idle-timeout", o.limits.IdleTimeout, "how long a client connection may wait for a request")
@@ -89,6 +93,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.BoolVar(&o.forwardedHost, "route-by-forwarded-host", false, "route by the host that a trusted proxy says it was asked for, and send it to services as Host")
 	f.Var(&o.headers.Names, "header-names", `request fields with other characters in their names than letters, digits and "-", such as X_User, which services may take for X-User: "drop", "refuse" or "keep"`)
 	f.Var(&o.headers.RequestIDs, "request-id-from", `whose X-Request-Id becomes the request's id: "any" client's, "trusted" proxies' (--trusted-proxies) or "none", so that every id is made here`)
+	f.StringVar(&o.via.Pseudonym, "via", "", "name of the node in the field Via, 1 to 64 letters, digits and -._; nodes with the same name count each other's visits; empty: made of --node-id, or the host's name and --data-dir")
+	f.IntVar(&o.via.MaxVisits, "max-visits", via.DefaultMaxVisits, fmt.Sprintf("how often one request may pass the node, by its entries in Via, 1 to %d; the next time is answered with 508", via.MaxVisits))
 	o.paths = target.DefaultSettings()
 	for _, p := range o.paths.Options() {
 		choices := "refuse, normalise or keep"
@@ -115,6 +121,8 @@ func (o *options) check() error {
 		return fmt.Errorf("--max-connections-per-client %d: has to be 0 or more", o.maxPerClient)
 	case o.limits.MinRate < 0 || o.limits.MinRate > 1<<20:
 		return fmt.Errorf("--min-client-rate %d: has to be from 0 to 1048576", o.limits.MinRate)
+	case o.limits.MaxTargetBytes < 64 || o.limits.MaxTargetBytes > 64<<10:
+		return fmt.Errorf("--max-target-bytes %d: has to be from 64 to 65536", o.limits.MaxTargetBytes)
 	case o.limits.MaxFields < 1 || o.limits.MaxFields > 1000:
 		return fmt.Errorf("--max-header-fields %d: has to be from 1 to 1000", o.limits.MaxFields)
 	}
@@ -131,6 +139,12 @@ func (o *options) check() error {
 	if o.headers.RequestIDs == exchange.TrustedRequestID && len(o.trustedProxies) == 0 {
 		return errors.New("--request-id-from trusted: has to come with --trusted-proxies")
 	}
+	if o.via.Pseudonym == "" {
+		o.via.Pseudonym = via.PseudonymOf(o.name())
+	}
+	if err := o.via.Check(); err != nil {
+		return fmt.Errorf("--via, --max-visits: %w", err)
+	}
 	if err := o.paths.Check(); err != nil {
 		return fmt.Errorf("--path-%w", err)
 	}
@@ -143,6 +157,19 @@ func (o *options) check() error {
 		}
 	}
 	return nil
+}
+
+// name returns what tells the node from others.
+func (o *options) name() string {
+	if o.nodeID != "" {
+		return o.nodeID
+	}
+	host, _ := os.Hostname()
+	dir, err := filepath.Abs(o.dataDir)
+	if err != nil {
+		dir = o.dataDir
+	}
+	return host + ":" + dir
 }
 
 // tickets returns what makes TLS sessions resumable. Where no file has a secret, it is that of the process that is replaced.

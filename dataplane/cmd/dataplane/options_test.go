@@ -35,6 +35,9 @@ func TestOptionsAreChecked(t *testing.T) {
 		"a mode that is none":                   {"--unix-socket-mode 999", []string{"--unix-socket-mode", "octal", "0660"}},
 		"less than no connections":              {"--max-connections -1", []string{"--max-connections -1"}},
 		"less than no connections of a client":  {"--max-connections-per-client -1", []string{"--max-connections-per-client -1"}},
+		"a target without an end":               {"--max-target-bytes 100000", []string{"--max-target-bytes 100000", "65536"}},
+		"a pseudonym of two words":              {"--via a,b", []string{"--via", `"a,b"`, "letters"}},
+		"a node that nothing may pass":          {"--max-visits 0", []string{"--max-visits", "1 to 100"}},
 		"a head that is larger than the buffer": {"--max-header-bytes 100000", []string{"--max-header-bytes 100000", "65536"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -104,18 +104,6 @@ func (v Version) String() string {
 	}
 }
 
-// Via returns what the field Via says of a message of this version that passed (RFC 9110 section 7.6.3).
-func (v Version) Via() string {
-	switch v {
-	case HTTP10:
-		return "1.0 gateway"
-	case HTTP2:
-		return "2.0 gateway"
-	default:
-		return "1.1 gateway"
-	}
-}
-
 // Forward is a rewritten request target.
 type Forward struct{ Path, Host string }
 
@@ -144,6 +132,8 @@ type Request struct {
 	Expects100 bool
 	// AcceptsTrailers is set when the client said "TE: trailers".
 	AcceptsTrailers bool
+	// HasVia is set when the request has come through others, as the field Via says.
+	HasVia bool
 	// Upgrade is the protocol that the client wants to go over to, or several in its order of preference (RFC 9110 section 7.8, RFC 8441);
 	// once the request goes to a service, the one that is allowed; Connect where the method is CONNECT. Empty: none.
 	Upgrade string
@@ -151,6 +141,15 @@ type Request struct {
 	Trailer Header
 	// KeepsOddNames is set when trailer fields with odd names are passed on; see NameRule.
 	KeepsOddNames bool
+}
+
+// TargetBytes returns the length of path and query as they are sent.
+func (r *Request) TargetBytes() int {
+	n := len(r.Path) + len(r.RawQuery)
+	if r.HasQuery {
+		n++
+	}
+	return n
 }
 
 // Response is what goes to the client.

@@ -63,6 +63,8 @@ type Told struct {
 	Host string
 	// Forwarded is the value of Forwarded; empty: none.
 	Forwarded string
+	// Via is what the node adds to Via, such as "1.1 gateway".
+	Via string
 }
 
 // ForwardedFor returns the value of X-Forwarded-For.

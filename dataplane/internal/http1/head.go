@@ -36,6 +36,9 @@ func (c *conn) skipEmptyLine() {
 	}
 }
 
+// besideTarget is the most that a request line has besides path and query: the method, the scheme and authority of the absolute form, and the version.
+const besideTarget = maxMethodLength + len(" https:// HTTP/1.1\r\n") + maxHostLength
+
 // readRest goes on with a head that did not come at once.
 func (c *conn) readRest() ([]byte, error) {
 	lim := &c.server.limits
@@ -51,7 +54,7 @@ func (c *conn) readRest() ([]byte, error) {
 			}
 			return have[:n], nil
 		}
-		if len(have) > lim.MaxTargetBytes && indexByte(view(have[:lim.MaxTargetBytes]), '\n') < 0 {
+		if most := lim.MaxTargetBytes + besideTarget; len(have) > most && indexByte(view(have[:most]), '\n') < 0 {
 			return nil, overlong(have, lim.MaxTargetBytes)
 		}
 		if len(have) >= lim.MaxHeadBytes {
@@ -120,8 +123,8 @@ func (c *conn) parse(x *exchange.Exchange, head []byte) *refusal {
 	c.blank = false
 	m, err := parseRequest(head, x, c.server.limits.MaxFields)
 	c.sock.Consume(len(head))
-	if err == nil && len(x.Request.Path)+len(x.Request.RawQuery) > c.server.limits.MaxTargetBytes {
-		err = &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(c.server.limits.MaxTargetBytes) + " bytes"}
+	if most := c.server.limits.MaxTargetBytes; err == nil && x.Request.TargetBytes() > most {
+		err = tooLong(most)
 	}
 	if err != nil {
 		return err

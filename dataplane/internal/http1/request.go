@@ -109,7 +109,12 @@ func overlong(line []byte, maxBytes int) *refusal {
 	if i < len(line) && line[i] != ' ' {
 		return errMethod
 	}
-	return &refusal{Code: fault.URITooLong, Reason: "the request line is longer than " + strconv.Itoa(maxBytes) + " bytes"}
+	return tooLong(maxBytes)
+}
+
+// tooLong refuses a target for its length.
+func tooLong(maxBytes int) *refusal {
+	return &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(maxBytes) + " bytes"}
 }
 
 func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *refusal) {
@@ -261,6 +266,8 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 					req.AcceptsTrailers = true
 				}
 			}
+		case exchange.Via:
+			req.HasVia = true
 		case exchange.Unknown:
 			if f.Odd && exchange.Lookalike(f.Name) {
 				return exchange.ErrLookalike
@@ -274,13 +281,16 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 	return nil
 }
 
+// maxHostLength is the longest host with its port, in bytes.
+const maxHostLength = 255 + len(":65535")
+
 // ValidHost reports whether s is what the field Host may say, which is validHost's rule.
 func ValidHost(s string) bool { return validHost(octets(s)) }
 
 // validHost reports whether b is host [":" port] (RFC 3986 section 3.2.2). Names are compared, not resolved, so any
 // reg-name may stand there; brackets have to pair and a port has to be a number.
 func validHost(b []byte) bool {
-	if len(b) == 0 || len(b) > 255+6 {
+	if len(b) == 0 || len(b) > maxHostLength {
 		return false
 	}
 	host := b
@@ -327,7 +337,7 @@ func validPort(b []byte) bool {
 func ReadTarget(req *exchange.Request, method, target string, maxBytes int) *fault.Error {
 	switch {
 	case len(target) > maxBytes:
-		return &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(maxBytes) + " bytes"}
+		return tooLong(maxBytes)
 	case method == "" || !allOf(octets(method), classToken):
 		return errMethod
 	case len(method) > maxMethodLength:

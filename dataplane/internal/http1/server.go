@@ -17,7 +17,7 @@ import (
 type Limits struct {
 	// MaxHeadBytes is the largest head, up to 64 KiB.
 	MaxHeadBytes int
-	// MaxTargetBytes is the longest request line.
+	// MaxTargetBytes is the longest path together with its query.
 	MaxTargetBytes int
 	// MaxFields is the largest number of header fields.
 	MaxFields int

@@ -84,7 +84,7 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	b = append(b, x.ID...)
 	b = append(b, "\r\nVia: "...)
 	b = appendEarlier(b, &req.Header, exchange.Via)
-	b = append(b, req.Version.Via()...)
+	b = append(b, x.Told.Via...)
 	b = append(b, "\r\n"...)
 	if x.TLS != nil && x.TLS.ClientCert != "" {
 		b = appendField(b, "Client-Cert", x.TLS.ClientCert)
@@ -185,6 +185,8 @@ func reasonOf(status int) string {
 		return "Gateway Timeout"
 	case 505:
 		return "HTTP Version Not Supported"
+	case 508:
+		return "Loop Detected"
 	}
 	return ""
 }

@@ -200,7 +200,7 @@ func appendRequest(b []byte, x *exchange.Exchange, scheme string) []byte {
 		b = appendField(b, "forwarded", x.Told.Forwarded)
 	}
 	b = appendField(b, "x-request-id", x.ID)
-	b = appendJoined(b, "via", &req.Header, exchange.Via, req.Version.Via())
+	b = appendJoined(b, "via", &req.Header, exchange.Via, x.Told.Via)
 	if x.TLS != nil && x.TLS.ClientCert != "" {
 		b = appendField(b, "client-cert", x.TLS.ClientCert)
 	}

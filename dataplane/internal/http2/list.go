@@ -39,7 +39,7 @@ type list struct {
 	length                              int64 // -1: not said
 	bytes, fields                       int
 	regular                             bool // a field that is no pseudo-header field has come
-	expects, acceptsTrailers            bool
+	expects, acceptsTrailers, hasVia    bool
 	hasCookie                           bool
 	cookie                              string          // the first crumb of it
 	crumbs                              strings.Builder // all of them, where there are several
@@ -140,6 +140,8 @@ func (l *list) add(f hpack.HeaderField) {
 			return
 		}
 		l.expects = true
+	case exchange.Via:
+		l.hasVia = true
 	default:
 	}
 	l.header.Append(exchange.Field{Name: f.Name, Value: f.Value, Known: known, Odd: odd})

@@ -98,7 +98,7 @@ func (s *stream) request(l *list, end bool) {
 	if l.crumbs.Len() > 0 {
 		req.Header.Set("cookie", l.crumbs.String())
 	}
-	req.Host, req.Expects100, req.AcceptsTrailers = l.authority, l.expects, l.acceptsTrailers
+	req.Host, req.Expects100, req.AcceptsTrailers, req.HasVia = l.authority, l.expects, l.acceptsTrailers, l.hasVia
 	switch {
 	case end:
 		req.ContentLength = 0

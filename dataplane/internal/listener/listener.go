@@ -173,6 +173,7 @@ func (l *Listener) begin(nc net.Conn) {
 	conn, secured, err := l.set.Security.handshake(l.ended, nc, peer)
 	l.set.Counters.Handshake(err == nil)
 	if err != nil {
+		_ = answerPlain(nc, err)
 		_ = nc.Close()
 		l.left(peer, counted)
 		l.set.Log.Debug("TLS handshake failed", "client", peer.ClientText, "error", err.Error())

@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/target"
@@ -76,4 +80,55 @@ func TestUnescapedPaths(t *testing.T) {
 			t.Errorf("HTTP/2, %v: the service saw %q", test.action, saw)
 		}
 	}
+}
+
+// The longest target is as long in both versions, whether it comes whole or in pieces.
+func TestLongestTarget(t *testing.T) {
+	w := newWitness(t)
+	limits := http1.DefaultLimits()
+	limits.MaxTargetBytes = 1000
+	g := startWith(t, limits, to(w.address, ""))
+	for _, sent := range []string{"/" + strings.Repeat("a", 999), "/a?" + strings.Repeat("b", 997), "/" + strings.Repeat("a", 1000), "/a?" + strings.Repeat("b", 998)} {
+		want := 200
+		if len(sent) > limits.MaxTargetBytes {
+			want = 414
+		}
+		if heard := g.ask(":method", "GET", ":scheme", "http", ":authority", "a", ":path", sent); heard.status != fmt.Sprint(want) {
+			t.Errorf("HTTP/2, %d bytes: %s, want %d", len(sent), heard.status, want)
+		}
+		for _, form := range []string{"GET " + sent, strings.Repeat("M", 32) + " http://" + strings.Repeat("h", 250) + sent} {
+			host := "a"
+			if form[0] == 'M' {
+				host = strings.Repeat("h", 250)
+			}
+			for _, piece := range []int{1, 10_000} {
+				if got := g.pieces(form+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n", piece); got != want {
+					t.Errorf("HTTP/1.1, %.20s with %d bytes, in pieces of %d: %d, want %d", form, len(sent), piece, got, want)
+				}
+			}
+		}
+	}
+}
+
+// pieces sends text in pieces of a size, and returns the status of the response.
+func (g *gateway) pieces(text string, size int) int {
+	g.t.Helper()
+	c, err := net.Dial("tcp", g.address)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	for rest := text; rest != ""; {
+		n := min(size, len(rest))
+		if _, err := io.WriteString(c, rest[:n]); err != nil {
+			break // it has been refused
+		}
+		rest = rest[n:]
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return res.StatusCode
 }

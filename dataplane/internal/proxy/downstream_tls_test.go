@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"gateway.internal/shared/waittest"
 )
@@ -273,5 +274,25 @@ func TestLargeBodiesOverTLS(t *testing.T) {
 			_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", len(large), large)
 		}()
 		answer("POST", large)
+	}
+}
+
+func TestPlainHTTPToTLS(t *testing.T) {
+	ca := newAuthority(t)
+	certPEM, keyPEM, _ := ca.issue("a.test")
+	g := start(t, to(echo(t), "")+"certificates:\n"+certificateOf("a", certPEM, keyPEM, ""))
+	c, err := net.Dial("tcp", g.secure.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := body(t, res); res.StatusCode != 400 || !strings.Contains(text, `"message":"this port speaks TLS: use https"`) {
+		t.Errorf("%s: %s", res.Status, text)
 	}
 }

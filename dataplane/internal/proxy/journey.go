@@ -85,9 +85,15 @@ func (j *journey) find() bool {
 	}
 	x.SetID(j.p.headers.RequestIDs)
 	forwarded.Apply(x)
+	x.Told.Via = j.p.via.Text(x.Request.Version)
 	x.RPC = x.Request.RPC()
-	if snapshot == nil {
+	switch {
+	case snapshot == nil:
 		return j.refuse(fault.NotReady, "this node has no configuration yet")
+	case x.Request.HasVia && j.p.via.Loops(&x.Request.Header):
+		return j.refuse(fault.LoopDetected, "the request has passed this node too often: a service leads back to it")
+	case x.Request.Path == "*":
+		return j.options(anyMethod)
 	}
 	if reason := j.p.normalise(x); reason != "" {
 		return j.refuse(fault.BadRequest, reason)
@@ -146,6 +152,10 @@ func (j *journey) prepare() bool {
 	}
 	if b.Service == nil {
 		x.Fail(fault.ServiceNotFound, "the route's service is not there")
+		b.Chain.Response(x, at)
+		return j.answer()
+	}
+	if req.Method == "OPTIONS" && !j.forwardsOn() {
 		b.Chain.Response(x, at)
 		return j.answer()
 	}
@@ -236,10 +246,7 @@ func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 // normalise brings the request's path into its one form, which is what is matched, what rules are applied to and what is forwarded.
 // It returns the reason why that can't be.
 func (p *Proxy) normalise(x *exchange.Exchange) (refused string) {
-	switch x.Request.Path {
-	case "*":
-		return "the request target * is for no route"
-	case "": // of a CONNECT
+	if x.Request.Path == "" { // of a CONNECT
 		return ""
 	}
 	x.Request.Path, x.Memory[0], refused = p.paths.Apply(x.Request.Path, x.Memory[0])

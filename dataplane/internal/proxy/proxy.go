@@ -11,6 +11,7 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/dataplane/internal/via"
 )
 
 // Proxy serves exchanges by the runtime's snapshot. It implements http1.Starter.
@@ -20,15 +21,17 @@ type Proxy struct {
 	log     *accesslog.Log
 	paths   *target.Rules
 	headers HeaderSettings
+	via     *via.Node
 	// upgrades counts the exchanges that have gone over to another protocol.
 	upgrades *telemetry.Upgrades
 }
 
 var _ http1.Starter = (*Proxy)(nil)
 
-// New returns a proxy that brings paths into the form that the rules want, and writes to an access log, unless that is nil.
-func New(rt *runtime.Runtime, counters *telemetry.Registry, paths *target.Rules, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), paths: paths, log: log, upgrades: counters.Upgrades()}
+// New returns a proxy that is a node to the requests that pass it, brings paths into the form that the rules want, and writes to an access log, unless that
+// is nil.
+func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, paths *target.Rules, log *accesslog.Log) *Proxy {
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, paths: paths, log: log, upgrades: counters.Upgrades()}
 }
 
 // HeaderSettings say what becomes of fields of requests that might be mistaken for others, or are believed. The zero value is the default.

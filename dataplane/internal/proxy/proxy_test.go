@@ -31,6 +31,7 @@ import (
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/waittest"
 )
 
@@ -120,7 +121,7 @@ func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, header
 		t.Fatal(err)
 	}
 	g.access = access
-	p := New(node, counters, target.Compile(paths), access).Headers(headers)
+	p := New(node, counters, via.New(via.Settings{Pseudonym: "gateway", MaxVisits: via.DefaultMaxVisits}), target.Compile(paths), access).Headers(headers)
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
 	g.two = two

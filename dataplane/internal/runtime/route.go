@@ -27,6 +27,8 @@ type Route struct {
 	Backends []Backend
 	// Local counts exchanges that no backend is chosen for.
 	Local *telemetry.Route
+	// Allow is what Allow says of its methods.
+	Allow string
 	// Challenge tells that it answers an ACME challenge, to everybody: without global pipelines and whatever its host asks of clients.
 	Challenge bool
 	// Preflights tells that it answers the CORS preflights for its methods, which Methods names as a list of a field; empty: any.
@@ -176,7 +178,7 @@ type compiler struct {
 
 func (c *compiler) route(e *config.Entry) (*Route, error) {
 	msg := e.Message.(*configv1.Route)
-	r := &Route{Name: msg.GetName(), Local: c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name()})}
+	r := &Route{Name: msg.GetName(), Allow: allow(msg), Local: c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name()})}
 	backends := msg.GetBackends()
 	if id := msg.GetServiceId(); id != "" {
 		backends = []*configv1.Backend{{ServiceId: id}}
@@ -208,6 +210,18 @@ func (c *compiler) route(e *config.Entry) (*Route, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// allow lists a route's methods.
+func allow(msg *configv1.Route) string {
+	methods := msg.GetMethods()
+	if m := msg.GetMethod(); m != "" {
+		methods = []string{m}
+	}
+	if len(methods) == 0 || slices.Contains(methods, "*") {
+		return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+	}
+	return strings.Join(methods, ", ")
 }
 
 func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID string, weight uint32) (Backend, error) {
