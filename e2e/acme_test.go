@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // gate stands before a node where the ACME server comes to validate hosts, and can hold it up.
@@ -57,7 +58,7 @@ func (n *node) shown(roots *x509.CertPool, host string) (*tls.Conn, *x509.Certif
 func (n *node) awaitShown(roots *x509.CertPool, host string, before *x509.Certificate) *x509.Certificate {
 	n.t.Helper()
 	var leaf *x509.Certificate
-	testserver.WaitFor(n.t, "a certificate for "+host, func() error {
+	waittest.UntilNil(n.t, "a certificate for "+host, func() error {
 		c, got, err := n.shown(roots, host)
 		if err != nil {
 			return err
@@ -91,7 +92,7 @@ func (g *gateway) challenges() (routes []string) {
 
 func (g *gateway) awaitNoChallenge() {
 	g.t.Helper()
-	testserver.WaitFor(g.t, "the end of the challenges", func() error {
+	waittest.UntilNil(g.t, "the end of the challenges", func() error {
 		if left := g.challenges(); len(left) > 0 {
 			return fmt.Errorf("left: %v", left)
 		}

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/waittest"
 )
 
@@ -114,7 +113,7 @@ func TestNothingIsLost(t *testing.T) {
 		if i%10 == 9 { // the service in use changes too
 			body = fmt.Sprintf(`{"services":[{"name":"one","endpoints":[{"host":"127.0.0.1","port":%d}],"labels":{"n":"%d"}}]}`, one, i)
 		}
-		testserver.WaitFor(t, "a change", func() error {
+		waittest.UntilNil(t, "a change", func() error {
 			var err error
 			_, revision, err = g.call("POST", "/api/v1/config/apply", body)
 			return err
@@ -132,7 +131,7 @@ func TestNothingIsLost(t *testing.T) {
 	g.control.kill()
 	// The killed node starts from its last good snapshot, with nobody to ask.
 	victim.start()
-	testserver.WaitFor(t, "the node without a control plane", func() error { return status(victim.status, "/readyz", 200) })
+	waittest.UntilNil(t, "the node without a control plane", func() error { return status(victim.status, "/readyz", 200) })
 	stopVictim = make(chan struct{})
 	victimLoad = start("http://"+victim.http+"/main", 16, perNode, stopVictim)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // checks are those of the page, in testdata/chromium, and what each comes to. SCHEME stands for the scheme that the node was asked by.
@@ -208,7 +209,7 @@ func protocols(t testing.TB, log string, node map[string]string, http2 bool) {
 		}
 		return fmt.Errorf("there is no %s of %s%s", method, host, path)
 	}
-	testserver.WaitFor(t, "the access log", func() error {
+	waittest.UntilNil(t, "the access log", func() error {
 		text, err := os.ReadFile(log)
 		if err != nil {
 			return err

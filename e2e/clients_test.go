@@ -136,7 +136,7 @@ func newFront(t testing.TB, config map[string]any, flags ...string) *front {
 	write(t, filepath.Join(f.dir, "large"), strings.Repeat("0123456789abcdef", 256<<10/16))
 	state := address(t)
 	launch(t, bin(t, "dataplane"), nil, append([]string{"--config", filepath.Join(f.dir, "config"), "--http-addr", f.plain, "--https-addr", f.secure, "--status-addr", state, "--data-dir", t.TempDir()}, flags...)...)
-	testserver.WaitFor(t, "the node", func() error { return status(state, "/readyz", 200) })
+	waittest.UntilNil(t, "the node", func() error { return status(state, "/readyz", 200) })
 	return f
 }
 

@@ -7,6 +7,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // TestDiscovery has instances register in etcd and go again, and traffic follow. Neither an etcd that is gone, nor a control plane that
@@ -29,7 +30,7 @@ func TestDiscovery(t *testing.T) {
 	// answers waits until requests are answered by just these.
 	answers := func(want ...string) {
 		t.Helper()
-		testserver.WaitFor(t, fmt.Sprint("traffic to ", want), func() error {
+		waittest.UntilNil(t, fmt.Sprint("traffic to ", want), func() error {
 			seen := map[string]int{}
 			for range 2 * max(len(want), 1) {
 				code, text := get(t, "http://"+n.http+"/users/1")

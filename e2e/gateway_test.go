@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // nginx serves a folder of files.
@@ -38,7 +39,7 @@ events { worker_connections 1024; }
 http { access_log off; client_body_temp_path %[1]s/t1; proxy_temp_path %[1]s/t2; fastcgi_temp_path %[1]s/t3; uwsgi_temp_path %[1]s/t4; scgi_temp_path %[1]s/t5;
   server { listen 127.0.0.1:%[2]d; root %[1]s/www; } }`, dir, port))
 	launch(t, path, nil, "-c", filepath.Join(dir, "nginx.conf"), "-p", dir)
-	testserver.WaitFor(t, "nginx", func() error {
+	waittest.UntilNil(t, "nginx", func() error {
 		for name := range files {
 			return status(fmt.Sprint("127.0.0.1:", port), "/"+name, 200)
 		}
@@ -104,7 +105,7 @@ func TestMainJob(t *testing.T) {
 	if code, text := get(t, "http://"+n.http+"/echo/x"); code != 200 {
 		t.Errorf("after the rollback: %d %s", code, text)
 	}
-	testserver.WaitFor(t, "the node in gatewayctl nodes", func() error {
+	waittest.UntilNil(t, "the node in gatewayctl nodes", func() error {
 		if out := g.must("", "nodes"); !strings.Contains(out, "n1") || !strings.Contains(out, "connected   3") {
 			return fmt.Errorf("%s", out)
 		}
@@ -129,7 +130,7 @@ func TestMainJob(t *testing.T) {
 		t.Errorf("traffic without the store: %d", code)
 	}
 	postgres.Start()
-	testserver.WaitFor(t, "writes", func() error {
+	waittest.UntilNil(t, "writes", func() error {
 		_, _, err := g.call("POST", "/api/v1/config/routes/echo/disable", "")
 		return err
 	})
@@ -173,7 +174,7 @@ func TestDev(t *testing.T) {
 		proxy := address(t)
 		temp := t.TempDir() // one that is killed leaves its folder
 		d := launch(t, bin(t, "gatewayctl"), []string{"TMPDIR=" + temp}, "dev", "--http-addr", proxy, "--https-addr", address(t), "--status-addr", address(t), "--rest-addr", address(t), "--grpc-addr", address(t), "--stream-addr", address(t))
-		testserver.WaitFor(t, "dev", func() error {
+		waittest.UntilNil(t, "dev", func() error {
 			if !strings.Contains(d.logs(), "The gateway is ready") {
 				return fmt.Errorf("%s", d.logs())
 			}
@@ -190,7 +191,7 @@ func TestDev(t *testing.T) {
 		} else if code := d.terminate(); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-		testserver.WaitFor(t, "the proxy's end", func() error {
+		waittest.UntilNil(t, "the proxy's end", func() error {
 			if code, _ := get(t, "http://"+proxy+"/demo/hello"); code != 0 {
 				return fmt.Errorf("it answers %d", code)
 			}

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
-	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/waittest"
 )
 
@@ -36,7 +35,7 @@ routes:
 `, ln.Addr().(*net.TCPAddr).Port))
 	front, state := address(t), address(t)
 	launch(t, bin(t, "dataplane"), nil, "--config", folder, "--http-addr", front, "--https-addr", "", "--status-addr", state, "--data-dir", t.TempDir())
-	testserver.WaitFor(t, "the node", func() error { return status(state, "/readyz", 200) })
+	waittest.UntilNil(t, "the node", func() error { return status(state, "/readyz", 200) })
 
 	conn, err := grpc.NewClient("passthrough:///"+front, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

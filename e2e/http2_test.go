@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // keyPair makes a certificate for localhost that is its own authority.
@@ -73,7 +74,7 @@ func TestHTTP2Conformance(t *testing.T) {
 	write(t, filepath.Join(folder, "gateway.json"), string(config))
 	plain, secure, state := address(t), address(t), address(t)
 	launch(t, bin(t, "dataplane"), nil, "--config", folder, "--http-addr", plain, "--https-addr", secure, "--status-addr", state, "--data-dir", t.TempDir())
-	testserver.WaitFor(t, "the node", func() error { return status(state, "/readyz", 200) })
+	waittest.UntilNil(t, "the node", func() error { return status(state, "/readyz", 200) })
 
 	for _, c := range []struct {
 		name, address string

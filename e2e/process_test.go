@@ -130,7 +130,7 @@ func newGateway(t testing.TB, args ...string) *gateway {
 
 func (g *gateway) ready() {
 	g.t.Helper()
-	testserver.WaitFor(g.t, "control plane", func() error { return status(g.rest, "/readyz", 200) })
+	waittest.UntilNil(g.t, "control plane", func() error { return status(g.rest, "/readyz", 200) })
 }
 
 func status(address, path string, want int) error {
@@ -214,7 +214,7 @@ func (g *gateway) node(id string, args ...string) *node {
 // runs waits until a node runs a revision.
 func (n *node) runs(revision int) {
 	n.t.Helper()
-	testserver.WaitFor(n.t, fmt.Sprintf("node %s on revision %d", n.id, revision), func() error {
+	waittest.UntilNil(n.t, fmt.Sprintf("node %s on revision %d", n.id, revision), func() error {
 		res, err := http.Get("http://" + n.status + "/readyz")
 		if err != nil {
 			return err

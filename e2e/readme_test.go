@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // TestTour types what the README's tour shows, in its order, at other ports.
@@ -34,7 +34,7 @@ func TestTour(t *testing.T) {
 	}
 	proxy, status, rest, grpc := address(t), address(t), address(t), address(t)
 	d := launch(t, bin(t, "gatewayctl"), nil, "dev", "--data-dir", filepath.Join(dir, "data", "dev"), "--http-addr", proxy, "--https-addr", address(t), "--status-addr", status, "--rest-addr", rest, "--grpc-addr", grpc, "--stream-addr", address(t))
-	testserver.WaitFor(t, "dev", func() error {
+	waittest.UntilNil(t, "dev", func() error {
 		if !strings.Contains(d.logs(), "The gateway is ready") {
 			return fmt.Errorf("%s", d.logs())
 		}

@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"testing"
 
-	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/waittest"
 )
 
@@ -65,7 +64,7 @@ func readsPipe(t *testing.T, dir, name, text string) func(int) func() {
 	return func(int) func() {
 		t.Helper()
 		var w *os.File
-		testserver.WaitFor(t, "a reader of "+name, func() (err error) {
+		waittest.UntilNil(t, "a reader of "+name, func() (err error) {
 			w, err = os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|syscall.O_NONBLOCK, 0) // fails while there is none
 			return err
 		})
@@ -83,7 +82,7 @@ func readsPipe(t *testing.T, dir, name, text string) func(int) func() {
 func waitsForLock(t *testing.T, folder *os.File) func(int) func() {
 	return func(pid int) func() {
 		t.Helper()
-		testserver.WaitFor(t, "who waits for the lock", func() error {
+		waittest.UntilNil(t, "who waits for the lock", func() error {
 			locks, err := os.ReadFile("/proc/locks")
 			if err == nil && !regexp.MustCompile(fmt.Sprintf(`-> FLOCK .* %d `, pid)).Match(locks) {
 				err = errors.New("nobody")
@@ -98,7 +97,7 @@ func waitsForLock(t *testing.T, folder *os.File) func(int) func() {
 func (l *load) goesOn(t *testing.T, more int64) {
 	t.Helper()
 	enough := l.sent.Load() + more
-	testserver.WaitFor(t, "more requests", func() error {
+	waittest.UntilNil(t, "more requests", func() error {
 		if n := l.sent.Load(); n < enough {
 			return fmt.Errorf("%d were sent", n)
 		}
@@ -144,7 +143,7 @@ func TestSuccessorIsKilled(t *testing.T) {
 		p.kill()
 		if at != "right after its start" { // where the node does not know of it
 			failures++
-			testserver.WaitFor(t, "a word on who was killed "+at, func() error {
+			waittest.UntilNil(t, "a word on who was killed "+at, func() error {
 				if said := strings.Count(n.logs(), "has failed; this one goes on"); said != failures {
 					return fmt.Errorf("it is said %d times, not %d", said, failures)
 				}
@@ -161,7 +160,7 @@ func TestSuccessorIsKilled(t *testing.T) {
 	}
 	first := n.cmd.Process.Pid
 	next := launch(t, n.name, n.env, append(args, "--replace")...)
-	testserver.WaitFor(t, "the replacement", func() error {
+	waittest.UntilNil(t, "the replacement", func() error {
 		if !strings.Contains(next.logs(), "the node is replaced by this process") {
 			return errors.New("it is not done")
 		}
@@ -209,7 +208,7 @@ func TestPredecessorIsKilled(t *testing.T) {
 		}
 		changes(t, g, n, fmt.Sprint("killed", i))
 		last := launch(t, n.name, n.env, append(args, "--replace")...)
-		testserver.WaitFor(t, "the next replacement", func() error {
+		waittest.UntilNil(t, "the next replacement", func() error {
 			if !strings.Contains(last.logs(), fmt.Sprint("process_before=", p.cmd.Process.Pid)) {
 				return errors.New("it is not done")
 			}
@@ -231,7 +230,7 @@ func TestPredecessorIsKilledBeforeItsOffer(t *testing.T) {
 	args = append(args, "--replace")
 	p := launch(t, n.name, n.env, args...)
 	door := []byte(filepath.Join(g.dir, "n", "handover.sock"))
-	testserver.WaitFor(t, "who knocks", func() error {
+	waittest.UntilNil(t, "who knocks", func() error {
 		sockets, err := os.ReadFile("/proc/net/unix")
 		if k := bytes.Count(sockets, door); err == nil && k < 2 {
 			err = errors.New("there are " + strconv.Itoa(k) + " sockets")

@@ -20,7 +20,6 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/waittest"
 )
 
@@ -107,7 +106,7 @@ func (m *managed) reload() {
 	before := m.pid
 	m.pid, _ = strconv.Atoi(m.tells(`MAINPID=(\d+)\nREADY=1`))
 	m.tells("READY=1")
-	testserver.WaitFor(m.t, "a line of the log", func() error {
+	waittest.UntilNil(m.t, "a line of the log", func() error {
 		if !strings.Contains(m.logs(), fmt.Sprintf(`"the node is replaced by this process" process_before=%d `, before)) {
 			return fmt.Errorf("%d was not replaced", before)
 		}
@@ -253,7 +252,7 @@ func TestReplacingByProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.tells("STOPPING=1")
-	testserver.WaitFor(t, "the end of the last process", func() error {
+	waittest.UntilNil(t, "the end of the last process", func() error {
 		for _, path := range []string{m.local, m.localSecure, m.status} {
 			if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("%s is left: %v", path, err)

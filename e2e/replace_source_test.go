@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // TestFilesAreLeftForAControlPlane replaces a node that follows files by one that follows a control plane and has nothing from it yet: it
@@ -28,7 +28,7 @@ func TestFilesAreLeftForAControlPlane(t *testing.T) {
 	replace := func(controlPlane string) *process {
 		t.Helper()
 		p := launch(t, n.name, []string{"GATEWAY_JOIN_TOKEN=" + joinToken}, append([]string{"--replace", "--control-plane", controlPlane}, args...)...)
-		testserver.WaitFor(t, "a process without a configuration", func() error {
+		waittest.UntilNil(t, "a process without a configuration", func() error {
 			if !strings.Contains(p.logs(), "waiting for a configuration from the control plane") {
 				return errors.New("it does not wait")
 			}
@@ -39,7 +39,7 @@ func TestFilesAreLeftForAControlPlane(t *testing.T) {
 	// The control plane can't be reached, or has nothing: the node goes on with its files.
 	for controlPlane, says := range map[string]string{address(t): "no control plane; the node goes on", g.stream: "following the control plane"} {
 		p := replace(controlPlane)
-		testserver.WaitFor(t, "what it hears of the control plane", func() error {
+		waittest.UntilNil(t, "what it hears of the control plane", func() error {
 			if !strings.Contains(p.logs(), says) {
 				return errors.New("nothing")
 			}
@@ -60,7 +60,7 @@ func TestFilesAreLeftForAControlPlane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testserver.WaitFor(t, "what only the control plane has", func() error {
+	waittest.UntilNil(t, "what only the control plane has", func() error {
 		if code, text := get(t, "http://"+n.http+"/more"); code != 200 || text != "more" {
 			return fmt.Errorf("%d %s", code, text)
 		}

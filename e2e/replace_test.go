@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/waittest"
 )
 
@@ -103,7 +102,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 			t.Fatal(err)
 		}
-		testserver.WaitFor(t, "version "+want, func() error {
+		waittest.UntilNil(t, "version "+want, func() error {
 			got, err := version(n.status)
 			if err == nil && got != want {
 				err = fmt.Errorf("it is %s", got)
@@ -123,7 +122,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "access log") {
 		t.Errorf("a process without an access log: %v\n%s", err, out)
 	}
-	testserver.WaitFor(t, "the reason in the log", func() error {
+	waittest.UntilNil(t, "the reason in the log", func() error {
 		if !strings.Contains(n.logs(), "the process that was to replace this one has failed; this one goes on") {
 			return errors.New("it is not there")
 		}
@@ -132,7 +131,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 	// The first process, which is still there, has seen the end of its successor, but that is not its business any more.
 	const ended = "the program that was to replace this process has ended; this process goes on"
 	second, _ := strconv.Atoi(successor.FindStringSubmatch(n.logs())[1])
-	testserver.WaitFor(t, "the end of the second process", func() error {
+	waittest.UntilNil(t, "the end of the second process", func() error {
 		if err := syscall.Kill(second, 0); !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("it is there: %v", err)
 		}
@@ -151,7 +150,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 		t.Fatal(err)
 	}
-	testserver.WaitFor(t, "the end of a program that is none", func() error {
+	waittest.UntilNil(t, "the end of a program that is none", func() error {
 		if n := strings.Count(n.logs(), ended); n != 1 {
 			return fmt.Errorf("it is said %d times", n)
 		}
@@ -186,7 +185,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	testserver.WaitFor(t, "the end of the last process", func() error {
+	waittest.UntilNil(t, "the end of the last process", func() error {
 		if c, err := net.Dial("tcp", n.http); err == nil {
 			_ = c.Close()
 			return errors.New("somebody still listens")

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/waittest"
 )
 
@@ -64,7 +63,7 @@ func TestUpgradedConnections(t *testing.T) {
 		}
 	}
 	echoes("at first")
-	testserver.WaitFor(t, "the gauge", func() error {
+	waittest.UntilNil(t, "the gauge", func() error {
 		if _, text := get(t, "http://"+n.status+"/metrics"); !strings.Contains(text, "gateway_active_upgrades 1") {
 			return fmt.Errorf("it is not 1")
 		}
@@ -75,7 +74,7 @@ func TestUpgradedConnections(t *testing.T) {
 	echoes("after the route is gone")
 	ended := make(chan int)
 	go func() { ended <- n.terminate() }()
-	testserver.WaitFor(t, "draining", func() error {
+	waittest.UntilNil(t, "draining", func() error {
 		if !strings.Contains(n.logs(), "draining") {
 			return fmt.Errorf("it does not drain")
 		}

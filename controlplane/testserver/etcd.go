@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // Etcd is one running member of an etcd cluster. Its data outlives Kill and Restart.
@@ -90,7 +92,7 @@ func (e *Etcd) start() {
 func (e *Etcd) await() {
 	e.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
-	WaitFor(e.t, "etcd", func() error {
+	waittest.UntilNil(e.t, "etcd", func() error {
 		select {
 		case <-e.gone:
 			e.t.Fatalf("etcd has ended by itself:\n%s", e.said.String())

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // Pebble is a running ACME server, for which every host name is at 127.0.0.1. It validates each host for each order anew.
@@ -56,7 +58,7 @@ func NewPebble(t testing.TB, httpPort int, profiles map[string]time.Duration) *P
 	runTool(t, "pebble", []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0"}, "-config", filepath.Join(dir, "pebble.json"), "-dnsserver", dns, "-strict")
 	p.Directory = "https://" + api + "/dir"
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}, Timeout: time.Second}
-	WaitFor(t, "pebble", func() error {
+	waittest.UntilNil(t, "pebble", func() error {
 		if _, err := fetch(client, p.Directory); err != nil {
 			return err
 		}

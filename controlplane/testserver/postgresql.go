@@ -3,7 +3,6 @@
 package testserver
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // PostgreSQL is a running server with an empty database. Its data outlives Stop and Start.
@@ -79,7 +79,7 @@ func (p *PostgreSQL) Start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	WaitFor(p.t, "PostgreSQL", func() error {
+	waittest.UntilNil(p.t, "PostgreSQL", func() error {
 		return p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "gateway").Run()
 	})
 }
@@ -111,25 +111,5 @@ func (p *PostgreSQL) Restore(backup string) {
 	psql.Stdin = strings.NewReader(backup)
 	if out, err := psql.CombinedOutput(); err != nil {
 		p.t.Fatalf("psql: %v\n%s", err, out)
-	}
-}
-
-// WaitFor calls ready until it returns nil, for half a minute at most.
-func WaitFor(t testing.TB, what string, ready func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ready()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not ready: %v", what, err)
-		case <-tick.C:
-		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 // waitForExit is longer than dev gives its planes.
@@ -79,7 +80,7 @@ func startDev(t *testing.T, bin string) *started {
 		_ = s.cmd.Process.Kill()
 		_ = s.cmd.Wait()
 	})
-	testserver.WaitFor(t, "gatewayctl dev", func() error {
+	waittest.UntilNil(t, "gatewayctl dev", func() error {
 		if !strings.Contains(s.said(), "Ctrl-C") {
 			return errors.New(s.said())
 		}
@@ -133,7 +134,7 @@ func (s *started) get(path string) (status int, body map[string]any) {
 func (s *started) awaitGone(pids map[string]int) {
 	s.t.Helper()
 	for name, pid := range pids {
-		testserver.WaitFor(s.t, "the end of "+name, func() error {
+		waittest.UntilNil(s.t, "the end of "+name, func() error {
 			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 				text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 				if !strings.Contains(string(text), ") Z ") {

@@ -22,7 +22,7 @@ import (
 	"gateway.internal/controlplane/internal/cli"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store/sql"
-	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -63,7 +63,7 @@ func serve(t *testing.T) {
 		<-served
 		_ = s.Close()
 	})
-	testserver.WaitFor(t, "the catalog", func() error {
+	waittest.UntilNil(t, "the catalog", func() error {
 		if c.Current() == nil {
 			return fmt.Errorf("not loaded")
 		}

@@ -21,6 +21,7 @@ import (
 	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 // logged is a log that tests can look into.
@@ -72,7 +73,7 @@ func TestAgainstPebble(t *testing.T) {
 
 	k.apply(t, put(&configv1.Certificate{Name: "shop", Hosts: []string{"a.example", "b.example"}, Acme: &configv1.ACME{}}))
 	running := run(t, k)
-	testserver.WaitFor(t, "a failure", func() error {
+	waittest.UntilNil(t, "a failure", func() error {
 		if n := k.failuresOf("shop"); n != 1 {
 			return fmt.Errorf("%d failures", n)
 		}
@@ -89,7 +90,7 @@ func TestAgainstPebble(t *testing.T) {
 	for _, c := range []struct{ keyType, host string }{{"ecdsa-p256", "c.example"}, {"ecdsa-p384", "127.0.0.1"}, {"rsa-2048", "d.example"}, {"rsa-4096", "d.example"}} {
 		wish := &configv1.Certificate{Name: "shop", Hosts: []string{"a.example", c.host}, Acme: &configv1.ACME{KeyType: c.keyType, Profile: "default"}}
 		k.apply(t, put(wish))
-		testserver.WaitFor(t, c.keyType, func() error {
+		waittest.UntilNil(t, c.keyType, func() error {
 			m := k.certificate("shop")
 			if reason := missing(m, leafOf(m.GetCertPem()), server.Directory); reason != "" {
 				return fmt.Errorf("%s", reason)

@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 type running struct {
@@ -68,7 +68,7 @@ func TestOneOfSeveralDoesTheWork(t *testing.T) {
 	b.settle = 0
 	ra, rb, rc := run(t, a), run(t, b), run(t, c)
 	first, second := ra, rb
-	testserver.WaitFor(t, "one that leads", func() error {
+	waittest.UntilNil(t, "one that leads", func() error {
 		if !ra.leads() && !rb.leads() {
 			return errors.New("none does")
 		}
@@ -79,7 +79,7 @@ func TestOneOfSeveralDoesTheWork(t *testing.T) {
 	}
 	await := func(k *running, failures int) {
 		t.Helper()
-		testserver.WaitFor(t, "attempts", func() error {
+		waittest.UntilNil(t, "attempts", func() error {
 			if n := k.failuresOf("shop"); n != failures || !k.leads() {
 				return fmt.Errorf("%d failures in a row, leads: %v", n, k.leads())
 			}
@@ -96,7 +96,7 @@ func TestOneOfSeveralDoesTheWork(t *testing.T) {
 	// Who wishes for something else does not have to wait until the next attempt.
 	changed := time.Now()
 	first.apply(t, put(&configv1.Certificate{Name: "shop", Hosts: []string{"b.example"}, Acme: &configv1.ACME{}}))
-	testserver.WaitFor(t, "another attempt", func() error {
+	waittest.UntilNil(t, "another attempt", func() error {
 		if got := testutil.ToFloat64(first.failed); got != 2 {
 			return fmt.Errorf("%v orders have failed", got)
 		}

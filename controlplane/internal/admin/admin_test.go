@@ -19,7 +19,7 @@ import (
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store/sql"
-	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/waittest"
 )
 
 const token = "the-administrators-token"
@@ -66,7 +66,7 @@ func newAPI(t testing.TB) *api1 {
 		<-done
 		_ = s.Close()
 	})
-	testserver.WaitFor(t, "catalog", func() error {
+	waittest.UntilNil(t, "catalog", func() error {
 		if r := a.Ready(); r != "" {
 			return fmt.Errorf("%s", r)
 		}

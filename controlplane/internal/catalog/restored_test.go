@@ -13,6 +13,7 @@ import (
 	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 // open returns a catalog that follows a store until the test ends.
@@ -35,7 +36,7 @@ func open(t *testing.T, url string) *catalog.Catalog {
 		<-done
 		_ = s.Close()
 	})
-	testserver.WaitFor(t, "the catalog", func() error {
+	waittest.UntilNil(t, "the catalog", func() error {
 		if c.Current() == nil {
 			return errors.New("not loaded")
 		}
@@ -110,7 +111,7 @@ func TestRestored(t *testing.T) {
 			if test.notice != nil {
 				test.notice(t, c, lost)
 			}
-			testserver.WaitFor(t, "a new epoch", func() error {
+			waittest.UntilNil(t, "a new epoch", func() error {
 				if v := c.Current(); v.Epoch == lost.Epoch {
 					return fmt.Errorf("revision %d of the epoch that was lost", v.Revision)
 				}

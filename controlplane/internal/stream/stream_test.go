@@ -23,10 +23,10 @@ import (
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store/sql"
-	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -69,7 +69,7 @@ func newPlane(t *testing.T) *plane {
 		<-done
 		_ = s.Close()
 	})
-	testserver.WaitFor(t, "catalog", func() error {
+	waittest.UntilNil(t, "catalog", func() error {
 		if p.catalog.Current() == nil {
 			return fmt.Errorf("not loaded")
 		}
@@ -213,7 +213,7 @@ func TestFullThenDeltas(t *testing.T) {
 	if n.messages != 1 || n.full != 1 || n.config.Hash() != v.Config.Hash() {
 		t.Errorf("a small change took %d messages, %d full snapshots", n.messages, n.full)
 	}
-	testserver.WaitFor(t, "the fleet's view", func() error {
+	waittest.UntilNil(t, "the fleet's view", func() error {
 		if nodes := p.fleet.Nodes(); len(nodes) != 1 || nodes[0].GetRevision() != v.Revision || !nodes[0].GetConnected() {
 			return fmt.Errorf("%v", nodes)
 		}
@@ -312,7 +312,7 @@ func TestRejection(t *testing.T) {
 	u := n.receive()
 	n.config, n.revision = kept, keptRevision
 	n.answer(u, streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Kind: "route", Name: "bad", Field: "path", Reason: "no"})
-	testserver.WaitFor(t, "the rejection", func() error {
+	waittest.UntilNil(t, "the rejection", func() error {
 		r := p.fleet.Nodes()[0].GetLastRejection()
 		if r.GetRevision() != u.GetRevision() || r.GetProblems()[0].GetName() != "bad" {
 			return fmt.Errorf("%v", r)

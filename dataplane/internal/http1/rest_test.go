@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -116,23 +117,18 @@ func (n *inn) ask(c net.Conn, r *bufio.Reader, requests int) {
 // await waits until a number of connections rest.
 func (n *inn) await(resting int) {
 	n.t.Helper()
-	n.until(func() (int, bool) { return n.lot.Len(), n.lot.Len() == resting }, "connections rest")
+	n.until(func() (int, bool) { return n.lot.Len(), n.lot.Len() == resting }, fmt.Sprintf("%d connections rest", resting))
 }
 
 // until waits until something holds; the number says how far it is.
 func (n *inn) until(holds func() (int, bool), what string) {
 	n.t.Helper()
-	end := time.Now().Add(10 * time.Second)
-	for {
-		have, ok := holds()
-		if ok {
-			return
+	waittest.UntilNil(n.t, what, func() error {
+		if have, ok := holds(); !ok {
+			return fmt.Errorf("%d", have)
 		}
-		if time.Now().After(end) {
-			n.t.Fatalf("%d %s", have, what)
-		}
-		runtime.Gosched()
-	}
+		return nil
+	})
 }
 
 func TestConnectionsRest(t *testing.T) {
@@ -147,7 +143,7 @@ func TestConnectionsRest(t *testing.T) {
 			n.ask(c, r, requests)
 			n.await(1)
 		}
-		n.until(func() (int, bool) { now := runtime.NumGoroutine(); return now, now <= before }, "goroutines, more than before")
+		n.until(func() (int, bool) { now := runtime.NumGoroutine(); return now, now <= before }, "no more goroutines than before")
 		if n.server.Active() != 1 {
 			t.Errorf("%d connections are open", n.server.Active())
 		}
@@ -182,7 +178,7 @@ func TestRestEndsWithTheIdleTimeout(t *testing.T) {
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Error(err)
 	}
-	n.until(func() (int, bool) { open := n.server.Active(); return open, open == 0 }, "connections are open")
+	n.until(func() (int, bool) { open := n.server.Active(); return open, open == 0 }, "no connection is open")
 }
 
 func TestDrainAndCutReachThoseThatRest(t *testing.T) {

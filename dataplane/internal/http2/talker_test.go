@@ -11,6 +11,8 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"gateway.internal/shared/waittest"
 )
 
 // talker is a client that writes frames by hand, keeps to the windows that it is granted, and takes everything that comes at once.
@@ -72,7 +74,7 @@ func (r *running) talk(settings ...xhttp2.Setting) *talker {
 		r.t.Fatal(err)
 	}
 	k := talk(r.t, c, settings...)
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	r.t.Cleanup(k.close)
 	return k
 }

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"gateway.internal/shared/waittest"
 )
 
 func TestUnixSocket(t *testing.T) {
@@ -70,7 +72,7 @@ func TestAbstractSocket(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux has them")
 	}
-	r := run(t, "unix:@"+t.TempDir(), Settings{Proxies: proxies(t, "unix"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: 5e9})
+	r := run(t, "unix:@"+t.TempDir(), Settings{Proxies: proxies(t, "unix"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: waittest.Limit})
 	if got, err := r.ask("", text4+"hello\n"); got != `192.0.2.7 http "hello\n"` {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
-	"time"
 
 	"gateway.internal/shared/waittest"
 )
@@ -38,7 +37,7 @@ func TestMaxConnections(t *testing.T) {
 }
 
 func TestMaxConnectionsPerClient(t *testing.T) {
-	r := run(t, "127.0.0.1:0", Settings{Limit: NewLimit(0, 1), Proxies: proxies(t, "127.0.0.9"), ProxyProtocol: ProxyProtocolAccept, HeaderTimeout: 5 * time.Second})
+	r := run(t, "127.0.0.1:0", Settings{Limit: NewLimit(0, 1), Proxies: proxies(t, "127.0.0.9"), ProxyProtocol: ProxyProtocolAccept, HeaderTimeout: waittest.Limit})
 	first := r.from("127.0.0.1")
 	waittest.Until(t, "the connection", func() bool { return !r.set.Limit.free(netip.MustParseAddr("127.0.0.1")) })
 	if !r.refused("127.0.0.1") {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -101,7 +100,7 @@ func run(t *testing.T, address string, set Settings) *running {
 
 // dial connects from an address of this machine, or any. A connection that is refused may fail here or later.
 func (r *running) dial(ip string) (net.Conn, error) {
-	d := net.Dialer{Timeout: 5 * time.Second}
+	d := net.Dialer{Timeout: waittest.Limit}
 	if ip != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(ip)}
 	}

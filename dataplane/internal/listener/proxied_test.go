@@ -42,7 +42,7 @@ func TestPROXYProtocol(t *testing.T) {
 		{ProxyProtocolRequire, "127.0.0.1", text4 + "hello\n", ""},
 	} {
 		t.Run(test.mode.String()+" from "+test.from+" "+strings.TrimSpace(test.sent), func(t *testing.T) {
-			r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.2"), ProxyProtocol: test.mode, HeaderTimeout: 5 * time.Second})
+			r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.2"), ProxyProtocol: test.mode, HeaderTimeout: waittest.Limit})
 			got, err := r.ask(test.from, test.sent)
 			if got != test.want {
 				t.Errorf("%q, %v; want %q", got, err, test.want)
@@ -68,7 +68,7 @@ func TestPROXYHeaderThatDoesNotCome(t *testing.T) {
 }
 
 func TestBalancerThatOnlyLooksIsNotRefused(t *testing.T) {
-	r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.0/8"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: 5 * time.Second})
+	r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.0/8"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: waittest.Limit})
 	c := r.from("")
 	waittest.Until(t, "the connection", func() bool { return r.metric("gateway_active_connections", "") == 1 })
 	_ = c.Close()
@@ -79,7 +79,7 @@ func TestBalancerThatOnlyLooksIsNotRefused(t *testing.T) {
 }
 
 func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
-	r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.0/8"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: 5 * time.Second})
+	r := run(t, "127.0.0.1:0", Settings{Proxies: proxies(t, "127.0.0.0/8"), ProxyProtocol: ProxyProtocolRequire, HeaderTimeout: waittest.Limit})
 	for range 5 {
 		_, _ = r.ask("", "hello\n")
 	}

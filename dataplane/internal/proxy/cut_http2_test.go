@@ -228,6 +228,7 @@ func newService(t *testing.T, protocol string, handler http.Handler) *service {
 // TestCutHTTP2Clients lets a client of HTTP/2 die at every byte that it sends, and at every byte that it receives, in both ways that connections
 // end, while another client has requests under way. The services speak HTTP/1.1, and HTTP/2, where all share connections.
 func TestCutHTTP2Clients(t *testing.T) {
+	once(t)
 	for _, protocol := range []string{"http", "h2c"} {
 		t.Run(protocol, func(t *testing.T) {
 			leavesNothing(t)

@@ -159,7 +159,7 @@ func (m *mortal) serve(_ int, nc net.Conn, _ *bufio.Reader) {
 func TestCutAnywhere(t *testing.T) {
 	leavesNothing(t)
 	m := &mortal{}
-	g := startWith(t, http1.DefaultLimits(), strings.Replace(to(scripted(t, m.serve), ""), "500ms", "10s", 2))
+	g := startWith(t, http1.DefaultLimits(), to(scripted(t, m.serve), ""))
 	c := &cutter{t: t, gateway: g, service: m}
 	for _, s := range shapes() {
 		t.Run(s.name, func(t *testing.T) {

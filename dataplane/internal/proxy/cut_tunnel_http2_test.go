@@ -36,6 +36,7 @@ func tunnelSpeech(name string) *conversation {
 // TestCutTunnelClients lets a client of HTTP/2 die at every byte of two tunnels, before a service of HTTP/1.1 and before one of HTTP/2. The service gets
 // what was sent, in order, and can tell a cut from an end.
 func TestCutTunnelClients(t *testing.T) {
+	once(t)
 	leavesNothing(t)
 	var open atomic.Int64
 	near, far := chain(t, func(c net.Conn, r *bufio.Reader) {

@@ -1,14 +1,12 @@
 package proxy
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/shared/waittest"
@@ -35,7 +33,10 @@ func thinking(t *testing.T, limits http1.Limits) (*thinker, *net.TCPConn) {
 	t.Helper()
 	s := &thinker{asked: make(chan struct{}, 1), gone: make(chan struct{}, 1), answer: make(chan struct{})}
 	service := httptest.NewServer(s)
-	t.Cleanup(service.Close)
+	t.Cleanup(func() {
+		close(s.answer)
+		service.Close()
+	})
 	host, port, _ := net.SplitHostPort(service.Listener.Addr().String())
 	config := fmt.Sprintf("services:\n  - {name: s, endpoints: [{host: %s, port: %s}]}\nroutes:\n  - {name: r, path: /*, service_id: s}\n", host, port)
 	g := startWith(t, limits, config)
@@ -47,7 +48,7 @@ func thinking(t *testing.T, limits http1.Limits) (*thinker, *net.TCPConn) {
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	<-s.asked
+	waittest.Receive(t, "the service is asked", s.asked)
 	return s, c.(*net.TCPConn)
 }
 
@@ -61,31 +62,28 @@ func TestClientThatGoesWhileItsServiceThinks(t *testing.T) {
 			if err := leave(c); err != nil {
 				t.Fatal(err)
 			}
-			select {
-			case <-s.gone:
-			case <-time.After(10 * time.Second):
-				t.Error("the service still thinks")
-				close(s.answer)
-			}
+			waittest.Receive(t, "the service is told that its client has gone", s.gone)
 		})
 	}
 }
 
+// A client that has shut its side down may wait where that is allowed: longer than one that has done so later where it is not.
 func TestHalfClosedClientMayWait(t *testing.T) {
 	limits := http1.DefaultLimits()
+	strict, later := thinking(t, limits)
 	limits.HalfClosed = true
 	s, c := thinking(t, limits)
-	if err := c.CloseWrite(); err != nil {
-		t.Fatal(err)
+	for _, client := range []*net.TCPConn{c, later} {
+		if err := client.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), waittest.Limit)
-	defer cancel()
+	waittest.Receive(t, "the service of the other node is told that its client has gone", strict.gone)
 	select {
 	case <-s.gone:
 		t.Fatal("the request was broken off")
-	case <-ctx.Done():
+	case s.answer <- struct{}{}:
 	}
-	close(s.answer)
 	if b, err := io.ReadAll(c); err != nil || len(b) == 0 {
 		t.Errorf("%q, %v", b, err)
 	}

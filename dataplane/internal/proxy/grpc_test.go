@@ -104,6 +104,7 @@ func rpcClient(t *testing.T, address string) testgrpc.TestServiceClient {
 }
 
 func TestGRPC(t *testing.T) {
+	once(t)
 	s, server, address := newRPCServer(t)
 	g := startWith(t, http1.DefaultLimits(), speaking("grpc", address, "")+"policies: [{name: short, timeout: 400ms}]\n---\nroutes: [{name: limited, path: /grpc.testing.TestService/EmptyCall, service_id: s, policy_id: short}]\n")
 	client := rpcClient(t, g.address)
@@ -156,7 +157,7 @@ func TestGRPC(t *testing.T) {
 	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "UPSTREAM_TIMEOUT") {
 		t.Errorf("past the policy's time: %v", err)
 	}
-	if err := <-s.cancelled; err == nil {
+	if err := waittest.Receive(t, "the service is told that nobody waits", s.cancelled); err == nil {
 		t.Error("the service was not told")
 	}
 
@@ -179,8 +180,9 @@ func TestGRPC(t *testing.T) {
 
 // A client that resets a call that waits for its first answer ends it at the service at once, not only when the answer comes.
 func TestGRPCCancelReachesTheService(t *testing.T) {
+	once(t)
 	s, _, address := newRPCServer(t)
-	g := startWith(t, http1.DefaultLimits(), strings.Replace(speaking("grpc", address, ""), "response_timeout: 2s", "response_timeout: 60s", 1))
+	g := startWith(t, http1.DefaultLimits(), respondingWithin("2m", speaking("grpc", address, "")))
 	client := rpcClient(t, g.address)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -188,18 +190,15 @@ func TestGRPCCancelReachesTheService(t *testing.T) {
 		_, err := client.EmptyCall(ctx, &testgrpc.Empty{})
 		done <- err
 	}()
-	<-s.started
+	waittest.Receive(t, "the call is at the service", s.started)
 	cancel()
-	<-done
-	select {
-	case <-s.cancelled:
-	case <-time.After(5 * time.Second):
-		t.Error("the service was not told that its caller has gone")
-	}
+	waittest.Receive(t, "the call is over", done)
+	waittest.Receive(t, "the service is told that its caller has gone", s.cancelled)
 }
 
 // Calls of one connection go to all endpoints.
 func TestGRPCBalancing(t *testing.T) {
+	once(t)
 	one, _, first := newRPCServer(t)
 	two, _, second := newRPCServer(t)
 	_, port, _ := net.SplitHostPort(second)

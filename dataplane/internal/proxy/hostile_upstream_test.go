@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -168,9 +167,7 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int, verdict
 		<-s.sent
 		if _, rests := k.Option("then"); rests {
 			// Before this a connection is used without a look at what has come, see upstream.Endpoint.
-			for time.Since(begun) < 2*time.Millisecond {
-				runtime.Gosched()
-			}
+			time.Sleep(2*time.Millisecond - time.Since(begun))
 		}
 	}
 	next := fmt.Sprintf("/next/%d", i)

@@ -17,7 +17,7 @@ import (
 )
 
 // startInLoops starts a node that serves connections in loops from their first request on.
-func startInLoops(t *testing.T, config string) *gateway {
+func startInLoops(t *testing.T, config string, edits ...func(*http1.Limits)) *gateway {
 	t.Helper()
 	if probe := socket.NewLoops(1); probe == nil {
 		t.Skip("there are no loops on this system")
@@ -27,19 +27,22 @@ func startInLoops(t *testing.T, config string) *gateway {
 	before := looping
 	looping = true
 	defer func() { looping = before }()
-	return startWith(t, http1.DefaultLimits(), config)
+	limits := http1.DefaultLimits()
+	for _, edit := range edits {
+		edit(&limits)
+	}
+	return startWith(t, limits, config)
 }
 
 // guests waits until a number of connections are in loops, those to services included.
 func (g *gateway) guests(n int) {
 	g.t.Helper()
-	end := time.Now().Add(10 * time.Second)
-	for g.loops.Len() != n {
-		if time.Now().After(end) {
-			g.t.Fatalf("%d connections are in loops, not %d", g.loops.Len(), n)
+	waittest.UntilNil(g.t, fmt.Sprintf("%d connections are in loops", n), func() error {
+		if have := g.loops.Len(); have != n {
+			return fmt.Errorf("%d are", have)
 		}
-		<-time.After(time.Millisecond)
-	}
+		return nil
+	})
 }
 
 // client is a connection of a client's.
@@ -164,7 +167,10 @@ func TestTimeInLoops(t *testing.T) {
 			}
 		}
 	})
-	g := startInLoops(t, to(service, ", timeout: 400ms"))
+	g := startInLoops(t, to(service, "")+`---
+policies: [{name: short, timeout: 400ms}]
+routes: [{name: never, path: /never, service_id: s, policy_id: short}, {name: never-whole, path: /never-whole, service_id: s, policy_id: short}]
+`)
 	c := g.client()
 	for _, k := range []struct{ path, want string }{
 		{"/", "200 in parts"},
@@ -187,7 +193,7 @@ func TestTimeInLoops(t *testing.T) {
 		if !strings.HasPrefix(got, k.want) {
 			t.Errorf("%s: got %s, want %s", k.path, got, k.want)
 		}
-		if took := time.Since(begun); k.want == "504" && (took < 350*time.Millisecond || took > 5*time.Second) {
+		if took := time.Since(begun); k.want == "504" && took < 350*time.Millisecond {
 			t.Errorf("%s took %v", k.path, took)
 		}
 	}
@@ -287,21 +293,24 @@ func TestDrainOfLoops(t *testing.T) {
 
 // TestDrainReachesLoops sees that a connection does not wait in a loop until it is found to be unused.
 func TestDrainReachesLoops(t *testing.T) {
-	g := startInLoops(t, to(echo(t), ""))
-	c := g.client()
-	for range 3 {
-		c.get("/")
-	}
-	g.guests(2)
-	begun := time.Now()
-	g.server.Drain()
-	g.guests(1)
-	if took := time.Since(begun); took > 1500*time.Millisecond {
-		t.Errorf("it took %v", took)
-	}
-	if got := c.get("/last"); got != "200 GET /last" {
-		t.Error(got)
-	}
+	waittest.UntilNil(t, "a connection leaves its loop with Drain, not after two seconds as an unused one", func() error {
+		g := startInLoops(t, to(echo(t), ""), func(l *http1.Limits) { l.LastRequestTimeout = waittest.Limit })
+		c := g.client()
+		for range 3 {
+			c.get("/")
+		}
+		g.guests(2)
+		begun := time.Now()
+		g.server.Drain()
+		g.guests(1)
+		if took := time.Since(begun); took > 1500*time.Millisecond {
+			return fmt.Errorf("it took %v", took) // it may on a slow machine, but not again and again
+		}
+		if got := c.get("/last"); got != "200 GET /last" {
+			t.Error(got)
+		}
+		return nil
+	})
 }
 
 // TestRequestsBehindOneUnderWay sends requests while an earlier one is waited for: what arrives then is announced once, and must not be forgotten.

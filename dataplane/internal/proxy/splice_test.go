@@ -20,7 +20,7 @@ func TestLargeResponses(t *testing.T) {
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<19) // 8 MiB
 	want := sha256.Sum256(big)
 	gone := make(chan error, 1)
-	g := start(t, to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+	config := to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
 			req, err := http.ReadRequest(r)
 			if err != nil {
@@ -44,8 +44,10 @@ func TestLargeResponses(t *testing.T) {
 				}
 			}
 		}
-	}), ""))
-	ask := func(path string) (*http.Response, net.Conn) {
+	}), "")
+	g := start(t, config)
+	hasty := start(t, respondingWithin("300ms", config))
+	ask := func(g *gateway, path string) (*http.Response, net.Conn) {
 		t.Helper()
 		c, err := net.Dial("tcp", g.address)
 		if err != nil {
@@ -62,7 +64,7 @@ func TestLargeResponses(t *testing.T) {
 	}
 	whole := func(path string) {
 		t.Helper()
-		res, _ := ask(path)
+		res, _ := ask(g, path)
 		h := sha256.New()
 		if n, err := io.Copy(h, res.Body); err != nil || !bytes.Equal(h.Sum(nil), want[:]) {
 			t.Errorf("%s: %d bytes, %v", path, n, err)
@@ -71,13 +73,13 @@ func TestLargeResponses(t *testing.T) {
 	for range 3 {
 		whole("/")
 		whole("/more")
-		for _, path := range []string{"/breaks", "/stalls"} {
-			res, _ := ask(path)
+		for path, g := range map[string]*gateway{"/breaks": g, "/stalls": hasty} {
+			res, _ := ask(g, path)
 			if n, err := io.Copy(io.Discard, res.Body); err == nil || n > 3<<20 {
 				t.Errorf("%s: %d bytes, %v", path, n, err)
 			}
 		}
-		_, c := ask("/leaves")
+		_, c := ask(g, "/leaves")
 		_ = c.Close()
 		if err := <-gone; err == nil {
 			t.Log("the whole body fitted into buffers")

@@ -110,7 +110,7 @@ func newSecureServer(t testing.TB, c *tls.Config) *secureServer {
 // overTLS returns the configuration of one https service with these tls settings.
 func overTLS(address, protocol, settings string) string {
 	host, port, _ := net.SplitHostPort(address)
-	return fmt.Sprintf("services: [{name: s, protocol: %s, endpoints: [{host: %s, port: %s}], tls: {%s}, connection_pool: {response_timeout: 2s, connect_timeout: 2s}}]\nroutes: [{name: all, path: /*, service_id: s}]\n", protocol, host, port, settings)
+	return fmt.Sprintf("services: [{name: s, protocol: %s, endpoints: [{host: %s, port: %s}], tls: {%s}, connection_pool: {response_timeout: 20s, connect_timeout: 20s}}]\nroutes: [{name: all, path: /*, service_id: s}]\n", protocol, host, port, settings)
 }
 
 func quoted(pemText string) string { return `"` + strings.ReplaceAll(pemText, "\n", `\n`) + `"` }

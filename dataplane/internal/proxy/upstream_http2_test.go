@@ -50,7 +50,7 @@ func newH2Server(t testing.TB, settings *http.HTTP2Config, handler http.Handler)
 // speaking returns the configuration of one service of a protocol.
 func speaking(protocol, address, pool string) string {
 	host, port, _ := net.SplitHostPort(address)
-	return fmt.Sprintf("services: [{name: s, protocol: %s, endpoints: [{host: %s, port: %s}], connection_pool: {response_timeout: 2s, connect_timeout: 2s%s}}]\nroutes: [{name: all, path: /*, service_id: s}]\n", protocol, host, port, pool)
+	return fmt.Sprintf("services: [{name: s, protocol: %s, endpoints: [{host: %s, port: %s}], connection_pool: {response_timeout: 20s, connect_timeout: 20s%s}}]\nroutes: [{name: all, path: /*, service_id: s}]\n", protocol, host, port, pool)
 }
 
 func tellAll(w http.ResponseWriter, r *http.Request) {
@@ -369,7 +369,7 @@ func TestUpstreamHTTP2Scripts(t *testing.T) {
 		}, 200, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := start(t, strings.Replace(speaking("h2c", newFramed(t, c.serve), ""), "response_timeout: 2s", "response_timeout: 300ms", 1))
+			g := start(t, respondingWithin("300ms", speaking("h2c", newFramed(t, c.serve), "")))
 			conn, err := net.Dial("tcp", g.address)
 			if err != nil {
 				t.Fatal(err)

@@ -9,10 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"gateway.internal/shared/waittest"
 )
 
 // witness is a service that keeps the text of every request that reaches it, as it was sent.
@@ -30,7 +31,7 @@ const plainAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 func newWitness(t *testing.T) *witness {
 	w := &witness{answer: plainAnswer}
 	w.address = scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		_ = c.SetDeadline(waittest.Deadline())
 		for w.serve(c, r) {
 		}
 	})
@@ -133,7 +134,7 @@ func (g *gateway) ask(fields ...string) *heardH2 {
 		g.t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(waittest.Deadline())
 	s := begin("")
 	_ = s.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: s.fields(fields...), EndHeaders: true, EndStream: true})
 	if _, err := c.Write(s.b.Bytes()); err != nil {

@@ -53,7 +53,8 @@ func (v *visitor) Tick() {
 // until waits for something to come until it holds.
 func (v *visitor) until(t *testing.T, holds func() bool) {
 	t.Helper()
-	end := time.After(10 * time.Second)
+	end := time.NewTimer(waittest.Limit)
+	defer end.Stop()
 	for {
 		v.mu.Lock()
 		ok := holds()
@@ -63,7 +64,7 @@ func (v *visitor) until(t *testing.T, holds func() bool) {
 		}
 		select {
 		case <-v.came:
-		case <-end:
+		case <-end.C:
 			t.Fatalf("it never came to that: %q, %v", v.got, v.err)
 		}
 	}
@@ -134,7 +135,7 @@ func TestLoop(t *testing.T) {
 		t.Errorf("%d guests", l.Len())
 	}
 	send(t, far, "alone")
-	near.ReadWithin(time.Now(), 10*time.Second)
+	near.ReadWithin(time.Now(), waittest.Limit)
 	if err := near.Fill(); err != nil || string(near.Buffered()) != "alone" {
 		t.Fatalf("%q, %v", near.Buffered(), err)
 	}
@@ -410,19 +411,11 @@ func TestTicks(t *testing.T) {
 		if !taken {
 			t.Fatal("not taken")
 		}
-		end := time.Now().Add(10 * time.Second)
-		for {
+		waittest.Until(t, "three ticks", func() bool {
 			v.mu.Lock()
-			n := v.ticks
-			v.mu.Unlock()
-			if n > 2 {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%d ticks", n)
-			}
-			<-time.After(LoopTick)
-		}
+			defer v.mu.Unlock()
+			return v.ticks > 2
+		})
 		seat.Leave(near)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"gateway.internal/shared/waittest"
 )
 
 // pair returns both ends of a TCP connection that holds little of what is sent.
@@ -51,7 +53,7 @@ func TestWritePace(t *testing.T) {
 			}()
 			conn := New(near)
 			conn.SetWritePace(Pace{Least: c.least, Over: time.Microsecond})
-			conn.WriteWithin(time.Now(), 10*time.Second)
+			conn.WriteWithin(time.Now(), waittest.Limit)
 			if err := conn.Write(make([]byte, 1000), make([]byte, size)); !errors.Is(err, c.err) {
 				t.Errorf("got %v, want %v", err, c.err)
 			}

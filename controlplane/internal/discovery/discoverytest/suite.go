@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +17,7 @@ import (
 	"gateway.internal/controlplane/internal/store/sql"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 // Instance is one registration that the suite makes.
@@ -73,9 +73,6 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 	t.Run("goes on after compaction", func(t *testing.T) { outlivesCompaction(t, open(t)) })
 }
 
-// patience is for what happens by itself sooner or later.
-const patience = 20 * time.Second
-
 // Gateway is discovery at work: a catalog on an embedded store, followed by a source.
 type Gateway struct {
 	t        testing.TB
@@ -118,21 +115,7 @@ func Start(t testing.TB, source discovery.Source) *Gateway {
 // Eventually waits for something that the catalog can tell.
 func (g *Gateway) Eventually(what string, is func() bool) {
 	g.t.Helper()
-	deadline := time.After(patience)
-	poll := time.NewTicker(20 * time.Millisecond) // metrics do not wake anybody
-	defer poll.Stop()
-	for {
-		changed := g.Catalog.Changed()
-		if is() {
-			return
-		}
-		select {
-		case <-changed:
-		case <-poll.C:
-		case <-deadline:
-			g.t.Fatalf("it did not come to this: %s", what)
-		}
-	}
+	waittest.Until(g.t, what, is)
 }
 
 // Put creates or replaces services, as one revision.

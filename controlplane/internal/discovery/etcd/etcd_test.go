@@ -84,8 +84,8 @@ func (r *registry) put(id, value string, opts ...clientv3.OpOption) {
 
 func (r *registry) do(what func(ctx context.Context) error) {
 	r.t.Helper()
-	testserver.WaitFor(r.t, "etcd", func() error {
-		ctx, cancel := context.WithTimeout(r.t.Context(), waittest.Limit)
+	waittest.UntilNil(r.t, "etcd", func() error {
+		ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second) // then it is tried again
 		defer cancel()
 		return what(ctx)
 	})

@@ -134,7 +134,7 @@ func TestStuckReplica(t *testing.T) {
 // commitUntil commits until it works, as a caller does who was told that the store is unavailable, and returns what was told before.
 func commitUntil(t *testing.T, s *Store, name string) (refused int) {
 	t.Helper()
-	testserver.WaitFor(t, "a commit", func() error {
+	waittest.UntilNil(t, "a commit", func() error {
 		head, _, err := s.Load(t.Context())
 		if err == nil {
 			_, err = commitRoute(t, s, head, name)
@@ -170,7 +170,7 @@ func TestFailover(t *testing.T) {
 		}
 	}
 	replica := openSessionsOf(t, next.URL)
-	testserver.WaitFor(t, "the replica", func() error {
+	waittest.UntilNil(t, "the replica", func() error {
 		var n int
 		if err := replica.QueryRowContext(t.Context(), "SELECT count(*) FROM revisions").Scan(&n); err != nil || n < len(stores) {
 			return fmt.Errorf("it has %d revisions, %w", n, err)
@@ -224,7 +224,7 @@ func TestNobodyWaitsForTheDead(t *testing.T) {
 	if took := time.Since(begun); took > s.limits.read {
 		t.Errorf("nine writers were told after %v", took)
 	}
-	testserver.WaitFor(t, "word of the outage", func() error {
+	waittest.UntilNil(t, "word of the outage", func() error {
 		if s.Err() == nil {
 			return errors.New("the store takes itself for there")
 		}

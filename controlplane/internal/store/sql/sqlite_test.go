@@ -18,9 +18,9 @@ import (
 	"github.com/google/uuid"
 
 	"gateway.internal/controlplane/internal/store"
-	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 // newRoute is a plan that adds a route.
@@ -165,7 +165,7 @@ func TestFileGone(t *testing.T) {
 			if _, err := commitRoute(t, s, head, "a"); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "file") {
 				t.Errorf("the next commit: %v", err)
 			}
-			testserver.WaitFor(t, "word of it", func() error {
+			waittest.UntilNil(t, "word of it", func() error {
 				if s.Err() == nil {
 					return errors.New("the store takes itself for there")
 				}

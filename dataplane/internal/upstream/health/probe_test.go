@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/waittest"
 )
 
 func at(t *testing.T, address string, c config.HealthCheck) Target {
@@ -68,7 +70,7 @@ func TestRealChecks(t *testing.T) {
 		{"nobody listens, http", gone, "http", "/ok", "dial tcp " + gone + ": connect: connection refused"},
 		{"nobody listens, tcp", gone, "tcp", "", "dial tcp " + gone + ": connect: connection refused"},
 	} {
-		target := at(t, c.address, config.HealthCheck{Type: c.kind, Path: c.path, Host: "svc.example.com", Timeout: 5 * time.Second})
+		target := at(t, c.address, config.HealthCheck{Type: c.kind, Path: c.path, Host: "svc.example.com", Timeout: waittest.Limit})
 		if c.path == "/slow" {
 			target.Check.Timeout = 100 * time.Millisecond
 		}
@@ -101,18 +103,14 @@ func TestLoopback(t *testing.T) {
 	defer server.Close()
 	c := NewChecker(slog.New(slog.DiscardHandler), nil)
 	defer c.Close()
-	target := at(t, server.Listener.Addr().String(), config.HealthCheck{Type: "http", Path: "/", Interval: 5 * time.Millisecond, Timeout: 5 * time.Second, Unhealthy: 2, Healthy: 2})
+	target := at(t, server.Listener.Addr().String(), config.HealthCheck{Type: "http", Path: "/", Interval: 5 * time.Millisecond, Timeout: waittest.Limit, Unhealthy: 2, Healthy: 2})
 	c.Set([]Target{target})
 	for _, want := range []bool{true, false, true} {
 		broken.Store(!want)
 		for target.State.Healthy() != want {
-			select {
-			case <-answered:
-			case <-time.After(10 * time.Second):
-				t.Fatalf("healthy is not %v", want)
-			}
+			waittest.Receive(t, fmt.Sprintf("a check, after which healthy may be %v", want), answered)
 		}
-		<-answered
+		waittest.Receive(t, "a check", answered)
 	}
 	if r := c.Report(false); len(r) != 1 || r[0].GetCheckedAt() == nil {
 		t.Errorf("report %v", r)
