@@ -113,3 +113,9 @@ func (p *PostgreSQL) Restore(backup string) {
 		p.t.Fatalf("psql: %v\n%s", err, out)
 	}
 }
+
+// WaitFor waits as waittest.UntilNil does.
+func WaitFor(t testing.TB, what string, ready func() error) {
+	t.Helper()
+	waittest.UntilNil(t, what, ready)
+}
