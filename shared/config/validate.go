@@ -444,7 +444,10 @@ func (c *checker) rewrite(rw *configv1.Rewrite, rule *match.Rule) {
 		}
 	}
 	if h := rw.GetHost(); h != "" && !validAuthority(h) {
-		c.fail("rewrite.host", h, "has to be a host with an optional port")
+		c.fail("rewrite.host", h, `has to be a host with an optional port, or "endpoint" for the chosen endpoint's own`)
+	}
+	if rw.GetReverse() && (rw.GetPath() != "" || rw.GetRegex() != nil) {
+		c.fail("rewrite.reverse", "true", "can't be together with rewrite.path or rewrite.regex, which can't be undone in responses: only with prefix and host")
 	}
 }
 

@@ -105,7 +105,12 @@ func (v Version) String() string {
 }
 
 // Forward is a rewritten request target.
-type Forward struct{ Path, Host string }
+type Forward struct {
+	// Path and Host are what the service is to see; empty fields change nothing.
+	Path, Host string
+	// OwnHost makes Host that of each endpoint that is asked.
+	OwnHost bool
+}
 
 // Request is the client's request, as steps may change it before it is sent.
 type Request struct {

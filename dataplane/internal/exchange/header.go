@@ -121,6 +121,29 @@ func (h *Header) Del(name string) {
 	})
 }
 
+// Map replaces each value of a field by what change makes of it. The strings have to live as long as the exchange.
+func (h *Header) Map(name string, change func(value string) string) {
+	for i := range h.fields {
+		f := &h.fields[i]
+		if len(f.Name) != len(name) || !EqualFold(f.Name, name) {
+			continue
+		}
+		if v := change(f.Value); v != f.Value {
+			*f = Field{Name: f.Name, Value: v, Known: f.Known, Odd: f.Odd}
+		}
+	}
+}
+
+// Decides reports whether a field of this name, or one that services may take for it, was set or removed.
+func (h *Header) Decides(name string) bool {
+	for _, d := range h.decided {
+		if SameField(d, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // Take removes all fields of a name and returns the first one's value. It is for codecs that say it in another way: unlike Del it says nothing about
 // trailers.
 func (h *Header) Take(name string) (value string, found bool) {

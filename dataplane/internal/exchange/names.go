@@ -151,19 +151,9 @@ func (r *Response) Trailers() *Header {
 func (h *Header) settle(header *Header, keepsOdd bool) {
 	kept := h.fields[:0]
 	for _, f := range h.fields {
-		if (keepsOdd || !f.Odd) && !header.decides(f.Name) {
+		if (keepsOdd || !f.Odd) && !header.Decides(f.Name) {
 			kept = append(kept, f)
 		}
 	}
 	h.fields = kept
-}
-
-// decides reports whether a field of this name was set or removed.
-func (h *Header) decides(name string) bool {
-	for _, d := range h.decided {
-		if SameField(d, name) {
-			return true
-		}
-	}
-	return false
 }

@@ -97,6 +97,9 @@ func (a *attempt) choose() bool {
 		return false
 	}
 	a.x.Endpoint = a.endpoint.Address()
+	if a.x.Forward.OwnHost {
+		a.x.Forward.Host = a.endpoint.Authority()
+	}
 	return true
 }
 

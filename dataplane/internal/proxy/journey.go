@@ -205,6 +205,7 @@ func (j *journey) respond() {
 		return
 	}
 	j.done.Upstream = a.answered.Sub(x.Start)
+	j.route.Reverse(x)
 	b.Chain.Response(x, j.at)
 	if x.Response.Tunnel {
 		j.p.tunnel(a, b.Limits.StreamIdleOr(), &j.done)

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -108,48 +107,6 @@ func (r *Route) Rewrite(x *exchange.Exchange) {
 	if r.rewrite != nil {
 		r.rewrite.apply(x)
 	}
-}
-
-type rewrite struct {
-	template []config.TemplatePart
-	prefix   string
-	isPrefix bool
-	regex    *regexp.Regexp
-	subst    string
-	host     string
-}
-
-func (w *rewrite) apply(x *exchange.Exchange) {
-	x.Forward.Host = w.host
-	path := x.Request.Path
-	switch {
-	case w.isPrefix:
-		rest := path[x.Params.PrefixLength():]
-		switch {
-		case rest == "":
-			x.Forward.Path = w.prefix
-		case strings.HasSuffix(w.prefix, "/"):
-			x.Forward.Path = w.prefix + strings.TrimPrefix(rest, "/")
-		default:
-			x.Forward.Path = w.prefix + rest
-		}
-	case w.template != nil:
-		x.Forward.Path = expand(w.template, x)
-	case w.regex != nil:
-		if p := w.regex.ReplaceAllString(path, w.subst); validTarget(p) {
-			x.Forward.Path = p
-		}
-	}
-}
-
-// validTarget reports whether a path that a regex has made can stand in a request line.
-func validTarget(p string) bool {
-	for i := range len(p) {
-		if p[i] <= ' ' || p[i] >= 0x7f || p[i] == '?' || p[i] == '#' {
-			return false
-		}
-	}
-	return p != "" && p[0] == '/'
 }
 
 func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
@@ -275,21 +232,10 @@ func (r *Route) compileTarget(msg *configv1.Route) error {
 	}
 	r.Methods = strings.Join(rule.Methods(), ", ")
 	if rw := msg.GetRewrite(); rw != nil {
-		w := &rewrite{host: rw.GetHost()}
 		var err error
-		switch p := rw.GetPathRewrite().(type) {
-		case *configv1.Rewrite_Prefix:
-			w.prefix, w.isPrefix = p.Prefix, true
-		case *configv1.Rewrite_Path:
-			w.template, err = config.ParseTemplate(p.Path, rule.ParamNames())
-		case *configv1.Rewrite_Regex:
-			w.regex, err = regexp.Compile(p.Regex.GetPattern())
-			w.subst = p.Regex.GetSubstitution()
-		}
-		if err != nil {
+		if r.rewrite, err = compileRewrite(rw, rule); err != nil {
 			return fmt.Errorf("rewrite: %w", err)
 		}
-		r.rewrite = w
 	}
 	if rd := msg.GetRedirect(); rd != nil {
 		r.redirect = &redirect{status: int(rd.GetStatus()), to: match.NewRedirect(rd), stripQuery: rd.GetStripQuery()}

@@ -30,6 +30,7 @@ type Endpoint struct {
 	Port uint32
 
 	network, address string
+	authorities      authorities
 	log              *slog.Logger
 	how              atomic.Pointer[how]
 	lastProblem      atomic.Int64 // when a TLS problem was last logged, in Unix seconds
@@ -77,6 +78,7 @@ func newEndpoint(m *configv1.Endpoint, log *slog.Logger) *Endpoint {
 	if _, isUnix := config.UnixPath(m.GetHost()); isUnix {
 		e.network = "unix"
 	}
+	e.authorities = authoritiesOf(e)
 	return e
 }
 

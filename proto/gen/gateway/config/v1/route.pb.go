@@ -575,8 +575,11 @@ type Rewrite struct {
 	//	*Rewrite_Prefix
 	//	*Rewrite_Regex
 	PathRewrite isRewrite_PathRewrite `protobuf_oneof:"path_rewrite"`
-	// Host to send instead of the client's.
-	Host          string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
+	// Host to send instead of the client's; "endpoint" stands for the chosen endpoint's own, with its port where that is not the protocol's. A host whose
+	// name is "endpoint" is written with its port, as in "endpoint:80".
+	Host string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
+	// Undoes the rewriting in responses: in Location, Content-Location and Refresh, and in Path and Domain of Set-Cookie. Only with prefix, host or both.
+	Reverse       bool `protobuf:"varint,10,opt,name=reverse,proto3" json:"reverse,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -652,6 +655,13 @@ func (x *Rewrite) GetHost() string {
 	return ""
 }
 
+func (x *Rewrite) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
 type isRewrite_PathRewrite interface {
 	isRewrite_PathRewrite()
 }
@@ -662,7 +672,7 @@ type Rewrite_Path struct {
 }
 
 type Rewrite_Prefix struct {
-	// Replaces the part before "/*" of a prefix route: "/" strips it.
+	// Replaces the part before "/*" of a prefix route: "/" strips it. What was taken away is told to the service in X-Forwarded-Prefix.
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3,oneof"`
 }
 
@@ -946,12 +956,14 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x1b\n" +
 	"\x06weight\x18\x02 \x01(\rH\x00R\x06weight\x88\x01\x01B\t\n" +
-	"\a_weight\"\x96\x01\n" +
+	"\a_weight\"\xb0\x01\n" +
 	"\aRewrite\x12\x14\n" +
 	"\x04path\x18\x01 \x01(\tH\x00R\x04path\x12\x18\n" +
 	"\x06prefix\x18\x02 \x01(\tH\x00R\x06prefix\x127\n" +
 	"\x05regex\x18\x03 \x01(\v2\x1f.gateway.config.v1.RegexRewriteH\x00R\x05regex\x12\x12\n" +
-	"\x04host\x18\x04 \x01(\tR\x04hostB\x0e\n" +
+	"\x04host\x18\x04 \x01(\tR\x04host\x12\x18\n" +
+	"\areverse\x18\n" +
+	" \x01(\bR\areverseB\x0e\n" +
 	"\fpath_rewrite\"L\n" +
 	"\fRegexRewrite\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\"\n" +

@@ -76,7 +76,10 @@ func (x *Headers) GetResponse() *HeaderChanges {
 	return nil
 }
 
-// HeaderChanges are applied in the order remove, set, add. Framing and hop-by-hop fields can't be changed.
+// HeaderChanges are applied in the order remove, set, add. Framing and hop-by-hop fields can't be changed, nor those of requests that the gateway
+// writes itself. Values may have variables such as "${client.address}"; "$${" stands for the text "${". A field whose variables are all empty, and that
+// has no other text, is taken out. What is set or removed also holds for names that services may take for the same, such as X_User for X-User, and
+// for the trailers.
 type HeaderChanges struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Replaces all values of a field.
