@@ -79,6 +79,27 @@ func (all calls) find(method, path string) (call, bool) {
 	return call{}, false
 }
 
+// allowed returns the methods that a path takes, sorted; none where there is nothing.
+func (all calls) allowed(path string) (methods []string) {
+	if path == openAPIPath {
+		return []string{http.MethodGet, http.MethodHead, http.MethodOptions}
+	}
+	for method := range all {
+		if _, ok := all.find(method, path); ok {
+			methods = append(methods, method)
+		}
+	}
+	if len(methods) == 0 {
+		return nil
+	}
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead)
+	}
+	methods = append(methods, http.MethodOptions)
+	slices.Sort(methods)
+	return methods
+}
+
 // checkUTF8 refuses what can't be passed on as text.
 func checkUTF8(r *http.Request) error {
 	if !utf8.ValidString(r.URL.Path) {

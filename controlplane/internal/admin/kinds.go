@@ -44,7 +44,7 @@ func (s policies) CreatePolicy(ctx context.Context, r *adminv1.CreatePolicyReque
 }
 
 func (s policies) UpdatePolicy(ctx context.Context, r *adminv1.UpdatePolicyRequest) (*adminv1.UpdatePolicyResponse, error) {
-	m, meta, err := update(ctx, s.Server, r.GetId(), r.GetPolicy(), r.GetUpdateMask())
+	m, meta, err := update(ctx, s.Server, r, r.GetPolicy())
 	return &adminv1.UpdatePolicyResponse{Policy: m, Meta: meta}, err
 }
 
@@ -76,7 +76,7 @@ func (s certificates) CreateCertificate(ctx context.Context, r *adminv1.CreateCe
 }
 
 func (s certificates) UpdateCertificate(ctx context.Context, r *adminv1.UpdateCertificateRequest) (*adminv1.UpdateCertificateResponse, error) {
-	m, meta, err := update(ctx, s.Server, r.GetId(), r.GetCertificate(), r.GetUpdateMask())
+	m, meta, err := update(ctx, s.Server, r, r.GetCertificate())
 	return &adminv1.UpdateCertificateResponse{Certificate: m, Meta: meta}, err
 }
 
@@ -108,7 +108,7 @@ func (s consumers) CreateConsumer(ctx context.Context, r *adminv1.CreateConsumer
 }
 
 func (s consumers) UpdateConsumer(ctx context.Context, r *adminv1.UpdateConsumerRequest) (*adminv1.UpdateConsumerResponse, error) {
-	m, meta, err := update(ctx, s.Server, r.GetId(), r.GetConsumer(), r.GetUpdateMask())
+	m, meta, err := update(ctx, s.Server, r, r.GetConsumer())
 	return &adminv1.UpdateConsumerResponse{Consumer: m, Meta: meta}, err
 }
 
@@ -140,7 +140,7 @@ func (s middleware) CreateMiddleware(ctx context.Context, r *adminv1.CreateMiddl
 }
 
 func (s middleware) UpdateMiddleware(ctx context.Context, r *adminv1.UpdateMiddlewareRequest) (*adminv1.UpdateMiddlewareResponse, error) {
-	m, meta, err := update(ctx, s.Server, r.GetId(), r.GetMiddleware(), r.GetUpdateMask())
+	m, meta, err := update(ctx, s.Server, r, r.GetMiddleware())
 	return &adminv1.UpdateMiddlewareResponse{Middleware: m, Meta: meta}, err
 }
 
@@ -180,7 +180,7 @@ func (s pipelines) CreatePipeline(ctx context.Context, r *adminv1.CreatePipeline
 }
 
 func (s pipelines) UpdatePipeline(ctx context.Context, r *adminv1.UpdatePipelineRequest) (*adminv1.UpdatePipelineResponse, error) {
-	m, meta, err := update(ctx, s.Server, r.GetId(), r.GetPipeline(), r.GetUpdateMask())
+	m, meta, err := update(ctx, s.Server, r, r.GetPipeline())
 	return &adminv1.UpdatePipelineResponse{Pipeline: m, Meta: meta}, err
 }
 
@@ -210,7 +210,7 @@ func (s services) CreateService(ctx context.Context, r *adminv1.CreateServiceReq
 }
 
 func (s services) UpdateService(ctx context.Context, r *adminv1.UpdateServiceRequest) (*adminv1.UpdateServiceResponse, error) {
-	m, meta, err := update(ctx, s.Server, r.GetId(), r.GetService(), r.GetUpdateMask())
+	m, meta, err := update(ctx, s.Server, r, r.GetService())
 	return &adminv1.UpdateServiceResponse{Service: m, Meta: meta}, err
 }
 
@@ -244,7 +244,7 @@ func (s routes) CreateRoute(ctx context.Context, r *adminv1.CreateRouteRequest) 
 }
 
 func (s routes) UpdateRoute(ctx context.Context, r *adminv1.UpdateRouteRequest) (*adminv1.UpdateRouteResponse, error) {
-	m, meta, err := update(ctx, s.Server, r.GetId(), r.GetRoute(), r.GetUpdateMask())
+	m, meta, err := update(ctx, s.Server, r, r.GetRoute())
 	return &adminv1.UpdateRouteResponse{Route: m, Meta: meta}, err
 }
 

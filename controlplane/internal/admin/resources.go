@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -275,17 +276,35 @@ func setString(m proto.Message, name protoreflect.Name, value string) {
 	r.Set(r.Descriptor().Fields().ByName(name), protoreflect.ValueOfString(value))
 }
 
-// update replaces a resource, or with a mask some of its fields.
-func update[M config.Message](ctx context.Context, s *Server, idOrName string, m M, mask *fieldmaskpb.FieldMask) (M, *adminv1.ReplyMeta, error) {
-	k := config.KindOfMessage(m)
+// updateRequest is what the seven update requests have in common.
+type updateRequest interface {
+	GetId() string
+	GetUpdateMask() *fieldmaskpb.FieldMask
+	GetAllowMissing() bool
+}
+
+// update replaces a resource, or with a mask some of its fields, or creates it.
+func update[M config.Message](ctx context.Context, s *Server, r updateRequest, m M) (M, *adminv1.ReplyMeta, error) {
+	var none M
+	k, idOrName, mask := config.KindOfMessage(m), r.GetId(), r.GetUpdateMask()
 	if !m.ProtoReflect().IsValid() {
-		var none M
 		return none, nil, invalid("body", "", "is required")
 	}
-	return change[M](ctx, s, config.Edit{Kind: k, Version: m.GetVersion()}, func(v *catalog.Version) (config.Edit, error) {
+	unless, err := unwanted(ctx)
+	if err != nil {
+		return none, nil, err
+	}
+	created := false
+	stored, meta, err := change[M](ctx, s, config.Edit{Kind: k, Version: m.GetVersion()}, func(v *catalog.Version) (config.Edit, error) {
 		old := v.Config.Lookup(k, idOrName)
+		if created = old == nil && r.GetAllowMissing(); created {
+			return creation(ctx, k, idOrName, m)
+		}
 		if old == nil {
 			return config.Edit{}, &config.NotFound{Kind: k, Ref: idOrName}
+		}
+		if unless.holds(old.Message.GetVersion()) {
+			return config.Edit{}, failure(fault.PreconditionFailed, fmt.Sprintf("there is %s %q, at version %d, against If-None-Match", k, old.Name(), old.Message.GetVersion()))
 		}
 		next := proto.CloneOf(config.Message(m))
 		if len(mask.GetPaths()) > 0 {
@@ -300,6 +319,10 @@ func update[M config.Message](ctx context.Context, s *Server, idOrName string, m
 		}
 		return config.Edit{Kind: k, Put: next, MustExist: true}, nil
 	})
+	if err == nil {
+		meta.Created = created
+	}
+	return stored, meta, err
 }
 
 // applyMask copies the named fields from src to dst; a field that src does not have is cleared.

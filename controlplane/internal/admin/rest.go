@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 		}),
 		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
 			switch name {
-			case "If-Match", "Gateway-Author", "Gateway-Message":
+			case "If-Match", "If-None-Match", "Gateway-Author", "Gateway-Message":
 				return strings.ToLower(name), true
 			}
 			return runtime.DefaultHeaderMatcher(name)
@@ -118,7 +119,19 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 			writeError(ctx, w, err)
 			return
 		}
-		if r.URL.Path == "/api/v1/openapi.json" {
+		switch allowed := known.allowed(r.URL.Path); {
+		case len(allowed) > 0 && r.Method == http.MethodOptions:
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			w.WriteHeader(http.StatusNoContent)
+			return
+		case len(allowed) > 0 && !slices.Contains(allowed, r.Method):
+			w.Header().Set("Allow", strings.Join(allowed, ", ")) // RFC 9110 section 15.5.6
+			writeError(ctx, w, failure(fault.MethodNotAllowed, r.Method+" is not possible at "+r.URL.Path+"; there is "+strings.Join(allowed, ", ")))
+			return
+		case r.Method == http.MethodHead:
+			w = headless{w}
+		}
+		if r.URL.Path == openAPIPath {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(api.OpenAPI)
 			return
@@ -133,6 +146,9 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 			return
 		}
 		r = r.WithContext(ctx)
+		if r.Method == http.MethodHead {
+			r.Method = http.MethodGet
+		}
 		if c, ok := known.find(r.Method, r.URL.Path); ok {
 			if r.ContentLength < 0 || r.ContentLength > largeBody {
 				select {
@@ -159,6 +175,9 @@ const (
 
 // check reads a request's query and body, and refuses what the call does not take.
 func (c call) check(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodPut && c.query[allowMissing] && !r.URL.Query().Has(allowMissing) {
+		r.URL.RawQuery = strings.TrimPrefix(r.URL.RawQuery+"&"+allowMissing+"=true", "&")
+	}
 	if err := c.checkQuery(r); err != nil {
 		return err
 	}
@@ -182,6 +201,23 @@ func (c call) check(w http.ResponseWriter, r *http.Request) error {
 	}
 	return nil
 }
+
+// allowMissing is the parameter of updates that makes them create what is not there; PUT has it by default.
+const allowMissing = "allow_missing"
+
+const openAPIPath = "/api/v1/openapi.json"
+
+// headless drops what is written: the response to HEAD has no content.
+type headless struct{ http.ResponseWriter }
+
+// Write implements http.ResponseWriter.
+func (h headless) Write(p []byte) (int, error) { return len(p), nil }
+
+// Unwrap is for http.ResponseController.
+func (h headless) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// Flush implements http.Flusher.
+func (h headless) Flush() { _ = http.NewResponseController(h.ResponseWriter).Flush() }
 
 // versionOf checks the version that a call asks for, in its path or a header.
 func versionOf(r *http.Request) error {
@@ -323,9 +359,11 @@ func setHeaders(ctx context.Context, w http.ResponseWriter, reply proto.Message)
 			continue
 		}
 		w.Header().Set("ETag", strconv.Quote(itoa(int(r.GetVersion()))))
-		if method, _ := runtime.RPCMethod(ctx); strings.Contains(method, "/Create") {
+		method, _ := runtime.RPCMethod(ctx)
+		updated, _ := reply.(interface{ GetMeta() *adminv1.ReplyMeta })
+		if strings.Contains(method, "/Create") || updated != nil && updated.GetMeta().GetCreated() {
 			if pattern, ok := runtime.HTTPPathPattern(ctx); ok {
-				w.Header().Set("Location", pattern+"/"+r.GetId())
+				w.Header().Set("Location", strings.TrimSuffix(pattern, "/{id}")+"/"+r.GetId())
 			}
 			w.WriteHeader(http.StatusCreated)
 		}

@@ -38,7 +38,8 @@ type CertificateConfigServiceClient interface {
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// CreateCertificate adds one and commits a revision.
 	CreateCertificate(ctx context.Context, in *CreateCertificateRequest, opts ...grpc.CallOption) (*CreateCertificateResponse, error)
-	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateCertificate(ctx context.Context, in *UpdateCertificateRequest, opts ...grpc.CallOption) (*UpdateCertificateResponse, error)
 	// DeleteCertificate removes one that nothing refers to and commits a revision.
 	DeleteCertificate(ctx context.Context, in *DeleteCertificateRequest, opts ...grpc.CallOption) (*DeleteCertificateResponse, error)
@@ -114,7 +115,8 @@ type CertificateConfigServiceServer interface {
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// CreateCertificate adds one and commits a revision.
 	CreateCertificate(context.Context, *CreateCertificateRequest) (*CreateCertificateResponse, error)
-	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateCertificate(context.Context, *UpdateCertificateRequest) (*UpdateCertificateResponse, error)
 	// DeleteCertificate removes one that nothing refers to and commits a revision.
 	DeleteCertificate(context.Context, *DeleteCertificateRequest) (*DeleteCertificateResponse, error)

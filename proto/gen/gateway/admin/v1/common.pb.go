@@ -33,7 +33,9 @@ type ReplyMeta struct {
 	// Lists: items per page.
 	PerPage uint32 `protobuf:"varint,4,opt,name=per_page,json=perPage,proto3" json:"per_page,omitempty"`
 	// What is allowed but probably not meant, such as a route that can never match.
-	Warnings      []*Problem `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []*Problem `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Updates: the resource was not there and has been created.
+	Created       bool `protobuf:"varint,6,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +103,13 @@ func (x *ReplyMeta) GetWarnings() []*Problem {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *ReplyMeta) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
 }
 
 // Problem is one thing that is wrong, or a warning.
@@ -280,13 +289,14 @@ var File_gateway_admin_v1_common_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_common_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/admin/v1/common.proto\x12\x10gateway.admin.v1\"\xa3\x01\n" +
+	"\x1dgateway/admin/v1/common.proto\x12\x10gateway.admin.v1\"\xbd\x01\n" +
 	"\tReplyMeta\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x12\n" +
 	"\x04page\x18\x03 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x04 \x01(\rR\aperPage\x125\n" +
-	"\bwarnings\x18\x05 \x03(\v2\x19.gateway.admin.v1.ProblemR\bwarnings\"\x93\x01\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x19.gateway.admin.v1.ProblemR\bwarnings\x12\x18\n" +
+	"\acreated\x18\x06 \x01(\bR\acreated\"\x93\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +

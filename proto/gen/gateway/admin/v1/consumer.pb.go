@@ -379,7 +379,10 @@ type UpdateConsumerRequest struct {
 	// The new content; a version in it, or an "if-match" in the metadata, must be the current one.
 	Consumer *v1.Consumer `protobuf:"bytes,2,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	// Fields to change; empty replaces the whole resource.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Creates the resource under this name where there is none; update_mask is then ignored. An "if-match" in the metadata, or a version in the
+	// content, still asks for one that is there; an "if-none-match" of "*" asks for none. PUT does so unless it is false, and answers 201 then.
+	AllowMissing  *bool `protobuf:"varint,4,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,6 +436,13 @@ func (x *UpdateConsumerRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 		return x.UpdateMask
 	}
 	return nil
+}
+
+func (x *UpdateConsumerRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
 }
 
 // UpdateConsumerResponse is what was stored.
@@ -615,12 +625,14 @@ const file_gateway_admin_v1_consumer_proto_rawDesc = "" +
 	"\bconsumer\x18\x01 \x01(\v2\x1b.gateway.config.v1.ConsumerR\bconsumer\"\x82\x01\n" +
 	"\x16CreateConsumerResponse\x127\n" +
 	"\bconsumer\x18\x01 \x01(\v2\x1b.gateway.config.v1.ConsumerR\bconsumer\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x9d\x01\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\xd9\x01\n" +
 	"\x15UpdateConsumerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x127\n" +
 	"\bconsumer\x18\x02 \x01(\v2\x1b.gateway.config.v1.ConsumerR\bconsumer\x12;\n" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"\x82\x01\n" +
+	"updateMask\x12(\n" +
+	"\rallow_missing\x18\x04 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"\x82\x01\n" +
 	"\x16UpdateConsumerResponse\x127\n" +
 	"\bconsumer\x18\x01 \x01(\v2\x1b.gateway.config.v1.ConsumerR\bconsumer\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"A\n" +
@@ -701,6 +713,7 @@ func file_gateway_admin_v1_consumer_proto_init() {
 		return
 	}
 	file_gateway_admin_v1_common_proto_init()
+	file_gateway_admin_v1_consumer_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

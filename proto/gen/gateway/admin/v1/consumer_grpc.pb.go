@@ -38,7 +38,8 @@ type ConsumerConfigServiceClient interface {
 	GetConsumer(ctx context.Context, in *GetConsumerRequest, opts ...grpc.CallOption) (*GetConsumerResponse, error)
 	// CreateConsumer adds one and commits a revision.
 	CreateConsumer(ctx context.Context, in *CreateConsumerRequest, opts ...grpc.CallOption) (*CreateConsumerResponse, error)
-	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateConsumer(ctx context.Context, in *UpdateConsumerRequest, opts ...grpc.CallOption) (*UpdateConsumerResponse, error)
 	// DeleteConsumer removes one that nothing refers to and commits a revision.
 	DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error)
@@ -114,7 +115,8 @@ type ConsumerConfigServiceServer interface {
 	GetConsumer(context.Context, *GetConsumerRequest) (*GetConsumerResponse, error)
 	// CreateConsumer adds one and commits a revision.
 	CreateConsumer(context.Context, *CreateConsumerRequest) (*CreateConsumerResponse, error)
-	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateConsumer(context.Context, *UpdateConsumerRequest) (*UpdateConsumerResponse, error)
 	// DeleteConsumer removes one that nothing refers to and commits a revision.
 	DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error)

@@ -388,7 +388,10 @@ type UpdateMiddlewareRequest struct {
 	// The new content; a version in it, or an "if-match" in the metadata, must be the current one.
 	Middleware *v1.Middleware `protobuf:"bytes,2,opt,name=middleware,proto3" json:"middleware,omitempty"`
 	// Fields to change; empty replaces the whole resource.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Creates the resource under this name where there is none; update_mask is then ignored. An "if-match" in the metadata, or a version in the
+	// content, still asks for one that is there; an "if-none-match" of "*" asks for none. PUT does so unless it is false, and answers 201 then.
+	AllowMissing  *bool `protobuf:"varint,4,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -442,6 +445,13 @@ func (x *UpdateMiddlewareRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 		return x.UpdateMask
 	}
 	return nil
+}
+
+func (x *UpdateMiddlewareRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
 }
 
 // UpdateMiddlewareResponse is what was stored.
@@ -837,14 +847,16 @@ const file_gateway_admin_v1_middleware_proto_rawDesc = "" +
 	"\n" +
 	"middleware\x18\x01 \x01(\v2\x1d.gateway.config.v1.MiddlewareR\n" +
 	"middleware\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\xa5\x01\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\xe1\x01\n" +
 	"\x17UpdateMiddlewareRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12=\n" +
 	"\n" +
 	"middleware\x18\x02 \x01(\v2\x1d.gateway.config.v1.MiddlewareR\n" +
 	"middleware\x12;\n" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"\x8a\x01\n" +
+	"updateMask\x12(\n" +
+	"\rallow_missing\x18\x04 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"\x8a\x01\n" +
 	"\x18UpdateMiddlewareResponse\x12=\n" +
 	"\n" +
 	"middleware\x18\x01 \x01(\v2\x1d.gateway.config.v1.MiddlewareR\n" +
@@ -956,6 +968,7 @@ func file_gateway_admin_v1_middleware_proto_init() {
 	}
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_middleware_proto_msgTypes[0].OneofWrappers = []any{}
+	file_gateway_admin_v1_middleware_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

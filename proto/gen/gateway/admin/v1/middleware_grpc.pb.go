@@ -40,7 +40,8 @@ type MiddlewareConfigServiceClient interface {
 	GetMiddleware(ctx context.Context, in *GetMiddlewareRequest, opts ...grpc.CallOption) (*GetMiddlewareResponse, error)
 	// CreateMiddleware adds one and commits a revision.
 	CreateMiddleware(ctx context.Context, in *CreateMiddlewareRequest, opts ...grpc.CallOption) (*CreateMiddlewareResponse, error)
-	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateMiddleware(ctx context.Context, in *UpdateMiddlewareRequest, opts ...grpc.CallOption) (*UpdateMiddlewareResponse, error)
 	// DeleteMiddleware removes one that nothing refers to and commits a revision.
 	DeleteMiddleware(ctx context.Context, in *DeleteMiddlewareRequest, opts ...grpc.CallOption) (*DeleteMiddlewareResponse, error)
@@ -140,7 +141,8 @@ type MiddlewareConfigServiceServer interface {
 	GetMiddleware(context.Context, *GetMiddlewareRequest) (*GetMiddlewareResponse, error)
 	// CreateMiddleware adds one and commits a revision.
 	CreateMiddleware(context.Context, *CreateMiddlewareRequest) (*CreateMiddlewareResponse, error)
-	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateMiddleware(context.Context, *UpdateMiddlewareRequest) (*UpdateMiddlewareResponse, error)
 	// DeleteMiddleware removes one that nothing refers to and commits a revision.
 	DeleteMiddleware(context.Context, *DeleteMiddlewareRequest) (*DeleteMiddlewareResponse, error)

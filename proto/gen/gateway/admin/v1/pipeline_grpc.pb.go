@@ -38,7 +38,8 @@ type PipelineConfigServiceClient interface {
 	GetPipeline(ctx context.Context, in *GetPipelineRequest, opts ...grpc.CallOption) (*GetPipelineResponse, error)
 	// CreatePipeline adds one and commits a revision.
 	CreatePipeline(ctx context.Context, in *CreatePipelineRequest, opts ...grpc.CallOption) (*CreatePipelineResponse, error)
-	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdatePipeline(ctx context.Context, in *UpdatePipelineRequest, opts ...grpc.CallOption) (*UpdatePipelineResponse, error)
 	// DeletePipeline removes one that nothing refers to and commits a revision.
 	DeletePipeline(ctx context.Context, in *DeletePipelineRequest, opts ...grpc.CallOption) (*DeletePipelineResponse, error)
@@ -114,7 +115,8 @@ type PipelineConfigServiceServer interface {
 	GetPipeline(context.Context, *GetPipelineRequest) (*GetPipelineResponse, error)
 	// CreatePipeline adds one and commits a revision.
 	CreatePipeline(context.Context, *CreatePipelineRequest) (*CreatePipelineResponse, error)
-	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdatePipeline(context.Context, *UpdatePipelineRequest) (*UpdatePipelineResponse, error)
 	// DeletePipeline removes one that nothing refers to and commits a revision.
 	DeletePipeline(context.Context, *DeletePipelineRequest) (*DeletePipelineResponse, error)

@@ -40,7 +40,8 @@ type RouteConfigServiceClient interface {
 	GetRoute(ctx context.Context, in *GetRouteRequest, opts ...grpc.CallOption) (*GetRouteResponse, error)
 	// CreateRoute adds one and commits a revision.
 	CreateRoute(ctx context.Context, in *CreateRouteRequest, opts ...grpc.CallOption) (*CreateRouteResponse, error)
-	// UpdateRoute replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateRoute replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateRoute(ctx context.Context, in *UpdateRouteRequest, opts ...grpc.CallOption) (*UpdateRouteResponse, error)
 	// DeleteRoute removes one that nothing refers to and commits a revision.
 	DeleteRoute(ctx context.Context, in *DeleteRouteRequest, opts ...grpc.CallOption) (*DeleteRouteResponse, error)
@@ -140,7 +141,8 @@ type RouteConfigServiceServer interface {
 	GetRoute(context.Context, *GetRouteRequest) (*GetRouteResponse, error)
 	// CreateRoute adds one and commits a revision.
 	CreateRoute(context.Context, *CreateRouteRequest) (*CreateRouteResponse, error)
-	// UpdateRoute replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateRoute replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateRoute(context.Context, *UpdateRouteRequest) (*UpdateRouteResponse, error)
 	// DeleteRoute removes one that nothing refers to and commits a revision.
 	DeleteRoute(context.Context, *DeleteRouteRequest) (*DeleteRouteResponse, error)

@@ -388,7 +388,10 @@ type UpdateServiceRequest struct {
 	// The new content; a version in it, or an "if-match" in the metadata, must be the current one.
 	Service *v1.Service `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
 	// Fields to change; empty replaces the whole resource.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Creates the resource under this name where there is none; update_mask is then ignored. An "if-match" in the metadata, or a version in the
+	// content, still asks for one that is there; an "if-none-match" of "*" asks for none. PUT does so unless it is false, and answers 201 then.
+	AllowMissing  *bool `protobuf:"varint,4,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -442,6 +445,13 @@ func (x *UpdateServiceRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 		return x.UpdateMask
 	}
 	return nil
+}
+
+func (x *UpdateServiceRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
 }
 
 // UpdateServiceResponse is what was stored.
@@ -957,12 +967,14 @@ const file_gateway_admin_v1_service_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\"~\n" +
 	"\x15CreateServiceResponse\x124\n" +
 	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x99\x01\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\xd5\x01\n" +
 	"\x14UpdateServiceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
 	"\aservice\x18\x02 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12;\n" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"~\n" +
+	"updateMask\x12(\n" +
+	"\rallow_missing\x18\x04 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"~\n" +
 	"\x15UpdateServiceResponse\x124\n" +
 	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"@\n" +
@@ -1086,6 +1098,7 @@ func file_gateway_admin_v1_service_proto_init() {
 	}
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_gateway_admin_v1_service_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

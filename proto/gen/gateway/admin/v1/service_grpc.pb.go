@@ -41,7 +41,8 @@ type ServiceConfigServiceClient interface {
 	GetService(ctx context.Context, in *GetServiceRequest, opts ...grpc.CallOption) (*GetServiceResponse, error)
 	// CreateService adds one and commits a revision.
 	CreateService(ctx context.Context, in *CreateServiceRequest, opts ...grpc.CallOption) (*CreateServiceResponse, error)
-	// UpdateService replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateService(ctx context.Context, in *UpdateServiceRequest, opts ...grpc.CallOption) (*UpdateServiceResponse, error)
 	// DeleteService removes one that nothing refers to and commits a revision.
 	DeleteService(ctx context.Context, in *DeleteServiceRequest, opts ...grpc.CallOption) (*DeleteServiceResponse, error)
@@ -153,7 +154,8 @@ type ServiceConfigServiceServer interface {
 	GetService(context.Context, *GetServiceRequest) (*GetServiceResponse, error)
 	// CreateService adds one and commits a revision.
 	CreateService(context.Context, *CreateServiceRequest) (*CreateServiceResponse, error)
-	// UpdateService replaces one, or with a mask some of its fields, and commits a revision.
+	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
+	// it creates one that is not there.
 	UpdateService(context.Context, *UpdateServiceRequest) (*UpdateServiceResponse, error)
 	// DeleteService removes one that nothing refers to and commits a revision.
 	DeleteService(context.Context, *DeleteServiceRequest) (*DeleteServiceResponse, error)
