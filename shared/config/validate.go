@@ -383,6 +383,7 @@ func (c *checker) route(m *configv1.Route) {
 		c.fail("service_id", m.GetServiceId(), "exactly one of service_id, backends, redirect and direct_response is required; there are %d", targets)
 	}
 	c.backends(m.GetBackends())
+	c.target(m)
 	if rw := m.GetRewrite(); rw != nil {
 		if m.GetRedirect() != nil || m.GetDirectResponse() != nil {
 			c.fail("rewrite", "", "can't be together with redirect or direct_response")

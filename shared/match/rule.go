@@ -64,6 +64,7 @@ type Rule struct {
 	query    []valueMatch
 	ports    []uint16  // empty: any
 	schemes  uint8     // of schemeBit; 0: any
+	view     string    // of paths, see ViewOf
 	narrow   bool      // ports, schemes or redirect have to be looked at
 	redirect *Redirect // nil: none, or one that takes every request
 
@@ -118,6 +119,7 @@ func (r *Rule) ParamNames() []string { return r.params }
 func Parse(route *configv1.Route) (*Rule, []FieldError) {
 	p := parser{rule: &Rule{ID: route.GetId(), Name: route.GetName()}}
 	p.rule.fold, p.rule.spelling = route.GetIgnoreCase(), route.GetPath()
+	p.rule.view = ViewOf(route.GetPathOptions())
 	p.path(route.GetPath())
 	p.methods(route)
 	p.hosts(route.GetHosts())

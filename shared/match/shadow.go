@@ -144,6 +144,9 @@ func (s *shadow) tryList(list []*Rule) {
 
 // covers reports whether r, whose path pattern covers o's unless it is a regex, matches whatever o matches.
 func (r *Rule) covers(o *Rule) bool {
+	if r.view != o.view {
+		return false // one may see another path than the other
+	}
 	if r.regex != nil {
 		switch o.form {
 		case Exact:

@@ -25,7 +25,6 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/status"
-	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/dataplane/internal/via"
@@ -67,6 +66,7 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	node := runtime.New(log, services, counters, tickets)
+	node.UsePaths(o.paths)
 	registry.MustRegister(counters, services, node)
 	go tickets.Run(running)
 
@@ -91,7 +91,7 @@ func run(ctx context.Context, o *options) (err error) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_loop_connections", Help: "Open connections over HTTP/1, of clients and to services, that are used so often that a goroutine serves many of them.",
 	}, func() float64 { return float64(loops.Len()) }))
-	listeners, err := o.listen(running, in, lot, loops, log, proxy.New(node, counters, via.New(o.via), target.Compile(o.paths), access).Headers(o.headers), node, counters)
+	listeners, err := o.listen(running, in, lot, loops, log, proxy.New(node, counters, via.New(o.via), access).Headers(o.headers), node, counters)
 	if err != nil {
 		return err
 	}

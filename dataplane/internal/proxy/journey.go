@@ -95,15 +95,16 @@ func (j *journey) find() bool {
 	case x.Request.Path == "*":
 		return j.options(anyMethod)
 	}
-	if reason := j.p.normalise(x); reason != "" {
-		return j.refuse(fault.BadRequest, reason)
-	}
 	req := &x.Request
-	x.Match.Method, x.Match.Host, x.Match.Path, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.Path, req.RawQuery, &req.Header
+	length, sent := req.TargetBytes(), req.Path
+	x.Match.Method, x.Match.Host, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.RawQuery, &req.Header
 	x.Match.Scheme, x.Match.Port = x.Scheme, x.Peer.Port
-	rule := snapshot.Table.Match(&x.Match, &x.Params)
+	rule, reason := j.p.match(snapshot, x)
 	if req.Method == "OPTIONS" {
-		rule = preflight(snapshot.Table, x, rule)
+		rule, reason = j.p.preflight(snapshot, x, sent, rule, reason)
+	}
+	if reason != "" {
+		return j.refuse(fault.BadRequest, reason)
 	}
 	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) && (rule == nil || !rule.Value.(*runtime.Route).Challenge) {
 		return j.refuse(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
@@ -116,6 +117,9 @@ func (j *journey) find() bool {
 	j.backend = j.route.Choose()
 	j.count = j.backend.Count
 	x.Route = j.route.Name
+	if most := j.route.MaxTargetBytes; most > 0 && length > most {
+		return j.refuse(fault.URITooLong, "the request target is longer than the route allows")
+	}
 	if j.backend.Service != nil {
 		x.Service = j.backend.Service.Name()
 	}
@@ -160,7 +164,7 @@ func (j *journey) prepare() bool {
 		return j.answer()
 	}
 	j.route.Rewrite(x)
-	if x.Forward.Path != "" && !j.p.normaliseForward(x) {
+	if x.Forward.Path != "" && !j.normaliseForward() {
 		b.Chain.Response(x, at)
 		return j.answer()
 	}
@@ -242,27 +246,6 @@ func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 		return policy.Required
 	}
 	return policy.ID != (certificate.Policy{}).ID && policy.ID != x.TLS.Policy
-}
-
-// normalise brings the request's path into its one form, which is what is matched, what rules are applied to and what is forwarded.
-// It returns the reason why that can't be.
-func (p *Proxy) normalise(x *exchange.Exchange) (refused string) {
-	if x.Request.Path == "" { // of a CONNECT
-		return ""
-	}
-	x.Request.Path, x.Memory[0], refused = p.paths.Apply(x.Request.Path, x.Memory[0])
-	return refused
-}
-
-// normaliseForward does the same with a path that a rewrite has put together: its parts are as they should be, but a part such as ".."
-// of a segment may have become a whole one.
-func (p *Proxy) normaliseForward(x *exchange.Exchange) bool {
-	path, memory, refused := p.paths.Apply(x.Forward.Path, x.Memory[1])
-	x.Forward.Path, x.Memory[1] = path, memory
-	if refused != "" {
-		x.Fail(fault.BadRequest, "once it is rewritten, "+refused)
-	}
-	return refused == ""
 }
 
 // writeLocal sends a response of the gateway's own and returns its body's size.

@@ -19,7 +19,7 @@ type Proxy struct {
 	runtime *runtime.Runtime
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
-	paths   *target.Rules
+	paths   *target.Rules // the node's
 	headers HeaderSettings
 	via     *via.Node
 	// upgrades counts the exchanges that have gone over to another protocol.
@@ -28,10 +28,9 @@ type Proxy struct {
 
 var _ http1.Starter = (*Proxy)(nil)
 
-// New returns a proxy that is a node to the requests that pass it, brings paths into the form that the rules want, and writes to an access log, unless that
-// is nil.
-func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, paths *target.Rules, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, paths: paths, log: log, upgrades: counters.Upgrades()}
+// New returns a proxy that is a node to the requests that pass it, and writes to an access log, unless that is nil.
+func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, log *accesslog.Log) *Proxy {
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, paths: rt.Paths(), log: log, upgrades: counters.Upgrades()}
 }
 
 // HeaderSettings say what becomes of fields of requests that might be mistaken for others, or are believed. The zero value is the default.

@@ -126,6 +126,7 @@ func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, header
 	counters := telemetry.New(2)
 	services := upstream.NewRegistry(log)
 	node := runtime.New(log, services, counters, certificate.NewTickets(nil))
+	node.UsePaths(paths)
 	g := &gateway{t: t, node: node, log: logged, counters: counters, lines: filepath.Join(t.TempDir(), "access.log")}
 	if config != "" {
 		g.apply(config)
@@ -135,7 +136,7 @@ func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, header
 		t.Fatal(err)
 	}
 	g.access = access
-	p := New(node, counters, via.New(via.Settings{Pseudonym: "gateway", MaxVisits: via.DefaultMaxVisits}), target.Compile(paths), access).Headers(headers)
+	p := New(node, counters, via.New(via.Settings{Pseudonym: "gateway", MaxVisits: via.DefaultMaxVisits}), access).Headers(headers)
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
 	g.two = two

@@ -11,6 +11,7 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -26,6 +27,10 @@ type Route struct {
 	Backends []Backend
 	// Local counts exchanges that no backend is chosen for.
 	Local *telemetry.Route
+	// Paths are the rules that bring paths into the form that the route sees; nil: the node's.
+	Paths *target.Rules
+	// MaxTargetBytes is the longest path with its query; 0: the node's limit.
+	MaxTargetBytes int
 	// Allow is what Allow says of its methods.
 	Allow string
 	// Challenge tells that it answers an ACME challenge, to everybody: without global pipelines and whatever its host asks of clients.
@@ -126,6 +131,7 @@ func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
 type compiler struct {
 	config    *config.Config
 	log       *slog.Logger
+	paths     func(*configv1.Route) (*target.Rules, error)
 	services  *upstream.Registry
 	counters  *telemetry.Registry
 	pipelines map[string]*pipeline.Pipeline
@@ -136,6 +142,11 @@ type compiler struct {
 func (c *compiler) route(e *config.Entry) (*Route, error) {
 	msg := e.Message.(*configv1.Route)
 	r := &Route{Name: msg.GetName(), Allow: allow(msg), Local: c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name()})}
+	r.MaxTargetBytes = int(msg.GetMaxTargetBytes())
+	var err error
+	if r.Paths, err = c.paths(msg); err != nil {
+		return nil, fmt.Errorf("path_options: %w", err)
+	}
 	backends := msg.GetBackends()
 	if id := msg.GetServiceId(); id != "" {
 		backends = []*configv1.Backend{{ServiceId: id}}

@@ -16,6 +16,7 @@ import (
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/middleware"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -33,8 +34,10 @@ type Snapshot struct {
 	Epoch string
 	// AppliedAt is when it became the node's.
 	AppliedAt time.Time
-	// Table finds routes: each rule's Value is a *Route.
+	// Table finds routes that see paths as the node's settings say: each rule's Value is a *Route.
 	Table *match.Table
+	// Views find the others.
+	Views []View
 	// Certificates are what clients are shown over TLS.
 	Certificates *certificate.Set
 
@@ -63,14 +66,27 @@ type Runtime struct {
 
 	mu       sync.Mutex
 	rules    map[string]*match.Rule // by route id
+	paths    target.Settings
+	node     *target.Rules
+	views    map[string]*target.Rules // by what match.ViewOf says
 	found    map[string][]*configv1.Endpoint
 	reporter *telemetry.Reporter
 }
 
 // New returns a runtime without a snapshot. tickets make the sessions of TLS clients resumable.
 func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Registry, tickets *certificate.Tickets) *Runtime {
-	return &Runtime{log: log, services: services, counters: counters, tickets: tickets, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
+	r := &Runtime{log: log, services: services, counters: counters, tickets: tickets, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
+	r.UsePaths(target.DefaultSettings())
+	return r
 }
+
+// UsePaths makes these the node's settings for paths, instead of the default ones. It is called before the first Apply, with what Check has passed.
+func (r *Runtime) UsePaths(s target.Settings) {
+	r.paths, r.node, r.views = s, target.Compile(s), map[string]*target.Rules{}
+}
+
+// Paths returns the node's rules for paths.
+func (r *Runtime) Paths() *target.Rules { return r.node }
 
 // Snapshot returns what exchanges run on; nil before the first Apply.
 func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }
@@ -107,9 +123,10 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	start := time.Now()
 	old := config.Empty()
 	table := match.Compile(nil)
+	var views []View
 	var certificates *certificate.Set
 	if s := r.snapshot.Load(); s != nil {
-		old, table, certificates = s.config, s.Table, s.Certificates
+		old, table, views, certificates = s.config, s.Table, s.Views, s.Certificates
 	}
 	changes := config.Diff(old, v.Config)
 	affected := affectedRoutes(old, v.Config, changes)
@@ -151,8 +168,9 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 		r.refused.Add(1)
 		return problems
 	}
+	table, views = withViews(table, views, remove, add)
 	r.snapshot.Store(&Snapshot{
-		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config, Table: table.With(remove, add),
+		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config, Table: table, Views: views,
 		Certificates: certificates,
 	})
 	r.services.Apply(services, r.found)
@@ -214,7 +232,7 @@ func (r *Runtime) replace(remove []string, add []*match.Rule) {
 func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 	var problems []*streamv1.Problem
 	comp := &compiler{
-		config: c, log: r.log, services: r.services, counters: r.counters,
+		config: c, log: r.log, paths: r.pathRules, services: r.services, counters: r.counters,
 		pipelines: map[string]*pipeline.Pipeline{}, chains: map[[2]string]*pipeline.Chain{},
 	}
 	for _, e := range c.Sorted(config.Pipeline) {

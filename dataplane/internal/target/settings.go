@@ -3,7 +3,10 @@
 // that was matched is refused, normalised or kept, as the node's settings say. It knows no requests and no routes.
 package target
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Action is what happens to a path that has something. The zero value is Refuse.
 type Action uint8
@@ -104,6 +107,35 @@ func (s *Settings) Options() []Option {
 		{"escape-case", "lower-case digits in escapes", &s.EscapeCase, false},
 		{"parameters", `";" and what follows it in a segment (normalise: without)`, &s.Parameters, false},
 	}
+}
+
+// With returns the settings with other actions for some options, by their names; underscores stand for the hyphens.
+func (s Settings) With(actions map[string]string) (Settings, error) {
+	for _, o := range s.Options() {
+		name := strings.ReplaceAll(o.Name, "-", "_")
+		action, there := actions[name]
+		if !there {
+			continue
+		}
+		if err := o.Action.Set(action); err != nil {
+			return s, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return s, s.Check()
+}
+
+// loose returns settings that refuse as little as can be without leaving more than one way to read a path.
+func (s Settings) loose() Settings {
+	for _, o := range s.Options() {
+		switch {
+		case *o.Action != Refuse:
+		case o.NotNormal:
+			*o.Action = Keep
+		default:
+			*o.Action = Normalise
+		}
+	}
+	return s
 }
 
 // Check reports a setting that can't be.

@@ -10,10 +10,18 @@ type Rules struct {
 	set Settings
 	// plain are the bytes that need no look, wherever they stand.
 	plain [256]bool
+	// lax are those of Meant; nil: the rules are such themselves.
+	lax *Rules
 }
 
 // Compile makes rules of settings that Check has passed.
 func Compile(s Settings) *Rules {
+	r := compile(s)
+	r.lax = compile(s.loose())
+	return r
+}
+
+func compile(s Settings) *Rules {
 	r := &Rules{set: s}
 	for c := range 256 {
 		switch b := byte(c); b {
@@ -86,6 +94,14 @@ func (r *Rules) Apply(path string, memory []byte) (result string, grown []byte, 
 	}
 	return path, memory, ""
 }
+
+// Meant returns the path that is probably meant by one that Apply refuses, to find out whom it was for, and nothing else. It takes the place of Apply otherwise.
+func (r *Rules) Meant(path string, memory []byte) (result string, grown []byte, refused string) {
+	return r.lax.Apply(path, memory)
+}
+
+// Settings returns what the rules were made of.
+func (r *Rules) Settings() Settings { return r.set }
 
 const hexDigits = "0123456789ABCDEF"
 

@@ -371,3 +371,32 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
+
+func TestSettingsOfRoutes(t *testing.T) {
+	s, err := DefaultSettings().With(map[string]string{"encoded_slash": "keep", "dot_segments": "normalise"})
+	if err != nil || s.EncodedSlash != Keep || s.DotSegments != Normalise || s.EncodedBackslash != Refuse || s.Parameters != Keep {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, actions := range []map[string]string{{"encoded_nul": "normalise"}, {"dot_segments": "maybe"}} {
+		if _, err := DefaultSettings().With(actions); err == nil {
+			t.Errorf("%v was taken", actions)
+		}
+	}
+}
+
+// What is refused is for whoever is most probably meant.
+func TestMeant(t *testing.T) {
+	r := Compile(DefaultSettings())
+	for path, want := range map[string]string{
+		"/a%2fb": "/a/b", "/a%5Cb": "/a/b", `/a\b`: "/a/b", "/a/./b/../c": "/a/c", "/a%00": "/a%00", "/{a}": "/%7Ba%7D",
+		"/a/../../b": reasonAboveRoot, "/%zz": reasonEscape, "/a b": reasonCharacter, "/a/..;/b": reasonDots,
+	} {
+		got, _, refused := r.Meant(path, nil)
+		if refused != "" {
+			got = refused
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", path, got, want)
+		}
+	}
+}

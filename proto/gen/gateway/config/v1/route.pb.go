@@ -80,9 +80,18 @@ type Route struct {
 	// Ports of the node that the client's connection came in at, 1 to 65535, at most 16; what Host says is not looked at. Empty means any.
 	Ports []uint32 `protobuf:"varint,26,rep,packed,name=ports,proto3" json:"ports,omitempty"`
 	// Compares the path without regard to the case of ASCII letters. Parameters keep theirs.
-	IgnoreCase    bool `protobuf:"varint,27,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	IgnoreCase bool `protobuf:"varint,27,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
+	// What happens to paths that services may read in different ways, for this route only. Absent: as the node's --path-* flags say.
+	//
+	// Each route sees a path in its own form, and of all that match, in theirs, the best one is taken as always. Where the options of the best refuse the path,
+	// the answer is 400: a worse route does not get what a better one refuses. path, rewrite and redirect are written in the normal form whatever these say.
+	// All routes together may have up to 8 different combinations, each of which costs every request another look.
+	PathOptions *PathOptions `protobuf:"bytes,50,opt,name=path_options,json=pathOptions,proto3" json:"path_options,omitempty"`
+	// Longest path together with its query in bytes, 64 to 65536; a longer one is answered with 414. 0 means the node's --max-target-bytes, which is also
+	// the most that there can be.
+	MaxTargetBytes uint32 `protobuf:"varint,51,opt,name=max_target_bytes,json=maxTargetBytes,proto3" json:"max_target_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
@@ -283,6 +292,157 @@ func (x *Route) GetIgnoreCase() bool {
 	return false
 }
 
+func (x *Route) GetPathOptions() *PathOptions {
+	if x != nil {
+		return x.PathOptions
+	}
+	return nil
+}
+
+func (x *Route) GetMaxTargetBytes() uint32 {
+	if x != nil {
+		return x.MaxTargetBytes
+	}
+	return 0
+}
+
+// PathOptions say what happens to a path that has something: "refuse" (400), "normalise" (it is brought into the form that means the same) or "keep".
+// Empty leaves it to the node's flag of the same name.
+type PathOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The segments "." and "..", plain or escaped.
+	DotSegments string `protobuf:"bytes,1,opt,name=dot_segments,json=dotSegments,proto3" json:"dot_segments,omitempty"`
+	// Slashes side by side.
+	EmptySegments string `protobuf:"bytes,2,opt,name=empty_segments,json=emptySegments,proto3" json:"empty_segments,omitempty"`
+	// %2F; "normalise" makes it a slash.
+	EncodedSlash string `protobuf:"bytes,3,opt,name=encoded_slash,json=encodedSlash,proto3" json:"encoded_slash,omitempty"`
+	// %5C; "normalise" makes it a slash.
+	EncodedBackslash string `protobuf:"bytes,4,opt,name=encoded_backslash,json=encodedBackslash,proto3" json:"encoded_backslash,omitempty"`
+	// %00; "refuse" or "keep".
+	EncodedNul string `protobuf:"bytes,5,opt,name=encoded_nul,json=encodedNul,proto3" json:"encoded_nul,omitempty"`
+	// Escaped control characters but %00; "refuse" or "keep".
+	EncodedControl string `protobuf:"bytes,6,opt,name=encoded_control,json=encodedControl,proto3" json:"encoded_control,omitempty"`
+	// What is not UTF-8 once it is decoded; "refuse" or "keep".
+	InvalidUtf8 string `protobuf:"bytes,7,opt,name=invalid_utf8,json=invalidUtf8,proto3" json:"invalid_utf8,omitempty"`
+	// Characters that have to be escaped and are not; "normalise" escapes them.
+	Unescaped string `protobuf:"bytes,8,opt,name=unescaped,proto3" json:"unescaped,omitempty"`
+	// Escapes of letters, digits and -._~.
+	UnneededEscapes string `protobuf:"bytes,9,opt,name=unneeded_escapes,json=unneededEscapes,proto3" json:"unneeded_escapes,omitempty"`
+	// Lower-case digits in escapes.
+	EscapeCase string `protobuf:"bytes,10,opt,name=escape_case,json=escapeCase,proto3" json:"escape_case,omitempty"`
+	// ";" and what follows it in a segment; "normalise" leaves it out.
+	Parameters    string `protobuf:"bytes,11,opt,name=parameters,proto3" json:"parameters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathOptions) Reset() {
+	*x = PathOptions{}
+	mi := &file_gateway_config_v1_route_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathOptions) ProtoMessage() {}
+
+func (x *PathOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_route_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathOptions.ProtoReflect.Descriptor instead.
+func (*PathOptions) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PathOptions) GetDotSegments() string {
+	if x != nil {
+		return x.DotSegments
+	}
+	return ""
+}
+
+func (x *PathOptions) GetEmptySegments() string {
+	if x != nil {
+		return x.EmptySegments
+	}
+	return ""
+}
+
+func (x *PathOptions) GetEncodedSlash() string {
+	if x != nil {
+		return x.EncodedSlash
+	}
+	return ""
+}
+
+func (x *PathOptions) GetEncodedBackslash() string {
+	if x != nil {
+		return x.EncodedBackslash
+	}
+	return ""
+}
+
+func (x *PathOptions) GetEncodedNul() string {
+	if x != nil {
+		return x.EncodedNul
+	}
+	return ""
+}
+
+func (x *PathOptions) GetEncodedControl() string {
+	if x != nil {
+		return x.EncodedControl
+	}
+	return ""
+}
+
+func (x *PathOptions) GetInvalidUtf8() string {
+	if x != nil {
+		return x.InvalidUtf8
+	}
+	return ""
+}
+
+func (x *PathOptions) GetUnescaped() string {
+	if x != nil {
+		return x.Unescaped
+	}
+	return ""
+}
+
+func (x *PathOptions) GetUnneededEscapes() string {
+	if x != nil {
+		return x.UnneededEscapes
+	}
+	return ""
+}
+
+func (x *PathOptions) GetEscapeCase() string {
+	if x != nil {
+		return x.EscapeCase
+	}
+	return ""
+}
+
+func (x *PathOptions) GetParameters() string {
+	if x != nil {
+		return x.Parameters
+	}
+	return ""
+}
+
 // HeaderMatch is a predicate on one request header field.
 type HeaderMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -302,7 +462,7 @@ type HeaderMatch struct {
 
 func (x *HeaderMatch) Reset() {
 	*x = HeaderMatch{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[1]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +474,7 @@ func (x *HeaderMatch) String() string {
 func (*HeaderMatch) ProtoMessage() {}
 
 func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[1]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +487,7 @@ func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
 func (*HeaderMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{1}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *HeaderMatch) GetName() string {
@@ -415,7 +575,7 @@ type QueryMatch struct {
 
 func (x *QueryMatch) Reset() {
 	*x = QueryMatch{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +587,7 @@ func (x *QueryMatch) String() string {
 func (*QueryMatch) ProtoMessage() {}
 
 func (x *QueryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +600,7 @@ func (x *QueryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMatch.ProtoReflect.Descriptor instead.
 func (*QueryMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{2}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *QueryMatch) GetName() string {
@@ -522,7 +682,7 @@ type Backend struct {
 
 func (x *Backend) Reset() {
 	*x = Backend{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +694,7 @@ func (x *Backend) String() string {
 func (*Backend) ProtoMessage() {}
 
 func (x *Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +707,7 @@ func (x *Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend.ProtoReflect.Descriptor instead.
 func (*Backend) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{3}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Backend) GetServiceId() string {
@@ -586,7 +746,7 @@ type Rewrite struct {
 
 func (x *Rewrite) Reset() {
 	*x = Rewrite{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +758,7 @@ func (x *Rewrite) String() string {
 func (*Rewrite) ProtoMessage() {}
 
 func (x *Rewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +771,7 @@ func (x *Rewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rewrite.ProtoReflect.Descriptor instead.
 func (*Rewrite) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{4}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Rewrite) GetPathRewrite() isRewrite_PathRewrite {
@@ -700,7 +860,7 @@ type RegexRewrite struct {
 
 func (x *RegexRewrite) Reset() {
 	*x = RegexRewrite{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +872,7 @@ func (x *RegexRewrite) String() string {
 func (*RegexRewrite) ProtoMessage() {}
 
 func (x *RegexRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +885,7 @@ func (x *RegexRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegexRewrite.ProtoReflect.Descriptor instead.
 func (*RegexRewrite) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{5}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RegexRewrite) GetPattern() string {
@@ -764,7 +924,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +936,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +949,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{6}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Redirect) GetStatus() uint32 {
@@ -849,7 +1009,7 @@ type DirectResponse struct {
 
 func (x *DirectResponse) Reset() {
 	*x = DirectResponse{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1021,7 @@ func (x *DirectResponse) String() string {
 func (*DirectResponse) ProtoMessage() {}
 
 func (x *DirectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1034,7 @@ func (x *DirectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectResponse.ProtoReflect.Descriptor instead.
 func (*DirectResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{7}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DirectResponse) GetStatus() uint32 {
@@ -902,7 +1062,7 @@ var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\a\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\b\n" +
 	"\x05Route\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -933,12 +1093,31 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\aschemes\x18\x19 \x03(\tR\aschemes\x12\x14\n" +
 	"\x05ports\x18\x1a \x03(\rR\x05ports\x12\x1f\n" +
 	"\vignore_case\x18\x1b \x01(\bR\n" +
-	"ignoreCase\x1a9\n" +
+	"ignoreCase\x12A\n" +
+	"\fpath_options\x182 \x01(\v2\x1e.gateway.config.v1.PathOptionsR\vpathOptions\x12(\n" +
+	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
 	"\n" +
-	"\b_enabled\"v\n" +
+	"\b_enabled\"\xa0\x03\n" +
+	"\vPathOptions\x12!\n" +
+	"\fdot_segments\x18\x01 \x01(\tR\vdotSegments\x12%\n" +
+	"\x0eempty_segments\x18\x02 \x01(\tR\remptySegments\x12#\n" +
+	"\rencoded_slash\x18\x03 \x01(\tR\fencodedSlash\x12+\n" +
+	"\x11encoded_backslash\x18\x04 \x01(\tR\x10encodedBackslash\x12\x1f\n" +
+	"\vencoded_nul\x18\x05 \x01(\tR\n" +
+	"encodedNul\x12'\n" +
+	"\x0fencoded_control\x18\x06 \x01(\tR\x0eencodedControl\x12!\n" +
+	"\finvalid_utf8\x18\a \x01(\tR\vinvalidUtf8\x12\x1c\n" +
+	"\tunescaped\x18\b \x01(\tR\tunescaped\x12)\n" +
+	"\x10unneeded_escapes\x18\t \x01(\tR\x0funneededEscapes\x12\x1f\n" +
+	"\vescape_case\x18\n" +
+	" \x01(\tR\n" +
+	"escapeCase\x12\x1e\n" +
+	"\n" +
+	"parameters\x18\v \x01(\tR\n" +
+	"parameters\"v\n" +
 	"\vHeaderMatch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x05exact\x18\x02 \x01(\tH\x00R\x05exact\x12\x16\n" +
@@ -998,37 +1177,39 @@ func file_gateway_config_v1_route_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_route_proto_rawDescData
 }
 
-var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_gateway_config_v1_route_proto_goTypes = []any{
 	(*Route)(nil),                 // 0: gateway.config.v1.Route
-	(*HeaderMatch)(nil),           // 1: gateway.config.v1.HeaderMatch
-	(*QueryMatch)(nil),            // 2: gateway.config.v1.QueryMatch
-	(*Backend)(nil),               // 3: gateway.config.v1.Backend
-	(*Rewrite)(nil),               // 4: gateway.config.v1.Rewrite
-	(*RegexRewrite)(nil),          // 5: gateway.config.v1.RegexRewrite
-	(*Redirect)(nil),              // 6: gateway.config.v1.Redirect
-	(*DirectResponse)(nil),        // 7: gateway.config.v1.DirectResponse
-	nil,                           // 8: gateway.config.v1.Route.LabelsEntry
-	nil,                           // 9: gateway.config.v1.DirectResponse.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*PathOptions)(nil),           // 1: gateway.config.v1.PathOptions
+	(*HeaderMatch)(nil),           // 2: gateway.config.v1.HeaderMatch
+	(*QueryMatch)(nil),            // 3: gateway.config.v1.QueryMatch
+	(*Backend)(nil),               // 4: gateway.config.v1.Backend
+	(*Rewrite)(nil),               // 5: gateway.config.v1.Rewrite
+	(*RegexRewrite)(nil),          // 6: gateway.config.v1.RegexRewrite
+	(*Redirect)(nil),              // 7: gateway.config.v1.Redirect
+	(*DirectResponse)(nil),        // 8: gateway.config.v1.DirectResponse
+	nil,                           // 9: gateway.config.v1.Route.LabelsEntry
+	nil,                           // 10: gateway.config.v1.DirectResponse.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_route_proto_depIdxs = []int32{
-	10, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
-	10, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
-	1,  // 3: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
-	2,  // 4: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
-	3,  // 5: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
-	4,  // 6: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
-	6,  // 7: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
-	7,  // 8: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
-	5,  // 9: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
-	9,  // 10: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
+	11, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
+	9,  // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
+	2,  // 3: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
+	3,  // 4: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
+	4,  // 5: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
+	5,  // 6: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
+	7,  // 7: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
+	8,  // 8: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
+	1,  // 9: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
+	6,  // 10: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
+	10, // 11: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_route_proto_init() }
@@ -1037,18 +1218,18 @@ func file_gateway_config_v1_route_proto_init() {
 		return
 	}
 	file_gateway_config_v1_route_proto_msgTypes[0].OneofWrappers = []any{}
-	file_gateway_config_v1_route_proto_msgTypes[1].OneofWrappers = []any{
+	file_gateway_config_v1_route_proto_msgTypes[2].OneofWrappers = []any{
 		(*HeaderMatch_Exact)(nil),
 		(*HeaderMatch_Regex)(nil),
 		(*HeaderMatch_Present)(nil),
 	}
-	file_gateway_config_v1_route_proto_msgTypes[2].OneofWrappers = []any{
+	file_gateway_config_v1_route_proto_msgTypes[3].OneofWrappers = []any{
 		(*QueryMatch_Exact)(nil),
 		(*QueryMatch_Regex)(nil),
 		(*QueryMatch_Present)(nil),
 	}
-	file_gateway_config_v1_route_proto_msgTypes[3].OneofWrappers = []any{}
-	file_gateway_config_v1_route_proto_msgTypes[4].OneofWrappers = []any{
+	file_gateway_config_v1_route_proto_msgTypes[4].OneofWrappers = []any{}
+	file_gateway_config_v1_route_proto_msgTypes[5].OneofWrappers = []any{
 		(*Rewrite_Path)(nil),
 		(*Rewrite_Prefix)(nil),
 		(*Rewrite_Regex)(nil),
@@ -1059,7 +1240,7 @@ func file_gateway_config_v1_route_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_route_proto_rawDesc), len(file_gateway_config_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
