@@ -210,7 +210,7 @@ func TestFloodsInTurn(t *testing.T) {
 		{"malformed requests", func(k *talker, i int) { k.ask("GET", "/", true, "connection", "close") }},
 		{"trailers of streams that are over", func(k *talker, i int) {
 			if i == 0 {
-				k.outcome(k.ask("POST", "/now", false))
+				k.dropped(k.ask("POST", "/now", false))
 			}
 			frame(k, func(f *xhttp2.Framer) {
 				_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: k.fields("x", "1"), EndHeaders: true, EndStream: true})

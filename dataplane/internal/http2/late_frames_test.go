@@ -19,6 +19,7 @@ func TestLateFramesOfClients(t *testing.T) {
 		if got := k.outcome(id); got != "403" {
 			t.Fatal(got)
 		}
+		k.dropped(id)
 		early = append(early, id)
 	}
 	for i, id := range early {

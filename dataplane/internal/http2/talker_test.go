@@ -34,6 +34,7 @@ type talker struct {
 	heads   map[uint32]string // the status of each stream's response
 	bytes   map[uint32]int    // of body that came
 	ends    map[uint32]string // how each stream has ended: its status, or its reset
+	resets  map[uint32]string // with what each stream was reset
 	over    string            // how the connection has ended; empty: it has not
 	stopped chan struct{}
 }
@@ -45,7 +46,7 @@ const granted = 1 << 30
 func talk(t *testing.T, c net.Conn, settings ...xhttp2.Setting) *talker {
 	k := &talker{
 		t: t, c: c, next: 1, window: initialWindow, initial: initialWindow, windows: map[uint32]int64{}, heads: map[uint32]string{},
-		bytes: map[uint32]int{}, ends: map[uint32]string{}, stopped: make(chan struct{}),
+		bytes: map[uint32]int{}, ends: map[uint32]string{}, resets: map[uint32]string{}, stopped: make(chan struct{}),
 	}
 	k.on = sync.NewCond(&k.mu)
 	k.f = xhttp2.NewFramer(c, nil)
@@ -148,7 +149,8 @@ func (k *talker) hear(frame xhttp2.Frame, dec *hpack.Decoder) {
 			k.end(id, k.heads[id])
 		}
 	case *xhttp2.RSTStreamFrame:
-		k.end(id, "reset "+f.ErrCode.String())
+		k.resets[id] = "reset " + f.ErrCode.String()
+		k.end(id, k.resets[id])
 	case *xhttp2.GoAwayFrame:
 		k.over = "goaway " + f.ErrCode.String()
 	}
@@ -245,6 +247,11 @@ func (k *talker) head(id uint32) string {
 // outcome waits for the end of a stream, and returns its status or "reset CODE"; where the connection has ended, "goaway CODE" or "end".
 func (k *talker) outcome(id uint32) string {
 	return k.await(fmt.Sprintf("the end of stream %d", id), func() string { return k.ends[id] })
+}
+
+// dropped waits until a stream was reset, be it after its response.
+func (k *talker) dropped(id uint32) string {
+	return k.await(fmt.Sprintf("the reset of stream %d", id), func() string { return k.resets[id] })
 }
 
 // ended waits for the end of the connection.
