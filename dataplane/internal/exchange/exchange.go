@@ -247,6 +247,7 @@ func (x *Exchange) Reset() {
 	x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.Told = "", nil, netip.AddrPort{}, "", "", Told{}
 	res.Tunnel = false
 	x.stream.idle.Store(0)
+	x.stream.both.Store(false)
 	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
 	x.Match, x.RPC = match.Request{}, NoRPC
 	x.Consumer = ""

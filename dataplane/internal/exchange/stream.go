@@ -27,6 +27,8 @@ type stream struct {
 	idle  atomic.Int64 // the longest that nothing may move, in nanoseconds; 0: the exchange is no stream
 	moved atomic.Int64 // when something moved last, in nanoseconds since Start
 	bound atomic.Bool  // of a stream: Deadline stays in force
+	// both tells that a response has begun whose request's body is still coming.
+	both atomic.Bool
 }
 
 // BeginStream takes the exchange's deadline away: from now on it may last for as long as something moves in either direction at least once in
@@ -42,6 +44,29 @@ func (x *Exchange) BeginCall(idle time.Duration) {
 	x.Moved()
 	x.stream.bound.Store(true)
 	x.stream.idle.Store(int64(idle))
+}
+
+// BeginBoth says that the response has begun and the request's body is still coming: a pause of one direction is none as long as the other one moves.
+func (x *Exchange) BeginBoth() {
+	x.Moved()
+	x.stream.both.Store(true)
+}
+
+// Both reports whether BeginBoth was called.
+func (x *Exchange) Both() bool { return x.stream.both.Load() }
+
+// PauseLeft returns how much longer a direction may pause that may do so for a time: of an exchange in which both directions are under way, since anything
+// moved last, and no more than the exchange's deadline leaves; 0 or less: the time is over, or only one direction is under way.
+func (x *Exchange) PauseLeft(within time.Duration) time.Duration {
+	if !x.stream.both.Load() {
+		return 0
+	}
+	now := time.Since(x.Start)
+	left := within + time.Duration(x.stream.moved.Load()) - now
+	if until := x.Until(); !until.IsZero() {
+		left = min(left, until.Sub(x.Start)-now)
+	}
+	return left
 }
 
 // Moved says that bytes went in either direction.

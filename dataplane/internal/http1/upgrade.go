@@ -166,6 +166,8 @@ func (c *conn) nextPart() ([]byte, error) {
 		if left := c.x.StreamLeft(); left > 0 {
 			within = left
 			c.body.pace.Least = 0 // nobody owes anything
+		} else if c.x.Both() {
+			c.body.pace.Least = 0
 		}
 		part, err := c.body.next(c.sock, &c.x.Request.Trailer, lim.MaxFields, within, c.x.Until())
 		if c.x.StreamIdle() > 0 {
@@ -174,6 +176,17 @@ func (c *conn) nextPart() ([]byte, error) {
 			}
 			if left := c.x.StreamLeft(); left > 0 && errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() && !c.sock.Aborted() {
 				continue
+			}
+		} else if c.x.Both() {
+			switch {
+			case err == nil:
+				c.x.Moved()
+			case err == errBodySlow: // of a wait that began before the response
+				continue
+			case errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() && !c.sock.Aborted():
+				if within = c.x.PauseLeft(lim.BodyTimeout); within > 0 {
+					continue
+				}
 			}
 		}
 		return part, err

@@ -83,6 +83,8 @@ func (s *stream) NextBody() ([]byte, error) {
 		wait := within - now.Sub(begun) // whatever comes that is no body does not count
 		if s.StreamIdle() > 0 {         // it may come as late as the response does
 			wait = s.StreamLeft()
+		} else if left := s.PauseLeft(within); left > wait {
+			wait = left
 		}
 		if end := s.Until(); !end.IsZero() {
 			wait = min(wait, end.Sub(now))
@@ -104,7 +106,7 @@ var errBodySlow = &fault.Error{Code: fault.RequestTimeout, Reason: "the body com
 // paced notes that n bytes of the body were taken, which were waited for since begun, and returns an error where that is too slow. The zero time: they were
 // not waited for.
 func (s *stream) paced(begun time.Time, n int) error {
-	if s.StreamIdle() > 0 { // nobody owes anything
+	if s.StreamIdle() > 0 || s.Both() { // nobody owes anything
 		s.Moved()
 		return nil
 	}

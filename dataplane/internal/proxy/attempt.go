@@ -29,6 +29,7 @@ type attempt struct {
 	fresh    bool // the next connection has to be a new one
 	watched  bool // conn is broken off when the client goes away
 	streams  bool // the response goes on for as long as something moves
+	both     bool // it has begun while the request's body is still coming
 
 	request  part // what came of the request's body with its head
 	response part // what came of the response's body with its head
@@ -212,6 +213,19 @@ func (a *attempt) begin() {
 	}()
 }
 
+// uploading reports whether the request's body is still coming.
+func (a *attempt) uploading() bool {
+	if a.upload == nil {
+		return false
+	}
+	select {
+	case <-a.upload.done:
+		return false
+	default:
+		return true
+	}
+}
+
 var errClientGone = errors.New("the client broke off")
 
 // sendBody sends what is left of the body; left is how much that is, where it is known.
@@ -300,6 +314,7 @@ func (a *attempt) stopUpload() error {
 // stream sends the response and returns how many bytes of body it had.
 func (a *attempt) stream() int64 {
 	x := a.x
+	a.beginBoth()
 	first := a.responsePart()
 	part, whole, err := first.bytes, first.whole, first.err
 	if whole {
@@ -313,7 +328,7 @@ func (a *attempt) stream() int64 {
 		return writeLocal(x)
 	}
 	sent := int64(len(part))
-	if err == nil && !whole {
+	if err == nil && !whole && !a.both {
 		moved, ofClient, moveErr := a.conn.MoveBody(x, a.timeout)
 		sent += moved
 		if ofClient {

@@ -138,12 +138,20 @@ func isEventStream(res *exchange.Response) bool {
 		(len(v) == len(eventStream) || v[len(eventStream)] == ';' || v[len(eventStream)] == ' ')
 }
 
-// nextPart waits for the next part of the response. In a stream there may be none for as long as the request's body goes on.
+// beginBoth makes either direction wait for as long as the other one moves, where the response has begun before the request has ended.
+func (a *attempt) beginBoth() {
+	if a.both = a.uploading(); a.both {
+		a.x.BeginBoth()
+	}
+}
+
+// nextPart waits for the next part of the response. There may be none for as long as the request's body goes on.
 func (a *attempt) nextPart() ([]byte, error) {
 	for wait := a.timeout; ; {
 		begun := time.Now()
 		part, err := a.conn.NextBody(a.x, wait)
-		if !a.streams || a.x.StreamIdle() == 0 {
+		stream := a.streams && a.x.StreamIdle() != 0
+		if !stream && !a.both {
 			return part, err
 		}
 		if err == nil {
@@ -151,6 +159,9 @@ func (a *attempt) nextPart() ([]byte, error) {
 			return part, nil
 		}
 		left := a.x.StreamLeft()
+		if !stream && a.uploading() {
+			left = a.x.PauseLeft(a.timeout)
+		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) || left <= 0 || time.Since(begun) < wait { // broken off, if it took less
 			return part, err
 		}
