@@ -82,7 +82,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.IntVar(&o.limits.MaxTargetBytes, "max-target-bytes", o.limits.MaxTargetBytes, "longest path of a request together with its query, 64 to 65536; routes may allow less")
 	f.IntVar(&o.limits.MaxFields, "max-header-fields", o.limits.MaxFields, "largest number of request header fields")
 	f.DurationVar(&o.limits.HeadTimeout, "header-timeout", o.limits.HeadTimeout, "longest from a request's first byte to the end of its head")
-	f.DurationVar(&o.limits.IdleTimeout, "idle-timeout", o.limits.IdleTimeout, "how long a client connection may wait for a request")
+	f.DurationVar(&o.limits.IdleTimeout, "idle-timeout", o.limits.IdleTimeout, "how long a client connection may be without a request")
 	f.DurationVar(&o.limits.BodyTimeout, "body-timeout", o.limits.BodyTimeout, "longest wait for more of a request's body")
 	f.DurationVar(&o.limits.WriteTimeout, "write-timeout", o.limits.WriteTimeout, "longest that a client may take nothing of a response")
 	f.Int64Var(&o.limits.MinRate, "min-client-rate", o.limits.MinRate, "least bytes a second that a client has to send of a body (averaged over --body-timeout) and to take of a response (over --write-timeout) while it is waited for; 0: any")
