@@ -144,6 +144,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/handover -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzUpdates -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/resolve -run '^$$' -fuzz FuzzRead -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/resolve -run '^$$' -fuzz FuzzHosts -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/certificate -run '^$$' -fuzz FuzzChoose -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here

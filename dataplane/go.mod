@@ -17,6 +17,8 @@ require (
 
 require github.com/coder/websocket v1.8.15
 
+require github.com/miekg/dns v1.1.73
+
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

@@ -12,6 +12,8 @@ replace gateway.internal/dataplane => ../dataplane
 
 require (
 	gateway.internal/controlplane v0.0.0-00010101000000-000000000000
+	gateway.internal/shared v0.0.0
+	github.com/miekg/dns v1.1.73
 	go.etcd.io/etcd/client/v3 v3.7.3
 	google.golang.org/grpc v1.85.0
 )

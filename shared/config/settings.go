@@ -17,6 +17,7 @@ const (
 	DefaultConnectTimeout     = 5 * time.Second
 	DefaultIdleTimeout        = time.Minute
 	DefaultResponseTimeout    = time.Minute
+	DefaultMaxAge             = time.Hour
 	DefaultMaxRequestBytes    = 10 << 30
 	DefaultStreamIdleTimeout  = 5 * time.Minute
 )
@@ -77,6 +78,8 @@ type Pool struct {
 	MaxIdle, MaxConnections int
 	// ConnectTimeout, IdleTimeout and ResponseTimeout are all above 0.
 	ConnectTimeout, IdleTimeout, ResponseTimeout time.Duration
+	// MaxAge is how old a connection may be that is used for another request; 0: any age.
+	MaxAge time.Duration
 }
 
 // SharedRequests is how many requests an HTTP/2 connection carries before another one is opened.
@@ -116,6 +119,7 @@ func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 			ConnectTimeout:  durationOr(s.GetConnectionPool().GetConnectTimeout(), DefaultConnectTimeout),
 			IdleTimeout:     durationOr(s.GetConnectionPool().GetIdleTimeout(), DefaultIdleTimeout),
 			ResponseTimeout: durationOr(s.GetConnectionPool().GetResponseTimeout(), DefaultResponseTimeout),
+			MaxAge:          durationOr(s.GetConnectionPool().GetMaxAge(), DefaultMaxAge),
 		},
 	}
 	if p := s.GetConnectionPool(); p != nil && p.MaxIdleConnections != nil {

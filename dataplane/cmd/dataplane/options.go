@@ -15,6 +15,7 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/proxy"
+	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/shutdown"
@@ -28,6 +29,7 @@ type options struct {
 	nodeID, group       string
 	labels              map[string]string
 	joinTokenFile       string
+	resolvers           []string
 	shutdownDelay       time.Duration
 	drainTimeout        time.Duration
 	replace             bool
@@ -69,6 +71,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token; GATEWAY_JOIN_TOKEN in the environment goes first")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
+	f.StringSliceVar(&o.resolvers, "resolver", nil, "name servers for the names of endpoints, ADDRESS[:PORT][,...]; empty: those of /etc/resolv.conf. /etc/hosts goes first")
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long connections are accepted after SIGTERM while /readyz says no, for balancers to notice; a second signal ends it; up to 1h")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM, or after the node is replaced")
 	f.BoolVar(&o.replace, "replace", false, "take over from the node that runs with the same --data-dir, if there is one, without refusing a connection; SIGUSR2 makes a node start its own program so")
@@ -144,6 +147,9 @@ func (o *options) check() error {
 	}
 	if err := o.via.Check(); err != nil {
 		return fmt.Errorf("--via, --max-visits: %w", err)
+	}
+	if err := resolve.CheckServers(o.resolvers); err != nil {
+		return fmt.Errorf("--resolver %w", err)
 	}
 	if err := o.paths.Check(); err != nil {
 		return fmt.Errorf("--path-%w", err)

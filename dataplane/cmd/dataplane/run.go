@@ -22,6 +22,7 @@ import (
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/proxy"
+	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/status"
@@ -60,6 +61,12 @@ func run(ctx context.Context, o *options) (err error) {
 	registry := observe.Registry()
 	counters := telemetry.New(4 * goruntime.GOMAXPROCS(0))
 	services := upstream.NewRegistry(log)
+	resolver, err := resolve.New(resolve.Settings{Servers: o.resolvers}, log)
+	if err != nil {
+		return err
+	}
+	defer resolver.Close()
+	services.ResolveWith(resolver)
 	defer services.Close()
 	tickets, err := o.tickets(in.secret())
 	if err != nil {
@@ -67,7 +74,7 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	node := runtime.New(log, services, counters, tickets)
 	node.UsePaths(o.paths)
-	registry.MustRegister(counters, services, node)
+	registry.MustRegister(counters, services, node, resolver)
 	go tickets.Run(running)
 
 	var leaving atomic.Bool

@@ -6,16 +6,17 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/upstream/balance"
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
@@ -25,12 +26,14 @@ import (
 type Endpoint struct {
 	// State is what balancers see.
 	State balance.State
-	// Host and Port are the address.
+	// Host and Port are as the configuration or discovery has them; Host may be a name, one of whose addresses this is.
 	Host string
 	Port uint32
 
+	key              string // that it is known by in its service
 	network, address string
 	authorities      authorities
+	other            string // is tried where address refuses; "": nothing is
 	log              *slog.Logger
 	how              atomic.Pointer[how]
 	lastProblem      atomic.Int64 // when a TLS problem was last logged, in Unix seconds
@@ -54,9 +57,13 @@ type how struct {
 type conn1 struct {
 	*http1.ClientConn
 	transport *transport // that it was opened with
+	ends      time.Time  // when it is too old to be used again
 	idleSince time.Time
 	doubtful  bool // what has come on it was not seen
 }
+
+// fits reports whether the connection may be used for another request.
+func (c *conn1) fits(t *transport, now time.Time) bool { return c.transport == t && now.Before(c.ends) }
 
 // seen returns when it was last seen that the endpoint has neither closed the connection nor sent anything unasked.
 func (c *conn1) seen(loop *socket.Loop) time.Time {
@@ -73,17 +80,37 @@ func (c *conn1) seen(loop *socket.Loop) time.Time {
 	return c.idleSince
 }
 
-func newEndpoint(m *configv1.Endpoint, log *slog.Logger) *Endpoint {
-	e := &Endpoint{Host: m.GetHost(), Port: m.GetPort(), network: "tcp", address: config.EndpointKey(m), log: log}
-	if _, isUnix := config.UnixPath(m.GetHost()); isUnix {
+func newEndpoint(p place, log *slog.Logger) *Endpoint {
+	e := &Endpoint{Host: p.entry.GetHost(), Port: p.entry.GetPort(), key: p.key(), network: "tcp", address: p.dialed(), log: log}
+	if _, isUnix := config.UnixPath(e.Host); isUnix {
 		e.network = "unix"
 	}
 	e.authorities = authoritiesOf(e)
+	if p.other.IsValid() {
+		e.other = netip.AddrPortFrom(p.other, uint16(e.Port)).String()
+	}
 	return e
 }
 
-// Address returns "host:port" or "unix:/path".
+// Address returns "address:port" or "unix:/path". For a name that is resolved it has the address, not the name.
 func (e *Endpoint) Address() string { return e.address }
+
+// dialed returns what connections are opened to, in turn until one does not refuse.
+func (e *Endpoint) dialed() [2]string {
+	return [2]string{strings.TrimPrefix(e.address, "unix:"), e.other}
+}
+
+// dialEither opens a connection to the first of two addresses, or where that refuses to the second, which may be "".
+func dialEither(ctx context.Context, network string, to [2]string) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: 30 * time.Second}
+	nc, err := dialer.DialContext(ctx, network, to[0])
+	if err != nil && to[1] != "" && errors.Is(err, syscall.ECONNREFUSED) {
+		if other, otherErr := dialer.DialContext(ctx, network, to[1]); otherErr == nil {
+			return other, nil
+		}
+	}
+	return nc, err
+}
 
 // set takes over what the service says. Connections of another transport are let go of when nothing is under way on them.
 func (e *Endpoint) set(service string, pool config.Pool, t *transport) {
@@ -155,7 +182,7 @@ func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
 		e.open--
 		return e.share(nc, how)
 	}
-	return newConn1(nc, how.transport), nil
+	return newConn1(nc, how), nil
 }
 
 // AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection over HTTP/1, if possible one that the loop looks
@@ -176,14 +203,15 @@ func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
 	for {
 		e.mu.Lock()
 		c := e.idle.pop(loop)
-		if c != nil && c.transport != how.transport {
+		fits := c != nil && c.fits(how.transport, now)
+		if c != nil && !fits {
 			e.open--
 		}
 		e.mu.Unlock()
 		switch {
 		case c == nil:
 			return nil
-		case c.transport != how.transport:
+		case !fits:
 			c.Close()
 		case now.Sub(c.seen(loop)) < unchecked || c.Quiet():
 			if loop == nil {
@@ -197,8 +225,8 @@ func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
 	}
 }
 
-func newConn1(nc net.Conn, t *transport) *conn1 {
-	return &conn1{ClientConn: http1.NewClientConn(nc, t.strict), transport: t}
+func newConn1(nc net.Conn, how *how) *conn1 {
+	return &conn1{ClientConn: http1.NewClientConn(nc, how.transport.strict), transport: how.transport, ends: endOf(time.Now(), how.pool.MaxAge)}
 }
 
 // dial opens a connection, with TLS where the service wants it, within the connect timeout.
@@ -209,8 +237,7 @@ func (e *Endpoint) dial(how *how, deadline time.Time) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
-	dialer := net.Dialer{KeepAlive: 30 * time.Second}
-	nc, err := dialer.DialContext(ctx, e.network, strings.TrimPrefix(e.address, "unix:"))
+	nc, err := dialEither(ctx, e.network, e.dialed())
 	if err != nil || how.tls == nil {
 		return nc, err
 	}
@@ -258,7 +285,7 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 	c.Recycle()
 	how := e.how.Load()
 	e.mu.Lock()
-	if e.closed || c.transport != how.transport || e.idle.len() >= how.pool.MaxIdle {
+	if e.closed || !c.fits(how.transport, now) || e.idle.len() >= how.pool.MaxIdle {
 		e.open--
 		e.mu.Unlock()
 		c.Close()
@@ -274,14 +301,14 @@ func (e *Endpoint) lost() {
 	e.mu.Unlock()
 }
 
-// sweep closes connections that have been idle for too long, those that the endpoint has closed, and those of an earlier transport.
+// sweep closes connections that have been idle for too long or are too old, those that the endpoint has closed, and those of an earlier transport.
 func (e *Endpoint) sweep(now time.Time) {
 	how := e.how.Load()
 	oldest := now.Add(-how.pool.IdleTimeout)
 	e.mu.Lock()
 	e.sharing.sweep(now, how.transport, how.pool.IdleTimeout)
 	drop := e.idle.drop(func(c *conn1) bool {
-		return c.idleSince.Before(oldest) || c.transport != how.transport || !c.Quiet()
+		return c.idleSince.Before(oldest) || !c.fits(how.transport, now) || !c.Quiet()
 	})
 	e.open -= len(drop)
 	e.mu.Unlock()

@@ -4,12 +4,14 @@ package upstream
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/dataplane/internal/upstream/health"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -35,6 +37,9 @@ type current struct {
 	balancer  balance.Balancer
 	source    Definition
 	found     []*configv1.Endpoint // what discovery gave
+	places    []place              // of endpoints
+	// unresolved are the endpoints whose host has no address.
+	unresolved []string
 }
 
 // Name returns the service's name.
@@ -69,9 +74,11 @@ func (s *Service) Pick(avoid *Endpoint) *Endpoint {
 // Registry holds all services of a node. Its methods but Sweep are called by one goroutine at a time; Service values may be
 // used meanwhile.
 type Registry struct {
-	log     *slog.Logger
-	checker *health.Checker
+	log      *slog.Logger
+	checker  *health.Checker
+	resolver *resolve.Resolver // nil: there is none
 
+	changing sync.Mutex // held by whoever changes services, before mu
 	mu       sync.Mutex
 	services map[string]*Service
 	stop     chan struct{}
@@ -133,97 +140,102 @@ func (r *Registry) Get(id string) *Service {
 // Apply makes these the services. found has the discovered endpoints by service id. What did not change goes on as it is; a
 // service that is gone keeps answering who still holds it. A service that can't be set up stays as it was, and is a problem.
 func (r *Registry) Apply(services map[string]Definition, found map[string][]*configv1.Endpoint) []*streamv1.Problem {
-	r.mu.Lock()
-	var gone []*Endpoint
+	r.resolve(services, found)
 	var problems []*streamv1.Problem
-	for id, d := range services {
-		s := r.services[id]
-		if s == nil {
-			s = &Service{ID: id, log: r.log}
+	r.change(func() (gone []*Endpoint) {
+		for id, d := range services {
+			s := r.services[id]
+			if s == nil {
+				s = &Service{ID: id, log: r.log}
+			}
+			dropped, err := s.update(d, found[id], r.resolver)
+			if err != nil {
+				problems = append(problems, &streamv1.Problem{Kind: "service", Name: d.Service.GetName(), Field: "tls", Reason: err.Error()})
+				continue
+			}
+			r.services[id] = s
+			gone = append(gone, dropped...)
 		}
-		dropped, err := s.update(d, found[id])
-		if err != nil {
-			problems = append(problems, &streamv1.Problem{Kind: "service", Name: d.Service.GetName(), Field: "tls", Reason: err.Error()})
-			continue
+		for id, s := range r.services {
+			if services[id].Service == nil {
+				gone = append(gone, s.current.Load().endpoints...)
+				delete(r.services, id)
+			}
 		}
-		r.services[id] = s
-		gone = append(gone, dropped...)
-	}
-	for id, s := range r.services {
-		if services[id].Service == nil {
-			gone = append(gone, s.current.Load().endpoints...)
-			delete(r.services, id)
-		}
-	}
+		return gone
+	})
+	return problems
+}
+
+// change changes services by do, which returns the endpoints that are gone, and has checks follow.
+func (r *Registry) change(do func() (gone []*Endpoint)) {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	r.mu.Lock()
+	gone := do()
 	targets := r.targets()
 	r.mu.Unlock()
 	r.checker.Set(targets)
 	for _, e := range gone {
 		e.close()
 	}
-	return problems
 }
 
 // ApplyEndpoints changes the discovered endpoints of one service.
 func (r *Registry) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
-	r.mu.Lock()
-	var gone []*Endpoint
-	for _, s := range r.services {
-		if c := s.current.Load(); c.settings.Discovered {
-			dropped, err := s.update(c.source, found[s.ID])
-			if err != nil {
-				r.log.Error("discovered endpoints can't be used", "service", c.name, "error", err.Error())
+	r.resolve(r.definitions(), found)
+	r.change(func() (gone []*Endpoint) {
+		for _, s := range r.services {
+			if c := s.current.Load(); c.settings.Discovered {
+				dropped, err := s.update(c.source, found[s.ID], r.resolver)
+				if err != nil {
+					r.log.Error("discovered endpoints can't be used", "service", c.name, "error", err.Error())
+				}
+				gone = append(gone, dropped...)
 			}
-			gone = append(gone, dropped...)
 		}
-	}
-	targets := r.targets()
-	r.mu.Unlock()
-	r.checker.Set(targets)
-	for _, e := range gone {
-		e.close()
-	}
+		return gone
+	})
 }
 
 // update derives a service's current state and returns the endpoints that it no longer has.
-func (s *Service) update(d Definition, found []*configv1.Endpoint) (gone []*Endpoint, err error) {
+func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *resolve.Resolver) (gone []*Endpoint, err error) {
 	old := s.current.Load()
+	at, unresolved := places(endpointsOf(d, found), resolver)
 	var before *transport
 	if old != nil {
-		if old.source == d && sameEndpoints(old.found, found) {
+		if old.source == d && samePlaces(old.places, at) && slices.Equal(old.unresolved, unresolved) {
 			return nil, nil
 		}
 		before = old.transport
 	}
-	next := &current{name: d.Service.GetName(), settings: config.ServiceSettingsOf(d.Service), source: d, found: found}
+	next := &current{
+		name: d.Service.GetName(), settings: config.ServiceSettingsOf(d.Service), source: d, found: found, places: at, unresolved: unresolved,
+	}
 	if next.transport, err = newTransport(d, before); err != nil {
 		return nil, err
-	}
-	list := d.Service.GetEndpoints()
-	if next.settings.Discovered {
-		list = found
 	}
 	have := map[string]*Endpoint{}
 	var balancer balance.Balancer
 	if old != nil {
 		balancer = old.balancer
 		for _, e := range old.endpoints {
-			have[e.address] = e
+			have[e.key] = e
 		}
 	}
-	next.index = make(map[*Endpoint]int, len(list))
-	targets := make([]balance.Target, 0, len(list))
-	for _, m := range list {
-		e := have[config.EndpointKey(m)]
+	next.index = make(map[*Endpoint]int, len(at))
+	targets := make([]balance.Target, 0, len(at))
+	for _, p := range at {
+		e := have[p.key()]
 		if e != nil {
-			delete(have, e.address)
+			delete(have, e.key)
 		} else {
-			e = newEndpoint(m, s.log)
+			e = newEndpoint(p, s.log)
 		}
 		e.set(next.name, next.settings.Pool, next.transport)
 		next.index[e] = len(next.endpoints)
 		next.endpoints = append(next.endpoints, e)
-		targets = append(targets, balance.Target{State: &e.State, Weight: config.Weight(m)})
+		targets = append(targets, balance.Target{State: &e.State, Weight: config.Weight(p.entry)})
 	}
 	next.balancer = balance.New(next.settings.Balancer, targets, balancer)
 	s.current.Store(next)
@@ -231,18 +243,6 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint) (gone []*Endp
 		gone = append(gone, e)
 	}
 	return gone, nil
-}
-
-func sameEndpoints(a, b []*configv1.Endpoint) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].GetHost() != b[i].GetHost() || a[i].GetPort() != b[i].GetPort() || config.Weight(a[i]) != config.Weight(b[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 func (r *Registry) targets() []health.Target {
@@ -254,7 +254,7 @@ func (r *Registry) targets() []health.Target {
 		}
 		for _, e := range c.endpoints {
 			targets = append(targets, health.Target{
-				ServiceID: s.ID, Service: c.name, Host: e.Host, Port: e.Port, State: &e.State, Check: *c.settings.Check,
+				ServiceID: s.ID, Service: c.name, Host: e.Host, Port: e.Port, Dial: e.dialed(), State: &e.State, Check: *c.settings.Check,
 				TLS: e.how.Load().tls, HTTP2: c.transport.http2 == always,
 			})
 		}
@@ -285,6 +285,10 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 			}
 			labels := [2]string{c.name, e.address}
 			series[labels] = max(series[labels], v)
+		}
+		for _, endpoint := range c.unresolved {
+			labels := [2]string{c.name, endpoint}
+			series[labels] = max(series[labels], 0)
 		}
 	}
 	for labels, v := range series {

@@ -22,6 +22,7 @@ type sharing struct {
 type sharedConn struct {
 	*http2.Client
 	transport *transport // that it was opened with
+	ends      time.Time  // when it is too old for more calls
 }
 
 type opening struct {
@@ -96,7 +97,7 @@ func (e *Endpoint) openShared(how *how, under *opening, deadline time.Time) (Con
 	if how.transport.http2 == whenAsked && !choseHTTP2(nc) {
 		e.sharing.refused = true
 		e.open++
-		return newConn1(nc, how.transport), true, nil
+		return newConn1(nc, how), true, nil
 	}
 	conn, err := e.share(nc, how)
 	under.err = err
@@ -109,7 +110,7 @@ func (e *Endpoint) share(nc net.Conn, how *how) (Conn, error) {
 	if how.tls != nil {
 		scheme = "https"
 	}
-	c := sharedConn{http2.NewClient(nc, scheme, how.transport.strict), how.transport}
+	c := sharedConn{http2.NewClient(nc, scheme, how.transport.strict), how.transport, endOf(time.Now(), how.pool.MaxAge)}
 	call := c.Begin(maxCalls)
 	if call == nil {
 		return nil, ErrNotProcessed
@@ -143,7 +144,7 @@ func (s *sharing) count(t *transport) int {
 func (s *sharing) sweep(now time.Time, t *transport, idle time.Duration) {
 	kept := s.conns[:0]
 	for _, c := range s.conns {
-		if c.transport != t {
+		if c.transport != t || !now.Before(c.ends) {
 			c.Retire()
 		}
 		if c.Check(now, idle) {

@@ -13,7 +13,7 @@ import (
 
 // A connection may be over before the first call can begin on it: whoever opened it is told, and it is not kept.
 func TestConnectionIsOverAtOnce(t *testing.T) {
-	e := newEndpoint(&configv1.Endpoint{Host: "127.0.0.1", Port: 1}, slog.New(slog.DiscardHandler))
+	e := newEndpoint(place{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}, slog.New(slog.DiscardHandler))
 	e.set("s", config.Pool{}, &transport{http2: always})
 	end := time.Now().Add(10 * time.Second)
 	for met := false; !met; {

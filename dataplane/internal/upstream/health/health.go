@@ -6,7 +6,9 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,9 +34,11 @@ const (
 type Target struct {
 	// ServiceID and Service are the service's id and name.
 	ServiceID, Service string
-	// Host and Port are the endpoint's.
+	// Host and Port are the endpoint's, as the configuration or discovery has them.
 	Host string
 	Port uint32
+	// Dial is what connections are opened to, the second where the first one refuses; both "": Host and Port.
+	Dial [2]string
 	// TLS is how checks are encrypted; nil: not at all. HTTP2 tells that HTTP/2 is spoken without asking.
 	TLS   *tls.Config
 	HTTP2 bool
@@ -99,7 +103,7 @@ func (c *Checker) Set(targets []Target) {
 		wanted[t.State] = true
 		w := c.watches[t.State]
 		if w != nil {
-			if old := w.target; old.ServiceID == t.ServiceID && old.Host == t.Host && old.Port == t.Port && old.Check == t.Check && old.TLS == t.TLS && old.HTTP2 == t.HTTP2 {
+			if old := w.target; old.ServiceID == t.ServiceID && old.Host == t.Host && old.Port == t.Port && old.Dial == t.Dial && old.Check == t.Check && old.TLS == t.TLS && old.HTTP2 == t.HTTP2 {
 				w.target.Service = t.Service
 				continue
 			}
@@ -143,20 +147,42 @@ func (c *Checker) Close() {
 func (c *Checker) Report(all bool) []*streamv1.EndpointHealth {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var list []*streamv1.EndpointHealth
-	if all {
-		for _, w := range c.watches {
-			if w.last != nil {
-				list = append(list, w.last)
-			}
+	wanted := map[endpointKey]bool{}
+	for _, h := range c.changed {
+		wanted[keyOf(h)] = true
+	}
+	merged := map[endpointKey]*streamv1.EndpointHealth{}
+	for _, w := range c.watches {
+		if w.last == nil {
+			continue
 		}
-	} else {
-		for _, h := range c.changed {
-			list = append(list, h)
+		if key := keyOf(w.last); all || wanted[key] {
+			merged[key] = merge(merged[key], w.last)
 		}
 	}
 	clear(c.changed)
-	return list
+	return slices.Collect(maps.Values(merged))
+}
+
+// endpointKey is what control planes know an endpoint by.
+type endpointKey struct {
+	service, host string
+	port          uint32
+}
+
+func keyOf(h *streamv1.EndpointHealth) endpointKey {
+	return endpointKey{h.GetServiceId(), h.GetHost(), h.GetPort()}
+}
+
+// merge returns the verdict on an endpoint that is at several addresses: it takes traffic while one of them does. a may be nil.
+func merge(a, b *streamv1.EndpointHealth) *streamv1.EndpointHealth {
+	switch {
+	case a == nil, b.GetHealthy() && !a.GetHealthy():
+		return b
+	case a.GetHealthy() && !b.GetHealthy(), a.GetCheckedAt().AsTime().After(b.GetCheckedAt().AsTime()):
+		return a
+	}
+	return b
 }
 
 // signal makes run look at the schedule.
@@ -247,8 +273,8 @@ func (c *Checker) judge(w *watch, err error) {
 	w.last, c.changed[t.State] = h, h
 	switch {
 	case was && !now:
-		c.log.Warn("endpoint takes no more traffic: its checks fail", "service", t.Service, "endpoint", t.address(), "error", h.GetError())
+		c.log.Warn("endpoint takes no more traffic: its checks fail", "service", t.Service, "endpoint", t.dialed(), "error", h.GetError())
 	case !was && now:
-		c.log.Info("endpoint takes traffic again", "service", t.Service, "endpoint", t.address())
+		c.log.Info("endpoint takes traffic again", "service", t.Service, "endpoint", t.dialed())
 	}
 }

@@ -68,7 +68,16 @@ func (p *probes) dial(ctx context.Context) (net.Conn, error) {
 	if path, isUnix := config.UnixPath(t.Host); isUnix {
 		return p.dialer.DialContext(ctx, "unix", path)
 	}
-	return p.dialer.DialContext(ctx, "tcp", t.address())
+	if t.Dial[0] == "" {
+		return p.dialer.DialContext(ctx, "tcp", t.address())
+	}
+	nc, err := p.dialer.DialContext(ctx, "tcp", t.Dial[0])
+	if err != nil && t.Dial[1] != "" {
+		if other, otherErr := p.dialer.DialContext(ctx, "tcp", t.Dial[1]); otherErr == nil {
+			return other, nil
+		}
+	}
+	return nc, err
 }
 
 func (p *probes) dialTLS(ctx context.Context) (net.Conn, error) {
@@ -189,6 +198,14 @@ func explain(err error, t Target) error {
 		return wrapped.Err
 	}
 	return err
+}
+
+// dialed is what the target is called in the log: the address, also of a name.
+func (t *Target) dialed() string {
+	if _, isUnix := config.UnixPath(t.Host); isUnix || t.Dial[0] == "" {
+		return t.address()
+	}
+	return t.Dial[0]
 }
 
 // address returns "host:port", or "unix:/path".
