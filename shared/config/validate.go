@@ -162,6 +162,7 @@ func (c *checker) policy(m *configv1.Policy) {
 	}
 	c.duration("stream_idle_timeout", m.GetStreamIdleTimeout(), time.Millisecond, 24*time.Hour)
 	c.upgrades(m.GetUpgrades())
+	c.errorPages(m)
 }
 
 func (c *checker) consumer(m *configv1.Consumer) {

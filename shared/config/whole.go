@@ -28,6 +28,7 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 	p.checkTimeouts(next, touched, at)
 	p.checkConnect(next, touched, at)
 	p.checkPathOptions(next, touched, at)
+	p.checkGlobalPolicies(next, touched, at)
 	p.checkServing(next, changes, at)
 	p.checkShownToServices(next, changes, at)
 	before, after := p.base.Len(Route), next.Len(Route)

@@ -2,7 +2,12 @@
 // sees carries one of these codes. It knows no transport; HTTP and gRPC statuses are tables here.
 package fault
 
-import "google.golang.org/grpc/codes"
+import (
+	"maps"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+)
 
 // Code is an error code of the gateway. The set is closed and part of the public contract.
 type Code string
@@ -135,6 +140,9 @@ var statuses = map[Code]status{
 	OutcomeUnknown:     {503, codes.Unknown},
 	DeadlineExceeded:   {504, codes.DeadlineExceeded},
 }
+
+// Codes returns all codes in order.
+func Codes() []Code { return slices.Sorted(maps.Keys(statuses)) }
 
 // HTTP returns the HTTP status of a code; 500 for one that is not of the set.
 func (c Code) HTTP() int {

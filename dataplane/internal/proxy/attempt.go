@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/fault"
@@ -21,6 +22,7 @@ type attempt struct {
 	x        *exchange.Exchange
 	service  *upstream.Service
 	timeout  time.Duration
+	pages    *errorpage.Pages
 	endpoint *upstream.Endpoint
 	conn     upstream.Conn
 	answered time.Time
@@ -325,7 +327,7 @@ func (a *attempt) stream() int64 {
 	} else {
 		_ = a.stopUpload()
 		a.fail(err)
-		return writeLocal(x)
+		return writeLocal(x, a.pages)
 	}
 	sent := int64(len(part))
 	if err == nil && !whole && !a.both {

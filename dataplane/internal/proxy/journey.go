@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/grpcweb"
@@ -67,8 +68,19 @@ func (j *journey) end() {
 
 // answer sends a response of the gateway's own; false is what the step returns that does so: the service is not asked.
 func (j *journey) answer() bool {
-	j.done.ResponseBytes = writeLocal(j.x)
+	j.done.ResponseBytes = writeLocal(j.x, j.pages())
 	return false
+}
+
+// pages are what the client is shown of errors.
+func (j *journey) pages() *errorpage.Pages {
+	switch {
+	case j.backend != nil:
+		return j.backend.Errors
+	case j.snapshot != nil:
+		return j.snapshot.Errors
+	}
+	return nil
 }
 
 // refuse is answer for an error.
@@ -171,7 +183,7 @@ func (j *journey) prepare() bool {
 	if x.RPC > exchange.GRPC && b.Service.SpeaksGRPC() {
 		grpcweb.Translate(x)
 	}
-	j.attempt.x, j.attempt.service, j.attempt.timeout = x, b.Service, b.Service.ResponseTimeout()
+	j.attempt.x, j.attempt.service, j.attempt.timeout, j.attempt.pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
 	j.attempt.beginCall(&b.Limits)
 	return true
 }
@@ -223,7 +235,7 @@ func (j *journey) respond() {
 // respondLocally sends the gateway's own response instead of the service's.
 func (j *journey) respondLocally() {
 	j.backend.Chain.Response(j.x, j.at)
-	j.done.ResponseBytes = writeLocal(j.x)
+	j.done.ResponseBytes = writeLocal(j.x, j.pages())
 	j.attempt.finish()
 }
 
@@ -249,10 +261,11 @@ func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 }
 
 // writeLocal sends a response of the gateway's own and returns its body's size.
-func writeLocal(x *exchange.Exchange) int64 {
+func writeLocal(x *exchange.Exchange, pages *errorpage.Pages) int64 {
 	if opensTunnel(x) {
 		x.Fail(fault.NotImplemented, "this route does not speak "+x.Request.Upgrade)
 	}
+	pages.Apply(x)
 	_ = x.Down.WriteHead(x, x.Response.Body, true)
 	return int64(len(x.Response.Body))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/target"
@@ -53,6 +54,8 @@ type Backend struct {
 	Service *upstream.Service
 	// Limits are those of the route's and the service's policies.
 	Limits config.Limits
+	// Errors are what clients are shown of the gateway's errors; nil: its own JSON.
+	Errors *errorpage.Pages
 	// Chain is the global pipelines, the service's and the route's; nil: none.
 	Chain *pipeline.Chain
 	// Count counts the exchanges.
@@ -137,6 +140,7 @@ type compiler struct {
 	pipelines map[string]*pipeline.Pipeline
 	global    []*pipeline.Pipeline
 	chains    map[[2]string]*pipeline.Chain
+	pages     map[[2]string]*errorpage.Pages
 }
 
 func (c *compiler) route(e *config.Entry) (*Route, error) {
@@ -204,10 +208,26 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 		b.Service = c.services.Get(serviceID)
 	}
 	b.Limits = config.LimitsOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
-	b.Count = c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name(), ServiceID: serviceID, Service: svc.GetName()})
 	var err error
+	if b.Errors, err = c.errors(msg.GetPolicyId(), svc.GetPolicyId()); err != nil {
+		return b, err
+	}
+	b.Count = c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name(), ServiceID: serviceID, Service: svc.GetName()})
 	b.Chain, err = c.chain(svc.GetPipelineId(), msg.GetPipelineId())
 	return b, err
+}
+
+// errors returns the pages for a route's and a service's policy, over the global ones. Routes with the same pair share them.
+func (c *compiler) errors(route, service string) (*errorpage.Pages, error) {
+	key := [2]string{route, service}
+	if p, made := c.pages[key]; made {
+		return p, nil
+	}
+	p, err := errorpage.Compile(c.policy(route), c.policy(service), c.config.GlobalPolicy())
+	if err == nil {
+		c.pages[key] = p
+	}
+	return p, err
 }
 
 func (c *compiler) policy(id string) *configv1.Policy {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/middleware"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/target"
@@ -40,6 +41,8 @@ type Snapshot struct {
 	Views []View
 	// Certificates are what clients are shown over TLS.
 	Certificates *certificate.Set
+	// Errors are what clients are shown of errors of requests that no route takes; nil: the gateway's own JSON.
+	Errors *errorpage.Pages
 
 	config *config.Config
 }
@@ -146,6 +149,10 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	}
 	c, broken := r.compiler(v.Config)
 	problems = append(problems, broken...)
+	pages, err := c.errors("", "")
+	if err != nil {
+		problems = append(problems, &streamv1.Problem{Kind: "policy", Name: v.Config.GlobalPolicy().GetName(), Field: "errors", Reason: err.Error()})
+	}
 	var remove []string
 	var add []*match.Rule
 	for _, id := range affected {
@@ -171,7 +178,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	table, views = withViews(table, views, remove, add)
 	r.snapshot.Store(&Snapshot{
 		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config, Table: table, Views: views,
-		Certificates: certificates,
+		Certificates: certificates, Errors: pages,
 	})
 	r.services.Apply(services, r.found)
 	r.replace(remove, add)
@@ -233,7 +240,7 @@ func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 	var problems []*streamv1.Problem
 	comp := &compiler{
 		config: c, log: r.log, paths: r.pathRules, services: r.services, counters: r.counters,
-		pipelines: map[string]*pipeline.Pipeline{}, chains: map[[2]string]*pipeline.Chain{},
+		pipelines: map[string]*pipeline.Pipeline{}, chains: map[[2]string]*pipeline.Chain{}, pages: map[[2]string]*errorpage.Pages{},
 	}
 	for _, e := range c.Sorted(config.Pipeline) {
 		p, problem := buildPipeline(c, e)
@@ -309,7 +316,10 @@ func affectedRoutes(old, next *config.Config, changes []config.Change) []string 
 				}
 			}
 			mark(ch.Kind, ch.ID())
-		case config.Pipeline, config.Policy, config.Middleware:
+		case config.Policy:
+			all = all || isGlobal(ch.Before) || isGlobal(ch.After)
+			mark(ch.Kind, ch.ID())
+		case config.Pipeline, config.Middleware:
 			mark(ch.Kind, ch.ID())
 		}
 	}
@@ -332,6 +342,11 @@ func affectedRoutes(old, next *config.Config, changes []config.Change) []string 
 		}
 	}
 	return slices.Collect(maps.Keys(ids))
+}
+
+func isGlobal(m config.Message) bool {
+	p, ok := m.(*configv1.Policy)
+	return ok && p.GetGlobal()
 }
 
 func dependsOn(c *config.Config, r *configv1.Route, changed map[config.Kind]map[string]bool) bool {

@@ -106,7 +106,7 @@ var places = map[string]string{
 	"Service.endpoints": "service_endpoints", "Route.backends": "route_backends", "Route.service_id": "route_backends", "Route.method": "methods",
 
 	"Certificate.cert_pem": "body", "Certificate.key_pem": "body", "Certificate.min_version": "body", "Certificate.client_auth": "body", "Certificate.default": "body",
-	"Policy.stream_idle_timeout": "body", "Policy.upgrades": "body",
+	"Policy.stream_idle_timeout": "body", "Policy.upgrades": "body", "Policy.errors": "body", "Policy.global": "body",
 	"Certificate.acme": "body", "Certificate.obtained": "body",
 	"Service.discovery": "body", "Service.health_check_config": "body", "Service.connection_pool": "body", "Service.tls": "body",
 	"Service.healthy": "body", "Service.discovered_at": "body", "Service.last_health_check": "body",

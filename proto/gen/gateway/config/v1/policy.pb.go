@@ -53,7 +53,13 @@ type Policy struct {
 	// Protocols that clients may go over to by Upgrade, up to 16 tokens such as "websocket"; others are ignored. "none", alone, means no
 	// protocol. Empty means "websocket". HTTP itself ("h2c") is never among them. "connect" stands for the method CONNECT instead: clients may
 	// open tunnels to the endpoints of the service, on routes whose methods name CONNECT and whose path is "/*".
-	Upgrades      []string `protobuf:"bytes,41,rep,name=upgrades,proto3" json:"upgrades,omitempty"`
+	Upgrades []string `protobuf:"bytes,41,rep,name=upgrades,proto3" json:"upgrades,omitempty"`
+	// What clients are shown of the gateway's own errors in place of its JSON, up to 32 entries. The first one that matches holds; the route's policy is
+	// looked at before its service's, and both before the global one. Clients of gRPC get a grpc-status in any case.
+	Errors []*ErrorPage `protobuf:"bytes,42,rep,name=errors,proto3" json:"errors,omitempty"`
+	// Whether errors hold wherever no other policy has a matching entry, and for requests that no route takes. At most one policy is global; it has nothing
+	// but errors.
+	Global        bool `protobuf:"varint,43,opt,name=global,proto3" json:"global,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,11 +171,145 @@ func (x *Policy) GetUpgrades() []string {
 	return nil
 }
 
+func (x *Policy) GetErrors() []*ErrorPage {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *Policy) GetGlobal() bool {
+	if x != nil {
+		return x.Global
+	}
+	return false
+}
+
+// ErrorPage is what clients are shown of some errors.
+type ErrorPage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Codes such as "ROUTE_NOT_FOUND". Where both codes and statuses are empty, all errors are meant, otherwise those of either.
+	Codes []string `protobuf:"bytes,1,rep,name=codes,proto3" json:"codes,omitempty"`
+	// Statuses such as "404", or "5xx" for all of a class.
+	Statuses []string `protobuf:"bytes,2,rep,name=statuses,proto3" json:"statuses,omitempty"`
+	// One for each media type, 1 to 8. The one that the client likes best by its Accept is sent; the first of equals, and where it takes none.
+	Bodies        []*ErrorBody `protobuf:"bytes,3,rep,name=bodies,proto3" json:"bodies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorPage) Reset() {
+	*x = ErrorPage{}
+	mi := &file_gateway_config_v1_policy_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorPage) ProtoMessage() {}
+
+func (x *ErrorPage) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_policy_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorPage.ProtoReflect.Descriptor instead.
+func (*ErrorPage) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_policy_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ErrorPage) GetCodes() []string {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *ErrorPage) GetStatuses() []string {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *ErrorPage) GetBodies() []*ErrorBody {
+	if x != nil {
+		return x.Bodies
+	}
+	return nil
+}
+
+// ErrorBody is the body of an error in one media type.
+type ErrorBody struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Media type, such as "text/html"; UTF-8 is said by itself where it is text. Compared with Accept without its parameters.
+	ContentType string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// Up to 64 KiB. It may have variables such as "${error.message}", written as the media type needs it: in JSON for the inside of a string, in HTML and
+	// XML for text and quoted attributes. Empty with "application/json" means the gateway's own JSON.
+	Body          string `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorBody) Reset() {
+	*x = ErrorBody{}
+	mi := &file_gateway_config_v1_policy_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorBody) ProtoMessage() {}
+
+func (x *ErrorBody) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_policy_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorBody.ProtoReflect.Descriptor instead.
+func (*ErrorBody) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ErrorBody) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *ErrorBody) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
 var File_gateway_config_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x04\n" +
+	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x04\n" +
 	"\x06Policy\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
@@ -185,11 +325,20 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"maxTimeout\x12/\n" +
 	"\x11max_request_bytes\x18\f \x01(\x03H\x00R\x0fmaxRequestBytes\x88\x01\x01\x12.\n" +
 	"\x13stream_idle_timeout\x18( \x01(\tR\x11streamIdleTimeout\x12\x1a\n" +
-	"\bupgrades\x18) \x03(\tR\bupgrades\x1a9\n" +
+	"\bupgrades\x18) \x03(\tR\bupgrades\x124\n" +
+	"\x06errors\x18* \x03(\v2\x1c.gateway.config.v1.ErrorPageR\x06errors\x12\x16\n" +
+	"\x06global\x18+ \x01(\bR\x06global\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
-	"\x12_max_request_bytesB\xc1\x01\n" +
+	"\x12_max_request_bytes\"s\n" +
+	"\tErrorPage\x12\x14\n" +
+	"\x05codes\x18\x01 \x03(\tR\x05codes\x12\x1a\n" +
+	"\bstatuses\x18\x02 \x03(\tR\bstatuses\x124\n" +
+	"\x06bodies\x18\x03 \x03(\v2\x1c.gateway.config.v1.ErrorBodyR\x06bodies\"B\n" +
+	"\tErrorBody\x12!\n" +
+	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\tR\x04bodyB\xc1\x01\n" +
 	"\x15com.gateway.config.v1B\vPolicyProtoP\x01Z5gateway.internal/proto/gen/gateway/config/v1;configv1\xa2\x02\x03GCX\xaa\x02\x11Gateway.Config.V1\xca\x02\x11Gateway\\Config\\V1\xe2\x02\x1dGateway\\Config\\V1\\GPBMetadata\xea\x02\x13Gateway::Config::V1b\x06proto3"
 
 var (
@@ -204,21 +353,25 @@ func file_gateway_config_v1_policy_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_policy_proto_rawDescData
 }
 
-var file_gateway_config_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_gateway_config_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_gateway_config_v1_policy_proto_goTypes = []any{
 	(*Policy)(nil),                // 0: gateway.config.v1.Policy
-	nil,                           // 1: gateway.config.v1.Policy.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*ErrorPage)(nil),             // 1: gateway.config.v1.ErrorPage
+	(*ErrorBody)(nil),             // 2: gateway.config.v1.ErrorBody
+	nil,                           // 3: gateway.config.v1.Policy.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_policy_proto_depIdxs = []int32{
-	2, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	2, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
-	1, // 2: gateway.config.v1.Policy.labels:type_name -> gateway.config.v1.Policy.LabelsEntry
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	4, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	3, // 2: gateway.config.v1.Policy.labels:type_name -> gateway.config.v1.Policy.LabelsEntry
+	1, // 3: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
+	2, // 4: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_policy_proto_init() }
@@ -233,7 +386,7 @@ func file_gateway_config_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_policy_proto_rawDesc), len(file_gateway_config_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
