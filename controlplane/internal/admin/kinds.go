@@ -48,6 +48,11 @@ func (s policies) UpdatePolicy(ctx context.Context, r *adminv1.UpdatePolicyReque
 	return &adminv1.UpdatePolicyResponse{Policy: m, Meta: meta}, err
 }
 
+func (s policies) PatchPolicy(ctx context.Context, r *adminv1.PatchPolicyRequest) (*adminv1.PatchPolicyResponse, error) {
+	m, meta, err := patch[*configv1.Policy](ctx, s.Server, config.Policy, r)
+	return &adminv1.PatchPolicyResponse{Policy: m, Meta: meta}, err
+}
+
 func (s policies) DeletePolicy(ctx context.Context, r *adminv1.DeletePolicyRequest) (*adminv1.DeletePolicyResponse, error) {
 	meta, err := remove[*configv1.Policy](ctx, s.Server, config.Policy, r.GetId(), r.GetVersion())
 	return &adminv1.DeletePolicyResponse{Meta: meta}, err
@@ -78,6 +83,11 @@ func (s certificates) CreateCertificate(ctx context.Context, r *adminv1.CreateCe
 func (s certificates) UpdateCertificate(ctx context.Context, r *adminv1.UpdateCertificateRequest) (*adminv1.UpdateCertificateResponse, error) {
 	m, meta, err := update(ctx, s.Server, r, r.GetCertificate())
 	return &adminv1.UpdateCertificateResponse{Certificate: m, Meta: meta}, err
+}
+
+func (s certificates) PatchCertificate(ctx context.Context, r *adminv1.PatchCertificateRequest) (*adminv1.PatchCertificateResponse, error) {
+	m, meta, err := patch[*configv1.Certificate](ctx, s.Server, config.Certificate, r)
+	return &adminv1.PatchCertificateResponse{Certificate: m, Meta: meta}, err
 }
 
 func (s certificates) DeleteCertificate(ctx context.Context, r *adminv1.DeleteCertificateRequest) (*adminv1.DeleteCertificateResponse, error) {
@@ -112,6 +122,11 @@ func (s consumers) UpdateConsumer(ctx context.Context, r *adminv1.UpdateConsumer
 	return &adminv1.UpdateConsumerResponse{Consumer: m, Meta: meta}, err
 }
 
+func (s consumers) PatchConsumer(ctx context.Context, r *adminv1.PatchConsumerRequest) (*adminv1.PatchConsumerResponse, error) {
+	m, meta, err := patch[*configv1.Consumer](ctx, s.Server, config.Consumer, r)
+	return &adminv1.PatchConsumerResponse{Consumer: m, Meta: meta}, err
+}
+
 func (s consumers) DeleteConsumer(ctx context.Context, r *adminv1.DeleteConsumerRequest) (*adminv1.DeleteConsumerResponse, error) {
 	meta, err := remove[*configv1.Consumer](ctx, s.Server, config.Consumer, r.GetId(), r.GetVersion())
 	return &adminv1.DeleteConsumerResponse{Meta: meta}, err
@@ -142,6 +157,11 @@ func (s middleware) CreateMiddleware(ctx context.Context, r *adminv1.CreateMiddl
 func (s middleware) UpdateMiddleware(ctx context.Context, r *adminv1.UpdateMiddlewareRequest) (*adminv1.UpdateMiddlewareResponse, error) {
 	m, meta, err := update(ctx, s.Server, r, r.GetMiddleware())
 	return &adminv1.UpdateMiddlewareResponse{Middleware: m, Meta: meta}, err
+}
+
+func (s middleware) PatchMiddleware(ctx context.Context, r *adminv1.PatchMiddlewareRequest) (*adminv1.PatchMiddlewareResponse, error) {
+	m, meta, err := patch[*configv1.Middleware](ctx, s.Server, config.Middleware, r)
+	return &adminv1.PatchMiddlewareResponse{Middleware: m, Meta: meta}, err
 }
 
 func (s middleware) DeleteMiddleware(ctx context.Context, r *adminv1.DeleteMiddlewareRequest) (*adminv1.DeleteMiddlewareResponse, error) {
@@ -184,6 +204,11 @@ func (s pipelines) UpdatePipeline(ctx context.Context, r *adminv1.UpdatePipeline
 	return &adminv1.UpdatePipelineResponse{Pipeline: m, Meta: meta}, err
 }
 
+func (s pipelines) PatchPipeline(ctx context.Context, r *adminv1.PatchPipelineRequest) (*adminv1.PatchPipelineResponse, error) {
+	m, meta, err := patch[*configv1.Pipeline](ctx, s.Server, config.Pipeline, r)
+	return &adminv1.PatchPipelineResponse{Pipeline: m, Meta: meta}, err
+}
+
 func (s pipelines) DeletePipeline(ctx context.Context, r *adminv1.DeletePipelineRequest) (*adminv1.DeletePipelineResponse, error) {
 	meta, err := remove[*configv1.Pipeline](ctx, s.Server, config.Pipeline, r.GetId(), r.GetVersion())
 	return &adminv1.DeletePipelineResponse{Meta: meta}, err
@@ -212,6 +237,11 @@ func (s services) CreateService(ctx context.Context, r *adminv1.CreateServiceReq
 func (s services) UpdateService(ctx context.Context, r *adminv1.UpdateServiceRequest) (*adminv1.UpdateServiceResponse, error) {
 	m, meta, err := update(ctx, s.Server, r, r.GetService())
 	return &adminv1.UpdateServiceResponse{Service: m, Meta: meta}, err
+}
+
+func (s services) PatchService(ctx context.Context, r *adminv1.PatchServiceRequest) (*adminv1.PatchServiceResponse, error) {
+	m, meta, err := patch[*configv1.Service](ctx, s.Server, config.Service, r)
+	return &adminv1.PatchServiceResponse{Service: m, Meta: meta}, err
 }
 
 func (s services) DeleteService(ctx context.Context, r *adminv1.DeleteServiceRequest) (*adminv1.DeleteServiceResponse, error) {
@@ -246,6 +276,11 @@ func (s routes) CreateRoute(ctx context.Context, r *adminv1.CreateRouteRequest) 
 func (s routes) UpdateRoute(ctx context.Context, r *adminv1.UpdateRouteRequest) (*adminv1.UpdateRouteResponse, error) {
 	m, meta, err := update(ctx, s.Server, r, r.GetRoute())
 	return &adminv1.UpdateRouteResponse{Route: m, Meta: meta}, err
+}
+
+func (s routes) PatchRoute(ctx context.Context, r *adminv1.PatchRouteRequest) (*adminv1.PatchRouteResponse, error) {
+	m, meta, err := patch[*configv1.Route](ctx, s.Server, config.Route, r)
+	return &adminv1.PatchRouteResponse{Route: m, Meta: meta}, err
 }
 
 func (s routes) DeleteRoute(ctx context.Context, r *adminv1.DeleteRouteRequest) (*adminv1.DeleteRouteResponse, error) {

@@ -278,46 +278,65 @@ func setString(m proto.Message, name protoreflect.Name, value string) {
 
 // updateRequest is what the seven update requests have in common.
 type updateRequest interface {
-	GetId() string
+	renewal
 	GetUpdateMask() *fieldmaskpb.FieldMask
-	GetAllowMissing() bool
 }
 
 // update replaces a resource, or with a mask some of its fields, or creates it.
 func update[M config.Message](ctx context.Context, s *Server, r updateRequest, m M) (M, *adminv1.ReplyMeta, error) {
-	var none M
-	k, idOrName, mask := config.KindOfMessage(m), r.GetId(), r.GetUpdateMask()
 	if !m.ProtoReflect().IsValid() {
+		var none M
 		return none, nil, invalid("body", "", "is required")
 	}
+	return renew[M](ctx, s, config.KindOfMessage(m), r, m.GetVersion(), func(old config.Message) (config.Message, error) {
+		if paths := r.GetUpdateMask().GetPaths(); old != nil && len(paths) > 0 {
+			next := proto.CloneOf(old)
+			return next, applyMask(next.ProtoReflect(), m.ProtoReflect(), paths)
+		}
+		return proto.CloneOf(config.Message(m)), nil
+	})
+}
+
+// renewal is what updates and patches have in common.
+type renewal interface {
+	GetId() string
+	GetAllowMissing() bool
+}
+
+// renew puts what next makes of the stored resource in its place, or of nil, where there is none and one may be created.
+func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r renewal, version uint32,
+	next func(old config.Message) (config.Message, error),
+) (M, *adminv1.ReplyMeta, error) {
+	var none M
 	unless, err := unwanted(ctx)
 	if err != nil {
 		return none, nil, err
 	}
 	created := false
-	stored, meta, err := change[M](ctx, s, config.Edit{Kind: k, Version: m.GetVersion()}, func(v *catalog.Version) (config.Edit, error) {
-		old := v.Config.Lookup(k, idOrName)
+	stored, meta, err := change[M](ctx, s, config.Edit{Kind: k, Version: version}, func(v *catalog.Version) (config.Edit, error) {
+		old := v.Config.Lookup(k, r.GetId())
 		if created = old == nil && r.GetAllowMissing(); created {
-			return creation(ctx, k, idOrName, m)
+			m, err := next(nil)
+			if err != nil {
+				return config.Edit{}, err
+			}
+			return creation(ctx, k, r.GetId(), m)
 		}
 		if old == nil {
-			return config.Edit{}, &config.NotFound{Kind: k, Ref: idOrName}
+			return config.Edit{}, &config.NotFound{Kind: k, Ref: r.GetId()}
 		}
 		if unless.holds(old.Message.GetVersion()) {
 			return config.Edit{}, failure(fault.PreconditionFailed, fmt.Sprintf("there is %s %q, at version %d, against If-None-Match", k, old.Name(), old.Message.GetVersion()))
 		}
-		next := proto.CloneOf(config.Message(m))
-		if len(mask.GetPaths()) > 0 {
-			next = proto.CloneOf(old.Message)
-			if err := applyMask(next.ProtoReflect(), m.ProtoReflect(), mask.GetPaths()); err != nil {
-				return config.Edit{}, err
-			}
+		m, err := next(old.Message)
+		if err != nil {
+			return config.Edit{}, err
 		}
-		setString(next, "id", old.ID())
-		if next.GetName() == "" {
-			setString(next, "name", old.Name())
+		setString(m, "id", old.ID())
+		if m.GetName() == "" {
+			setString(m, "name", old.Name())
 		}
-		return config.Edit{Kind: k, Put: next, MustExist: true}, nil
+		return config.Edit{Kind: k, Put: m, MustExist: true}, nil
 	})
 	if err == nil {
 		meta.Created = created

@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -500,6 +501,126 @@ func (x *UpdateCertificateResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// PatchCertificateRequest changes some of one.
+type PatchCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
+	// or an "if-match" in the metadata, must be the current one.
+	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
+	// Creates the resource under this name where there is none, from what the patch has.
+	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchCertificateRequest) Reset() {
+	*x = PatchCertificateRequest{}
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchCertificateRequest) ProtoMessage() {}
+
+func (x *PatchCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchCertificateRequest.ProtoReflect.Descriptor instead.
+func (*PatchCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_certificate_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PatchCertificateRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PatchCertificateRequest) GetPatch() *structpb.Struct {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchCertificateRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
+}
+
+// PatchCertificateResponse is what was stored.
+type PatchCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Certificate *v1.Certificate `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// The new revision and warnings.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchCertificateResponse) Reset() {
+	*x = PatchCertificateResponse{}
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchCertificateResponse) ProtoMessage() {}
+
+func (x *PatchCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchCertificateResponse.ProtoReflect.Descriptor instead.
+func (*PatchCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_certificate_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PatchCertificateResponse) GetCertificate() *v1.Certificate {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *PatchCertificateResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // DeleteCertificateRequest removes one.
 type DeleteCertificateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -513,7 +634,7 @@ type DeleteCertificateRequest struct {
 
 func (x *DeleteCertificateRequest) Reset() {
 	*x = DeleteCertificateRequest{}
-	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +646,7 @@ func (x *DeleteCertificateRequest) String() string {
 func (*DeleteCertificateRequest) ProtoMessage() {}
 
 func (x *DeleteCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +659,7 @@ func (x *DeleteCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCertificateRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_certificate_proto_rawDescGZIP(), []int{8}
+	return file_gateway_admin_v1_certificate_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteCertificateRequest) GetId() string {
@@ -566,7 +687,7 @@ type DeleteCertificateResponse struct {
 
 func (x *DeleteCertificateResponse) Reset() {
 	*x = DeleteCertificateResponse{}
-	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +699,7 @@ func (x *DeleteCertificateResponse) String() string {
 func (*DeleteCertificateResponse) ProtoMessage() {}
 
 func (x *DeleteCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_certificate_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +712,7 @@ func (x *DeleteCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCertificateResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_certificate_proto_rawDescGZIP(), []int{9}
+	return file_gateway_admin_v1_certificate_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteCertificateResponse) GetMeta() *ReplyMeta {
@@ -605,7 +726,7 @@ var File_gateway_admin_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"\"gateway/admin/v1/certificate.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a#gateway/config/v1/certificate.proto\x1a google/protobuf/field_mask.proto\"\x9c\x01\n" +
+	"\"gateway/admin/v1/certificate.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a#gateway/config/v1/certificate.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9c\x01\n" +
 	"\x17ListCertificatesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -635,17 +756,26 @@ const file_gateway_admin_v1_certificate_proto_rawDesc = "" +
 	"\x0e_allow_missing\"\x8e\x01\n" +
 	"\x19UpdateCertificateResponse\x12@\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x1e.gateway.config.v1.CertificateR\vcertificate\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x94\x01\n" +
+	"\x17PatchCertificateRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05patch\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05patch\x12(\n" +
+	"\rallow_missing\x18\x03 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"\x8d\x01\n" +
+	"\x18PatchCertificateResponse\x12@\n" +
+	"\vcertificate\x18\x01 \x01(\v2\x1e.gateway.config.v1.CertificateR\vcertificate\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"D\n" +
 	"\x18DeleteCertificateRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"L\n" +
 	"\x19DeleteCertificateResponse\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xb4\x04\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\x9f\x05\n" +
 	"\x18CertificateConfigService\x12i\n" +
 	"\x10ListCertificates\x12).gateway.admin.v1.ListCertificatesRequest\x1a*.gateway.admin.v1.ListCertificatesResponse\x12c\n" +
 	"\x0eGetCertificate\x12'.gateway.admin.v1.GetCertificateRequest\x1a(.gateway.admin.v1.GetCertificateResponse\x12l\n" +
 	"\x11CreateCertificate\x12*.gateway.admin.v1.CreateCertificateRequest\x1a+.gateway.admin.v1.CreateCertificateResponse\x12l\n" +
-	"\x11UpdateCertificate\x12*.gateway.admin.v1.UpdateCertificateRequest\x1a+.gateway.admin.v1.UpdateCertificateResponse\x12l\n" +
+	"\x11UpdateCertificate\x12*.gateway.admin.v1.UpdateCertificateRequest\x1a+.gateway.admin.v1.UpdateCertificateResponse\x12i\n" +
+	"\x10PatchCertificate\x12).gateway.admin.v1.PatchCertificateRequest\x1a*.gateway.admin.v1.PatchCertificateResponse\x12l\n" +
 	"\x11DeleteCertificate\x12*.gateway.admin.v1.DeleteCertificateRequest\x1a+.gateway.admin.v1.DeleteCertificateResponseB\xbf\x01\n" +
 	"\x14com.gateway.admin.v1B\x10CertificateProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
@@ -661,7 +791,7 @@ func file_gateway_admin_v1_certificate_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_certificate_proto_rawDescData
 }
 
-var file_gateway_admin_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_gateway_admin_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_gateway_admin_v1_certificate_proto_goTypes = []any{
 	(*ListCertificatesRequest)(nil),   // 0: gateway.admin.v1.ListCertificatesRequest
 	(*ListCertificatesResponse)(nil),  // 1: gateway.admin.v1.ListCertificatesResponse
@@ -671,40 +801,48 @@ var file_gateway_admin_v1_certificate_proto_goTypes = []any{
 	(*CreateCertificateResponse)(nil), // 5: gateway.admin.v1.CreateCertificateResponse
 	(*UpdateCertificateRequest)(nil),  // 6: gateway.admin.v1.UpdateCertificateRequest
 	(*UpdateCertificateResponse)(nil), // 7: gateway.admin.v1.UpdateCertificateResponse
-	(*DeleteCertificateRequest)(nil),  // 8: gateway.admin.v1.DeleteCertificateRequest
-	(*DeleteCertificateResponse)(nil), // 9: gateway.admin.v1.DeleteCertificateResponse
-	(*v1.Certificate)(nil),            // 10: gateway.config.v1.Certificate
-	(*ReplyMeta)(nil),                 // 11: gateway.admin.v1.ReplyMeta
-	(*fieldmaskpb.FieldMask)(nil),     // 12: google.protobuf.FieldMask
+	(*PatchCertificateRequest)(nil),   // 8: gateway.admin.v1.PatchCertificateRequest
+	(*PatchCertificateResponse)(nil),  // 9: gateway.admin.v1.PatchCertificateResponse
+	(*DeleteCertificateRequest)(nil),  // 10: gateway.admin.v1.DeleteCertificateRequest
+	(*DeleteCertificateResponse)(nil), // 11: gateway.admin.v1.DeleteCertificateResponse
+	(*v1.Certificate)(nil),            // 12: gateway.config.v1.Certificate
+	(*ReplyMeta)(nil),                 // 13: gateway.admin.v1.ReplyMeta
+	(*fieldmaskpb.FieldMask)(nil),     // 14: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),           // 15: google.protobuf.Struct
 }
 var file_gateway_admin_v1_certificate_proto_depIdxs = []int32{
-	10, // 0: gateway.admin.v1.ListCertificatesResponse.certificates:type_name -> gateway.config.v1.Certificate
-	11, // 1: gateway.admin.v1.ListCertificatesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 2: gateway.admin.v1.GetCertificateResponse.certificate:type_name -> gateway.config.v1.Certificate
-	11, // 3: gateway.admin.v1.GetCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 4: gateway.admin.v1.CreateCertificateRequest.certificate:type_name -> gateway.config.v1.Certificate
-	10, // 5: gateway.admin.v1.CreateCertificateResponse.certificate:type_name -> gateway.config.v1.Certificate
-	11, // 6: gateway.admin.v1.CreateCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 7: gateway.admin.v1.UpdateCertificateRequest.certificate:type_name -> gateway.config.v1.Certificate
-	12, // 8: gateway.admin.v1.UpdateCertificateRequest.update_mask:type_name -> google.protobuf.FieldMask
-	10, // 9: gateway.admin.v1.UpdateCertificateResponse.certificate:type_name -> gateway.config.v1.Certificate
-	11, // 10: gateway.admin.v1.UpdateCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	11, // 11: gateway.admin.v1.DeleteCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 12: gateway.admin.v1.CertificateConfigService.ListCertificates:input_type -> gateway.admin.v1.ListCertificatesRequest
-	2,  // 13: gateway.admin.v1.CertificateConfigService.GetCertificate:input_type -> gateway.admin.v1.GetCertificateRequest
-	4,  // 14: gateway.admin.v1.CertificateConfigService.CreateCertificate:input_type -> gateway.admin.v1.CreateCertificateRequest
-	6,  // 15: gateway.admin.v1.CertificateConfigService.UpdateCertificate:input_type -> gateway.admin.v1.UpdateCertificateRequest
-	8,  // 16: gateway.admin.v1.CertificateConfigService.DeleteCertificate:input_type -> gateway.admin.v1.DeleteCertificateRequest
-	1,  // 17: gateway.admin.v1.CertificateConfigService.ListCertificates:output_type -> gateway.admin.v1.ListCertificatesResponse
-	3,  // 18: gateway.admin.v1.CertificateConfigService.GetCertificate:output_type -> gateway.admin.v1.GetCertificateResponse
-	5,  // 19: gateway.admin.v1.CertificateConfigService.CreateCertificate:output_type -> gateway.admin.v1.CreateCertificateResponse
-	7,  // 20: gateway.admin.v1.CertificateConfigService.UpdateCertificate:output_type -> gateway.admin.v1.UpdateCertificateResponse
-	9,  // 21: gateway.admin.v1.CertificateConfigService.DeleteCertificate:output_type -> gateway.admin.v1.DeleteCertificateResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 0: gateway.admin.v1.ListCertificatesResponse.certificates:type_name -> gateway.config.v1.Certificate
+	13, // 1: gateway.admin.v1.ListCertificatesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 2: gateway.admin.v1.GetCertificateResponse.certificate:type_name -> gateway.config.v1.Certificate
+	13, // 3: gateway.admin.v1.GetCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 4: gateway.admin.v1.CreateCertificateRequest.certificate:type_name -> gateway.config.v1.Certificate
+	12, // 5: gateway.admin.v1.CreateCertificateResponse.certificate:type_name -> gateway.config.v1.Certificate
+	13, // 6: gateway.admin.v1.CreateCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 7: gateway.admin.v1.UpdateCertificateRequest.certificate:type_name -> gateway.config.v1.Certificate
+	14, // 8: gateway.admin.v1.UpdateCertificateRequest.update_mask:type_name -> google.protobuf.FieldMask
+	12, // 9: gateway.admin.v1.UpdateCertificateResponse.certificate:type_name -> gateway.config.v1.Certificate
+	13, // 10: gateway.admin.v1.UpdateCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	15, // 11: gateway.admin.v1.PatchCertificateRequest.patch:type_name -> google.protobuf.Struct
+	12, // 12: gateway.admin.v1.PatchCertificateResponse.certificate:type_name -> gateway.config.v1.Certificate
+	13, // 13: gateway.admin.v1.PatchCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	13, // 14: gateway.admin.v1.DeleteCertificateResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 15: gateway.admin.v1.CertificateConfigService.ListCertificates:input_type -> gateway.admin.v1.ListCertificatesRequest
+	2,  // 16: gateway.admin.v1.CertificateConfigService.GetCertificate:input_type -> gateway.admin.v1.GetCertificateRequest
+	4,  // 17: gateway.admin.v1.CertificateConfigService.CreateCertificate:input_type -> gateway.admin.v1.CreateCertificateRequest
+	6,  // 18: gateway.admin.v1.CertificateConfigService.UpdateCertificate:input_type -> gateway.admin.v1.UpdateCertificateRequest
+	8,  // 19: gateway.admin.v1.CertificateConfigService.PatchCertificate:input_type -> gateway.admin.v1.PatchCertificateRequest
+	10, // 20: gateway.admin.v1.CertificateConfigService.DeleteCertificate:input_type -> gateway.admin.v1.DeleteCertificateRequest
+	1,  // 21: gateway.admin.v1.CertificateConfigService.ListCertificates:output_type -> gateway.admin.v1.ListCertificatesResponse
+	3,  // 22: gateway.admin.v1.CertificateConfigService.GetCertificate:output_type -> gateway.admin.v1.GetCertificateResponse
+	5,  // 23: gateway.admin.v1.CertificateConfigService.CreateCertificate:output_type -> gateway.admin.v1.CreateCertificateResponse
+	7,  // 24: gateway.admin.v1.CertificateConfigService.UpdateCertificate:output_type -> gateway.admin.v1.UpdateCertificateResponse
+	9,  // 25: gateway.admin.v1.CertificateConfigService.PatchCertificate:output_type -> gateway.admin.v1.PatchCertificateResponse
+	11, // 26: gateway.admin.v1.CertificateConfigService.DeleteCertificate:output_type -> gateway.admin.v1.DeleteCertificateResponse
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_certificate_proto_init() }
@@ -714,13 +852,14 @@ func file_gateway_admin_v1_certificate_proto_init() {
 	}
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_certificate_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_admin_v1_certificate_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_certificate_proto_rawDesc), len(file_gateway_admin_v1_certificate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	CertificateConfigService_GetCertificate_FullMethodName    = "/gateway.admin.v1.CertificateConfigService/GetCertificate"
 	CertificateConfigService_CreateCertificate_FullMethodName = "/gateway.admin.v1.CertificateConfigService/CreateCertificate"
 	CertificateConfigService_UpdateCertificate_FullMethodName = "/gateway.admin.v1.CertificateConfigService/UpdateCertificate"
+	CertificateConfigService_PatchCertificate_FullMethodName  = "/gateway.admin.v1.CertificateConfigService/PatchCertificate"
 	CertificateConfigService_DeleteCertificate_FullMethodName = "/gateway.admin.v1.CertificateConfigService/DeleteCertificate"
 )
 
@@ -41,6 +42,8 @@ type CertificateConfigServiceClient interface {
 	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateCertificate(ctx context.Context, in *UpdateCertificateRequest, opts ...grpc.CallOption) (*UpdateCertificateResponse, error)
+	// PatchCertificate changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchCertificate(ctx context.Context, in *PatchCertificateRequest, opts ...grpc.CallOption) (*PatchCertificateResponse, error)
 	// DeleteCertificate removes one that nothing refers to and commits a revision.
 	DeleteCertificate(ctx context.Context, in *DeleteCertificateRequest, opts ...grpc.CallOption) (*DeleteCertificateResponse, error)
 }
@@ -93,6 +96,16 @@ func (c *certificateConfigServiceClient) UpdateCertificate(ctx context.Context, 
 	return out, nil
 }
 
+func (c *certificateConfigServiceClient) PatchCertificate(ctx context.Context, in *PatchCertificateRequest, opts ...grpc.CallOption) (*PatchCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchCertificateResponse)
+	err := c.cc.Invoke(ctx, CertificateConfigService_PatchCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *certificateConfigServiceClient) DeleteCertificate(ctx context.Context, in *DeleteCertificateRequest, opts ...grpc.CallOption) (*DeleteCertificateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteCertificateResponse)
@@ -118,6 +131,8 @@ type CertificateConfigServiceServer interface {
 	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateCertificate(context.Context, *UpdateCertificateRequest) (*UpdateCertificateResponse, error)
+	// PatchCertificate changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchCertificate(context.Context, *PatchCertificateRequest) (*PatchCertificateResponse, error)
 	// DeleteCertificate removes one that nothing refers to and commits a revision.
 	DeleteCertificate(context.Context, *DeleteCertificateRequest) (*DeleteCertificateResponse, error)
 	mustEmbedUnimplementedCertificateConfigServiceServer()
@@ -141,6 +156,9 @@ func (UnimplementedCertificateConfigServiceServer) CreateCertificate(context.Con
 }
 func (UnimplementedCertificateConfigServiceServer) UpdateCertificate(context.Context, *UpdateCertificateRequest) (*UpdateCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateCertificate not implemented")
+}
+func (UnimplementedCertificateConfigServiceServer) PatchCertificate(context.Context, *PatchCertificateRequest) (*PatchCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchCertificate not implemented")
 }
 func (UnimplementedCertificateConfigServiceServer) DeleteCertificate(context.Context, *DeleteCertificateRequest) (*DeleteCertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteCertificate not implemented")
@@ -239,6 +257,24 @@ func _CertificateConfigService_UpdateCertificate_Handler(srv interface{}, ctx co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CertificateConfigService_PatchCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CertificateConfigServiceServer).PatchCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CertificateConfigService_PatchCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CertificateConfigServiceServer).PatchCertificate(ctx, req.(*PatchCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CertificateConfigService_DeleteCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteCertificateRequest)
 	if err := dec(in); err != nil {
@@ -279,6 +315,10 @@ var CertificateConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateCertificate",
 			Handler:    _CertificateConfigService_UpdateCertificate_Handler,
+		},
+		{
+			MethodName: "PatchCertificate",
+			Handler:    _CertificateConfigService_PatchCertificate_Handler,
 		},
 		{
 			MethodName: "DeleteCertificate",

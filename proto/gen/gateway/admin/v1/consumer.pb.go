@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -500,6 +501,126 @@ func (x *UpdateConsumerResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// PatchConsumerRequest changes some of one.
+type PatchConsumerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
+	// or an "if-match" in the metadata, must be the current one.
+	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
+	// Creates the resource under this name where there is none, from what the patch has.
+	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchConsumerRequest) Reset() {
+	*x = PatchConsumerRequest{}
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchConsumerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchConsumerRequest) ProtoMessage() {}
+
+func (x *PatchConsumerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchConsumerRequest.ProtoReflect.Descriptor instead.
+func (*PatchConsumerRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_consumer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PatchConsumerRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PatchConsumerRequest) GetPatch() *structpb.Struct {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchConsumerRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
+}
+
+// PatchConsumerResponse is what was stored.
+type PatchConsumerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Consumer *v1.Consumer `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// The new revision and warnings.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchConsumerResponse) Reset() {
+	*x = PatchConsumerResponse{}
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchConsumerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchConsumerResponse) ProtoMessage() {}
+
+func (x *PatchConsumerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchConsumerResponse.ProtoReflect.Descriptor instead.
+func (*PatchConsumerResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_consumer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PatchConsumerResponse) GetConsumer() *v1.Consumer {
+	if x != nil {
+		return x.Consumer
+	}
+	return nil
+}
+
+func (x *PatchConsumerResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // DeleteConsumerRequest removes one.
 type DeleteConsumerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -513,7 +634,7 @@ type DeleteConsumerRequest struct {
 
 func (x *DeleteConsumerRequest) Reset() {
 	*x = DeleteConsumerRequest{}
-	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +646,7 @@ func (x *DeleteConsumerRequest) String() string {
 func (*DeleteConsumerRequest) ProtoMessage() {}
 
 func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +659,7 @@ func (x *DeleteConsumerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConsumerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteConsumerRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_consumer_proto_rawDescGZIP(), []int{8}
+	return file_gateway_admin_v1_consumer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteConsumerRequest) GetId() string {
@@ -566,7 +687,7 @@ type DeleteConsumerResponse struct {
 
 func (x *DeleteConsumerResponse) Reset() {
 	*x = DeleteConsumerResponse{}
-	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +699,7 @@ func (x *DeleteConsumerResponse) String() string {
 func (*DeleteConsumerResponse) ProtoMessage() {}
 
 func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_consumer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +712,7 @@ func (x *DeleteConsumerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteConsumerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteConsumerResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_consumer_proto_rawDescGZIP(), []int{9}
+	return file_gateway_admin_v1_consumer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteConsumerResponse) GetMeta() *ReplyMeta {
@@ -605,7 +726,7 @@ var File_gateway_admin_v1_consumer_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_consumer_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/admin/v1/consumer.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a gateway/config/v1/consumer.proto\x1a google/protobuf/field_mask.proto\"\x9b\x01\n" +
+	"\x1fgateway/admin/v1/consumer.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a gateway/config/v1/consumer.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9b\x01\n" +
 	"\x14ListConsumersRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -635,17 +756,26 @@ const file_gateway_admin_v1_consumer_proto_rawDesc = "" +
 	"\x0e_allow_missing\"\x82\x01\n" +
 	"\x16UpdateConsumerResponse\x127\n" +
 	"\bconsumer\x18\x01 \x01(\v2\x1b.gateway.config.v1.ConsumerR\bconsumer\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x91\x01\n" +
+	"\x14PatchConsumerRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05patch\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05patch\x12(\n" +
+	"\rallow_missing\x18\x03 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"\x81\x01\n" +
+	"\x15PatchConsumerResponse\x127\n" +
+	"\bconsumer\x18\x01 \x01(\v2\x1b.gateway.config.v1.ConsumerR\bconsumer\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"A\n" +
 	"\x15DeleteConsumerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"I\n" +
 	"\x16DeleteConsumerResponse\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\x84\x04\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xe6\x04\n" +
 	"\x15ConsumerConfigService\x12`\n" +
 	"\rListConsumers\x12&.gateway.admin.v1.ListConsumersRequest\x1a'.gateway.admin.v1.ListConsumersResponse\x12Z\n" +
 	"\vGetConsumer\x12$.gateway.admin.v1.GetConsumerRequest\x1a%.gateway.admin.v1.GetConsumerResponse\x12c\n" +
 	"\x0eCreateConsumer\x12'.gateway.admin.v1.CreateConsumerRequest\x1a(.gateway.admin.v1.CreateConsumerResponse\x12c\n" +
-	"\x0eUpdateConsumer\x12'.gateway.admin.v1.UpdateConsumerRequest\x1a(.gateway.admin.v1.UpdateConsumerResponse\x12c\n" +
+	"\x0eUpdateConsumer\x12'.gateway.admin.v1.UpdateConsumerRequest\x1a(.gateway.admin.v1.UpdateConsumerResponse\x12`\n" +
+	"\rPatchConsumer\x12&.gateway.admin.v1.PatchConsumerRequest\x1a'.gateway.admin.v1.PatchConsumerResponse\x12c\n" +
 	"\x0eDeleteConsumer\x12'.gateway.admin.v1.DeleteConsumerRequest\x1a(.gateway.admin.v1.DeleteConsumerResponseB\xbc\x01\n" +
 	"\x14com.gateway.admin.v1B\rConsumerProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
@@ -661,7 +791,7 @@ func file_gateway_admin_v1_consumer_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_consumer_proto_rawDescData
 }
 
-var file_gateway_admin_v1_consumer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_gateway_admin_v1_consumer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_gateway_admin_v1_consumer_proto_goTypes = []any{
 	(*ListConsumersRequest)(nil),   // 0: gateway.admin.v1.ListConsumersRequest
 	(*ListConsumersResponse)(nil),  // 1: gateway.admin.v1.ListConsumersResponse
@@ -671,40 +801,48 @@ var file_gateway_admin_v1_consumer_proto_goTypes = []any{
 	(*CreateConsumerResponse)(nil), // 5: gateway.admin.v1.CreateConsumerResponse
 	(*UpdateConsumerRequest)(nil),  // 6: gateway.admin.v1.UpdateConsumerRequest
 	(*UpdateConsumerResponse)(nil), // 7: gateway.admin.v1.UpdateConsumerResponse
-	(*DeleteConsumerRequest)(nil),  // 8: gateway.admin.v1.DeleteConsumerRequest
-	(*DeleteConsumerResponse)(nil), // 9: gateway.admin.v1.DeleteConsumerResponse
-	(*v1.Consumer)(nil),            // 10: gateway.config.v1.Consumer
-	(*ReplyMeta)(nil),              // 11: gateway.admin.v1.ReplyMeta
-	(*fieldmaskpb.FieldMask)(nil),  // 12: google.protobuf.FieldMask
+	(*PatchConsumerRequest)(nil),   // 8: gateway.admin.v1.PatchConsumerRequest
+	(*PatchConsumerResponse)(nil),  // 9: gateway.admin.v1.PatchConsumerResponse
+	(*DeleteConsumerRequest)(nil),  // 10: gateway.admin.v1.DeleteConsumerRequest
+	(*DeleteConsumerResponse)(nil), // 11: gateway.admin.v1.DeleteConsumerResponse
+	(*v1.Consumer)(nil),            // 12: gateway.config.v1.Consumer
+	(*ReplyMeta)(nil),              // 13: gateway.admin.v1.ReplyMeta
+	(*fieldmaskpb.FieldMask)(nil),  // 14: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),        // 15: google.protobuf.Struct
 }
 var file_gateway_admin_v1_consumer_proto_depIdxs = []int32{
-	10, // 0: gateway.admin.v1.ListConsumersResponse.consumers:type_name -> gateway.config.v1.Consumer
-	11, // 1: gateway.admin.v1.ListConsumersResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 2: gateway.admin.v1.GetConsumerResponse.consumer:type_name -> gateway.config.v1.Consumer
-	11, // 3: gateway.admin.v1.GetConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 4: gateway.admin.v1.CreateConsumerRequest.consumer:type_name -> gateway.config.v1.Consumer
-	10, // 5: gateway.admin.v1.CreateConsumerResponse.consumer:type_name -> gateway.config.v1.Consumer
-	11, // 6: gateway.admin.v1.CreateConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 7: gateway.admin.v1.UpdateConsumerRequest.consumer:type_name -> gateway.config.v1.Consumer
-	12, // 8: gateway.admin.v1.UpdateConsumerRequest.update_mask:type_name -> google.protobuf.FieldMask
-	10, // 9: gateway.admin.v1.UpdateConsumerResponse.consumer:type_name -> gateway.config.v1.Consumer
-	11, // 10: gateway.admin.v1.UpdateConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	11, // 11: gateway.admin.v1.DeleteConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 12: gateway.admin.v1.ConsumerConfigService.ListConsumers:input_type -> gateway.admin.v1.ListConsumersRequest
-	2,  // 13: gateway.admin.v1.ConsumerConfigService.GetConsumer:input_type -> gateway.admin.v1.GetConsumerRequest
-	4,  // 14: gateway.admin.v1.ConsumerConfigService.CreateConsumer:input_type -> gateway.admin.v1.CreateConsumerRequest
-	6,  // 15: gateway.admin.v1.ConsumerConfigService.UpdateConsumer:input_type -> gateway.admin.v1.UpdateConsumerRequest
-	8,  // 16: gateway.admin.v1.ConsumerConfigService.DeleteConsumer:input_type -> gateway.admin.v1.DeleteConsumerRequest
-	1,  // 17: gateway.admin.v1.ConsumerConfigService.ListConsumers:output_type -> gateway.admin.v1.ListConsumersResponse
-	3,  // 18: gateway.admin.v1.ConsumerConfigService.GetConsumer:output_type -> gateway.admin.v1.GetConsumerResponse
-	5,  // 19: gateway.admin.v1.ConsumerConfigService.CreateConsumer:output_type -> gateway.admin.v1.CreateConsumerResponse
-	7,  // 20: gateway.admin.v1.ConsumerConfigService.UpdateConsumer:output_type -> gateway.admin.v1.UpdateConsumerResponse
-	9,  // 21: gateway.admin.v1.ConsumerConfigService.DeleteConsumer:output_type -> gateway.admin.v1.DeleteConsumerResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 0: gateway.admin.v1.ListConsumersResponse.consumers:type_name -> gateway.config.v1.Consumer
+	13, // 1: gateway.admin.v1.ListConsumersResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 2: gateway.admin.v1.GetConsumerResponse.consumer:type_name -> gateway.config.v1.Consumer
+	13, // 3: gateway.admin.v1.GetConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 4: gateway.admin.v1.CreateConsumerRequest.consumer:type_name -> gateway.config.v1.Consumer
+	12, // 5: gateway.admin.v1.CreateConsumerResponse.consumer:type_name -> gateway.config.v1.Consumer
+	13, // 6: gateway.admin.v1.CreateConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 7: gateway.admin.v1.UpdateConsumerRequest.consumer:type_name -> gateway.config.v1.Consumer
+	14, // 8: gateway.admin.v1.UpdateConsumerRequest.update_mask:type_name -> google.protobuf.FieldMask
+	12, // 9: gateway.admin.v1.UpdateConsumerResponse.consumer:type_name -> gateway.config.v1.Consumer
+	13, // 10: gateway.admin.v1.UpdateConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	15, // 11: gateway.admin.v1.PatchConsumerRequest.patch:type_name -> google.protobuf.Struct
+	12, // 12: gateway.admin.v1.PatchConsumerResponse.consumer:type_name -> gateway.config.v1.Consumer
+	13, // 13: gateway.admin.v1.PatchConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	13, // 14: gateway.admin.v1.DeleteConsumerResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 15: gateway.admin.v1.ConsumerConfigService.ListConsumers:input_type -> gateway.admin.v1.ListConsumersRequest
+	2,  // 16: gateway.admin.v1.ConsumerConfigService.GetConsumer:input_type -> gateway.admin.v1.GetConsumerRequest
+	4,  // 17: gateway.admin.v1.ConsumerConfigService.CreateConsumer:input_type -> gateway.admin.v1.CreateConsumerRequest
+	6,  // 18: gateway.admin.v1.ConsumerConfigService.UpdateConsumer:input_type -> gateway.admin.v1.UpdateConsumerRequest
+	8,  // 19: gateway.admin.v1.ConsumerConfigService.PatchConsumer:input_type -> gateway.admin.v1.PatchConsumerRequest
+	10, // 20: gateway.admin.v1.ConsumerConfigService.DeleteConsumer:input_type -> gateway.admin.v1.DeleteConsumerRequest
+	1,  // 21: gateway.admin.v1.ConsumerConfigService.ListConsumers:output_type -> gateway.admin.v1.ListConsumersResponse
+	3,  // 22: gateway.admin.v1.ConsumerConfigService.GetConsumer:output_type -> gateway.admin.v1.GetConsumerResponse
+	5,  // 23: gateway.admin.v1.ConsumerConfigService.CreateConsumer:output_type -> gateway.admin.v1.CreateConsumerResponse
+	7,  // 24: gateway.admin.v1.ConsumerConfigService.UpdateConsumer:output_type -> gateway.admin.v1.UpdateConsumerResponse
+	9,  // 25: gateway.admin.v1.ConsumerConfigService.PatchConsumer:output_type -> gateway.admin.v1.PatchConsumerResponse
+	11, // 26: gateway.admin.v1.ConsumerConfigService.DeleteConsumer:output_type -> gateway.admin.v1.DeleteConsumerResponse
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_consumer_proto_init() }
@@ -714,13 +852,14 @@ func file_gateway_admin_v1_consumer_proto_init() {
 	}
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_consumer_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_admin_v1_consumer_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_consumer_proto_rawDesc), len(file_gateway_admin_v1_consumer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

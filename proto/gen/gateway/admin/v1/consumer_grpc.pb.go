@@ -23,6 +23,7 @@ const (
 	ConsumerConfigService_GetConsumer_FullMethodName    = "/gateway.admin.v1.ConsumerConfigService/GetConsumer"
 	ConsumerConfigService_CreateConsumer_FullMethodName = "/gateway.admin.v1.ConsumerConfigService/CreateConsumer"
 	ConsumerConfigService_UpdateConsumer_FullMethodName = "/gateway.admin.v1.ConsumerConfigService/UpdateConsumer"
+	ConsumerConfigService_PatchConsumer_FullMethodName  = "/gateway.admin.v1.ConsumerConfigService/PatchConsumer"
 	ConsumerConfigService_DeleteConsumer_FullMethodName = "/gateway.admin.v1.ConsumerConfigService/DeleteConsumer"
 )
 
@@ -41,6 +42,8 @@ type ConsumerConfigServiceClient interface {
 	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateConsumer(ctx context.Context, in *UpdateConsumerRequest, opts ...grpc.CallOption) (*UpdateConsumerResponse, error)
+	// PatchConsumer changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchConsumer(ctx context.Context, in *PatchConsumerRequest, opts ...grpc.CallOption) (*PatchConsumerResponse, error)
 	// DeleteConsumer removes one that nothing refers to and commits a revision.
 	DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error)
 }
@@ -93,6 +96,16 @@ func (c *consumerConfigServiceClient) UpdateConsumer(ctx context.Context, in *Up
 	return out, nil
 }
 
+func (c *consumerConfigServiceClient) PatchConsumer(ctx context.Context, in *PatchConsumerRequest, opts ...grpc.CallOption) (*PatchConsumerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchConsumerResponse)
+	err := c.cc.Invoke(ctx, ConsumerConfigService_PatchConsumer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *consumerConfigServiceClient) DeleteConsumer(ctx context.Context, in *DeleteConsumerRequest, opts ...grpc.CallOption) (*DeleteConsumerResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteConsumerResponse)
@@ -118,6 +131,8 @@ type ConsumerConfigServiceServer interface {
 	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateConsumer(context.Context, *UpdateConsumerRequest) (*UpdateConsumerResponse, error)
+	// PatchConsumer changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchConsumer(context.Context, *PatchConsumerRequest) (*PatchConsumerResponse, error)
 	// DeleteConsumer removes one that nothing refers to and commits a revision.
 	DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error)
 	mustEmbedUnimplementedConsumerConfigServiceServer()
@@ -141,6 +156,9 @@ func (UnimplementedConsumerConfigServiceServer) CreateConsumer(context.Context, 
 }
 func (UnimplementedConsumerConfigServiceServer) UpdateConsumer(context.Context, *UpdateConsumerRequest) (*UpdateConsumerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateConsumer not implemented")
+}
+func (UnimplementedConsumerConfigServiceServer) PatchConsumer(context.Context, *PatchConsumerRequest) (*PatchConsumerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchConsumer not implemented")
 }
 func (UnimplementedConsumerConfigServiceServer) DeleteConsumer(context.Context, *DeleteConsumerRequest) (*DeleteConsumerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteConsumer not implemented")
@@ -238,6 +256,24 @@ func _ConsumerConfigService_UpdateConsumer_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConsumerConfigService_PatchConsumer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchConsumerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsumerConfigServiceServer).PatchConsumer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsumerConfigService_PatchConsumer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsumerConfigServiceServer).PatchConsumer(ctx, req.(*PatchConsumerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ConsumerConfigService_DeleteConsumer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteConsumerRequest)
 	if err := dec(in); err != nil {
@@ -278,6 +314,10 @@ var ConsumerConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateConsumer",
 			Handler:    _ConsumerConfigService_UpdateConsumer_Handler,
+		},
+		{
+			MethodName: "PatchConsumer",
+			Handler:    _ConsumerConfigService_PatchConsumer_Handler,
 		},
 		{
 			MethodName: "DeleteConsumer",

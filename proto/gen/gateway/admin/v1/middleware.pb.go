@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -509,6 +510,126 @@ func (x *UpdateMiddlewareResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// PatchMiddlewareRequest changes some of one.
+type PatchMiddlewareRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
+	// or an "if-match" in the metadata, must be the current one.
+	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
+	// Creates the resource under this name where there is none, from what the patch has.
+	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchMiddlewareRequest) Reset() {
+	*x = PatchMiddlewareRequest{}
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchMiddlewareRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchMiddlewareRequest) ProtoMessage() {}
+
+func (x *PatchMiddlewareRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchMiddlewareRequest.ProtoReflect.Descriptor instead.
+func (*PatchMiddlewareRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PatchMiddlewareRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PatchMiddlewareRequest) GetPatch() *structpb.Struct {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchMiddlewareRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
+}
+
+// PatchMiddlewareResponse is what was stored.
+type PatchMiddlewareResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Middleware *v1.Middleware `protobuf:"bytes,1,opt,name=middleware,proto3" json:"middleware,omitempty"`
+	// The new revision and warnings.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchMiddlewareResponse) Reset() {
+	*x = PatchMiddlewareResponse{}
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchMiddlewareResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchMiddlewareResponse) ProtoMessage() {}
+
+func (x *PatchMiddlewareResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchMiddlewareResponse.ProtoReflect.Descriptor instead.
+func (*PatchMiddlewareResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PatchMiddlewareResponse) GetMiddleware() *v1.Middleware {
+	if x != nil {
+		return x.Middleware
+	}
+	return nil
+}
+
+func (x *PatchMiddlewareResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // DeleteMiddlewareRequest removes one.
 type DeleteMiddlewareRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -522,7 +643,7 @@ type DeleteMiddlewareRequest struct {
 
 func (x *DeleteMiddlewareRequest) Reset() {
 	*x = DeleteMiddlewareRequest{}
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +655,7 @@ func (x *DeleteMiddlewareRequest) String() string {
 func (*DeleteMiddlewareRequest) ProtoMessage() {}
 
 func (x *DeleteMiddlewareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +668,7 @@ func (x *DeleteMiddlewareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMiddlewareRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMiddlewareRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{8}
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteMiddlewareRequest) GetId() string {
@@ -575,7 +696,7 @@ type DeleteMiddlewareResponse struct {
 
 func (x *DeleteMiddlewareResponse) Reset() {
 	*x = DeleteMiddlewareResponse{}
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +708,7 @@ func (x *DeleteMiddlewareResponse) String() string {
 func (*DeleteMiddlewareResponse) ProtoMessage() {}
 
 func (x *DeleteMiddlewareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +721,7 @@ func (x *DeleteMiddlewareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMiddlewareResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMiddlewareResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{9}
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteMiddlewareResponse) GetMeta() *ReplyMeta {
@@ -621,7 +742,7 @@ type EnableMiddlewareRequest struct {
 
 func (x *EnableMiddlewareRequest) Reset() {
 	*x = EnableMiddlewareRequest{}
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[10]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +754,7 @@ func (x *EnableMiddlewareRequest) String() string {
 func (*EnableMiddlewareRequest) ProtoMessage() {}
 
 func (x *EnableMiddlewareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[10]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +767,7 @@ func (x *EnableMiddlewareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableMiddlewareRequest.ProtoReflect.Descriptor instead.
 func (*EnableMiddlewareRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{10}
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnableMiddlewareRequest) GetId() string {
@@ -669,7 +790,7 @@ type EnableMiddlewareResponse struct {
 
 func (x *EnableMiddlewareResponse) Reset() {
 	*x = EnableMiddlewareResponse{}
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +802,7 @@ func (x *EnableMiddlewareResponse) String() string {
 func (*EnableMiddlewareResponse) ProtoMessage() {}
 
 func (x *EnableMiddlewareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +815,7 @@ func (x *EnableMiddlewareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableMiddlewareResponse.ProtoReflect.Descriptor instead.
 func (*EnableMiddlewareResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{11}
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EnableMiddlewareResponse) GetMiddleware() *v1.Middleware {
@@ -722,7 +843,7 @@ type DisableMiddlewareRequest struct {
 
 func (x *DisableMiddlewareRequest) Reset() {
 	*x = DisableMiddlewareRequest{}
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +855,7 @@ func (x *DisableMiddlewareRequest) String() string {
 func (*DisableMiddlewareRequest) ProtoMessage() {}
 
 func (x *DisableMiddlewareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +868,7 @@ func (x *DisableMiddlewareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableMiddlewareRequest.ProtoReflect.Descriptor instead.
 func (*DisableMiddlewareRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{12}
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DisableMiddlewareRequest) GetId() string {
@@ -770,7 +891,7 @@ type DisableMiddlewareResponse struct {
 
 func (x *DisableMiddlewareResponse) Reset() {
 	*x = DisableMiddlewareResponse{}
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +903,7 @@ func (x *DisableMiddlewareResponse) String() string {
 func (*DisableMiddlewareResponse) ProtoMessage() {}
 
 func (x *DisableMiddlewareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_middleware_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +916,7 @@ func (x *DisableMiddlewareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableMiddlewareResponse.ProtoReflect.Descriptor instead.
 func (*DisableMiddlewareResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{13}
+	return file_gateway_admin_v1_middleware_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DisableMiddlewareResponse) GetMiddleware() *v1.Middleware {
@@ -816,7 +937,7 @@ var File_gateway_admin_v1_middleware_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_middleware_proto_rawDesc = "" +
 	"\n" +
-	"!gateway/admin/v1/middleware.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\"gateway/config/v1/middleware.proto\x1a google/protobuf/field_mask.proto\"\xc5\x01\n" +
+	"!gateway/admin/v1/middleware.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\"gateway/config/v1/middleware.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc5\x01\n" +
 	"\x15ListMiddlewareRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -861,6 +982,16 @@ const file_gateway_admin_v1_middleware_proto_rawDesc = "" +
 	"\n" +
 	"middleware\x18\x01 \x01(\v2\x1d.gateway.config.v1.MiddlewareR\n" +
 	"middleware\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x93\x01\n" +
+	"\x16PatchMiddlewareRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05patch\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05patch\x12(\n" +
+	"\rallow_missing\x18\x03 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"\x89\x01\n" +
+	"\x17PatchMiddlewareResponse\x12=\n" +
+	"\n" +
+	"middleware\x18\x01 \x01(\v2\x1d.gateway.config.v1.MiddlewareR\n" +
+	"middleware\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"C\n" +
 	"\x17DeleteMiddlewareRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -880,12 +1011,13 @@ const file_gateway_admin_v1_middleware_proto_rawDesc = "" +
 	"\n" +
 	"middleware\x18\x01 \x01(\v2\x1d.gateway.config.v1.MiddlewareR\n" +
 	"middleware\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xfa\x05\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xe2\x06\n" +
 	"\x17MiddlewareConfigService\x12c\n" +
 	"\x0eListMiddleware\x12'.gateway.admin.v1.ListMiddlewareRequest\x1a(.gateway.admin.v1.ListMiddlewareResponse\x12`\n" +
 	"\rGetMiddleware\x12&.gateway.admin.v1.GetMiddlewareRequest\x1a'.gateway.admin.v1.GetMiddlewareResponse\x12i\n" +
 	"\x10CreateMiddleware\x12).gateway.admin.v1.CreateMiddlewareRequest\x1a*.gateway.admin.v1.CreateMiddlewareResponse\x12i\n" +
-	"\x10UpdateMiddleware\x12).gateway.admin.v1.UpdateMiddlewareRequest\x1a*.gateway.admin.v1.UpdateMiddlewareResponse\x12i\n" +
+	"\x10UpdateMiddleware\x12).gateway.admin.v1.UpdateMiddlewareRequest\x1a*.gateway.admin.v1.UpdateMiddlewareResponse\x12f\n" +
+	"\x0fPatchMiddleware\x12(.gateway.admin.v1.PatchMiddlewareRequest\x1a).gateway.admin.v1.PatchMiddlewareResponse\x12i\n" +
 	"\x10DeleteMiddleware\x12).gateway.admin.v1.DeleteMiddlewareRequest\x1a*.gateway.admin.v1.DeleteMiddlewareResponse\x12i\n" +
 	"\x10EnableMiddleware\x12).gateway.admin.v1.EnableMiddlewareRequest\x1a*.gateway.admin.v1.EnableMiddlewareResponse\x12l\n" +
 	"\x11DisableMiddleware\x12*.gateway.admin.v1.DisableMiddlewareRequest\x1a+.gateway.admin.v1.DisableMiddlewareResponseB\xbe\x01\n" +
@@ -903,7 +1035,7 @@ func file_gateway_admin_v1_middleware_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_middleware_proto_rawDescData
 }
 
-var file_gateway_admin_v1_middleware_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_gateway_admin_v1_middleware_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_gateway_admin_v1_middleware_proto_goTypes = []any{
 	(*ListMiddlewareRequest)(nil),     // 0: gateway.admin.v1.ListMiddlewareRequest
 	(*ListMiddlewareResponse)(nil),    // 1: gateway.admin.v1.ListMiddlewareResponse
@@ -913,52 +1045,60 @@ var file_gateway_admin_v1_middleware_proto_goTypes = []any{
 	(*CreateMiddlewareResponse)(nil),  // 5: gateway.admin.v1.CreateMiddlewareResponse
 	(*UpdateMiddlewareRequest)(nil),   // 6: gateway.admin.v1.UpdateMiddlewareRequest
 	(*UpdateMiddlewareResponse)(nil),  // 7: gateway.admin.v1.UpdateMiddlewareResponse
-	(*DeleteMiddlewareRequest)(nil),   // 8: gateway.admin.v1.DeleteMiddlewareRequest
-	(*DeleteMiddlewareResponse)(nil),  // 9: gateway.admin.v1.DeleteMiddlewareResponse
-	(*EnableMiddlewareRequest)(nil),   // 10: gateway.admin.v1.EnableMiddlewareRequest
-	(*EnableMiddlewareResponse)(nil),  // 11: gateway.admin.v1.EnableMiddlewareResponse
-	(*DisableMiddlewareRequest)(nil),  // 12: gateway.admin.v1.DisableMiddlewareRequest
-	(*DisableMiddlewareResponse)(nil), // 13: gateway.admin.v1.DisableMiddlewareResponse
-	(*v1.Middleware)(nil),             // 14: gateway.config.v1.Middleware
-	(*ReplyMeta)(nil),                 // 15: gateway.admin.v1.ReplyMeta
-	(*fieldmaskpb.FieldMask)(nil),     // 16: google.protobuf.FieldMask
+	(*PatchMiddlewareRequest)(nil),    // 8: gateway.admin.v1.PatchMiddlewareRequest
+	(*PatchMiddlewareResponse)(nil),   // 9: gateway.admin.v1.PatchMiddlewareResponse
+	(*DeleteMiddlewareRequest)(nil),   // 10: gateway.admin.v1.DeleteMiddlewareRequest
+	(*DeleteMiddlewareResponse)(nil),  // 11: gateway.admin.v1.DeleteMiddlewareResponse
+	(*EnableMiddlewareRequest)(nil),   // 12: gateway.admin.v1.EnableMiddlewareRequest
+	(*EnableMiddlewareResponse)(nil),  // 13: gateway.admin.v1.EnableMiddlewareResponse
+	(*DisableMiddlewareRequest)(nil),  // 14: gateway.admin.v1.DisableMiddlewareRequest
+	(*DisableMiddlewareResponse)(nil), // 15: gateway.admin.v1.DisableMiddlewareResponse
+	(*v1.Middleware)(nil),             // 16: gateway.config.v1.Middleware
+	(*ReplyMeta)(nil),                 // 17: gateway.admin.v1.ReplyMeta
+	(*fieldmaskpb.FieldMask)(nil),     // 18: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),           // 19: google.protobuf.Struct
 }
 var file_gateway_admin_v1_middleware_proto_depIdxs = []int32{
-	14, // 0: gateway.admin.v1.ListMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
-	15, // 1: gateway.admin.v1.ListMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 2: gateway.admin.v1.GetMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
-	15, // 3: gateway.admin.v1.GetMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 4: gateway.admin.v1.CreateMiddlewareRequest.middleware:type_name -> gateway.config.v1.Middleware
-	14, // 5: gateway.admin.v1.CreateMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
-	15, // 6: gateway.admin.v1.CreateMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 7: gateway.admin.v1.UpdateMiddlewareRequest.middleware:type_name -> gateway.config.v1.Middleware
-	16, // 8: gateway.admin.v1.UpdateMiddlewareRequest.update_mask:type_name -> google.protobuf.FieldMask
-	14, // 9: gateway.admin.v1.UpdateMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
-	15, // 10: gateway.admin.v1.UpdateMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	15, // 11: gateway.admin.v1.DeleteMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 12: gateway.admin.v1.EnableMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
-	15, // 13: gateway.admin.v1.EnableMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 14: gateway.admin.v1.DisableMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
-	15, // 15: gateway.admin.v1.DisableMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 16: gateway.admin.v1.MiddlewareConfigService.ListMiddleware:input_type -> gateway.admin.v1.ListMiddlewareRequest
-	2,  // 17: gateway.admin.v1.MiddlewareConfigService.GetMiddleware:input_type -> gateway.admin.v1.GetMiddlewareRequest
-	4,  // 18: gateway.admin.v1.MiddlewareConfigService.CreateMiddleware:input_type -> gateway.admin.v1.CreateMiddlewareRequest
-	6,  // 19: gateway.admin.v1.MiddlewareConfigService.UpdateMiddleware:input_type -> gateway.admin.v1.UpdateMiddlewareRequest
-	8,  // 20: gateway.admin.v1.MiddlewareConfigService.DeleteMiddleware:input_type -> gateway.admin.v1.DeleteMiddlewareRequest
-	10, // 21: gateway.admin.v1.MiddlewareConfigService.EnableMiddleware:input_type -> gateway.admin.v1.EnableMiddlewareRequest
-	12, // 22: gateway.admin.v1.MiddlewareConfigService.DisableMiddleware:input_type -> gateway.admin.v1.DisableMiddlewareRequest
-	1,  // 23: gateway.admin.v1.MiddlewareConfigService.ListMiddleware:output_type -> gateway.admin.v1.ListMiddlewareResponse
-	3,  // 24: gateway.admin.v1.MiddlewareConfigService.GetMiddleware:output_type -> gateway.admin.v1.GetMiddlewareResponse
-	5,  // 25: gateway.admin.v1.MiddlewareConfigService.CreateMiddleware:output_type -> gateway.admin.v1.CreateMiddlewareResponse
-	7,  // 26: gateway.admin.v1.MiddlewareConfigService.UpdateMiddleware:output_type -> gateway.admin.v1.UpdateMiddlewareResponse
-	9,  // 27: gateway.admin.v1.MiddlewareConfigService.DeleteMiddleware:output_type -> gateway.admin.v1.DeleteMiddlewareResponse
-	11, // 28: gateway.admin.v1.MiddlewareConfigService.EnableMiddleware:output_type -> gateway.admin.v1.EnableMiddlewareResponse
-	13, // 29: gateway.admin.v1.MiddlewareConfigService.DisableMiddleware:output_type -> gateway.admin.v1.DisableMiddlewareResponse
-	23, // [23:30] is the sub-list for method output_type
-	16, // [16:23] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	16, // 0: gateway.admin.v1.ListMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
+	17, // 1: gateway.admin.v1.ListMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 2: gateway.admin.v1.GetMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
+	17, // 3: gateway.admin.v1.GetMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 4: gateway.admin.v1.CreateMiddlewareRequest.middleware:type_name -> gateway.config.v1.Middleware
+	16, // 5: gateway.admin.v1.CreateMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
+	17, // 6: gateway.admin.v1.CreateMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 7: gateway.admin.v1.UpdateMiddlewareRequest.middleware:type_name -> gateway.config.v1.Middleware
+	18, // 8: gateway.admin.v1.UpdateMiddlewareRequest.update_mask:type_name -> google.protobuf.FieldMask
+	16, // 9: gateway.admin.v1.UpdateMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
+	17, // 10: gateway.admin.v1.UpdateMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	19, // 11: gateway.admin.v1.PatchMiddlewareRequest.patch:type_name -> google.protobuf.Struct
+	16, // 12: gateway.admin.v1.PatchMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
+	17, // 13: gateway.admin.v1.PatchMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	17, // 14: gateway.admin.v1.DeleteMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 15: gateway.admin.v1.EnableMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
+	17, // 16: gateway.admin.v1.EnableMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 17: gateway.admin.v1.DisableMiddlewareResponse.middleware:type_name -> gateway.config.v1.Middleware
+	17, // 18: gateway.admin.v1.DisableMiddlewareResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 19: gateway.admin.v1.MiddlewareConfigService.ListMiddleware:input_type -> gateway.admin.v1.ListMiddlewareRequest
+	2,  // 20: gateway.admin.v1.MiddlewareConfigService.GetMiddleware:input_type -> gateway.admin.v1.GetMiddlewareRequest
+	4,  // 21: gateway.admin.v1.MiddlewareConfigService.CreateMiddleware:input_type -> gateway.admin.v1.CreateMiddlewareRequest
+	6,  // 22: gateway.admin.v1.MiddlewareConfigService.UpdateMiddleware:input_type -> gateway.admin.v1.UpdateMiddlewareRequest
+	8,  // 23: gateway.admin.v1.MiddlewareConfigService.PatchMiddleware:input_type -> gateway.admin.v1.PatchMiddlewareRequest
+	10, // 24: gateway.admin.v1.MiddlewareConfigService.DeleteMiddleware:input_type -> gateway.admin.v1.DeleteMiddlewareRequest
+	12, // 25: gateway.admin.v1.MiddlewareConfigService.EnableMiddleware:input_type -> gateway.admin.v1.EnableMiddlewareRequest
+	14, // 26: gateway.admin.v1.MiddlewareConfigService.DisableMiddleware:input_type -> gateway.admin.v1.DisableMiddlewareRequest
+	1,  // 27: gateway.admin.v1.MiddlewareConfigService.ListMiddleware:output_type -> gateway.admin.v1.ListMiddlewareResponse
+	3,  // 28: gateway.admin.v1.MiddlewareConfigService.GetMiddleware:output_type -> gateway.admin.v1.GetMiddlewareResponse
+	5,  // 29: gateway.admin.v1.MiddlewareConfigService.CreateMiddleware:output_type -> gateway.admin.v1.CreateMiddlewareResponse
+	7,  // 30: gateway.admin.v1.MiddlewareConfigService.UpdateMiddleware:output_type -> gateway.admin.v1.UpdateMiddlewareResponse
+	9,  // 31: gateway.admin.v1.MiddlewareConfigService.PatchMiddleware:output_type -> gateway.admin.v1.PatchMiddlewareResponse
+	11, // 32: gateway.admin.v1.MiddlewareConfigService.DeleteMiddleware:output_type -> gateway.admin.v1.DeleteMiddlewareResponse
+	13, // 33: gateway.admin.v1.MiddlewareConfigService.EnableMiddleware:output_type -> gateway.admin.v1.EnableMiddlewareResponse
+	15, // 34: gateway.admin.v1.MiddlewareConfigService.DisableMiddleware:output_type -> gateway.admin.v1.DisableMiddlewareResponse
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_middleware_proto_init() }
@@ -969,13 +1109,14 @@ func file_gateway_admin_v1_middleware_proto_init() {
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_middleware_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_admin_v1_middleware_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_admin_v1_middleware_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_middleware_proto_rawDesc), len(file_gateway_admin_v1_middleware_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

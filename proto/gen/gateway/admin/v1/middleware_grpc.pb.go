@@ -23,6 +23,7 @@ const (
 	MiddlewareConfigService_GetMiddleware_FullMethodName     = "/gateway.admin.v1.MiddlewareConfigService/GetMiddleware"
 	MiddlewareConfigService_CreateMiddleware_FullMethodName  = "/gateway.admin.v1.MiddlewareConfigService/CreateMiddleware"
 	MiddlewareConfigService_UpdateMiddleware_FullMethodName  = "/gateway.admin.v1.MiddlewareConfigService/UpdateMiddleware"
+	MiddlewareConfigService_PatchMiddleware_FullMethodName   = "/gateway.admin.v1.MiddlewareConfigService/PatchMiddleware"
 	MiddlewareConfigService_DeleteMiddleware_FullMethodName  = "/gateway.admin.v1.MiddlewareConfigService/DeleteMiddleware"
 	MiddlewareConfigService_EnableMiddleware_FullMethodName  = "/gateway.admin.v1.MiddlewareConfigService/EnableMiddleware"
 	MiddlewareConfigService_DisableMiddleware_FullMethodName = "/gateway.admin.v1.MiddlewareConfigService/DisableMiddleware"
@@ -43,6 +44,8 @@ type MiddlewareConfigServiceClient interface {
 	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateMiddleware(ctx context.Context, in *UpdateMiddlewareRequest, opts ...grpc.CallOption) (*UpdateMiddlewareResponse, error)
+	// PatchMiddleware changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchMiddleware(ctx context.Context, in *PatchMiddlewareRequest, opts ...grpc.CallOption) (*PatchMiddlewareResponse, error)
 	// DeleteMiddleware removes one that nothing refers to and commits a revision.
 	DeleteMiddleware(ctx context.Context, in *DeleteMiddlewareRequest, opts ...grpc.CallOption) (*DeleteMiddlewareResponse, error)
 	// EnableMiddleware lets it run.
@@ -99,6 +102,16 @@ func (c *middlewareConfigServiceClient) UpdateMiddleware(ctx context.Context, in
 	return out, nil
 }
 
+func (c *middlewareConfigServiceClient) PatchMiddleware(ctx context.Context, in *PatchMiddlewareRequest, opts ...grpc.CallOption) (*PatchMiddlewareResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchMiddlewareResponse)
+	err := c.cc.Invoke(ctx, MiddlewareConfigService_PatchMiddleware_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *middlewareConfigServiceClient) DeleteMiddleware(ctx context.Context, in *DeleteMiddlewareRequest, opts ...grpc.CallOption) (*DeleteMiddlewareResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteMiddlewareResponse)
@@ -144,6 +157,8 @@ type MiddlewareConfigServiceServer interface {
 	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateMiddleware(context.Context, *UpdateMiddlewareRequest) (*UpdateMiddlewareResponse, error)
+	// PatchMiddleware changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchMiddleware(context.Context, *PatchMiddlewareRequest) (*PatchMiddlewareResponse, error)
 	// DeleteMiddleware removes one that nothing refers to and commits a revision.
 	DeleteMiddleware(context.Context, *DeleteMiddlewareRequest) (*DeleteMiddlewareResponse, error)
 	// EnableMiddleware lets it run.
@@ -171,6 +186,9 @@ func (UnimplementedMiddlewareConfigServiceServer) CreateMiddleware(context.Conte
 }
 func (UnimplementedMiddlewareConfigServiceServer) UpdateMiddleware(context.Context, *UpdateMiddlewareRequest) (*UpdateMiddlewareResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateMiddleware not implemented")
+}
+func (UnimplementedMiddlewareConfigServiceServer) PatchMiddleware(context.Context, *PatchMiddlewareRequest) (*PatchMiddlewareResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchMiddleware not implemented")
 }
 func (UnimplementedMiddlewareConfigServiceServer) DeleteMiddleware(context.Context, *DeleteMiddlewareRequest) (*DeleteMiddlewareResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteMiddleware not implemented")
@@ -275,6 +293,24 @@ func _MiddlewareConfigService_UpdateMiddleware_Handler(srv interface{}, ctx cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MiddlewareConfigService_PatchMiddleware_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchMiddlewareRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MiddlewareConfigServiceServer).PatchMiddleware(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MiddlewareConfigService_PatchMiddleware_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MiddlewareConfigServiceServer).PatchMiddleware(ctx, req.(*PatchMiddlewareRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MiddlewareConfigService_DeleteMiddleware_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteMiddlewareRequest)
 	if err := dec(in); err != nil {
@@ -351,6 +387,10 @@ var MiddlewareConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateMiddleware",
 			Handler:    _MiddlewareConfigService_UpdateMiddleware_Handler,
+		},
+		{
+			MethodName: "PatchMiddleware",
+			Handler:    _MiddlewareConfigService_PatchMiddleware_Handler,
 		},
 		{
 			MethodName: "DeleteMiddleware",

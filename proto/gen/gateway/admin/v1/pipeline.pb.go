@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -491,6 +492,126 @@ func (x *UpdatePipelineResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// PatchPipelineRequest changes some of one.
+type PatchPipelineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
+	// or an "if-match" in the metadata, must be the current one.
+	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
+	// Creates the resource under this name where there is none, from what the patch has.
+	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchPipelineRequest) Reset() {
+	*x = PatchPipelineRequest{}
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchPipelineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchPipelineRequest) ProtoMessage() {}
+
+func (x *PatchPipelineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchPipelineRequest.ProtoReflect.Descriptor instead.
+func (*PatchPipelineRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_pipeline_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PatchPipelineRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PatchPipelineRequest) GetPatch() *structpb.Struct {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchPipelineRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
+}
+
+// PatchPipelineResponse is what was stored.
+type PatchPipelineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Pipeline *v1.Pipeline `protobuf:"bytes,1,opt,name=pipeline,proto3" json:"pipeline,omitempty"`
+	// The new revision and warnings.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchPipelineResponse) Reset() {
+	*x = PatchPipelineResponse{}
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchPipelineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchPipelineResponse) ProtoMessage() {}
+
+func (x *PatchPipelineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchPipelineResponse.ProtoReflect.Descriptor instead.
+func (*PatchPipelineResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_pipeline_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PatchPipelineResponse) GetPipeline() *v1.Pipeline {
+	if x != nil {
+		return x.Pipeline
+	}
+	return nil
+}
+
+func (x *PatchPipelineResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // DeletePipelineRequest removes one.
 type DeletePipelineRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -504,7 +625,7 @@ type DeletePipelineRequest struct {
 
 func (x *DeletePipelineRequest) Reset() {
 	*x = DeletePipelineRequest{}
-	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +637,7 @@ func (x *DeletePipelineRequest) String() string {
 func (*DeletePipelineRequest) ProtoMessage() {}
 
 func (x *DeletePipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +650,7 @@ func (x *DeletePipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePipelineRequest.ProtoReflect.Descriptor instead.
 func (*DeletePipelineRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_pipeline_proto_rawDescGZIP(), []int{8}
+	return file_gateway_admin_v1_pipeline_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeletePipelineRequest) GetId() string {
@@ -557,7 +678,7 @@ type DeletePipelineResponse struct {
 
 func (x *DeletePipelineResponse) Reset() {
 	*x = DeletePipelineResponse{}
-	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +690,7 @@ func (x *DeletePipelineResponse) String() string {
 func (*DeletePipelineResponse) ProtoMessage() {}
 
 func (x *DeletePipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_pipeline_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +703,7 @@ func (x *DeletePipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePipelineResponse.ProtoReflect.Descriptor instead.
 func (*DeletePipelineResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_pipeline_proto_rawDescGZIP(), []int{9}
+	return file_gateway_admin_v1_pipeline_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeletePipelineResponse) GetMeta() *ReplyMeta {
@@ -596,7 +717,7 @@ var File_gateway_admin_v1_pipeline_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_pipeline_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/admin/v1/pipeline.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a gateway/config/v1/pipeline.proto\x1a google/protobuf/field_mask.proto\"\x85\x01\n" +
+	"\x1fgateway/admin/v1/pipeline.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a gateway/config/v1/pipeline.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x85\x01\n" +
 	"\x14ListPipelinesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -625,17 +746,26 @@ const file_gateway_admin_v1_pipeline_proto_rawDesc = "" +
 	"\x0e_allow_missing\"\x82\x01\n" +
 	"\x16UpdatePipelineResponse\x127\n" +
 	"\bpipeline\x18\x01 \x01(\v2\x1b.gateway.config.v1.PipelineR\bpipeline\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x91\x01\n" +
+	"\x14PatchPipelineRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05patch\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05patch\x12(\n" +
+	"\rallow_missing\x18\x03 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"\x81\x01\n" +
+	"\x15PatchPipelineResponse\x127\n" +
+	"\bpipeline\x18\x01 \x01(\v2\x1b.gateway.config.v1.PipelineR\bpipeline\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"A\n" +
 	"\x15DeletePipelineRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"I\n" +
 	"\x16DeletePipelineResponse\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\x84\x04\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xe6\x04\n" +
 	"\x15PipelineConfigService\x12`\n" +
 	"\rListPipelines\x12&.gateway.admin.v1.ListPipelinesRequest\x1a'.gateway.admin.v1.ListPipelinesResponse\x12Z\n" +
 	"\vGetPipeline\x12$.gateway.admin.v1.GetPipelineRequest\x1a%.gateway.admin.v1.GetPipelineResponse\x12c\n" +
 	"\x0eCreatePipeline\x12'.gateway.admin.v1.CreatePipelineRequest\x1a(.gateway.admin.v1.CreatePipelineResponse\x12c\n" +
-	"\x0eUpdatePipeline\x12'.gateway.admin.v1.UpdatePipelineRequest\x1a(.gateway.admin.v1.UpdatePipelineResponse\x12c\n" +
+	"\x0eUpdatePipeline\x12'.gateway.admin.v1.UpdatePipelineRequest\x1a(.gateway.admin.v1.UpdatePipelineResponse\x12`\n" +
+	"\rPatchPipeline\x12&.gateway.admin.v1.PatchPipelineRequest\x1a'.gateway.admin.v1.PatchPipelineResponse\x12c\n" +
 	"\x0eDeletePipeline\x12'.gateway.admin.v1.DeletePipelineRequest\x1a(.gateway.admin.v1.DeletePipelineResponseB\xbc\x01\n" +
 	"\x14com.gateway.admin.v1B\rPipelineProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
@@ -651,7 +781,7 @@ func file_gateway_admin_v1_pipeline_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_pipeline_proto_rawDescData
 }
 
-var file_gateway_admin_v1_pipeline_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_gateway_admin_v1_pipeline_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_gateway_admin_v1_pipeline_proto_goTypes = []any{
 	(*ListPipelinesRequest)(nil),   // 0: gateway.admin.v1.ListPipelinesRequest
 	(*ListPipelinesResponse)(nil),  // 1: gateway.admin.v1.ListPipelinesResponse
@@ -661,40 +791,48 @@ var file_gateway_admin_v1_pipeline_proto_goTypes = []any{
 	(*CreatePipelineResponse)(nil), // 5: gateway.admin.v1.CreatePipelineResponse
 	(*UpdatePipelineRequest)(nil),  // 6: gateway.admin.v1.UpdatePipelineRequest
 	(*UpdatePipelineResponse)(nil), // 7: gateway.admin.v1.UpdatePipelineResponse
-	(*DeletePipelineRequest)(nil),  // 8: gateway.admin.v1.DeletePipelineRequest
-	(*DeletePipelineResponse)(nil), // 9: gateway.admin.v1.DeletePipelineResponse
-	(*v1.Pipeline)(nil),            // 10: gateway.config.v1.Pipeline
-	(*ReplyMeta)(nil),              // 11: gateway.admin.v1.ReplyMeta
-	(*fieldmaskpb.FieldMask)(nil),  // 12: google.protobuf.FieldMask
+	(*PatchPipelineRequest)(nil),   // 8: gateway.admin.v1.PatchPipelineRequest
+	(*PatchPipelineResponse)(nil),  // 9: gateway.admin.v1.PatchPipelineResponse
+	(*DeletePipelineRequest)(nil),  // 10: gateway.admin.v1.DeletePipelineRequest
+	(*DeletePipelineResponse)(nil), // 11: gateway.admin.v1.DeletePipelineResponse
+	(*v1.Pipeline)(nil),            // 12: gateway.config.v1.Pipeline
+	(*ReplyMeta)(nil),              // 13: gateway.admin.v1.ReplyMeta
+	(*fieldmaskpb.FieldMask)(nil),  // 14: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),        // 15: google.protobuf.Struct
 }
 var file_gateway_admin_v1_pipeline_proto_depIdxs = []int32{
-	10, // 0: gateway.admin.v1.ListPipelinesResponse.pipelines:type_name -> gateway.config.v1.Pipeline
-	11, // 1: gateway.admin.v1.ListPipelinesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 2: gateway.admin.v1.GetPipelineResponse.pipeline:type_name -> gateway.config.v1.Pipeline
-	11, // 3: gateway.admin.v1.GetPipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 4: gateway.admin.v1.CreatePipelineRequest.pipeline:type_name -> gateway.config.v1.Pipeline
-	10, // 5: gateway.admin.v1.CreatePipelineResponse.pipeline:type_name -> gateway.config.v1.Pipeline
-	11, // 6: gateway.admin.v1.CreatePipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 7: gateway.admin.v1.UpdatePipelineRequest.pipeline:type_name -> gateway.config.v1.Pipeline
-	12, // 8: gateway.admin.v1.UpdatePipelineRequest.update_mask:type_name -> google.protobuf.FieldMask
-	10, // 9: gateway.admin.v1.UpdatePipelineResponse.pipeline:type_name -> gateway.config.v1.Pipeline
-	11, // 10: gateway.admin.v1.UpdatePipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	11, // 11: gateway.admin.v1.DeletePipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 12: gateway.admin.v1.PipelineConfigService.ListPipelines:input_type -> gateway.admin.v1.ListPipelinesRequest
-	2,  // 13: gateway.admin.v1.PipelineConfigService.GetPipeline:input_type -> gateway.admin.v1.GetPipelineRequest
-	4,  // 14: gateway.admin.v1.PipelineConfigService.CreatePipeline:input_type -> gateway.admin.v1.CreatePipelineRequest
-	6,  // 15: gateway.admin.v1.PipelineConfigService.UpdatePipeline:input_type -> gateway.admin.v1.UpdatePipelineRequest
-	8,  // 16: gateway.admin.v1.PipelineConfigService.DeletePipeline:input_type -> gateway.admin.v1.DeletePipelineRequest
-	1,  // 17: gateway.admin.v1.PipelineConfigService.ListPipelines:output_type -> gateway.admin.v1.ListPipelinesResponse
-	3,  // 18: gateway.admin.v1.PipelineConfigService.GetPipeline:output_type -> gateway.admin.v1.GetPipelineResponse
-	5,  // 19: gateway.admin.v1.PipelineConfigService.CreatePipeline:output_type -> gateway.admin.v1.CreatePipelineResponse
-	7,  // 20: gateway.admin.v1.PipelineConfigService.UpdatePipeline:output_type -> gateway.admin.v1.UpdatePipelineResponse
-	9,  // 21: gateway.admin.v1.PipelineConfigService.DeletePipeline:output_type -> gateway.admin.v1.DeletePipelineResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 0: gateway.admin.v1.ListPipelinesResponse.pipelines:type_name -> gateway.config.v1.Pipeline
+	13, // 1: gateway.admin.v1.ListPipelinesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 2: gateway.admin.v1.GetPipelineResponse.pipeline:type_name -> gateway.config.v1.Pipeline
+	13, // 3: gateway.admin.v1.GetPipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 4: gateway.admin.v1.CreatePipelineRequest.pipeline:type_name -> gateway.config.v1.Pipeline
+	12, // 5: gateway.admin.v1.CreatePipelineResponse.pipeline:type_name -> gateway.config.v1.Pipeline
+	13, // 6: gateway.admin.v1.CreatePipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 7: gateway.admin.v1.UpdatePipelineRequest.pipeline:type_name -> gateway.config.v1.Pipeline
+	14, // 8: gateway.admin.v1.UpdatePipelineRequest.update_mask:type_name -> google.protobuf.FieldMask
+	12, // 9: gateway.admin.v1.UpdatePipelineResponse.pipeline:type_name -> gateway.config.v1.Pipeline
+	13, // 10: gateway.admin.v1.UpdatePipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	15, // 11: gateway.admin.v1.PatchPipelineRequest.patch:type_name -> google.protobuf.Struct
+	12, // 12: gateway.admin.v1.PatchPipelineResponse.pipeline:type_name -> gateway.config.v1.Pipeline
+	13, // 13: gateway.admin.v1.PatchPipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	13, // 14: gateway.admin.v1.DeletePipelineResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 15: gateway.admin.v1.PipelineConfigService.ListPipelines:input_type -> gateway.admin.v1.ListPipelinesRequest
+	2,  // 16: gateway.admin.v1.PipelineConfigService.GetPipeline:input_type -> gateway.admin.v1.GetPipelineRequest
+	4,  // 17: gateway.admin.v1.PipelineConfigService.CreatePipeline:input_type -> gateway.admin.v1.CreatePipelineRequest
+	6,  // 18: gateway.admin.v1.PipelineConfigService.UpdatePipeline:input_type -> gateway.admin.v1.UpdatePipelineRequest
+	8,  // 19: gateway.admin.v1.PipelineConfigService.PatchPipeline:input_type -> gateway.admin.v1.PatchPipelineRequest
+	10, // 20: gateway.admin.v1.PipelineConfigService.DeletePipeline:input_type -> gateway.admin.v1.DeletePipelineRequest
+	1,  // 21: gateway.admin.v1.PipelineConfigService.ListPipelines:output_type -> gateway.admin.v1.ListPipelinesResponse
+	3,  // 22: gateway.admin.v1.PipelineConfigService.GetPipeline:output_type -> gateway.admin.v1.GetPipelineResponse
+	5,  // 23: gateway.admin.v1.PipelineConfigService.CreatePipeline:output_type -> gateway.admin.v1.CreatePipelineResponse
+	7,  // 24: gateway.admin.v1.PipelineConfigService.UpdatePipeline:output_type -> gateway.admin.v1.UpdatePipelineResponse
+	9,  // 25: gateway.admin.v1.PipelineConfigService.PatchPipeline:output_type -> gateway.admin.v1.PatchPipelineResponse
+	11, // 26: gateway.admin.v1.PipelineConfigService.DeletePipeline:output_type -> gateway.admin.v1.DeletePipelineResponse
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_pipeline_proto_init() }
@@ -704,13 +842,14 @@ func file_gateway_admin_v1_pipeline_proto_init() {
 	}
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_pipeline_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_admin_v1_pipeline_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_pipeline_proto_rawDesc), len(file_gateway_admin_v1_pipeline_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

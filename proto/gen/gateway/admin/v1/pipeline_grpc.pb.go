@@ -23,6 +23,7 @@ const (
 	PipelineConfigService_GetPipeline_FullMethodName    = "/gateway.admin.v1.PipelineConfigService/GetPipeline"
 	PipelineConfigService_CreatePipeline_FullMethodName = "/gateway.admin.v1.PipelineConfigService/CreatePipeline"
 	PipelineConfigService_UpdatePipeline_FullMethodName = "/gateway.admin.v1.PipelineConfigService/UpdatePipeline"
+	PipelineConfigService_PatchPipeline_FullMethodName  = "/gateway.admin.v1.PipelineConfigService/PatchPipeline"
 	PipelineConfigService_DeletePipeline_FullMethodName = "/gateway.admin.v1.PipelineConfigService/DeletePipeline"
 )
 
@@ -41,6 +42,8 @@ type PipelineConfigServiceClient interface {
 	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdatePipeline(ctx context.Context, in *UpdatePipelineRequest, opts ...grpc.CallOption) (*UpdatePipelineResponse, error)
+	// PatchPipeline changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchPipeline(ctx context.Context, in *PatchPipelineRequest, opts ...grpc.CallOption) (*PatchPipelineResponse, error)
 	// DeletePipeline removes one that nothing refers to and commits a revision.
 	DeletePipeline(ctx context.Context, in *DeletePipelineRequest, opts ...grpc.CallOption) (*DeletePipelineResponse, error)
 }
@@ -93,6 +96,16 @@ func (c *pipelineConfigServiceClient) UpdatePipeline(ctx context.Context, in *Up
 	return out, nil
 }
 
+func (c *pipelineConfigServiceClient) PatchPipeline(ctx context.Context, in *PatchPipelineRequest, opts ...grpc.CallOption) (*PatchPipelineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchPipelineResponse)
+	err := c.cc.Invoke(ctx, PipelineConfigService_PatchPipeline_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *pipelineConfigServiceClient) DeletePipeline(ctx context.Context, in *DeletePipelineRequest, opts ...grpc.CallOption) (*DeletePipelineResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeletePipelineResponse)
@@ -118,6 +131,8 @@ type PipelineConfigServiceServer interface {
 	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdatePipeline(context.Context, *UpdatePipelineRequest) (*UpdatePipelineResponse, error)
+	// PatchPipeline changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchPipeline(context.Context, *PatchPipelineRequest) (*PatchPipelineResponse, error)
 	// DeletePipeline removes one that nothing refers to and commits a revision.
 	DeletePipeline(context.Context, *DeletePipelineRequest) (*DeletePipelineResponse, error)
 	mustEmbedUnimplementedPipelineConfigServiceServer()
@@ -141,6 +156,9 @@ func (UnimplementedPipelineConfigServiceServer) CreatePipeline(context.Context, 
 }
 func (UnimplementedPipelineConfigServiceServer) UpdatePipeline(context.Context, *UpdatePipelineRequest) (*UpdatePipelineResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdatePipeline not implemented")
+}
+func (UnimplementedPipelineConfigServiceServer) PatchPipeline(context.Context, *PatchPipelineRequest) (*PatchPipelineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchPipeline not implemented")
 }
 func (UnimplementedPipelineConfigServiceServer) DeletePipeline(context.Context, *DeletePipelineRequest) (*DeletePipelineResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeletePipeline not implemented")
@@ -238,6 +256,24 @@ func _PipelineConfigService_UpdatePipeline_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PipelineConfigService_PatchPipeline_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchPipelineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PipelineConfigServiceServer).PatchPipeline(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PipelineConfigService_PatchPipeline_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PipelineConfigServiceServer).PatchPipeline(ctx, req.(*PatchPipelineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PipelineConfigService_DeletePipeline_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeletePipelineRequest)
 	if err := dec(in); err != nil {
@@ -278,6 +314,10 @@ var PipelineConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdatePipeline",
 			Handler:    _PipelineConfigService_UpdatePipeline_Handler,
+		},
+		{
+			MethodName: "PatchPipeline",
+			Handler:    _PipelineConfigService_PatchPipeline_Handler,
 		},
 		{
 			MethodName: "DeletePipeline",

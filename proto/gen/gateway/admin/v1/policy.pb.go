@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -491,6 +492,126 @@ func (x *UpdatePolicyResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// PatchPolicyRequest changes some of one.
+type PatchPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
+	// or an "if-match" in the metadata, must be the current one.
+	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
+	// Creates the resource under this name where there is none, from what the patch has.
+	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchPolicyRequest) Reset() {
+	*x = PatchPolicyRequest{}
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchPolicyRequest) ProtoMessage() {}
+
+func (x *PatchPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchPolicyRequest.ProtoReflect.Descriptor instead.
+func (*PatchPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_policy_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PatchPolicyRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PatchPolicyRequest) GetPatch() *structpb.Struct {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchPolicyRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
+}
+
+// PatchPolicyResponse is what was stored.
+type PatchPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Policy *v1.Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The new revision and warnings.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchPolicyResponse) Reset() {
+	*x = PatchPolicyResponse{}
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchPolicyResponse) ProtoMessage() {}
+
+func (x *PatchPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchPolicyResponse.ProtoReflect.Descriptor instead.
+func (*PatchPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_policy_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PatchPolicyResponse) GetPolicy() *v1.Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *PatchPolicyResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // DeletePolicyRequest removes one.
 type DeletePolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -504,7 +625,7 @@ type DeletePolicyRequest struct {
 
 func (x *DeletePolicyRequest) Reset() {
 	*x = DeletePolicyRequest{}
-	mi := &file_gateway_admin_v1_policy_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +637,7 @@ func (x *DeletePolicyRequest) String() string {
 func (*DeletePolicyRequest) ProtoMessage() {}
 
 func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_policy_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +650,7 @@ func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyRequest.ProtoReflect.Descriptor instead.
 func (*DeletePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_gateway_admin_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeletePolicyRequest) GetId() string {
@@ -557,7 +678,7 @@ type DeletePolicyResponse struct {
 
 func (x *DeletePolicyResponse) Reset() {
 	*x = DeletePolicyResponse{}
-	mi := &file_gateway_admin_v1_policy_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +690,7 @@ func (x *DeletePolicyResponse) String() string {
 func (*DeletePolicyResponse) ProtoMessage() {}
 
 func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_policy_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +703,7 @@ func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyResponse.ProtoReflect.Descriptor instead.
 func (*DeletePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_gateway_admin_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeletePolicyResponse) GetMeta() *ReplyMeta {
@@ -596,7 +717,7 @@ var File_gateway_admin_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/admin/v1/policy.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1egateway/config/v1/policy.proto\x1a google/protobuf/field_mask.proto\"\x84\x01\n" +
+	"\x1dgateway/admin/v1/policy.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1egateway/config/v1/policy.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x84\x01\n" +
 	"\x13ListPoliciesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -625,17 +746,26 @@ const file_gateway_admin_v1_policy_proto_rawDesc = "" +
 	"\x0e_allow_missing\"z\n" +
 	"\x14UpdatePolicyResponse\x121\n" +
 	"\x06policy\x18\x01 \x01(\v2\x19.gateway.config.v1.PolicyR\x06policy\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x8f\x01\n" +
+	"\x12PatchPolicyRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05patch\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05patch\x12(\n" +
+	"\rallow_missing\x18\x03 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"y\n" +
+	"\x13PatchPolicyResponse\x121\n" +
+	"\x06policy\x18\x01 \x01(\v2\x19.gateway.config.v1.PolicyR\x06policy\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"?\n" +
 	"\x13DeletePolicyRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"G\n" +
 	"\x14DeletePolicyResponse\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xe7\x03\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xc3\x04\n" +
 	"\x13PolicyConfigService\x12]\n" +
 	"\fListPolicies\x12%.gateway.admin.v1.ListPoliciesRequest\x1a&.gateway.admin.v1.ListPoliciesResponse\x12T\n" +
 	"\tGetPolicy\x12\".gateway.admin.v1.GetPolicyRequest\x1a#.gateway.admin.v1.GetPolicyResponse\x12]\n" +
 	"\fCreatePolicy\x12%.gateway.admin.v1.CreatePolicyRequest\x1a&.gateway.admin.v1.CreatePolicyResponse\x12]\n" +
-	"\fUpdatePolicy\x12%.gateway.admin.v1.UpdatePolicyRequest\x1a&.gateway.admin.v1.UpdatePolicyResponse\x12]\n" +
+	"\fUpdatePolicy\x12%.gateway.admin.v1.UpdatePolicyRequest\x1a&.gateway.admin.v1.UpdatePolicyResponse\x12Z\n" +
+	"\vPatchPolicy\x12$.gateway.admin.v1.PatchPolicyRequest\x1a%.gateway.admin.v1.PatchPolicyResponse\x12]\n" +
 	"\fDeletePolicy\x12%.gateway.admin.v1.DeletePolicyRequest\x1a&.gateway.admin.v1.DeletePolicyResponseB\xba\x01\n" +
 	"\x14com.gateway.admin.v1B\vPolicyProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
@@ -651,7 +781,7 @@ func file_gateway_admin_v1_policy_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_policy_proto_rawDescData
 }
 
-var file_gateway_admin_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_gateway_admin_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_gateway_admin_v1_policy_proto_goTypes = []any{
 	(*ListPoliciesRequest)(nil),   // 0: gateway.admin.v1.ListPoliciesRequest
 	(*ListPoliciesResponse)(nil),  // 1: gateway.admin.v1.ListPoliciesResponse
@@ -661,40 +791,48 @@ var file_gateway_admin_v1_policy_proto_goTypes = []any{
 	(*CreatePolicyResponse)(nil),  // 5: gateway.admin.v1.CreatePolicyResponse
 	(*UpdatePolicyRequest)(nil),   // 6: gateway.admin.v1.UpdatePolicyRequest
 	(*UpdatePolicyResponse)(nil),  // 7: gateway.admin.v1.UpdatePolicyResponse
-	(*DeletePolicyRequest)(nil),   // 8: gateway.admin.v1.DeletePolicyRequest
-	(*DeletePolicyResponse)(nil),  // 9: gateway.admin.v1.DeletePolicyResponse
-	(*v1.Policy)(nil),             // 10: gateway.config.v1.Policy
-	(*ReplyMeta)(nil),             // 11: gateway.admin.v1.ReplyMeta
-	(*fieldmaskpb.FieldMask)(nil), // 12: google.protobuf.FieldMask
+	(*PatchPolicyRequest)(nil),    // 8: gateway.admin.v1.PatchPolicyRequest
+	(*PatchPolicyResponse)(nil),   // 9: gateway.admin.v1.PatchPolicyResponse
+	(*DeletePolicyRequest)(nil),   // 10: gateway.admin.v1.DeletePolicyRequest
+	(*DeletePolicyResponse)(nil),  // 11: gateway.admin.v1.DeletePolicyResponse
+	(*v1.Policy)(nil),             // 12: gateway.config.v1.Policy
+	(*ReplyMeta)(nil),             // 13: gateway.admin.v1.ReplyMeta
+	(*fieldmaskpb.FieldMask)(nil), // 14: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),       // 15: google.protobuf.Struct
 }
 var file_gateway_admin_v1_policy_proto_depIdxs = []int32{
-	10, // 0: gateway.admin.v1.ListPoliciesResponse.policies:type_name -> gateway.config.v1.Policy
-	11, // 1: gateway.admin.v1.ListPoliciesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 2: gateway.admin.v1.GetPolicyResponse.policy:type_name -> gateway.config.v1.Policy
-	11, // 3: gateway.admin.v1.GetPolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 4: gateway.admin.v1.CreatePolicyRequest.policy:type_name -> gateway.config.v1.Policy
-	10, // 5: gateway.admin.v1.CreatePolicyResponse.policy:type_name -> gateway.config.v1.Policy
-	11, // 6: gateway.admin.v1.CreatePolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	10, // 7: gateway.admin.v1.UpdatePolicyRequest.policy:type_name -> gateway.config.v1.Policy
-	12, // 8: gateway.admin.v1.UpdatePolicyRequest.update_mask:type_name -> google.protobuf.FieldMask
-	10, // 9: gateway.admin.v1.UpdatePolicyResponse.policy:type_name -> gateway.config.v1.Policy
-	11, // 10: gateway.admin.v1.UpdatePolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	11, // 11: gateway.admin.v1.DeletePolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 12: gateway.admin.v1.PolicyConfigService.ListPolicies:input_type -> gateway.admin.v1.ListPoliciesRequest
-	2,  // 13: gateway.admin.v1.PolicyConfigService.GetPolicy:input_type -> gateway.admin.v1.GetPolicyRequest
-	4,  // 14: gateway.admin.v1.PolicyConfigService.CreatePolicy:input_type -> gateway.admin.v1.CreatePolicyRequest
-	6,  // 15: gateway.admin.v1.PolicyConfigService.UpdatePolicy:input_type -> gateway.admin.v1.UpdatePolicyRequest
-	8,  // 16: gateway.admin.v1.PolicyConfigService.DeletePolicy:input_type -> gateway.admin.v1.DeletePolicyRequest
-	1,  // 17: gateway.admin.v1.PolicyConfigService.ListPolicies:output_type -> gateway.admin.v1.ListPoliciesResponse
-	3,  // 18: gateway.admin.v1.PolicyConfigService.GetPolicy:output_type -> gateway.admin.v1.GetPolicyResponse
-	5,  // 19: gateway.admin.v1.PolicyConfigService.CreatePolicy:output_type -> gateway.admin.v1.CreatePolicyResponse
-	7,  // 20: gateway.admin.v1.PolicyConfigService.UpdatePolicy:output_type -> gateway.admin.v1.UpdatePolicyResponse
-	9,  // 21: gateway.admin.v1.PolicyConfigService.DeletePolicy:output_type -> gateway.admin.v1.DeletePolicyResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 0: gateway.admin.v1.ListPoliciesResponse.policies:type_name -> gateway.config.v1.Policy
+	13, // 1: gateway.admin.v1.ListPoliciesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 2: gateway.admin.v1.GetPolicyResponse.policy:type_name -> gateway.config.v1.Policy
+	13, // 3: gateway.admin.v1.GetPolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 4: gateway.admin.v1.CreatePolicyRequest.policy:type_name -> gateway.config.v1.Policy
+	12, // 5: gateway.admin.v1.CreatePolicyResponse.policy:type_name -> gateway.config.v1.Policy
+	13, // 6: gateway.admin.v1.CreatePolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 7: gateway.admin.v1.UpdatePolicyRequest.policy:type_name -> gateway.config.v1.Policy
+	14, // 8: gateway.admin.v1.UpdatePolicyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	12, // 9: gateway.admin.v1.UpdatePolicyResponse.policy:type_name -> gateway.config.v1.Policy
+	13, // 10: gateway.admin.v1.UpdatePolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	15, // 11: gateway.admin.v1.PatchPolicyRequest.patch:type_name -> google.protobuf.Struct
+	12, // 12: gateway.admin.v1.PatchPolicyResponse.policy:type_name -> gateway.config.v1.Policy
+	13, // 13: gateway.admin.v1.PatchPolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	13, // 14: gateway.admin.v1.DeletePolicyResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 15: gateway.admin.v1.PolicyConfigService.ListPolicies:input_type -> gateway.admin.v1.ListPoliciesRequest
+	2,  // 16: gateway.admin.v1.PolicyConfigService.GetPolicy:input_type -> gateway.admin.v1.GetPolicyRequest
+	4,  // 17: gateway.admin.v1.PolicyConfigService.CreatePolicy:input_type -> gateway.admin.v1.CreatePolicyRequest
+	6,  // 18: gateway.admin.v1.PolicyConfigService.UpdatePolicy:input_type -> gateway.admin.v1.UpdatePolicyRequest
+	8,  // 19: gateway.admin.v1.PolicyConfigService.PatchPolicy:input_type -> gateway.admin.v1.PatchPolicyRequest
+	10, // 20: gateway.admin.v1.PolicyConfigService.DeletePolicy:input_type -> gateway.admin.v1.DeletePolicyRequest
+	1,  // 21: gateway.admin.v1.PolicyConfigService.ListPolicies:output_type -> gateway.admin.v1.ListPoliciesResponse
+	3,  // 22: gateway.admin.v1.PolicyConfigService.GetPolicy:output_type -> gateway.admin.v1.GetPolicyResponse
+	5,  // 23: gateway.admin.v1.PolicyConfigService.CreatePolicy:output_type -> gateway.admin.v1.CreatePolicyResponse
+	7,  // 24: gateway.admin.v1.PolicyConfigService.UpdatePolicy:output_type -> gateway.admin.v1.UpdatePolicyResponse
+	9,  // 25: gateway.admin.v1.PolicyConfigService.PatchPolicy:output_type -> gateway.admin.v1.PatchPolicyResponse
+	11, // 26: gateway.admin.v1.PolicyConfigService.DeletePolicy:output_type -> gateway.admin.v1.DeletePolicyResponse
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_policy_proto_init() }
@@ -704,13 +842,14 @@ func file_gateway_admin_v1_policy_proto_init() {
 	}
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_policy_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_admin_v1_policy_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_policy_proto_rawDesc), len(file_gateway_admin_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	PolicyConfigService_GetPolicy_FullMethodName    = "/gateway.admin.v1.PolicyConfigService/GetPolicy"
 	PolicyConfigService_CreatePolicy_FullMethodName = "/gateway.admin.v1.PolicyConfigService/CreatePolicy"
 	PolicyConfigService_UpdatePolicy_FullMethodName = "/gateway.admin.v1.PolicyConfigService/UpdatePolicy"
+	PolicyConfigService_PatchPolicy_FullMethodName  = "/gateway.admin.v1.PolicyConfigService/PatchPolicy"
 	PolicyConfigService_DeletePolicy_FullMethodName = "/gateway.admin.v1.PolicyConfigService/DeletePolicy"
 )
 
@@ -41,6 +42,8 @@ type PolicyConfigServiceClient interface {
 	// UpdatePolicy replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdatePolicy(ctx context.Context, in *UpdatePolicyRequest, opts ...grpc.CallOption) (*UpdatePolicyResponse, error)
+	// PatchPolicy changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchPolicy(ctx context.Context, in *PatchPolicyRequest, opts ...grpc.CallOption) (*PatchPolicyResponse, error)
 	// DeletePolicy removes one that nothing refers to and commits a revision.
 	DeletePolicy(ctx context.Context, in *DeletePolicyRequest, opts ...grpc.CallOption) (*DeletePolicyResponse, error)
 }
@@ -93,6 +96,16 @@ func (c *policyConfigServiceClient) UpdatePolicy(ctx context.Context, in *Update
 	return out, nil
 }
 
+func (c *policyConfigServiceClient) PatchPolicy(ctx context.Context, in *PatchPolicyRequest, opts ...grpc.CallOption) (*PatchPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchPolicyResponse)
+	err := c.cc.Invoke(ctx, PolicyConfigService_PatchPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *policyConfigServiceClient) DeletePolicy(ctx context.Context, in *DeletePolicyRequest, opts ...grpc.CallOption) (*DeletePolicyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeletePolicyResponse)
@@ -118,6 +131,8 @@ type PolicyConfigServiceServer interface {
 	// UpdatePolicy replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdatePolicy(context.Context, *UpdatePolicyRequest) (*UpdatePolicyResponse, error)
+	// PatchPolicy changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchPolicy(context.Context, *PatchPolicyRequest) (*PatchPolicyResponse, error)
 	// DeletePolicy removes one that nothing refers to and commits a revision.
 	DeletePolicy(context.Context, *DeletePolicyRequest) (*DeletePolicyResponse, error)
 	mustEmbedUnimplementedPolicyConfigServiceServer()
@@ -141,6 +156,9 @@ func (UnimplementedPolicyConfigServiceServer) CreatePolicy(context.Context, *Cre
 }
 func (UnimplementedPolicyConfigServiceServer) UpdatePolicy(context.Context, *UpdatePolicyRequest) (*UpdatePolicyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdatePolicy not implemented")
+}
+func (UnimplementedPolicyConfigServiceServer) PatchPolicy(context.Context, *PatchPolicyRequest) (*PatchPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchPolicy not implemented")
 }
 func (UnimplementedPolicyConfigServiceServer) DeletePolicy(context.Context, *DeletePolicyRequest) (*DeletePolicyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeletePolicy not implemented")
@@ -238,6 +256,24 @@ func _PolicyConfigService_UpdatePolicy_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PolicyConfigService_PatchPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PolicyConfigServiceServer).PatchPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PolicyConfigService_PatchPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PolicyConfigServiceServer).PatchPolicy(ctx, req.(*PatchPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PolicyConfigService_DeletePolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeletePolicyRequest)
 	if err := dec(in); err != nil {
@@ -278,6 +314,10 @@ var PolicyConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdatePolicy",
 			Handler:    _PolicyConfigService_UpdatePolicy_Handler,
+		},
+		{
+			MethodName: "PatchPolicy",
+			Handler:    _PolicyConfigService_PatchPolicy_Handler,
 		},
 		{
 			MethodName: "DeletePolicy",

@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -554,6 +555,126 @@ func (x *UpdateRouteResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// PatchRouteRequest changes some of one.
+type PatchRouteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
+	// or an "if-match" in the metadata, must be the current one.
+	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
+	// Creates the resource under this name where there is none, from what the patch has.
+	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchRouteRequest) Reset() {
+	*x = PatchRouteRequest{}
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchRouteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchRouteRequest) ProtoMessage() {}
+
+func (x *PatchRouteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchRouteRequest.ProtoReflect.Descriptor instead.
+func (*PatchRouteRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PatchRouteRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PatchRouteRequest) GetPatch() *structpb.Struct {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchRouteRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
+}
+
+// PatchRouteResponse is what was stored.
+type PatchRouteResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Route *v1.Route `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	// The new revision and warnings.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchRouteResponse) Reset() {
+	*x = PatchRouteResponse{}
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchRouteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchRouteResponse) ProtoMessage() {}
+
+func (x *PatchRouteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchRouteResponse.ProtoReflect.Descriptor instead.
+func (*PatchRouteResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PatchRouteResponse) GetRoute() *v1.Route {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+func (x *PatchRouteResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // DeleteRouteRequest removes one.
 type DeleteRouteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -567,7 +688,7 @@ type DeleteRouteRequest struct {
 
 func (x *DeleteRouteRequest) Reset() {
 	*x = DeleteRouteRequest{}
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +700,7 @@ func (x *DeleteRouteRequest) String() string {
 func (*DeleteRouteRequest) ProtoMessage() {}
 
 func (x *DeleteRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +713,7 @@ func (x *DeleteRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRouteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRouteRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{8}
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteRouteRequest) GetId() string {
@@ -620,7 +741,7 @@ type DeleteRouteResponse struct {
 
 func (x *DeleteRouteResponse) Reset() {
 	*x = DeleteRouteResponse{}
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +753,7 @@ func (x *DeleteRouteResponse) String() string {
 func (*DeleteRouteResponse) ProtoMessage() {}
 
 func (x *DeleteRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +766,7 @@ func (x *DeleteRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRouteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRouteResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{9}
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRouteResponse) GetMeta() *ReplyMeta {
@@ -666,7 +787,7 @@ type EnableRouteRequest struct {
 
 func (x *EnableRouteRequest) Reset() {
 	*x = EnableRouteRequest{}
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[10]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +799,7 @@ func (x *EnableRouteRequest) String() string {
 func (*EnableRouteRequest) ProtoMessage() {}
 
 func (x *EnableRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[10]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +812,7 @@ func (x *EnableRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableRouteRequest.ProtoReflect.Descriptor instead.
 func (*EnableRouteRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{10}
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnableRouteRequest) GetId() string {
@@ -714,7 +835,7 @@ type EnableRouteResponse struct {
 
 func (x *EnableRouteResponse) Reset() {
 	*x = EnableRouteResponse{}
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +847,7 @@ func (x *EnableRouteResponse) String() string {
 func (*EnableRouteResponse) ProtoMessage() {}
 
 func (x *EnableRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +860,7 @@ func (x *EnableRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableRouteResponse.ProtoReflect.Descriptor instead.
 func (*EnableRouteResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{11}
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EnableRouteResponse) GetRoute() *v1.Route {
@@ -767,7 +888,7 @@ type DisableRouteRequest struct {
 
 func (x *DisableRouteRequest) Reset() {
 	*x = DisableRouteRequest{}
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +900,7 @@ func (x *DisableRouteRequest) String() string {
 func (*DisableRouteRequest) ProtoMessage() {}
 
 func (x *DisableRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +913,7 @@ func (x *DisableRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableRouteRequest.ProtoReflect.Descriptor instead.
 func (*DisableRouteRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{12}
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DisableRouteRequest) GetId() string {
@@ -815,7 +936,7 @@ type DisableRouteResponse struct {
 
 func (x *DisableRouteResponse) Reset() {
 	*x = DisableRouteResponse{}
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +948,7 @@ func (x *DisableRouteResponse) String() string {
 func (*DisableRouteResponse) ProtoMessage() {}
 
 func (x *DisableRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_route_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_route_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +961,7 @@ func (x *DisableRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableRouteResponse.ProtoReflect.Descriptor instead.
 func (*DisableRouteResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{13}
+	return file_gateway_admin_v1_route_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DisableRouteResponse) GetRoute() *v1.Route {
@@ -861,7 +982,7 @@ var File_gateway_admin_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/route.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1dgateway/config/v1/route.proto\x1a google/protobuf/field_mask.proto\"\xb8\x02\n" +
+	"\x1cgateway/admin/v1/route.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1dgateway/config/v1/route.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb8\x02\n" +
 	"\x11ListRoutesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -901,6 +1022,14 @@ const file_gateway_admin_v1_route_proto_rawDesc = "" +
 	"\x0e_allow_missing\"v\n" +
 	"\x13UpdateRouteResponse\x12.\n" +
 	"\x05route\x18\x01 \x01(\v2\x18.gateway.config.v1.RouteR\x05route\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x8e\x01\n" +
+	"\x11PatchRouteRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05patch\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05patch\x12(\n" +
+	"\rallow_missing\x18\x03 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"u\n" +
+	"\x12PatchRouteResponse\x12.\n" +
+	"\x05route\x18\x01 \x01(\v2\x18.gateway.config.v1.RouteR\x05route\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\">\n" +
 	"\x12DeleteRouteRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -916,13 +1045,15 @@ const file_gateway_admin_v1_route_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"w\n" +
 	"\x14DisableRouteResponse\x12.\n" +
 	"\x05route\x18\x01 \x01(\v2\x18.gateway.config.v1.RouteR\x05route\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\x8f\x05\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xe8\x05\n" +
 	"\x12RouteConfigService\x12W\n" +
 	"\n" +
 	"ListRoutes\x12#.gateway.admin.v1.ListRoutesRequest\x1a$.gateway.admin.v1.ListRoutesResponse\x12Q\n" +
 	"\bGetRoute\x12!.gateway.admin.v1.GetRouteRequest\x1a\".gateway.admin.v1.GetRouteResponse\x12Z\n" +
 	"\vCreateRoute\x12$.gateway.admin.v1.CreateRouteRequest\x1a%.gateway.admin.v1.CreateRouteResponse\x12Z\n" +
-	"\vUpdateRoute\x12$.gateway.admin.v1.UpdateRouteRequest\x1a%.gateway.admin.v1.UpdateRouteResponse\x12Z\n" +
+	"\vUpdateRoute\x12$.gateway.admin.v1.UpdateRouteRequest\x1a%.gateway.admin.v1.UpdateRouteResponse\x12W\n" +
+	"\n" +
+	"PatchRoute\x12#.gateway.admin.v1.PatchRouteRequest\x1a$.gateway.admin.v1.PatchRouteResponse\x12Z\n" +
 	"\vDeleteRoute\x12$.gateway.admin.v1.DeleteRouteRequest\x1a%.gateway.admin.v1.DeleteRouteResponse\x12Z\n" +
 	"\vEnableRoute\x12$.gateway.admin.v1.EnableRouteRequest\x1a%.gateway.admin.v1.EnableRouteResponse\x12]\n" +
 	"\fDisableRoute\x12%.gateway.admin.v1.DisableRouteRequest\x1a&.gateway.admin.v1.DisableRouteResponseB\xb9\x01\n" +
@@ -941,7 +1072,7 @@ func file_gateway_admin_v1_route_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_route_proto_rawDescData
 }
 
-var file_gateway_admin_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_gateway_admin_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_gateway_admin_v1_route_proto_goTypes = []any{
 	(*ListRoutesRequest)(nil),     // 0: gateway.admin.v1.ListRoutesRequest
 	(*ListRoutesResponse)(nil),    // 1: gateway.admin.v1.ListRoutesResponse
@@ -951,52 +1082,60 @@ var file_gateway_admin_v1_route_proto_goTypes = []any{
 	(*CreateRouteResponse)(nil),   // 5: gateway.admin.v1.CreateRouteResponse
 	(*UpdateRouteRequest)(nil),    // 6: gateway.admin.v1.UpdateRouteRequest
 	(*UpdateRouteResponse)(nil),   // 7: gateway.admin.v1.UpdateRouteResponse
-	(*DeleteRouteRequest)(nil),    // 8: gateway.admin.v1.DeleteRouteRequest
-	(*DeleteRouteResponse)(nil),   // 9: gateway.admin.v1.DeleteRouteResponse
-	(*EnableRouteRequest)(nil),    // 10: gateway.admin.v1.EnableRouteRequest
-	(*EnableRouteResponse)(nil),   // 11: gateway.admin.v1.EnableRouteResponse
-	(*DisableRouteRequest)(nil),   // 12: gateway.admin.v1.DisableRouteRequest
-	(*DisableRouteResponse)(nil),  // 13: gateway.admin.v1.DisableRouteResponse
-	(*v1.Route)(nil),              // 14: gateway.config.v1.Route
-	(*ReplyMeta)(nil),             // 15: gateway.admin.v1.ReplyMeta
-	(*fieldmaskpb.FieldMask)(nil), // 16: google.protobuf.FieldMask
+	(*PatchRouteRequest)(nil),     // 8: gateway.admin.v1.PatchRouteRequest
+	(*PatchRouteResponse)(nil),    // 9: gateway.admin.v1.PatchRouteResponse
+	(*DeleteRouteRequest)(nil),    // 10: gateway.admin.v1.DeleteRouteRequest
+	(*DeleteRouteResponse)(nil),   // 11: gateway.admin.v1.DeleteRouteResponse
+	(*EnableRouteRequest)(nil),    // 12: gateway.admin.v1.EnableRouteRequest
+	(*EnableRouteResponse)(nil),   // 13: gateway.admin.v1.EnableRouteResponse
+	(*DisableRouteRequest)(nil),   // 14: gateway.admin.v1.DisableRouteRequest
+	(*DisableRouteResponse)(nil),  // 15: gateway.admin.v1.DisableRouteResponse
+	(*v1.Route)(nil),              // 16: gateway.config.v1.Route
+	(*ReplyMeta)(nil),             // 17: gateway.admin.v1.ReplyMeta
+	(*fieldmaskpb.FieldMask)(nil), // 18: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),       // 19: google.protobuf.Struct
 }
 var file_gateway_admin_v1_route_proto_depIdxs = []int32{
-	14, // 0: gateway.admin.v1.ListRoutesResponse.routes:type_name -> gateway.config.v1.Route
-	15, // 1: gateway.admin.v1.ListRoutesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 2: gateway.admin.v1.GetRouteResponse.route:type_name -> gateway.config.v1.Route
-	15, // 3: gateway.admin.v1.GetRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 4: gateway.admin.v1.CreateRouteRequest.route:type_name -> gateway.config.v1.Route
-	14, // 5: gateway.admin.v1.CreateRouteResponse.route:type_name -> gateway.config.v1.Route
-	15, // 6: gateway.admin.v1.CreateRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 7: gateway.admin.v1.UpdateRouteRequest.route:type_name -> gateway.config.v1.Route
-	16, // 8: gateway.admin.v1.UpdateRouteRequest.update_mask:type_name -> google.protobuf.FieldMask
-	14, // 9: gateway.admin.v1.UpdateRouteResponse.route:type_name -> gateway.config.v1.Route
-	15, // 10: gateway.admin.v1.UpdateRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	15, // 11: gateway.admin.v1.DeleteRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 12: gateway.admin.v1.EnableRouteResponse.route:type_name -> gateway.config.v1.Route
-	15, // 13: gateway.admin.v1.EnableRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	14, // 14: gateway.admin.v1.DisableRouteResponse.route:type_name -> gateway.config.v1.Route
-	15, // 15: gateway.admin.v1.DisableRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 16: gateway.admin.v1.RouteConfigService.ListRoutes:input_type -> gateway.admin.v1.ListRoutesRequest
-	2,  // 17: gateway.admin.v1.RouteConfigService.GetRoute:input_type -> gateway.admin.v1.GetRouteRequest
-	4,  // 18: gateway.admin.v1.RouteConfigService.CreateRoute:input_type -> gateway.admin.v1.CreateRouteRequest
-	6,  // 19: gateway.admin.v1.RouteConfigService.UpdateRoute:input_type -> gateway.admin.v1.UpdateRouteRequest
-	8,  // 20: gateway.admin.v1.RouteConfigService.DeleteRoute:input_type -> gateway.admin.v1.DeleteRouteRequest
-	10, // 21: gateway.admin.v1.RouteConfigService.EnableRoute:input_type -> gateway.admin.v1.EnableRouteRequest
-	12, // 22: gateway.admin.v1.RouteConfigService.DisableRoute:input_type -> gateway.admin.v1.DisableRouteRequest
-	1,  // 23: gateway.admin.v1.RouteConfigService.ListRoutes:output_type -> gateway.admin.v1.ListRoutesResponse
-	3,  // 24: gateway.admin.v1.RouteConfigService.GetRoute:output_type -> gateway.admin.v1.GetRouteResponse
-	5,  // 25: gateway.admin.v1.RouteConfigService.CreateRoute:output_type -> gateway.admin.v1.CreateRouteResponse
-	7,  // 26: gateway.admin.v1.RouteConfigService.UpdateRoute:output_type -> gateway.admin.v1.UpdateRouteResponse
-	9,  // 27: gateway.admin.v1.RouteConfigService.DeleteRoute:output_type -> gateway.admin.v1.DeleteRouteResponse
-	11, // 28: gateway.admin.v1.RouteConfigService.EnableRoute:output_type -> gateway.admin.v1.EnableRouteResponse
-	13, // 29: gateway.admin.v1.RouteConfigService.DisableRoute:output_type -> gateway.admin.v1.DisableRouteResponse
-	23, // [23:30] is the sub-list for method output_type
-	16, // [16:23] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	16, // 0: gateway.admin.v1.ListRoutesResponse.routes:type_name -> gateway.config.v1.Route
+	17, // 1: gateway.admin.v1.ListRoutesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 2: gateway.admin.v1.GetRouteResponse.route:type_name -> gateway.config.v1.Route
+	17, // 3: gateway.admin.v1.GetRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 4: gateway.admin.v1.CreateRouteRequest.route:type_name -> gateway.config.v1.Route
+	16, // 5: gateway.admin.v1.CreateRouteResponse.route:type_name -> gateway.config.v1.Route
+	17, // 6: gateway.admin.v1.CreateRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 7: gateway.admin.v1.UpdateRouteRequest.route:type_name -> gateway.config.v1.Route
+	18, // 8: gateway.admin.v1.UpdateRouteRequest.update_mask:type_name -> google.protobuf.FieldMask
+	16, // 9: gateway.admin.v1.UpdateRouteResponse.route:type_name -> gateway.config.v1.Route
+	17, // 10: gateway.admin.v1.UpdateRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	19, // 11: gateway.admin.v1.PatchRouteRequest.patch:type_name -> google.protobuf.Struct
+	16, // 12: gateway.admin.v1.PatchRouteResponse.route:type_name -> gateway.config.v1.Route
+	17, // 13: gateway.admin.v1.PatchRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	17, // 14: gateway.admin.v1.DeleteRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 15: gateway.admin.v1.EnableRouteResponse.route:type_name -> gateway.config.v1.Route
+	17, // 16: gateway.admin.v1.EnableRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	16, // 17: gateway.admin.v1.DisableRouteResponse.route:type_name -> gateway.config.v1.Route
+	17, // 18: gateway.admin.v1.DisableRouteResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 19: gateway.admin.v1.RouteConfigService.ListRoutes:input_type -> gateway.admin.v1.ListRoutesRequest
+	2,  // 20: gateway.admin.v1.RouteConfigService.GetRoute:input_type -> gateway.admin.v1.GetRouteRequest
+	4,  // 21: gateway.admin.v1.RouteConfigService.CreateRoute:input_type -> gateway.admin.v1.CreateRouteRequest
+	6,  // 22: gateway.admin.v1.RouteConfigService.UpdateRoute:input_type -> gateway.admin.v1.UpdateRouteRequest
+	8,  // 23: gateway.admin.v1.RouteConfigService.PatchRoute:input_type -> gateway.admin.v1.PatchRouteRequest
+	10, // 24: gateway.admin.v1.RouteConfigService.DeleteRoute:input_type -> gateway.admin.v1.DeleteRouteRequest
+	12, // 25: gateway.admin.v1.RouteConfigService.EnableRoute:input_type -> gateway.admin.v1.EnableRouteRequest
+	14, // 26: gateway.admin.v1.RouteConfigService.DisableRoute:input_type -> gateway.admin.v1.DisableRouteRequest
+	1,  // 27: gateway.admin.v1.RouteConfigService.ListRoutes:output_type -> gateway.admin.v1.ListRoutesResponse
+	3,  // 28: gateway.admin.v1.RouteConfigService.GetRoute:output_type -> gateway.admin.v1.GetRouteResponse
+	5,  // 29: gateway.admin.v1.RouteConfigService.CreateRoute:output_type -> gateway.admin.v1.CreateRouteResponse
+	7,  // 30: gateway.admin.v1.RouteConfigService.UpdateRoute:output_type -> gateway.admin.v1.UpdateRouteResponse
+	9,  // 31: gateway.admin.v1.RouteConfigService.PatchRoute:output_type -> gateway.admin.v1.PatchRouteResponse
+	11, // 32: gateway.admin.v1.RouteConfigService.DeleteRoute:output_type -> gateway.admin.v1.DeleteRouteResponse
+	13, // 33: gateway.admin.v1.RouteConfigService.EnableRoute:output_type -> gateway.admin.v1.EnableRouteResponse
+	15, // 34: gateway.admin.v1.RouteConfigService.DisableRoute:output_type -> gateway.admin.v1.DisableRouteResponse
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_route_proto_init() }
@@ -1007,13 +1146,14 @@ func file_gateway_admin_v1_route_proto_init() {
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_route_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_admin_v1_route_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_admin_v1_route_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_route_proto_rawDesc), len(file_gateway_admin_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -195,27 +195,16 @@ func local_request_RouteConfigService_UpdateRoute_0(ctx context.Context, marshal
 	return msg, metadata, err
 }
 
-var filter_RouteConfigService_UpdateRoute_1 = &utilities.DoubleArray{Encoding: map[string]int{"route": 0, "id": 1}, Base: []int{1, 1, 2, 0, 0}, Check: []int{0, 1, 1, 2, 3}}
+var filter_RouteConfigService_PatchRoute_0 = &utilities.DoubleArray{Encoding: map[string]int{"patch": 0, "id": 1}, Base: []int{1, 1, 2, 0, 0}, Check: []int{0, 1, 1, 2, 3}}
 
-func request_RouteConfigService_UpdateRoute_1(ctx context.Context, marshaler runtime.Marshaler, client RouteConfigServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func request_RouteConfigService_PatchRoute_0(ctx context.Context, marshaler runtime.Marshaler, client RouteConfigServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq UpdateRouteRequest
+		protoReq PatchRouteRequest
 		metadata runtime.ServerMetadata
 		err      error
 	)
-	newReader, berr := utilities.IOReaderFactory(req.Body)
-	if berr != nil {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", berr)
-	}
-	if err := marshaler.NewDecoder(newReader()).Decode(&protoReq.Route); err != nil && !errors.Is(err, io.EOF) {
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq.Patch); err != nil && !errors.Is(err, io.EOF) {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	if protoReq.UpdateMask == nil || len(protoReq.UpdateMask.GetPaths()) == 0 {
-		if fieldMask, err := runtime.FieldMaskFromRequestBody(newReader(), protoReq.Route); err != nil {
-			return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-		} else {
-			protoReq.UpdateMask = fieldMask
-		}
 	}
 	val, ok := pathParams["id"]
 	if !ok {
@@ -228,35 +217,24 @@ func request_RouteConfigService_UpdateRoute_1(ctx context.Context, marshaler run
 	if err := req.ParseForm(); err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
-	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RouteConfigService_UpdateRoute_1); err != nil {
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RouteConfigService_PatchRoute_0); err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
 	}
-	msg, err := client.UpdateRoute(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	msg, err := client.PatchRoute(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
 	return msg, metadata, err
 }
 
-func local_request_RouteConfigService_UpdateRoute_1(ctx context.Context, marshaler runtime.Marshaler, server RouteConfigServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func local_request_RouteConfigService_PatchRoute_0(ctx context.Context, marshaler runtime.Marshaler, server RouteConfigServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq UpdateRouteRequest
+		protoReq PatchRouteRequest
 		metadata runtime.ServerMetadata
 		err      error
 	)
-	newReader, berr := utilities.IOReaderFactory(req.Body)
-	if berr != nil {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", berr)
-	}
-	if err := marshaler.NewDecoder(newReader()).Decode(&protoReq.Route); err != nil && !errors.Is(err, io.EOF) {
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq.Patch); err != nil && !errors.Is(err, io.EOF) {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	if protoReq.UpdateMask == nil || len(protoReq.UpdateMask.GetPaths()) == 0 {
-		if fieldMask, err := runtime.FieldMaskFromRequestBody(newReader(), protoReq.Route); err != nil {
-			return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-		} else {
-			protoReq.UpdateMask = fieldMask
-		}
 	}
 	val, ok := pathParams["id"]
 	if !ok {
@@ -269,10 +247,10 @@ func local_request_RouteConfigService_UpdateRoute_1(ctx context.Context, marshal
 	if err := req.ParseForm(); err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
-	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RouteConfigService_UpdateRoute_1); err != nil {
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_RouteConfigService_PatchRoute_0); err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
-	msg, err := server.UpdateRoute(ctx, &protoReq)
+	msg, err := server.PatchRoute(ctx, &protoReq)
 	return msg, metadata, err
 }
 
@@ -493,25 +471,25 @@ func RegisterRouteConfigServiceHandlerServer(ctx context.Context, mux *runtime.S
 		}
 		forward_RouteConfigService_UpdateRoute_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
-	mux.Handle(http.MethodPatch, pattern_RouteConfigService_UpdateRoute_1, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+	mux.Handle(http.MethodPatch, pattern_RouteConfigService_PatchRoute_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/gateway.admin.v1.RouteConfigService/UpdateRoute", runtime.WithHTTPPathPattern("/api/v1/config/routes/{id}"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/gateway.admin.v1.RouteConfigService/PatchRoute", runtime.WithHTTPPathPattern("/api/v1/config/routes/{id}"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		resp, md, err := local_request_RouteConfigService_UpdateRoute_1(annotatedContext, inboundMarshaler, server, req, pathParams)
+		resp, md, err := local_request_RouteConfigService_PatchRoute_0(annotatedContext, inboundMarshaler, server, req, pathParams)
 		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
 		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
 		if err != nil {
 			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		forward_RouteConfigService_UpdateRoute_1(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+		forward_RouteConfigService_PatchRoute_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodDelete, pattern_RouteConfigService_DeleteRoute_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -681,22 +659,22 @@ func RegisterRouteConfigServiceHandlerClient(ctx context.Context, mux *runtime.S
 		}
 		forward_RouteConfigService_UpdateRoute_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
-	mux.Handle(http.MethodPatch, pattern_RouteConfigService_UpdateRoute_1, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+	mux.Handle(http.MethodPatch, pattern_RouteConfigService_PatchRoute_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/gateway.admin.v1.RouteConfigService/UpdateRoute", runtime.WithHTTPPathPattern("/api/v1/config/routes/{id}"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/gateway.admin.v1.RouteConfigService/PatchRoute", runtime.WithHTTPPathPattern("/api/v1/config/routes/{id}"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		resp, md, err := request_RouteConfigService_UpdateRoute_1(annotatedContext, inboundMarshaler, client, req, pathParams)
+		resp, md, err := request_RouteConfigService_PatchRoute_0(annotatedContext, inboundMarshaler, client, req, pathParams)
 		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
 		if err != nil {
 			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		forward_RouteConfigService_UpdateRoute_1(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+		forward_RouteConfigService_PatchRoute_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodDelete, pattern_RouteConfigService_DeleteRoute_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -757,7 +735,7 @@ var (
 	pattern_RouteConfigService_GetRoute_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4}, []string{"api", "v1", "config", "routes", "id"}, ""))
 	pattern_RouteConfigService_CreateRoute_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3}, []string{"api", "v1", "config", "routes"}, ""))
 	pattern_RouteConfigService_UpdateRoute_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4}, []string{"api", "v1", "config", "routes", "id"}, ""))
-	pattern_RouteConfigService_UpdateRoute_1  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4}, []string{"api", "v1", "config", "routes", "id"}, ""))
+	pattern_RouteConfigService_PatchRoute_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4}, []string{"api", "v1", "config", "routes", "id"}, ""))
 	pattern_RouteConfigService_DeleteRoute_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4}, []string{"api", "v1", "config", "routes", "id"}, ""))
 	pattern_RouteConfigService_EnableRoute_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4, 2, 5}, []string{"api", "v1", "config", "routes", "id", "enable"}, ""))
 	pattern_RouteConfigService_DisableRoute_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3, 1, 0, 4, 1, 5, 4, 2, 5}, []string{"api", "v1", "config", "routes", "id", "disable"}, ""))
@@ -768,7 +746,7 @@ var (
 	forward_RouteConfigService_GetRoute_0     = runtime.ForwardResponseMessage
 	forward_RouteConfigService_CreateRoute_0  = runtime.ForwardResponseMessage
 	forward_RouteConfigService_UpdateRoute_0  = runtime.ForwardResponseMessage
-	forward_RouteConfigService_UpdateRoute_1  = runtime.ForwardResponseMessage
+	forward_RouteConfigService_PatchRoute_0   = runtime.ForwardResponseMessage
 	forward_RouteConfigService_DeleteRoute_0  = runtime.ForwardResponseMessage
 	forward_RouteConfigService_EnableRoute_0  = runtime.ForwardResponseMessage
 	forward_RouteConfigService_DisableRoute_0 = runtime.ForwardResponseMessage

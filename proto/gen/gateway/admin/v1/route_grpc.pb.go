@@ -23,6 +23,7 @@ const (
 	RouteConfigService_GetRoute_FullMethodName     = "/gateway.admin.v1.RouteConfigService/GetRoute"
 	RouteConfigService_CreateRoute_FullMethodName  = "/gateway.admin.v1.RouteConfigService/CreateRoute"
 	RouteConfigService_UpdateRoute_FullMethodName  = "/gateway.admin.v1.RouteConfigService/UpdateRoute"
+	RouteConfigService_PatchRoute_FullMethodName   = "/gateway.admin.v1.RouteConfigService/PatchRoute"
 	RouteConfigService_DeleteRoute_FullMethodName  = "/gateway.admin.v1.RouteConfigService/DeleteRoute"
 	RouteConfigService_EnableRoute_FullMethodName  = "/gateway.admin.v1.RouteConfigService/EnableRoute"
 	RouteConfigService_DisableRoute_FullMethodName = "/gateway.admin.v1.RouteConfigService/DisableRoute"
@@ -43,6 +44,8 @@ type RouteConfigServiceClient interface {
 	// UpdateRoute replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateRoute(ctx context.Context, in *UpdateRouteRequest, opts ...grpc.CallOption) (*UpdateRouteResponse, error)
+	// PatchRoute changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchRoute(ctx context.Context, in *PatchRouteRequest, opts ...grpc.CallOption) (*PatchRouteResponse, error)
 	// DeleteRoute removes one that nothing refers to and commits a revision.
 	DeleteRoute(ctx context.Context, in *DeleteRouteRequest, opts ...grpc.CallOption) (*DeleteRouteResponse, error)
 	// EnableRoute lets a route take part in matching.
@@ -99,6 +102,16 @@ func (c *routeConfigServiceClient) UpdateRoute(ctx context.Context, in *UpdateRo
 	return out, nil
 }
 
+func (c *routeConfigServiceClient) PatchRoute(ctx context.Context, in *PatchRouteRequest, opts ...grpc.CallOption) (*PatchRouteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchRouteResponse)
+	err := c.cc.Invoke(ctx, RouteConfigService_PatchRoute_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *routeConfigServiceClient) DeleteRoute(ctx context.Context, in *DeleteRouteRequest, opts ...grpc.CallOption) (*DeleteRouteResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteRouteResponse)
@@ -144,6 +157,8 @@ type RouteConfigServiceServer interface {
 	// UpdateRoute replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateRoute(context.Context, *UpdateRouteRequest) (*UpdateRouteResponse, error)
+	// PatchRoute changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchRoute(context.Context, *PatchRouteRequest) (*PatchRouteResponse, error)
 	// DeleteRoute removes one that nothing refers to and commits a revision.
 	DeleteRoute(context.Context, *DeleteRouteRequest) (*DeleteRouteResponse, error)
 	// EnableRoute lets a route take part in matching.
@@ -171,6 +186,9 @@ func (UnimplementedRouteConfigServiceServer) CreateRoute(context.Context, *Creat
 }
 func (UnimplementedRouteConfigServiceServer) UpdateRoute(context.Context, *UpdateRouteRequest) (*UpdateRouteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateRoute not implemented")
+}
+func (UnimplementedRouteConfigServiceServer) PatchRoute(context.Context, *PatchRouteRequest) (*PatchRouteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchRoute not implemented")
 }
 func (UnimplementedRouteConfigServiceServer) DeleteRoute(context.Context, *DeleteRouteRequest) (*DeleteRouteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteRoute not implemented")
@@ -274,6 +292,24 @@ func _RouteConfigService_UpdateRoute_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RouteConfigService_PatchRoute_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchRouteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouteConfigServiceServer).PatchRoute(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouteConfigService_PatchRoute_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouteConfigServiceServer).PatchRoute(ctx, req.(*PatchRouteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RouteConfigService_DeleteRoute_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteRouteRequest)
 	if err := dec(in); err != nil {
@@ -350,6 +386,10 @@ var RouteConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateRoute",
 			Handler:    _RouteConfigService_UpdateRoute_Handler,
+		},
+		{
+			MethodName: "PatchRoute",
+			Handler:    _RouteConfigService_PatchRoute_Handler,
 		},
 		{
 			MethodName: "DeleteRoute",

@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -509,6 +510,126 @@ func (x *UpdateServiceResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// PatchServiceRequest changes some of one.
+type PatchServiceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
+	// or an "if-match" in the metadata, must be the current one.
+	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
+	// Creates the resource under this name where there is none, from what the patch has.
+	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchServiceRequest) Reset() {
+	*x = PatchServiceRequest{}
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchServiceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchServiceRequest) ProtoMessage() {}
+
+func (x *PatchServiceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchServiceRequest.ProtoReflect.Descriptor instead.
+func (*PatchServiceRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PatchServiceRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PatchServiceRequest) GetPatch() *structpb.Struct {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchServiceRequest) GetAllowMissing() bool {
+	if x != nil && x.AllowMissing != nil {
+		return *x.AllowMissing
+	}
+	return false
+}
+
+// PatchServiceResponse is what was stored.
+type PatchServiceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource.
+	Service *v1.Service `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The new revision and warnings.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchServiceResponse) Reset() {
+	*x = PatchServiceResponse{}
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchServiceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchServiceResponse) ProtoMessage() {}
+
+func (x *PatchServiceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchServiceResponse.ProtoReflect.Descriptor instead.
+func (*PatchServiceResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PatchServiceResponse) GetService() *v1.Service {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *PatchServiceResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // DeleteServiceRequest removes one.
 type DeleteServiceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -522,7 +643,7 @@ type DeleteServiceRequest struct {
 
 func (x *DeleteServiceRequest) Reset() {
 	*x = DeleteServiceRequest{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +655,7 @@ func (x *DeleteServiceRequest) String() string {
 func (*DeleteServiceRequest) ProtoMessage() {}
 
 func (x *DeleteServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[8]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +668,7 @@ func (x *DeleteServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteServiceRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteServiceRequest) GetId() string {
@@ -575,7 +696,7 @@ type DeleteServiceResponse struct {
 
 func (x *DeleteServiceResponse) Reset() {
 	*x = DeleteServiceResponse{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +708,7 @@ func (x *DeleteServiceResponse) String() string {
 func (*DeleteServiceResponse) ProtoMessage() {}
 
 func (x *DeleteServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[9]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +721,7 @@ func (x *DeleteServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteServiceResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteServiceResponse) GetMeta() *ReplyMeta {
@@ -621,7 +742,7 @@ type ListServiceEndpointsRequest struct {
 
 func (x *ListServiceEndpointsRequest) Reset() {
 	*x = ListServiceEndpointsRequest{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[10]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +754,7 @@ func (x *ListServiceEndpointsRequest) String() string {
 func (*ListServiceEndpointsRequest) ProtoMessage() {}
 
 func (x *ListServiceEndpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[10]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +767,7 @@ func (x *ListServiceEndpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServiceEndpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListServiceEndpointsRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListServiceEndpointsRequest) GetId() string {
@@ -669,7 +790,7 @@ type ListServiceEndpointsResponse struct {
 
 func (x *ListServiceEndpointsResponse) Reset() {
 	*x = ListServiceEndpointsResponse{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +802,7 @@ func (x *ListServiceEndpointsResponse) String() string {
 func (*ListServiceEndpointsResponse) ProtoMessage() {}
 
 func (x *ListServiceEndpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +815,7 @@ func (x *ListServiceEndpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServiceEndpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListServiceEndpointsResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListServiceEndpointsResponse) GetEndpoints() []*v1.Endpoint {
@@ -724,7 +845,7 @@ type AddServiceEndpointRequest struct {
 
 func (x *AddServiceEndpointRequest) Reset() {
 	*x = AddServiceEndpointRequest{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +857,7 @@ func (x *AddServiceEndpointRequest) String() string {
 func (*AddServiceEndpointRequest) ProtoMessage() {}
 
 func (x *AddServiceEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +870,7 @@ func (x *AddServiceEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceEndpointRequest.ProtoReflect.Descriptor instead.
 func (*AddServiceEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{12}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AddServiceEndpointRequest) GetId() string {
@@ -779,7 +900,7 @@ type AddServiceEndpointResponse struct {
 
 func (x *AddServiceEndpointResponse) Reset() {
 	*x = AddServiceEndpointResponse{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +912,7 @@ func (x *AddServiceEndpointResponse) String() string {
 func (*AddServiceEndpointResponse) ProtoMessage() {}
 
 func (x *AddServiceEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +925,7 @@ func (x *AddServiceEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceEndpointResponse.ProtoReflect.Descriptor instead.
 func (*AddServiceEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{13}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AddServiceEndpointResponse) GetService() *v1.Service {
@@ -836,7 +957,7 @@ type RemoveServiceEndpointRequest struct {
 
 func (x *RemoveServiceEndpointRequest) Reset() {
 	*x = RemoveServiceEndpointRequest{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[14]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +969,7 @@ func (x *RemoveServiceEndpointRequest) String() string {
 func (*RemoveServiceEndpointRequest) ProtoMessage() {}
 
 func (x *RemoveServiceEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[14]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +982,7 @@ func (x *RemoveServiceEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceEndpointRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{14}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RemoveServiceEndpointRequest) GetId() string {
@@ -898,7 +1019,7 @@ type RemoveServiceEndpointResponse struct {
 
 func (x *RemoveServiceEndpointResponse) Reset() {
 	*x = RemoveServiceEndpointResponse{}
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[15]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1031,7 @@ func (x *RemoveServiceEndpointResponse) String() string {
 func (*RemoveServiceEndpointResponse) ProtoMessage() {}
 
 func (x *RemoveServiceEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_service_proto_msgTypes[15]
+	mi := &file_gateway_admin_v1_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1044,7 @@ func (x *RemoveServiceEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceEndpointResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServiceEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{15}
+	return file_gateway_admin_v1_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveServiceEndpointResponse) GetService() *v1.Service {
@@ -944,7 +1065,7 @@ var File_gateway_admin_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/admin/v1/service.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgateway/config/v1/service.proto\x1a google/protobuf/field_mask.proto\"\xcb\x01\n" +
+	"\x1egateway/admin/v1/service.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgateway/config/v1/service.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcb\x01\n" +
 	"\x13ListServicesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -977,6 +1098,14 @@ const file_gateway_admin_v1_service_proto_rawDesc = "" +
 	"\x0e_allow_missing\"~\n" +
 	"\x15UpdateServiceResponse\x124\n" +
 	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x90\x01\n" +
+	"\x13PatchServiceRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\x05patch\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05patch\x12(\n" +
+	"\rallow_missing\x18\x03 \x01(\bH\x00R\fallowMissing\x88\x01\x01B\x10\n" +
+	"\x0e_allow_missing\"}\n" +
+	"\x14PatchServiceResponse\x124\n" +
+	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"@\n" +
 	"\x14DeleteServiceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
@@ -1000,13 +1129,14 @@ const file_gateway_admin_v1_service_proto_rawDesc = "" +
 	"\x04port\x18\x03 \x01(\rR\x04port\"\x86\x01\n" +
 	"\x1dRemoveServiceEndpointResponse\x124\n" +
 	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xd6\x06\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xb5\a\n" +
 	"\x14ServiceConfigService\x12]\n" +
 	"\fListServices\x12%.gateway.admin.v1.ListServicesRequest\x1a&.gateway.admin.v1.ListServicesResponse\x12W\n" +
 	"\n" +
 	"GetService\x12#.gateway.admin.v1.GetServiceRequest\x1a$.gateway.admin.v1.GetServiceResponse\x12`\n" +
 	"\rCreateService\x12&.gateway.admin.v1.CreateServiceRequest\x1a'.gateway.admin.v1.CreateServiceResponse\x12`\n" +
-	"\rUpdateService\x12&.gateway.admin.v1.UpdateServiceRequest\x1a'.gateway.admin.v1.UpdateServiceResponse\x12`\n" +
+	"\rUpdateService\x12&.gateway.admin.v1.UpdateServiceRequest\x1a'.gateway.admin.v1.UpdateServiceResponse\x12]\n" +
+	"\fPatchService\x12%.gateway.admin.v1.PatchServiceRequest\x1a&.gateway.admin.v1.PatchServiceResponse\x12`\n" +
 	"\rDeleteService\x12&.gateway.admin.v1.DeleteServiceRequest\x1a'.gateway.admin.v1.DeleteServiceResponse\x12u\n" +
 	"\x14ListServiceEndpoints\x12-.gateway.admin.v1.ListServiceEndpointsRequest\x1a..gateway.admin.v1.ListServiceEndpointsResponse\x12o\n" +
 	"\x12AddServiceEndpoint\x12+.gateway.admin.v1.AddServiceEndpointRequest\x1a,.gateway.admin.v1.AddServiceEndpointResponse\x12x\n" +
@@ -1025,7 +1155,7 @@ func file_gateway_admin_v1_service_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_service_proto_rawDescData
 }
 
-var file_gateway_admin_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_gateway_admin_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_gateway_admin_v1_service_proto_goTypes = []any{
 	(*ListServicesRequest)(nil),           // 0: gateway.admin.v1.ListServicesRequest
 	(*ListServicesResponse)(nil),          // 1: gateway.admin.v1.ListServicesResponse
@@ -1035,60 +1165,68 @@ var file_gateway_admin_v1_service_proto_goTypes = []any{
 	(*CreateServiceResponse)(nil),         // 5: gateway.admin.v1.CreateServiceResponse
 	(*UpdateServiceRequest)(nil),          // 6: gateway.admin.v1.UpdateServiceRequest
 	(*UpdateServiceResponse)(nil),         // 7: gateway.admin.v1.UpdateServiceResponse
-	(*DeleteServiceRequest)(nil),          // 8: gateway.admin.v1.DeleteServiceRequest
-	(*DeleteServiceResponse)(nil),         // 9: gateway.admin.v1.DeleteServiceResponse
-	(*ListServiceEndpointsRequest)(nil),   // 10: gateway.admin.v1.ListServiceEndpointsRequest
-	(*ListServiceEndpointsResponse)(nil),  // 11: gateway.admin.v1.ListServiceEndpointsResponse
-	(*AddServiceEndpointRequest)(nil),     // 12: gateway.admin.v1.AddServiceEndpointRequest
-	(*AddServiceEndpointResponse)(nil),    // 13: gateway.admin.v1.AddServiceEndpointResponse
-	(*RemoveServiceEndpointRequest)(nil),  // 14: gateway.admin.v1.RemoveServiceEndpointRequest
-	(*RemoveServiceEndpointResponse)(nil), // 15: gateway.admin.v1.RemoveServiceEndpointResponse
-	(*v1.Service)(nil),                    // 16: gateway.config.v1.Service
-	(*ReplyMeta)(nil),                     // 17: gateway.admin.v1.ReplyMeta
-	(*fieldmaskpb.FieldMask)(nil),         // 18: google.protobuf.FieldMask
-	(*v1.Endpoint)(nil),                   // 19: gateway.config.v1.Endpoint
+	(*PatchServiceRequest)(nil),           // 8: gateway.admin.v1.PatchServiceRequest
+	(*PatchServiceResponse)(nil),          // 9: gateway.admin.v1.PatchServiceResponse
+	(*DeleteServiceRequest)(nil),          // 10: gateway.admin.v1.DeleteServiceRequest
+	(*DeleteServiceResponse)(nil),         // 11: gateway.admin.v1.DeleteServiceResponse
+	(*ListServiceEndpointsRequest)(nil),   // 12: gateway.admin.v1.ListServiceEndpointsRequest
+	(*ListServiceEndpointsResponse)(nil),  // 13: gateway.admin.v1.ListServiceEndpointsResponse
+	(*AddServiceEndpointRequest)(nil),     // 14: gateway.admin.v1.AddServiceEndpointRequest
+	(*AddServiceEndpointResponse)(nil),    // 15: gateway.admin.v1.AddServiceEndpointResponse
+	(*RemoveServiceEndpointRequest)(nil),  // 16: gateway.admin.v1.RemoveServiceEndpointRequest
+	(*RemoveServiceEndpointResponse)(nil), // 17: gateway.admin.v1.RemoveServiceEndpointResponse
+	(*v1.Service)(nil),                    // 18: gateway.config.v1.Service
+	(*ReplyMeta)(nil),                     // 19: gateway.admin.v1.ReplyMeta
+	(*fieldmaskpb.FieldMask)(nil),         // 20: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),               // 21: google.protobuf.Struct
+	(*v1.Endpoint)(nil),                   // 22: gateway.config.v1.Endpoint
 }
 var file_gateway_admin_v1_service_proto_depIdxs = []int32{
-	16, // 0: gateway.admin.v1.ListServicesResponse.services:type_name -> gateway.config.v1.Service
-	17, // 1: gateway.admin.v1.ListServicesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	16, // 2: gateway.admin.v1.GetServiceResponse.service:type_name -> gateway.config.v1.Service
-	17, // 3: gateway.admin.v1.GetServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	16, // 4: gateway.admin.v1.CreateServiceRequest.service:type_name -> gateway.config.v1.Service
-	16, // 5: gateway.admin.v1.CreateServiceResponse.service:type_name -> gateway.config.v1.Service
-	17, // 6: gateway.admin.v1.CreateServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	16, // 7: gateway.admin.v1.UpdateServiceRequest.service:type_name -> gateway.config.v1.Service
-	18, // 8: gateway.admin.v1.UpdateServiceRequest.update_mask:type_name -> google.protobuf.FieldMask
-	16, // 9: gateway.admin.v1.UpdateServiceResponse.service:type_name -> gateway.config.v1.Service
-	17, // 10: gateway.admin.v1.UpdateServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	17, // 11: gateway.admin.v1.DeleteServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	19, // 12: gateway.admin.v1.ListServiceEndpointsResponse.endpoints:type_name -> gateway.config.v1.Endpoint
-	17, // 13: gateway.admin.v1.ListServiceEndpointsResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	19, // 14: gateway.admin.v1.AddServiceEndpointRequest.endpoint:type_name -> gateway.config.v1.Endpoint
-	16, // 15: gateway.admin.v1.AddServiceEndpointResponse.service:type_name -> gateway.config.v1.Service
-	17, // 16: gateway.admin.v1.AddServiceEndpointResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	16, // 17: gateway.admin.v1.RemoveServiceEndpointResponse.service:type_name -> gateway.config.v1.Service
-	17, // 18: gateway.admin.v1.RemoveServiceEndpointResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 19: gateway.admin.v1.ServiceConfigService.ListServices:input_type -> gateway.admin.v1.ListServicesRequest
-	2,  // 20: gateway.admin.v1.ServiceConfigService.GetService:input_type -> gateway.admin.v1.GetServiceRequest
-	4,  // 21: gateway.admin.v1.ServiceConfigService.CreateService:input_type -> gateway.admin.v1.CreateServiceRequest
-	6,  // 22: gateway.admin.v1.ServiceConfigService.UpdateService:input_type -> gateway.admin.v1.UpdateServiceRequest
-	8,  // 23: gateway.admin.v1.ServiceConfigService.DeleteService:input_type -> gateway.admin.v1.DeleteServiceRequest
-	10, // 24: gateway.admin.v1.ServiceConfigService.ListServiceEndpoints:input_type -> gateway.admin.v1.ListServiceEndpointsRequest
-	12, // 25: gateway.admin.v1.ServiceConfigService.AddServiceEndpoint:input_type -> gateway.admin.v1.AddServiceEndpointRequest
-	14, // 26: gateway.admin.v1.ServiceConfigService.RemoveServiceEndpoint:input_type -> gateway.admin.v1.RemoveServiceEndpointRequest
-	1,  // 27: gateway.admin.v1.ServiceConfigService.ListServices:output_type -> gateway.admin.v1.ListServicesResponse
-	3,  // 28: gateway.admin.v1.ServiceConfigService.GetService:output_type -> gateway.admin.v1.GetServiceResponse
-	5,  // 29: gateway.admin.v1.ServiceConfigService.CreateService:output_type -> gateway.admin.v1.CreateServiceResponse
-	7,  // 30: gateway.admin.v1.ServiceConfigService.UpdateService:output_type -> gateway.admin.v1.UpdateServiceResponse
-	9,  // 31: gateway.admin.v1.ServiceConfigService.DeleteService:output_type -> gateway.admin.v1.DeleteServiceResponse
-	11, // 32: gateway.admin.v1.ServiceConfigService.ListServiceEndpoints:output_type -> gateway.admin.v1.ListServiceEndpointsResponse
-	13, // 33: gateway.admin.v1.ServiceConfigService.AddServiceEndpoint:output_type -> gateway.admin.v1.AddServiceEndpointResponse
-	15, // 34: gateway.admin.v1.ServiceConfigService.RemoveServiceEndpoint:output_type -> gateway.admin.v1.RemoveServiceEndpointResponse
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	18, // 0: gateway.admin.v1.ListServicesResponse.services:type_name -> gateway.config.v1.Service
+	19, // 1: gateway.admin.v1.ListServicesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	18, // 2: gateway.admin.v1.GetServiceResponse.service:type_name -> gateway.config.v1.Service
+	19, // 3: gateway.admin.v1.GetServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	18, // 4: gateway.admin.v1.CreateServiceRequest.service:type_name -> gateway.config.v1.Service
+	18, // 5: gateway.admin.v1.CreateServiceResponse.service:type_name -> gateway.config.v1.Service
+	19, // 6: gateway.admin.v1.CreateServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	18, // 7: gateway.admin.v1.UpdateServiceRequest.service:type_name -> gateway.config.v1.Service
+	20, // 8: gateway.admin.v1.UpdateServiceRequest.update_mask:type_name -> google.protobuf.FieldMask
+	18, // 9: gateway.admin.v1.UpdateServiceResponse.service:type_name -> gateway.config.v1.Service
+	19, // 10: gateway.admin.v1.UpdateServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	21, // 11: gateway.admin.v1.PatchServiceRequest.patch:type_name -> google.protobuf.Struct
+	18, // 12: gateway.admin.v1.PatchServiceResponse.service:type_name -> gateway.config.v1.Service
+	19, // 13: gateway.admin.v1.PatchServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	19, // 14: gateway.admin.v1.DeleteServiceResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	22, // 15: gateway.admin.v1.ListServiceEndpointsResponse.endpoints:type_name -> gateway.config.v1.Endpoint
+	19, // 16: gateway.admin.v1.ListServiceEndpointsResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	22, // 17: gateway.admin.v1.AddServiceEndpointRequest.endpoint:type_name -> gateway.config.v1.Endpoint
+	18, // 18: gateway.admin.v1.AddServiceEndpointResponse.service:type_name -> gateway.config.v1.Service
+	19, // 19: gateway.admin.v1.AddServiceEndpointResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	18, // 20: gateway.admin.v1.RemoveServiceEndpointResponse.service:type_name -> gateway.config.v1.Service
+	19, // 21: gateway.admin.v1.RemoveServiceEndpointResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 22: gateway.admin.v1.ServiceConfigService.ListServices:input_type -> gateway.admin.v1.ListServicesRequest
+	2,  // 23: gateway.admin.v1.ServiceConfigService.GetService:input_type -> gateway.admin.v1.GetServiceRequest
+	4,  // 24: gateway.admin.v1.ServiceConfigService.CreateService:input_type -> gateway.admin.v1.CreateServiceRequest
+	6,  // 25: gateway.admin.v1.ServiceConfigService.UpdateService:input_type -> gateway.admin.v1.UpdateServiceRequest
+	8,  // 26: gateway.admin.v1.ServiceConfigService.PatchService:input_type -> gateway.admin.v1.PatchServiceRequest
+	10, // 27: gateway.admin.v1.ServiceConfigService.DeleteService:input_type -> gateway.admin.v1.DeleteServiceRequest
+	12, // 28: gateway.admin.v1.ServiceConfigService.ListServiceEndpoints:input_type -> gateway.admin.v1.ListServiceEndpointsRequest
+	14, // 29: gateway.admin.v1.ServiceConfigService.AddServiceEndpoint:input_type -> gateway.admin.v1.AddServiceEndpointRequest
+	16, // 30: gateway.admin.v1.ServiceConfigService.RemoveServiceEndpoint:input_type -> gateway.admin.v1.RemoveServiceEndpointRequest
+	1,  // 31: gateway.admin.v1.ServiceConfigService.ListServices:output_type -> gateway.admin.v1.ListServicesResponse
+	3,  // 32: gateway.admin.v1.ServiceConfigService.GetService:output_type -> gateway.admin.v1.GetServiceResponse
+	5,  // 33: gateway.admin.v1.ServiceConfigService.CreateService:output_type -> gateway.admin.v1.CreateServiceResponse
+	7,  // 34: gateway.admin.v1.ServiceConfigService.UpdateService:output_type -> gateway.admin.v1.UpdateServiceResponse
+	9,  // 35: gateway.admin.v1.ServiceConfigService.PatchService:output_type -> gateway.admin.v1.PatchServiceResponse
+	11, // 36: gateway.admin.v1.ServiceConfigService.DeleteService:output_type -> gateway.admin.v1.DeleteServiceResponse
+	13, // 37: gateway.admin.v1.ServiceConfigService.ListServiceEndpoints:output_type -> gateway.admin.v1.ListServiceEndpointsResponse
+	15, // 38: gateway.admin.v1.ServiceConfigService.AddServiceEndpoint:output_type -> gateway.admin.v1.AddServiceEndpointResponse
+	17, // 39: gateway.admin.v1.ServiceConfigService.RemoveServiceEndpoint:output_type -> gateway.admin.v1.RemoveServiceEndpointResponse
+	31, // [31:40] is the sub-list for method output_type
+	22, // [22:31] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_service_proto_init() }
@@ -1099,13 +1237,14 @@ func file_gateway_admin_v1_service_proto_init() {
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_admin_v1_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_admin_v1_service_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_service_proto_rawDesc), len(file_gateway_admin_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

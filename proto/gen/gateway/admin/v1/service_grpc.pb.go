@@ -23,6 +23,7 @@ const (
 	ServiceConfigService_GetService_FullMethodName            = "/gateway.admin.v1.ServiceConfigService/GetService"
 	ServiceConfigService_CreateService_FullMethodName         = "/gateway.admin.v1.ServiceConfigService/CreateService"
 	ServiceConfigService_UpdateService_FullMethodName         = "/gateway.admin.v1.ServiceConfigService/UpdateService"
+	ServiceConfigService_PatchService_FullMethodName          = "/gateway.admin.v1.ServiceConfigService/PatchService"
 	ServiceConfigService_DeleteService_FullMethodName         = "/gateway.admin.v1.ServiceConfigService/DeleteService"
 	ServiceConfigService_ListServiceEndpoints_FullMethodName  = "/gateway.admin.v1.ServiceConfigService/ListServiceEndpoints"
 	ServiceConfigService_AddServiceEndpoint_FullMethodName    = "/gateway.admin.v1.ServiceConfigService/AddServiceEndpoint"
@@ -44,6 +45,8 @@ type ServiceConfigServiceClient interface {
 	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateService(ctx context.Context, in *UpdateServiceRequest, opts ...grpc.CallOption) (*UpdateServiceResponse, error)
+	// PatchService changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchService(ctx context.Context, in *PatchServiceRequest, opts ...grpc.CallOption) (*PatchServiceResponse, error)
 	// DeleteService removes one that nothing refers to and commits a revision.
 	DeleteService(ctx context.Context, in *DeleteServiceRequest, opts ...grpc.CallOption) (*DeleteServiceResponse, error)
 	// ListServiceEndpoints returns the endpoints in use: fixed or discovered, with their health.
@@ -96,6 +99,16 @@ func (c *serviceConfigServiceClient) UpdateService(ctx context.Context, in *Upda
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UpdateServiceResponse)
 	err := c.cc.Invoke(ctx, ServiceConfigService_UpdateService_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *serviceConfigServiceClient) PatchService(ctx context.Context, in *PatchServiceRequest, opts ...grpc.CallOption) (*PatchServiceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PatchServiceResponse)
+	err := c.cc.Invoke(ctx, ServiceConfigService_PatchService_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +170,8 @@ type ServiceConfigServiceServer interface {
 	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
 	// it creates one that is not there.
 	UpdateService(context.Context, *UpdateServiceRequest) (*UpdateServiceResponse, error)
+	// PatchService changes fields and commits a revision: a JSON merge patch (RFC 7386).
+	PatchService(context.Context, *PatchServiceRequest) (*PatchServiceResponse, error)
 	// DeleteService removes one that nothing refers to and commits a revision.
 	DeleteService(context.Context, *DeleteServiceRequest) (*DeleteServiceResponse, error)
 	// ListServiceEndpoints returns the endpoints in use: fixed or discovered, with their health.
@@ -186,6 +201,9 @@ func (UnimplementedServiceConfigServiceServer) CreateService(context.Context, *C
 }
 func (UnimplementedServiceConfigServiceServer) UpdateService(context.Context, *UpdateServiceRequest) (*UpdateServiceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateService not implemented")
+}
+func (UnimplementedServiceConfigServiceServer) PatchService(context.Context, *PatchServiceRequest) (*PatchServiceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PatchService not implemented")
 }
 func (UnimplementedServiceConfigServiceServer) DeleteService(context.Context, *DeleteServiceRequest) (*DeleteServiceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteService not implemented")
@@ -292,6 +310,24 @@ func _ServiceConfigService_UpdateService_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ServiceConfigService_PatchService_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PatchServiceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ServiceConfigServiceServer).PatchService(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ServiceConfigService_PatchService_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ServiceConfigServiceServer).PatchService(ctx, req.(*PatchServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ServiceConfigService_DeleteService_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteServiceRequest)
 	if err := dec(in); err != nil {
@@ -386,6 +422,10 @@ var ServiceConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateService",
 			Handler:    _ServiceConfigService_UpdateService_Handler,
+		},
+		{
+			MethodName: "PatchService",
+			Handler:    _ServiceConfigService_PatchService_Handler,
 		},
 		{
 			MethodName: "DeleteService",

@@ -1,0 +1,192 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/suggest"
+)
+
+// mergePatch changes m as a JSON merge patch says (RFC 7386). path is where m stands in the resource, "" for the resource itself.
+func mergePatch(path string, m protoreflect.Message, patch *structpb.Struct) error {
+	for _, name := range slices.Sorted(maps.Keys(patch.GetFields())) {
+		value, at := patch.GetFields()[name], below(path, name)
+		f := fieldByJSON(m.Descriptor(), name)
+		if f == nil {
+			return unknownMember(at, name, m.Descriptor())
+		}
+		var err error
+		switch object := value.GetStructValue(); {
+		case isNull(value):
+			m.Clear(f)
+		case f.IsMap() && object != nil:
+			err = mergeMap(at, m, f, object)
+		case f.Kind() == protoreflect.MessageKind && !f.IsList() && object != nil:
+			next := m.Mutable(f).Message()
+			if free, ok := next.Interface().(*structpb.Struct); ok {
+				mergeStruct(free, object)
+			} else {
+				err = mergePatch(at, next, object)
+			}
+		default:
+			err = replaceField(at, m, f, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isNull(v *structpb.Value) bool {
+	_, null := v.GetKind().(*structpb.Value_NullValue)
+	return null
+}
+
+func fieldByJSON(d protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
+	if f := d.Fields().ByName(protoreflect.Name(name)); f != nil {
+		return f
+	}
+	return d.Fields().ByJSONName(name)
+}
+
+func unknownMember(at, name string, d protoreflect.MessageDescriptor) error {
+	known := func(yield func(string) bool) {
+		for i := range d.Fields().Len() {
+			if !yield(string(d.Fields().Get(i).Name())) {
+				return
+			}
+		}
+	}
+	message := "is no field here"
+	if near := suggest.Nearest(name, known); near != "" {
+		message += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return invalid(at, "", message)
+}
+
+// mergeMap takes entries over, and removes those that are null.
+func mergeMap(at string, m protoreflect.Message, f protoreflect.FieldDescriptor, object *structpb.Struct) error {
+	rest := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	for key, v := range object.GetFields() {
+		if isNull(v) {
+			if m.Has(f) {
+				m.Mutable(f).Map().Clear(protoreflect.ValueOfString(key).MapKey())
+			}
+		} else {
+			rest.Fields[key] = v
+		}
+	}
+	read, err := readField(at, m, f, structpb.NewStructValue(rest))
+	if err != nil {
+		return err
+	}
+	read.Get(f).Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+		m.Mutable(f).Map().Set(k, v)
+		return true
+	})
+	return nil
+}
+
+// mergeStruct merges free JSON, whose parts have no type.
+func mergeStruct(s, patch *structpb.Struct) {
+	if s.Fields == nil {
+		s.Fields = map[string]*structpb.Value{}
+	}
+	for name, v := range patch.GetFields() {
+		object := v.GetStructValue()
+		switch {
+		case isNull(v):
+			delete(s.Fields, name)
+		case object != nil:
+			next := s.GetFields()[name].GetStructValue()
+			if next == nil {
+				next = &structpb.Struct{}
+				s.Fields[name] = structpb.NewStructValue(next)
+			}
+			mergeStruct(next, object)
+		default:
+			s.Fields[name] = v
+		}
+	}
+}
+
+func replaceField(at string, m protoreflect.Message, f protoreflect.FieldDescriptor, value *structpb.Value) error {
+	read, err := readField(at, m, f, value)
+	switch {
+	case err != nil:
+		return err
+	case read.Has(f):
+		m.Set(f, read.Get(f))
+	default: // a list without elements, a scalar of the value that none has
+		m.Clear(f)
+	}
+	return nil
+}
+
+var placeInJSON = regexp.MustCompile(`^.*\(line \d+:\d+\): `)
+
+// readField reads one field's JSON by protobuf's rules, into an empty message of m's type.
+func readField(at string, m protoreflect.Message, f protoreflect.FieldDescriptor, value *structpb.Value) (protoreflect.Message, error) {
+	raw, err := protojson.Marshal(&structpb.Struct{Fields: map[string]*structpb.Value{string(f.Name()): value}})
+	if err != nil {
+		return nil, invalid(at, "", "can't be read: "+err.Error())
+	}
+	read := m.New()
+	if err := protojson.Unmarshal(raw, read.Interface()); err != nil {
+		reason := placeInJSON.ReplaceAllString(strings.ReplaceAll(err.Error(), "\u00a0", " "), "")
+		shown, _ := json.Marshal(value.AsInterface())
+		return nil, invalid(at, string(shown), "has a wrong value: "+reason)
+	}
+	return read, nil
+}
+
+// patchRequest is what the seven patch requests have in common.
+type patchRequest interface {
+	renewal
+	GetPatch() *structpb.Struct
+}
+
+// patch changes some of a resource's fields, or creates it.
+func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r patchRequest) (M, *adminv1.ReplyMeta, error) {
+	var none M
+	if r.GetPatch() == nil {
+		return none, nil, invalid("body", "", "is required")
+	}
+	version, err := patchVersion(r.GetPatch())
+	if err != nil {
+		return none, nil, err
+	}
+	return renew[M](ctx, s, k, r, version, func(old config.Message) (config.Message, error) {
+		next := config.New(k)
+		if old != nil {
+			next = proto.CloneOf(old)
+		}
+		return next, mergePatch("", next.ProtoReflect(), r.GetPatch())
+	})
+}
+
+// patchVersion returns the version that a patch demands; 0: none.
+func patchVersion(patch *structpb.Struct) (uint32, error) {
+	v := patch.GetFields()["version"]
+	if v == nil || isNull(v) {
+		return 0, nil
+	}
+	n := v.GetNumberValue()
+	if n != float64(uint32(n)) {
+		return 0, invalid("version", "", "has to be the resource's version, a number")
+	}
+	return uint32(n), nil
+}
