@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -39,6 +40,8 @@ type ClientConn struct {
 	tunnel bool
 	// strict refuses what harmless faults of services are otherwise read in spite of.
 	strict bool
+	// torn tells that a write has found the connection reset.
+	torn atomic.Bool
 	// sentAt is since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body.
 	sentAt atomic.Int64
 
@@ -101,54 +104,108 @@ func (c *ClientConn) Recycle() {
 	c.used++
 }
 
-// errStale is the end of a connection before anything of the response.
-var errStale = errors.New("the endpoint closed the connection before it answered")
+// ErrStale is the end of a connection before anything of a response. Where the connection has carried an exchange before, the service may have closed it as an
+// idle one, and not have seen the request (RFC 9112 section 9.3.1).
+var ErrStale = errors.New("the endpoint closed the connection before it answered")
 
-// Send writes the request's head with the given first part of its body. When that is all of the body, which whole tells, it also
-// waits for the response's head, as Answer does; otherwise the caller sends the rest with SendBody from another goroutine, and calls
-// Answer meanwhile. started tells that something of the response came: without it, the exchange may be tried elsewhere if its
-// request may.
-func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error) {
-	c.sentAll, c.broken = whole, false
+// ErrUnsent is the end of a connection that had carried an exchange before, and that nothing of the request could be written to.
+var ErrUnsent = errors.New("the endpoint has closed the connection")
+
+// firstWrite is how much of a request is written before it is looked for an answer: a socket that nothing waits to be sent on takes it at once, even where the
+// service reads nothing.
+const firstWrite = 32 << 10
+
+// Send writes the request's head with the given first part of its body, or as much of it as is written without waiting, and returns what is left of the part.
+// Where that is nothing and whole tells that the part is all of the body, it also waits for the response's head, as Answer does; otherwise the caller sends the
+// rest with SendBody from another goroutine, and calls Answer meanwhile. started tells that something of the response came: without it, the exchange may be
+// tried elsewhere if its request may.
+func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error) {
+	c.broken = false
 	c.sock.SetSize(c.firstRead(x))
 	now := x.Start
 	if c.used == 0 || x.Request.ContentLength != 0 {
 		now = time.Now()
-	}
-	switch {
-	case whole:
-	case x.Request.Expects100 && len(part) == 0:
-		c.sentAt.Store(now.UnixNano()) // the client waits for a word of the service's
-	default:
-		c.sentAt.Store(0)
 	}
 	wait := remaining(now, timeout, x.Until())
 	c.sock.WriteWithin(now, wait)
 	c.sock.ReadWithin(now, wait)
 	head := socket.Take(socket.HeadSize)
 	b := appendRequest(head[:0], x)
-	if x.Request.ContentLength < 0 {
-		b = appendChunk(b, part, whole, x)
-		part = nil
+	b, part, left = c.first(b, x, part, whole)
+	c.sentAll = whole && len(left) == 0
+	switch {
+	case c.sentAll:
+	case x.Request.Expects100 && len(part) == 0 && len(left) == 0:
+		c.sentAt.Store(now.UnixNano()) // the client waits for a word of the service's
+	default:
+		c.sentAt.Store(0)
 	}
-	if len(part) > 0 && len(b)+len(part) <= cap(b) {
-		b = append(b, part...)
-		part = nil
+	written := -1 // not known
+	if len(part) == 0 && c.sentAll {
+		written, err = c.sock.SendAndFill(b)
+	} else if err = c.sock.Write(b, part); err == nil {
+		written = len(b)
+		if c.sentAll {
+			err = c.sock.Fill()
+		}
 	}
-	if len(part) == 0 && whole {
-		_, err = c.sock.SendAndFill(b)
-	} else if err = c.sock.Write(b, part); err == nil && whole {
-		err = c.sock.Fill()
+	switch {
+	case !ended(err) || written == len(b):
+	case written == 0 && c.used > 0:
+		err = ErrUnsent
+	default:
+		err = c.refused(err)
 	}
 	socket.Give(head) // b may have grown out of it
-	if err != nil {
-		c.broken = true
-		return false, classify(err)
+	switch {
+	case err == nil && c.sentAll:
+		started, err = c.readHead(x, timeout)
+		return nil, started, err
+	case err == nil:
+		return left, false, nil
 	}
-	if !whole {
-		return false, nil
+	c.broken = true
+	return nil, false, classify(err)
+}
+
+// first appends to a head what is written with it of the first part of a body, unless that is to be written beside it, and returns what is left of the part.
+func (c *ClientConn) first(b []byte, x *exchange.Exchange, part []byte, whole bool) (with, beside, left []byte) {
+	const size = 16 // of the line before a chunk, the one after it, and the last chunk
+	chunked := x.Request.ContentLength < 0
+	switch {
+	case chunked && len(part)+size > cap(b)-len(b):
+		return b, nil, part
+	case chunked:
+		return appendChunk(b, part, whole, x), nil, nil
+	case len(b)+len(part) <= cap(b):
+		return append(b, part...), nil, nil
+	case len(b)+len(part) <= firstWrite:
+		return b, part, nil
 	}
-	return c.readHead(x, timeout)
+	n := max(firstWrite-len(b), 0)
+	return b, part[:n], part[n:]
+}
+
+// refused goes on after a request that could not be written to its end: a service may answer what it has seen of it, and close the connection.
+func (c *ClientConn) refused(err error) error {
+	c.broken = true
+	c.tear(err)
+	if !c.sentAll {
+		return nil // Answer reads it
+	}
+	return c.sock.Fill()
+}
+
+// tear notes that a write has found the connection reset: the end that is read then is not the end of a body.
+func (c *ClientConn) tear(err error) {
+	if errors.Is(err, syscall.ECONNRESET) {
+		c.torn.Store(true)
+	}
+}
+
+// ended reports whether the peer has closed the connection, as a write sees it.
+func ended(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. It is called once after a Send of a part
@@ -182,8 +239,8 @@ func classify(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	if err == io.EOF {
-		return errStale
+	if err == io.EOF || err == io.ErrUnexpectedEOF || ended(err) {
+		return ErrStale
 	}
 	return err
 }
@@ -261,6 +318,9 @@ func (c *ClientConn) wholeHead(x *exchange.Exchange, timeout time.Duration) ([]b
 // the next call, which also ends the views of the head. more tells whether another call would give anything.
 func (c *ClientConn) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
 	part, err := c.body.next(c.sock, &x.Response.Trailer, maxResponseFields, timeout, x.Until())
+	if err == io.EOF && c.body.framed == byClose && c.torn.Load() {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil && err != io.EOF {
 		c.broken = true
 		err = malformed(err)
@@ -352,6 +412,7 @@ func (c *ClientConn) BodyOver() bool { return c.body.over }
 func (c *ClientConn) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
 	c.sentAt.Store(0)
 	err := c.sendBody(x, part, last, timeout)
+	c.tear(err)
 	if last || err != nil {
 		c.sentAt.Store(time.Now().UnixNano())
 	}

@@ -37,7 +37,7 @@ func TestAnswerIsDueOnceTheRequestIsSent(t *testing.T) {
 				}()
 				x := &exchange.Exchange{Start: time.Now(), Request: exchange.Request{Method: "POST", Path: "/", ContentLength: 10}}
 				const timeout = 100 * time.Millisecond
-				if _, err := c.Send(x, []byte("x"), false, timeout); err != nil {
+				if _, _, err := c.Send(x, []byte("x"), false, timeout); err != nil {
 					t.Fatal(err)
 				}
 				go func() {

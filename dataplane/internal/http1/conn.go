@@ -35,13 +35,14 @@ type conn struct {
 	body      body
 	bodyErr   error
 	cancelled atomic.Bool
-	bodyless  bool // the response has no body, whatever its length says
-	chunked   bool // the response is written in chunks
-	begun     bool // a chunk was written
-	whole     bool // the response was written at once
-	close     bool // the connection ends after this exchange
-	cut       bool // the response was not completed
-	refused   bool // a head was not understood: nobody knows how much of it is to come
+	coming    atomic.Bool // more of the request's body is to come than has been read
+	bodyless  bool        // the response has no body, whatever its length says
+	chunked   bool        // the response is written in chunks
+	begun     bool        // a chunk was written
+	whole     bool        // the response was written at once
+	close     bool        // the connection ends after this exchange
+	cut       bool        // the response was not completed
+	refused   bool        // a head was not understood: nobody knows how much of it is to come
 	writeErr  error
 	x         *exchange.Exchange
 	now       time.Time // when the last exchange ended
@@ -238,6 +239,10 @@ func (c *conn) over() bool {
 		// What is left of the body would be taken for the next request.
 		c.close = true
 	}
+	if c.cancelled.Load() {
+		c.cancelled.Store(false)
+		c.sock.ResumeReads()
+	}
 	if c.whole && x.Now.Sub(x.Start) < patience {
 		c.quick = min(c.quick+1, maxJoinAfter)
 	} else {
@@ -249,8 +254,7 @@ func (c *conn) over() bool {
 	return !c.close && !c.cut && c.writeErr == nil
 }
 
-// end closes the connection. When the client may still be sending, what it sends is read for a moment: a reset
-// would take the response away from it (RFC 9112 section 9.6).
+// end closes the connection, which lingers where the client may still be sending.
 func (c *conn) end() {
 	if c.cut {
 		c.sock.Reset()
@@ -258,31 +262,4 @@ func (c *conn) end() {
 		c.linger()
 	}
 	_ = c.sock.Close()
-}
-
-const (
-	lingerTime  = 2 * time.Second
-	lingerBytes = 256 << 10
-)
-
-func (c *conn) linger() {
-	if c.writeErr != nil || c.sock.CloseWrite() != nil {
-		return
-	}
-	c.sock.ResumeReads()
-	until := time.Now().Add(lingerTime)
-	for read := 0; read < lingerBytes; {
-		now := time.Now()
-		if !now.Before(until) {
-			return
-		}
-		n := len(c.sock.Buffered())
-		read += n
-		c.sock.Consume(n)
-		c.sock.Rewind()
-		c.sock.ReadWithin(now, until.Sub(now))
-		if c.sock.Fill() != nil {
-			return
-		}
-	}
 }

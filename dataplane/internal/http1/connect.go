@@ -71,10 +71,10 @@ func NewOpened(nc net.Conn) Opened {
 }
 
 // Send sends nothing: that the connection is there is the answer (RFC 9110 section 9.3.6).
-func (c Opened) Send(x *exchange.Exchange, _ []byte, _ bool, _ time.Duration) (started bool, err error) {
+func (c Opened) Send(x *exchange.Exchange, _ []byte, _ bool, _ time.Duration) (left []byte, started bool, err error) {
 	c.body.start(0, false, false)
 	res := &x.Response
 	res.Status, res.Tunnel, res.ContentLength = 200, true, 0
 	res.Header.Add("Date", time.Now().UTC().Format(dateFormat))
-	return true, nil
+	return nil, true, nil
 }

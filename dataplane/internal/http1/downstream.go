@@ -25,7 +25,29 @@ func (c *conn) BufferedBody() ([]byte, bool, error) {
 		c.bodyErr = err
 		return nil, false, err
 	}
+	c.bodyRead()
 	return part, c.body.over, nil
+}
+
+// bodyRead notes where the request's body has been read to its end.
+func (c *conn) bodyRead() {
+	if c.body.over {
+		c.coming.Store(false)
+	}
+}
+
+// skipBody throws away what has come of a body that nobody wants: where that is all of it, the connection may go on.
+func (c *conn) skipBody() {
+	if c.bodyErr != nil && !errors.Is(c.bodyErr, os.ErrDeadlineExceeded) {
+		return // nobody knows where it ends
+	}
+	c.body.max = -1
+	for !c.body.over && len(c.sock.Buffered()) > 0 {
+		if _, err := c.body.take(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields); err != nil {
+			return
+		}
+	}
+	c.bodyRead()
 }
 
 // NextBody implements exchange.Downstream.
@@ -43,6 +65,7 @@ func (c *conn) NextBody() ([]byte, error) {
 		}
 		c.bodyErr = err
 	}
+	c.bodyRead()
 	return part, err
 }
 
@@ -79,8 +102,12 @@ func (c *conn) write(now time.Time, a, b []byte) error {
 // WriteHead implements exchange.Downstream.
 func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	res := &x.Response
-	if c.server.leaving.Load() || last && !c.body.over {
-		c.close = true // nobody waits for the rest of the request
+	if last && c.coming.Load() {
+		c.skipBody()
+	}
+	// Who answers before the request has ended may not want the rest of it, and then nobody waits for it: the client is to know that now.
+	if c.server.leaving.Load() || c.coming.Load() {
+		c.close = true
 	}
 	if res.Local {
 		x.Tick() // it may be long since the request came

@@ -52,18 +52,22 @@ func (c *ClientConn) Prepare(x *exchange.Exchange, part []byte, loop *socket.Loo
 }
 
 // Dispatch does what Send does with the request that was prepared, but does not wait. It reports whether the request has left: then the connection's owner
-// is whoever is called about the answer. Otherwise nobody is called, and the endpoint has nothing that it could act on.
-func (c *ClientConn) Dispatch() bool {
+// is whoever is called about the answer. Otherwise nobody is called, and the endpoint has nothing of the request, or, where there is an error, a part of it.
+func (c *ClientConn) Dispatch() (left bool, err error) {
 	b := c.errand.request
 	c.errand.request = nil
 	n, err := c.sock.Offer(b)
-	c.broken = err != nil || n > 0 && n < len(b)
-	left := n == len(b)
+	left = n == len(b)
+	c.broken = !left && (n > 0 || err != nil)
 	socket.Give(b)
-	if left {
+	switch {
+	case left:
 		c.errand.under.Store(true)
+		return true, nil
+	case n > 0:
+		return false, ErrStale
 	}
-	return left
+	return false, nil
 }
 
 // sits makes the connection a guest of the loop, where it is none yet, or of another one; it stays until Leave.

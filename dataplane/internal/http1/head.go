@@ -113,8 +113,8 @@ func (c *conn) begin(x *exchange.Exchange) {
 	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
 	c.x, c.whole = x, false
 	c.body.start(0, false, false)
-	if c.cancelled.Load() {
-		c.cancelled.Store(false)
+	if c.coming.Load() {
+		c.coming.Store(false)
 	}
 }
 
@@ -133,5 +133,8 @@ func (c *conn) parse(x *exchange.Exchange, head []byte) *refusal {
 	c.close = !m.persistent()
 	c.body.pace = socket.Pace{Least: c.server.limits.MinRate, Over: c.server.limits.BodyTimeout}
 	c.body.start(x.Request.ContentLength, m.chunked, true)
+	if !c.body.over {
+		c.coming.Store(true)
+	}
 	return nil
 }

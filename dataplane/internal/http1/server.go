@@ -69,6 +69,7 @@ type Server struct {
 	loops     *socket.Loops
 	starter   Starter
 	joinAfter uint16
+	lingering lingering
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -77,7 +78,9 @@ type Server struct {
 
 // NewServer returns a server that gives every exchange to handler.
 func NewServer(limits Limits, handler Handler) *Server {
-	return &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, restless: restless}
+	s := &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, restless: restless}
+	s.lingering.total, s.lingering.idle, s.lingering.most = lingerTime, lingerIdle, maxLingering
+	return s
 }
 
 // restless is how long a connection waits for a request in its goroutine before it gives that up: one that is used more often than that is

@@ -262,7 +262,7 @@ func TestResetsByServices(t *testing.T) {
 		x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
 		done := make(chan error, 1)
 		go func() {
-			_, err := call.Send(x, nil, true, 10*time.Second)
+			_, _, err := call.Send(x, nil, true, 10*time.Second)
 			call.Release(time.Now())
 			done <- err
 		}()

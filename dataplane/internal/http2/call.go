@@ -100,18 +100,14 @@ func copyFields(to, from *exchange.Header) {
 // Used reports whether the connection has carried an exchange before.
 func (s *Call) Used() bool { return s.used }
 
-// Send writes the request's head with the given first part of its body. When that is all of the body, which whole tells, it also
-// waits for the response's head, as Answer does.
-func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error) {
+// Send writes the request's head with the given first part of its body, as far as the service takes that at once, and returns what is left of the part for
+// SendBody. Where that is nothing and whole tells that the part is all of the body, it also waits for the response's head, as Answer does.
+func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error) {
 	now := time.Now()
-	if !whole && (!x.Request.Expects100 || len(part) > 0) {
-		s.sentAt.Store(0)
-	} else {
-		s.sentAt.Store(now.UnixNano())
-	}
+	s.sentAt.Store(now.UnixNano())
 	if x.Request.Upgrade != "" {
 		if err := s.extend(until(now, timeout, x.Until())); err != nil {
-			return false, err
+			return nil, false, err
 		}
 	}
 	wait := until(now, timeout, x.Until())
@@ -120,17 +116,22 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 	room := socket.Take(socket.HeadSize)
 	err = s.start(appendRequest(room[:0], x, s.client.scheme), x.Request.Method, end, wait)
 	socket.Give(room) // the head may have grown out of it
-	if err == nil && !end && !s.extended && (len(part) > 0 || whole) {
-		err = s.sendBody(part, whole, x.Request.Trailers)
+	if err != nil {
+		return nil, false, s.cause(err)
+	}
+	if !end && !s.extended && (len(part) > 0 || whole) {
+		left = s.offer(part, whole, x.Request.Trailers)
 	}
 	s.client.flush()
-	if err != nil && !errors.Is(err, errAnswered) {
-		return false, s.cause(err)
+	if !whole || len(left) > 0 {
+		if len(part) > 0 || !x.Request.Expects100 { // otherwise the client waits for a word of the service's
+			s.sentAt.Store(0)
+		}
+		return left, false, nil
 	}
-	if !whole {
-		return false, nil
-	}
-	return s.Answer(x, timeout)
+	// What became of the request is of no interest any more: the response tells, or why there is none.
+	started, err = s.Answer(x, timeout)
+	return nil, started, err
 }
 
 // start opens the stream with the request's head.
@@ -141,7 +142,7 @@ func (s *Call) start(block []byte, method string, end bool, patient time.Duratio
 	switch {
 	case s.aborted:
 		return timedOut
-	case c.err != nil || c.nextID > c.lastTaken:
+	case c.err != nil || c.mute != nil || c.nextID > c.lastTaken:
 		return ErrNotProcessed
 	}
 	id := c.nextID

@@ -35,6 +35,9 @@ const (
 	// lookAgain is how long nothing may come before it is looked whether the endpoint has ended the connection: an end that came together with
 	// bytes is not announced (see socket.Conn.Each), and whoever waits for an answer would wait in vain.
 	lookAgain = 20 * time.Millisecond
+	// unseen is how long there may be no call before the next one begins with a look whether the endpoint has ended the connection: a system call, where the
+	// reading goroutine has not been told yet.
+	unseen = time.Millisecond
 	// lastUsable is where the identifiers of streams are about to run out.
 	lastUsable = 1 << 30
 )
@@ -73,7 +76,7 @@ func NewClient(nc net.Conn, scheme string, strict bool) *Client {
 	c := &Client{scheme: scheme, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, idleSince: time.Now()}
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
 	c.fields.strict = strict
-	c.greeted = true // only clients are to say the preface
+	c.greeted, c.listens = true, true // only clients are to say the preface
 	c.writeTimeout = stalled
 	c.recv.reset(clientWindow)
 	c.heard.Store(time.Now().UnixNano())
@@ -144,7 +147,11 @@ func (c *Client) stopped(err error) {
 func (c *Client) Begin(limit int) *Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.retired || c.calls >= min(limit, c.maxStreams) {
+	if c.err != nil || c.mute != nil || c.retired || c.calls >= min(limit, c.maxStreams) {
+		return nil
+	}
+	if c.calls == 0 && time.Since(c.idleSince) >= unseen && c.sock.PeerGone(false) {
+		c.retired = true // it has just ended: what is sent on it is lost, and nobody could tell whether it was looked at
 		return nil
 	}
 	c.calls++
@@ -161,7 +168,7 @@ func (c *Client) Begin(limit int) *Call {
 func (c *Client) Usable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err == nil && !c.retired
+	return c.err == nil && c.mute == nil && !c.retired
 }
 
 // Retire lets no more calls begin; the connection ends with the last that is under way.
@@ -197,7 +204,7 @@ func (c *Client) Check(now time.Time, idle time.Duration) bool {
 	case !c.asked.IsZero() && heard.Before(c.asked) && now.Sub(c.asked) > pingPatience:
 		dead = true
 	}
-	usable := c.err == nil && !c.retired && !dead
+	usable := c.err == nil && c.mute == nil && !c.retired && !dead
 	c.mu.Unlock()
 	if ping {
 		go c.send(append(appendFrameHead(nil, 8, framePing, 0, 0), make([]byte, 8)...)) // whoever does not read does not hold up the others
@@ -238,7 +245,7 @@ func (c *Client) goAway(last uint32, _ code) {
 	c.retired = true
 	c.lastTaken = min(c.lastTaken, last)
 	for id, f := range c.streams {
-		if id > last {
+		if id > last && !f.call.headed { // what has been answered was looked at, whatever is said now
 			f.bodyErr = ErrNotProcessed
 			f.breakOff(ErrNotProcessed)
 		}

@@ -60,7 +60,7 @@ func ask(t *testing.T, c *Client, limit int) (*Call, chan error) {
 	x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
 	done := make(chan error, 1)
 	go func() {
-		_, err := call.Send(x, nil, true, time.Minute)
+		_, _, err := call.Send(x, nil, true, time.Minute)
 		call.Release(time.Now())
 		done <- err
 	}()

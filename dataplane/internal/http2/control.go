@@ -67,7 +67,7 @@ func (c *link) ping(h *frameHead, payload []byte) error {
 
 // waitForRoom keeps a peer that does not take our answers from making them pile up: it is not read from meanwhile. The mutex is held.
 func (c *link) waitForRoom() error {
-	for len(c.out.pending) >= maxPending && c.err == nil {
+	for len(c.out.pending) >= maxPending && c.err == nil && c.mute == nil {
 		c.out.reader = true
 		c.mu.Unlock()
 		c.flush()

@@ -153,7 +153,7 @@ func TestStuckResponses(t *testing.T) {
 		call := c.Begin(many)
 		sent := make(chan error, 1)
 		go func() {
-			_, err := call.Send(x, nil, true, 10*time.Second)
+			_, _, err := call.Send(x, nil, true, 10*time.Second)
 			sent <- err
 		}()
 		if first {

@@ -96,7 +96,7 @@ func TestAbortedTunnelIsOver(t *testing.T) {
 	x.Request.Method, x.Request.Path, x.Request.Host, x.Request.Upgrade = "GET", "/", "a", exchange.WebSocket
 	sent := make(chan error, 1)
 	go func() {
-		_, err := call.Send(x, nil, true, time.Minute)
+		_, _, err := call.Send(x, nil, true, time.Minute)
 		sent <- err
 	}()
 	skipPreface(t, peer)

@@ -250,15 +250,60 @@ func (f *flow) appendList(block []byte, end bool) {
 // broken returns why nothing more can be sent. The mutex is held.
 func (f *flow) broken() error {
 	switch {
+	case f.call != nil && f.remoteEnded && !f.call.extended:
+		return errAnswered // whatever became of the stream, or the connection, afterwards
 	case f.reset:
 		return errReset
-	case f.call != nil && f.remoteEnded && !f.call.extended:
-		return errAnswered
+	case f.c.err != nil:
+		return f.c.err
 	}
-	return f.c.err
+	return f.c.mute
 }
 
-// sendData appends DATA frames as the client's windows, and the room for what is pending, allow.
+// offer sends a part of the body as far as that can be done without waiting, and after the last the trailers, and returns what is left of the part. Nothing is
+// left where nothing more can be sent.
+func (f *flow) offer(part []byte, last bool, trailersOf func() *exchange.Header) (left []byte) {
+	trailers := last && trailersOf().Len() > 0
+	f.c.mu.Lock()
+	if f.broken() != nil {
+		f.c.mu.Unlock()
+		return nil
+	}
+	if len(part) > 0 || !trailers {
+		part, _ = f.put(part, last && !trailers)
+	}
+	f.c.mu.Unlock()
+	if len(part) == 0 && trailers {
+		_ = f.sendBody(nil, true, trailersOf)
+	}
+	return part
+}
+
+// put appends DATA frames as the peer's windows, and the room for what is pending, allow, and returns what is left. The mutex is held.
+func (f *flow) put(part []byte, end bool) (left []byte, all bool) {
+	c := f.c
+	for {
+		n := int(min(int64(len(part)), f.sendWindow, c.sendWindow, maxFrameBytes))
+		if n <= 0 && len(part) > 0 || len(c.out.pending) >= maxPending {
+			return part, false
+		}
+		flags := uint8(0)
+		if end && n == len(part) {
+			flags = flagEndStream
+			f.localEnded = true
+		}
+		c.out.pending = append(appendFrameHead(c.out.buf(), n, frameData, flags, f.id), part[:n]...)
+		f.sendWindow -= int64(n)
+		c.sendWindow -= int64(n)
+		c.idle.earn(earnedByData)
+		c.updates += updatesPerData
+		if part = part[n:]; len(part) == 0 {
+			return nil, true
+		}
+	}
+}
+
+// sendData appends DATA frames, and waits for windows and room.
 func (f *flow) sendData(part []byte, end bool) error {
 	c := f.c
 	var stuck time.Time
@@ -268,25 +313,10 @@ func (f *flow) sendData(part []byte, end bool) error {
 			c.mu.Unlock()
 			return err
 		}
-		for {
-			n := int(min(int64(len(part)), f.sendWindow, c.sendWindow, maxFrameBytes))
-			if n <= 0 && len(part) > 0 || len(c.out.pending) >= maxPending {
-				break
-			}
-			flags := uint8(0)
-			if end && n == len(part) {
-				flags = flagEndStream
-				f.localEnded = true
-			}
-			c.out.pending = append(appendFrameHead(c.out.buf(), n, frameData, flags, f.id), part[:n]...)
-			f.sendWindow -= int64(n)
-			c.sendWindow -= int64(n)
-			c.idle.earn(earnedByData)
-			c.updates += updatesPerData
-			if part = part[n:]; len(part) == 0 {
-				c.mu.Unlock()
-				return nil
-			}
+		var all bool
+		if part, all = f.put(part, end); all {
+			c.mu.Unlock()
+			return nil
 		}
 		c.out.waiting = append(c.out.waiting, f)
 		c.mu.Unlock()

@@ -104,7 +104,7 @@ func ask1(t *testing.T, call *Call, method string) (r told) {
 	x.Down = down
 	x.Request.Method, x.Request.Path, x.Request.Host = method, "/", "a"
 	defer call.Release(time.Now())
-	if _, err := call.Send(x, nil, true, time.Minute); err != nil {
+	if _, _, err := call.Send(x, nil, true, time.Minute); err != nil {
 		if errors.Is(err, timedOut) {
 			t.Error("a call waits for a connection that is over")
 		}

@@ -86,7 +86,7 @@ func TestLateFramesOfServices(t *testing.T) {
 		}
 		sent := make(chan error, 1)
 		go func() {
-			_, err := call.Send(x, nil, true, 10*time.Second)
+			_, _, err := call.Send(x, nil, true, 10*time.Second)
 			sent <- err
 		}()
 		if i == 0 {

@@ -2,7 +2,9 @@ package http2
 
 import (
 	"encoding/binary"
+	"errors"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2/hpack"
@@ -21,6 +23,8 @@ type link struct {
 	idleTimeout time.Duration
 	// maxBlock is the largest header list, and maxParts how many frames one may be cut into besides the first.
 	maxBlock, maxParts int
+	// listens tells that a peer that has closed the connection may have said something before: a service that answers early does so.
+	listens bool
 
 	// The reading goroutine's.
 	decoder    *hpack.Decoder
@@ -44,7 +48,8 @@ type link struct {
 	recv       credit // of all bodies together
 	tableSized bool
 	out        output
-	err        error // nothing can be sent any more
+	err        error // the connection is over
+	mute       error // nothing can be sent any more, but what has come, or is under way, is still read
 	forgotten  [32]uint32
 	nForgotten int
 	// longForgotten is the highest number of a stream that was reset too long ago to be among the forgotten.
@@ -213,6 +218,20 @@ func (c *link) fail(err error) {
 	}
 	c.room()
 	c.sock.Interrupt()
+}
+
+// unsent records that frames can't be sent. The mutex is held.
+func (c *link) unsent(err error) {
+	if !c.listens || !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		c.fail(err)
+		return
+	}
+	// The reading goroutine comes to the end of the connection by itself.
+	c.mute = err
+	for _, s := range c.streams {
+		wake(s.writable)
+	}
+	c.room()
 }
 
 // send sends frames.

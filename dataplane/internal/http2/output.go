@@ -51,7 +51,7 @@ func (c *link) flush() {
 	c.mu.Unlock()
 	runtime.Gosched()
 	c.mu.Lock()
-	for len(c.out.pending) > 0 && c.err == nil {
+	for len(c.out.pending) > 0 && c.err == nil && c.mute == nil {
 		b := c.out.pending
 		c.out.pending = c.out.spare
 		c.out.spare = nil
@@ -63,10 +63,13 @@ func (c *link) flush() {
 		err := c.sock.Write(b, nil)
 		c.mu.Lock()
 		if err != nil {
-			c.fail(err)
+			c.unsent(err)
 		}
 		c.out.spare = b[:0]
 		c.room()
+	}
+	if c.mute != nil {
+		c.out.pending = c.out.pending[:0]
 	}
 	c.out.writing = false
 	c.release()

@@ -123,7 +123,7 @@ func (s *Call) extend(within time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.err != nil:
+	case c.err != nil || c.mute != nil:
 		return ErrNotProcessed
 	case !c.extended:
 		return errNotExtended

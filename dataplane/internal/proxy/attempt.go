@@ -48,12 +48,20 @@ type part struct {
 
 // upload is a request body on its way, in a goroutine of its own: the response may come before it is over.
 type upload struct {
-	done   chan struct{}
-	read   atomic.Bool // the client has sent all of it
-	sent   bool        // the endpoint was sent all of it; valid when done is closed
-	err    error       // valid when done is closed, or failed is set
-	failed atomic.Bool // err is the upload's own: it has broken the attempt off itself
+	done  chan struct{}
+	whole bool          // the client has sent all of it before it began
+	read  atomic.Bool   // the client has sent all of it
+	sent  bool          // the endpoint was sent all of it; valid when done is closed
+	err   error         // the client's fault; valid when done is closed
+	state atomic.Uint32 // underWay, failed, answered or stopped: which came first
 }
+
+const (
+	underWay uint32 = iota
+	failed          // the upload has broken the attempt off itself
+	answered        // the response has begun
+	stopped         // nobody wants it any more
+)
 
 // send gets the response's head, and reports false when x has a response of the gateway's own instead.
 func (a *attempt) send() bool {
@@ -64,10 +72,12 @@ func (a *attempt) send() bool {
 	}
 	for a.connect() {
 		a.watch()
-		started, err := a.conn.Send(a.x, first.bytes, first.whole, a.timeout)
-		if err == nil && !first.whole {
-			a.begin()
-			started, err = a.conn.Answer(a.x, a.timeout)
+		left, started, err := a.conn.Send(a.x, first.bytes, first.whole, a.timeout)
+		if err == nil && (!first.whole || len(left) > 0) {
+			a.begin(left)
+			if started, err = a.conn.Answer(a.x, a.timeout); err == nil {
+				err = a.upload.answered()
+			}
 		}
 		if answered, again := a.outcome(started, err); !again {
 			return answered
@@ -149,10 +159,10 @@ func (a *attempt) outcome(started bool, err error) (answered, again bool) {
 	}
 	a.release()
 	// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
-	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not looked at, as
-	// it says itself, is sent again whatever it is.
-	again = a.used && !a.fresh && !errors.Is(err, os.ErrDeadlineExceeded) && repeatable(a.x.Request.Method) ||
-		errors.Is(err, upstream.ErrNotProcessed) && a.tried < maxConnectAttempts
+	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not looked at is sent again whatever
+	// it is. Whatever else an endpoint does with a request it does knowing it: that is its answer.
+	again = a.used && !a.fresh && upstream.Stale(err) && repeatable(a.x.Request.Method) ||
+		upstream.NotProcessed(err) && a.tried < maxConnectAttempts
 	if a.request.whole && !started && again {
 		// The connection of one that was not looked at may be about to end, and carry the next attempt into its end: that one is sent again too.
 		a.fresh = a.fresh || !errors.Is(err, upstream.ErrNotProcessed)
@@ -200,16 +210,16 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// begin starts sending the rest of the request's body.
-func (a *attempt) begin() {
-	u := &upload{done: make(chan struct{})}
+// begin starts sending the rest of the request's body: what is left of its first part, and what follows.
+func (a *attempt) begin(rest []byte) {
+	u := &upload{done: make(chan struct{}), whole: a.request.whole}
 	a.upload = u
 	conn, x, timeout, left := a.conn, a.x, a.timeout, a.x.Request.ContentLength-int64(len(a.request.bytes))
 	go func() {
 		defer close(u.done)
-		if u.err = u.sendBody(conn, x, timeout, left); u.err != nil {
+		u.err = u.sendBody(conn, x, timeout, rest, left)
+		if u.err != nil && u.state.CompareAndSwap(underWay, failed) {
 			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer.
-			u.failed.Store(true)
 			conn.Abort()
 		}
 	}()
@@ -228,10 +238,31 @@ func (a *attempt) uploading() bool {
 	}
 }
 
+// answered says that the endpoint has answered: if the upload fails from now on, the answer comes to its end nevertheless. It returns why it has
+// failed before.
+func (u *upload) answered() error {
+	if u.state.CompareAndSwap(underWay, answered) {
+		return nil
+	}
+	<-u.done
+	return u.err
+}
+
 var errClientGone = errors.New("the client broke off")
 
-// sendBody sends what is left of the body; left is how much that is, where it is known.
-func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration, left int64) error {
+// sendBody sends what is left of the body: rest, and what has not been read yet, left bytes where that is known.
+func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration, rest []byte, left int64) error {
+	u.read.Store(u.whole)
+	if len(rest) > 0 || u.whole {
+		err := conn.SendBody(x, rest, u.whole, timeout)
+		if u.sent = u.whole && err == nil; u.whole {
+			return nil
+		}
+		if err != nil {
+			u.discard(x, left)
+			return nil
+		}
+	}
 	for {
 		part, err := x.Down.NextBody()
 		if left -= int64(len(part)); err == io.EOF || err == nil && left == 0 {
@@ -249,9 +280,26 @@ func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time
 			return errClientGone
 		}
 		if conn.SendBody(x, part, false, timeout) != nil {
+			u.discard(x, left)
 			return nil // what the endpoint has to say, if anything, is in its response
 		}
 	}
+}
+
+// discard reads on where the endpoint wants no more: over HTTP/1 there are clients that do not read the response before they have written the whole request.
+func (u *upload) discard(x *exchange.Exchange, left int64) {
+	if x.Request.Version == exchange.HTTP2 {
+		return
+	}
+	for left != 0 {
+		part, err := x.Down.NextBody()
+		if err != nil {
+			u.read.Store(err == io.EOF)
+			return
+		}
+		left -= int64(len(part))
+	}
+	u.read.Store(true)
 }
 
 // lastPart is how long a complete response waits for the end of an upload whose last part is on its way.
@@ -294,22 +342,24 @@ func (u *upload) over(wait time.Duration) bool {
 	}
 }
 
-// stopUpload ends an upload and returns why it failed, if it was the client's fault.
+// stopUpload ends an upload and returns why it failed, if it was the client's fault and has broken the attempt off.
 func (a *attempt) stopUpload() error {
 	u := a.upload
 	if u == nil {
 		return nil
 	}
+	a.upload = nil
 	if !u.over(0) {
-		failed := u.failed.Load()
-		a.x.Down.CancelBody()
+		u.state.CompareAndSwap(underWay, stopped)
+		if !u.read.Load() {
+			a.x.Down.CancelBody()
+		}
 		a.conn.Abort()
 		<-u.done
-		if !failed {
-			u.err = nil
-		}
 	}
-	a.upload = nil
+	if u.state.Load() != failed {
+		return nil
+	}
 	return u.err
 }
 

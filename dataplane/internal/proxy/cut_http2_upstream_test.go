@@ -172,7 +172,8 @@ func (d *dying) serve(_ int, nc net.Conn, r *bufio.Reader) {
 			d.die(nc, in, req)
 			return
 		case strings.HasSuffix(req.path, "first"):
-			return // on another connection, please
+			_ = f.WriteGoAway(req.stream-2, xhttp2.ErrCodeNo, nil) // on another connection, please
+			return
 		case n == 0:
 			_ = f.WriteSettings()
 		}
@@ -319,7 +320,6 @@ func (k *upstreamCutter) round(at cut) {
 func expect(name string, at cut, opening, rest *recorded) *bool {
 	yes, no := true, false
 	offset := at.offset - opening.b.Len()
-	repeatable := name == "get" || name == "early"
 	switch {
 	case name == "first" && at.offset < opening.marks["end"]:
 		return &no
@@ -329,14 +329,8 @@ func expect(name string, at cut, opening, rest *recorded) *bool {
 		return nil // what came before a reset may be lost
 	case at.offset < opening.marks["end"]:
 		return &yes // on another connection
-	case offset <= 0 && repeatable:
-		return &yes
 	case offset <= 0:
 		return nil // the node may not know yet that the connection is over
-	case repeatable && offset < rest.marks[name+" head"]:
-		return &yes
-	case at.reset && repeatable:
-		return nil // it is asked again where the head is lost
 	case offset < rest.marks[name]:
 		return &no
 	case name == "refused" && offset < rest.marks["above"]:

@@ -111,6 +111,7 @@ func tunnelAnswer() *recorded {
 	_ = r.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: 1})
 	r.mark("settings")
 	_ = r.WriteSettingsAck()
+	_ = r.WriteGoAway(1, xhttp2.ErrCodeNo, nil) // the next request is not to go on this connection
 	r.head(1, false, ":status", "200")
 	r.mark("head")
 	_ = r.WriteData(1, false, []byte("one "))

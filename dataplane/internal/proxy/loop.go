@@ -80,8 +80,14 @@ func (j *journey) Send() bool {
 		j.broken = j.host.Flush()
 		return true
 	}
-	if j.client.Dispatch() {
+	left, err := j.client.Dispatch()
+	switch {
+	case left:
 		return false // from here on it is Answered's, or Late's
+	case err != nil:
+		j.started, j.broken = false, err
+		go j.apart((*journey).recover)
+		return false
 	}
 	a := &j.attempt
 	a.tried = 0 // nothing was sent that anybody could act on: the same endpoint gets it

@@ -100,7 +100,7 @@ func settled(takes time.Duration, endless bool) (*lentConn, time.Duration) {
 	x := &exchange.Exchange{Down: &sender{endless: endless, cancelled: make(chan struct{})}}
 	x.Request.ContentLength = -1
 	a := &attempt{x: x, conn: conn}
-	a.begin()
+	a.begin(nil)
 	synctest.Wait()
 	begun := time.Now()
 	a.settle()

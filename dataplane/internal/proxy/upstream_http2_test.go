@@ -277,6 +277,7 @@ func TestUpstreamHTTP2Scripts(t *testing.T) {
 			if n == 1 {
 				_ = f.WriteRSTStream(s, xhttp2.ErrCodeRefusedStream)
 				f.next()
+				_ = f.WriteGoAway(s, xhttp2.ErrCodeNo, nil)
 				return
 			}
 			f.head(s, true, ":status", "204")

@@ -1,14 +1,26 @@
 package upstream
 
 import (
+	"errors"
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
 )
 
-// ErrNotProcessed is of a request that the endpoint says it has not looked at: any request may be sent again.
+// ErrNotProcessed is of a request that the endpoint says it has not looked at.
 var ErrNotProcessed = http2.ErrNotProcessed
+
+// NotProcessed reports whether a request that ended with an error has not been looked at by the endpoint, as it says itself, or since nothing of it was
+// sent: any request may be sent again.
+func NotProcessed(err error) bool {
+	return errors.Is(err, ErrNotProcessed) || errors.Is(err, http1.ErrUnsent)
+}
+
+// Stale reports whether a request ended with its connection before anything of a response came, so that it may have crossed with the end of an idle
+// connection. An endpoint that speaks HTTP/2 says of what it has not looked at that it has not (RFC 9113 section 8.7): there is no such doubt.
+func Stale(err error) bool { return errors.Is(err, http1.ErrStale) }
 
 // Conn carries one exchange to an endpoint, whatever the endpoint speaks. The exchange's goroutine owns it from Acquire to Release;
 // SendBody may run on another one meanwhile, and anybody may call Abort; both have to have ended before Release, since the connection is somebody
@@ -17,9 +29,10 @@ var ErrNotProcessed = http2.ErrNotProcessed
 type Conn interface {
 	// Used reports whether the connection has carried an exchange before, so that its end may be no fault of this one.
 	Used() bool
-	// Send writes the request's head with the first part of its body. When that is all of it (whole) it waits for the response's
-	// head; otherwise Answer does. started tells that something of the response came.
-	Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (started bool, err error)
+	// Send writes the request's head with as much of the first part of its body as the endpoint takes without being waited for, and returns what is left
+	// for SendBody. Where nothing is and the part is all of the body (whole), it waits for the response's head; otherwise Answer does. started tells
+	// that something of the response came.
+	Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error)
 	// Answer waits for the response's head, which goes into x.Response; 1xx responses go to x.Down.
 	Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error)
 	// SendBody writes a further part of the request's body; last tells that it is the end.
