@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit lint proto generate-check tools bench bench-tools soak fuzz clean
+.PHONY: help run build test unit lint proto generate-check tools bench bench-tools soak storm fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -98,6 +98,10 @@ bench: build bench-tools ## Measure beside nginx, HAProxy, h2o and Envoy; prints
 SOAK ?= 10000000
 soak: build bench-tools ## Send SOAK (ten million) requests of all kinds through the gateway and see that its memory stays flat
 	@cd e2e && go run ./bench -soak $(SOAK)
+
+STORM ?= 10m
+storm: build ## Have clients and services misbehave for STORM (10m) around others, who must not notice
+	@cd e2e && go run ./bench -storm $(STORM)
 
 # Peers that can't be had are left out of the measurement, which says so; what makes the load must be there.
 ENVOY_VERSION := 1.40.0

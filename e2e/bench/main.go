@@ -19,6 +19,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"gateway.internal/e2e/storm"
 )
 
 type options struct {
@@ -34,6 +36,8 @@ type options struct {
 	connections int
 	// requests is how many a soak sends.
 	requests int
+	// storm is how long one blows.
+	storm time.Duration
 }
 
 func main() {
@@ -46,6 +50,7 @@ func main() {
 	flag.BoolVar(&o.alone, "alone", false, "without the other proxies")
 	flag.IntVar(&o.connections, "connections", 8000, "how many connections rest, for the memory of one")
 	flag.IntVar(&o.requests, "soak", 0, "only send so many requests of all kinds, and see whether memory stays flat")
+	flag.DurationVar(&o.storm, "storm", 0, "only have a storm of clients and services that misbehave blow for so long, and see that their neighbours do not notice")
 	flag.StringVar(&o.shake, "handshakes", "", "only open connections to this URL, for the time, and print how many")
 	flag.IntVar(&o.at, "at", 32, "how many at a time, with -handshakes")
 	flag.Parse()
@@ -60,6 +65,21 @@ func main() {
 func run(ctx context.Context, o options) error {
 	if o.shake != "" {
 		return shakeHands(ctx, o.shake, o.seconds, o.at)
+	}
+	if o.storm > 0 {
+		folder, err := os.MkdirTemp("", "gateway-storm")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(folder) }()
+		for _, cores := range []int{1, 2} {
+			fmt.Printf("a node on %d of the cores:\n", cores)
+			set := storm.Settings{Binary: filepath.Join(o.bin, "dataplane"), Folder: folder, Cores: cores, Duration: o.storm / 2, Stuck: []string{"one", "two"}, Out: os.Stdout}
+			if err := storm.Run(ctx, set); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	if runtime.NumCPU() < 2 {
 		return errors.New("needs two cores: one for the proxy, the others for the load and the service")
