@@ -289,6 +289,7 @@ func (n *node) findTop() *Rule {
 
 // finish brings what has changed in order, and lets go of everything.
 func (b *builder) finish() {
+	b.table.folds = !b.table.fold.empty()
 	for _, k := range b.changed {
 		k.dirty = false
 		slices.SortFunc(k.any, Compare)

@@ -13,6 +13,7 @@ type Table struct {
 	rules map[string]*Rule // by ID
 	plain paths
 	fold  paths // of rules that ignore case
+	folds bool  // there are such rules
 	hosts int   // rules that look at the host
 }
 
@@ -80,7 +81,7 @@ func (t *Table) Match(q *Request, p *Params) *Rule {
 		m.host = hostname.Key(&p.host, q.Host)
 	}
 	t.plain.match(&m)
-	if !t.fold.empty() {
+	if t.folds {
 		m.key = p.lower(q.Path)
 		t.fold.match(&m)
 	}

@@ -70,7 +70,7 @@ func Table(w io.Writer, headings []string, rows [][]string) error {
 func headingsOf(k config.Kind) []string {
 	switch k {
 	case config.Route:
-		return []string{"PATH", "METHODS", "HOSTS", "TARGET", "PRIORITY", "ENABLED"}
+		return []string{"PATH", "METHODS", "HOSTS", "LISTENER", "TARGET", "PRIORITY", "ENABLED"}
 	case config.Service:
 		return []string{"PROTOCOL", "BALANCER", "ENDPOINTS", "HEALTHY"}
 	case config.Middleware:
@@ -102,7 +102,7 @@ func cells(m config.Message) []string {
 	switch m := m.(type) {
 	case *configv1.Route:
 		methods := strings.Join(append(m.GetMethods(), nonEmpty(m.GetMethod())...), ",")
-		return []string{m.GetPath(), orDash(methods), orDash(strings.Join(m.GetHosts(), ",")), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
+		return []string{m.GetPath(), orDash(methods), orDash(strings.Join(m.GetHosts(), ",")), orDash(listener(m)), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
 	case *configv1.Service:
 		return []string{m.GetProtocol(), m.GetLoadBalancerType(), endpoints(m), healthy(m)}
 	case *configv1.Middleware:
@@ -131,6 +131,15 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+// listener is where a route's requests come in, such as "http :8080,:8081"; empty: anywhere.
+func listener(r *configv1.Route) string {
+	ports := make([]string, len(r.GetPorts()))
+	for i, n := range r.GetPorts() {
+		ports[i] = fmt.Sprint(":", n)
+	}
+	return strings.TrimSpace(strings.Join(r.GetSchemes(), ",") + " " + strings.Join(ports, ","))
 }
 
 func target(r *configv1.Route) string {
