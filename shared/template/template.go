@@ -1,5 +1,5 @@
-// Package template reads texts with variables, such as "user of ${client.address}": what variables there are, where they can stand, and what a
-// text is made of. It does not know their values.
+// Package template reads texts with variables, such as "user of ${client.address}": what variables there are, where
+// they can stand, and what a text is made of. It does not know their values.
 package template
 
 import (
@@ -96,7 +96,8 @@ var definitions = map[string]definition{
 	"tls.version":            {TLSVersion, anywhere, false},
 }
 
-// Names returns the names of the variables that can stand in a place, in order. Those that end with "." take an argument.
+// Names returns the names of the variables that can stand in a place, in order. Those that end with "." take an
+// argument.
 func Names(in Place) []string {
 	var names []string
 	for name, d := range definitions {
@@ -124,8 +125,8 @@ const (
 	maxArgument  = 256
 )
 
-// Parse takes a text apart. "${name}" is a variable, "$${" the text "${", and any other "$" is itself. Errors say what is wrong with the text, as "is ..." or
-// "uses ...".
+// Parse takes a text apart. "${name}" is a variable, "$${" the text "${", and any other "$" is itself. Errors say what
+// is wrong with the text, as "is ..." or "uses ...".
 func Parse(text string, in Place) ([]Part, error) {
 	var parts []Part
 	var literal strings.Builder

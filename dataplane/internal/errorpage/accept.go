@@ -9,8 +9,8 @@ import (
 // full is the quality of what a client likes most, in thousandths.
 const full = 1000
 
-// quality returns how much a client likes a media type, from 0, not at all, to full (RFC 9110 section 12.5.1): what the most specific range says that has it.
-// Parameters of a range other than q are not looked at.
+// quality returns how much a client likes a media type, from 0, not at all, to full (RFC 9110 section 12.5.1): what the
+// most specific range says that has it. Parameters of a range other than q are not looked at.
 func quality(h *exchange.Header, mediaType string) int {
 	q, specific, said := 0, -1, false
 	for value := range h.Values("Accept") {
@@ -48,7 +48,8 @@ func specificity(name, mediaType string) int {
 	return -1
 }
 
-// weight returns q of a range's parameters in thousandths (RFC 9110 section 12.4.2); full where it is not said, 0 where it is no weight.
+// weight returns q of a range's parameters in thousandths (RFC 9110 section 12.4.2); full where it is not said, 0 where
+// it is no weight.
 func weight(parameters string) int {
 	for p := range strings.SplitSeq(parameters, ";") {
 		name, value, _ := strings.Cut(strings.Trim(p, " \t"), "=")

@@ -1,4 +1,5 @@
-// Package errorpage shows clients the gateway's errors as a policy says, in the media type that they like best. It does not know when an error is sent.
+// Package errorpage shows clients the gateway's errors as a policy says, in the media type that they like best. It does
+// not know when an error is sent.
 package errorpage
 
 import (
@@ -82,7 +83,8 @@ func compileBody(m *configv1.ErrorBody) (body, error) {
 	return b, err
 }
 
-// Apply makes an error of the gateway that is the exchange's response what the pages say. Everything else, and what clients of gRPC get, stays.
+// Apply makes an error of the gateway that is the exchange's response what the pages say. Everything else, and what
+// clients of gRPC get, stays.
 func (p *Pages) Apply(x *exchange.Exchange) {
 	res := &x.Response
 	if p == nil || !res.Local || res.Code == "" || x.RPC != exchange.NoRPC {

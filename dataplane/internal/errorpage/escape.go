@@ -14,7 +14,8 @@ func appendPlain(b []byte, value string) []byte {
 	})
 }
 
-// appendJSON appends a value to the inside of a JSON string (RFC 8259 section 7). What would end a script in HTML is escaped too.
+// appendJSON appends a value to the inside of a JSON string (RFC 8259 section 7). What would end a script in HTML is
+// escaped too.
 func appendJSON(b []byte, value string) []byte {
 	const digits = "0123456789abcdef"
 	return appendRunes(b, value, func(b []byte, r rune) []byte {

@@ -12,8 +12,8 @@ import (
 type ClientFacts struct {
 	// Subject and Issuer are distinguished names (RFC 2253).
 	Subject, Issuer string
-	// SAN are the subject's alternative names in the order DNS, email, IP, URI, such as "DNS:a.example,URI:spiffe://a/b". "," and "%" in a name
-	// are percent-encoded.
+	// SAN are the subject's alternative names in the order DNS, email, IP, URI, such as
+	// "DNS:a.example,URI:spiffe://a/b". "," and "%" in a name are percent-encoded.
 	SAN string
 	// Serial is the serial number in lower-case hexadecimal.
 	Serial string
@@ -23,8 +23,8 @@ type ClientFacts struct {
 
 var noFacts ClientFacts
 
-// Facts returns what the client's certificate says; the zero value where it showed none. They are put together once for a connection, when somebody asks.
-// It is safe for concurrent use.
+// Facts returns what the client's certificate says; the zero value where it showed none. They are put together once for
+// a connection, when somebody asks. It is safe for concurrent use.
 func (t *TLS) Facts() *ClientFacts {
 	if t == nil || t.Certificate == nil {
 		return &noFacts

@@ -8,11 +8,13 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// A field name is odd when it has other characters than letters, digits and "-". Services that follow CGI (RFC 3875 section 4.1.18) make a
-// variable such as HTTP_X_USER of a name, for which most take "_" for "-", and some every other character: they can't tell X_User, or X.User, from
-// X-User. So an odd name might say what the gateway, or a middleware, says by the plain one, or has removed.
+// A field name is odd when it has other characters than letters, digits and "-". Services that follow CGI (RFC 3875
+// section 4.1.18) make a variable such as HTTP_X_USER of a name, for which most take "_" for "-", and some every other
+// character: they can't tell X_User, or X.User, from X-User. So an odd name might say what the gateway, or a
+// middleware, says by the plain one, or has removed.
 
-// folded maps an octet of a field name to what services may take it for: letters to lower case, all but letters and digits to "-".
+// folded maps an octet of a field name to what services may take it for: letters to lower case, all but letters and
+// digits to "-".
 var folded = func() (t [256]byte) {
 	for c := range 256 {
 		switch b := byte(c); {
@@ -27,7 +29,8 @@ var folded = func() (t [256]byte) {
 	return t
 }()
 
-// SameField reports whether services may take two field names for the same: without case, and with "-" for all but letters and digits.
+// SameField reports whether services may take two field names for the same: without case, and with "-" for all but
+// letters and digits.
 func SameField(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -50,7 +53,8 @@ func OddName(name string) bool {
 	return false
 }
 
-// ErrLookalike is a request with a field whose name is a lookalike. It is made once so that an attack costs no allocation.
+// ErrLookalike is a request with a field whose name is a lookalike. It is made once so that an attack costs no
+// allocation.
 var ErrLookalike = &fault.Error{Code: fault.BadRequest, Reason: "a field name differs only by its punctuation from one that the gateway goes by"}
 
 // maxKnownName is the length of the longest known name.
@@ -103,8 +107,8 @@ func (r *NameRule) Type() string { return "choice" }
 // ErrOddName is a request that RefuseOddNames refuses.
 var ErrOddName = &fault.Error{Code: fault.BadRequest, Reason: "a field name has other characters than letters, digits and -"}
 
-// ApplyNames applies a rule to the request's header, and, as far as it can still be applied to them, to its trailers. It reports why the request is
-// refused; nil: it is not.
+// ApplyNames applies a rule to the request's header, and, as far as it can still be applied to them, to its trailers.
+// It reports why the request is refused; nil: it is not.
 func (r *Request) ApplyNames(rule NameRule) *fault.Error {
 	if r.KeepsOddNames = rule == KeepOddNames; r.KeepsOddNames {
 		return nil
@@ -129,8 +133,8 @@ func (r *Request) ApplyNames(rule NameRule) *fault.Error {
 	return nil
 }
 
-// Trailers returns the trailer fields that the service may get, once the body has been read to its end: none that middleware has set or removed in the
-// header, nor, unless they are kept, such with odd names.
+// Trailers returns the trailer fields that the service may get, once the body has been read to its end: none that
+// middleware has set or removed in the header, nor, unless they are kept, such with odd names.
 func (r *Request) Trailers() *Header {
 	if fields := r.Trailer.fields; len(fields) > 0 {
 		r.Trailer.settle(&r.Header, r.KeepsOddNames)
@@ -138,8 +142,8 @@ func (r *Request) Trailers() *Header {
 	return &r.Trailer
 }
 
-// Trailers returns the trailer fields that the client may get, once the body has been read to its end: none that middleware has set or removed in the
-// header.
+// Trailers returns the trailer fields that the client may get, once the body has been read to its end: none that
+// middleware has set or removed in the header.
 func (r *Response) Trailers() *Header {
 	if len(r.Trailer.fields) > 0 && len(r.Header.decided) > 0 {
 		r.Trailer.settle(&r.Header, true)

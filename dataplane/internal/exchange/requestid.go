@@ -42,8 +42,8 @@ func (r *RequestIDRule) Type() string { return "choice" }
 // maxRequestID is the longest id that is accepted, in bytes.
 const maxRequestID = 128
 
-// SetID makes the request's id the client's X-Request-Id where the rule lets it and it is sane, which is 1 to 128 visible ASCII characters
-// without quotes and the like, and a random one of 128 bits otherwise.
+// SetID makes the request's id the client's X-Request-Id where the rule lets it and it is sane, which is 1 to 128
+// visible ASCII characters without quotes and the like, and a random one of 128 bits otherwise.
 func (x *Exchange) SetID(rule RequestIDRule) {
 	if rule == AnyRequestID || rule == TrustedRequestID && x.Peer != nil && x.Peer.Trusted {
 		if id, ok := x.Request.Header.Known(XRequestID); ok && saneID(id) {

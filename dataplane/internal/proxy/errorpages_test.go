@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Errors look as the route's policy, its service's or the global one says, and where none says anything as before; also those of requests that no route takes.
+// Errors look as the route's policy, its service's or the global one says, and where none says anything as before; also
+// those of requests that no route takes.
 func TestErrorPages(t *testing.T) {
 	service := newMixedServer(t, func(http.ResponseWriter, *http.Request) {})
 	services := strings.Replace(speaking("http", service, ""), "name: s,", "name: s, policy_id: of-service,", 1)

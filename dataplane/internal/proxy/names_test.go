@@ -47,8 +47,8 @@ middleware:
 pipelines: [{name: g, global: true, middleware_ids: [m]}]
 `
 
-// What middleware has set or removed reaches the other side as it has decided, whatever fields and trailers come with the message, over every pair of
-// versions of HTTP.
+// What middleware has set or removed reaches the other side as it has decided, whatever fields and trailers come with
+// the message, over every pair of versions of HTTP.
 func TestNamesOfRequests(t *testing.T) {
 	for _, c := range []struct {
 		name             string
@@ -103,7 +103,8 @@ func TestNamesOfRequests(t *testing.T) {
 // seenFields is what a service has seen of a request.
 type seenFields struct{ fields, trailers []string }
 
-// service starts a service of a protocol. That of HTTP/2 reads frames: net/http takes no trailers there that were not announced.
+// service starts a service of a protocol. That of HTTP/2 reads frames: net/http takes no trailers there that were not
+// announced.
 func (s *seenFields) service(t *testing.T, protocol string) string {
 	if protocol == "h2c" {
 		return newFramed(t, func(_ int, f *framed) { s.serve(f) })

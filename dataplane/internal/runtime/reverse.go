@@ -6,8 +6,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// Reverse undoes in a service's response what Rewrite has done to the request, where the route says so: URLs of the service's own become those that clients
-// know. It comes before middleware sees the response.
+// Reverse undoes in a service's response what Rewrite has done to the request, where the route says so: URLs of the
+// service's own become those that clients know. It comes before middleware sees the response.
 func (r *Route) Reverse(x *exchange.Exchange) {
 	if r.rewrite == nil || !r.rewrite.reverse {
 		return
@@ -23,14 +23,15 @@ func (r *Route) Reverse(x *exchange.Exchange) {
 	h.Map("Set-Cookie", v.cookie)
 }
 
-// reversal is what was done to a request: its path began with outer, and with inner once it was rewritten, both without a "/" at the end.
+// reversal is what was done to a request: its path began with outer, and with inner once it was rewritten, both without
+// a "/" at the end.
 type reversal struct {
 	x            *exchange.Exchange
 	outer, inner string
 }
 
-// reference reverses a URI reference (RFC 3986 section 4.1). One to another host stays, and one that is relative to the request's path leads to the right place
-// as it is.
+// reference reverses a URI reference (RFC 3986 section 4.1). One to another host stays, and one that is relative to the
+// request's path leads to the right place as it is.
 func (v *reversal) reference(ref string) string {
 	if strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, "//") {
 		return v.path(ref)
@@ -55,7 +56,8 @@ func (v *reversal) reference(ref string) string {
 	return join(v.x, v.x.Scheme, "://", v.x.ForwardedHost(), path)
 }
 
-// own reports whether an authority is the service's: the host that it was asked for, its endpoint, or the host that clients ask for, which it is told.
+// own reports whether an authority is the service's: the host that it was asked for, its endpoint, or the host that
+// clients ask for, which it is told.
 func (v *reversal) own(authority string) bool {
 	x := v.x
 	for _, own := range [...]string{x.Forward.Host, x.Request.Host, x.Endpoint, x.ForwardedHost()} {
@@ -73,7 +75,8 @@ func withoutDefaultPort(authority string) string {
 	return strings.TrimSuffix(authority, ":443")
 }
 
-// path reverses an absolute path with what follows it. One that begins as clients know it was made by a service that goes by X-Forwarded-Prefix, and stays.
+// path reverses an absolute path with what follows it. One that begins as clients know it was made by a service that
+// goes by X-Forwarded-Prefix, and stays.
 func (v *reversal) path(p string) string {
 	switch {
 	case v.outer == v.inner || !below(p, v.inner):
@@ -113,8 +116,9 @@ func (v *reversal) refresh(value string) string {
 	return value
 }
 
-// cookie reverses Path, and takes Domain out where it is the host that only the service knows: the cookie is then the client's host's. Cookies whose names begin
-// with "__Host-" have to have the path "/" (RFC 6265bis section 4.1.3.2), and stay.
+// cookie reverses Path, and takes Domain out where it is the host that only the service knows: the cookie is then the
+// client's host's. Cookies whose names begin with "__Host-" have to have the path "/" (RFC 6265bis section 4.1.3.2),
+// and stay.
 func (v *reversal) cookie(value string) string {
 	const hostPrefix = "__Host-"
 	if len(value) >= len(hostPrefix) && exchange.EqualFold(value[:len(hostPrefix)], hostPrefix) {

@@ -67,8 +67,9 @@ func (w *rewrite) apply(x *exchange.Exchange) {
 
 const forwardedPrefix = "X-Forwarded-Prefix"
 
-// tellPrefix tells the service what it has to put before its own paths to get those that clients see: what the rewriting has taken away, after what a trusted
-// proxy has taken away before. Where a middleware has decided what the field says, that holds.
+// tellPrefix tells the service what it has to put before its own paths to get those that clients see: what the
+// rewriting has taken away, after what a trusted proxy has taken away before. Where a middleware has decided what the
+// field says, that holds.
 func (w *rewrite) tellPrefix(x *exchange.Exchange) {
 	h := &x.Request.Header
 	taken, whole := strings.CutSuffix(x.Request.Path[:x.Params.PrefixLength()], strings.TrimSuffix(w.prefix, "/"))

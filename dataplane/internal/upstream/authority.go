@@ -5,7 +5,8 @@ import (
 	"strconv"
 )
 
-// authorities are what an endpoint is called in a Host field (RFC 9110 section 7.2): the port is left out where it is the scheme's.
+// authorities are what an endpoint is called in a Host field (RFC 9110 section 7.2): the port is left out where it is
+// the scheme's.
 type authorities struct{ plain, secure string }
 
 func authoritiesOf(e *Endpoint) authorities {
@@ -25,7 +26,8 @@ func authoritiesOf(e *Endpoint) authorities {
 	return a
 }
 
-// Authority returns the endpoint's own host for a Host field, with its port where that is not the protocol's; "localhost" for a Unix socket.
+// Authority returns the endpoint's own host for a Host field, with its port where that is not the protocol's;
+// "localhost" for a Unix socket.
 func (e *Endpoint) Authority() string {
 	if e.how.Load().transport.tls != nil {
 		return e.authorities.secure

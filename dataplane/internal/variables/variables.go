@@ -1,4 +1,5 @@
-// Package variables gives texts with variables their values, from an exchange. What variables there are is shared with the control plane, in template.
+// Package variables gives texts with variables their values, from an exchange. What variables there are is shared with
+// the control plane, in template.
 package variables
 
 import (
@@ -37,8 +38,9 @@ func (t *Text) Literal() (string, bool) {
 	return "", false
 }
 
-// Field returns the text as a field value, without blanks at its ends; empty where all its variables are and nothing else is in it, and where it is longer than
-// MaxField. It lives as long as the exchange. It does not allocate once the exchange's memory has grown.
+// Field returns the text as a field value, without blanks at its ends; empty where all its variables are and nothing
+// else is in it, and where it is longer than MaxField. It lives as long as the exchange. It does not allocate once the
+// exchange's memory has grown.
 func (t *Text) Field(x *exchange.Exchange) string {
 	start := len(x.Texts)
 	x.Texts = t.Append(x.Texts, x, nil)
