@@ -7,9 +7,9 @@ import (
 
 // Rules are compiled settings. They are immutable and safe for concurrent use.
 type Rules struct {
-	set Settings
 	// plain are the bytes that need no look, wherever they stand.
 	plain [256]bool
+	set   Settings
 	// lax are those of Meant; nil: the rules are such themselves.
 	lax *Rules
 }
