@@ -13,6 +13,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/waittest"
 )
 
 // waiting is a handler whose exchanges last until they are broken off, except for "/now", and for "/begun", whose responses begin at once.
@@ -66,26 +67,26 @@ func TestRequestsThatClientsBreakOff(t *testing.T) {
 		times int
 		one   func(k *talker)
 	}{
-		{"twenty a second", 2000, func(k *talker) {
+		{"twenty a second", 600, func(k *talker) {
 			k.reset(k.ask("GET", "/", true))
 			time.Sleep(time.Second / 20)
 		}},
-		{"many at once, every ten seconds", 50, func(k *talker) {
+		{"many at once, every ten seconds", 10, func(k *talker) {
 			for range 150 {
 				k.reset(k.ask("GET", "/", true))
 			}
 			time.Sleep(10 * time.Second)
 		}},
-		{"as many as are answered", 2000, func(k *talker) {
+		{"as many as are answered", 800, func(k *talker) {
 			k.reset(k.ask("GET", "/", true))
 			k.outcome(k.ask("GET", "/now", true))
 		}},
-		{"whose responses have begun", 3000, func(k *talker) {
+		{"whose responses have begun", 800, func(k *talker) {
 			id := k.ask("GET", "/begun", true)
 			k.head(id)
 			k.reset(id)
 		}},
-		{"that were waited for", 30, func(k *talker) {
+		{"that were waited for", 8, func(k *talker) {
 			var ids []uint32
 			for range 100 {
 				ids = append(ids, k.ask("GET", "/", true))
@@ -262,7 +263,7 @@ func TestResetsByServices(t *testing.T) {
 		x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
 		done := make(chan error, 1)
 		go func() {
-			_, _, err := call.Send(x, nil, true, 10*time.Second)
+			_, _, err := call.Send(x, nil, true, waittest.Limit)
 			call.Release(time.Now())
 			done <- err
 		}()

@@ -9,6 +9,7 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // check returns what is wrong with a window whose peer has sent held bytes that still wait.
@@ -153,7 +154,7 @@ func TestStuckResponses(t *testing.T) {
 		call := c.Begin(many)
 		sent := make(chan error, 1)
 		go func() {
-			_, _, err := call.Send(x, nil, true, 10*time.Second)
+			_, _, err := call.Send(x, nil, true, waittest.Limit)
 			sent <- err
 		}()
 		if first {
@@ -184,7 +185,7 @@ func TestStuckResponses(t *testing.T) {
 	}
 	call, id := begin(false)
 	_ = f.WriteData(id, true, []byte("whole"))
-	if part, err := call.NextBody(x, 10*time.Second); string(part) != "whole" {
+	if part, err := call.NextBody(x, waittest.Limit); string(part) != "whole" {
 		t.Errorf("%q, %v", part, err)
 	}
 	for _, call := range append(stuck, call) {

@@ -7,6 +7,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/waittest"
 )
 
 // What was on its way for streams that were reset, however many they are by now, is ignored: neither trailers nor data end the connection.
@@ -86,7 +87,7 @@ func TestLateFramesOfServices(t *testing.T) {
 		}
 		sent := make(chan error, 1)
 		go func() {
-			_, _, err := call.Send(x, nil, true, 10*time.Second)
+			_, _, err := call.Send(x, nil, true, waittest.Limit)
 			sent <- err
 		}()
 		if i == 0 {

@@ -92,7 +92,7 @@ func (h *handler) Serve(x *exchange.Exchange) {
 
 // late waits until the client has ended its request, or broken it off.
 func (h *handler) late(s *stream) {
-	limit := time.NewTimer(5 * time.Second)
+	limit := time.NewTimer(waittest.Limit)
 	defer limit.Stop()
 	for {
 		s.c.mu.Lock()

@@ -238,9 +238,9 @@ func (c *cutter) lives(s *shape) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		_ = conn.SetDeadline(waittest.Deadline())
 		c.survivor, c.reader = conn, bufio.NewReader(conn)
 	}
+	_ = c.survivor.SetDeadline(waittest.Deadline())
 	c.n++
 	head, body := s.request(c.n)
 	if got := c.whole(c.survivor, c.reader, s, head, body); got != 200 {
