@@ -43,6 +43,7 @@ func readBody(t *testing.T, framed bodyFraming, length int64, most int64, text [
 		rest = append(rest, c.Buffered()...)
 		c.Consume(len(c.Buffered()))
 		c.Rewind()
+		c.ReadWithin(time.Now(), 5*time.Second)
 		if c.Fill() != nil {
 			return got, rest, true
 		}

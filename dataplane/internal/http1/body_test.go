@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
@@ -20,6 +21,7 @@ func TestChunksThatCameTogetherAreOnePart(t *testing.T) {
 	}()
 	c := socket.New(near)
 	defer func() { _ = c.Close() }()
+	c.ReadWithin(time.Now(), 5*time.Second)
 	if err := c.Fill(); err != nil {
 		t.Fatal(err)
 	}

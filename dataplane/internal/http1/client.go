@@ -42,8 +42,8 @@ type ClientConn struct {
 	strict bool
 	// torn tells that a write has found the connection reset.
 	torn atomic.Bool
-	// sentAt is since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body.
-	sentAt atomic.Int64
+	// sentAt is since when the service is to answer; none while it is being sent a body.
+	sentAt exchange.Moment
 
 	seat       socket.Seat
 	errand     errand
@@ -122,7 +122,7 @@ const firstWrite = 32 << 10
 func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error) {
 	c.broken = false
 	c.sock.SetSize(c.firstRead(x))
-	now := x.Start
+	now := x.Now
 	if c.used == 0 || x.Request.ContentLength != 0 {
 		now = time.Now()
 	}
@@ -136,9 +136,9 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	switch {
 	case c.sentAll:
 	case x.Request.Expects100 && len(part) == 0 && len(left) == 0:
-		c.sentAt.Store(now.UnixNano()) // the client waits for a word of the service's
+		c.sentAt.Set(x, now) // the client waits for a word of the service's
 	default:
-		c.sentAt.Store(0)
+		c.sentAt.Clear()
 	}
 	written := -1 // not known
 	if len(part) == 0 && c.sentAll {
@@ -154,6 +154,7 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	case written == 0 && c.used > 0:
 		err = ErrUnsent
 	default:
+		c.sock.ReadWithin(now, wait)
 		err = c.refused(err)
 	}
 	socket.Give(head) // b may have grown out of it
@@ -212,16 +213,13 @@ func ended(err error) bool {
 // of the body. The timeout begins when SendBody has sent the last part, or at once where the client waits for 100 (Continue).
 func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	for now := time.Now(); ; now = time.Now() {
-		wait := timeout
-		if at := c.sentAt.Load(); at != 0 {
-			wait = max(time.Unix(0, at).Add(timeout).Sub(now), time.Nanosecond)
-		}
-		c.sock.ReadWithin(now, remaining(now, wait, x.Until()))
+		wait, _ := c.sentAt.Left(x, now, timeout)
+		c.sock.ReadWithin(now, remaining(now, max(wait, time.Nanosecond), x.Until()))
 		err := c.sock.Fill()
 		if err == nil {
 			return c.readHead(x, timeout)
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() || c.answerIsDue(time.Now(), timeout, x.Until()) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() || c.answerIsDue(x, time.Now(), timeout) {
 			c.broken = true
 			return false, classify(err)
 		}
@@ -230,9 +228,10 @@ func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (starte
 
 // answerIsDue reports whether the service has had its time. It begins when the request has been sent: until then the client is waited for, or
 // the service takes what it is sent.
-func (c *ClientConn) answerIsDue(now time.Time, timeout time.Duration, deadline time.Time) bool {
-	at := c.sentAt.Load()
-	return at != 0 && now.Sub(time.Unix(0, at)) >= timeout || !deadline.IsZero() && !now.Before(deadline)
+func (c *ClientConn) answerIsDue(x *exchange.Exchange, now time.Time, timeout time.Duration) bool {
+	left, sent := c.sentAt.Left(x, now, timeout)
+	deadline := x.Until()
+	return sent && left <= 0 || !deadline.IsZero() && !now.Before(deadline)
 }
 
 func classify(err error) error {
@@ -338,16 +337,19 @@ func malformed(err error) error {
 }
 
 // BufferedBody returns what came of the body with the head, and whether that is all of it.
-func (c *ClientConn) BufferedBody(x *exchange.Exchange) (part []byte, whole bool, err error) {
+func (c *ClientConn) BufferedBody(x *exchange.Exchange, timeout time.Duration) (part []byte, whole bool, err error) {
 	if c.body.over {
 		return nil, true, nil
 	}
 	if c.body.framed == byLength && len(c.sock.Buffered()) == 0 && c.body.left <= int64(c.sock.Room()) {
 		// Many servers send the head and a small body apart. Waiting for the body lets both go on together.
+		now := x.Tick()
+		c.sock.ReadWithin(now, remaining(now, timeout, x.Until()))
 		if err := c.sock.Fill(); err != nil {
 			c.broken = true
 			return nil, false, classify(err)
 		}
+		x.Tick()
 	}
 	part, err = c.body.take(c.sock, &x.Response.Trailer, maxResponseFields)
 	if err != nil {
@@ -410,22 +412,23 @@ func (c *ClientConn) BodyOver() bool { return c.body.over }
 
 // SendBody writes a further part of the request's body; last tells that it is the end.
 func (c *ClientConn) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
-	c.sentAt.Store(0)
+	c.sentAt.Clear()
 	err := c.sendBody(x, part, last, timeout)
 	c.tear(err)
 	if last || err != nil {
-		c.sentAt.Store(time.Now().UnixNano())
+		c.sentAt.Set(x, time.Now())
 	}
 	return err
 }
 
 func (c *ClientConn) sendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
 	now := time.Now()
-	c.sock.WriteWithin(now, remaining(now, timeout, x.Until()))
+	wait := remaining(now, timeout, x.Until())
 	if x.Request.ContentLength >= 0 {
 		if len(part) == 0 {
 			return nil
 		}
+		c.sock.WriteWithin(now, wait)
 		return c.sock.Write(part, nil)
 	}
 	var line [24]byte
@@ -433,6 +436,7 @@ func (c *ClientConn) sendBody(x *exchange.Exchange, part []byte, last bool, time
 	if len(part) > 0 {
 		b = strconv.AppendUint(b, uint64(len(part)), 16)
 		b = append(b, "\r\n"...)
+		c.sock.WriteWithin(now, wait)
 		if err := c.sock.Write(b, part); err != nil {
 			return err
 		}
@@ -446,6 +450,7 @@ func (c *ClientConn) sendBody(x *exchange.Exchange, part []byte, last bool, time
 	if len(b) == 0 {
 		return nil
 	}
+	c.sock.WriteWithin(now, wait)
 	return c.sock.Write(b, nil)
 }
 

@@ -24,6 +24,7 @@ type errand struct {
 	number  atomic.Uint32 // of errands
 	looked  atomic.Uint32 // number at the last tick
 	request []byte        // is to be sent
+	at      time.Time     // when it was
 	err     error         // instead of what was to be received
 	headed  bool          // the response's head is complete
 }
@@ -46,7 +47,7 @@ func (c *ClientConn) Prepare(x *exchange.Exchange, part []byte, loop *socket.Loo
 	c.sentAll, c.broken = true, false
 	c.sock.SetSize(socket.BodySize)
 	e := &c.errand
-	e.by, e.headed, e.request = by, false, append(b, part...)
+	e.by, e.headed, e.request, e.at = by, false, append(b, part...), x.Now
 	e.number.Add(1)
 	return true
 }
@@ -179,7 +180,7 @@ func (c *ClientConn) Wait(x *exchange.Exchange, timeout time.Duration) (started 
 	}
 	if len(c.sock.Buffered()) == 0 {
 		now := time.Now()
-		c.sock.ReadWithin(now, remaining(now, max(timeout-now.Sub(x.Start), time.Nanosecond), x.Until()))
+		c.sock.ReadWithin(now, remaining(now, max(timeout-now.Sub(c.errand.at), time.Nanosecond), x.Until()))
 		if err := c.sock.Fill(); err != nil {
 			c.broken = true
 			return false, classify(err)

@@ -225,8 +225,11 @@ func (c *conn) goOn() {
 	go func() {
 		c.Leave()
 		c.sock.ResumeReads()
-		if !c.ended && c.sock.Settle() != nil {
-			c.ended = true
+		if c.sock.Owes() { // also where the connection ends: it is of a response
+			c.sock.WriteWithin(time.Now(), c.server.limits.WriteTimeout)
+			if c.sock.Settle() != nil {
+				c.ended = true
+			}
 		}
 		c.run()
 	}()

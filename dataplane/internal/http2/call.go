@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -17,10 +16,10 @@ type Call struct {
 	flow
 	client   *Client
 	used     bool
-	over     bool         // the response's body was taken to its end
-	extended bool         // the stream is to carry another protocol (RFC 8441)
-	hollow   bool         // the response has no body, whatever its length says
-	sentAt   atomic.Int64 // since when the service is to answer, in Unix nanoseconds; 0 while it is being sent a body
+	over     bool            // the response's body was taken to its end
+	extended bool            // the stream is to carry another protocol (RFC 8441)
+	hollow   bool            // the response has no body, whatever its length says
+	sentAt   exchange.Moment // since when the service is to answer; none while it is being sent a body
 
 	trailers exchange.Header
 
@@ -53,7 +52,7 @@ func (s *Call) begin(c *Client, used bool) {
 	s.over, s.hollow, s.aborted, s.headed = false, false, false, false
 	s.status, s.length, s.method = 0, -1, ""
 	s.interim = s.interim[:0]
-	s.sentAt.Store(0)
+	s.sentAt.Clear()
 	s.trailers.Reset()
 	s.fields.Reset()
 }
@@ -104,7 +103,7 @@ func (s *Call) Used() bool { return s.used }
 // SendBody. Where that is nothing and whole tells that the part is all of the body, it also waits for the response's head, as Answer does.
 func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error) {
 	now := time.Now()
-	s.sentAt.Store(now.UnixNano())
+	s.sentAt.Set(x, now)
 	if x.Request.Upgrade != "" {
 		if err := s.extend(until(now, timeout, x.Until())); err != nil {
 			return nil, false, err
@@ -125,7 +124,7 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 	s.client.flush()
 	if !whole || len(left) > 0 {
 		if len(part) > 0 || !x.Request.Expects100 { // otherwise the client waits for a word of the service's
-			s.sentAt.Store(0)
+			s.sentAt.Clear()
 		}
 		return left, false, nil
 	}
@@ -220,12 +219,12 @@ func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool
 		case err != nil:
 			return started, s.cause(err)
 		}
-		at := s.sentAt.Load()
 		now := time.Now()
-		if err := s.await(until(now, sinceOr(at, now, timeout), x.Until())); err != nil {
+		left, _ := s.sentAt.Left(x, now, timeout)
+		if err := s.await(until(now, left, x.Until())); err != nil {
 			now = time.Now()
-			due := s.sentAt.Load() != 0 && sinceOr(s.sentAt.Load(), now, timeout) <= 0
-			if due || !x.Deadline.IsZero() && !now.Before(x.Deadline) {
+			left, sent := s.sentAt.Left(x, now, timeout)
+			if sent && left <= 0 || !x.Deadline.IsZero() && !now.Before(x.Deadline) {
 				return started, err
 			}
 		}
@@ -245,7 +244,7 @@ func (s *Call) answer(res *exchange.Response) {
 }
 
 // BufferedBody returns what came of the body with the head, and whether that is all of it.
-func (s *Call) BufferedBody(x *exchange.Exchange) (part []byte, whole bool, err error) {
+func (s *Call) BufferedBody(x *exchange.Exchange, _ time.Duration) (part []byte, whole bool, err error) {
 	if s.over {
 		return nil, true, nil
 	}
@@ -292,13 +291,13 @@ func (s *Call) BodyOver() bool { return s.over }
 
 // SendBody sends a further part of the request's body; last tells that it is the end.
 func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
-	s.sentAt.Store(0)
+	s.sentAt.Clear()
 	now := time.Now()
 	s.patient = until(now, timeout, x.Until())
 	err := s.sendBody(part, last, x.Request.Trailers)
 	s.client.flush()
 	if last || err != nil {
-		s.sentAt.Store(time.Now().UnixNano())
+		s.sentAt.Set(x, time.Now())
 		wake(s.readable) // Answer waits for that long from now on
 	}
 	return err

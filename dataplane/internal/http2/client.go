@@ -55,7 +55,8 @@ type Client struct {
 	link
 	scheme  string
 	running sync.WaitGroup // calls
-	heard   atomic.Int64   // when something came last, in Unix nanoseconds
+	born    time.Time
+	heard   atomic.Int64 // when something came last, in nanoseconds after born
 
 	incoming exchange.Header // the reading goroutine's
 	told     chan struct{}   // closed by it when the endpoint's settings have come, or the connection is over
@@ -73,16 +74,16 @@ type Client struct {
 
 // NewClient takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above 599.
 func NewClient(nc net.Conn, scheme string, strict bool) *Client {
-	c := &Client{scheme: scheme, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, idleSince: time.Now()}
+	c := &Client{scheme: scheme, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, born: time.Now()}
+	c.idleSince = c.born
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
 	c.fields.strict = strict
 	c.greeted, c.listens = true, true // only clients are to say the preface
 	c.writeTimeout = stalled
 	c.recv.reset(clientWindow)
-	c.heard.Store(time.Now().UnixNano())
 	c.arrivedFn = func() bool {
 		now := time.Now()
-		c.heard.Store(now.UnixNano())
+		c.heard.Store(int64(now.Sub(c.born)))
 		settled := c.settled
 		goesOn := c.arrived()
 		c.sock.ReadWithin(now, lookAgain)
@@ -103,7 +104,8 @@ func NewClient(nc net.Conn, scheme string, strict bool) *Client {
 
 // read takes in what comes until the connection is over.
 func (c *Client) read() {
-	c.wait(0)
+	c.rest()
+	c.sock.ReadAlways() // the calls keep their own limits
 	for c.ended == nil {
 		if err := c.sock.Each(c.arrivedFn); err != nil {
 			c.stopped(err)
@@ -135,7 +137,7 @@ func (c *Client) stopped(err error) {
 	case c.err != nil:
 		c.ended = c.err
 	case errors.Is(err, os.ErrDeadlineExceeded): // of lookAgain: each call of Each begins with a look
-		c.sock.ReadWithin(time.Time{}, 0)
+		c.sock.ReadAlways()
 	case err == io.EOF:
 		c.ended = io.ErrUnexpectedEOF // no body ends with its connection
 	default:
@@ -190,7 +192,7 @@ func (c *Client) endIfUnused() {
 // there was no call on it for idle, or when an endpoint that owes answers is silent and does not answer a ping.
 func (c *Client) Check(now time.Time, idle time.Duration) bool {
 	c.mu.Lock()
-	heard := time.Unix(0, c.heard.Load())
+	heard := c.born.Add(time.Duration(c.heard.Load()))
 	ping, dead := false, false
 	switch {
 	case c.calls == 0:
@@ -286,14 +288,6 @@ func (c *Client) list(id uint32, block []byte, end, _ bool) error {
 		return c.refuseStream(id, codeProtocol)
 	}
 	return nil
-}
-
-// sinceOr returns the time that is left of a wait that began at a time in Unix nanoseconds; 0: it begins now.
-func sinceOr(at int64, now time.Time, d time.Duration) time.Duration {
-	if at == 0 {
-		return d
-	}
-	return time.Unix(0, at).Add(d).Sub(now)
 }
 
 // timedOut is what waits end with.

@@ -111,7 +111,7 @@ func ask1(t *testing.T, call *Call, method string) (r told) {
 		return r
 	}
 	var body []byte
-	part, whole, err := call.BufferedBody(x)
+	part, whole, err := call.BufferedBody(x, time.Second)
 	body = append(body, part...)
 	for err == nil && !whole {
 		if part, err = call.NextBody(x, time.Minute); err == io.EOF {

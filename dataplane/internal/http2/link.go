@@ -88,9 +88,14 @@ func (c *link) init(sock *socket.Conn, s side, maxBlock, maxFields int) {
 
 // wait sets how long the next bytes may take, and gives the buffer back when nothing is in it.
 func (c *link) wait(d time.Duration) {
+	c.rest()
+	c.sock.ReadWithin(time.Now(), d)
+}
+
+// rest gives the buffer back when nothing is in it.
+func (c *link) rest() {
 	c.sock.Release()
 	c.sock.SetSize(socket.BodySize)
-	c.sock.ReadWithin(time.Now(), d)
 }
 
 // arrived takes in the frames that have come whole. It returns false when the connection is over.

@@ -31,8 +31,11 @@ func (s *teller) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
 	s.mu.Lock()
 	s.conns[sock] = true
 	s.mu.Unlock()
-	for !bytes.Contains(sock.Buffered(), []byte("\n")) && sock.Fill() == nil {
+	for err := error(nil); err == nil && !bytes.Contains(sock.Buffered(), []byte("\n")); {
+		sock.ReadWithin(time.Now(), time.Minute)
+		err = sock.Fill()
 	}
+	sock.WriteWithin(time.Now(), time.Minute)
 	_ = sock.Write(fmt.Appendf(nil, "%s %s %q", peer.ClientText, peer.Scheme, sock.Buffered()), nil)
 	s.mu.Lock()
 	delete(s.conns, sock)

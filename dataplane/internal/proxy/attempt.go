@@ -99,7 +99,7 @@ func (a *attempt) responsePart() *part {
 	p := &a.response
 	if !p.taken {
 		p.taken = true
-		p.bytes, p.whole, p.err = a.conn.BufferedBody(a.x)
+		p.bytes, p.whole, p.err = a.conn.BufferedBody(a.x, a.timeout)
 	}
 	return p
 }
@@ -133,6 +133,7 @@ func (a *attempt) connect() bool {
 		a.endpoint.State.Add(-1)
 		late := !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
 		if a.tried < maxConnectAttempts && !errors.Is(err, upstream.ErrTooManyConnections) && !late {
+			a.x.Tick() // every endpoint has its time
 			continue
 		}
 		a.endpoint = nil
@@ -166,6 +167,7 @@ func (a *attempt) outcome(started bool, err error) (answered, again bool) {
 	if a.request.whole && !started && again {
 		// The connection of one that was not looked at may be about to end, and carry the next attempt into its end: that one is sent again too.
 		a.fresh = a.fresh || !errors.Is(err, upstream.ErrNotProcessed)
+		a.x.Tick()
 		return false, true
 	}
 	a.fail(err)

@@ -35,5 +35,5 @@ func (a *attempt) acquire(fresh bool) (upstream.Conn, error) {
 	if a.x.Request.Upgrade == exchange.Connect {
 		return a.endpoint.Open(a.x.Deadline)
 	}
-	return a.endpoint.Acquire(a.x.Start, a.x.Deadline, fresh)
+	return a.endpoint.Acquire(a.x.Now, a.x.Deadline, fresh)
 }

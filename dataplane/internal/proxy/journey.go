@@ -158,6 +158,9 @@ func (j *journey) prepare() bool {
 	}
 	verdict, at := b.Chain.Request(x)
 	j.at = at
+	if b.Chain.Waits() {
+		x.Tick()
+	}
 	if verdict == exchange.Continue && req.ContentLength > b.Limits.MaxRequestBytes { // after the chain, which lets pages of other origins read it
 		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
 		verdict = exchange.Stop

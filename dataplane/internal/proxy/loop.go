@@ -59,7 +59,7 @@ func (j *journey) dispatch() bool {
 		return false
 	}
 	loop := j.host.Loop()
-	conn, client := a.endpoint.AcquireIdle(x.Start, loop)
+	conn, client := a.endpoint.AcquireIdle(x.Now, loop)
 	if conn == nil {
 		return false
 	}

@@ -15,9 +15,14 @@ import (
 // Conn is a connection with its receive buffer. One goroutine reads and one writes; both may be the same. Only the
 // owner closes it, when neither runs: everybody else uses Interrupt.
 //
+// Every wait has a limit of its own: ReadWithin comes before each Fill, Each and Splice, WriteWithin before each Write and Settle, and both before
+// SendAndFill. In builds with the race detector a wait without is a panic.
+//
 // Received bytes are Buffered until Consume. They stay where they are until the buffer is released or compacted, so
 // that what was parsed from them may point at them.
 type Conn struct {
+	limits limits
+
 	mu  sync.Mutex // protects nc where others than the owner use it, who alone changes it
 	nc  net.Conn
 	raw syscall.RawConn // nil: plain net.Conn calls
@@ -124,6 +129,11 @@ func (c *Conn) SetSize(s Size) { c.size = s }
 // Fill waits for bytes and appends what there is to the buffer, taking one when there is none. There has to be room.
 // It returns io.EOF when the peer has ended, os.ErrDeadlineExceeded after the deadline, or the socket's error.
 func (c *Conn) Fill() error {
+	c.limits.read()
+	return c.fill()
+}
+
+func (c *Conn) fill() error {
 	if c.raw != nil {
 		return c.fillRaw()
 	}
@@ -158,6 +168,7 @@ func noProgress(err error) error {
 // that arrives together with bytes is not announced again: a client that sends one request and shuts its side down is
 // noticed at once, one that does so with a later request when the read deadline passes.
 func (c *Conn) Each(serve func() bool) error {
+	c.limits.reading()
 	if c.raw != nil {
 		c.serve, c.served = serve, false
 		return c.eachRaw()
@@ -167,7 +178,7 @@ func (c *Conn) Each(serve func() bool) error {
 		return c.eachTLS()
 	}
 	for {
-		if err := c.Fill(); err != nil {
+		if err := c.fill(); err != nil {
 			return err
 		}
 		if !serve() {
@@ -180,17 +191,26 @@ func (c *Conn) Each(serve func() bool) error {
 // writes, so that no read is tried in vain. Nothing may be buffered.
 // written tells how much of b left; when it is less than all, err is of the write.
 func (c *Conn) SendAndFill(b []byte) (written int, err error) {
+	c.limits.read()
+	c.limits.write()
 	if c.raw != nil {
 		return c.sendAndFillRaw(b)
 	}
 	if n, err := c.nc.Write(b); err != nil {
 		return n, err
 	}
-	return len(b), c.Fill()
+	return len(b), c.fill()
 }
 
 // Write sends a and then b, which may be empty, with as few packets as it takes.
 func (c *Conn) Write(a, b []byte) error {
+	if !c.hasty {
+		c.limits.write()
+	}
+	return c.write(a, b)
+}
+
+func (c *Conn) write(a, b []byte) error {
 	if c.raw != nil || c.hasty {
 		return c.writeRaw(a, b)
 	}
@@ -219,8 +239,9 @@ func (c *Conn) Write(a, b []byte) error {
 func slack(d time.Duration) time.Duration { return min(d/8, time.Second) }
 
 // ReadWithin makes reads fail with os.ErrDeadlineExceeded after d from now, or up to an eighth (at most a second) later;
-// d <= 0 means never.
+// d <= 0: at once.
 func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
+	c.limits.setRead()
 	if by, ok := move(c.readBy, now, d); ok {
 		c.readBy = by
 		_ = c.nc.SetReadDeadline(by)
@@ -230,8 +251,21 @@ func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
 	}
 }
 
+// ReadAlways lets reads wait for as long as it takes. It is for a goroutine that reads for others who keep limits of their own.
+func (c *Conn) ReadAlways() {
+	c.limits.setAlways()
+	if !c.readBy.IsZero() {
+		c.readBy = time.Time{}
+		_ = c.nc.SetReadDeadline(time.Time{})
+		if c.interrupted.Load() || c.aborted.Load() {
+			_ = c.nc.SetReadDeadline(past)
+		}
+	}
+}
+
 // WriteWithin is ReadWithin for writes.
 func (c *Conn) WriteWithin(now time.Time, d time.Duration) {
+	c.limits.setWrite()
 	c.writeFor = d
 	if by, ok := move(c.writeBy, now, d); ok {
 		c.writeBy = by
@@ -244,9 +278,7 @@ func (c *Conn) WriteWithin(now time.Time, d time.Duration) {
 
 // move returns the new deadline, and whether the one in force has to be changed.
 func move(have, now time.Time, d time.Duration) (time.Time, bool) {
-	if d <= 0 {
-		return time.Time{}, !have.IsZero()
-	}
+	d = max(d, time.Nanosecond)
 	want, s := now.Add(d), slack(d)
 	if !have.Before(want) && !have.After(want.Add(s)) {
 		return have, false
@@ -281,8 +313,9 @@ func (c *Conn) Aborted() bool { return c.aborted.Load() }
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-// ResumeReads ends what Interrupt began, but not what Abort did. Only the owner calls it.
+// ResumeReads ends what Interrupt began, but not what Abort did, and takes the limit of reads away. Only the owner calls it.
 func (c *Conn) ResumeReads() {
+	c.limits.dropRead()
 	c.readBy = time.Time{}
 	c.interrupted.Store(false)
 	_ = c.nc.SetReadDeadline(time.Time{})

@@ -12,12 +12,17 @@ func (c *Conn) Owes() bool { return len(c.owed) > 0 }
 
 // Settle writes what was kept, and waits as Write does.
 func (c *Conn) Settle() error {
+	c.limits.write()
+	return c.settle()
+}
+
+func (c *Conn) settle() error {
 	owed := c.owed
 	c.owed = nil
 	if len(owed) == 0 {
 		return nil
 	}
-	return c.Write(owed, nil)
+	return c.write(owed, nil)
 }
 
 func (c *Conn) owe(a, b []byte) {

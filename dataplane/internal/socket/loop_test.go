@@ -7,7 +7,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,6 +176,8 @@ func TestAbortInALoop(t *testing.T) {
 	send(t, far, "late")
 	v.until(t, func() bool { return isTimeout(v.err) })
 	seat.Leave(near)
+	near.ReadWithin(time.Now(), 10*time.Second)
+	near.WriteWithin(time.Now(), 10*time.Second)
 	if err := near.Fill(); !isTimeout(err) {
 		t.Errorf("%v, want a timeout", err)
 	}
@@ -220,6 +221,7 @@ func TestOwing(t *testing.T) {
 			t.Errorf("%q, %v", got[:4], err)
 		}
 	})
+	near.WriteWithin(time.Now(), 10*time.Second)
 	if err := near.Write([]byte("last"), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -308,18 +310,32 @@ func TestRound(t *testing.T) {
 
 // chatter is a guest for whom something arrives whenever it is served.
 type chatter struct {
-	c    *Conn
-	far  net.Conn
-	over *atomic.Bool
+	c   *Conn
+	far net.Conn
+
+	mu   sync.Mutex
+	over bool
 }
 
 func (*chatter) Stirred(bool) bool { return true }
 
 func (c *chatter) Receive() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return false
+	}
 	got, _ := c.c.Receive()
 	c.c.Consume(len(c.c.Buffered()))
 	c.c.Release()
-	return got && !c.over.Load()
+	return got
+}
+
+// end makes nobody receive from the connection any more.
+func (c *chatter) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
 }
 
 func (c *chatter) Serve() { _, _ = c.far.Write([]byte("x")) }
@@ -329,17 +345,19 @@ func (*chatter) Tick() {}
 // Answers that never cease keep neither questions nor other goroutines from their turn.
 func TestAnswersWithoutEnd(t *testing.T) {
 	l := loops(t)
-	var over atomic.Bool
 	for range 4 * answersAtOnce {
 		near, far := accepted(t)
-		seat, taken := l.Any().Add(near, &chatter{near, far, &over}, Answers)
+		guest := &chatter{c: near, far: far}
+		seat, taken := l.Any().Add(near, guest, Answers)
 		if !taken {
 			t.Fatal("not taken")
 		}
-		defer seat.Leave(near)
+		defer func() {
+			guest.end()
+			seat.Leave(near)
+		}()
 		send(t, far, "x")
 	}
-	defer over.Store(true)
 	for range 3 {
 		near, far := accepted(t)
 		v := &visitor{c: near, came: make(chan struct{}, 100)}

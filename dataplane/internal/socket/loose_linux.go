@@ -70,6 +70,7 @@ func (c *Conn) fasten() {
 	c.nc, c.raw = k, raw
 	c.mu.Unlock()
 	c.readBy, c.writeBy = time.Time{}, time.Time{}
+	c.limits = limits{}
 	if c.aborted.Load() {
 		_ = k.SetDeadline(past)
 	} else if c.interrupted.Load() {

@@ -275,7 +275,7 @@ func (c *Conn) writeRaw(a, b []byte) error {
 			c.owe(a, b)
 			return nil
 		}
-		if err := c.Settle(); err != nil {
+		if err := c.settle(); err != nil {
 			return err
 		}
 	}

@@ -71,6 +71,8 @@ func (c *Conn) Splice(dst *Conn, n int64, before func(now time.Time)) (moved int
 	defer p.give()
 	for moved < n {
 		before(time.Now())
+		c.limits.read()
+		dst.limits.write()
 		if err := c.spliceIn(p, n-moved); err != nil {
 			return moved, false, err
 		}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // recordWriter stands for TLS: what it is given goes beneath as it is.
@@ -27,6 +28,7 @@ func TestWritesOfBothGoroutines(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for range rounds {
+			c.WriteWithin(time.Now(), time.Minute)
 			if err := c.Write(make([]byte, large), make([]byte, large)); err != nil {
 				t.Error(err)
 				return

@@ -41,7 +41,7 @@ type Conn interface {
 	Sent()
 	// BufferedBody returns what came of the response's body with its head, and whether that is all of it. It may be called once,
 	// before NextBody.
-	BufferedBody(x *exchange.Exchange) (part []byte, whole bool, err error)
+	BufferedBody(x *exchange.Exchange, timeout time.Duration) (part []byte, whole bool, err error)
 	// NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known. A part is valid
 	// until the next call, which also ends the views of the head.
 	NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error)

@@ -36,7 +36,8 @@ type Endpoint struct {
 	other            string // is tried where address refuses; "": nothing is
 	log              *slog.Logger
 	how              atomic.Pointer[how]
-	lastProblem      atomic.Int64 // when a TLS problem was last logged, in Unix seconds
+	born             time.Time
+	lastProblem      atomic.Int64 // when a TLS problem was last logged, in nanoseconds after born; 0: never
 
 	mu      sync.Mutex
 	idle    idle
@@ -81,7 +82,7 @@ func (c *conn1) seen(loop *socket.Loop) time.Time {
 }
 
 func newEndpoint(p place, log *slog.Logger) *Endpoint {
-	e := &Endpoint{Host: p.entry.GetHost(), Port: p.entry.GetPort(), key: p.key(), network: "tcp", address: p.dialed(), log: log}
+	e := &Endpoint{Host: p.entry.GetHost(), Port: p.entry.GetPort(), key: p.key(), network: "tcp", address: p.dialed(), log: log, born: time.Now()}
 	if _, isUnix := config.UnixPath(e.Host); isUnix {
 		e.network = "unix"
 	}
@@ -257,8 +258,8 @@ func (e *Endpoint) logTLS(how *how, err error) {
 	if !errors.As(err, &failed) {
 		return
 	}
-	now, last := time.Now().Unix(), e.lastProblem.Load()
-	if now-last < int64(problemInterval/time.Second) || !e.lastProblem.CompareAndSwap(last, now) {
+	now, last := int64(time.Since(e.born)), e.lastProblem.Load()
+	if last != 0 && now-last < int64(problemInterval) || !e.lastProblem.CompareAndSwap(last, max(now, 1)) {
 		return
 	}
 	e.log.Error("TLS with an endpoint fails", "service", how.service, "endpoint", e.address, "error", failed.cause.Error())
