@@ -14,6 +14,7 @@ const (
 	DefaultUnhealthyThreshold = 3
 	DefaultHealthyThreshold   = 2
 	DefaultMaxIdle            = 512
+	DefaultMaxPending         = 128
 	DefaultConnectTimeout     = 5 * time.Second
 	DefaultIdleTimeout        = time.Minute
 	DefaultResponseTimeout    = time.Minute
@@ -76,6 +77,8 @@ func (h HealthCheck) Passes(status int) bool {
 type Pool struct {
 	// MaxIdle is how many idle connections are kept per endpoint, MaxConnections how many there may be; 0: any number.
 	MaxIdle, MaxConnections int
+	// MaxPending is how many requests may wait per endpoint where there may be no more connections.
+	MaxPending int
 	// ConnectTimeout, IdleTimeout and ResponseTimeout are all above 0.
 	ConnectTimeout, IdleTimeout, ResponseTimeout time.Duration
 	// MaxAge is how old a connection may be that is used for another request; 0: any age.
@@ -115,6 +118,7 @@ func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 		Discovered: s.GetDiscovery() != nil,
 		Pool: Pool{
 			MaxIdle:         DefaultMaxIdle,
+			MaxPending:      DefaultMaxPending,
 			MaxConnections:  int(s.GetConnectionPool().GetMaxConnections()),
 			ConnectTimeout:  durationOr(s.GetConnectionPool().GetConnectTimeout(), DefaultConnectTimeout),
 			IdleTimeout:     durationOr(s.GetConnectionPool().GetIdleTimeout(), DefaultIdleTimeout),
@@ -124,6 +128,9 @@ func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 	}
 	if p := s.GetConnectionPool(); p != nil && p.MaxIdleConnections != nil {
 		set.Pool.MaxIdle = int(p.GetMaxIdleConnections())
+	}
+	if p := s.GetConnectionPool(); p != nil && p.MaxPending != nil {
+		set.Pool.MaxPending = int(p.GetMaxPending())
 	}
 	if h := s.GetHealthCheckConfig(); h != nil {
 		interval := durationOr(h.GetInterval(), DefaultCheckInterval)

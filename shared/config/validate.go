@@ -235,6 +235,7 @@ func (c *checker) service(m *configv1.Service) {
 	if p := m.GetConnectionPool(); p != nil {
 		c.number("connection_pool.max_idle_connections", p.GetMaxIdleConnections(), 0, 65535)
 		c.number("connection_pool.max_connections", p.GetMaxConnections(), 0, 65535)
+		c.number("connection_pool.max_pending", p.GetMaxPending(), 0, 65535)
 		c.duration("connection_pool.connect_timeout", p.GetConnectTimeout(), time.Millisecond, 5*time.Minute)
 		c.duration("connection_pool.idle_timeout", p.GetIdleTimeout(), 100*time.Millisecond, 24*time.Hour)
 		c.duration("connection_pool.max_age", p.GetMaxAge(), time.Second, 720*time.Hour)

@@ -55,8 +55,11 @@ func (c *conn) look() {
 // Watch implements exchange.Downstream.
 func (c *conn) Watch(a exchange.Aborter) {
 	c.watch.mu.Lock()
+	defer c.watch.mu.Unlock()
 	c.watch.by = a
-	c.watch.mu.Unlock()
+	if a != nil && c.watch.gone {
+		a.Abort()
+	}
 }
 
 // Gone implements exchange.Downstream.

@@ -60,6 +60,8 @@ type Client struct {
 
 	incoming exchange.Header // the reading goroutine's
 	told     chan struct{}   // closed by it when the endpoint's settings have come, or the connection is over
+	changed  bool            // its: freed is to be called
+	freed    func()
 
 	// The mutex protects these.
 	nextID     uint32
@@ -72,9 +74,10 @@ type Client struct {
 	asked      time.Time // when a ping was sent that nothing has come after; zero: none
 }
 
-// NewClient takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above 599.
-func NewClient(nc net.Conn, scheme string, strict bool) *Client {
-	c := &Client{scheme: scheme, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, born: time.Now()}
+// NewClient takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above 599. freed, which may be nil, is called on
+// another goroutine when the endpoint has changed how many calls it takes, or the connection is over.
+func NewClient(nc net.Conn, scheme string, strict bool, freed func()) *Client {
+	c := &Client{scheme: scheme, freed: freed, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, born: time.Now()}
 	c.idleSince = c.born
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
 	c.fields.strict = strict
@@ -89,6 +92,10 @@ func NewClient(nc net.Conn, scheme string, strict bool) *Client {
 		c.sock.ReadWithin(now, lookAgain)
 		if !settled && c.settled {
 			close(c.told)
+		}
+		if c.changed {
+			c.changed = false
+			c.free()
 		}
 		return goesOn
 	}
@@ -121,12 +128,19 @@ func (c *Client) read() {
 	if !c.settled {
 		close(c.told)
 	}
+	c.free()
 	c.running.Wait()
 	c.mu.Lock()
 	c.out.pending = c.out.pending[:0]
 	c.release()
 	c.mu.Unlock()
 	_ = c.sock.Close()
+}
+
+func (c *Client) free() {
+	if c.freed != nil {
+		c.freed()
+	}
 }
 
 // stopped decides what an error of the reading goroutine's means.
@@ -164,6 +178,13 @@ func (c *Client) Begin(limit int) *Call {
 	call := calls.Get().(*Call)
 	call.begin(c, c.nextID > 1)
 	return call
+}
+
+// Load returns how many calls are under way; ok tells whether another one may begin.
+func (c *Client) Load() (n int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls, c.err == nil && !c.retired && c.calls < c.maxStreams
 }
 
 // Usable reports whether calls may still begin, now or when others have ended.
@@ -232,6 +253,7 @@ func (c *Client) setting(id uint16, value uint32) {
 	switch id {
 	case settingMaxConcurrentStreams:
 		c.maxStreams = int(min(value, maxWindow))
+		c.changed = true
 	case settingEnableConnect:
 		c.extended = c.extended || value == 1
 	}
@@ -244,7 +266,7 @@ func (c *Client) brokenOff(*flow) error { return nil }
 func (c *Client) goAway(last uint32, _ code) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.retired = true
+	c.retired, c.changed = true, true
 	c.lastTaken = min(c.lastTaken, last)
 	for id, f := range c.streams {
 		if id > last && !f.call.headed { // what has been answered was looked at, whatever is said now

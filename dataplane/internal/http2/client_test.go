@@ -16,7 +16,7 @@ import (
 func newClientConn(t *testing.T) (*Client, *xhttp2.Framer, net.Conn) {
 	t.Helper()
 	nc, peer := pair(t)
-	c := NewClient(nc, "http", false)
+	c := NewClient(nc, "http", false, nil)
 	t.Cleanup(c.Close)
 	return c, xhttp2.NewFramer(peer, peer), peer
 }

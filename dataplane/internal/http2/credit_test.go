@@ -174,7 +174,7 @@ func TestStuckResponses(t *testing.T) {
 			_ = f.WriteData(id, false, make([]byte, maxFrameBytes))
 		}
 		if i%10 == 0 { // its response is taken and given up half way
-			_, _, _ = call.BufferedBody(x)
+			_, _, _ = call.BufferedBody(x, time.Second)
 			call.Release(time.Now())
 		} else {
 			stuck = append(stuck, call)

@@ -47,7 +47,7 @@ type told struct {
 // was told when everything of the client has ended.
 func answered(t *testing.T, b []byte, cut int) []told {
 	ours, theirs := net.Pipe()
-	c := NewClient(ours, "http", false)
+	c := NewClient(ours, "http", false, nil)
 	methods := []string{"GET", "HEAD", "POST"}
 	results := make([]told, len(methods))
 	var wg sync.WaitGroup

@@ -132,7 +132,7 @@ func (a *attempt) connect() bool {
 		}
 		a.endpoint.State.Add(-1)
 		late := !a.x.Deadline.IsZero() && !time.Now().Before(a.x.Deadline)
-		if a.tried < maxConnectAttempts && !errors.Is(err, upstream.ErrTooManyConnections) && !late {
+		if a.tried < maxConnectAttempts && !upstream.Overloaded(err) && !late && !a.x.Down.Gone() {
 			a.x.Tick() // every endpoint has its time
 			continue
 		}

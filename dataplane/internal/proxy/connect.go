@@ -33,7 +33,7 @@ func failUnmatched(x *exchange.Exchange) {
 // acquire gets a connection to the endpoint, which is the whole of an attempt where the client wants a tunnel.
 func (a *attempt) acquire(fresh bool) (upstream.Conn, error) {
 	if a.x.Request.Upgrade == exchange.Connect {
-		return a.endpoint.Open(a.x.Deadline)
+		return a.endpoint.Open(a.x)
 	}
-	return a.endpoint.Acquire(a.x.Now, a.x.Deadline, fresh)
+	return a.endpoint.Acquire(a.x, fresh)
 }

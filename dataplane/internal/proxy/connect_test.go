@@ -317,7 +317,7 @@ func TestConnectLimits(t *testing.T) {
 		}
 		sendBack(0, c, r)
 	})
-	g := startWith(t, http1.DefaultLimits(), tunnels(address, ", connection_pool: {max_connections: 1}", ""))
+	g := startWith(t, http1.DefaultLimits(), tunnels(address, ", connection_pool: {max_connections: 1, max_pending: 0}", ""))
 	if res := g.raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]; res.StatusCode != 200 {
 		t.Fatalf("a request: %d", res.StatusCode)
 	}
@@ -335,7 +335,7 @@ func TestConnectLimits(t *testing.T) {
 		}
 		g.none(1 << 20)
 	}
-	dead := startWith(t, http1.DefaultLimits(), tunnels("127.0.0.1:1", ", connection_pool: {max_connections: 1}", ""))
+	dead := startWith(t, http1.DefaultLimits(), tunnels("127.0.0.1:1", ", connection_pool: {max_connections: 1, max_pending: 0}", ""))
 	for range 2 { // what could not be opened does not count
 		if got := digHTTP1(t, dead.address, nowhere).refused(t); got != "502 UPSTREAM_UNAVAILABLE" {
 			t.Errorf("a dead endpoint: %s", got)

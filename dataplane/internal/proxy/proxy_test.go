@@ -73,6 +73,7 @@ type gateway struct {
 	secure   *listener.Listener
 	node     *runtime.Runtime
 	counters *telemetry.Registry
+	services *upstream.Registry
 	lines    string      // the access log's file
 	log      *syncBuffer // what the node logged
 }
@@ -127,7 +128,7 @@ func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, header
 	services := upstream.NewRegistry(log)
 	node := runtime.New(log, services, counters, certificate.NewTickets(nil))
 	node.UsePaths(paths)
-	g := &gateway{t: t, node: node, log: logged, counters: counters, lines: filepath.Join(t.TempDir(), "access.log")}
+	g := &gateway{t: t, node: node, log: logged, counters: counters, services: services, lines: filepath.Join(t.TempDir(), "access.log")}
 	if config != "" {
 		g.apply(config)
 	}

@@ -128,7 +128,7 @@ func TestUpstreamHTTP2Concurrency(t *testing.T) {
 		<-release
 		now.Add(-1)
 	}))
-	g := start(t, speaking("h2c", server.address, ", max_connections: 3"))
+	g := start(t, speaking("h2c", server.address, ", max_connections: 3, max_pending: 0"))
 	if status, text := g.get("/first"); status != 200 {
 		t.Fatal(status, text)
 	}

@@ -1,33 +1,11 @@
 package upstream
 
-import (
-	"time"
-
-	"gateway.internal/dataplane/internal/http1"
-)
+import "gateway.internal/dataplane/internal/exchange"
 
 // Open opens a connection for a tunnel: it carries what the client sends, whatever the service's protocol says but whether there is TLS. It
-// counts among the endpoint's connections, and an idle one makes room for it where there may be no more.
-func (e *Endpoint) Open(deadline time.Time) (Conn, error) {
-	how := e.how.Load()
-	e.mu.Lock()
-	var idle *conn1
-	if limit := how.pool.MaxConnections; limit == 0 || e.open < limit {
-		e.open++
-	} else if idle = e.idle.oldest(); idle == nil {
-		e.mu.Unlock()
-		return nil, ErrTooManyConnections
-	}
-	e.mu.Unlock()
-	if idle != nil {
-		idle.Close()
-	}
-	nc, err := e.dial(how.bare(), deadline)
-	if err != nil {
-		e.lost()
-		return nil, err
-	}
-	return http1.NewOpened(nc), nil
+// counts among the endpoint's connections, and an idle one makes room for it where there may be no more. It waits as Acquire does.
+func (e *Endpoint) Open(x *exchange.Exchange) (Conn, error) {
+	return e.wait(x, e.how.Load(), bareConn)
 }
 
 // bare returns how connections are opened on which no HTTP is spoken: without ALPN, which would promise it.

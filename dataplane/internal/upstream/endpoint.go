@@ -13,12 +13,12 @@ import (
 	"syscall"
 	"time"
 
+	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/shared/config"
-	"gateway.internal/shared/fault"
 )
 
 // Endpoint is one address of a service with what lives there: its health, its requests in flight and its connections. It
@@ -39,11 +39,34 @@ type Endpoint struct {
 	born             time.Time
 	lastProblem      atomic.Int64 // when a TLS problem was last logged, in nanoseconds after born; 0: never
 
-	mu      sync.Mutex
+	dials *dials
+
+	mu      sync.Mutex // given back by unlock
 	idle    idle
-	open    int // idle and in use
+	open    int // idle, in use and being opened
 	sharing sharing
+	queue   queue
+	closing []*conn1 // are closed when the mutex has been given back
 	closed  bool
+}
+
+// dials are the connections that are being opened, to all endpoints of a registry.
+type dials struct {
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+func newDials() *dials {
+	d := &dials{}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	return d
+}
+
+// end ends them all.
+func (d *dials) end() {
+	d.stop()
+	d.running.Wait()
 }
 
 // how is what an endpoint's service says of its connections.
@@ -81,8 +104,8 @@ func (c *conn1) seen(loop *socket.Loop) time.Time {
 	return c.idleSince
 }
 
-func newEndpoint(p place, log *slog.Logger) *Endpoint {
-	e := &Endpoint{Host: p.entry.GetHost(), Port: p.entry.GetPort(), key: p.key(), network: "tcp", address: p.dialed(), log: log, born: time.Now()}
+func newEndpoint(p place, log *slog.Logger, dials *dials) *Endpoint {
+	e := &Endpoint{Host: p.entry.GetHost(), Port: p.entry.GetPort(), key: p.key(), network: "tcp", address: p.dialed(), log: log, born: time.Now(), dials: dials}
 	if _, isUnix := config.UnixPath(e.Host); isUnix {
 		e.network = "unix"
 	}
@@ -133,57 +156,41 @@ func (e *Endpoint) set(service string, pool config.Pool, t *transport) {
 func (e *Endpoint) drop() {
 	e.mu.Lock()
 	e.sharing.retire()
-	idle := e.idle.all()
-	e.idle = nil
-	e.open -= len(idle)
-	e.mu.Unlock()
-	for _, c := range idle {
-		c.Close()
+	for _, c := range e.idle.all() {
+		e.discard(c)
 	}
+	e.idle = nil
+	e.serve()
+	e.unlock()
 }
-
-// ErrTooManyConnections is Acquire's where the service's connection_pool allows no more.
-var ErrTooManyConnections error = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use"}
 
 // unchecked is how long after a response, or after its loop has looked at what has arrived, a connection is used again without a look at whether the
 // endpoint has closed it or sent something unasked. The look is a system call, which at high load, when connections rest for microseconds, nearly always
 // finds nothing.
 const unchecked = time.Millisecond
 
-// Acquire returns an idle connection that the endpoint has neither closed nor spoken on, a part of one that is shared, or a new one. fresh asks
-// for one that was not idle.
-func (e *Endpoint) Acquire(now, deadline time.Time, fresh bool) (Conn, error) {
+// Acquire returns an idle connection that the endpoint has neither closed nor spoken on, a part of one that is shared, or a new one; where there is none and
+// may be no other, one that becomes free while the exchange waits, see Overloaded. fresh asks for one that was not idle. What it waits for ends with the
+// exchange's deadline, and when its client goes away.
+func (e *Endpoint) Acquire(x *exchange.Exchange, fresh bool) (Conn, error) {
 	how := e.how.Load()
-	if how.transport.http2 != never {
-		conn, http1, err := e.acquireShared(how, deadline)
-		if !http1 || conn != nil {
-			return conn, err
+	shares := how.transport.http2 != never
+	if shares {
+		call, refused := e.beginAtOnce(how)
+		if call != nil {
+			return call, nil
 		}
+		shares = !refused
 	}
-	if !fresh {
-		if c := e.takeIdle(how, now, nil); c != nil {
+	wants := anyConn
+	if fresh {
+		wants = freshConn
+	} else if !shares {
+		if c := e.takeIdle(how, x.Now, nil); c != nil {
 			return c, nil
 		}
 	}
-	e.mu.Lock()
-	if how.pool.MaxConnections > 0 && e.open >= how.pool.MaxConnections {
-		e.mu.Unlock()
-		return nil, ErrTooManyConnections
-	}
-	e.open++
-	e.mu.Unlock()
-	nc, err := e.dial(how, deadline)
-	if err != nil {
-		e.lost()
-		return nil, err
-	}
-	if how.transport.http2 == whenAsked && choseHTTP2(nc) { // it did not before
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.open--
-		return e.share(nc, how)
-	}
-	return newConn1(nc, how), nil
+	return e.wait(x, how, wants)
 }
 
 // AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection over HTTP/1, if possible one that the loop looks
@@ -201,28 +208,39 @@ func (e *Endpoint) AcquireIdle(now time.Time, loop *socket.Loop) (Conn, *http1.C
 
 // takeIdle returns an idle connection that may be used, or nil.
 func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
+	e.mu.Lock()
+	c := e.popIdle(how, now, loop)
+	e.unlock()
+	if c != nil && loop == nil {
+		c.Leave()
+	}
+	return c
+}
+
+// popIdle is takeIdle where the mutex is held and the connection stays in its loop.
+func (e *Endpoint) popIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
 	for {
-		e.mu.Lock()
 		c := e.idle.pop(loop)
-		fits := c != nil && c.fits(how.transport, now)
-		if c != nil && !fits {
-			e.open--
-		}
-		e.mu.Unlock()
-		switch {
-		case c == nil:
-			return nil
-		case !fits:
-			c.Close()
-		case now.Sub(c.seen(loop)) < unchecked || c.Quiet():
-			if loop == nil {
-				c.Leave()
-			}
+		if c == nil || c.fits(how.transport, now) && (now.Sub(c.seen(loop)) < unchecked || c.Quiet()) {
 			return c
-		default:
-			c.Close()
-			e.lost()
 		}
+		e.discard(c)
+	}
+}
+
+// discard lets go of a connection over HTTP/1, which unlock closes. The mutex is held.
+func (e *Endpoint) discard(c *conn1) {
+	e.open--
+	e.closing = append(e.closing, c)
+}
+
+// unlock gives the mutex back and closes what was discarded meanwhile.
+func (e *Endpoint) unlock() {
+	closing := e.closing
+	e.closing = nil
+	e.mu.Unlock()
+	for _, c := range closing {
+		c.Close()
 	}
 }
 
@@ -230,13 +248,59 @@ func newConn1(nc net.Conn, how *how) *conn1 {
 	return &conn1{ClientConn: http1.NewClientConn(nc, how.transport.strict), transport: how.transport, ends: endOf(time.Now(), how.pool.MaxAge)}
 }
 
-// dial opens a connection, with TLS where the service wants it, within the connect timeout.
-func (e *Endpoint) dial(how *how, deadline time.Time) (net.Conn, error) {
-	end := time.Now().Add(how.pool.ConnectTimeout)
-	if !deadline.IsZero() && deadline.Before(end) {
-		end = deadline
+// openFor opens a connection over HTTP/1 for a request that waits, or, where another one has become free for it meanwhile, for the next one.
+func (e *Endpoint) openFor(how *how, p *pending) {
+	with := how
+	if p.wants == bareConn {
+		with = how.bare()
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), end)
+	nc, err := e.dial(with)
+	e.mu.Lock()
+	defer e.unlock()
+	p.opening = false
+	switch {
+	case err != nil:
+		e.open--
+		if !p.over {
+			p.settle(nil, err)
+		}
+	case p.wants == bareConn && p.over:
+		e.discard(newConn1(nc, how))
+	case p.wants == bareConn:
+		p.settle(http1.NewOpened(nc), nil)
+	case how.transport.http2 == whenAsked && choseHTTP2(nc): // it did not before
+		e.open--
+		e.share(nc, how)
+	default:
+		e.keepNew(newConn1(nc, how), p)
+	}
+	e.serve()
+}
+
+// keepNew gives a new connection to the request that it was opened for, which may be nil, or else to any other. The mutex is held.
+func (e *Endpoint) keepNew(c *conn1, p *pending) {
+	if p != nil && !p.over {
+		p.settle(c, nil)
+		return
+	}
+	c.idleSince = time.Now()
+	c.Recycle() // from now on the endpoint may close it whenever it likes
+	e.keep(c)
+}
+
+// keep makes a connection over HTTP/1 wait for its next request, if it may. The mutex is held.
+func (e *Endpoint) keep(c *conn1) {
+	how := e.how.Load()
+	if e.closed || !c.fits(how.transport, c.idleSince) || e.idle.len() >= how.pool.MaxIdle && len(e.queue.all) == 0 {
+		e.discard(c)
+		return
+	}
+	e.idle.push(c)
+}
+
+// dial opens a connection, with TLS where the service wants it, within the connect timeout. Those who wait for it have limits of their own.
+func (e *Endpoint) dial(how *how) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(e.dials.ctx, how.pool.ConnectTimeout)
 	defer cancel()
 	nc, err := dialEither(ctx, e.network, e.dialed())
 	if err != nil || how.tls == nil {
@@ -269,6 +333,7 @@ func (e *Endpoint) logTLS(how *how, err error) {
 func (e *Endpoint) Release(conn Conn, now time.Time) {
 	if call, ok := conn.(*http2.Call); ok {
 		call.Release(now)
+		e.freed()
 		return
 	}
 	if opened, ok := conn.(http1.Opened); ok {
@@ -284,22 +349,27 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 	}
 	c.idleSince, c.doubtful = now, c.Doubtful()
 	c.Recycle()
-	how := e.how.Load()
 	e.mu.Lock()
-	if e.closed || !c.fits(how.transport, now) || e.idle.len() >= how.pool.MaxIdle {
-		e.open--
-		e.mu.Unlock()
-		c.Close()
+	e.keep(c)
+	e.serve()
+	e.unlock()
+}
+
+// freed is called when a connection that speaks HTTP/2 may take more calls than before.
+func (e *Endpoint) freed() {
+	if e.queue.len.Load() == 0 {
 		return
 	}
-	e.idle.push(c)
-	e.mu.Unlock()
+	e.mu.Lock()
+	e.serve()
+	e.unlock()
 }
 
 func (e *Endpoint) lost() {
 	e.mu.Lock()
 	e.open--
-	e.mu.Unlock()
+	e.serve()
+	e.unlock()
 }
 
 // sweep closes connections that have been idle for too long or are too old, those that the endpoint has closed, and those of an earlier transport.
@@ -311,11 +381,11 @@ func (e *Endpoint) sweep(now time.Time) {
 	drop := e.idle.drop(func(c *conn1) bool {
 		return c.idleSince.Before(oldest) || !c.fits(how.transport, now) || !c.Quiet()
 	})
-	e.open -= len(drop)
-	e.mu.Unlock()
 	for _, c := range drop {
-		c.Close()
+		e.discard(c)
 	}
+	e.serve()
+	e.unlock()
 }
 
 // close closes what is idle; what is in use is closed when it is released.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/resolve"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
@@ -92,7 +93,8 @@ func TestOtherLoopback(t *testing.T) {
 	port := uint32(ln.Addr().(*net.TCPAddr).Port)
 	r.Apply(map[string]Definition{"1": {Service: &configv1.Service{Name: "s", Endpoints: []*configv1.Endpoint{{Host: "localhost", Port: port}}}}}, nil)
 	e := r.Get("1").Pick(nil)
-	conn, err := e.Acquire(time.Now(), time.Now().Add(10*time.Second), true)
+	now := time.Now()
+	conn, err := e.Acquire(&exchange.Exchange{Start: now, Now: now, Deadline: now.Add(time.Minute), Down: staying{}}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,3 +114,8 @@ func TestNameInTLS(t *testing.T) {
 		}
 	}
 }
+
+// staying is a client that does not go away.
+type staying struct{ exchange.Downstream }
+
+func (staying) Watch(exchange.Aborter) {}

@@ -22,8 +22,9 @@ import (
 // Service is one backend. It is safe for concurrent use.
 type Service struct {
 	// ID is the service's; it never changes.
-	ID  string
-	log *slog.Logger
+	ID    string
+	log   *slog.Logger
+	dials *dials
 	// current is what changes, as one.
 	current atomic.Pointer[current]
 }
@@ -83,6 +84,7 @@ type Registry struct {
 	services map[string]*Service
 	stop     chan struct{}
 	done     sync.WaitGroup
+	dials    *dials
 }
 
 // sweepInterval is how often idle connections are looked at.
@@ -90,7 +92,7 @@ const sweepInterval = time.Second
 
 // NewRegistry returns a registry without services. Close ends what it starts.
 func NewRegistry(log *slog.Logger) *Registry {
-	r := &Registry{log: log, checker: health.NewChecker(log, nil), services: map[string]*Service{}, stop: make(chan struct{})}
+	r := &Registry{log: log, checker: health.NewChecker(log, nil), services: map[string]*Service{}, stop: make(chan struct{}), dials: newDials()}
 	r.done.Go(r.sweep)
 	return r
 }
@@ -120,9 +122,10 @@ func (r *Registry) allEndpoints() []*Endpoint {
 	return all
 }
 
-// Close ends checks and closes idle connections.
+// Close ends checks and closes idle connections. Exchanges have to be over.
 func (r *Registry) Close() {
 	close(r.stop)
+	r.dials.end()
 	r.done.Wait()
 	r.checker.Close()
 	for _, e := range r.allEndpoints() {
@@ -146,7 +149,7 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 		for id, d := range services {
 			s := r.services[id]
 			if s == nil {
-				s = &Service{ID: id, log: r.log}
+				s = &Service{ID: id, log: r.log, dials: r.dials}
 			}
 			dropped, err := s.update(d, found[id], r.resolver)
 			if err != nil {
@@ -230,7 +233,7 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 		if e != nil {
 			delete(have, e.key)
 		} else {
-			e = newEndpoint(p, s.log)
+			e = newEndpoint(p, s.log, s.dials)
 		}
 		e.set(next.name, next.settings.Pool, next.transport)
 		next.index[e] = len(next.endpoints)
@@ -267,31 +270,51 @@ func (r *Registry) Health(all bool) []*streamv1.EndpointHealth { return r.checke
 
 var healthDesc = prometheus.NewDesc("gateway_service_health", "1 when the endpoint takes traffic, 0 when its checks failed.", []string{"service", "endpoint"}, nil)
 
+var (
+	pendingDesc = prometheus.NewDesc("gateway_upstream_pending_requests",
+		"Requests that wait for a connection to the endpoint, or for a stream on one.", []string{"service", "endpoint"}, nil)
+	pendingRefusedDesc = prometheus.NewDesc("gateway_upstream_pending_refused_total",
+		"Requests that were answered with 503 because as many as max_pending waited for a connection to the endpoint already.", []string{"service", "endpoint"}, nil)
+)
+
 // Describe implements prometheus.Collector.
-func (r *Registry) Describe(ch chan<- *prometheus.Desc) { ch <- healthDesc }
+func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
+	ch <- healthDesc
+	ch <- pendingDesc
+	ch <- pendingRefusedDesc
+}
 
 // Collect implements prometheus.Collector.
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// While a configuration is being applied the services of the one before are still there, perhaps under the names of new ones.
-	series := map[[2]string]float64{}
+	series := map[[2]string]figures{}
 	for _, s := range r.services {
 		c := s.current.Load()
 		for _, e := range c.endpoints {
-			v := 0.0
-			if e.State.Healthy() {
-				v = 1
-			}
 			labels := [2]string{c.name, e.address}
-			series[labels] = max(series[labels], v)
+			of := series[labels]
+			if e.State.Healthy() {
+				of.healthy = 1
+			}
+			of.pending += float64(e.queue.len.Load())
+			of.refused += float64(e.queue.refused.Load())
+			series[labels] = of
 		}
 		for _, endpoint := range c.unresolved {
 			labels := [2]string{c.name, endpoint}
-			series[labels] = max(series[labels], 0)
+			if _, is := series[labels]; !is {
+				series[labels] = figures{}
+			}
 		}
 	}
-	for labels, v := range series {
-		ch <- prometheus.MustNewConstMetric(healthDesc, prometheus.GaugeValue, v, labels[0], labels[1])
+	for labels, of := range series {
+		ch <- prometheus.MustNewConstMetric(healthDesc, prometheus.GaugeValue, of.healthy, labels[0], labels[1])
+		ch <- prometheus.MustNewConstMetric(pendingDesc, prometheus.GaugeValue, of.pending, labels[0], labels[1])
+		ch <- prometheus.MustNewConstMetric(pendingRefusedDesc, prometheus.CounterValue, of.refused, labels[0], labels[1])
 	}
 }
+
+// figures are what is told of an endpoint.
+type figures struct{ healthy, pending, refused float64 }

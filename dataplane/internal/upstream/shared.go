@@ -12,9 +12,10 @@ import (
 // sharing is an endpoint's connections that many exchanges share at once: those that speak HTTP/2. The endpoint's mutex protects it.
 type sharing struct {
 	conns []sharedConn
-	// opening is the attempt to open one more, nil while there is none. Exchanges that come meanwhile wait for it if they have to,
-	// instead of opening a connection each.
-	opening *opening
+	// opening tells that one more is being opened. Exchanges that come meanwhile wait for it if they have to, instead of opening a connection each.
+	opening bool
+	// failed tells that one more could not be opened a moment ago.
+	failed bool
 	// refused is set while the endpoint, given the choice by ALPN, has chosen HTTP/1.1.
 	refused bool
 }
@@ -25,103 +26,99 @@ type sharedConn struct {
 	ends      time.Time  // when it is too old for more calls
 }
 
-type opening struct {
-	done chan struct{}
-	err  error // valid when done is closed
-}
-
-// begin returns a call on a connection that carries less than limit calls; nil: there is none. The endpoint's mutex is held.
+// begin returns a call on the connection that carries the fewest, less than limit; nil: there is none. The endpoint's mutex is held.
 func (s *sharing) begin(t *transport, limit int) Conn {
-	for _, c := range s.conns {
+	best, fewest := -1, limit
+	for i, c := range s.conns {
 		if c.transport != t {
 			continue
 		}
-		if call := c.Begin(limit); call != nil {
+		if len(s.conns) == 1 {
+			best = i
+		} else if n, ok := c.Load(); ok && n < fewest {
+			best, fewest = i, n
+		}
+	}
+	if best >= 0 {
+		if call := s.conns[best].Begin(limit); call != nil {
 			return call
 		}
 	}
 	return nil
 }
 
-// acquireShared returns a call on a connection that speaks HTTP/2, which it opens where those that are open carry enough. http1 tells that the
-// endpoint, given the choice, wants HTTP/1.1; conn may then be a connection that has just been opened.
-func (e *Endpoint) acquireShared(how *how, deadline time.Time) (conn Conn, http1 bool, err error) {
-	for {
-		e.mu.Lock()
-		if e.sharing.refused {
-			e.mu.Unlock()
-			return nil, true, nil
-		}
-		if call := e.sharing.begin(how.transport, config.SharedRequests); call != nil {
-			e.mu.Unlock()
-			return call, false, nil
-		}
-		e.sharing.prune()
-		under := e.sharing.opening
-		if under != nil || e.sharing.count(how.transport) >= how.pool.SharedConnections() {
-			call := e.sharing.begin(how.transport, maxCalls)
-			e.mu.Unlock()
-			switch {
-			case call != nil:
-				return call, false, nil
-			case under == nil:
-				return nil, false, ErrTooManyConnections
-			}
-			<-under.done // it ends with the connect timeout
-			if under.err != nil {
-				return nil, false, under.err
-			}
-			continue
-		}
-		under = &opening{done: make(chan struct{})}
-		e.sharing.opening = under
-		e.mu.Unlock()
-		return e.openShared(how, under, deadline)
-	}
-}
-
 // maxCalls is more calls than any connection carries.
 const maxCalls = 1 << 30
 
-// openShared opens a connection for an exchange and those that wait for it.
-func (e *Endpoint) openShared(how *how, under *opening, deadline time.Time) (Conn, bool, error) {
-	nc, err := e.dial(how, deadline)
+// beginAtOnce returns a call on a connection that carries few, unless others wait for one. refused tells that the endpoint, given the choice, wants HTTP/1.1.
+func (e *Endpoint) beginAtOnce(how *how) (call Conn, refused bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	defer close(under.done)
-	e.sharing.opening = nil
-	if err != nil {
-		under.err = err
-		return nil, false, err
+	switch {
+	case e.sharing.refused:
+		return nil, true
+	case len(e.queue.all) > 0:
+		return nil, false
 	}
-	if how.transport.http2 == whenAsked && !choseHTTP2(nc) {
-		e.sharing.refused = true
-		e.open++
-		return newConn1(nc, how), true, nil
-	}
-	conn, err := e.share(nc, how)
-	under.err = err
-	return conn, false, err
+	return e.sharing.begin(how.transport, config.SharedRequests), false
 }
 
-// share makes a new connection one for all and returns the first call on it, or ErrNotProcessed where the connection is over already. The mutex is held.
-func (e *Endpoint) share(nc net.Conn, how *how) (Conn, error) {
+// begin returns a call, on a connection that carries many if need be, and has another one opened where those that are open do: nil: no connection takes any
+// more. The mutex is held.
+func (e *Endpoint) begin(how *how) Conn {
+	s := &e.sharing
+	if call := s.begin(how.transport, config.SharedRequests); call != nil {
+		return call
+	}
+	s.prune()
+	if !s.opening && !s.failed && s.count(how.transport) < how.pool.SharedConnections() {
+		s.opening = true
+		e.dials.running.Go(func() { e.openShared(how) })
+	}
+	return s.begin(how.transport, maxCalls)
+}
+
+// openShared opens a connection for those who wait.
+func (e *Endpoint) openShared(how *how) {
+	nc, err := e.dial(how)
+	e.mu.Lock()
+	defer e.unlock()
+	e.sharing.opening = false
+	switch {
+	case err != nil:
+	case how.transport.http2 == whenAsked && !choseHTTP2(nc):
+		e.sharing.refused = true
+		e.open++
+		e.keepNew(newConn1(nc, how), nil)
+	case !e.share(nc, how):
+		err = ErrNotProcessed
+	}
+	if err != nil {
+		if e.sharing.prune(); e.sharing.count(how.transport) == 0 {
+			e.queue.fail(err)
+		} else {
+			e.sharing.failed = true // those that are open have to do for a moment
+		}
+	}
+	e.serve()
+	if e.closed {
+		e.sharing.retire()
+	}
+}
+
+// share makes a new connection one for all, and reports false where it is over already. The mutex is held.
+func (e *Endpoint) share(nc net.Conn, how *how) bool {
 	scheme := "http"
 	if how.tls != nil {
 		scheme = "https"
 	}
-	c := sharedConn{http2.NewClient(nc, scheme, how.transport.strict), how.transport, endOf(time.Now(), how.pool.MaxAge)}
-	call := c.Begin(maxCalls)
-	if call == nil {
-		return nil, ErrNotProcessed
-	}
-	if e.closed {
-		c.Retire()
-		return call, nil
+	c := sharedConn{http2.NewClient(nc, scheme, how.transport.strict, e.freed), how.transport, endOf(time.Now(), how.pool.MaxAge)}
+	if !c.Usable() {
+		return false
 	}
 	e.sharing.refused = false
 	e.sharing.conns = append(e.sharing.conns, c)
-	return call, nil
+	return true
 }
 
 // prune lets go of connections that carry no more calls, so that they do not count against the limit until the next sweep. The endpoint's mutex is held.
@@ -142,6 +139,7 @@ func (s *sharing) count(t *transport) int {
 
 // sweep lets go of connections that can't be used any more. The endpoint's mutex is held.
 func (s *sharing) sweep(now time.Time, t *transport, idle time.Duration) {
+	s.failed = false
 	kept := s.conns[:0]
 	for _, c := range s.conns {
 		if c.transport != t || !now.Before(c.ends) {

@@ -713,7 +713,7 @@ type ConnectionPool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Idle connections kept per endpoint and node, 0 to 65535. Absent means 512; 0 closes each after use.
 	MaxIdleConnections *uint32 `protobuf:"varint,1,opt,name=max_idle_connections,json=maxIdleConnections,proto3,oneof" json:"max_idle_connections,omitempty"`
-	// Connections in use and idle per endpoint and node, 1 to 65535; a request beyond it is answered with 503. 0 means no limit. For
+	// Connections in use and idle per endpoint and node, 1 to 65535; a request beyond it waits, see max_pending. 0 means no limit. For
 	// HTTP/2 it is how many connections share the requests, each opened when those that are open carry 100 requests, or as many as the
 	// endpoint allows; 0 then means 4.
 	MaxConnections uint32 `protobuf:"varint,2,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
@@ -723,6 +723,10 @@ type ConnectionPool struct {
 	IdleTimeout string `protobuf:"bytes,4,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	// Longest wait for the first byte of a response, and then between two reads of it, 1ms to 24h. Empty means "60s".
 	ResponseTimeout string `protobuf:"bytes,5,opt,name=response_timeout,json=responseTimeout,proto3" json:"response_timeout,omitempty"`
+	// Requests per endpoint and node that wait for one of max_connections, or of the streams that an HTTP/2 endpoint allows, 0 to 65535; a
+	// request beyond it is answered with 503. They are served in the order in which they came, and wait for connect_timeout at most. Absent
+	// means 128; 0 lets none wait.
+	MaxPending *uint32 `protobuf:"varint,6,opt,name=max_pending,json=maxPending,proto3,oneof" json:"max_pending,omitempty"`
 	// Greatest age of a connection, 1s to 720h, up to a tenth less for each, so that they don't end together. One that is older is closed when it carries nothing; over
 	// HTTP/2 it takes no more requests, and ends when those that it has do. Tunnels and upgraded connections are left alone. Empty means "1h".
 	MaxAge        string `protobuf:"bytes,10,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
@@ -793,6 +797,13 @@ func (x *ConnectionPool) GetResponseTimeout() string {
 		return x.ResponseTimeout
 	}
 	return ""
+}
+
+func (x *ConnectionPool) GetMaxPending() uint32 {
+	if x != nil && x.MaxPending != nil {
+		return *x.MaxPending
+	}
+	return 0
 }
 
 func (x *ConnectionPool) GetMaxAge() string {
@@ -878,16 +889,19 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x11healthy_threshold\x18\x06 \x01(\rR\x10healthyThreshold\x12+\n" +
 	"\x11expected_statuses\x18\a \x03(\rR\x10expectedStatuses\x12\x12\n" +
 	"\x04host\x18\b \x01(\tR\x04host\x12!\n" +
-	"\fgrpc_service\x18\t \x01(\tR\vgrpcService\"\x99\x02\n" +
+	"\fgrpc_service\x18\t \x01(\tR\vgrpcService\"\xcf\x02\n" +
 	"\x0eConnectionPool\x125\n" +
 	"\x14max_idle_connections\x18\x01 \x01(\rH\x00R\x12maxIdleConnections\x88\x01\x01\x12'\n" +
 	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\x12'\n" +
 	"\x0fconnect_timeout\x18\x03 \x01(\tR\x0econnectTimeout\x12!\n" +
 	"\fidle_timeout\x18\x04 \x01(\tR\vidleTimeout\x12)\n" +
-	"\x10response_timeout\x18\x05 \x01(\tR\x0fresponseTimeout\x12\x17\n" +
+	"\x10response_timeout\x18\x05 \x01(\tR\x0fresponseTimeout\x12$\n" +
+	"\vmax_pending\x18\x06 \x01(\rH\x01R\n" +
+	"maxPending\x88\x01\x01\x12\x17\n" +
 	"\amax_age\x18\n" +
 	" \x01(\tR\x06maxAgeB\x17\n" +
-	"\x15_max_idle_connectionsB\xc2\x01\n" +
+	"\x15_max_idle_connectionsB\x0e\n" +
+	"\f_max_pendingB\xc2\x01\n" +
 	"\x15com.gateway.config.v1B\fServiceProtoP\x01Z5gateway.internal/proto/gen/gateway/config/v1;configv1\xa2\x02\x03GCX\xaa\x02\x11Gateway.Config.V1\xca\x02\x11Gateway\\Config\\V1\xe2\x02\x1dGateway\\Config\\V1\\GPBMetadata\xea\x02\x13Gateway::Config::V1b\x06proto3"
 
 var (

@@ -1,0 +1,228 @@
+package upstream
+
+import (
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/fault"
+)
+
+// What a request may want of a connection.
+type want uint8
+
+const (
+	anyConn   want = iota
+	freshConn      // one that was not idle
+	bareConn       // one for a tunnel, on which no HTTP is spoken
+)
+
+// errOverloaded and errNoneFree are what Acquire returns where the service's connection_pool allows no more, see Overloaded.
+var (
+	errOverloaded error = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use, and no more requests may wait for one"}
+	errNoneFree   error = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use, and none became free in time"}
+)
+
+// Overloaded reports whether an error of Acquire's is that the service's connection_pool allows no more.
+func Overloaded(err error) bool { return err == errOverloaded || err == errNoneFree }
+
+// pending is a request that waits for a connection: for one to be opened, or, where there may be no more, for one of those that are there.
+type pending struct {
+	wants want
+	// done has something in it when the wait is over.
+	done chan struct{}
+	gone atomic.Bool // the client has gone away
+
+	// The endpoint's mutex protects these.
+	opening bool // a connection is being opened that is this request's, unless another one becomes free before
+	over    bool // conn and err are valid
+	conn    Conn
+	err     error
+}
+
+// Abort implements exchange.Aborter: nobody waits for the response any more.
+func (p *pending) Abort() {
+	p.gone.Store(true)
+	p.wake()
+}
+
+func (p *pending) wake() {
+	select {
+	case p.done <- struct{}{}:
+	default:
+	}
+}
+
+// settle ends the wait. The endpoint's mutex is held.
+func (p *pending) settle(conn Conn, err error) {
+	p.over, p.conn, p.err = true, conn, err
+	p.wake()
+}
+
+// queue are the requests that wait for an endpoint's connections, in the order in which they came. The endpoint's mutex protects it.
+type queue struct {
+	all []*pending
+	// len is how many there are. It is changed before anything is looked for that is free, and read by whoever has given something back after that: what is
+	// given back is seen by one of the two.
+	len atomic.Int32
+	// refused counts the requests that were not let in.
+	refused atomic.Uint64
+}
+
+func (q *queue) push(p *pending) {
+	q.all = append(q.all, p)
+	q.len.Add(1)
+}
+
+func (q *queue) remove(p *pending) {
+	if i := slices.Index(q.all, p); i >= 0 {
+		q.all = slices.Delete(q.all, i, i+1)
+		q.len.Add(-1)
+	}
+}
+
+// idlers returns how many wait for what others have.
+func (q *queue) idlers() int {
+	n := 0
+	for _, p := range q.all {
+		if !p.opening {
+			n++
+		}
+	}
+	return n
+}
+
+// wait waits until the request has a connection, or not for as long as it may: until the exchange's deadline, until its client has gone away, or for the
+// time in which a connection has to be opened.
+func (e *Endpoint) wait(x *exchange.Exchange, how *how, wants want) (Conn, error) {
+	p := &pending{wants: wants, done: make(chan struct{}, 1)}
+	if err := e.enqueue(how, p); err != nil {
+		return nil, err
+	}
+	x.Down.Watch(p)
+	defer x.Down.Watch(nil)
+	timer := time.NewTimer(e.patience(x, how))
+	defer timer.Stop()
+	for {
+		late := false
+		select {
+		case <-p.done:
+		case <-timer.C:
+			late = true
+		}
+		if conn, err, over := e.outcome(x, p, late); over {
+			if c, ok := conn.(*conn1); ok {
+				c.Leave()
+			}
+			x.Tick()
+			return conn, err
+		}
+		if late {
+			timer.Reset(e.patience(x, how))
+		}
+	}
+}
+
+// patience is how long a request waits before it is looked what for.
+func (e *Endpoint) patience(x *exchange.Exchange, how *how) time.Duration {
+	d := how.pool.ConnectTimeout
+	if until := x.Until(); !until.IsZero() {
+		d = min(d, max(time.Until(until), time.Nanosecond))
+	}
+	return d
+}
+
+// enqueue lets a request wait, if no more than the service allows do, and looks whether it has to.
+func (e *Endpoint) enqueue(how *how, p *pending) error {
+	e.mu.Lock()
+	defer e.unlock()
+	e.queue.push(p)
+	e.serve()
+	if !p.over && !p.opening && !e.sharing.opening && e.queue.idlers() > how.pool.MaxPending {
+		e.queue.remove(p)
+		e.queue.refused.Add(1)
+		return errOverloaded
+	}
+	return nil
+}
+
+// outcome reports whether a wait is over, and with what. late tells that it has lasted for as long as it may.
+func (e *Endpoint) outcome(x *exchange.Exchange, p *pending, late bool) (conn Conn, err error, over bool) {
+	e.mu.Lock()
+	defer e.unlock()
+	until := x.Until()
+	switch {
+	case p.over:
+		return p.conn, p.err, true
+	case p.gone.Load():
+		err = os.ErrDeadlineExceeded
+	case !until.IsZero() && !time.Now().Before(until):
+		err = os.ErrDeadlineExceeded
+	case late && !p.opening && !e.sharing.opening: // what is being opened has a limit of its own
+		err = errNoneFree
+	default:
+		return nil, nil, false
+	}
+	e.queue.remove(p)
+	p.settle(nil, err)
+	return nil, err, true
+}
+
+// serve gives those who wait what there is for them, in their order, and has connections opened for the others, as many as there may be. It is called
+// whenever there may be more than before. The mutex is held.
+func (e *Endpoint) serve() {
+	if len(e.queue.all) == 0 {
+		return
+	}
+	how, now := e.how.Load(), time.Now()
+	full := false // the connections that speak HTTP/2 take no more
+	for _, p := range e.queue.all {
+		switch {
+		case p.over:
+		case p.wants == bareConn || how.transport.http2 == never || e.sharing.refused:
+			e.serve1(how, p, now)
+		case !full:
+			if call := e.begin(how); call != nil {
+				p.settle(call, nil)
+			} else {
+				full = true
+			}
+		}
+	}
+	e.queue.all = slices.DeleteFunc(e.queue.all, func(p *pending) bool { return p.over })
+	e.queue.len.Store(int32(len(e.queue.all)))
+}
+
+// serve1 is serve for one that wants a connection of its own.
+func (e *Endpoint) serve1(how *how, p *pending, now time.Time) {
+	if p.wants == anyConn {
+		if c := e.popIdle(how, now, nil); c != nil {
+			p.settle(c, nil)
+			return
+		}
+	}
+	if p.opening {
+		return
+	}
+	if limit := how.pool.MaxConnections; limit > 0 && e.open >= limit {
+		idle := e.idle.oldest()
+		if idle == nil {
+			return
+		}
+		e.discard(idle)
+	}
+	e.open++
+	p.opening = true
+	e.dials.running.Go(func() { e.openFor(how, p) })
+}
+
+// fail tells all who wait for a connection that speaks HTTP/2 that there is none. The mutex is held.
+func (q *queue) fail(err error) {
+	for _, p := range q.all {
+		if !p.over && !p.opening && p.wants != bareConn {
+			p.settle(nil, err)
+		}
+	}
+}
