@@ -22,6 +22,7 @@ type Call struct {
 	sentAt   exchange.Moment // since when the service is to answer; none while it is being sent a body
 
 	trailers exchange.Header
+	bounds   *exchange.Exchange // whose end is that of every wait to send, too
 
 	// The client's mutex protects these.
 	aborted bool
@@ -109,11 +110,10 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 			return nil, false, err
 		}
 	}
-	wait := until(now, timeout, x.Until())
 	trailers := whole && x.Request.Trailers().Len() > 0
 	end := whole && len(part) == 0 && !trailers && !s.extended
 	room := socket.Take(socket.HeadSize)
-	err = s.start(appendRequest(room[:0], x, s.client.scheme), x.Request.Method, end, wait)
+	err = s.start(x, appendRequest(room[:0], x, s.client.scheme), end, timeout)
 	socket.Give(room) // the head may have grown out of it
 	if err != nil {
 		return nil, false, s.cause(err)
@@ -134,7 +134,7 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 }
 
 // start opens the stream with the request's head.
-func (s *Call) start(block []byte, method string, end bool, patient time.Duration) error {
+func (s *Call) start(x *exchange.Exchange, block []byte, end bool, patient time.Duration) error {
 	c := s.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *Call) start(block []byte, method string, end bool, patient time.Duratio
 	id := c.nextID
 	c.nextID += 2
 	s.open(&c.link, id, &s.trailers, patient)
-	s.call, s.method = s, method
+	s.call, s.bounds, s.method = s, x, x.Request.Method
 	c.idle.earn(earnedByExchange)
 	c.streams[id] = &s.flow
 	s.appendList(block, end)
@@ -292,8 +292,7 @@ func (s *Call) BodyOver() bool { return s.over }
 // SendBody sends a further part of the request's body; last tells that it is the end.
 func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
 	s.sentAt.Clear()
-	now := time.Now()
-	s.patient = until(now, timeout, x.Until())
+	s.patient = timeout
 	err := s.sendBody(part, last, x.Request.Trailers)
 	s.client.flush()
 	if last || err != nil {
@@ -347,7 +346,7 @@ func (s *Call) Release(now time.Time) {
 	c.endIfUnused()
 	c.mu.Unlock()
 	c.flush()
-	s.client, s.call = nil, nil
+	s.client, s.call, s.bounds = nil, nil, nil
 	calls.Put(s)
 	c.running.Done()
 }

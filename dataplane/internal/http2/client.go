@@ -130,6 +130,8 @@ func (c *Client) read() {
 	}
 	c.free()
 	c.running.Wait()
+	c.sock.Abort()
+	c.writers.Wait()
 	c.mu.Lock()
 	c.out.pending = c.out.pending[:0]
 	c.release()
@@ -228,10 +230,10 @@ func (c *Client) Check(now time.Time, idle time.Duration) bool {
 		dead = true
 	}
 	usable := c.err == nil && c.mute == nil && !c.retired && !dead
-	c.mu.Unlock()
-	if ping {
-		go c.send(append(appendFrameHead(nil, 8, framePing, 0, 0), make([]byte, 8)...)) // whoever does not read does not hold up the others
+	if ping && c.err == nil {
+		c.writers.Go(func() { c.send(append(appendFrameHead(nil, 8, framePing, 0, 0), make([]byte, 8)...)) })
 	}
+	c.mu.Unlock()
 	if dead {
 		c.kill(errSilent)
 	}

@@ -228,6 +228,7 @@ func (c *conn) end() {
 	c.fail(io.ErrClosedPipe)
 	c.mu.Unlock()
 	c.running.Wait()
+	c.writers.Wait()
 	c.mu.Lock()
 	c.out.pending = c.out.pending[:0]
 	c.release()

@@ -328,7 +328,7 @@ func (f *flow) sendData(part []byte, end bool) error {
 }
 
 // waitToWrite waits until there may be a window or room. stuck is since when the stream's own window has been empty. A peer that grants nothing for too long,
-// or less than it has to, loses the stream.
+// or until the exchange is to end, or less than it has to, loses the stream.
 func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
 	c := f.c
 	c.mu.Lock()
@@ -346,13 +346,17 @@ func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
 	if !own || stuck.IsZero() {
 		*stuck = begun // whoever waits for others begins anew with everything that moves
 	}
-	f.patience.Reset(max(f.patient-begun.Sub(*stuck), time.Nanosecond))
+	patient := max(f.patient-begun.Sub(*stuck), time.Nanosecond)
+	wait := f.within(patient)
+	f.patience.Reset(wait)
 	var err error
 	select {
 	case <-f.writable:
 		f.patience.Stop()
 	case <-f.patience.C:
-		err = errStalled
+		if wait == patient || f.within(patient) <= time.Nanosecond { // otherwise the end of the exchange has been moved
+			err = errStalled
+		}
 	}
 	if !own && !all {
 		return err
@@ -396,6 +400,14 @@ func (c *link) grantedAll(n int64) bool {
 	waited := now.Sub(c.starved)
 	c.starved = now
 	return c.takes.Add(max(waited, 0), int(n))
+}
+
+// within shortens a wait to send so that it ends with the exchange, where the stream is one to a service.
+func (f *flow) within(d time.Duration) time.Duration {
+	if f.call == nil || f.call.bounds == nil {
+		return d
+	}
+	return until(time.Now(), d, f.call.bounds.Until())
 }
 
 func drain(ch chan struct{}) {

@@ -60,6 +60,8 @@ type link struct {
 	takes         socket.Pace // how fast the peer opens the connection's window
 	starving      int         // how many streams wait for that
 	starved       time.Time   // since when, or since it was opened last
+	// writers are goroutines that send what no exchange is to wait for. None begins once err is set.
+	writers sync.WaitGroup
 }
 
 // side is what servers and clients do differently. Its methods are called by the reading goroutine, setting and brokenOff with the mutex held.

@@ -40,7 +40,7 @@ func (o *output) bufFor(n int) []byte {
 	return o.pending
 }
 
-// flush sends what is pending, unless somebody else is at it.
+// flush sends what is pending, unless somebody else is at it. It does not wait for the peer: whoever calls it has a time limit of its own.
 func (c *link) flush() {
 	c.mu.Lock()
 	if c.out.writing || len(c.out.pending) == 0 {
@@ -59,13 +59,18 @@ func (c *link) flush() {
 			c.out.pending = c.out.pending[:0]
 		}
 		c.mu.Unlock()
-		c.sock.WriteWithin(time.Now(), c.writeTimeout)
-		err := c.sock.Write(b, nil)
+		err := c.sock.WriteNow(b)
+		owes := err == nil && c.sock.Owes()
 		c.mu.Lock()
 		if err != nil {
 			c.unsent(err)
 		}
 		c.out.spare = b[:0]
+		if owes && c.err == nil {
+			c.writers.Go(c.drain)
+			c.mu.Unlock()
+			return
+		}
 		c.room()
 	}
 	if c.mute != nil {
@@ -74,6 +79,21 @@ func (c *link) flush() {
 	c.out.writing = false
 	c.release()
 	c.mu.Unlock()
+}
+
+// drain goes on for a flush whose peer takes no more for now.
+func (c *link) drain() {
+	c.sock.WriteWithin(time.Now(), c.writeTimeout)
+	err := c.sock.Settle()
+	c.mu.Lock()
+	if err != nil {
+		c.fail(err)
+	}
+	c.room()
+	c.out.writing = false
+	c.release()
+	c.mu.Unlock()
+	c.flush()
 }
 
 // room wakes those who wait for others' frames to be sent. The mutex is held.

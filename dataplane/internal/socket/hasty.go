@@ -7,8 +7,24 @@ import "os"
 // CanLoop reports whether loops take the connection in.
 func (c *Conn) CanLoop() bool { return c.raw != nil }
 
-// Owes reports whether Write has kept something, which the first Write that may wait sends too.
-func (c *Conn) Owes() bool { return len(c.owed) > 0 }
+// Owes reports whether Write or WriteNow has kept something, which the first Write that may wait sends too.
+func (c *Conn) Owes() bool { return len(c.owed) > 0 || c.beneath != nil && c.beneath.owes() }
+
+// WriteNow writes what the peer takes at once, and keeps the rest until Settle.
+func (c *Conn) WriteNow(b []byte) error {
+	switch {
+	case c.raw != nil:
+		hasty := c.hasty
+		c.hasty = true
+		err := c.writeRaw(b, nil)
+		c.hasty = hasty
+		return err
+	case c.under != nil:
+		return c.writeTLSNow(b)
+	}
+	c.owe(b, nil) // what it takes can't be seen
+	return nil
+}
 
 // Settle writes what was kept, and waits as Write does.
 func (c *Conn) Settle() error {
@@ -19,6 +35,11 @@ func (c *Conn) Settle() error {
 func (c *Conn) settle() error {
 	owed := c.owed
 	c.owed = nil
+	if c.beneath != nil {
+		if err := c.beneath.settle(); err != nil {
+			return err
+		}
+	}
 	if len(owed) == 0 {
 		return nil
 	}

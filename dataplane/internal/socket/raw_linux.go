@@ -95,6 +95,23 @@ func (b *Beneath) writeDirect(p []byte) (int, error) {
 	return sent, nil
 }
 
+// offerDirect writes as much of p as the socket takes at once. It is called where the descriptor is known.
+func (b *Beneath) offerDirect(p []byte) (sent int, err error) {
+	for sent < len(p) {
+		n, errno := sysWrite(b.fd, p[sent:])
+		switch errno {
+		case 0:
+			sent += n
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return sent, nil
+		default:
+			return sent, os.NewSyscallError("write", errno)
+		}
+	}
+	return sent, nil
+}
+
 // eachTLS is eachRaw for a connection over TLS, which reads from the socket inside the poller's callback.
 func (c *Conn) eachTLS() error {
 	c.readErr = nil

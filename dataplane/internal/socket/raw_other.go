@@ -10,6 +10,8 @@ func (c *Conn) initBeneath() {}
 
 func (b *Beneath) readDirect([]byte) (int, error) { panic("socket: no raw connection") }
 
+func (b *Beneath) offerDirect([]byte) (int, error) { panic("socket: no raw connection") }
+
 func (b *Beneath) writeDirect(p []byte) (int, error) { return b.Conn.Write(p) }
 
 func (c *Conn) eachTLS() error { panic("socket: no raw connection") }

@@ -22,6 +22,8 @@ type Beneath struct {
 	// TLS answers some of what it reads, such as a key update, from the reading goroutine: mu keeps that apart from what is being written.
 	mu     sync.Mutex
 	corked []byte // what is held back to be sent at once, nil while nothing is
+	hasty  bool   // writes don't wait: what the peer does not take at once is owed
+	owed   []byte
 }
 
 // NewBeneath wraps a connection that TLS is going to be spoken on.
@@ -43,7 +45,7 @@ func (b *Beneath) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.corked == nil {
-		return b.writeDirect(p)
+		return b.send(p)
 	}
 	if len(b.corked)+len(p) > cap(b.corked) {
 		if err := b.flush(); err != nil {
@@ -51,7 +53,7 @@ func (b *Beneath) Write(p []byte) (int, error) {
 		}
 	}
 	if len(p) > cap(b.corked) {
-		return b.writeDirect(p)
+		return b.send(p)
 	}
 	b.corked = append(b.corked, p...)
 	return len(p), nil
@@ -81,8 +83,43 @@ func (b *Beneath) flush() error {
 	if len(b.corked) == 0 {
 		return nil
 	}
-	_, err := b.writeDirect(b.corked)
+	_, err := b.send(b.corked)
 	b.corked = b.corked[:0]
+	return err
+}
+
+// send writes behind what is owed. The mutex is held.
+func (b *Beneath) send(p []byte) (int, error) {
+	sent := 0
+	if len(b.owed) == 0 {
+		if !b.hasty {
+			return b.writeDirect(p)
+		}
+		var err error
+		if sent, err = b.offerDirect(p); err != nil {
+			return sent, err
+		}
+	}
+	b.owed = append(b.owed, p[sent:]...)
+	return len(p), nil
+}
+
+func (b *Beneath) owes() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.owed) > 0
+}
+
+// settle writes what is owed, and waits for the peer to take it.
+func (b *Beneath) settle() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	owed := b.owed
+	b.owed = nil
+	if len(owed) == 0 {
+		return nil
+	}
+	_, err := b.writeDirect(owed)
 	return err
 }
 
@@ -94,6 +131,22 @@ func (c *Conn) initTLS() {
 	if c.beneath, ok = t.NetConn().(*Beneath); ok {
 		c.initBeneath()
 	}
+}
+
+// writeTLSNow is WriteNow over TLS.
+func (c *Conn) writeTLSNow(p []byte) error {
+	if c.aborted.Load() {
+		return os.ErrDeadlineExceeded
+	}
+	b := c.beneath
+	b.mu.Lock()
+	b.hasty = true
+	b.mu.Unlock()
+	err := c.writeTLS(p, nil)
+	b.mu.Lock()
+	b.hasty = false
+	b.mu.Unlock()
+	return err
 }
 
 // writeTLS sends a and then b. What is more than one record goes out together: each would be a system call otherwise.
