@@ -1,11 +1,13 @@
 package upstream
 
 import (
+	"io"
 	"log/slog"
 	"net"
 	"testing"
 	"time"
 
+	"gateway.internal/dataplane/internal/http2"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 )
@@ -28,6 +30,52 @@ func TestConnectionIsOverAtOnce(t *testing.T) {
 		e.unlock()
 		if met = !usable; usable != (kept == 1) {
 			t.Errorf("usable: %t; %d connections are kept", usable, kept)
+		}
+	}
+}
+
+// Calls go to the connection that carries the fewest.
+func TestCallsGoToTheLeastLoaded(t *testing.T) {
+	var s sharing
+	over := &transport{http2: always}
+	for range 3 {
+		near, far := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		c := http2.NewClient(near, "http", false, nil)
+		t.Cleanup(func() {
+			c.Close()
+			_ = far.Close()
+		})
+		s.conns = append(s.conns, sharedConn{c, over})
+	}
+	var calls []*http2.Call
+	begin := func(n int) {
+		for range n {
+			calls = append(calls, s.begin(over, maxCalls).(*http2.Call))
+		}
+	}
+	loads := func() (n [3]int) {
+		for i, c := range s.conns {
+			n[i], _ = c.Load()
+		}
+		return n
+	}
+	begin(9)
+	if n := loads(); n != [3]int{3, 3, 3} {
+		t.Errorf("9 calls are on the connections as %v", n)
+	}
+	for i, c := range calls { // each third is on the same
+		if i%3 == 1 {
+			c.Release(time.Now())
+		}
+	}
+	begin(2)
+	if n := loads(); n != [3]int{3, 2, 3} {
+		t.Errorf("once one is empty, 2 more calls are on the connections as %v", n)
+	}
+	for i, c := range calls {
+		if i >= 9 || i%3 != 1 {
+			c.Release(time.Now())
 		}
 	}
 }
