@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/shared/waittest"
 )
 
 // holding is a service that answers requests when it is told to, and tells in which order they came.
@@ -72,19 +73,9 @@ func (g *gateway) metric(name string) (sum int) {
 	return sum
 }
 
-// eventually waits until something holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); <-time.After(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("in vain waited for: %s", what)
-		}
-	}
-}
-
 func (g *gateway) pending(n int) {
 	g.t.Helper()
-	eventually(g.t, fmt.Sprint(n, " pending requests"), func() bool { return g.metric("gateway_upstream_pending_requests") == n })
+	waittest.Until(g.t, fmt.Sprint(n, " pending requests"), func() bool { return g.metric("gateway_upstream_pending_requests") == n })
 }
 
 // both runs a test against services of both versions that are asked for more at once than they take. two requests are under way.
@@ -92,7 +83,7 @@ func both(t *testing.T, pool, rest string, test func(t *testing.T, g *gateway, h
 	for _, protocol := range []string{"http", "h2c"} {
 		t.Run(protocol, func(t *testing.T) {
 			h, limit := newHolding(t, protocol)
-			g := startWith(t, http1.DefaultLimits(), strings.Replace(speaking(protocol, h.address, limit+pool), "response_timeout: 2s", "response_timeout: 20s", 1)+rest)
+			g := startWith(t, http1.DefaultLimits(), strings.Replace(respondingWithin("5m", speaking(protocol, h.address, limit)), "connect_timeout: 20s", pool, 1)+rest)
 			// A first answer tells how many streams there may be.
 			h.release <- struct{}{}
 			if status, text := g.get("/first"); status != 200 {
@@ -111,7 +102,7 @@ func both(t *testing.T, pool, rest string, test func(t *testing.T, g *gateway, h
 				return answer
 			}
 			under := []<-chan string{ask("/under"), ask("/under")}
-			eventually(t, "two requests under way", func() bool { return h.requests() == 3 })
+			waittest.Until(t, "two requests under way", func() bool { return h.requests() == 3 })
 			t.Cleanup(func() {
 				for range 100 {
 					h.release <- struct{}{}
@@ -130,19 +121,14 @@ func both(t *testing.T, pool, rest string, test func(t *testing.T, g *gateway, h
 
 func hear(t *testing.T, answer <-chan string, want string) {
 	t.Helper()
-	select {
-	case got := <-answer:
-		if got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatalf("no answer in 10 s, want %s", want)
+	if got := waittest.Receive(t, "an answer: "+want, answer); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
 // Requests that a service does not take yet wait, and are served in the order in which they came.
 func TestPendingInOrder(t *testing.T) {
-	both(t, "", "", func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
+	both(t, "connect_timeout: 5m", "", func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
 		const n = 20
 		var answers []<-chan string
 		for i := range n {
@@ -151,7 +137,7 @@ func TestPendingInOrder(t *testing.T) {
 		}
 		for i := range n {
 			h.release <- struct{}{}
-			eventually(t, "the next request", func() bool { return h.requests() == 3+i+1 })
+			waittest.Until(t, "the next request", func() bool { return h.requests() == 3+i+1 })
 			h.mu.Lock()
 			if got := h.came[3+i]; got != fmt.Sprint("/", i) {
 				t.Errorf("%s came as number %d of those that waited", got, i)
@@ -169,7 +155,7 @@ func TestPendingInOrder(t *testing.T) {
 
 // No more than max_pending wait.
 func TestPendingLimit(t *testing.T) {
-	both(t, ", max_pending: 2", "", func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
+	both(t, "max_pending: 2, connect_timeout: 5m", "", func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
 		first, second := ask("/1"), ask("/2")
 		g.pending(2)
 		for range 3 {
@@ -189,7 +175,7 @@ func TestPendingLimit(t *testing.T) {
 // A request waits no longer than its deadline, or than a connection may take to be opened.
 func TestPendingTime(t *testing.T) {
 	const short = "---\nroutes: [{name: short, path: /short, service_id: s, policy_id: p}]\npolicies: [{name: p, timeout: 300ms}]\n"
-	both(t, "", short, func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
+	both(t, "connect_timeout: 2s", short, func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
 		for _, c := range []struct {
 			path, want string
 			after      time.Duration
@@ -199,7 +185,7 @@ func TestPendingTime(t *testing.T) {
 		} {
 			begun := time.Now()
 			hear(t, ask(c.path), c.want)
-			if took := time.Since(begun); took < c.after || took > c.after+5*time.Second {
+			if took := time.Since(begun); took < c.after || took > c.after+waittest.Limit {
 				t.Errorf("%s after %s", c.path, took)
 			}
 		}
@@ -208,7 +194,7 @@ func TestPendingTime(t *testing.T) {
 
 // A client that goes away leaves the queue.
 func TestPendingClientGoes(t *testing.T) {
-	both(t, ", max_pending: 1", "", func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
+	both(t, "max_pending: 1, connect_timeout: 5m", "", func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
 		for version, transport := range transports() {
 			client := &http.Client{Transport: transport}
 			ctx, cancel := context.WithCancel(t.Context())
