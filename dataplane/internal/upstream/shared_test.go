@@ -46,7 +46,7 @@ func TestCallsGoToTheLeastLoaded(t *testing.T) {
 			c.Close()
 			_ = far.Close()
 		})
-		s.conns = append(s.conns, sharedConn{c, over})
+		s.conns = append(s.conns, sharedConn{Client: c, transport: over})
 	}
 	var calls []*http2.Call
 	begin := func(n int) {
