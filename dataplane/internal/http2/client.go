@@ -186,7 +186,7 @@ func (c *Client) Begin(limit int) *Call {
 func (c *Client) Load() (n int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.calls, c.err == nil && !c.retired && c.calls < c.maxStreams
+	return c.calls, c.err == nil && c.mute == nil && !c.retired && c.calls < c.maxStreams
 }
 
 // Usable reports whether calls may still begin, now or when others have ended.

@@ -87,7 +87,7 @@ func (c *link) drain() {
 	err := c.sock.Settle()
 	c.mu.Lock()
 	if err != nil {
-		c.fail(err)
+		c.unsent(err)
 	}
 	c.room()
 	c.out.writing = false
