@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit lint proto generate-check tools bench bench-tools soak storm fuzz clean
+.PHONY: help run build test unit lint proto generate-check tools conformance bench bench-tools soak storm fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -66,7 +66,7 @@ $(BIN)/buf: proto/go.mod proto/tools/go.mod
 	@touch $(BIN)/buf
 
 # Packages come without what they only recommend, which for Chromium is half a desktop.
-tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/pebble ## Install what tests need: Debian packages by apt-get, the rest from Go modules
+tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/pebble $(TOOLS)/conformance/connectconformance ## Install what tests need: Debian packages by apt-get, the rest from Go modules
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
@@ -91,6 +91,17 @@ $(TOOLS)/pebble: e2e/tools/pebble/go.mod
 	@mkdir -p $(TOOLS)
 	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble github.com/letsencrypt/pebble/v2/cmd/pebble
+
+# The suite, and the clients and servers that it comes with.
+$(TOOLS)/conformance/connectconformance: e2e/tools/conformance/go.mod
+	@mkdir -p $(TOOLS)/conformance
+	@echo "building the gRPC conformance suite (once per machine)"
+	@cd e2e/tools/conformance && GOWORK=off go build -o $(TOOLS)/conformance/ tool
+	@touch $@
+
+PASSES ?= 20
+conformance: build tools ## Run the gRPC conformance suite PASSES (20) times
+	@cd e2e && go test -count=$(PASSES) -timeout 2h -run '^TestGRPCConformance$$' .
 
 bench: build bench-tools ## Measure beside nginx, HAProxy, h2o and Envoy; prints ratios and which bars are met
 	@cd e2e && go run ./bench
