@@ -19,13 +19,25 @@ import (
 	"gateway.internal/shared/suggest"
 )
 
-// mergePatch changes m as a JSON merge patch says (RFC 7386). path is where m stands in the resource, "" for the resource itself.
+// mergePatch changes m as a JSON merge patch says (RFC 7386). path is where m stands in the resource, "" for the resource itself. As in protobuf's JSON a
+// field may be said once, and one field of a oneof: which of two is meant nobody can tell.
 func mergePatch(path string, m protoreflect.Message, patch *structpb.Struct) error {
+	said := map[protoreflect.FullName]string{} // fields, and oneofs that get a value, by the member that says them
 	for _, name := range slices.Sorted(maps.Keys(patch.GetFields())) {
 		value, at := patch.GetFields()[name], below(path, name)
 		f := fieldByJSON(m.Descriptor(), name)
 		if f == nil {
 			return unknownMember(at, name, m.Descriptor())
+		}
+		if other := said[f.FullName()]; other != "" {
+			return invalid(at, "", fmt.Sprintf("is the same field as %q: say it once", other))
+		}
+		said[f.FullName()] = name
+		if choice := f.ContainingOneof(); choice != nil && !isNull(value) {
+			if other := said[choice.FullName()]; other != "" {
+				return invalid(at, "", fmt.Sprintf("can't be set together with %q: there is one of them", other))
+			}
+			said[choice.FullName()] = name
 		}
 		var err error
 		switch object := value.GetStructValue(); {
@@ -165,7 +177,7 @@ func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r pa
 	if r.GetPatch() == nil {
 		return none, nil, invalid("body", "", "is required")
 	}
-	version, err := patchVersion(r.GetPatch())
+	version, err := patchVersion(k, r.GetPatch())
 	if err != nil {
 		return none, nil, err
 	}
@@ -178,15 +190,17 @@ func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r pa
 	})
 }
 
-// patchVersion returns the version that a patch demands; 0: none.
-func patchVersion(patch *structpb.Struct) (uint32, error) {
+// patchVersion returns the version that a patch demands, which protobuf's JSON may have as a string; 0: none.
+func patchVersion(k config.Kind, patch *structpb.Struct) (uint32, error) {
 	v := patch.GetFields()["version"]
 	if v == nil || isNull(v) {
 		return 0, nil
 	}
-	n := v.GetNumberValue()
-	if n != float64(uint32(n)) {
-		return 0, invalid("version", "", "has to be the resource's version, a number")
+	m := config.New(k).ProtoReflect()
+	f := fieldByJSON(m.Descriptor(), "version")
+	read, err := readField("version", m, f, v)
+	if err != nil {
+		return 0, err
 	}
-	return uint32(n), nil
+	return uint32(read.Get(f).Uint()), nil
 }

@@ -109,6 +109,12 @@ func TestPatch(t *testing.T) {
 		{"JSON's own names", `{"healthCheckConfig": {"path": "/down"}}`, 200, `"path":"/down"`, true},
 		{"the version that is there", `{"version": 1, "protocol": "h2c"}`, 200, `"protocol":"h2c"`, true},
 		{"another version", `{"version": 7, "protocol": "h2c"}`, 409, `VERSION_CONFLICT`, false},
+		{"another version as a string", `{"version": "7", "protocol": "h2c"}`, 409, `VERSION_CONFLICT`, false},
+		{"the version that is there as a string", `{"version": "1", "protocol": "h2c"}`, 200, `"protocol":"h2c"`, true},
+		{"no version", `{"version": 1.5, "protocol": "h2c"}`, 400, `"field":"version"`, false},
+		{"a version below 0", `{"version": -1, "protocol": "h2c"}`, 400, `"field":"version"`, false},
+		{"a field by both of its names", `{"health_check_config": null, "healthCheckConfig": {"path": "/down"}}`, 400, `"field":"health_check_config"`, false},
+		{"a field below by both of its names", `{"health_check_config": {"unhealthy_threshold": 2, "unhealthyThreshold": 3}}`, 400, `"field":"health_check_config.unhealthy_threshold"`, false},
 		{"an unknown field", `{"protocoll": "h2c"}`, 400, `didyoumean\"protocol\"`, false},
 		{"an unknown field below", `{"health_check_config": {"pth": "/x"}}`, 400, `"field":"health_check_config.pth"`, false},
 		{"a wrong type", `{"endpoints": {"host": "127.0.0.2"}}`, 400, `"field":"endpoints"`, false},
@@ -129,6 +135,33 @@ func TestPatch(t *testing.T) {
 			}
 			if r := a.must("GET", "/api/v1/config/revisions", ""); uint32(r.Meta.Total) != revisions {
 				t.Errorf("there are %d revisions", r.Meta.Total)
+			}
+		})
+	}
+}
+
+// TestPatchOfOneof has routes' rewriting of paths, which is done in one of three ways.
+func TestPatchOfOneof(t *testing.T) {
+	for _, test := range []struct {
+		name, patch string
+		status      int
+		want        string // in the reply, without blanks
+	}{
+		{"another way", `{"rewrite": {"path": "/x"}}`, 200, `"rewrite":{"path":"/x","host":"h.test"`},
+		{"another way that is a message", `{"rewrite": {"regex": {"pattern": "a"}}}`, 200, `"rewrite":{"regex":{"pattern":"a"`},
+		{"one way for another", `{"rewrite": {"prefix": null, "path": "/x"}}`, 200, `"rewrite":{"path":"/x","host":"h.test"`},
+		{"one way removed that is not there", `{"rewrite": {"path": null}}`, 200, `"rewrite":{"prefix":"/b/","host":"h.test"`},
+		{"two ways", `{"rewrite": {"path": "/x", "prefix": "/y"}}`, 400, `"field":"rewrite.prefix"`},
+		{"two ways, one a message", `{"rewrite": {"regex": {}, "prefix": "/y"}}`, 400, `"field":"rewrite.regex"`},
+		{"two ways in a list", `{"headers": [{"name": "a", "exact": "1", "present": true}]}`, 400, `"field":"headers"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newAPI(t)
+			a.must("POST", "/api/v1/config/services", `{"name": "s", "endpoints": [{"host": "127.0.0.1", "port": 9000}]}`)
+			a.must("POST", "/api/v1/config/routes", `{"name": "r", "path": "/a/*", "service_id": "s", "rewrite": {"prefix": "/b/", "host": "h.test"}}`)
+			r := a.call("PATCH", "/api/v1/config/routes/r", test.patch)
+			if r.status != test.status || !strings.Contains(strings.ReplaceAll(r.raw, " ", ""), test.want) {
+				t.Errorf("got %d %s, want %d with %s", r.status, r.raw, test.status, test.want)
 			}
 		})
 	}
