@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +19,11 @@ const (
 	hostsTTL = 5 * time.Second
 	// udpBytes is the largest answer that is asked for over UDP: what gets through without being cut into packets (DNS flag day 2020).
 	udpBytes = 1232
-	// maxAddresses is how many addresses of a name are used.
+	// maxAddresses is how many addresses of a name and family are used.
 	maxAddresses = 256
+	// otherFamilyWait is how long a name with addresses of one family waits for the answer about the other one: there are servers that never answer
+	// questions about IPv6.
+	otherFamilyWait = time.Second
 )
 
 // client asks the system's files and name servers.
@@ -97,11 +101,17 @@ func (c *client) lookup(ctx context.Context, name string) (answer, error) {
 
 // both asks for the addresses of both families at once. One of them is enough.
 func (c *client) both(ctx context.Context, conf *dns.ClientConfig, name string) (answer, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var answers [2]answer
 	var errs [2]error
 	var wg sync.WaitGroup
 	for i, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		wg.Go(func() { answers[i], errs[i] = c.ask(ctx, conf, name, kind) })
+		wg.Go(func() {
+			if answers[i], errs[i] = c.ask(ctx, conf, name, kind); errs[i] == nil {
+				time.AfterFunc(otherFamilyWait, cancel)
+			}
+		})
 	}
 	wg.Wait()
 	switch v4, v6 := errs[0], errs[1]; {
@@ -156,14 +166,34 @@ func (c *client) ask(ctx context.Context, conf *dns.ClientConfig, name string, k
 func (c *client) exchange(ctx context.Context, m *dns.Msg, server string, timeout time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	r, _, err := c.udp.ExchangeContext(ctx, m, server)
+	r, err := once(ctx, &c.udp, m, server)
+	if r != nil && r.Rcode == dns.RcodeFormatError && r.IsEdns0() == nil { // a server that does not know EDNS (RFC 6891 section 7)
+		m = m.Copy()
+		m.Extra = nil
+		r, err = once(ctx, &c.udp, m, server)
+	}
 	if r != nil && r.Truncated {
-		r, _, err = c.tcp.ExchangeContext(ctx, m, server)
+		r, err = once(ctx, &c.tcp, m, server)
 	}
 	if err != nil {
 		return answer{}, fmt.Errorf("name server %s: %w", server, err)
 	}
 	return read(m, r, server)
+}
+
+// once sends a question and waits for its answer until ctx ends, for two seconds at most. The library's own call heeds ctx's deadline only.
+func once(ctx context.Context, client *dns.Client, m *dns.Msg, server string) (*dns.Msg, error) {
+	conn, err := client.DialContext(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	r, _, err := client.ExchangeWithConnContext(ctx, m, conn)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return r, err
 }
 
 // read takes the addresses out of an answer: those of the name itself, or of the names that it is an alias for, in turn.
@@ -199,13 +229,17 @@ func read(m, r *dns.Msg, server string) (answer, error) {
 		case *dns.AAAA:
 			address, _ = netip.AddrFromSlice(rr.AAAA.To16())
 		}
-		if address.IsValid() && canonical(rr.Header().Name) == name && len(got.addresses) < maxAddresses {
+		if address.IsValid() && canonical(rr.Header().Name) == name {
 			got.addresses, ttl = append(got.addresses, address.Unmap()), min(ttl, rr.Header().Ttl)
 		}
 	}
 	if len(got.addresses) == 0 {
 		return answer{}, fmt.Errorf("name server %s: %w", server, ErrNotFound)
 	}
+	// Servers turn the order from answer to answer: of many addresses the same ones have to be used each time.
+	slices.SortFunc(got.addresses, netip.Addr.Compare)
+	got.addresses = slices.Compact(got.addresses)
+	got.addresses = got.addresses[:min(len(got.addresses), maxAddresses)]
 	got.ttl = time.Duration(ttl) * time.Second
 	return got, nil
 }

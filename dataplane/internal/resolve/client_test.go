@@ -23,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // zone is a name server: it answers by name and type, over UDP and TCP.
 type zone struct {
 	address string
+	old     bool // it does not know EDNS
 	mu      sync.Mutex
 	records map[string][]string // by name and type, such as "a.test. A": records; "!NAME" answers with that code, "-" not at all
 	asked   []string            // "udp a.test. A"
@@ -66,9 +67,15 @@ func (z *zone) answer(w dns.ResponseWriter, m *dns.Msg, network string) {
 	z.mu.Lock()
 	z.asked = append(z.asked, network+" "+key)
 	records, known := z.records[key]
+	old := z.old
 	z.mu.Unlock()
 	r := new(dns.Msg)
 	r.SetReply(m)
+	if old && m.IsEdns0() != nil {
+		r.Rcode = dns.RcodeFormatError
+		_ = w.WriteMsg(r)
+		return
+	}
 	if !known {
 		r.Rcode = dns.RcodeNameError
 	}
@@ -190,6 +197,50 @@ func TestLookup(t *testing.T) {
 	}
 	if got, _ := c.lookup(t.Context(), "half.test."); got.missing == nil || !got.missing(netip.IPv6Loopback()) || got.missing(netip.IPv4Unspecified()) {
 		t.Error("it is not said that the addresses of IPv6 could not be asked for")
+	}
+}
+
+// TestSilenceAboutOneFamily has a server that never answers questions about IPv6: what it says of IPv4 is used soon, and of IPv6 it is not known.
+func TestSilenceAboutOneFamily(t *testing.T) {
+	z := newZone(t, map[string][]string{"a.test. A": {"a.test. 60 IN A 127.0.0.2"}, "a.test. AAAA": {"-"}})
+	c := clientOf(t, "options attempts:10\n", "", z.address)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	got, err := c.lookup(ctx, "a.test.")
+	if err != nil || ctx.Err() != nil || len(got.addresses) != 1 || got.missing == nil || !got.missing(netip.IPv6Loopback()) {
+		t.Errorf("%v, %v, the limit of the test is over: %v", got.addresses, err, ctx.Err())
+	}
+}
+
+// TestOrderOfManyAddresses has a server that turns the order of more addresses than are used.
+func TestOrderOfManyAddresses(t *testing.T) {
+	var records []string
+	for i := range maxAddresses + 100 {
+		records = append(records, fmt.Sprintf("many.test. 60 IN A 127.0.%d.%d", 1+i/250, 1+i%250))
+	}
+	z := newZone(t, map[string][]string{"many.test. A": records, "many.test. AAAA": {}})
+	c := clientOf(t, "", "", z.address)
+	first, err := c.lookup(t.Context(), "many.test.")
+	if err != nil || len(first.addresses) != maxAddresses {
+		t.Fatalf("%d addresses, %v", len(first.addresses), err)
+	}
+	z.mu.Lock()
+	z.records["many.test. A"] = append(slices.Clone(records[200:]), records[:200]...)
+	z.mu.Unlock()
+	if next, err := c.lookup(t.Context(), "many.test."); err != nil || !slices.Equal(next.addresses, first.addresses) {
+		t.Errorf("another order makes other addresses of it: %v, %v", next.addresses, err)
+	}
+}
+
+// TestServerWithoutEDNS has one that takes questions with EDNS for malformed ones.
+func TestServerWithoutEDNS(t *testing.T) {
+	z := newZone(t, map[string][]string{"a.test. A": {"a.test. 60 IN A 127.0.0.2"}, "a.test. AAAA": {}})
+	z.mu.Lock()
+	z.old = true
+	z.mu.Unlock()
+	c := clientOf(t, "", "", z.address)
+	if got, err := c.lookup(t.Context(), "a.test."); err != nil || len(got.addresses) != 1 {
+		t.Errorf("%v, %v", got.addresses, err)
 	}
 }
 

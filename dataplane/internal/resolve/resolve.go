@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -24,6 +25,9 @@ const (
 	maxRetry = 30 * time.Second
 	// notFoundPatience is how long a name that does not exist any more keeps its addresses: they may be somebody else's one day.
 	notFoundPatience = 10 * time.Minute
+	// leftPatience is how long the addresses of a name that nobody wants any more are remembered, maxLeft of how many names.
+	leftPatience = 10 * time.Minute
+	maxLeft      = 10_000
 	// maxConcurrent is how many names are asked for at once.
 	maxConcurrent = 64
 )
@@ -61,6 +65,7 @@ type Resolver struct {
 
 	mu     sync.Mutex
 	names  map[string]*watch
+	left   map[string]leftName // that nobody wants any more
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -78,6 +83,12 @@ type watch struct {
 	retry     time.Duration
 }
 
+// leftName is what was known of a name when it was wanted last.
+type leftName struct {
+	addresses []netip.Addr
+	at        time.Time
+}
+
 // New returns a resolver without names. Close ends what it starts.
 func New(s Settings, log *slog.Logger) (*Resolver, error) {
 	c, err := newClient(s)
@@ -90,7 +101,7 @@ func New(s Settings, log *slog.Logger) (*Resolver, error) {
 func newResolver(s Settings, log *slog.Logger, lookup func(context.Context, string) (answer, error)) *Resolver {
 	r := &Resolver{
 		log: log, lookup: lookup, minTTL: s.MinTTL, maxTTL: s.MaxTTL, slots: make(chan struct{}, maxConcurrent), changed: make(chan struct{}, 1),
-		names: map[string]*watch{},
+		names: map[string]*watch{}, left: map[string]leftName{},
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_dns_lookups_total", Help: "Lookups of the names of endpoints, by result: ok, not_found or error.",
 		}, []string{"result"}),
@@ -110,13 +121,16 @@ func newResolver(s Settings, log *slog.Logger, lookup func(context.Context, stri
 // Changed has a token when addresses have changed. One goroutine reads it.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
-// Set makes these the names that are kept. Those that are there already go on.
+// Set makes these the names that are kept. Those that are there already go on. Those that were there less than leftPatience ago begin with the addresses
+// that they had: a change that is refused or taken back while name servers fail costs no service its endpoints.
 func (r *Resolver) Set(names []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
+	now := time.Now()
+	maps.DeleteFunc(r.left, func(_ string, l leftName) bool { return now.Sub(l.at) >= leftPatience })
 	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
 		wanted[name] = true
@@ -124,7 +138,8 @@ func (r *Resolver) Set(names []string) {
 			continue
 		}
 		ctx, stop := context.WithCancel(context.Background())
-		w := &watch{name: name, stop: stop, first: make(chan struct{})}
+		w := &watch{name: name, stop: stop, first: make(chan struct{}), addresses: r.left[name].addresses}
+		delete(r.left, name)
 		r.names[name] = w
 		r.wg.Go(func() { r.run(ctx, w) })
 	}
@@ -132,6 +147,11 @@ func (r *Resolver) Set(names []string) {
 		if !wanted[name] {
 			w.stop()
 			delete(r.names, name)
+			w.mu.Lock()
+			if len(w.addresses) > 0 && len(r.left) < maxLeft {
+				r.left[name] = leftName{w.addresses, now}
+			}
+			w.mu.Unlock()
 		}
 	}
 }

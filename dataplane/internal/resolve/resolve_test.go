@@ -146,3 +146,43 @@ func TestNamesComeAndGo(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestNameThatIsWantedAgain has name servers fail while a name is not wanted for a moment, as when a change is refused or taken back.
+func TestNameThatIsWantedAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		away time.Duration
+		want int
+	}{
+		"at once":    {0, 1},
+		"soon":       {9 * time.Minute, 1},
+		"after long": {11 * time.Minute, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{addresses: "10.0.0.1", ttl: time.Minute}
+				r := newResolver(Settings{}, slog.New(slog.DiscardHandler), s.lookup)
+				defer r.Close()
+				r.Set([]string{"a.test"})
+				r.Wait(t.Context())
+				s.mu.Lock()
+				s.err = errors.New("timeout")
+				s.mu.Unlock()
+				r.Set([]string{"b.test"})
+				time.Sleep(test.away)
+				r.Set([]string{"a.test", "b.test"})
+				r.Wait(t.Context())
+				if got := r.Addresses("a.test"); len(got) != test.want {
+					t.Errorf("%v, want %d addresses", got, test.want)
+				}
+				s.mu.Lock()
+				s.err, s.addresses = nil, "10.0.0.2"
+				s.mu.Unlock()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if got := r.Addresses("a.test"); len(got) != 1 || got[0].String() != "10.0.0.2" {
+					t.Errorf("%v once servers answer again", got)
+				}
+			})
+		})
+	}
+}
