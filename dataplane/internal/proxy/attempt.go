@@ -353,7 +353,7 @@ func (a *attempt) stopUpload() error {
 	a.upload = nil
 	if !u.over(0) {
 		u.state.CompareAndSwap(underWay, stopped)
-		if !u.read.Load() {
+		if !u.whole { // even where all bytes have come: the end of the stream, or trailers, may not
 			a.x.Down.CancelBody()
 		}
 		a.conn.Abort()

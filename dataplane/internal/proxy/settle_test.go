@@ -44,14 +44,19 @@ func (c *lentConn) Abort() {
 	c.once.Do(func() { close(c.aborted) })
 }
 
-// sender is a client that has sent its request to the end, or goes on for ever.
+// sender is a client that has sent its request to the end, or goes on for ever, perhaps when it has sent as many bytes as it has said.
 type sender struct {
 	exchange.Downstream
 	endless   bool
+	bytes     []byte
 	cancelled chan struct{}
 }
 
 func (s *sender) NextBody() ([]byte, error) {
+	if part := s.bytes; len(part) > 0 {
+		s.bytes = nil
+		return part, nil
+	}
 	if s.endless {
 		<-s.cancelled
 		return nil, io.ErrUnexpectedEOF
@@ -67,16 +72,18 @@ func TestSettle(t *testing.T) {
 		name    string
 		takes   time.Duration
 		endless bool
+		bytes   string
 		sent    bool
 	}{
-		{"the last part is sent at once", 0, false, true},
-		{"the last part is sent soon", lastPart / 2, false, true},
-		{"the last part is sent too late", 2 * lastPart, false, false},
-		{"the client goes on sending", 0, true, false},
+		{"the last part is sent at once", 0, false, "", true},
+		{"the last part is sent soon", lastPart / 2, false, "", true},
+		{"the last part is sent too late", 2 * lastPart, false, "", false},
+		{"the client goes on sending", 0, true, "", false},
+		{"the client has sent all bytes, and does not end its stream", 0, true, "all", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				conn, _ := settled(c.takes, c.endless)
+				conn, _ := settled(c.takes, c.endless, c.bytes)
 				if sent := conn.sent.Load(); sent != c.sent || conn.misused.Load() {
 					t.Errorf("sent: %t, touched after it was given back: %t", sent, conn.misused.Load())
 				}
@@ -86,7 +93,7 @@ func TestSettle(t *testing.T) {
 	t.Run("the last part is sent just when it is too late", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for range 1000 {
-				if conn, took := settled(lastPart, false); conn.misused.Load() || took != lastPart {
+				if conn, took := settled(lastPart, false, ""); conn.misused.Load() || took != lastPart {
 					t.Fatalf("after %s; touched after it was given back: %t", took, conn.misused.Load())
 				}
 			}
@@ -95,10 +102,13 @@ func TestSettle(t *testing.T) {
 }
 
 // settled goes through the end of an exchange whose response came before the request was sent to its end.
-func settled(takes time.Duration, endless bool) (*lentConn, time.Duration) {
+func settled(takes time.Duration, endless bool, bytes string) (*lentConn, time.Duration) {
 	conn := &lentConn{takes: takes, aborted: make(chan struct{})}
-	x := &exchange.Exchange{Down: &sender{endless: endless, cancelled: make(chan struct{})}}
-	x.Request.ContentLength = -1
+	x := &exchange.Exchange{Down: &sender{endless: endless, bytes: []byte(bytes), cancelled: make(chan struct{})}}
+	x.Request.Version = exchange.HTTP2
+	if x.Request.ContentLength = -1; bytes != "" {
+		x.Request.ContentLength = int64(len(bytes))
+	}
 	a := &attempt{x: x, conn: conn}
 	a.begin(nil)
 	synctest.Wait()
