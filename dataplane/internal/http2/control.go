@@ -19,6 +19,7 @@ func (c *link) settings(h *frameHead, payload []byte) error {
 	c.settled = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	window, widest := c.peerWindow, c.peerWindow
 	for ; len(payload) > 0; payload = payload[6:] {
 		value := binary.BigEndian.Uint32(payload[2:])
 		switch id := binary.BigEndian.Uint16(payload); id {
@@ -30,14 +31,8 @@ func (c *link) settings(h *frameHead, payload []byte) error {
 			if value > maxWindow {
 				return codeFlowControl
 			}
-			by := int64(value) - c.peerWindow
-			c.peerWindow = int64(value)
-			for _, s := range c.streams {
-				if s.sendWindow += by; s.sendWindow > maxWindow {
-					return codeFlowControl
-				}
-				wake(s.writable)
-			}
+			window = int64(value)
+			widest = max(widest, window)
 		case settingMaxFrameSize:
 			if value < maxFrameBytes || value > 1<<24-1 {
 				return codeProtocol
@@ -46,8 +41,28 @@ func (c *link) settings(h *frameHead, payload []byte) error {
 			c.side.setting(id, value)
 		}
 	}
+	if !c.resize(window, widest) {
+		return codeFlowControl
+	}
 	c.out.pending = appendFrameHead(c.out.buf(), 0, frameSettings, flagAck, 0)
 	return c.waitForRoom()
+}
+
+// resize gives the windows of all streams another size (RFC 9113 section 6.9.2), once for a whole frame: it may say thousands of sizes, of which the last one
+// counts. widest is the largest of them, and resize reports false where that one would have made a window too large. The mutex is held.
+func (c *link) resize(window, widest int64) bool {
+	if widest == c.peerWindow && window == c.peerWindow {
+		return true
+	}
+	for _, s := range c.streams {
+		if s.sendWindow+widest-c.peerWindow > maxWindow {
+			return false
+		}
+		s.sendWindow += window - c.peerWindow
+		wake(s.writable)
+	}
+	c.peerWindow = window
+	return true
 }
 
 func (c *link) ping(h *frameHead, payload []byte) error {

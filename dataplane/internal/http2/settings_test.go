@@ -1,0 +1,104 @@
+package http2
+
+import (
+	"testing"
+	"time"
+
+	"gateway.internal/dataplane/internal/socket"
+)
+
+// sizes is the payload of a SETTINGS frame that says sizes of windows, one after the other.
+func sizes(values ...uint32) (payload []byte) {
+	for _, v := range values {
+		payload = appendSetting(payload, settingInitialWindowSize, v)
+	}
+	return payload
+}
+
+// withStreams returns a link with streams whose windows are what the peer has said at first.
+func withStreams(n int) *link {
+	c := &link{}
+	c.init(socket.New(nil), nil, 64<<10, 100)
+	for i := range n {
+		s := newStream()
+		s.flow.open(c, uint32(2*i+1), nil, 0)
+		c.streams[s.id] = &s.flow
+	}
+	return c
+}
+
+func (c *link) takeSettings(payload []byte) error {
+	err := c.settings(&frameHead{length: len(payload), kind: frameSettings}, payload)
+	c.out.pending = c.out.pending[:0]
+	return err
+}
+
+// Of several sizes in one frame the last one counts, for streams that have used some of theirs too, and none may be too large on the way.
+func TestSizesOfWindows(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		values []uint32
+		want   int64 // of a stream's window that had 65535 and has sent 5
+		err    error
+	}{
+		{"one", []uint32{100}, 95, nil},
+		{"none, below what was sent", []uint32{0}, -5, nil},
+		{"several", []uint32{7, 1 << 20, 100}, 95, nil},
+		{"the same again", []uint32{1, initialWindow}, initialWindow - 5, nil},
+		{"the largest", []uint32{maxWindow}, maxWindow - 5, nil},
+		{"too large a size", []uint32{maxWindow + 1, 1}, 0, codeFlowControl},
+		{"too large a window of one stream", []uint32{maxWindow, 1}, 0, codeFlowControl},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := withStreams(2)
+			l.streams[1].sendWindow -= 5
+			if c.err == nil {
+				l.streams[3].sendWindow -= 5
+			} else {
+				l.streams[3].sendWindow += 5 // a WINDOW_UPDATE
+			}
+			if err := l.takeSettings(sizes(c.values...)); err != c.err {
+				t.Fatalf("%v instead of %v", err, c.err)
+			}
+			if c.err != nil {
+				return
+			}
+			for id, s := range l.streams {
+				if s.sendWindow != c.want {
+					t.Errorf("stream %d: %d instead of %d", id, s.sendWindow, c.want)
+				}
+			}
+			if last := int64(c.values[len(c.values)-1]); l.peerWindow != last {
+				t.Errorf("new streams get %d instead of %d", l.peerWindow, last)
+			}
+		})
+	}
+}
+
+// A frame that says thousands of sizes costs about the same with one stream and with as many as there may be: otherwise 13 KiB would keep a processor busy for
+// milliseconds.
+func TestManySizesCostLittle(t *testing.T) {
+	values := make([]uint32, maxFrameBytes/6)
+	for i := range values {
+		values[i] = uint32(i)
+	}
+	payload := sizes(values...)
+	least := func(streams int) time.Duration {
+		c := withStreams(streams)
+		best := time.Hour
+		for range 20 {
+			c.peerWindow = initialWindow
+			begun := time.Now()
+			if err := c.takeSettings(payload); err != nil {
+				t.Fatal(err)
+			}
+			best = min(best, time.Since(begun))
+		}
+		return best
+	}
+	one, many := least(1), least(maxExchanges)
+	t.Logf("%s with one stream, %s with %d", one, many, maxExchanges)
+	if many > 30*one {
+		t.Errorf("%s with one stream, %s with %d", one, many, maxExchanges)
+	}
+}
