@@ -212,26 +212,44 @@ func ended(err error) bool {
 // Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. It is called once after a Send of a part
 // of the body. The timeout begins when SendBody has sent the last part, or at once where the client waits for 100 (Continue).
 func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
+	if err := c.awaitAnswer(x, timeout, time.Time{}); err != nil {
+		return false, err
+	}
+	return c.readHead(x, timeout)
+}
+
+// awaitAnswer waits for the first bytes of an answer while the request's body may still be on its way. since is when an interim response came; the zero time:
+// there was none.
+func (c *ClientConn) awaitAnswer(x *exchange.Exchange, timeout time.Duration, since time.Time) error {
 	for now := time.Now(); ; now = time.Now() {
-		wait, _ := c.sentAt.Left(x, now, timeout)
+		wait, _ := c.answerLeft(x, now, timeout, since)
 		c.sock.ReadWithin(now, remaining(now, max(wait, time.Nanosecond), x.Until()))
 		err := c.sock.Fill()
 		if err == nil {
-			return c.readHead(x, timeout)
+			return nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() || c.answerIsDue(x, time.Now(), timeout) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() || c.answerIsDue(x, time.Now(), timeout, since) {
 			c.broken = true
-			return false, classify(err)
+			return classify(err)
 		}
 	}
 }
 
 // answerIsDue reports whether the service has had its time. It begins when the request has been sent: until then the client is waited for, or
 // the service takes what it is sent.
-func (c *ClientConn) answerIsDue(x *exchange.Exchange, now time.Time, timeout time.Duration) bool {
-	left, sent := c.sentAt.Left(x, now, timeout)
+func (c *ClientConn) answerIsDue(x *exchange.Exchange, now time.Time, timeout time.Duration, since time.Time) bool {
+	left, sent := c.answerLeft(x, now, timeout, since)
 	deadline := x.Until()
 	return sent && left <= 0 || !deadline.IsZero() && !now.Before(deadline)
+}
+
+// answerLeft returns how much the service has left of its time; sent tells whether that has begun. It begins anew with an interim response.
+func (c *ClientConn) answerLeft(x *exchange.Exchange, now time.Time, timeout time.Duration, since time.Time) (left time.Duration, sent bool) {
+	left, sent = c.sentAt.Left(x, now, timeout)
+	if !since.IsZero() {
+		left = max(left, timeout-now.Sub(since))
+	}
+	return left, sent
 }
 
 func classify(err error) error {
@@ -278,6 +296,12 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 			return true, err
 		}
 		x.Response.Header.Reset()
+		if !c.sentAll && len(c.sock.Buffered()) == 0 { // the client may only begin now to send the body
+			c.sock.Rewind()
+			if err := c.awaitAnswer(x, timeout, time.Now()); err != nil {
+				return true, err
+			}
+		}
 	}
 }
 
