@@ -84,8 +84,21 @@ func (v *reversal) path(p string) string {
 	case below(p, v.outer) && !below(v.inner, v.outer):
 		return p
 	}
-	return join(v.x, v.outer, p[len(v.inner):])
+	rest := p[len(v.inner):]
+	switch {
+	case v.outer != "":
+		return join(v.x, v.outer, rest)
+	case rest == "" || rest[0] != '/':
+		return join(v.x, "/", rest)
+	case len(rest) > 1 && strings.IndexByte(otherHost, rest[1]) >= 0:
+		return join(v.x, "/.", rest)
+	}
+	return rest
 }
+
+// otherHost is what makes of a path a reference to another host where it follows the "/" at the start: browsers take "\" for "/", and leave tabs out
+// (WHATWG URL standard, section 4.4).
+const otherHost = "/\\\t"
 
 // below reports whether a path is a prefix or continues it with a further segment.
 func below(p, prefix string) bool {

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"strings"
 	"testing"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -13,6 +14,7 @@ func TestReversal(t *testing.T) {
 	move := reversal{x, "/shop", "/v2"}
 	deeper := reversal{x, "/shop", "/shop/v2"}
 	same := reversal{x, "", ""}
+	below := reversal{x, "", "/v2"}
 	for _, c := range []struct {
 		v        reversal
 		of       func(v *reversal, s string) string
@@ -43,6 +45,16 @@ func TestReversal(t *testing.T) {
 		{move, (*reversal).reference, "/a", "/a"},
 		{deeper, (*reversal).reference, "/shop/v2/a", "/shop/a"},
 		{deeper, (*reversal).reference, "/shop/a", "/shop/a"},
+		{below, (*reversal).reference, "/v2/a", "/a"},
+		{below, (*reversal).reference, "/v2", "/"},
+		{below, (*reversal).reference, "/v2?a", "/?a"},
+		{below, (*reversal).reference, "/v2//evil.test/", "/.//evil.test/"},
+		{below, (*reversal).reference, `/v2/\evil.test/`, `/./\evil.test/`},
+		{below, (*reversal).reference, "/v2/\t/evil.test/", "/./\t/evil.test/"},
+		{below, (*reversal).reference, "http://inner.test/v2", "https://shop.test/"},
+		{below, (*reversal).refresh, "5; url=/v2//evil.test", "5; url=/.//evil.test"},
+		{below, (*reversal).cookie, "a=b; Path=/v2; Secure", "a=b; Path=/; Secure"},
+		{below, (*reversal).cookie, "a=b; Path=/v2/", "a=b; Path=/"},
 		{same, (*reversal).reference, "http://inner.test/a", "https://shop.test/a"},
 		{same, (*reversal).reference, "http://inner.test", "https://shop.test"},
 		{strip, (*reversal).refresh, "5; url=/a", "5; url=/shop/a"},
@@ -85,5 +97,9 @@ func FuzzReversal(f *testing.F) {
 			t.Errorf("%q became %q, and then %q", s, ref, again)
 		}
 		_, _ = v.refresh(s), v.cookie(s)
+		below := reversal{x, "", "/v2"}
+		if ref := below.reference("/v2" + s); ref == "" || ref[0] != '/' || len(ref) > 1 && strings.IndexByte("/\\\t", ref[1]) >= 0 {
+			t.Errorf("%q became %q, which leads to another host", "/v2"+s, ref)
+		}
 	})
 }
