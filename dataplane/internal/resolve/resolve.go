@@ -28,7 +28,7 @@ const (
 	// leftPatience is how long the addresses of a name that nobody wants any more are remembered, maxLeft of how many names.
 	leftPatience = 10 * time.Minute
 	maxLeft      = 10_000
-	// maxConcurrent is how many names are asked for at once.
+	// maxConcurrent is how many names are asked for at once; as many again of those that can't be resolved.
 	maxConcurrent = 64
 )
 
@@ -58,7 +58,8 @@ type Resolver struct {
 	lookup func(ctx context.Context, name string) (answer, error)
 	minTTL time.Duration
 	maxTTL time.Duration
-	slots  chan struct{}
+	// slots are for lookups of names that can be resolved, or are new; failing for those that can't, which take long where servers are silent.
+	slots, failing chan struct{}
 	// changed has a token when addresses have changed since it was taken.
 	changed chan struct{}
 	lookups *prometheus.CounterVec
@@ -100,7 +101,7 @@ func New(s Settings, log *slog.Logger) (*Resolver, error) {
 
 func newResolver(s Settings, log *slog.Logger, lookup func(context.Context, string) (answer, error)) *Resolver {
 	r := &Resolver{
-		log: log, lookup: lookup, minTTL: s.MinTTL, maxTTL: s.MaxTTL, slots: make(chan struct{}, maxConcurrent), changed: make(chan struct{}, 1),
+		log: log, lookup: lookup, minTTL: s.MinTTL, maxTTL: s.MaxTTL, slots: make(chan struct{}, maxConcurrent), failing: make(chan struct{}, maxConcurrent), changed: make(chan struct{}, 1),
 		names: map[string]*watch{}, left: map[string]leftName{},
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_dns_lookups_total", Help: "Lookups of the names of endpoints, by result: ok, not_found or error.",
@@ -207,13 +208,17 @@ func (r *Resolver) run(ctx context.Context, w *watch) {
 			return
 		case <-timer.C:
 		}
+		slots := r.slots
+		if w.isFailing() {
+			slots = r.failing
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case r.slots <- struct{}{}:
+		case slots <- struct{}{}:
 		}
 		got, err := r.lookup(ctx, w.name)
-		<-r.slots
+		<-slots
 		if ctx.Err() != nil {
 			return
 		}
@@ -226,6 +231,12 @@ func (r *Resolver) run(ctx context.Context, w *watch) {
 		first()
 		timer.Reset(wait + rand.N(wait/20+1)) // not all at once
 	}
+}
+
+func (w *watch) isFailing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failing
 }
 
 // found takes an answer in, and returns how long it holds.

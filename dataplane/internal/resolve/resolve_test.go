@@ -186,3 +186,37 @@ func TestNameThatIsWantedAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestNamesThatFailHoldUpNoOthers has a thousand names whose servers are silent beside one that changes.
+func TestNamesThatFailHoldUpNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{addresses: "10.0.0.1"}
+		r := newResolver(Settings{}, slog.New(slog.DiscardHandler), func(ctx context.Context, name string) (answer, error) {
+			if name == "a.test" {
+				return s.lookup(ctx, name)
+			}
+			select {
+			case <-time.After(12 * time.Second):
+				return answer{}, errors.New("timeout")
+			case <-ctx.Done():
+				return answer{}, ctx.Err()
+			}
+		})
+		defer r.Close()
+		names := []string{"a.test"}
+		for i := range 1000 {
+			names = append(names, fmt.Sprintf("silent%d.test", i))
+		}
+		r.Set(names)
+		time.Sleep(10 * time.Minute) // each was asked for once
+		s.mu.Lock()
+		before := s.asked
+		s.mu.Unlock()
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := s.asked - before; n < 50 {
+			t.Errorf("asked %d times in a minute for a name with a time to live of a second", n)
+		}
+	})
+}
