@@ -33,7 +33,10 @@ func (p *place) dialed() string {
 
 func samePlaces(a, b []place) bool {
 	return slices.EqualFunc(a, b, func(x, y place) bool {
-		return x.key() == y.key() && x.other == y.other && config.Weight(x.entry) == config.Weight(y.entry)
+		if x.address != y.address || x.other != y.other {
+			return false
+		}
+		return x.entry == y.entry || config.EndpointKey(x.entry) == config.EndpointKey(y.entry) && config.Weight(x.entry) == config.Weight(y.entry)
 	})
 }
 
@@ -80,6 +83,9 @@ func isLoopback4(a netip.Addr) bool { return a.Is4() && a.IsLoopback() }
 // firstLookup is how long a configuration waits for the addresses of names that it is the first to have.
 const firstLookup = 2 * time.Second
 
+// gather is how long changes of addresses are gathered: there may be thousands of names, each with other addresses every second.
+const gather = 50 * time.Millisecond
+
 // ResolveWith has endpoints whose host is a name be at all of its addresses, as they change. Without it names are resolved anew for each connection. It is
 // called once, before the first Apply; the resolver is closed after the registry.
 func (r *Registry) ResolveWith(resolver *resolve.Resolver) {
@@ -90,8 +96,17 @@ func (r *Registry) ResolveWith(resolver *resolve.Resolver) {
 			case <-r.stop:
 				return
 			case <-resolver.Changed():
-				r.moved()
 			}
+			select {
+			case <-r.stop:
+				return
+			case <-time.After(gather):
+			}
+			select {
+			case <-resolver.Changed():
+			default:
+			}
+			r.moved()
 		}
 	})
 }
@@ -124,6 +139,9 @@ func (r *Registry) moved() {
 	r.change(func() (gone []*Endpoint) {
 		for _, s := range r.services {
 			c := s.current.Load()
+			if !c.named {
+				continue
+			}
 			dropped, err := s.update(c.source, c.found, r.resolver)
 			if err != nil {
 				r.log.Error("new addresses of endpoints can't be used", "service", c.name, "error", err.Error())
@@ -143,6 +161,10 @@ func (r *Registry) definitions() map[string]Definition {
 		all[id] = s.current.Load().source
 	}
 	return all
+}
+
+func hasNames(list []*configv1.Endpoint) bool {
+	return slices.ContainsFunc(list, func(m *configv1.Endpoint) bool { return isName(m.GetHost()) })
 }
 
 // endpointsOf returns a service's endpoints as the configuration or discovery has them.

@@ -82,6 +82,20 @@ func TestAddressesOfNames(t *testing.T) {
 	}
 }
 
+// TestMovesCostWhatHasNames takes changed addresses over beside many services without names, as often as names of other services change.
+func TestMovesCostWhatHasNames(t *testing.T) {
+	r := resolving(t, "127.0.0.2 two.test\n127.0.0.3 two.test\n")
+	services := map[string]Definition{"named": {Service: &configv1.Service{Name: "named", Endpoints: []*configv1.Endpoint{{Host: "two.test", Port: 80}}}}}
+	for i := range 500 {
+		id := fmt.Sprint(i)
+		services[id] = Definition{Service: &configv1.Service{Name: id, Endpoints: []*configv1.Endpoint{{Host: "127.0.0.1", Port: 80}}}}
+	}
+	r.Apply(services, nil)
+	if n := testing.AllocsPerRun(20, r.moved); n > 100 {
+		t.Errorf("%v allocations, though one service of 501 has a name", n)
+	}
+}
+
 // TestOtherLoopback has a service that listens on the loopback address of IPv6 only, as "localhost".
 func TestOtherLoopback(t *testing.T) {
 	ln, err := net.Listen("tcp6", "[::1]:0")

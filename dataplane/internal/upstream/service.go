@@ -39,6 +39,7 @@ type current struct {
 	source    Definition
 	found     []*configv1.Endpoint // what discovery gave
 	places    []place              // of endpoints
+	named     bool                 // a host is a name, whose addresses may change
 	// unresolved are the endpoints whose host has no address.
 	unresolved []string
 }
@@ -214,6 +215,7 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 	}
 	next := &current{
 		name: d.Service.GetName(), settings: config.ServiceSettingsOf(d.Service), source: d, found: found, places: at, unresolved: unresolved,
+		named: hasNames(endpointsOf(d, found)),
 	}
 	if next.transport, err = newTransport(d, before); err != nil {
 		return nil, err
