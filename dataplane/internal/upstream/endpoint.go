@@ -257,7 +257,8 @@ func (e *Endpoint) openFor(how *how, p *pending) {
 	nc, err := e.dial(with)
 	e.mu.Lock()
 	defer e.unlock()
-	p.opening = false
+	waits := !p.over
+	e.queue.opened(p)
 	switch {
 	case err != nil:
 		e.open--
@@ -273,6 +274,9 @@ func (e *Endpoint) openFor(how *how, p *pending) {
 		e.share(nc, how)
 	default:
 		e.keepNew(newConn1(nc, how), p)
+	}
+	if waits && p.over {
+		e.queue.remove(p)
 	}
 	e.serve()
 }

@@ -64,6 +64,8 @@ func (p *pending) settle(conn Conn, err error) {
 // queue are the requests that wait for an endpoint's connections, in the order in which they came. The endpoint's mutex protects it.
 type queue struct {
 	all []*pending
+	// opening is for how many of them a connection is being opened.
+	opening int
 	// len is how many there are. It is changed before anything is looked for that is free, and read by whoever has given something back after that: what is
 	// given back is seen by one of the two.
 	len atomic.Int32
@@ -76,23 +78,46 @@ func (q *queue) push(p *pending) {
 	q.len.Add(1)
 }
 
+// remove takes a request out whose wait is over.
 func (q *queue) remove(p *pending) {
 	if i := slices.Index(q.all, p); i >= 0 {
 		q.all = slices.Delete(q.all, i, i+1)
-		q.len.Add(-1)
+		q.left(p)
+	}
+}
+
+// removeOver takes all out whose wait is over.
+func (q *queue) removeOver() {
+	q.all = slices.DeleteFunc(q.all, func(p *pending) bool {
+		if p.over {
+			q.left(p)
+		}
+		return p.over
+	})
+}
+
+func (q *queue) left(p *pending) {
+	if p.opening {
+		q.opening--
+	}
+	q.len.Add(-1)
+}
+
+// opens says that a connection is being opened for a request that waits.
+func (q *queue) opens(p *pending) {
+	p.opening = true
+	q.opening++
+}
+
+// opened says that it is no more. Who has got another one meanwhile waits no more.
+func (q *queue) opened(p *pending) {
+	if p.opening = false; !p.over {
+		q.opening--
 	}
 }
 
 // idlers returns how many wait for what others have.
-func (q *queue) idlers() int {
-	n := 0
-	for _, p := range q.all {
-		if !p.opening {
-			n++
-		}
-	}
-	return n
-}
+func (q *queue) idlers() int { return len(q.all) - q.opening }
 
 // wait waits until the request has a connection, or not for as long as it may: until the exchange's deadline, until its client has gone away, or for the
 // time in which a connection has to be opened.
@@ -138,8 +163,13 @@ func (e *Endpoint) patience(x *exchange.Exchange, how *how) time.Duration {
 func (e *Endpoint) enqueue(how *how, p *pending) error {
 	e.mu.Lock()
 	defer e.unlock()
+	before := e.queue.idlers()
 	e.queue.push(p)
-	e.serve()
+	if before > 0 && before <= how.pool.MaxPending {
+		e.serve()
+	} else if e.serveOne(how, p, time.Now()); p.over { // there is nothing for those before it: they have been asked when there last was
+		e.queue.remove(p)
+	}
 	if !p.over && !p.opening && !e.sharing.opening && e.queue.idlers() > how.pool.MaxPending {
 		e.queue.remove(p)
 		e.queue.refused.Add(1)
@@ -173,26 +203,36 @@ func (e *Endpoint) outcome(x *exchange.Exchange, p *pending, late bool) (conn Co
 // serve gives those who wait what there is for them, in their order, and has connections opened for the others, as many as there may be. It is called
 // whenever there may be more than before. The mutex is held.
 func (e *Endpoint) serve() {
-	if len(e.queue.all) == 0 {
-		return
+	if len(e.queue.all) == 0 || e.queue.idlers() == 0 && e.idle.len() == 0 {
+		return // each has a connection that is being opened, and there may be thousands of them
 	}
 	how, now := e.how.Load(), time.Now()
 	full := false // the connections that speak HTTP/2 take no more
 	for _, p := range e.queue.all {
-		switch {
-		case p.over:
-		case p.wants == bareConn || how.transport.http2 == never || e.sharing.refused:
-			e.serve1(how, p, now)
-		case !full:
-			if call := e.begin(how); call != nil {
-				p.settle(call, nil)
-			} else {
-				full = true
-			}
+		if !p.over && (!full || e.wantsOwn(how, p)) && !e.serveOne(how, p, now) {
+			full = true
 		}
 	}
-	e.queue.all = slices.DeleteFunc(e.queue.all, func(p *pending) bool { return p.over })
-	e.queue.len.Store(int32(len(e.queue.all)))
+	e.queue.removeOver()
+}
+
+// wantsOwn reports whether a request is for a connection of its own.
+func (e *Endpoint) wantsOwn(how *how, p *pending) bool {
+	return p.wants == bareConn || how.transport.http2 == never || e.sharing.refused
+}
+
+// serveOne is serve for one request. It reports false where no connection that speaks HTTP/2 takes any more.
+func (e *Endpoint) serveOne(how *how, p *pending, now time.Time) bool {
+	if e.wantsOwn(how, p) {
+		e.serve1(how, p, now)
+		return true
+	}
+	call := e.begin(how)
+	if call == nil {
+		return false
+	}
+	p.settle(call, nil)
+	return true
 }
 
 // serve1 is serve for one that wants a connection of its own.
@@ -214,7 +254,7 @@ func (e *Endpoint) serve1(how *how, p *pending, now time.Time) {
 		e.discard(idle)
 	}
 	e.open++
-	p.opening = true
+	e.queue.opens(p)
 	e.dials.running.Go(func() { e.openFor(how, p) })
 }
 
@@ -225,4 +265,5 @@ func (q *queue) fail(err error) {
 			p.settle(nil, err)
 		}
 	}
+	q.removeOver()
 }

@@ -1,0 +1,58 @@
+package upstream
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+)
+
+// crowded returns an endpoint for which many requests wait, each for the connection that is being opened for it, as where an address answers nothing.
+func crowded(t *testing.T, n int) (*Endpoint, *how) {
+	t.Helper()
+	dials := newDials()
+	e := newEndpoint(place{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}, slog.New(slog.DiscardHandler), dials)
+	e.set("s", config.Pool{MaxConnections: n, MaxPending: 10, ConnectTimeout: time.Minute}, &transport{})
+	e.open = n
+	for range n {
+		p := &pending{done: make(chan struct{}, 1)}
+		e.queue.push(p)
+		e.queue.opens(p)
+	}
+	return e, e.how.Load()
+}
+
+// One more request that has to wait costs about the same whether one or ten thousand wait already for connections that are being opened, and so does the end of
+// one: while an address answers nothing, requests come as ever.
+func TestManyWaitForConnections(t *testing.T) {
+	least := func(n int) time.Duration {
+		e, how := crowded(t, n)
+		best := time.Hour
+		for range 50 {
+			p := &pending{done: make(chan struct{}, 1)}
+			begun := time.Now()
+			if err := e.enqueue(how, p); err != nil {
+				t.Fatal(err)
+			}
+			e.mu.Lock()
+			e.queue.opens(p)
+			e.serve()
+			e.mu.Unlock()
+			best = min(best, time.Since(begun))
+			e.mu.Lock()
+			e.queue.remove(p)
+			e.mu.Unlock()
+		}
+		if idlers, waiting := e.queue.idlers(), int(e.queue.len.Load()); idlers != 0 || waiting != n {
+			t.Errorf("%d wait, %d of them for what others have, instead of %d and none", waiting, idlers, n)
+		}
+		return best
+	}
+	one, many := least(1), least(10_000)
+	t.Logf("%s where one waits, %s where 10,000 do", one, many)
+	if many > 40*one {
+		t.Errorf("%s where one waits, %s where 10,000 do", one, many)
+	}
+}
