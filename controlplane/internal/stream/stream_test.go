@@ -256,7 +256,7 @@ func TestShrinkOverAGap(t *testing.T) {
 					remove = append(remove, config.Edit{Kind: config.Route, Delete: fmt.Sprint("r", i)})
 				}
 			}
-			v := commit(false, add...)
+			commit(false, add...)
 			n := &node{t: t, id: "n1"}
 			n.connect(p, token)
 			if u := n.receive(); u.GetAllowShrink() {
@@ -267,7 +267,7 @@ func TestShrinkOverAGap(t *testing.T) {
 				n.config = config.Empty() // another content than that revision has here
 			}
 			commit(true, remove...)
-			v = commit(false, route("later"))
+			v := commit(false, route("later"))
 			n.connect(p, token)
 			defer n.close()
 			if u := n.receive(); !u.GetAllowShrink() || u.GetRevision() != v.Revision {

@@ -62,16 +62,16 @@ func (p *presence) found(limited error) (news bool) {
 	return news
 }
 
-func (p *presence) state() (limited error, there context.Context, looked <-chan struct{}) {
+func (p *presence) state() (there context.Context, looked <-chan struct{}, limited error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.limited, p.there, p.looked
+	return p.there, p.looked, p.limited
 }
 
 // enter returns when the engine is there, as far as is known, with the context that ends when it is found to be away. While it is away, enter
 // waits for one more look at it.
 func (p *presence) enter(ctx context.Context) (context.Context, error) {
-	limited, there, looked := p.state()
+	there, looked, limited := p.state()
 	if !isAway(limited) {
 		return there, nil
 	}
@@ -81,7 +81,7 @@ func (p *presence) enter(ctx context.Context) (context.Context, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	limited, there, _ = p.state()
+	there, _, limited = p.state()
 	if isAway(limited) {
 		return nil, limited
 	}
@@ -168,6 +168,6 @@ func (s *Store) within(ctx context.Context, d time.Duration) (context.Context, c
 
 // Err implements store.Store.
 func (s *Store) Err() error {
-	limited, _, _ := s.presence.state()
+	_, _, limited := s.presence.state()
 	return limited
 }
