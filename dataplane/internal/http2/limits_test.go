@@ -260,10 +260,9 @@ func (c *conduct) send1(conn net.Conn) {
 	for i := 0; i < len(c.fields); i += 2 {
 		head += c.fields[i] + ": " + c.fields[i+1] + "\r\n"
 	}
-	switch {
-	case c.body == 0:
+	if c.body == 0 {
 		head += "\r\n"
-	default:
+	} else {
 		head += "Transfer-Encoding: chunked\r\n\r\n"
 	}
 	if c.halfHead {

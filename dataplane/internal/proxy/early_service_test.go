@@ -111,7 +111,8 @@ func refusingHTTP1(t *testing.T, secure *tls.Config) (address string) {
 				_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 			}
 			if how.end == "" {
-				if got, err := io.ReadAll(req.Body); err == nil {
+				got, err := io.ReadAll(req.Body)
+				if err == nil {
 					_, err = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(got), got)
 				}
 				if err != nil {
