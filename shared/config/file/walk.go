@@ -16,7 +16,7 @@ const MaxFiles = 100_000
 // Files returns what Load reads of a path: the path itself where it is a file, and of a folder all *.yaml, *.yml and *.json in it and below, by
 // name. Links are followed, to files and to folders, as a mounted ConfigMap has them; what several lead to is returned once, under the
 // first name. Folders whose names begin with a dot are left out, links to them by such a name too. A link that leads nowhere is an error, since
-// what it stood for would be missing.
+// what it stood for would be missing, and so is a FIFO, a socket or a device in a folder.
 func Files(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -95,6 +95,8 @@ func (w *walker) entry(path string, e fs.DirEntry) error {
 		return nil
 	case info.IsDir():
 		return w.folder(path, info)
+	case isConfiguration && !info.Mode().IsRegular(): // a FIFO would be waited for, and a device may have no end
+		return fmt.Errorf("%s is no file that can be read as a whole, but a FIFO, a socket or a device (%s)", path, info.Mode())
 	case isConfiguration && w.first(info):
 		if len(w.files) == MaxFiles {
 			return fmt.Errorf("%s: there are more than %d files", path, MaxFiles)

@@ -55,6 +55,7 @@ func TestFilesFollowsLinks(t *testing.T) {
 		{"a link that leads nowhere", []string{"a.yaml", "b.yaml -> gone.yaml"}, "", nil, "b.yaml is a link that leads nowhere"},
 		{"a link to a folder that is gone", []string{"a.yaml", "sub -> gone"}, "", nil, "sub is a link that leads nowhere"},
 		{"links that lead to each other", []string{"a.yaml", "b.yaml -> c.yaml", "c.yaml -> b.yaml"}, "", nil, "too many"},
+		{"a device", []string{"a.yaml", "b.yaml -> /dev/zero"}, "", nil, "b.yaml is no file that can be read as a whole"},
 		{"an editor's lock", []string{"a.yaml", ".#a.yaml -> user@host.1"}, "", []string{"a.yaml"}, ""},
 		{"nothing", []string{"a.txt"}, "", nil, "has no .yaml"},
 		{"a path that is not there", nil, "gone", nil, "no such file"},
