@@ -32,6 +32,8 @@ type Call struct {
 	length  int64
 	fields  exchange.Header
 	interim []interim
+	// interims counts them, also those that were passed on.
+	interims int
 }
 
 // interim is a 1xx response that waits to be passed on.
@@ -52,7 +54,7 @@ func (s *Call) begin(c *Client, used bool) {
 	s.client, s.used, s.id, s.extended = c, used, 0, false
 	s.over, s.hollow, s.aborted, s.headed = false, false, false, false
 	s.status, s.length, s.method = 0, -1, ""
-	s.interim = s.interim[:0]
+	s.interim, s.interims = s.interim[:0], 0
 	s.sentAt.Clear()
 	s.trailers.Reset()
 	s.fields.Reset()
@@ -70,7 +72,7 @@ func (s *Call) head(l *list, end bool) (malformed string) {
 	case l.status == 101:
 		return "it switches protocols, which HTTP/2 does not know"
 	case l.status < 200:
-		if end || len(s.interim) >= maxInterim {
+		if s.interims++; end || s.interims > maxInterim {
 			return "it ends with an interim response, or has too many of them"
 		}
 		s.interim = append(s.interim, interim{status: l.status})
@@ -195,6 +197,7 @@ func (s *Call) await(d time.Duration) error {
 // request was sent, or at once where the client waits for 100 (Continue).
 func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	c := s.client
+	var since time.Time // an interim response came
 	for {
 		c.mu.Lock()
 		if len(s.interim) > 0 {
@@ -206,6 +209,7 @@ func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool
 					return true, err
 				}
 			}
+			since = time.Now()
 			continue
 		}
 		headed, err := s.headed, s.bodyErr
@@ -220,15 +224,25 @@ func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool
 			return started, s.cause(err)
 		}
 		now := time.Now()
-		left, _ := s.sentAt.Left(x, now, timeout)
+		left, _ := s.answerLeft(x, now, timeout, since)
 		if err := s.await(until(now, left, x.Until())); err != nil {
 			now = time.Now()
-			left, sent := s.sentAt.Left(x, now, timeout)
+			left, sent := s.answerLeft(x, now, timeout, since)
 			if sent && left <= 0 || !x.Deadline.IsZero() && !now.Before(x.Deadline) {
 				return started, err
 			}
 		}
 	}
+}
+
+// answerLeft returns how much the service has left of its time; sent tells whether that has begun. It begins anew with an interim response, which came since,
+// if one did.
+func (s *Call) answerLeft(x *exchange.Exchange, now time.Time, timeout time.Duration, since time.Time) (left time.Duration, sent bool) {
+	left, sent = s.sentAt.Left(x, now, timeout)
+	if !since.IsZero() {
+		left = max(left, timeout-now.Sub(since))
+	}
+	return left, sent
 }
 
 // answer puts the head into a response. The mutex is held.
