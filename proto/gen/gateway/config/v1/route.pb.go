@@ -850,7 +850,7 @@ func (*Rewrite_Regex) isRewrite_PathRewrite() {}
 // RegexRewrite replaces by regular expression.
 type RegexRewrite struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// RE2 regex.
+	// RE2 regex. It regards the case of letters, also where the route has ignore_case: "(?i)" at its start changes that.
 	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	// Replacement; "$1" and "${name}" stand for groups.
 	Substitution  string `protobuf:"bytes,2,opt,name=substitution,proto3" json:"substitution,omitempty"`
