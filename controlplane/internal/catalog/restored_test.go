@@ -56,12 +56,15 @@ func commit(t *testing.T, c *catalog.Catalog, name string) (*catalog.Version, er
 	return done.Version, nil
 }
 
-func must(t *testing.T, c *catalog.Catalog, name string) *catalog.Version {
+// must commits, and repeats what came just when another epoch began, as callers are told to.
+func must(t *testing.T, c *catalog.Catalog, name string) (v *catalog.Version) {
 	t.Helper()
-	v, err := commit(t, c, name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	testserver.WaitFor(t, "a commit", func() (err error) {
+		if v, err = commit(t, c, name); err != nil && !errors.Is(err, store.ErrEpochChanged) {
+			t.Fatal(err)
+		}
+		return err
+	})
 	return v
 }
 
