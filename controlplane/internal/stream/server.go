@@ -71,9 +71,9 @@ func (s *Server) Stop() { close(s.stop) }
 func (s *Server) authenticate(ctx context.Context) error {
 	md, _ := metadata.FromIncomingContext(ctx)
 	for _, v := range md.Get("authorization") {
-		token, ok := strings.CutPrefix(v, "Bearer ")
+		scheme, token, _ := strings.Cut(v, " ") // a scheme is case-insensitive (RFC 9110 section 11.1)
 		sum := sha256.Sum256([]byte(token))
-		if ok && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
+		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
 			return nil
 		}
 	}

@@ -111,7 +111,7 @@ func (n *node) connect(p *plane, token string) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+token))
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "authorization", "bearer "+token))
 	n.close = func() {
 		cancel()
 		_ = conn.Close()
