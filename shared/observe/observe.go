@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"gateway.internal/shared/terminal"
 )
 
 // What the linker sets (-X): the release, or the nearest one and the distance to it; the commit; and its date.
@@ -78,9 +80,20 @@ func Logger(w io.Writer, level, format string) (*slog.Logger, error) {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, opts)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
+		return slog.New(slog.NewJSONHandler(escaped{w}, opts)), nil
 	}
 	return nil, fmt.Errorf("log format %q: has to be text or json", format)
+}
+
+// escaped writes JSON that a terminal does not obey; text has it from slog itself.
+type escaped struct{ io.Writer }
+
+// Write takes whole values, as slog's handlers write them.
+func (w escaped) Write(b []byte) (int, error) {
+	if _, err := w.Writer.Write(terminal.JSON(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // Registry returns a registry with the process's own metrics.

@@ -60,6 +60,22 @@ func TestWhatACallDoesNotTake(t *testing.T) {
 }
 
 // TestParametersInTheBody: a call that has no body takes its query parameters from one too.
+func TestAuthorsAreOneLine(t *testing.T) {
+	a := newAPI(t)
+	for query, status := range map[string]int{
+		"author=J%C3%BCrgen+Wei%C3%9F":               200,
+		"author=ann%0A99+mallory":                    400,
+		"author=ann%1B%5B2K":                         400,
+		"author=ann%C2%9B1A":                         400,
+		"message=first%0A%0Aand+why":                 200,
+		"author=" + strings.Repeat("a", maxAuthor+1): 400,
+	} {
+		if r := a.call("POST", "/api/v1/config/apply?"+query, `{}`); r.status != status {
+			t.Errorf("%s: %d, %s", query, r.status, r.raw)
+		}
+	}
+}
+
 func TestParametersInTheBody(t *testing.T) {
 	a := newAPI(t)
 	a.must("POST", "/api/v1/config/services", `{"name": "s", "endpoints": [{"host": "127.0.0.1", "port": 9000}]}`)

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -33,6 +35,9 @@ func checkTexts(message, author string) error {
 	}
 	if len(author) > maxAuthor {
 		return invalid("author", "", fmt.Sprintf("has %d bytes; %d are allowed", len(author), maxAuthor))
+	}
+	if strings.ContainsFunc(author, unicode.IsControl) {
+		return invalid("author", author, "has line ends or other control characters; it is one line")
 	}
 	return nil
 }

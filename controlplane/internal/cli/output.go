@@ -18,6 +18,7 @@ import (
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/terminal"
 )
 
 func findType(name protoreflect.FullName) (protoreflect.MessageType, error) {
@@ -45,6 +46,7 @@ func Print[M proto.Message](w io.Writer, format string, list []M, single bool) e
 	if err != nil {
 		return err
 	}
+	out = terminal.JSON(out)
 	if format == "yaml" {
 		if out, err = yaml.JSONToYAML(out); err != nil {
 			return err
@@ -56,12 +58,16 @@ func Print[M proto.Message](w io.Writer, format string, list []M, single bool) e
 	return err
 }
 
-// Table writes rows under headings.
+// Table writes rows under headings. What is in a cell stays in it.
 func Table(w io.Writer, headings []string, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 	fmt.Fprintln(t, strings.Join(headings, "\t"))
 	for _, r := range rows {
-		fmt.Fprintln(t, strings.Join(r, "\t"))
+		cells := make([]string, len(r))
+		for i, c := range r {
+			cells[i] = terminal.Line(c)
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
 }
@@ -102,7 +108,7 @@ func cells(m config.Message) []string {
 	switch m := m.(type) {
 	case *configv1.Route:
 		methods := strings.Join(append(m.GetMethods(), nonEmpty(m.GetMethod())...), ",")
-		return []string{m.GetPath(), orDash(methods), orDash(strings.Join(m.GetHosts(), ",")), orDash(listener(m)), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
+		return []string{m.GetPath(), OrDash(methods), OrDash(strings.Join(m.GetHosts(), ",")), OrDash(listener(m)), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
 	case *configv1.Service:
 		return []string{m.GetProtocol(), m.GetLoadBalancerType(), endpoints(m), healthy(m)}
 	case *configv1.Middleware:
@@ -110,9 +116,9 @@ func cells(m config.Message) []string {
 	case *configv1.Pipeline:
 		return []string{fmt.Sprint(len(m.GetMiddlewareIds())), fmt.Sprint(m.GetParallel()), fmt.Sprint(m.GetGlobal())}
 	case *configv1.Policy:
-		return []string{orDash(m.GetTimeout()), orDash(m.GetMaxTimeout())}
+		return []string{OrDash(m.GetTimeout()), OrDash(m.GetMaxTimeout())}
 	case *configv1.Consumer:
-		return []string{orDash(strings.Join(m.GetGroups(), ","))}
+		return []string{OrDash(strings.Join(m.GetGroups(), ","))}
 	case *configv1.Certificate:
 		return []string{strings.Join(m.GetHosts(), ","), m.GetNotAfter().AsTime().Format(time.DateOnly)}
 	}
@@ -126,7 +132,8 @@ func nonEmpty(s string) []string {
 	return []string{s}
 }
 
-func orDash(s string) string {
+// OrDash returns what a cell shows of a text, which may be empty.
+func OrDash(s string) string {
 	if s == "" {
 		return "-"
 	}
@@ -165,7 +172,7 @@ func endpoints(s *configv1.Service) string {
 	if len(list) > 3 {
 		list = append(list[:3], fmt.Sprintf("and %d more", len(list)-3))
 	}
-	return orDash(strings.Join(list, ","))
+	return OrDash(strings.Join(list, ","))
 }
 
 func healthy(s *configv1.Service) string {
@@ -184,7 +191,7 @@ func Changes(w io.Writer, changes []*adminv1.Change, color bool) {
 		return "\x1b[" + code + "m" + s + "\x1b[0m"
 	}
 	for _, ch := range changes {
-		name := ch.GetKind() + " " + ch.GetName()
+		name := terminal.Line(ch.GetKind() + " " + ch.GetName())
 		switch ch.GetAction() {
 		case adminv1.Change_ACTION_CREATED:
 			fmt.Fprintln(w, paint("32", "+ "+name))
@@ -193,7 +200,7 @@ func Changes(w io.Writer, changes []*adminv1.Change, color bool) {
 		default:
 			fmt.Fprintln(w, paint("33", "~ "+name))
 			for _, f := range ch.GetFields() {
-				fmt.Fprintf(w, "    %s: %s -> %s\n", f.GetPath(), short(f.GetBefore()), short(f.GetAfter()))
+				fmt.Fprintf(w, "    %s: %s -> %s\n", terminal.Line(f.GetPath()), short(f.GetBefore()), short(f.GetAfter()))
 			}
 		}
 	}
@@ -208,9 +215,9 @@ func short(v *structpb.Value) string {
 		return "?"
 	}
 	if len(b) > 120 {
-		return strings.ToValidUTF8(string(b[:120]), "") + "..."
+		return terminal.Line(strings.ToValidUTF8(string(b[:120]), "")) + "..."
 	}
-	return string(b)
+	return terminal.Line(string(b))
 }
 
 // Summary counts changes: "2 created, 1 updated".

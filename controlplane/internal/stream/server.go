@@ -24,6 +24,7 @@ import (
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/nodeid"
 )
 
 const (
@@ -135,8 +136,11 @@ func (s *Server) hello(ctx context.Context, requests <-chan *streamv1.StreamRequ
 		switch {
 		case h == nil:
 			return nil, status.Error(codes.InvalidArgument, "the first message has to be hello")
-		case h.GetNodeId() == "" || len(h.GetNodeId()) > 128 || h.GetInstanceId() == "":
-			return nil, status.Error(codes.InvalidArgument, "hello needs a node_id of 1 to 128 bytes and an instance_id")
+		case h.GetInstanceId() == "":
+			return nil, status.Error(codes.InvalidArgument, "hello needs an instance_id")
+		}
+		if err := nodeid.Check(h.GetNodeId()); err != nil {
+			return nil, status.Error(codes.InvalidArgument, "hello: node_id "+err.Error())
 		}
 		return h, nil
 	case err := <-ended:

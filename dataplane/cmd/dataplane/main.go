@@ -10,11 +10,12 @@ import (
 
 	"gateway.internal/shared/observe"
 	"gateway.internal/shared/settings"
+	"gateway.internal/shared/terminal"
 )
 
 func main() {
 	if err := command().ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "dataplane:", err)
+		fmt.Fprintln(os.Stderr, "dataplane:", terminal.Lines(err.Error()))
 		os.Exit(1)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/terminal"
 )
 
 // Record is what is logged of an exchange that ended.
@@ -93,7 +94,10 @@ func appendLine(b []byte, r *Record, c *clock, query bool) []byte {
 	return append(b, "}\n"...)
 }
 
-// appendText appends a member, unless its value is empty. What was sent by clients can't break out of its string.
+const digits = "0123456789abcdef"
+
+// appendText appends a member, unless its value is empty. What was sent by clients can't break out of its string, and no
+// terminal that shows the line obeys it.
 func appendText(b []byte, name, value string, longest int) []byte {
 	if value == "" {
 		return b
@@ -111,7 +115,15 @@ func appendText(b []byte, name, value string, longest int) []byte {
 			continue
 		}
 		if c >= utf8.RuneSelf {
-			if r, n := utf8.DecodeRuneInString(value[i:]); r != utf8.RuneError {
+			r, n := utf8.DecodeRuneInString(value[i:])
+			switch {
+			case r == utf8.RuneError:
+			case terminal.Obeys(r): // all of these have four digits or less
+				b = append(b, value[from:i]...)
+				b = append(b, '\\', 'u', digits[r>>12], digits[r>>8&15], digits[r>>4&15], digits[r&15])
+				from = i + n
+				fallthrough
+			default:
 				i += n - 1
 				continue
 			}
@@ -122,7 +134,6 @@ func appendText(b []byte, name, value string, longest int) []byte {
 		case c == '"' || c == '\\':
 			b = append(b, '\\', c)
 		case c < utf8.RuneSelf:
-			const digits = "0123456789abcdef"
 			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
 		default:
 			b = append(b, `\ufffd`...)

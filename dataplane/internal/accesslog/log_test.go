@@ -46,6 +46,22 @@ func TestLine(t *testing.T) {
 
 var record0 = record("/x")
 
+// What a client sent must do nothing to the terminal that the log is shown on.
+func TestTerminalsObeyNoLine(t *testing.T) {
+	var c clock
+	for path, want := range map[string]string{
+		"/\x1b[2K":      `"path":"/\u001b[2K"`,
+		"/\u009b1Aé":    `"path":"/\u009b1Aé"`,
+		"/a\u202etxt":   `"path":"/a\u202etxt"`,
+		"/\u2028\u0085": `"path":"/\u2028\u0085"`,
+		"/日本\ufeff":     `"path":"/日本\ufeff"`,
+	} {
+		if line := string(appendLine(nil, record(path), &c, false)); !strings.Contains(line, want) {
+			t.Errorf("%q: %q has no %s", path, line, want)
+		}
+	}
+}
+
 func FuzzLine(f *testing.F) {
 	for _, s := range []string{"/", "\"\\\n\x00\x7f", "/ä\xff\xc3", strings.Repeat("é", 3000)} {
 		f.Add(s)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/nodeid"
 )
 
 // foldAt is how many bytes of changes are kept at least before they are folded.
@@ -70,7 +71,7 @@ func (d *disk) nodeID() (string, error) {
 		return "", fmt.Errorf("node id: %w", err)
 	}
 	if id := string(bytes.TrimSpace(text)); id != "" {
-		if err := checkID(id); err != nil {
+		if err := nodeid.Check(id); err != nil {
 			return "", fmt.Errorf("node id in %s: %w", path, err)
 		}
 		return id, nil

@@ -14,6 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/nodeid"
 )
 
 // Node is what follows: the data plane's runtime.
@@ -70,7 +71,7 @@ type Follower struct {
 // logged, not an error. The folder is this process's until Run returns.
 func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 	if set.NodeID != "" {
-		if err := checkID(set.NodeID); err != nil {
+		if err := nodeid.Check(set.NodeID); err != nil {
 			return nil, fmt.Errorf("--node-id %w", err)
 		}
 	}
