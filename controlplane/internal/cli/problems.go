@@ -14,6 +14,7 @@ import (
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/config/file"
+	"gateway.internal/shared/terminal"
 )
 
 // InvalidError is a configuration that has problems.
@@ -60,17 +61,27 @@ func (e *InvalidError) place(p *adminv1.Problem) place {
 	}
 	if e.Document != nil {
 		if path, line, column, ok := e.Document.Position(p.GetLocation(), p.GetField()); ok {
-			return place{path, line, column, fmt.Sprintf("%s:%d:%d: %s", path, line, column, text) + excerpt(e.Document.Line(path, line), line, column)}
+			source := e.Document.Source(path)
+			text = fmt.Sprintf("%s:%d:%d: %s", path, line, column, source.Hide(text))
+			return place{path, line, column, terminal.Line(text) + excerpt(source, line, column)}
 		}
 	}
-	return place{text: text}
+	return place{text: terminal.Line(text)}
 }
 
 // excerptWidth is how many characters of a line are shown.
 const excerptWidth = 100
 
-// excerpt shows a line with a mark under a column, which counts characters from 1; "" when there is nothing to show.
-func excerpt(source string, line, column int) string {
+// excerpt shows a line of a file with a mark under a column, which counts characters from 1; "" when there is nothing to show.
+func excerpt(source *file.Source, line, column int) string {
+	shown, ok := source.Line(line)
+	if !ok {
+		return fmt.Sprintf("\n%5d | %s", line, shown)
+	}
+	return marked(shown, line, column)
+}
+
+func marked(source string, line, column int) string {
 	text := []rune(source)
 	if column < 1 || column > len(text)+1 || strings.TrimSpace(source) == "" {
 		return ""
@@ -84,6 +95,7 @@ func excerpt(source string, line, column int) string {
 		text, cutRight = text[:excerptWidth], "..."
 	}
 	margin := fmt.Sprintf("%5d | ", line)
+	shown, before := terminal.Lines(string(text)), []rune(terminal.Lines(string(before)))
 	// Tabs stay, so that the mark is under its column however wide they are shown.
 	pad := strings.Map(func(r rune) rune {
 		if r == '\t' {
@@ -91,7 +103,7 @@ func excerpt(source string, line, column int) string {
 		}
 		return ' '
 	}, cutLeft+string(before))
-	return "\n" + margin + cutLeft + string(text) + cutRight + "\n" + strings.Repeat(" ", len(margin)-2) + "| " + pad + "^"
+	return "\n" + margin + cutLeft + shown + cutRight + "\n" + strings.Repeat(" ", len(margin)-2) + "| " + pad + "^"
 }
 
 // Explain makes of an error of the API one that points into the files.
@@ -131,24 +143,31 @@ func Message(err error) string {
 	if invalid, ok := errors.AsType[*InvalidError](err); ok {
 		return invalid.Error()
 	}
-	return "gatewayctl: " + message(err)
+	text := message(err)
+	if _, usage := errors.AsType[*UsageError](err); usage { // it quotes the command line
+		text = terminal.Line(text)
+	}
+	return "gatewayctl: " + terminal.Lines(text)
 }
 
 func message(err error) string {
 	if d := detail(err); d != nil {
-		return d.GetCode() + ": " + d.GetMessage()
+		return terminal.Line(d.GetCode() + ": " + d.GetMessage())
 	}
 	s, ok := status.FromError(err)
 	if !ok {
 		return err.Error()
 	}
+	if other := otherServer(s.Message()); other != "" {
+		return other
+	}
 	switch s.Code() {
 	case codes.Unavailable:
-		return "the control plane can't be reached: " + reason(s.Message()) + " (--server or GATEWAYCTL_SERVER says where it is)"
+		return "the control plane can't be reached: " + terminal.Line(reason(s.Message())) + " (--server or GATEWAYCTL_SERVER says where it is)"
 	case codes.DeadlineExceeded:
 		return "the control plane did not answer in time (--timeout says how long to wait)"
 	}
-	return s.Code().String() + ": " + s.Message()
+	return s.Code().String() + ": " + terminal.Line(s.Message())
 }
 
 // reason takes gRPC's own words off what the network said.
@@ -161,18 +180,18 @@ func reason(message string) string {
 
 // form writes what is wrong with the form of files, with the lines of those that can be read again.
 func form(errs file.Errors) string {
-	lines := map[string][]string{}
+	sources := map[string]*file.Source{}
 	all := make([]string, len(errs))
 	for i, e := range errs {
-		if _, read := lines[e.Path]; !read {
-			lines[e.Path] = nil
+		if _, read := sources[e.Path]; !read {
+			sources[e.Path] = nil
 			if text, err := os.ReadFile(e.Path); err == nil && e.Path != "-" {
-				lines[e.Path] = strings.Split(string(text), "\n")
+				sources[e.Path] = file.NewSource(text)
 			}
 		}
-		all[i] = e.Error()
-		if n := e.Line; n >= 1 && n <= len(lines[e.Path]) {
-			all[i] += excerpt(strings.TrimRight(lines[e.Path][n-1], "\r"), n, e.Column)
+		all[i] = terminal.Line(e.Error())
+		if source := sources[e.Path]; source != nil && e.Line >= 1 {
+			all[i] += excerpt(source, e.Line, e.Column)
 		}
 	}
 	return strings.Join(all, "\n")

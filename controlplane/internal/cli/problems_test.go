@@ -31,7 +31,7 @@ func TestExcerpt(t *testing.T) {
 		"the end of a long line":     {long, 1, 400, "\n    1 | ..." + long[349:] + "\n      | " + strings.Repeat(" ", 53) + "^"},
 		"a line number of six signs": {"x", 123456, 1, "\n123456 | x\n       | ^"},
 	} {
-		if got := excerpt(c.source, c.line, c.column); got != c.want {
+		if got := marked(c.source, c.line, c.column); got != c.want {
 			t.Errorf("%s:\n%q, want\n%q", name, got, c.want)
 		}
 	}

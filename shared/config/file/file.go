@@ -66,7 +66,7 @@ type Document struct {
 	Configuration *configv1.Configuration
 
 	items map[config.Kind][]item
-	texts map[string][]byte
+	texts map[string]*Source
 }
 
 type item struct {
@@ -77,7 +77,7 @@ type item struct {
 // Load reads files, folders (see Files) and, for "-", stdin. The error is
 // Errors when it is the content that is wrong.
 func Load(paths []string, stdin io.Reader) (*Document, error) {
-	doc := &Document{Configuration: &configv1.Configuration{}, items: map[config.Kind][]item{}, texts: map[string][]byte{}}
+	doc := &Document{Configuration: &configv1.Configuration{}, items: map[config.Kind][]item{}, texts: map[string]*Source{}}
 	var errs Errors
 	for _, path := range paths {
 		files := []string{path}
@@ -123,7 +123,13 @@ func read(path string, stdin io.Reader) ([]byte, error) {
 }
 
 func (doc *Document) parse(path string, text []byte, errs *Errors) {
-	doc.texts[path] = text
+	source, known := NewSource(text), len(*errs)
+	doc.texts[path] = source
+	defer func() {
+		for i := known; i < len(*errs); i++ {
+			(*errs)[i].Message = source.Hide((*errs)[i].Message)
+		}
+	}()
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	for {
 		var root yaml.Node
@@ -289,8 +295,8 @@ func child(n *yaml.Node, step string) *yaml.Node {
 	return nil
 }
 
-// Line returns the text of a line that was read, without its end.
-func (doc *Document) Line(path string, line int) string { return lineOf(doc.texts[path], line) }
+// Source returns the text of a file that was read; nil when it was not.
+func (doc *Document) Source(path string) *Source { return doc.texts[path] }
 
 func lineOf(text []byte, line int) string {
 	for i := 1; i < line; i++ {
