@@ -15,6 +15,7 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/config/file"
+	"gateway.internal/shared/terminal"
 )
 
 func load(cmd *cobra.Command, paths []string) (*file.Document, error) {
@@ -249,7 +250,8 @@ func (r *root) revisions() *cobra.Command {
 					return cli.Print(out, r.output, []*adminv1.Revision{reply.GetRevision()}, true)
 				}
 				rev := reply.GetRevision()
-				fmt.Fprintf(out, "revision %d by %s at %s: %s\n", rev.GetNumber(), rev.GetAuthor(), rev.GetCreatedAt().AsTime().Format(time.RFC3339), rev.GetMessage())
+				fmt.Fprintf(out, "revision %d by %s at %s: %s\n", rev.GetNumber(), terminal.Line(rev.GetAuthor()),
+					rev.GetCreatedAt().AsTime().Format(time.RFC3339), terminal.Line(rev.GetMessage()))
 				cli.Changes(out, rev.GetChanges(), isTerminal(out))
 				return nil
 			}

@@ -31,8 +31,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const token = "the-administrators-token"
 
-// serve starts the admin API of a new control plane and makes it the one that gatewayctl calls.
-func serve(t *testing.T) {
+// serve starts the admin API of a new control plane and makes it the one that gatewayctl calls. It returns who is in its
+// fleet.
+func serve(t *testing.T) *fleet.Fleet {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	s, err := sql.Open(t.Context(), "embedded:"+filepath.Join(t.TempDir(), "gateway.db"), log)
@@ -41,7 +42,8 @@ func serve(t *testing.T) {
 	}
 	c := catalog.New(s, log)
 	registry := prometheus.NewRegistry()
-	g := admin.New(c, s, fleet.New(registry), token, log, registry).GRPC()
+	nodes := fleet.New(registry)
+	g := admin.New(c, s, nodes, token, log, registry).GRPC()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +73,7 @@ func serve(t *testing.T) {
 	})
 	t.Setenv("GATEWAYCTL_SERVER", ln.Addr().String())
 	t.Setenv("GATEWAYCTL_TOKEN", token)
+	return nodes
 }
 
 // gatewayctl runs one command line.

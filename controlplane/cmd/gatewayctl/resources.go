@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"gateway.internal/controlplane/internal/cli"
-	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/config"
 )
 
@@ -158,59 +157,6 @@ func (r *root) enable(on bool) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s %q %sd\n", k, m.GetName(), use)
 			return nil
-		},
-	}
-}
-
-func (r *root) nodes() *cobra.Command {
-	return &cobra.Command{
-		Use: "nodes [ID]", Short: "Show the nodes: what each runs, and what it refused", Args: args(0, 1),
-		RunE: func(cmd *cobra.Command, given []string) error {
-			c, err := cli.Connect(r.set)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
-			var list []*adminv1.Node
-			if len(given) == 1 {
-				reply, err := c.Fleet.GetNode(ctx, &adminv1.GetNodeRequest{Id: given[0]})
-				if err != nil {
-					return err
-				}
-				list = append(list, reply.GetNode())
-			} else {
-				reply, err := c.Fleet.ListNodes(ctx, &adminv1.ListNodesRequest{PerPage: 1000})
-				if err != nil {
-					return err
-				}
-				list = reply.GetNodes()
-			}
-			if r.output != "table" {
-				return cli.Print(cmd.OutOrStdout(), r.output, list, len(given) == 1)
-			}
-			var rows [][]string
-			for _, n := range list {
-				state := "connected"
-				switch {
-				case !n.GetConnected():
-					state = "gone"
-				case n.GetConflict() != nil:
-					state = "id taken twice"
-				case len(n.GetDegraded()) > 0:
-					state = "degraded"
-				}
-				refused := "-"
-				if rej := n.GetLastRejection(); rej != nil {
-					refused = fmt.Sprint("revision ", rej.GetRevision())
-					if p := rej.GetProblems(); len(p) > 0 {
-						refused += fmt.Sprintf(": %s %s %s", p[0].GetKind(), p[0].GetName(), p[0].GetMessage())
-					}
-				}
-				rows = append(rows, []string{n.GetId(), state, fmt.Sprint(n.GetRevision()), fmt.Sprint(n.GetLag()), fmt.Sprintf("%.1fms", n.GetPropagationMs()), fmt.Sprintf("%.0f", n.GetRequestsPerSecond()), n.GetBuild(), refused})
-			}
-			return cli.Table(cmd.OutOrStdout(), []string{"NODE", "STATE", "REVISION", "LAG", "APPLIED IN", "REQUESTS/S", "BUILD", "LAST REFUSED"}, rows)
 		},
 	}
 }

@@ -100,7 +100,7 @@ func detail(err error) *adminv1.ErrorDetail {
 
 // Settings say which control plane is called, and as whom.
 type Settings struct {
-	// Server is the admin API's gRPC address.
+	// Server is the admin API's gRPC address; see ServerAddress.
 	Server string
 	// TokenFile is where the token is when it is not in GATEWAYCTL_TOKEN.
 	TokenFile string
@@ -154,6 +154,10 @@ func Connect(set Settings) (*Client, error) {
 
 // ConnectAs prepares calls with a token that is known.
 func ConnectAs(server, token string, timeout time.Duration) (*Client, error) {
+	server, err := ServerAddress(server)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)))
 	if err != nil {

@@ -99,6 +99,7 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	n.endpoints = map[string]map[string]*streamv1.EndpointHealth{}
 	v := n.view
 	v.Id, v.Group, v.Labels, v.Build, v.Address = h.GetNodeId(), h.GetGroup(), h.GetLabels(), h.GetBuild(), address
+	v.Host = h.GetHost()
 	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
 	v.Revision, v.Degraded = h.GetRevision(), nil
 	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{})}
@@ -143,7 +144,7 @@ func (s *Session) Result(r *streamv1.Result, committedAt time.Time) {
 			s.fleet.rejections.Inc()
 			n.view.LastRejection = &adminv1.Rejection{Revision: r.GetRevision(), At: timestamppb.Now(), Problems: problems(r.GetProblems())}
 		case streamv1.Result_OUTCOME_APPLIED, streamv1.Result_OUTCOME_DEGRADED:
-			took := time.Since(committedAt)
+			took := max(time.Since(committedAt), 0) // another machine's clock may have said when
 			n.view.Revision, n.view.PropagationMs = r.GetRevision(), float64(took)/1e6
 			n.view.Degraded = problems(r.GetProblems())
 			s.fleet.applySeconds.Observe(took.Seconds())
@@ -212,7 +213,7 @@ func copyOf(v *adminv1.Node) *adminv1.Node {
 		Id: v.GetId(), Group: v.GetGroup(), Labels: v.GetLabels(), Build: v.GetBuild(), Address: v.GetAddress(), Connected: v.GetConnected(),
 		ConnectedAt: v.GetConnectedAt(), LastSeenAt: v.GetLastSeenAt(), Revision: v.GetRevision(), PropagationMs: v.GetPropagationMs(),
 		LastRejection: v.GetLastRejection(), Degraded: v.GetDegraded(), RequestsPerSecond: v.GetRequestsPerSecond(), ErrorRatio: v.GetErrorRatio(),
-		ActiveConnections: v.GetActiveConnections(), StartedAt: v.GetStartedAt(),
+		ActiveConnections: v.GetActiveConnections(), StartedAt: v.GetStartedAt(), Host: v.GetHost(),
 	}
 	if x := v.GetConflict(); x != nil && time.Since(x.GetAt().AsTime()) < time.Minute {
 		c.Conflict = x

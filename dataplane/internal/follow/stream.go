@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -75,6 +76,7 @@ func (f *Follower) hello() *streamv1.Hello {
 	h := &streamv1.Hello{
 		NodeId: f.set.NodeID, InstanceId: f.instance, Group: f.set.Group, Labels: f.set.Labels, Build: f.set.Build, StartedAt: timestamppb.New(f.started),
 	}
+	h.Host, _ = os.Hostname() // empty where it is not known
 	if !f.fresh {
 		hash := f.state.config.Hash()
 		h.Epoch, h.Revision, h.Hash, h.EndpointsVersion = f.state.epoch, f.state.revision, hash[:], f.state.endpointsVersion

@@ -60,7 +60,9 @@ type Node struct {
 	// Another process that asked for the same id and was refused; absent when there was none in the last minute.
 	Conflict *NodeConflict `protobuf:"bytes,17,opt,name=conflict,proto3" json:"conflict,omitempty"`
 	// When its process started.
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// Name of the machine that it runs on, as that calls itself; empty for builds that don't tell.
+	Host          string `protobuf:"bytes,19,opt,name=host,proto3" json:"host,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -219,6 +221,13 @@ func (x *Node) GetStartedAt() *timestamppb.Timestamp {
 		return x.StartedAt
 	}
 	return nil
+}
+
+func (x *Node) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
 }
 
 // Rejection is a revision that a node refused.
@@ -582,7 +591,7 @@ var File_gateway_admin_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x06\n" +
+	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x06\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12:\n" +
@@ -605,7 +614,8 @@ const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\x12active_connections\x18\x10 \x01(\rR\x11activeConnections\x12:\n" +
 	"\bconflict\x18\x11 \x01(\v2\x1e.gateway.admin.v1.NodeConflictR\bconflict\x129\n" +
 	"\n" +
-	"started_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x1a9\n" +
+	"started_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x12\n" +
+	"\x04host\x18\x13 \x01(\tR\x04host\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +

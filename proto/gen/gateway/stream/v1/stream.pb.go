@@ -369,7 +369,9 @@ type Hello struct {
 	// The version of the discovered endpoints it has; 0 when it has none.
 	EndpointsVersion uint64 `protobuf:"varint,9,opt,name=endpoints_version,json=endpointsVersion,proto3" json:"endpoints_version,omitempty"`
 	// Process start.
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// Name of the machine, as it calls itself.
+	Host          string `protobuf:"bytes,11,opt,name=host,proto3" json:"host,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -472,6 +474,13 @@ func (x *Hello) GetStartedAt() *timestamppb.Timestamp {
 		return x.StartedAt
 	}
 	return nil
+}
+
+func (x *Hello) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
 }
 
 // Update leads a node to a revision: a delta from base_revision, or a full snapshot when base_revision is 0.
@@ -1344,7 +1353,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x0eStreamResponse\x123\n" +
 	"\x06update\x18\x01 \x01(\v2\x19.gateway.stream.v1.UpdateH\x00R\x06update\x12B\n" +
 	"\tendpoints\x18\x02 \x01(\v2\".gateway.stream.v1.EndpointsUpdateH\x00R\tendpointsB\t\n" +
-	"\amessage\"\x94\x03\n" +
+	"\amessage\"\xa8\x03\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1358,7 +1367,8 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x11endpoints_version\x18\t \x01(\x04R\x10endpointsVersion\x129\n" +
 	"\n" +
 	"started_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x1a9\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x12\n" +
+	"\x04host\x18\v \x01(\tR\x04host\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x03\n" +

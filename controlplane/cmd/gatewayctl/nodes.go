@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gateway.internal/controlplane/internal/cli"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+)
+
+func (r *root) nodes() *cobra.Command {
+	filter := &adminv1.ListNodesRequest{}
+	cmd := &cobra.Command{
+		Use: "nodes [ID]", Short: "Show the nodes: what each runs, and what it refused", Args: args(0, 1),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			c, err := cli.Connect(r.set)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			var list []*adminv1.Node
+			if len(given) == 1 {
+				ctx, cancel := c.Context(cmd.Context())
+				defer cancel()
+				reply, err := c.Fleet.GetNode(ctx, &adminv1.GetNodeRequest{Id: given[0]})
+				if err != nil {
+					return err
+				}
+				list = append(list, reply.GetNode())
+			} else if list, err = c.Nodes(cmd.Context(), filter); err != nil {
+				return err
+			}
+			if r.output != "table" {
+				return cli.Print(cmd.OutOrStdout(), r.output, list, len(given) == 1)
+			}
+			rows := make([][]string, len(list))
+			for i, n := range list {
+				rows[i] = nodeCells(n)
+			}
+			return cli.Table(cmd.OutOrStdout(), nodeHeadings(), rows)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&filter.Group, "group", "", "only those of this group")
+	f.StringArrayVarP(&filter.Labels, "label", "l", nil, "only those with this label, key=value or key; may be repeated")
+	f.Uint32Var(&filter.Page, "page", 0, "only this page, from 1; 0: all")
+	f.Uint32Var(&filter.PerPage, "per-page", 100, "how many are on a page, 1 to 1000")
+	return cmd
+}
+
+func nodeHeadings() []string {
+	return []string{"NODE", "HOST", "GROUP", "LABELS", "STATE", "REVISION", "LAG", "APPLIED IN", "REQUESTS/S", "BUILD", "LAST REFUSED"}
+}
+
+// nodeCells are a row under nodeHeadings.
+func nodeCells(n *adminv1.Node) []string {
+	state := "connected"
+	switch {
+	case !n.GetConnected():
+		state = "gone"
+	case n.GetConflict() != nil:
+		state = "id taken twice"
+	case len(n.GetDegraded()) > 0:
+		state = "degraded"
+	}
+	refused := "-"
+	if rej := n.GetLastRejection(); rej != nil {
+		refused = fmt.Sprint("revision ", rej.GetRevision())
+		if p := rej.GetProblems(); len(p) > 0 {
+			refused += fmt.Sprintf(": %s %s %s", p[0].GetKind(), p[0].GetName(), p[0].GetMessage())
+		}
+	}
+	var labels []string
+	for _, k := range slices.Sorted(maps.Keys(n.GetLabels())) {
+		labels = append(labels, k+"="+n.GetLabels()[k])
+	}
+	return []string{
+		n.GetId(), cli.OrDash(n.GetHost()), cli.OrDash(n.GetGroup()), cli.OrDash(strings.Join(labels, ",")), state, fmt.Sprint(n.GetRevision()), fmt.Sprint(n.GetLag()),
+		fmt.Sprintf("%.1fms", n.GetPropagationMs()), fmt.Sprintf("%.0f", n.GetRequestsPerSecond()), n.GetBuild(), refused,
+	}
+}
