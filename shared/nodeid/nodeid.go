@@ -1,4 +1,5 @@
-// Package nodeid says what the id of a node may be: both planes look at it, since a control plane can't rely on what it is told.
+// Package nodeid says what the id of a node may be: both planes look at it, since a control plane can't rely on what
+// it is told.
 package nodeid
 
 import (

@@ -16,7 +16,8 @@ func TestTerminalsObeyNoLogLine(t *testing.T) {
 		}
 		log.Info("node refused", "node", "a\x1b[2K\r\nb\u202ec\u009b1A\u2028\x7f")
 		unsafe := func(r rune) bool { return unicode.IsControl(r) && r != '\n' || r == '\u202e' || r == '\u2028' }
-		if got := out.String(); strings.ContainsFunc(got, unsafe) || strings.Count(got, "\n") != 1 || !strings.Contains(got, `\u202e`) {
+		if got := out.String(); strings.ContainsFunc(got, unsafe) || strings.Count(got, "\n") != 1 ||
+			!strings.Contains(got, `\u202e`) {
 			t.Errorf("%s: %q", format, got)
 		}
 	}

@@ -1,6 +1,7 @@
-// Package terminal makes texts from elsewhere fit to be shown on a terminal. A terminal obeys what is in a text: escape sequences move the cursor and
-// overwrite what is there, line ends begin a row that looks like any other, and marks of direction show a line in another order than it has. Every text
-// that is not the program's own goes through Line or Lines before it is shown; data that other programs read is left as it is.
+// Package terminal makes texts from elsewhere fit to be shown on a terminal. A terminal obeys what is in a text:
+// escape sequences move the cursor and overwrite what is there, line ends begin a row that looks like any other, and
+// marks of direction show a line in another order than it has. Every text that is not the program's own goes through
+// Line or Lines before it is shown; data that other programs read is left as it is.
 package terminal
 
 import (
@@ -10,8 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns a text that stays on its line and in its column of a table: control characters (line ends and tabs among them), separators of lines and
-// paragraphs, marks of direction and bytes that are no UTF-8 are written as Go's escapes, such as \x1b or \u202e. All else is as it was.
+// Line returns a text that stays on its line and in its column of a table: control characters (line ends and tabs
+// among them), separators of lines and paragraphs, marks of direction and bytes that are no UTF-8 are written as Go's
+// escapes, such as \x1b or \u202e. All else is as it was.
 func Line(s string) string { return escape(s, "") }
 
 // Lines is Line for a text of several lines: line feeds and tabs stay.
@@ -51,8 +53,8 @@ func Obeys(r rune) bool {
 	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == '\ufeff' || unicode.Is(unicode.Bidi_Control, r)
 }
 
-// JSON returns JSON whose strings have escapes (RFC 8259 section 7) for what a terminal would obey. It stands for the same value: outside of strings
-// JSON has no such character but white space, which stays.
+// JSON returns JSON whose strings have escapes (RFC 8259 section 7) for what a terminal would obey. It stands for the
+// same value: outside of strings JSON has no such character but white space, which stays.
 func JSON(text []byte) []byte {
 	if !strings.ContainsFunc(string(text), isHiddenInJSON) {
 		return text

@@ -10,7 +10,8 @@ import (
 
 func TestTexts(t *testing.T) {
 	for _, c := range []struct{ name, text, line, lines string }{
-		{"plain", `a \d "b" größe 日本 👩‍🔧`, `a \d "b" größe 日本 👩‍🔧`, `a \d "b" größe 日本 👩‍🔧`},
+		{"plain", `a \d "b" größe 日本 👩‍🔧`, `a \d "b" größe 日本 👩‍🔧`,
+			`a \d "b" größe 日本 👩‍🔧`},
 		{"empty", "", "", ""},
 		{"escape sequences", "\x1b[2J\x1b]0;x\a", `\x1b[2J\x1b]0;x\x07`, `\x1b[2J\x1b]0;x\x07`},
 		{"a sequence of one character", "a\u009b1Ab", `a\u009b1Ab`, `a\u009b1Ab`},

@@ -47,9 +47,11 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.streamAddr, "stream-addr", "127.0.0.1:9095", "address of the stream to the nodes")
 	f.StringVar(&o.dataDir, "data-dir", "./data/controlplane", "folder of the embedded store and of tokens that were made")
 	f.StringVar(&o.store, "store", "", "postgres://USER:PASSWORD@HOST:5432/DATABASE or embedded:PATH; empty: embedded, in the data folder")
-	f.StringVar(&o.adminTokenFile, "admin-token-file", "", fmt.Sprintf("file with the administrator's token, at least %d characters; GATEWAY_ADMIN_TOKEN in the environment goes first; "+
+	f.StringVar(&o.adminTokenFile, "admin-token-file", "", fmt.Sprintf("file with the administrator's token, at "+
+		"least %d characters; GATEWAY_ADMIN_TOKEN in the environment goes first; "+
 		"without both one is made in the data folder", minTokenLength))
-	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the nodes' token, at least %d characters; GATEWAY_JOIN_TOKEN in the environment goes first; "+
+	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the nodes' token, at least %d "+
+		"characters; GATEWAY_JOIN_TOKEN in the environment goes first; "+
 		"without both one is made in the data folder", minTokenLength))
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long calls are accepted after SIGTERM while /readyz says no and nodes go elsewhere; a second signal ends it; up to 1h")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long calls may go on after SIGTERM")

@@ -45,7 +45,8 @@ func token(log *slog.Logger, what, env, file, dataDir string) (string, error) {
 
 func checked(t, where string) (string, error) {
 	if len(t) < minTokenLength {
-		return "", fmt.Errorf("%s: has %d characters; a token has at least %d (without one the control plane makes it, in its data folder)", where, len(t), minTokenLength)
+		return "", fmt.Errorf("%s: has %d characters; a token has at least %d (without one the control plane makes it, "+
+			"in its data folder)", where, len(t), minTokenLength)
 	}
 	return t, nil
 }

@@ -31,8 +31,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const token = "the-administrators-token"
 
-// serve starts the admin API of a new control plane and makes it the one that gatewayctl calls. It returns who is in its
-// fleet.
+// serve starts the admin API of a new control plane and makes it the one that gatewayctl calls. It returns who is in
+// its fleet.
 func serve(t *testing.T) *fleet.Fleet {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)

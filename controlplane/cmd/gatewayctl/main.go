@@ -80,7 +80,8 @@ func (r *root) command() *cobra.Command {
 	if server == "" {
 		server = "127.0.0.1:" + cli.DefaultPort
 	}
-	f.StringVar(&r.set.Server, "server", server, "admin API over gRPC, HOST or HOST:PORT; not the port for REST (GATEWAYCTL_SERVER)")
+	f.StringVar(&r.set.Server, "server", server, "admin API over gRPC, HOST or HOST:PORT; not the port for REST "+
+		"(GATEWAYCTL_SERVER)")
 	f.StringVar(&r.set.TokenFile, "token-file", "", "file with the token; without it GATEWAYCTL_TOKEN, then ./data/controlplane/admin-token")
 	f.DurationVar(&r.set.Timeout, "timeout", time.Minute, "longest time for a call")
 	f.StringVarP(&r.output, "output", "o", "table", "table, json or yaml")

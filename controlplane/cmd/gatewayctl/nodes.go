@@ -53,7 +53,8 @@ func (r *root) nodes() *cobra.Command {
 }
 
 func nodeHeadings() []string {
-	return []string{"NODE", "HOST", "GROUP", "LABELS", "STATE", "REVISION", "LAG", "APPLIED IN", "REQUESTS/S", "BUILD", "LAST REFUSED"}
+	return []string{"NODE", "HOST", "GROUP", "LABELS", "STATE", "REVISION", "LAG", "APPLIED IN", "REQUESTS/S",
+		"BUILD", "LAST REFUSED"}
 }
 
 // nodeCells are a row under nodeHeadings.
@@ -79,7 +80,8 @@ func nodeCells(n *adminv1.Node) []string {
 		labels = append(labels, k+"="+n.GetLabels()[k])
 	}
 	return []string{
-		n.GetId(), cli.OrDash(n.GetHost()), cli.OrDash(n.GetGroup()), cli.OrDash(strings.Join(labels, ",")), state, fmt.Sprint(n.GetRevision()), fmt.Sprint(n.GetLag()),
+		n.GetId(), cli.OrDash(n.GetHost()), cli.OrDash(n.GetGroup()), cli.OrDash(strings.Join(labels, ",")), state,
+		fmt.Sprint(n.GetRevision()), fmt.Sprint(n.GetLag()),
 		fmt.Sprintf("%.1fms", n.GetPropagationMs()), fmt.Sprintf("%.0f", n.GetRequestsPerSecond()), n.GetBuild(), refused,
 	}
 }

@@ -17,7 +17,8 @@ func TestNodes(t *testing.T) {
 	nodes := serve(t)
 	const n = 2 * 1000 // two pages, and one that is empty
 	for i := range n {
-		h := &streamv1.Hello{NodeId: fmt.Sprintf("edge-%04d", i), InstanceId: "1", Host: fmt.Sprintf("host-%d.test", i), Group: "blue", Labels: map[string]string{"zone": "b", "rack": "7"}}
+		h := &streamv1.Hello{NodeId: fmt.Sprintf("edge-%04d", i), InstanceId: "1", Host: fmt.Sprintf("host-%d.test",
+			i), Group: "blue", Labels: map[string]string{"zone": "b", "rack": "7"}}
 		if i == n-1 {
 			h.Group, h.Labels = "", nil
 		}
@@ -39,13 +40,15 @@ func TestNodes(t *testing.T) {
 	} {
 		out, complaint, code := gatewayctl(t, "", strings.Fields(c.args)...)
 		lines := strings.Split(strings.TrimSpace(out), "\n")
-		if code != 0 || len(lines) != c.rows+1 || !strings.HasPrefix(lines[1], c.first+" ") || !strings.HasPrefix(lines[c.rows], c.last+" ") {
+		if code != 0 || len(lines) != c.rows+1 || !strings.HasPrefix(lines[1], c.first+" ") ||
+			!strings.HasPrefix(lines[c.rows], c.last+" ") {
 			t.Errorf("%s: exit %d, %d lines, %.200s%s", c.args, code, len(lines), out, complaint)
 		}
 	}
 	out, _, _ := gatewayctl(t, "", "nodes", "edge-0007")
 	heading, row, _ := strings.Cut(out, "\n")
-	for _, want := range []struct{ column, cell string }{{"HOST", "host-7.test"}, {"GROUP", "blue"}, {"LABELS", "rack=7,zone=b"}, {"STATE", "connected"}} {
+	for _, want := range []struct{ column, cell string }{{"HOST", "host-7.test"}, {"GROUP", "blue"}, {"LABELS",
+		"rack=7,zone=b"}, {"STATE", "connected"}} {
 		if at := strings.Index(heading, want.column); at < 0 || !strings.HasPrefix(row[at:], want.cell+" ") {
 			t.Errorf("no %s under %s:\n%s", want.cell, want.column, out)
 		}

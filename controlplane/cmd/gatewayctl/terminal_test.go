@@ -43,12 +43,15 @@ func TestKeysAreNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"at the line's start":            "certificates:\n  - name: a\n    key_pem: |\n" + key,
-		"with too little space":          "certificates:\n  - name: a\n    key_pem: |\n" + indented(key, "  "),
-		"with different spaces":          "certificates:\n  - name: a\n    key_pem: |\n      " + lines[0] + "\n" + indented(body, "   ") + "      " + lines[len(lines)-1] + "\n",
-		"with tabs":                      "certificates:\n  - name: a\n    key_pem: |\n" + indented(key, "\t"),
-		"without the sign for a text":    "certificates:\n  - name: a\n    key_pem:\n" + indented(key, "      ") + "    hosts: [a.test\n",
-		"as fields":                      "certificates:\n  - name: a\n    key_pem: |\n      " + lines[0] + "\n" + indented(strings.ReplaceAll(body, "\n", ": x\n"), "    "),
+		"at the line's start":   "certificates:\n  - name: a\n    key_pem: |\n" + key,
+		"with too little space": "certificates:\n  - name: a\n    key_pem: |\n" + indented(key, "  "),
+		"with different spaces": "certificates:\n  - name: a\n    key_pem: |\n      " + lines[0] + "\n" +
+			indented(body, "   ") + "      " + lines[len(lines)-1] + "\n",
+		"with tabs": "certificates:\n  - name: a\n    key_pem: |\n" + indented(key, "\t"),
+		"without the sign for a text": "certificates:\n  - name: a\n    key_pem:\n" + indented(key, "      ") +
+			"    hosts: [a.test\n",
+		"as fields": "certificates:\n  - name: a\n    key_pem: |\n      " + lines[0] + "\n" +
+			indented(strings.ReplaceAll(body, "\n", ": x\n"), "    "),
 		"in a field of another name":     "certificates:\n  - name: a\n    keypem: |\n" + indented(key, "      "),
 		"in a field for a number":        "routes:\n  - name: a\n    priority: |\n" + indented(key, "      "),
 		"in a field for a list":          "routes:\n  - name: a\n    hosts: |\n" + indented(key, "      "),
@@ -90,7 +93,8 @@ const hostile = "ann\x1b[2K\r\n99  mallory\t\u202etxt\u009b1A"
 func TestRowsCantBeForged(t *testing.T) {
 	nodes := serve(t)
 	session, err := nodes.Connect(&streamv1.Hello{
-		NodeId: hostile, InstanceId: "1", Host: hostile, Group: hostile, Build: hostile, Labels: map[string]string{hostile: hostile},
+		NodeId: hostile, InstanceId: "1", Host: hostile, Group: hostile, Build: hostile,
+		Labels: map[string]string{hostile: hostile},
 	}, hostile)
 	if err != nil {
 		t.Fatal(err)
@@ -99,8 +103,10 @@ func TestRowsCantBeForged(t *testing.T) {
 	for _, args := range [][]string{
 		{"apply", "-f", "testdata/config", "-m", hostile},
 		{"revisions"}, {"revisions", "1"}, {"nodes"}, {"nodes", hostile}, {"nodes", "-o", "json"}, {"nodes", "x" + hostile},
-		{"get", "route", hostile}, {"delete", "route", hostile}, {"get", hostile}, {hostile}, {"revisions", hostile}, {"get", "routes", "--" + hostile},
-		{"apply", "-f", hostile}, {"get", "routes", "-o", hostile}, {"get", "routes", "--token-file", hostile}, {"get", "routes", "--server", hostile},
+		{"get", "route", hostile}, {"delete", "route", hostile}, {"get", hostile}, {hostile}, {"revisions", hostile},
+		{"get", "routes", "--" + hostile},
+		{"apply", "-f", hostile}, {"get", "routes", "-o", hostile}, {"get", "routes", "--token-file", hostile}, {"get",
+			"routes", "--server", hostile},
 	} {
 		out, complaint, _ := gatewayctl(t, "", args...)
 		unsafe := func(r rune) bool { return unicode.IsControl(r) && r != '\n' || r == '\u202e' }
@@ -109,7 +115,8 @@ func TestRowsCantBeForged(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"routes:\n  - name: a\n    path: \"\\e[2K/\\n99 x\"\n", "routes:\n  - name: \"\\e[2Ka\\n99\"\n", "\"\\e[2Ka\\n99\": []\n", "routes:\n  - \"\\e[2Ka\\n99\": 1\n",
+		"routes:\n  - name: a\n    path: \"\\e[2K/\\n99 x\"\n", "routes:\n  - name: \"\\e[2Ka\\n99\"\n",
+		"\"\\e[2Ka\\n99\": []\n", "routes:\n  - \"\\e[2Ka\\n99\": 1\n",
 		"\x1b[2Kroutes: [\n", "routes: # \u202e\n  - 1\n",
 	} {
 		path := filepath.Join(t.TempDir(), "a\x1b[2K.yaml")

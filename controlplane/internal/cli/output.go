@@ -108,7 +108,8 @@ func cells(m config.Message) []string {
 	switch m := m.(type) {
 	case *configv1.Route:
 		methods := strings.Join(append(m.GetMethods(), nonEmpty(m.GetMethod())...), ",")
-		return []string{m.GetPath(), OrDash(methods), OrDash(strings.Join(m.GetHosts(), ",")), OrDash(listener(m)), target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
+		return []string{m.GetPath(), OrDash(methods), OrDash(strings.Join(m.GetHosts(), ",")), OrDash(listener(m)),
+			target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
 	case *configv1.Service:
 		return []string{m.GetProtocol(), m.GetLoadBalancerType(), endpoints(m), healthy(m)}
 	case *configv1.Middleware:

@@ -72,7 +72,8 @@ func (e *InvalidError) place(p *adminv1.Problem) place {
 // excerptWidth is how many characters of a line are shown.
 const excerptWidth = 100
 
-// excerpt shows a line of a file with a mark under a column, which counts characters from 1; "" when there is nothing to show.
+// excerpt shows a line of a file with a mark under a column, which counts characters from 1; "" when there is nothing
+// to show.
 func excerpt(source *file.Source, line, column int) string {
 	shown, ok := source.Line(line)
 	if !ok {
@@ -163,7 +164,8 @@ func message(err error) string {
 	}
 	switch s.Code() {
 	case codes.Unavailable:
-		return "the control plane can't be reached: " + terminal.Line(reason(s.Message())) + " (--server or GATEWAYCTL_SERVER says where it is)"
+		return "the control plane can't be reached: " + terminal.Line(reason(s.Message())) +
+			" (--server or GATEWAYCTL_SERVER says where it is)"
 	case codes.DeadlineExceeded:
 		return "the control plane did not answer in time (--timeout says how long to wait)"
 	}

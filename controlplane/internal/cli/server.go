@@ -7,17 +7,19 @@ import (
 	"strings"
 )
 
-// DefaultPort is where the admin API is served over gRPC when nothing else is said, RESTPort where it is served over REST.
+// DefaultPort is where the admin API is served over gRPC when nothing else is said, RESTPort where it is served over
+// REST.
 const (
 	DefaultPort = "9090"
 	RESTPort    = "9080"
 )
 
-// ServerAddress completes the address of the admin API over gRPC: HOST:PORT, or HOST alone, which may be an IPv6 address, for the default port. What
-// begins with a scheme of gRPC's own names (dns:///, unix:) stays as it is.
+// ServerAddress completes the address of the admin API over gRPC: HOST:PORT, or HOST alone, which may be an IPv6
+// address, for the default port. What begins with a scheme of gRPC's own names (dns:///, unix:) stays as it is.
 func ServerAddress(server string) (string, error) {
 	wrong := func(why string) (string, error) {
-		return "", &UsageError{fmt.Sprintf("server %q: %s: has to be HOST or HOST:PORT of the admin API over gRPC, such as 127.0.0.1:%s", server, why, DefaultPort)}
+		return "", &UsageError{fmt.Sprintf("server %q: %s: has to be HOST or HOST:PORT of the admin API over gRPC, such "+
+			"as 127.0.0.1:%s", server, why, DefaultPort)}
 	}
 	for _, scheme := range []string{"dns:", "unix:", "unix-abstract:", "passthrough:", "ipv4:", "ipv6:"} {
 		if strings.HasPrefix(server, scheme) {
@@ -54,16 +56,20 @@ func ServerAddress(server string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// otherServer says what answers at an address where gRPC is not spoken, or another service than the admin API: a server has several ports. It is ""
-// when the message of an error does not tell.
+// otherServer says what answers at an address where gRPC is not spoken, or another service than the admin API: a
+// server has several ports. It is "" when the message of an error does not tell.
 func otherServer(message string) string {
 	switch {
-	case strings.Contains(message, "HTTP/1.1 header"), strings.Contains(message, "reading server preface"), strings.Contains(message, "unexpected HTTP status code"),
-		strings.Contains(message, "malformed header: missing HTTP content-type"), strings.Contains(message, "unexpected content-type"):
-		return fmt.Sprintf("what answers there speaks HTTP but not gRPC, as the control plane does on the port for REST (--http-addr, %s by default): "+
+	case strings.Contains(message, "HTTP/1.1 header"), strings.Contains(message, "reading server preface"),
+		strings.Contains(message, "unexpected HTTP status code"),
+		strings.Contains(message, "malformed header: missing HTTP content-type"),
+		strings.Contains(message, "unexpected content-type"):
+		return fmt.Sprintf("what answers there speaks HTTP but not gRPC, as the control plane does on the port for REST "+
+			"(--http-addr, %s by default): "+
 			"--server or GATEWAYCTL_SERVER takes the port for gRPC (--grpc-addr, %s by default)", RESTPort, DefaultPort)
 	case strings.Contains(message, "unknown service gateway.admin."):
-		return fmt.Sprintf("what answers there speaks gRPC but has no admin API, as the control plane's port for nodes (--stream-addr, 9095 by default): "+
+		return fmt.Sprintf("what answers there speaks gRPC but has no admin API, as the control plane's port for nodes "+
+			"(--stream-addr, 9095 by default): "+
 			"--server or GATEWAYCTL_SERVER takes the port of the admin API (--grpc-addr, %s by default)", DefaultPort)
 	}
 	return ""

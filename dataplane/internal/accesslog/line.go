@@ -96,8 +96,8 @@ func appendLine(b []byte, r *Record, c *clock, query bool) []byte {
 
 const digits = "0123456789abcdef"
 
-// appendText appends a member, unless its value is empty. What was sent by clients can't break out of its string, and no
-// terminal that shows the line obeys it.
+// appendText appends a member, unless its value is empty. What was sent by clients can't break out of its string, and
+// no terminal that shows the line obeys it.
 func appendText(b []byte, name, value string, longest int) []byte {
 	if value == "" {
 		return b

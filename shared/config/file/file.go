@@ -77,7 +77,8 @@ type item struct {
 // Load reads files, folders (see Files) and, for "-", stdin. The error is
 // Errors when it is the content that is wrong.
 func Load(paths []string, stdin io.Reader) (*Document, error) {
-	doc := &Document{Configuration: &configv1.Configuration{}, items: map[config.Kind][]item{}, texts: map[string]*Source{}}
+	doc := &Document{Configuration: &configv1.Configuration{}, items: map[config.Kind][]item{},
+		texts: map[string]*Source{}}
 	var errs Errors
 	for _, path := range paths {
 		files := []string{path}

@@ -16,13 +16,14 @@ const maxKeyLines = 200
 var (
 	beginsKey = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----`)
 	endsKey   = regexp.MustCompile(`-----END [A-Z0-9 ]*PRIVATE KEY-----`)
-	// A line of base64 as PEM has it (RFC 7468 has 64 characters a line), also where the lines that say what it is are missing.
+	// A line of base64 as PEM has it (RFC 7468 has 64 characters a line), also where the lines that say what it is are
+	// missing.
 	isBase64 = regexp.MustCompile(`^[\s"',|>-]*[A-Za-z0-9+/]{40,}={0,2}(\\n)?[\s"',]*$`)
 	someText = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 )
 
-// secrets are the lines of a file that may hold parts of private keys, wherever they are and however they are indented: a file that can't be read
-// may have its keys in the wrong place.
+// secrets are the lines of a file that may hold parts of private keys, wherever they are and however they are
+// indented: a file that can't be read may have its keys in the wrong place.
 type secrets struct {
 	lines   map[int]bool // from 1
 	content string       // theirs, without what is around it
@@ -73,7 +74,8 @@ func (s secrets) hide(message string) string {
 		if err != nil {
 			text = strings.Trim(quoted, `"`)
 		}
-		for part := range strings.FieldsFuncSeq(strings.TrimSuffix(text, "..."), func(r rune) bool { return r == '\n' || r == ' ' }) {
+		isSpace := func(r rune) bool { return r == '\n' || r == ' ' }
+		for part := range strings.FieldsFuncSeq(strings.TrimSuffix(text, "..."), isSpace) {
 			if len(part) >= shortestPart && strings.Contains(s.content, part) {
 				return `"(not shown)"`
 			}
@@ -99,7 +101,8 @@ func (s *Source) known() *secrets {
 	return s.secrets
 }
 
-// Line returns a line, from 1, without its end. ok is false, and the text says why, where the line may be part of a private key.
+// Line returns a line, from 1, without its end. ok is false, and the text says why, where the line may be part of a
+// private key.
 func (s *Source) Line(n int) (shown string, ok bool) {
 	if s.known().lines[n] {
 		return notShown, false
