@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit lint proto generate-check tools conformance bench bench-tools soak storm fuzz clean
+.PHONY: help run build test unit lint proto generate-check tools conformance bench bench-tools soak soak-changes storm fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -109,6 +109,10 @@ bench: build bench-tools ## Measure beside nginx, HAProxy, h2o and Envoy; prints
 SOAK ?= 10000000
 soak: build bench-tools ## Send SOAK (ten million) requests of all kinds through the gateway and see that its memory stays flat
 	@cd e2e && go run ./bench -soak $(SOAK)
+
+CHANGES ?= 10000
+soak-changes: build ## Change one of 20,000 routes CHANGES (ten thousand) times on each store and see that memory, files and commits stay flat
+	@cd e2e && go test -count=1 -timeout 3h -run '^TestSoakOfChanges$$' . -args -changes $(CHANGES)
 
 STORM ?= 10m
 storm: build ## Have clients and services misbehave for STORM (10m) around others, who must not notice

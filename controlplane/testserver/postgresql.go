@@ -72,6 +72,9 @@ func (p *PostgreSQL) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Dir returns the folder of the server's data.
+func (p *PostgreSQL) Dir() string { return filepath.Join(p.dir, "data") }
+
 // Start starts the server, and returns when it takes connections.
 func (p *PostgreSQL) Start() {
 	p.t.Helper()

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"gateway.internal/e2e/trend"
 )
 
 const (
@@ -22,8 +23,6 @@ const (
 	steps = 100
 	// warmUp is how many of them are not judged: buffers and pools find their size.
 	warmUp = steps / 5
-	// flat is how much memory or the number of files may grow over the judged part, as a share of what is held, before it counts as growth.
-	flat = 0.05
 )
 
 var h2loadAnswers = regexp.MustCompile(`status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx`)
@@ -59,42 +58,14 @@ func (b *bench) soak() error {
 	return errors.Join(judge("RSS, MiB", rss[warmUp:]), judge("files open", files[warmUp:]))
 }
 
-// judge fits a line by least squares and says whether it rises.
+// judge says whether values rise.
 func judge(what string, values []float64) error {
-	slope, deviation, mean := line(values)
-	growth, uncertain := slope*float64(len(values)), deviation*float64(len(values))
-	verdict := "flat"
-	// What two standard errors explain is noise: garbage is collected, and idle connections to services are closed, at any time.
-	grows := growth-2*uncertain > flat*mean
-	if grows {
-		verdict = "grows"
-	}
-	fmt.Printf("%-10s went by %+.2f (standard error %.2f) at %.1f: %s\n", what, growth, uncertain, mean, verdict)
-	if grows {
+	l := trend.Of(values)
+	fmt.Printf("%-10s %s\n", what, l)
+	if l.Grows() {
 		return errors.New(what + ": it grows")
 	}
 	return nil
-}
-
-// line returns the slope of the line through values at 0, 1, 2 and so on, by least squares, its standard error, and the values' mean.
-func line(y []float64) (slope, deviation, mean float64) {
-	n := float64(len(y))
-	for _, v := range y {
-		mean += v / n
-	}
-	var xx, xy float64
-	for i, v := range y {
-		x := float64(i) - (n-1)/2
-		xx += x * x
-		xy += x * (v - mean)
-	}
-	slope = xy / xx
-	var rest float64
-	for i, v := range y {
-		d := v - mean - slope*(float64(i)-(n-1)/2)
-		rest += d * d
-	}
-	return slope, math.Sqrt(rest / (n - 2) / xx), mean
 }
 
 // resident returns the bytes of a process that are in memory.
