@@ -112,7 +112,7 @@ soak: build bench-tools ## Send SOAK (ten million) requests of all kinds through
 
 CHANGES ?= 10000
 soak-changes: build ## Change one of 20,000 routes CHANGES (ten thousand) times on each store and see that memory, files and commits stay flat
-	@cd e2e && go test -count=1 -timeout 3h -run '^TestSoakOfChanges$$' . -args -changes $(CHANGES)
+	@cd e2e && go test -v -count=1 -timeout 3h -run '^TestSoakOfChanges$$' . -args -changes $(CHANGES)
 
 STORM ?= 10m
 storm: build ## Have clients and services misbehave for STORM (10m) around others, who must not notice

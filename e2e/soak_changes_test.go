@@ -52,8 +52,8 @@ type look struct {
 	name  string
 	value func() (float64, error)
 	seen  []float64
-	// unjudged is a value that grows as it should.
-	unjudged bool
+	// unjudged is a value that grows as it should. folded is one that grows until it has doubled, and is brought back then.
+	unjudged, folded bool
 }
 
 func soakOfChanges(t *testing.T, g *gateway, folder string) {
@@ -78,7 +78,7 @@ func soakOfChanges(t *testing.T, g *gateway, folder string) {
 		{name: "node's disk, MiB", value: func() (float64, error) {
 			size, err := sizeOf(filepath.Join(g.dir, "soaked"))
 			return size / (1 << 20), err
-		}},
+		}, folded: true},
 	}
 	var err error
 	if stored, err = sizeOf(folder); err != nil {
@@ -118,8 +118,16 @@ func soakOfChanges(t *testing.T, g *gateway, folder string) {
 	fmt.Printf("after the first %d %%:\n", 100*soakWarmUp/soakSteps)
 	for _, l := range looks {
 		line := trend.Of(l.seen[soakWarmUp:])
-		if l.unjudged {
+		switch {
+		case l.unjudged:
 			fmt.Printf("%-22s went by %+.2f to %.1f\n", l.name, line.Growth, l.seen[soakSteps-1])
+			continue
+		case l.folded:
+			top, most := slices.Max(l.seen), 2*l.seen[0]+1
+			fmt.Printf("%-22s was %.1f at most, of %.1f that are allowed\n", l.name, top, most)
+			if top > most {
+				t.Errorf("%s: it was %.1f, above %.1f", l.name, top, most)
+			}
 			continue
 		}
 		fmt.Printf("%-22s %s\n", l.name, line)

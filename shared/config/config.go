@@ -84,7 +84,13 @@ func (c *Config) Hash() [32]byte {
 type Change struct {
 	Kind          Kind
 	Before, After Message
+	// BeforeHash and AfterHash are the hashes of the resources as they were committed, where secrets have been taken out of the messages since; nil
+	// where nothing has.
+	BeforeHash, AfterHash *[32]byte
 }
+
+// Purged reports whether secrets have been taken out of the change.
+func (c Change) Purged() bool { return c.BeforeHash != nil || c.AfterHash != nil }
 
 // Name returns the name of the resource that changed.
 func (c Change) Name() string {
@@ -103,7 +109,8 @@ func (c Change) ID() string {
 }
 
 // With applies changes that were validated when they were committed. It takes their messages over. It fails only on what can't be
-// indexed, such as a middleware of a type that this build does not have.
+// indexed, such as a middleware of a type that this build does not have. A resource that secrets have been taken out of counts with the hash that it
+// was committed with, so that the result's can be verified; nodes would not take it.
 func (c *Config) With(changes []Change) (*Config, error) {
 	list := make([]entryChange, 0, len(changes))
 	for _, ch := range changes {
@@ -112,6 +119,10 @@ func (c *Config) With(changes []Change) (*Config, error) {
 			e, err := newEntry(ch.After)
 			if err != nil {
 				return nil, err
+			}
+			if ch.AfterHash != nil {
+				e.hash = *ch.AfterHash
+				e.encoded.Hash = e.hash[:]
 			}
 			ec.after = e
 		}
@@ -288,7 +299,7 @@ func Diff(a, b *Config) []Change {
 				case old == nil:
 					changes = append(changes, Change{Kind: k, After: e.Message})
 				case old != e && old.hash != e.hash:
-					changes = append(changes, Change{k, old.Message, e.Message})
+					changes = append(changes, Change{Kind: k, Before: old.Message, After: e.Message})
 				}
 			}
 			for id, e := range before {
@@ -308,7 +319,7 @@ func Diff(a, b *Config) []Change {
 func Invert(changes []Change) []Change {
 	inverse := make([]Change, 0, len(changes))
 	for _, ch := range slices.Backward(changes) {
-		inverse = append(inverse, Change{ch.Kind, ch.After, ch.Before})
+		inverse = append(inverse, Change{Kind: ch.Kind, Before: ch.After, After: ch.Before, BeforeHash: ch.AfterHash, AfterHash: ch.BeforeHash})
 	}
 	return inverse
 }

@@ -71,6 +71,15 @@ func newEntry(m Message) (*Entry, error) {
 	return e, nil
 }
 
+// HashOf returns the hash that a resource counts with in a configuration's.
+func HashOf(m Message) ([32]byte, error) {
+	e, err := newEntry(m)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return e.hash, nil
+}
+
 // resourceHash covers kind, id, body and settings, each with its length.
 func resourceHash(r *streamv1.Resource) [32]byte {
 	h := sha256.New()

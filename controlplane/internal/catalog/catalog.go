@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type Catalog struct {
 	changed  chan struct{}
 	commitMu sync.Mutex // held over a commit: this process's writers take turns
 	begun    time.Time  // when an epoch began on a node's word; under commitMu
+	purges   int64      // how often secrets had been taken out of the history when versions were last let go of; under commitMu
 }
 
 // epochInterval is how often an epoch begins on a node's word at most.
@@ -163,18 +165,39 @@ func (c *Catalog) refresh(ctx context.Context) error {
 		return c.load(ctx)
 	}
 	newer, err := c.store.Since(ctx, v.head(), refreshBatch)
+	_, pruned := errors.AsType[*store.PrunedError](err)
 	switch {
+	case pruned:
+		return c.load(ctx)
 	case errors.Is(err, store.ErrEpochChanged):
 		return c.replaced(ctx, v)
 	case err != nil:
 		return err
-	case len(newer) == refreshBatch:
+	case len(newer) == refreshBatch, cannotFollow(newer):
 		return c.load(ctx)
 	}
 	if err := c.follow(newer); err != nil {
 		c.log.Error("a revision does not fit; loading everything", "error", err.Error())
 		return c.load(ctx)
 	}
+	return c.forgetPurged(ctx)
+}
+
+// cannotFollow reports whether something has been taken out of revisions: what they lead to can't be had from them.
+func cannotFollow(newer []store.Revision) bool {
+	return slices.ContainsFunc(newer, func(r store.Revision) bool { return r.PurgedCount > 0 })
+}
+
+// forgetPurged lets go of the versions before the newest one when secrets were taken out of the history: they may have them.
+func (c *Catalog) forgetPurged(ctx context.Context) error {
+	h, err := c.store.History(ctx)
+	if err != nil || h.Purges == c.purges {
+		return err
+	}
+	c.purges = h.Purges
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept = c.kept[len(c.kept)-1 : len(c.kept) : len(c.kept)]
 	return nil
 }
 
@@ -313,8 +336,26 @@ func (c *Catalog) Commit(ctx context.Context, req CommitRequest) (*Committed, er
 		}
 		return &Committed{Version: v, Plan: plan}, nil
 	}
+	done, err := c.commit(ctx, v, req)
+	if _, pruned := errors.AsType[*store.PrunedError](err); pruned || errors.Is(err, errPurged) {
+		if err := c.load(ctx); err != nil {
+			return nil, err
+		}
+		done, err = c.commit(ctx, c.Current(), req)
+	}
+	return done, err
+}
+
+// errPurged are revisions that what they lead to can't be had from.
+var errPurged = errors.New("secrets have been taken out of revisions that are to be followed")
+
+// commit is Commit from the newest version that is known. The caller holds commitMu.
+func (c *Catalog) commit(ctx context.Context, v *Version, req CommitRequest) (*Committed, error) {
 	var plan *config.Plan
 	r, err := c.store.Commit(ctx, v.head(), func(newer []store.Revision) (*store.Draft, error) {
+		if cannotFollow(newer) {
+			return nil, errPurged
+		}
 		if err := c.follow(newer); err != nil {
 			return nil, err
 		}
@@ -376,6 +417,16 @@ func (c *Catalog) ConfigAt(ctx context.Context, revision uint32) (*config.Config
 		if conf, err = conf.With(config.Invert(r.Changes)); err != nil {
 			return nil, fmt.Errorf("undo revision %d: %w", n, err)
 		}
+	}
+	if revision == 0 {
+		return conf, nil
+	}
+	r, err := c.store.Revision(ctx, revision)
+	if err != nil {
+		return nil, err
+	}
+	if r.Hash != conf.Hash() {
+		return nil, fmt.Errorf("the history does not lead to the content that revision %d says", revision)
 	}
 	return conf, nil
 }

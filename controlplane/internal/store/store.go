@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"gateway.internal/shared/config"
@@ -21,6 +22,17 @@ var (
 	// ErrEpochChanged is a store that is not the one that was read before: its content was replaced.
 	ErrEpochChanged = errors.New("the store's epoch has changed")
 )
+
+// PrunedError is a revision that is not kept any more.
+type PrunedError struct {
+	// Oldest is where the history begins.
+	Oldest uint32
+}
+
+// Error implements error.
+func (e *PrunedError) Error() string {
+	return fmt.Sprintf("that revision is not kept any more: the history begins at revision %d", e.Oldest)
+}
 
 // Head is the newest revision. Revisions of different epochs are not comparable: a store that is restored from a backup
 // and goes on from there is another epoch.
@@ -47,6 +59,8 @@ type Revision struct {
 	Hash [32]byte
 	// ChangeCount is the number of changes.
 	ChangeCount int
+	// PurgedCount is how many of them secrets have been taken out of. Hash is still that of what was committed.
+	PurgedCount int
 	// Changes are what leads here from the revision before; absent in lists.
 	Changes []config.Change
 }
@@ -68,22 +82,53 @@ type List struct {
 	Offset, Limit int
 }
 
+// Keep says which revisions stay in the history. One goes when none of these asks for it; the newest always stays.
+type Keep struct {
+	// Newest is how many of the newest stay.
+	Newest int
+	// Since is when those were committed that stay, or later; zero: none stays for that.
+	Since time.Time
+}
+
+// History is what the history is like.
+type History struct {
+	// Oldest is the first revision that is kept; 1 also while there is none.
+	Oldest uint32
+	// Purges counts how often secrets were taken out.
+	Purges int64
+}
+
+// Purged is what was taken out of the history.
+type Purged struct {
+	// Revisions is how many revisions had keys that went, Keys how many different ones those were.
+	Revisions, Keys int
+	// Certificates are the names that they belonged to, sorted.
+	Certificates []string
+}
+
 // Store keeps the configuration. It is safe for concurrent use, and several may work on the same data at once.
 type Store interface {
 	// Load returns the newest state, by one consistent read.
 	Load(ctx context.Context) (Head, *config.Config, error)
 	// Since returns up to limit revisions after a head, oldest first, with their changes. It is ErrEpochChanged when the store is of
-	// another epoch, older than that head, or has other content at it.
+	// another epoch, older than that head, or has other content at it, and *PrunedError when revisions in between are not kept any more.
 	Since(ctx context.Context, after Head, limit int) ([]Revision, error)
 	// Commit locks the head and calls plan with the revisions after base, oldest first. What plan returns is written as the next revision,
-	// which is returned. It is ErrEpochChanged where Since is. A nil draft commits nothing, and an error of plan is returned as it is. plan is called once at most.
+	// which is returned. It is ErrEpochChanged or *PrunedError where Since is. A nil draft commits nothing, and an error of plan is returned as it is. plan is called once at most.
 	Commit(ctx context.Context, base Head, plan func(newer []Revision) (*Draft, error)) (Revision, error)
 	// BeginEpoch begins another epoch, if the store is still of the one that is named: its history is not the one that was read from it before.
 	BeginEpoch(ctx context.Context, of string) error
-	// Revision returns one with its changes, or ErrNotFound.
+	// Revision returns one with its changes, *PrunedError when it is not kept any more, or ErrNotFound.
 	Revision(ctx context.Context, number uint32) (Revision, error)
 	// Revisions returns a part of the history, newest first and without changes, and how many there are in all.
 	Revisions(ctx context.Context, l List) ([]Revision, int, error)
+	// Prune removes old revisions from the history, and returns how many, or with dry how many it would. What the configuration is does not change.
+	Prune(ctx context.Context, keep Keep, dry bool) (int, error)
+	// PurgeKeys takes the keys of certificates out of the history, but those that the newest configuration has; with dry it only says what it would take.
+	// The hashes of what was committed stay. It also sees to it that they are not left in what the engine has freed, as far as it can.
+	PurgeKeys(ctx context.Context, dry bool) (Purged, error)
+	// History returns what the history is like.
+	History(ctx context.Context) (History, error)
 	// Watch returns a channel that hints that there may be something new: after commits, of whoever, and from time to time. It is closed
 	// when ctx ends.
 	Watch(ctx context.Context) <-chan struct{}

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,11 +29,11 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 		return store.Revision{}, s.fault(ctx, "begin to commit", err)
 	}
 	defer w.end()
-	var head store.Head
-	if err := w.tx.QueryRowContext(ctx, s.dialect.lockHead()).Scan(&head.Epoch, &head.Number); err != nil {
+	head, oldest, err := readHead(ctx, w.tx, s.dialect.lockHead())
+	if err != nil {
 		return store.Revision{}, s.fault(ctx, "lock the head", err)
 	}
-	if err := continues(ctx, w.tx, head, base); errors.Is(err, store.ErrEpochChanged) {
+	if err := continues(ctx, w.tx, head, oldest, base); isAnswer(err) {
 		return store.Revision{}, err
 	} else if err != nil {
 		return store.Revision{}, s.fault(ctx, "compare the head", err)
@@ -60,7 +59,7 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 	}
 	if err := w.tx.Commit(); err != nil {
 		w.end() // its connection may be the last of the pool, and its lock has to go where the engine still holds it
-		if err := s.outcome(ctx, draftID, err); err != nil {
+		if err := s.outcome(ctx, r.Number, draftID, err); err != nil {
 			return store.Revision{}, err
 		}
 	}
@@ -75,7 +74,7 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 	if err := s.writeResources(ctx, w, r.Changes); err != nil {
 		return err
 	}
-	_, err := w.tx.ExecContext(ctx, "INSERT INTO revisions ("+revisionColumns+", draft_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	_, err := w.tx.ExecContext(ctx, "INSERT INTO revisions ("+revisionColumns+", draft_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)",
 		int64(r.Number), r.At.UnixMicro(), r.Author, r.Message, int64(r.RollbackOf), r.AllowShrink, r.Hash[:], int64(r.ChangeCount), draftID)
 	if err != nil {
 		return err
@@ -103,7 +102,7 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 
 // outcome finds out what became of a commit whose answer did not arrive: nil when it was done. It goes on after the caller has gone,
 // since somebody has to know, and tries again while the engine restarts.
-func (s *Store) outcome(ctx context.Context, draftID string, commitErr error) error {
+func (s *Store) outcome(ctx context.Context, number uint32, draftID string, commitErr error) error {
 	if s.dialect.permanent(commitErr) {
 		return s.fault(ctx, "commit", commitErr)
 	}
@@ -111,7 +110,7 @@ func (s *Store) outcome(ctx context.Context, draftID string, commitErr error) er
 	defer cancel()
 	wait := 10 * time.Millisecond
 	for {
-		committed, err := s.committed(look, draftID)
+		committed, err := s.committed(look, number, draftID)
 		switch {
 		case err == nil && committed:
 			return nil
@@ -129,15 +128,18 @@ func (s *Store) outcome(ctx context.Context, draftID string, commitErr error) er
 
 // committed looks under the head's lock: the commit may still be under way on a connection that only this side has lost, and whoever has
 // the lock after it sees how it ended.
-func (s *Store) committed(ctx context.Context, draftID string) (bool, error) {
+func (s *Store) committed(ctx context.Context, number uint32, draftID string) (bool, error) {
 	w, err := beginWriting(ctx, s.db)
 	if err != nil {
 		return false, err
 	}
 	defer w.end()
-	var head store.Head
-	if err := w.tx.QueryRowContext(ctx, s.dialect.lockHead()).Scan(&head.Epoch, &head.Number); err != nil {
+	_, oldest, err := readHead(ctx, w.tx, s.dialect.lockHead())
+	if err != nil {
 		return false, err
+	}
+	if number < oldest {
+		return false, &store.PrunedError{Oldest: oldest} // nobody knows any more whose it was
 	}
 	var n int
 	err = w.tx.QueryRowContext(ctx, "SELECT count(*) FROM revisions WHERE draft_id = $1", draftID).Scan(&n)

@@ -33,6 +33,8 @@ type dialect interface {
 	look(ctx context.Context, db *dbsql.DB) error
 	// intact returns why what is written now would be lost. It is asked at every commit.
 	intact() error
+	// scrub makes sure that what was deleted is not left in what the engine has freed, as far as it can.
+	scrub(ctx context.Context, db *dbsql.DB) error
 	// close gives back what is not the database handle's.
 	close() error
 }

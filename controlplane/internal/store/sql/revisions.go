@@ -2,6 +2,7 @@ package sql
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	dbsql "database/sql"
 	"errors"
@@ -15,13 +16,13 @@ import (
 	"gateway.internal/shared/config"
 )
 
-const revisionColumns = "number, created_at, author, message, rollback_of, allow_shrink, hash, change_count"
+const revisionColumns = "number, created_at, author, message, rollback_of, allow_shrink, hash, change_count, purged_count"
 
 func scanRevision(row interface{ Scan(...any) error }) (store.Revision, error) {
 	var r store.Revision
 	var micros int64
 	var hash []byte
-	if err := row.Scan(&r.Number, &micros, &r.Author, &r.Message, &r.RollbackOf, &r.AllowShrink, &hash, &r.ChangeCount); err != nil {
+	if err := row.Scan(&r.Number, &micros, &r.Author, &r.Message, &r.RollbackOf, &r.AllowShrink, &hash, &r.ChangeCount, &r.PurgedCount); err != nil {
 		return r, err
 	}
 	r.At = time.UnixMicro(micros).UTC()
@@ -33,11 +34,11 @@ func scanRevision(row interface{ Scan(...any) error }) (store.Revision, error) {
 func (s *Store) Since(ctx context.Context, after store.Head, limit int) ([]store.Revision, error) {
 	var list []store.Revision
 	err := s.reading(ctx, "read revisions", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) (err error) {
-		var head store.Head
-		if err := tx.QueryRowContext(ctx, selectHead).Scan(&head.Epoch, &head.Number); err != nil {
+		head, oldest, err := readHead(ctx, tx, selectHead)
+		if err != nil {
 			return err
 		}
-		if err := continues(ctx, tx, head, after); err != nil {
+		if err := continues(ctx, tx, head, oldest, after); err != nil {
 			return err
 		}
 		list, err = revisionsAfter(ctx, tx, after.Number, limit)
@@ -46,16 +47,23 @@ func (s *Store) Since(ctx context.Context, after store.Head, limit int) ([]store
 	return list, err
 }
 
-// continues reports, as store.ErrEpochChanged, that the history that leads to head is not the one that known was read from.
-func continues(ctx context.Context, tx *dbsql.Tx, head, known store.Head) error {
-	if head.Epoch != known.Epoch || head.Number < known.Number {
+// continues reports, as store.ErrEpochChanged, that the history that leads to head is not the one that known was read from, and as *store.PrunedError
+// that the way from there is not kept. Of a revision that is not kept it can't be seen whether it was the same: everything has to be read anew, which
+// does for both.
+func continues(ctx context.Context, tx *dbsql.Tx, head store.Head, oldest uint32, known store.Head) error {
+	switch {
+	case head.Epoch != known.Epoch || head.Number < known.Number:
 		return store.ErrEpochChanged
+	case known.Number+1 < oldest:
+		return &store.PrunedError{Oldest: oldest}
 	}
 	if known.Number == 0 || known.Hash == [32]byte{} {
 		return nil
 	}
 	var hash []byte
 	switch err := tx.QueryRowContext(ctx, "SELECT hash FROM revisions WHERE number = $1", int64(known.Number)).Scan(&hash); {
+	case errors.Is(err, dbsql.ErrNoRows) && known.Number < oldest:
+		return &store.PrunedError{Oldest: oldest}
 	case errors.Is(err, dbsql.ErrNoRows):
 		return store.ErrEpochChanged
 	case err != nil:
@@ -97,22 +105,22 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 }
 
 func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Change, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT kind, before, after FROM revision_changes WHERE revision = $1 ORDER BY seq", int64(r.Number))
+	rows, err := tx.QueryContext(ctx, "SELECT kind, before, after, before_hash, after_hash FROM revision_changes WHERE revision = $1 ORDER BY seq", int64(r.Number))
 	if err != nil {
 		return nil, err
 	}
 	changes := make([]config.Change, 0, r.ChangeCount)
 	err = each(rows, func() error {
 		var kind string
-		var before, after dbsql.RawBytes
-		if err := rows.Scan(&kind, &before, &after); err != nil {
+		var before, after, beforeHash, afterHash dbsql.RawBytes
+		if err := rows.Scan(&kind, &before, &after, &beforeHash, &afterHash); err != nil {
 			return err
 		}
 		k, err := config.ParseKind(kind)
 		if err != nil {
 			return fmt.Errorf("revision %d: %w", r.Number, err)
 		}
-		ch := config.Change{Kind: k}
+		ch := config.Change{Kind: k, BeforeHash: hashOf(beforeHash), AfterHash: hashOf(afterHash)}
 		if ch.Before, err = decode(k, before); err != nil {
 			return fmt.Errorf("revision %d: %w", r.Number, err)
 		}
@@ -123,6 +131,15 @@ func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Ch
 		return nil
 	})
 	return changes, err
+}
+
+// hashOf is nil for NULL.
+func hashOf(raw []byte) *[32]byte {
+	if len(raw) != 32 {
+		return nil
+	}
+	h := [32]byte(raw)
+	return &h
 }
 
 // encode returns a resource as it is kept, and NULL for none.
@@ -151,6 +168,9 @@ func (s *Store) Revision(ctx context.Context, number uint32) (store.Revision, er
 	err := s.reading(ctx, "read a revision", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) (err error) {
 		r, err = scanRevision(tx.QueryRowContext(ctx, "SELECT "+revisionColumns+" FROM revisions WHERE number = $1", int64(number)))
 		if errors.Is(err, dbsql.ErrNoRows) {
+			if _, oldest, err := readHead(ctx, tx, selectHead); err != nil || number < oldest && number > 0 {
+				return cmp.Or[error](err, &store.PrunedError{Oldest: oldest})
+			}
 			return store.ErrNotFound
 		}
 		if err == nil {

@@ -161,12 +161,19 @@ func (s *Store) reading(ctx context.Context, doing string, limit time.Duration, 
 		return s.fault(ctx, doing, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	switch err := read(ctx, tx); {
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrEpochChanged), errors.Is(err, dbsql.ErrNoRows):
+	err = read(ctx, tx)
+	if isAnswer(err) || errors.Is(err, dbsql.ErrNoRows) {
 		return err
-	default:
-		return s.fault(ctx, doing, err)
 	}
+	return s.fault(ctx, doing, err)
+}
+
+// isAnswer reports whether an error is what the store has to say, and none of the engine.
+func isAnswer(err error) bool {
+	if _, pruned := errors.AsType[*store.PrunedError](err); pruned {
+		return true
+	}
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrEpochChanged)
 }
 
 // Load implements store.Store.
@@ -174,7 +181,7 @@ func (s *Store) Load(ctx context.Context) (store.Head, *config.Config, error) {
 	var head store.Head
 	var changes []config.Change
 	err := s.reading(ctx, "load the configuration", s.limits.work, func(ctx context.Context, tx *dbsql.Tx) (err error) {
-		if err := tx.QueryRowContext(ctx, selectHead).Scan(&head.Epoch, &head.Number); err != nil {
+		if head, _, err = readHead(ctx, tx, selectHead); err != nil {
 			return err
 		}
 		changes, err = readAll(ctx, tx)
@@ -190,6 +197,12 @@ func (s *Store) Load(ctx context.Context) (store.Head, *config.Config, error) {
 	return head, c, nil
 }
 
-const selectHead = "SELECT epoch, head FROM meta WHERE one = 1"
+const selectHead = "SELECT epoch, head, oldest FROM meta WHERE one = 1"
+
+// readHead returns the newest revision, and the oldest one that is kept.
+func readHead(ctx context.Context, tx *dbsql.Tx, query string) (head store.Head, oldest uint32, err error) {
+	err = tx.QueryRowContext(ctx, query).Scan(&head.Epoch, &head.Number, &oldest)
+	return head, oldest, err
+}
 
 var _ store.Store = (*Store)(nil)

@@ -137,4 +137,19 @@ func (e *embedded) intact() error {
 	return nil
 }
 
+// scrub writes the file anew, without what was deleted in it, and empties its log.
+func (*embedded) scrub(ctx context.Context, db *dbsql.DB) error {
+	if _, err := db.ExecContext(ctx, "VACUUM"); err != nil {
+		return err
+	}
+	var busy, pages, moved int64
+	if err := db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return errors.New("the log is in use")
+	}
+	return nil
+}
+
 func (e *embedded) close() error { return e.lock.Close() }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -172,5 +173,43 @@ func TestFileGone(t *testing.T) {
 				return nil
 			})
 		})
+	}
+}
+
+// TestPurgedKeysAreNotInTheFile looks for a key in all that the engine has on disk.
+func TestPurgedKeysAreNotInTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.db")
+	s := opener("embedded:" + path)(t).(*Store)
+	defer s.Close()
+	const key = "the key that nobody is to find"
+	now := timestamppb.Now()
+	m := &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now, KeyPem: strings.Repeat(key, 1000)}
+	for _, ch := range []config.Change{{Kind: config.Certificate, After: m}, {Kind: config.Certificate, Before: m}} {
+		head, _, err := s.Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Commit(t.Context(), head, func([]store.Revision) (*store.Draft, error) {
+			return &store.Draft{Changes: []config.Change{ch}}, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := func() (in []string) {
+		for _, p := range []string{path, path + "-wal", path + "-shm"} {
+			if text, err := os.ReadFile(p); err == nil && strings.Contains(string(text), key) {
+				in = append(in, filepath.Base(p))
+			}
+		}
+		return in
+	}
+	if len(found()) == 0 {
+		t.Fatal("the key was not there before")
+	}
+	if got, err := s.PurgeKeys(t.Context(), false); err != nil || got.Keys != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if in := found(); len(in) > 0 {
+		t.Errorf("the key is still in %v", in)
 	}
 }

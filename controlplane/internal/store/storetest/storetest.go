@@ -41,6 +41,8 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"concurrent writers":                          testConcurrent,
 		"a first contact of many":                     testFirstContact,
 		"history":                                     testHistory,
+		"a history that is pruned":                    testPrune,
+		"keys are purged":                             testPurge,
 		"another epoch":                               testEpoch,
 		"another history":                             testAnotherHistory,
 		"watch":                                       testWatch,

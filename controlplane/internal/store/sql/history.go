@@ -1,0 +1,271 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"gateway.internal/controlplane/internal/store"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+)
+
+const (
+	// pruneBatch is how many revisions are removed in one transaction, which keeps writers out.
+	pruneBatch = 500
+	// purgeBatch is how many changes are looked at in one.
+	purgeBatch = 500
+	// scrubLimit is how long the engine may take to write everything anew.
+	scrubLimit = 10 * time.Minute
+)
+
+// History implements store.Store.
+func (s *Store) History(ctx context.Context) (store.History, error) {
+	var h store.History
+	err := s.reading(ctx, "read the state of the history", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
+		return tx.QueryRowContext(ctx, "SELECT oldest, purges FROM meta WHERE one = 1").Scan(&h.Oldest, &h.Purges)
+	})
+	return h, err
+}
+
+// Prune implements store.Store. Writers take turns with it, batch by batch.
+func (s *Store) Prune(ctx context.Context, keep store.Keep, dry bool) (removed int, err error) {
+	if dry {
+		err = s.reading(ctx, "look at the history", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
+			head, oldest, err := readHead(ctx, tx, selectHead)
+			if err != nil {
+				return err
+			}
+			first, err := firstKept(ctx, tx, head.Number, oldest, keep)
+			removed = int(first - oldest)
+			return err
+		})
+		return removed, err
+	}
+	for {
+		n := 0
+		err := s.writing(ctx, "prune the history", func(ctx context.Context, tx *dbsql.Tx) error {
+			head, oldest, err := readHead(ctx, tx, s.dialect.lockHead())
+			if err != nil {
+				return err
+			}
+			first, err := firstKept(ctx, tx, head.Number, oldest, keep)
+			if err != nil || first == oldest {
+				return err
+			}
+			first = min(first, oldest+pruneBatch)
+			for _, q := range []string{"DELETE FROM revision_changes WHERE revision < $1", "DELETE FROM revisions WHERE number < $1", "UPDATE meta SET oldest = $1 WHERE one = 1"} {
+				if _, err := tx.ExecContext(ctx, q, int64(first)); err != nil {
+					return err
+				}
+			}
+			n = int(first - oldest)
+			return nil
+		})
+		if err != nil || n == 0 {
+			return removed, err
+		}
+		removed += n
+	}
+}
+
+// firstKept returns the first revision that stays.
+func firstKept(ctx context.Context, tx *dbsql.Tx, head, oldest uint32, keep store.Keep) (uint32, error) {
+	first := head + 1 - min(uint32(max(keep.Newest, 1)), head)
+	if !keep.Since.IsZero() {
+		var since dbsql.NullInt64
+		if err := tx.QueryRowContext(ctx, "SELECT min(number) FROM revisions WHERE created_at >= $1", keep.Since.UnixMicro()).Scan(&since); err != nil {
+			return oldest, err
+		}
+		if since.Valid {
+			first = min(first, uint32(since.Int64))
+		}
+	}
+	return max(first, oldest), nil
+}
+
+// PurgeKeys implements store.Store.
+func (s *Store) PurgeKeys(ctx context.Context, dry bool) (store.Purged, error) {
+	p := &purge{dry: dry, keys: map[string]bool{}, names: map[string]bool{}}
+	doing := "purge keys from the history"
+	for more := true; more; {
+		batch := func(ctx context.Context, tx *dbsql.Tx) (err error) {
+			more, err = p.batch(ctx, tx, s.dialect.lockHead())
+			return err
+		}
+		run := s.writing
+		if dry {
+			run = func(ctx context.Context, doing string, f func(context.Context, *dbsql.Tx) error) error {
+				return s.reading(ctx, doing, s.limits.work, f)
+			}
+		}
+		if err := run(ctx, doing, batch); err != nil {
+			return store.Purged{}, err
+		}
+	}
+	if !dry {
+		if err := s.purged(ctx); err != nil {
+			return store.Purged{}, err
+		}
+	}
+	return store.Purged{Revisions: p.revisions, Keys: len(p.keys), Certificates: slices.Sorted(maps.Keys(p.names))}, nil
+}
+
+// purged tells everybody who may remember keys, and has the engine forget them. A purge that found nothing does so too: one before may have broken off.
+func (s *Store) purged(ctx context.Context) error {
+	err := s.writing(ctx, "say that the history was purged", func(ctx context.Context, tx *dbsql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "UPDATE meta SET purges = purges + 1 WHERE one = 1"); err != nil {
+			return err
+		}
+		return s.dialect.notify(ctx, tx, 0)
+	})
+	if err != nil {
+		return err
+	}
+	s.hint()
+	ctx, cancel, err := s.within(ctx, scrubLimit)
+	if err != nil {
+		return s.fault(ctx, "write the store anew", err)
+	}
+	defer cancel()
+	if err := s.dialect.scrub(ctx, s.db); err != nil {
+		return s.fault(ctx, "the keys are out of the history, but not yet out of the store's free space: repeat the purge", err)
+	}
+	return nil
+}
+
+// purge goes through the history from its beginning.
+type purge struct {
+	dry           bool
+	revision, seq int64 // how far it has come
+	last          int64 // the last revision that was counted
+	revisions     int
+	keys, names   map[string]bool
+}
+
+// purgedChange is a row that keys were taken out of.
+type purgedChange struct {
+	revision, seq         int64
+	before, after         any
+	beforeHash, afterHash any
+	fresh                 bool // nothing was taken out of it earlier
+}
+
+// batch looks at some changes, and reports whether there are more.
+func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool, err error) {
+	if !p.dry { // nobody may go back to a key meanwhile
+		if _, _, err := readHead(ctx, tx, lock); err != nil {
+			return false, err
+		}
+	}
+	current, err := currentKeys(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT revision, seq, before, after, before_hash, after_hash FROM revision_changes "+
+		"WHERE kind = $1 AND (revision > $2 OR revision = $2 AND seq > $3) ORDER BY revision, seq LIMIT $4", config.Certificate.String(), p.revision, p.seq, purgeBatch)
+	if err != nil {
+		return false, err
+	}
+	var changed []purgedChange
+	n := 0
+	err = each(rows, func() error {
+		n++
+		var before, after, beforeHash, afterHash []byte
+		if err := rows.Scan(&p.revision, &p.seq, &before, &after, &beforeHash, &afterHash); err != nil {
+			return err
+		}
+		ch := purgedChange{revision: p.revision, seq: p.seq, fresh: beforeHash == nil && afterHash == nil}
+		var one, other bool
+		if ch.before, ch.beforeHash, one, err = p.without(current, before, beforeHash); err != nil {
+			return fmt.Errorf("revision %d: %w", p.revision, err)
+		}
+		if ch.after, ch.afterHash, other, err = p.without(current, after, afterHash); err != nil {
+			return fmt.Errorf("revision %d: %w", p.revision, err)
+		}
+		if !one && !other {
+			return nil
+		}
+		changed = append(changed, ch)
+		if p.revision != p.last {
+			p.last = p.revision
+			p.revisions++
+		}
+		return nil
+	})
+	if err != nil || p.dry {
+		return n == purgeBatch, err
+	}
+	for _, ch := range changed {
+		if _, err := tx.ExecContext(ctx, "UPDATE revision_changes SET before = $1, after = $2, before_hash = $3, after_hash = $4 WHERE revision = $5 AND seq = $6",
+			ch.before, ch.after, ch.beforeHash, ch.afterHash, ch.revision, ch.seq); err != nil {
+			return false, err
+		}
+		if !ch.fresh {
+			continue
+		}
+		if _, err := tx.ExecContext(ctx, "UPDATE revisions SET purged_count = purged_count + 1 WHERE number = $1", ch.revision); err != nil {
+			return false, err
+		}
+	}
+	return n == purgeBatch, nil
+}
+
+// without returns a certificate as it is kept without its key, unless that is a current one, with the hash of what was committed.
+func (p *purge) without(current map[string]bool, raw, hash []byte) (kept, committed any, taken bool, err error) {
+	kept, committed = orNull(raw), orNull(hash)
+	m, err := decode(config.Certificate, raw)
+	if err != nil || m == nil {
+		return kept, committed, false, err
+	}
+	c := m.(*configv1.Certificate)
+	if c.GetKeyPem() == "" || current[c.GetKeyPem()] {
+		return kept, committed, false, nil
+	}
+	p.keys[c.GetKeyPem()], p.names[c.GetName()] = true, true
+	if hash == nil {
+		sum, err := config.HashOf(c)
+		if err != nil {
+			return nil, nil, false, err
+		}
+		committed = sum[:]
+	}
+	bare := proto.CloneOf(c)
+	bare.KeyPem = ""
+	kept, err = encode(bare)
+	return kept, committed, true, err
+}
+
+func orNull(raw []byte) any {
+	if raw == nil {
+		return nil
+	}
+	return raw
+}
+
+// currentKeys are those of the newest configuration.
+func currentKeys(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) {
+	keys := map[string]bool{}
+	rows, err := tx.QueryContext(ctx, "SELECT body FROM "+tables()[config.Certificate].name)
+	if err != nil {
+		return nil, err
+	}
+	err = each(rows, func() error {
+		var body dbsql.RawBytes
+		if err := rows.Scan(&body); err != nil {
+			return err
+		}
+		m, err := decode(config.Certificate, body)
+		if err != nil {
+			return err
+		}
+		keys[m.(*configv1.Certificate).GetKeyPem()] = true
+		return nil
+	})
+	return keys, err
+}
