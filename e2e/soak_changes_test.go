@@ -27,12 +27,13 @@ var (
 const (
 	// soakSteps is how often everything is looked at.
 	soakSteps = 100
-	// soakWarmUp is how many looks are not judged: as many versions as are kept for deltas have to be there, and pools to find their size.
+	// soakWarmUp is how many looks are not judged: as many versions as are kept for deltas have to be there, and pools
+	// to find their size.
 	soakWarmUp = soakSteps / 5
 )
 
-// TestSoakOfChanges (make soak-changes) changes one route after the other, on each store, and looks at what the planes hold, how long a commit
-// takes, and how large a revision is. It fails where any of that grows.
+// TestSoakOfChanges (make soak-changes) changes one route after the other, on each store, and looks at what the planes
+// hold, how long a commit takes, and how large a revision is. It fails where any of that grows.
 func TestSoakOfChanges(t *testing.T) {
 	if *soakChanges == 0 {
 		t.Skip("make soak-changes runs it")
@@ -52,7 +53,8 @@ type look struct {
 	name  string
 	value func() (float64, error)
 	seen  []float64
-	// unjudged is a value that grows as it should. folded is one that grows until it has doubled, and is brought back then.
+	// unjudged is a value that grows as it should. folded is one that grows until it has doubled, and is brought back
+	// then.
 	unjudged, folded bool
 }
 
@@ -137,6 +139,8 @@ func soakOfChanges(t *testing.T, g *gateway, folder string) {
 	}
 }
 
+func labels(turn int) map[string]string { return map[string]string{"turn": fmt.Sprint(turn)} }
+
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // resident returns how much of a process is in memory, in MiB.
@@ -172,8 +176,8 @@ func sizeOf(folder string) (float64, error) {
 	return total, err
 }
 
-// soakedRoutes are routes of all forms that are changed one by one: their content, their path, whether they are enabled; one is always the next to
-// be deleted or to come back.
+// soakedRoutes are routes of all forms that are changed one by one: their content, their path, whether they are
+// enabled; one is always the next to be deleted or to come back.
 type soakedRoutes struct {
 	g        *gateway
 	random   *rand.Rand
@@ -185,8 +189,9 @@ type soakedRoutes struct {
 
 // body is a route, in a form and with hosts that its number decides.
 func (s *soakedRoutes) body(i, turn int) map[string]any {
-	r := map[string]any{"name": fmt.Sprint("r", i), "service_id": "somewhere", "labels": map[string]string{"turn": fmt.Sprint(turn)}}
-	r["path"] = []string{fmt.Sprintf("/exact/%d/v%d", i, turn%7), fmt.Sprintf("/prefix/%d/v%d/*", i, turn%7), fmt.Sprintf("/users/{id}/%d/v%d", i, turn%7), fmt.Sprintf("~/regex/%d/v%d/[0-9]+", i, turn%7)}[i%4]
+	r := map[string]any{"name": fmt.Sprint("r", i), "service_id": "somewhere", "labels": labels(turn)}
+	forms := []string{"/exact/%d/v%d", "/prefix/%d/v%d/*", "/users/{id}/%d/v%d", "~/regex/%d/v%d/[0-9]+"}
+	r["path"] = fmt.Sprintf(forms[i%4], i, turn%7)
 	if i%8 < 4 {
 		r["hosts"] = []string{fmt.Sprintf("h%d.example.com", i%100)}
 	}
@@ -214,7 +219,7 @@ func (s *soakedRoutes) begin(n int) {
 func (s *soakedRoutes) change() time.Duration {
 	s.g.t.Helper()
 	i := s.random.IntN(s.n)
-	method, path, body := "PATCH", fmt.Sprint("/api/v1/config/routes/r", i), map[string]any{"labels": map[string]string{"turn": fmt.Sprint(s.turn)}}
+	method, path, body := "PATCH", fmt.Sprint("/api/v1/config/routes/r", i), map[string]any{"labels": labels(s.turn)}
 	switch s.turn++; {
 	case s.gone == i, s.gone >= 0 && s.turn%10 == 1:
 		i = s.gone

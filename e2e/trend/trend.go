@@ -40,8 +40,8 @@ func Of(y []float64) Line {
 	return l
 }
 
-// Grows reports whether the values grow by more than Flat. What two standard errors explain is noise: garbage is collected, and idle
-// connections are closed, at any time.
+// Grows reports whether the values grow by more than Flat. What two standard errors explain is noise: garbage is
+// collected, and idle connections are closed, at any time.
 func (l Line) Grows() bool { return l.Growth-2*l.Error > Flat*l.Mean }
 
 // Verdict is "flat" or "grows".

@@ -84,8 +84,8 @@ func (c *Config) Hash() [32]byte {
 type Change struct {
 	Kind          Kind
 	Before, After Message
-	// BeforeHash and AfterHash are the hashes of the resources as they were committed, where secrets have been taken out of the messages since; nil
-	// where nothing has.
+	// BeforeHash and AfterHash are the hashes of the resources as they were committed, where secrets have been taken
+	// out of the messages since; nil where nothing has.
 	BeforeHash, AfterHash *[32]byte
 }
 
@@ -108,9 +108,10 @@ func (c Change) ID() string {
 	return c.Before.GetId()
 }
 
-// With applies changes that were validated when they were committed. It takes their messages over. It fails only on what can't be
-// indexed, such as a middleware of a type that this build does not have. A resource that secrets have been taken out of counts with the hash that it
-// was committed with, so that the result's can be verified; nodes would not take it.
+// With applies changes that were validated when they were committed. It takes their messages over. It fails only on
+// what can't be indexed, such as a middleware of a type that this build does not have. A resource that secrets have
+// been taken out of counts with the hash that it was committed with, so that the result's can be verified; nodes would
+// not take it.
 func (c *Config) With(changes []Change) (*Config, error) {
 	list := make([]entryChange, 0, len(changes))
 	for _, ch := range changes {
@@ -319,7 +320,9 @@ func Diff(a, b *Config) []Change {
 func Invert(changes []Change) []Change {
 	inverse := make([]Change, 0, len(changes))
 	for _, ch := range slices.Backward(changes) {
-		inverse = append(inverse, Change{Kind: ch.Kind, Before: ch.After, After: ch.Before, BeforeHash: ch.AfterHash, AfterHash: ch.BeforeHash})
+		inverse = append(inverse, Change{
+			Kind: ch.Kind, Before: ch.After, After: ch.Before, BeforeHash: ch.AfterHash, AfterHash: ch.BeforeHash,
+		})
 	}
 	return inverse
 }

@@ -52,7 +52,7 @@ type Catalog struct {
 	changed  chan struct{}
 	commitMu sync.Mutex // held over a commit: this process's writers take turns
 	begun    time.Time  // when an epoch began on a node's word; under commitMu
-	purges   int64      // how often secrets had been taken out of the history when versions were last let go of; under commitMu
+	purges   int64      // those of the history when versions were last let go of; under commitMu
 }
 
 // epochInterval is how often an epoch begins on a node's word at most.
@@ -188,7 +188,8 @@ func cannotFollow(newer []store.Revision) bool {
 	return slices.ContainsFunc(newer, func(r store.Revision) bool { return r.PurgedCount > 0 })
 }
 
-// forgetPurged lets go of the versions before the newest one when secrets were taken out of the history: they may have them.
+// forgetPurged lets go of the versions before the newest one when secrets were taken out of the history: they may have
+// them.
 func (c *Catalog) forgetPurged(ctx context.Context) error {
 	h, err := c.store.History(ctx)
 	if err != nil || h.Purges == c.purges {

@@ -46,7 +46,8 @@ func shared(t *testing.T) (s store.Store, follow func() (c *catalog.Catalog, sto
 	}
 }
 
-// TestPrunedHistoryIsNoOtherHistory: who knows a revision that was pruned reads everything anew, and goes on in the same epoch.
+// TestPrunedHistoryIsNoOtherHistory: who knows a revision that was pruned reads everything anew, and goes on in the
+// same epoch.
 func TestPrunedHistoryIsNoOtherHistory(t *testing.T) {
 	for _, notice := range []string{"a commit", "a look"} {
 		t.Run(notice, func(t *testing.T) {

@@ -110,11 +110,13 @@ type Purged struct {
 type Store interface {
 	// Load returns the newest state, by one consistent read.
 	Load(ctx context.Context) (Head, *config.Config, error)
-	// Since returns up to limit revisions after a head, oldest first, with their changes. It is ErrEpochChanged when the store is of
-	// another epoch, older than that head, or has other content at it, and *PrunedError when revisions in between are not kept any more.
+	// Since returns up to limit revisions after a head, oldest first, with their changes. It is ErrEpochChanged when
+	// the store is of another epoch, older than that head, or has other content at it, and *PrunedError when revisions
+	// in between are not kept any more.
 	Since(ctx context.Context, after Head, limit int) ([]Revision, error)
-	// Commit locks the head and calls plan with the revisions after base, oldest first. What plan returns is written as the next revision,
-	// which is returned. It is ErrEpochChanged or *PrunedError where Since is. A nil draft commits nothing, and an error of plan is returned as it is. plan is called once at most.
+	// Commit locks the head and calls plan with the revisions after base, oldest first. What plan returns is written as
+	// the next revision, which is returned. It is ErrEpochChanged or *PrunedError where Since is. A nil draft commits
+	// nothing, and an error of plan is returned as it is. plan is called once at most.
 	Commit(ctx context.Context, base Head, plan func(newer []Revision) (*Draft, error)) (Revision, error)
 	// BeginEpoch begins another epoch, if the store is still of the one that is named: its history is not the one that was read from it before.
 	BeginEpoch(ctx context.Context, of string) error
@@ -122,10 +124,12 @@ type Store interface {
 	Revision(ctx context.Context, number uint32) (Revision, error)
 	// Revisions returns a part of the history, newest first and without changes, and how many there are in all.
 	Revisions(ctx context.Context, l List) ([]Revision, int, error)
-	// Prune removes old revisions from the history, and returns how many, or with dry how many it would. What the configuration is does not change.
+	// Prune removes old revisions from the history, and returns how many, or with dry how many it would. What the
+	// configuration is does not change.
 	Prune(ctx context.Context, keep Keep, dry bool) (int, error)
-	// PurgeKeys takes the keys of certificates out of the history, but those that the newest configuration has; with dry it only says what it would take.
-	// The hashes of what was committed stay. It also sees to it that they are not left in what the engine has freed, as far as it can.
+	// PurgeKeys takes the keys of certificates out of the history, but those that the newest configuration has; with
+	// dry it only says what it would take. The hashes of what was committed stay. It also sees to it that they are not
+	// left in what the engine has freed, as far as it can.
 	PurgeKeys(ctx context.Context, dry bool) (Purged, error)
 	// History returns what the history is like.
 	History(ctx context.Context) (History, error)

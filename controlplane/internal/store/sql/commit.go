@@ -74,7 +74,8 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 	if err := s.writeResources(ctx, w, r.Changes); err != nil {
 		return err
 	}
-	_, err := w.tx.ExecContext(ctx, "INSERT INTO revisions ("+revisionColumns+", draft_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)",
+	q := "INSERT INTO revisions (" + revisionColumns + ", draft_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)"
+	_, err := w.tx.ExecContext(ctx, q,
 		int64(r.Number), r.At.UnixMicro(), r.Author, r.Message, int64(r.RollbackOf), r.AllowShrink, r.Hash[:], int64(r.ChangeCount), draftID)
 	if err != nil {
 		return err

@@ -59,7 +59,11 @@ func (s *Store) Prune(ctx context.Context, keep store.Keep, dry bool) (removed i
 				return err
 			}
 			first = min(first, oldest+pruneBatch)
-			for _, q := range []string{"DELETE FROM revision_changes WHERE revision < $1", "DELETE FROM revisions WHERE number < $1", "UPDATE meta SET oldest = $1 WHERE one = 1"} {
+			for _, q := range []string{
+				"DELETE FROM revision_changes WHERE revision < $1",
+				"DELETE FROM revisions WHERE number < $1",
+				"UPDATE meta SET oldest = $1 WHERE one = 1",
+			} {
 				if _, err := tx.ExecContext(ctx, q, int64(first)); err != nil {
 					return err
 				}
@@ -79,7 +83,8 @@ func firstKept(ctx context.Context, tx *dbsql.Tx, head, oldest uint32, keep stor
 	first := head + 1 - min(uint32(max(keep.Newest, 1)), head)
 	if !keep.Since.IsZero() {
 		var since dbsql.NullInt64
-		if err := tx.QueryRowContext(ctx, "SELECT min(number) FROM revisions WHERE created_at >= $1", keep.Since.UnixMicro()).Scan(&since); err != nil {
+		row := tx.QueryRowContext(ctx, "SELECT min(number) FROM revisions WHERE created_at >= $1", keep.Since.UnixMicro())
+		if err := row.Scan(&since); err != nil {
 			return oldest, err
 		}
 		if since.Valid {
@@ -116,7 +121,8 @@ func (s *Store) PurgeKeys(ctx context.Context, dry bool) (store.Purged, error) {
 	return store.Purged{Revisions: p.revisions, Keys: len(p.keys), Certificates: slices.Sorted(maps.Keys(p.names))}, nil
 }
 
-// purged tells everybody who may remember keys, and has the engine forget them. A purge that found nothing does so too: one before may have broken off.
+// purged tells everybody who may remember keys, and has the engine forget them. A purge that found nothing does so too:
+// one before may have broken off.
 func (s *Store) purged(ctx context.Context) error {
 	err := s.writing(ctx, "say that the history was purged", func(ctx context.Context, tx *dbsql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE meta SET purges = purges + 1 WHERE one = 1"); err != nil {
@@ -134,7 +140,7 @@ func (s *Store) purged(ctx context.Context) error {
 	}
 	defer cancel()
 	if err := s.dialect.scrub(ctx, s.db); err != nil {
-		return s.fault(ctx, "the keys are out of the history, but not yet out of the store's free space: repeat the purge", err)
+		return s.fault(ctx, "the keys are out of the history, but not yet of the store's free space: repeat the purge", err)
 	}
 	return nil
 }
@@ -168,7 +174,8 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 		return false, err
 	}
 	rows, err := tx.QueryContext(ctx, "SELECT revision, seq, before, after, before_hash, after_hash FROM revision_changes "+
-		"WHERE kind = $1 AND (revision > $2 OR revision = $2 AND seq > $3) ORDER BY revision, seq LIMIT $4", config.Certificate.String(), p.revision, p.seq, purgeBatch)
+		"WHERE kind = $1 AND (revision > $2 OR revision = $2 AND seq > $3) ORDER BY revision, seq LIMIT $4",
+		config.Certificate.String(), p.revision, p.seq, purgeBatch)
 	if err != nil {
 		return false, err
 	}
@@ -202,21 +209,24 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 		return n == purgeBatch, err
 	}
 	for _, ch := range changed {
-		if _, err := tx.ExecContext(ctx, "UPDATE revision_changes SET before = $1, after = $2, before_hash = $3, after_hash = $4 WHERE revision = $5 AND seq = $6",
-			ch.before, ch.after, ch.beforeHash, ch.afterHash, ch.revision, ch.seq); err != nil {
+		q := "UPDATE revision_changes SET before = $1, after = $2, before_hash = $3, after_hash = $4 " +
+			"WHERE revision = $5 AND seq = $6"
+		if _, err := tx.ExecContext(ctx, q, ch.before, ch.after, ch.beforeHash, ch.afterHash, ch.revision, ch.seq); err != nil {
 			return false, err
 		}
 		if !ch.fresh {
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE revisions SET purged_count = purged_count + 1 WHERE number = $1", ch.revision); err != nil {
+		q = "UPDATE revisions SET purged_count = purged_count + 1 WHERE number = $1"
+		if _, err := tx.ExecContext(ctx, q, ch.revision); err != nil {
 			return false, err
 		}
 	}
 	return n == purgeBatch, nil
 }
 
-// without returns a certificate as it is kept without its key, unless that is a current one, with the hash of what was committed.
+// without returns a certificate as it is kept without its key, unless that is a current one, with the hash of what was
+// committed.
 func (p *purge) without(current map[string]bool, raw, hash []byte) (kept, committed any, taken bool, err error) {
 	kept, committed = orNull(raw), orNull(hash)
 	m, err := decode(config.Certificate, raw)

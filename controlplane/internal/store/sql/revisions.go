@@ -16,13 +16,15 @@ import (
 	"gateway.internal/shared/config"
 )
 
-const revisionColumns = "number, created_at, author, message, rollback_of, allow_shrink, hash, change_count, purged_count"
+const revisionColumns = "number, created_at, author, message, rollback_of, allow_shrink, hash, " +
+	"change_count, purged_count"
 
 func scanRevision(row interface{ Scan(...any) error }) (store.Revision, error) {
 	var r store.Revision
 	var micros int64
 	var hash []byte
-	if err := row.Scan(&r.Number, &micros, &r.Author, &r.Message, &r.RollbackOf, &r.AllowShrink, &hash, &r.ChangeCount, &r.PurgedCount); err != nil {
+	if err := row.Scan(&r.Number, &micros, &r.Author, &r.Message, &r.RollbackOf, &r.AllowShrink, &hash,
+		&r.ChangeCount, &r.PurgedCount); err != nil {
 		return r, err
 	}
 	r.At = time.UnixMicro(micros).UTC()
@@ -47,9 +49,9 @@ func (s *Store) Since(ctx context.Context, after store.Head, limit int) ([]store
 	return list, err
 }
 
-// continues reports, as store.ErrEpochChanged, that the history that leads to head is not the one that known was read from, and as *store.PrunedError
-// that the way from there is not kept. Of a revision that is not kept it can't be seen whether it was the same: everything has to be read anew, which
-// does for both.
+// continues reports, as store.ErrEpochChanged, that the history that leads to head is not the one that known was read
+// from, and as *store.PrunedError that the way from there is not kept. Of a revision that is not kept it can't be seen
+// whether it was the same: everything has to be read anew, which does for both.
 func continues(ctx context.Context, tx *dbsql.Tx, head store.Head, oldest uint32, known store.Head) error {
 	switch {
 	case head.Epoch != known.Epoch || head.Number < known.Number:
@@ -105,7 +107,8 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 }
 
 func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Change, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT kind, before, after, before_hash, after_hash FROM revision_changes WHERE revision = $1 ORDER BY seq", int64(r.Number))
+	rows, err := tx.QueryContext(ctx, "SELECT kind, before, after, before_hash, after_hash FROM revision_changes "+
+		"WHERE revision = $1 ORDER BY seq", int64(r.Number))
 	if err != nil {
 		return nil, err
 	}

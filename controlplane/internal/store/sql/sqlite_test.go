@@ -183,7 +183,8 @@ func TestPurgedKeysAreNotInTheFile(t *testing.T) {
 	defer s.Close()
 	const key = "the key that nobody is to find"
 	now := timestamppb.Now()
-	m := &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now, KeyPem: strings.Repeat(key, 1000)}
+	m := &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now}
+	m.KeyPem = strings.Repeat(key, 1000)
 	for _, ch := range []config.Change{{Kind: config.Certificate, After: m}, {Kind: config.Certificate, Before: m}} {
 		head, _, err := s.Load(t.Context())
 		if err != nil {

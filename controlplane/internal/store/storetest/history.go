@@ -69,7 +69,10 @@ func testPrune(t *testing.T, e Engine) {
 	if _, err := s.Since(t.Context(), other, 100); !errors.Is(err, store.ErrEpochChanged) {
 		t.Errorf("since a pruned revision of another epoch: %v", err)
 	}
-	plan := func([]store.Revision) (*store.Draft, error) { t.Error("planned"); return nil, nil } //nolint:nilnil // nothing to commit
+	plan := func([]store.Revision) (*store.Draft, error) {
+		t.Error("planned")
+		return nil, nil //nolint:nilnil // nothing to commit
+	}
 	if _, err := s.Commit(t.Context(), heads[3], plan); !isPruned(err, 7) {
 		t.Errorf("a commit on a pruned revision: %v", err)
 	}
@@ -117,15 +120,19 @@ func (w *writer) keyed(changes ...config.Change) store.Revision {
 
 func certificate(id, key string) *configv1.Certificate {
 	now := timestamppb.Now()
-	return &configv1.Certificate{Id: id, Name: "name of " + id, Version: 1, CreatedAt: now, UpdatedAt: now, CertPem: "public", KeyPem: key}
+	return &configv1.Certificate{
+		Id: id, Name: "name of " + id, Version: 1, CreatedAt: now, UpdatedAt: now, CertPem: "public", KeyPem: key,
+	}
 }
 
-// testPurge: keys that are not in the newest configuration go from the history, and what the hashes say can still be verified.
+// testPurge: keys that are not in the newest configuration go from the history, and what the hashes say can still be
+// verified.
 func testPurge(t *testing.T, e Engine) {
 	s := open(t, e)
 	w := newWriter(t, s)
-	a1, a2, b, acme := certificate("a", "key a1"), certificate("a", "key a2"), certificate("b", "key b"), certificate("c", "")
-	both := w.keyed(config.Change{Kind: config.Certificate, After: a1}, config.Change{Kind: config.Certificate, After: b}, config.Change{Kind: config.Certificate, After: acme})
+	a1, a2, b := certificate("a", "key a1"), certificate("a", "key a2"), certificate("b", "key b")
+	both := w.keyed(config.Change{Kind: config.Certificate, After: a1}, config.Change{Kind: config.Certificate, After: b},
+		config.Change{Kind: config.Certificate, After: certificate("c", "")})
 	renewed := w.keyed(config.Change{Kind: config.Certificate, Before: a1, After: a2})
 	w.must(route("r"))
 	deleted := w.keyed(config.Change{Kind: config.Certificate, Before: b})
