@@ -117,8 +117,8 @@ func second[A, B any](_ A, b B) B { return b }
 
 func TestWhatWasObtainedStays(t *testing.T) {
 	pending := mustPlan(t, Empty(), put(byACME("a", "a.example")))
-	if len(pending.Warnings) != 1 || pending.Warnings[0].Field != "acme" {
-		t.Errorf("warnings: %v", pending.Warnings)
+	if len(pending.Warnings()) != 1 || pending.Warnings()[0].Field != "acme" {
+		t.Errorf("warnings: %v", pending.Warnings())
 	}
 	first := obtain(t, pending.Config, "a", "a.example")
 	if plan := mustPlan(t, first, put(byACME("a", "a.example"))); len(plan.Changes) != 0 {

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -180,4 +181,55 @@ func (p *planner) checkServing(next *Config, changes []Change, at map[location]s
 // SameHandshake reports whether two certificates ask the same of clients.
 func SameHandshake(a, b *configv1.Certificate) bool {
 	return orString(a.GetMinVersion(), "1.2") == orString(b.GetMinVersion(), "1.2") && proto.Equal(a.GetClientAuth(), b.GetClientAuth())
+}
+
+// soonEnds is how long before its end a certificate that is put is warned about.
+const soonEnds = 14 * 24 * time.Hour
+
+func (w *warner) certificate(m *configv1.Certificate) {
+	if len(m.GetHosts()) == 0 {
+		const sort = "certificates without hosts"
+		w.say(sort, m, "hosts", "",
+			"is empty, and the certificate names no host either: it can only be shown to services, by tls.certificate_id")
+		if m.GetClientAuth() != nil && !m.GetDefault() {
+			w.say(sort, m, "client_auth", "", "asks nobody for anything: the certificate has no hosts and is not the default")
+		}
+	}
+	if m.GetAcme() != nil && m.GetCertPem() == "" {
+		w.say("certificates that ACME has not obtained yet", m, "acme", "",
+			"has obtained nothing yet: a control plane with --acme does so, and until then clients of these hosts are refused "+
+				"or get another certificate that is for them")
+	}
+	w.periods(m, "cert_pem", m.GetCertPem())
+	w.periods(m, "client_auth.ca_pem", m.GetClientAuth().GetCaPem())
+}
+
+// periods finds certificates of a list in PEM that are not valid yet, not any more, or not for long.
+func (w *warner) periods(m Message, field, list string) {
+	const sort = "certificates that are not valid now, or not for long"
+	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	for rest, n := []byte(list), 1; ; n++ {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if block.Type != "CERTIFICATE" || err != nil {
+			continue
+		}
+		which := ""
+		if n > 1 {
+			which = fmt.Sprintf(" (number %d, of %q)", n, c.Subject.CommonName)
+		}
+		switch {
+		case c.NotBefore.After(w.now):
+			w.say(sort, m, field, "",
+				"is not valid yet: it begins at %s%s; until then whoever verifies it refuses it; "+
+					"now it is %s", at(c.NotBefore), which, at(w.now))
+		case !c.NotAfter.After(w.now):
+			w.say(sort, m, field, "", "has ended, at %s%s: whoever verifies it refuses it", at(c.NotAfter), which)
+		case c.NotAfter.Sub(w.now) < soonEnds:
+			w.say(sort, m, field, "", "ends soon, at %s%s", at(c.NotAfter), which)
+		}
+	}
 }

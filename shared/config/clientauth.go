@@ -10,9 +10,6 @@ import (
 	"gateway.internal/shared/match"
 )
 
-// maxOpenWarnings is how many routes a plan names that clients reach without the certificate that is asked of others.
-const maxOpenWarnings = 20
-
 // demands is what the certificates of a configuration ask of clients, by host, as nodes look it up.
 type demands struct {
 	required bool // by any certificate
@@ -115,13 +112,16 @@ func (d *demands) of(hosts []hostname.Pattern) (x extent) {
 	return x
 }
 
+// openToAll is what routes are that openRoutes finds.
+const openToAll = "routes that are reached without a client certificate"
+
 // openRoutes finds routes that ask for a client certificate under some of their hosts only, so that whoever says another host gets around it, and
 // those that asked for one before these changes and do not any more.
-func openRoutes(base, next *Config, changes []Change) (w Problems) {
-	now, before := demandsOf(next), &demands{}
+func (w *warner) openRoutes() {
+	now, before := demandsOf(w.next), &demands{}
 	touched := map[string]bool{}
 	all := false
-	for _, ch := range changes {
+	for _, ch := range w.changes {
 		switch ch.Kind {
 		case Certificate:
 			all = true
@@ -130,12 +130,12 @@ func openRoutes(base, next *Config, changes []Change) (w Problems) {
 		}
 	}
 	if all {
-		before = demandsOf(base)
+		before = demandsOf(w.base)
 	}
 	if !now.required && !before.required {
-		return nil
+		return
 	}
-	rules := next.Table().All()
+	rules := w.next.Table().All()
 	slices.SortFunc(rules, func(a, b *match.Rule) int { return cmp.Compare(a.Name, b.Name) })
 	for _, rule := range rules {
 		m := rule.Value.(*Entry).Message.(*configv1.Route)
@@ -148,14 +148,14 @@ func openRoutes(base, next *Config, changes []Change) (w Problems) {
 		case is.openHost == "":
 			continue
 		case is.closedHost != "":
-			w.add(Route, m.GetName(), "", "hosts", "", "is reached without a client certificate as %s, though certificate %q requires one as %s: give each its route, "+
-				"or client_auth to the certificate of the other host, which may be one with default: true", is.openHost, is.closed.GetName(), is.closedHost)
+			w.say(openToAll, m, "hosts", "",
+				"is reached without a client certificate as %s, though certificate %q requires one as %s: give each its route, "+
+					"or client_auth to the certificate of the other host, which may be one with default: "+
+					"true", is.openHost, is.closed.GetName(), is.closedHost)
 		case was.closedHost != "":
-			w.add(Route, m.GetName(), "", "hosts", "", "is reached without a client certificate from now on: certificate %q required one as %s", was.closed.GetName(), was.closedHost)
-		}
-		if len(w) == maxOpenWarnings {
-			break
+			w.say(openToAll, m, "hosts", "",
+				"is reached without a client certificate from now on: certificate %q required one as "+
+					"%s", was.closed.GetName(), was.closedHost)
 		}
 	}
-	return w
 }

@@ -23,7 +23,7 @@ func byDefault(m *configv1.Certificate) *configv1.Certificate {
 
 // openWarnings returns the warnings on routes that can be reached without a client certificate.
 func openWarnings(p *Plan) (list []string) {
-	for _, w := range p.Warnings {
+	for _, w := range p.Warnings() {
 		if w.Kind == Route && w.Field == "hosts" {
 			list = append(list, w.String())
 		}

@@ -150,8 +150,8 @@ func TestShrinkIsRefused(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	p := mustPlan(t, Empty(), put(service("s")), put(&configv1.Route{Name: "all", Path: "/*", ServiceId: "s", Priority: 9}), put(&configv1.Route{Name: "one", Path: "/one", ServiceId: "s"}))
-	if len(p.Warnings) != 1 || p.Warnings[0].Name != "one" || !strings.Contains(p.Warnings[0].Message, `"all"`) {
-		t.Errorf("got %v", p.Warnings)
+	if len(p.Warnings()) != 1 || p.Warnings()[0].Name != "one" || !strings.Contains(p.Warnings()[0].Message, `"all"`) {
+		t.Errorf("got %v", p.Warnings())
 	}
 }
 

@@ -47,8 +47,9 @@ func TestConnectRoutes(t *testing.T) {
 		switch {
 		case (err != nil) != (c.fails != ""), err != nil && !strings.Contains(err.Error(), c.fails):
 			t.Errorf("%s: %v", name, err)
-		case err == nil && (len(plan.Warnings) > 0) != (c.warned != ""), err == nil && c.warned != "" && !strings.Contains(plan.Warnings[0].Message, c.warned):
-			t.Errorf("%s: %v", name, plan.Warnings)
+		case err == nil && (len(plan.Warnings()) > 0) != (c.warned != ""), err == nil && c.warned != "" &&
+			!strings.Contains(plan.Warnings()[0].Message, c.warned):
+			t.Errorf("%s: %v", name, plan.Warnings())
 		}
 	}
 	// The policy may come to allow it after the route, and then it is the route that is wrong.

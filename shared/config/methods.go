@@ -2,50 +2,46 @@ package config
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-	"gateway.internal/shared/suggest"
+	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
+	"gateway.internal/shared/method"
 )
 
-// registeredMethods are those of IANA's registry of HTTP methods.
-var registeredMethods = []string{
-	"ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR",
-	"MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "OPTIONS", "ORDERPATCH", "PATCH", "POST", "PRI", "PROPFIND", "PROPPATCH", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH",
-	"TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL",
-}
-
-// normaliseMethods writes registered methods in their own letters. Methods are case-sensitive (RFC 9110 section 9.1), so that "get" would match no request
-// that means GET.
+// normaliseMethods writes registered methods in their own letters.
 func normaliseMethods(r *configv1.Route) {
-	r.Method = normalMethod(r.GetMethod())
+	r.Method = method.Normal(r.GetMethod())
 	for i, m := range r.GetMethods() {
-		r.Methods[i] = normalMethod(m)
+		r.Methods[i] = method.Normal(m)
 	}
 }
 
-func normalMethod(m string) string {
-	if upper := strings.ToUpper(m); slices.Contains(registeredMethods, upper) {
-		return upper
+// methods finds methods of a route that are not registered: they may be meant, or mistyped.
+func (w *warner) methods(r *configv1.Route) {
+	w.method(r, "method", r.GetMethod())
+	for i, m := range r.GetMethods() {
+		w.method(r, fmt.Sprintf("methods[%d]", i), m)
 	}
-	return m
 }
 
-// warnMethods finds methods that are not registered: they may be meant, or mistyped.
-func warnMethods(w *Problems, r *configv1.Route) {
-	warn := func(field, m string) {
-		if m == "" || m == "*" || slices.Contains(registeredMethods, m) {
-			return
+// middleware finds methods that are not registered in settings.
+func (w *warner) middleware(m *configv1.Middleware) {
+	if e := w.next.ByID(Middleware, m.GetId()); e != nil {
+		if cors, ok := e.Settings.(*middlewarev1.Cors); ok {
+			for i, name := range cors.GetAllowMethods() {
+				w.method(m, fmt.Sprintf("config.allow_methods[%d]", i), name)
+			}
 		}
-		hint := ""
-		if near := suggest.Nearest(strings.ToUpper(m), slices.Values(registeredMethods)); near != "" {
-			hint = fmt.Sprintf("; did you mean %q?", near)
-		}
-		w.add(Route, r.GetName(), "", field, m, "is no registered HTTP method%s", hint)
 	}
-	warn("method", r.GetMethod())
-	for i, m := range r.GetMethods() {
-		warn(fmt.Sprintf("methods[%d]", i), m)
+}
+
+func (w *warner) method(of Message, field, m string) {
+	if m == "" || m == "*" || method.Registered(m) {
+		return
 	}
+	hint := ""
+	if near := method.Nearest(m); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	w.say("methods that are not registered", of, field, m, "is no registered HTTP method%s", hint)
 }

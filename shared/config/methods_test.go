@@ -45,8 +45,9 @@ func TestMethods(t *testing.T) {
 				if got := append(slices.Clone(stored.GetMethods()), stored.GetMethod()); !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "" }), test.kept) {
 					t.Errorf("kept %q", got)
 				}
-				if warned := len(p.Warnings) > 0; warned != (test.warning != "") || warned && !strings.Contains(p.Warnings[0].Message, test.warning) {
-					t.Errorf("warnings: %v", p.Warnings)
+				if warned := len(p.Warnings()) > 0; warned != (test.warning != "") || warned &&
+					!strings.Contains(p.Warnings()[0].Message, test.warning) {
+					t.Errorf("warnings: %v", p.Warnings())
 				}
 				if again := mustPlan(t, p.Config, put(r)); len(again.Changes) != 0 {
 					t.Errorf("putting the same again changes %v", again.Changes)

@@ -54,10 +54,11 @@ func TestPathOptionsAreFew(t *testing.T) {
 func TestOtherViewsShadowNothing(t *testing.T) {
 	first := optionsRoute("a", "/*", nil, 0)
 	first.Priority = 1
-	if plan := mustPlan(t, Empty(), put(first), put(optionsRoute("b", "/b", nil, 0))); len(plan.Warnings) != 1 {
-		t.Errorf("a route that is shadowed: %v", plan.Warnings)
+	if plan := mustPlan(t, Empty(), put(first), put(optionsRoute("b", "/b", nil, 0))); len(plan.Warnings()) != 1 {
+		t.Errorf("a route that is shadowed: %v", plan.Warnings())
 	}
-	if plan := mustPlan(t, Empty(), put(first), put(optionsRoute("b", "/b", &configv1.PathOptions{EncodedSlash: "keep"}, 0))); len(plan.Warnings) != 0 {
-		t.Errorf("a route that sees other paths: %v", plan.Warnings)
+	if plan := mustPlan(t, Empty(), put(first), put(optionsRoute("b", "/b", &configv1.PathOptions{EncodedSlash: "keep"},
+		0))); len(plan.Warnings()) != 0 {
+		t.Errorf("a route that sees other paths: %v", plan.Warnings())
 	}
 }

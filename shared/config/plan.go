@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/middleware"
 	"gateway.internal/shared/suggest"
 )
 
@@ -46,8 +47,10 @@ type Plan struct {
 	Config *Config
 	// Changes are in the order of kinds and of the edits.
 	Changes []Change
-	// Warnings are allowed, but probably not meant.
-	Warnings Problems
+
+	base *Config
+	at   map[location]string
+	now  time.Time
 }
 
 // Plan works out what edits come to. Names in references become ids, absent fields their defaults; a resource that is put as it
@@ -74,7 +77,7 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 		return nil, err
 	}
 	if len(changes) == 0 {
-		return &Plan{Config: c}, nil
+		return &Plan{Config: c, base: c}, nil
 	}
 	if err := p.checkWhole(next, changes); err != nil {
 		return nil, err
@@ -82,7 +85,8 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 	if len(p.problems) > 0 {
 		return nil, p.problems
 	}
-	return &Plan{Config: next, Changes: changes, Warnings: warnings(c, next, changes, opts.Now)}, nil
+	next.Table() // built once here: every later one is derived from it
+	return &Plan{Config: next, Changes: changes, base: c, at: p.locations(), now: opts.Now}, nil
 }
 
 // stage is one resource that the edits touch.
@@ -214,6 +218,7 @@ func (p *planner) fill(m Message, before *Entry) {
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
 	case *configv1.Middleware:
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
+		middleware.Normalise(m.GetType(), m.GetConfig())
 		if m.Enabled == nil {
 			m.Enabled = proto.Bool(true)
 		}

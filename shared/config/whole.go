@@ -1,14 +1,10 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-	"gateway.internal/shared/match"
 	"gateway.internal/shared/middleware"
 )
 
@@ -213,88 +209,4 @@ func policyOf(c *Config, id string) *configv1.Policy {
 		return e.Message.(*configv1.Policy)
 	}
 	return nil
-}
-
-// maxShadowChecks bounds how many routes of one plan are tested for being reachable.
-const maxShadowChecks = 200_000
-
-// warnings finds what is allowed but probably not meant.
-func warnings(base, next *Config, changes []Change, now time.Time) Problems {
-	var w Problems
-	table := next.Table()
-	checked := 0
-	for _, ch := range changes {
-		switch m := ch.After.(type) {
-		case *configv1.Route:
-			if checked++; checked > maxShadowChecks || !m.GetEnabled() {
-				continue
-			}
-			rule := table.ByID(m.GetId())
-			if rule == nil {
-				continue
-			}
-			warnMethods(&w, m)
-			if rule.TakesConnect() && connectIsRefused(next, m) {
-				w.add(Route, m.GetName(), "", "methods", "CONNECT", `is answered with 501: the policy's upgrades do not have "connect"`)
-			}
-			if by := table.Shadowed(rule); by != nil {
-				w.add(Route, m.GetName(), "", "path", m.GetPath(), "can never match: route %q answers all that it could", by.Name)
-			}
-		case *configv1.Service:
-			if len(m.GetEndpoints()) == 0 && m.GetDiscovery() == nil {
-				w.add(Service, m.GetName(), "", "endpoints", "", "is empty: every request is answered with 503 NO_HEALTHY_ENDPOINTS")
-			}
-			if m.GetTls().GetInsecureSkipVerify() {
-				w.add(Service, m.GetName(), "", "tls.insecure_skip_verify", "", "is on: anybody between the nodes and the endpoints can read and change everything")
-			}
-		case *configv1.Certificate:
-			if len(m.GetHosts()) == 0 {
-				w.add(Certificate, m.GetName(), "", "hosts", "", "is empty, and the certificate names no host either: it can only be shown to services, by tls.certificate_id")
-				if m.GetClientAuth() != nil && !m.GetDefault() {
-					w.add(Certificate, m.GetName(), "", "client_auth", "", "asks nobody for anything: the certificate has no hosts and is not the default")
-				}
-			}
-			if m.GetAcme() != nil && m.GetCertPem() == "" {
-				w.add(Certificate, m.GetName(), "", "acme", "", "has obtained nothing yet: a control plane with --acme does so, and until then clients of these hosts are refused or get another certificate that is for them")
-				continue
-			}
-			if left := m.GetNotAfter().AsTime().Sub(now); left < 14*24*time.Hour {
-				w.add(Certificate, m.GetName(), "", "cert_pem", "", "ends at %s", m.GetNotAfter().AsTime().Format(time.RFC3339))
-			}
-		}
-	}
-	w = append(w, openRoutes(base, next, changes)...)
-	// A change may also take the requests of routes that did not change; looked for when there are few changes.
-	if len(changes) <= 16 {
-		w = append(w, newlyShadowed(next, changes)...)
-	}
-	return w
-}
-
-func newlyShadowed(next *Config, changes []Change) Problems {
-	table := next.Table()
-	var changed []*match.Rule
-	for _, ch := range changes {
-		if ch.Kind != Route || ch.After == nil {
-			continue
-		}
-		if rule := table.ByID(ch.ID()); rule != nil {
-			changed = append(changed, rule)
-		}
-	}
-	if len(changed) == 0 {
-		return nil
-	}
-	found := table.ShadowedBy(changed)
-	for _, rule := range changed { // those have been looked at
-		delete(found, rule)
-	}
-	var w Problems
-	for _, rule := range slices.SortedFunc(maps.Keys(found), func(a, b *match.Rule) int { return cmp.Compare(a.Name, b.Name) }) {
-		e := rule.Value.(*Entry)
-		if w.add(Route, e.Name(), "", "path", e.Message.(*configv1.Route).GetPath(), "can never match any more: route %q answers all that it could", found[rule].Name); len(w) == 20 {
-			break
-		}
-	}
-	return w
 }

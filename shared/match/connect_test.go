@@ -45,7 +45,7 @@ func TestConnectIsNotShadowed(t *testing.T) {
 	tunnels := rule(t, &configv1.Route{Id: "1", Name: "tunnels", Path: "/*", Method: "CONNECT"})
 	for methods, want := range map[string]string{"*": "", "GET": "", "CONNECT": "other"} {
 		other := rule(t, &configv1.Route{Id: "2", Name: "other", Path: "/*", Method: methods, Priority: 1})
-		if by := Compile([]*Rule{tunnels, other}).Shadowed(tunnels); name(by) != want {
+		if by := Compile([]*Rule{tunnels, other}).Shadowed(tunnels, unlimited()); name(by) != want {
 			t.Errorf("by one for %s: %q", methods, name(by))
 		}
 	}

@@ -138,7 +138,7 @@ func TestCaseIsIgnoredByChoice(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 	all, shop := one("all", "/API/*"), rule(t, &configv1.Route{Name: "users", Path: "/api/Users/{id}", Priority: -1})
-	if by := Compile([]*Rule{all, shop}).Shadowed(shop); by != all {
+	if by := Compile([]*Rule{all, shop}).Shadowed(shop, unlimited()); by != all {
 		t.Errorf("a route below a prefix of any case is shadowed by %q", name(by))
 	}
 }
@@ -396,9 +396,13 @@ func TestMatchIsAScan(t *testing.T) {
 					t.Fatalf("%+v: got %q, want %q", q, name(got), name(want))
 				}
 			}
-			shadowed := table.ShadowedBy(all)
+			these, looks := map[*Rule]bool{}, Looks(1<<20)
 			for _, r := range all {
-				by := table.Shadowed(r)
+				these[r] = true
+			}
+			shadowed := table.Unreachable(these, &looks)
+			for _, r := range all {
+				by := table.Shadowed(r, &looks)
 				if shadowed[r] != by {
 					t.Fatalf("%s is shadowed by %q, and by %q among all", r.Name, name(by), name(shadowed[r]))
 				}
@@ -415,19 +419,25 @@ func TestMatchIsAScan(t *testing.T) {
 	})
 }
 
+// unlimited lets a search end by itself.
+func unlimited() *Looks {
+	looks := Looks(1 << 30)
+	return &looks
+}
+
 func TestShadowed(t *testing.T) {
 	all := rule(t, &configv1.Route{Name: "all", Path: "/api/*", Priority: 10})
 	one := rule(t, &configv1.Route{Name: "one", Path: "/api/users/{id}"})
 	same := rule(t, &configv1.Route{Name: "same", Path: "/x", Methods: []string{"GET", "POST"}})
 	twin := rule(t, &configv1.Route{Name: "twin", Path: "/x", Methods: []string{"GET"}})
 	table := Compile([]*Rule{all, one, same, twin})
-	if by := table.Shadowed(one); by != all {
+	if by := table.Shadowed(one, unlimited()); by != all {
 		t.Errorf("one is shadowed by %q, want all", name(by))
 	}
-	if by := table.Shadowed(twin); by != same {
+	if by := table.Shadowed(twin, unlimited()); by != same {
 		t.Errorf("twin is shadowed by %q, want same", name(by))
 	}
-	if by := table.Shadowed(all); by != nil {
+	if by := table.Shadowed(all, unlimited()); by != nil {
 		t.Errorf("all is shadowed by %q", by.Name)
 	}
 }

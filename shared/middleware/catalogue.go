@@ -31,6 +31,8 @@ type Type struct {
 	Name string
 	// New returns an empty settings message.
 	New func() proto.Message
+	// normalise brings what a user wrote into the form that is stored; nil: it is stored as it is.
+	normalise func(*structpb.Struct)
 	// Validate returns everything that is wrong with settings.
 	Validate func(proto.Message) []FieldError
 	// Parallel tells that the request phase may run together with others'.
@@ -72,6 +74,14 @@ func Lookup(name string) (*Type, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Normalise brings a middleware's config into the form that is stored, in place: when it is put, since what is stored
+// has its hash.
+func Normalise(typeName string, cfg *structpb.Struct) {
+	if t, ok := Lookup(typeName); ok && t.normalise != nil && cfg != nil {
+		t.normalise(cfg)
+	}
 }
 
 var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)

@@ -8,16 +8,31 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
+	"gateway.internal/shared/method"
 )
 
 func corsType() *Type {
 	return &Type{
-		Name:     "cors",
-		New:      func() proto.Message { return &middlewarev1.Cors{} },
-		Validate: validateCors,
-		Phases:   Request | Response,
+		Name:      "cors",
+		New:       func() proto.Message { return &middlewarev1.Cors{} },
+		normalise: normaliseCors,
+		Validate:  validateCors,
+		Phases:    Request | Response,
+	}
+}
+
+// normaliseCors writes registered methods in their own letters, which browsers compare exactly (Fetch standard,
+// CORS-preflight fetch).
+func normaliseCors(cfg *structpb.Struct) {
+	for _, name := range []string{"allow_methods", "allowMethods"} { // protobuf's JSON has both
+		for _, v := range cfg.GetFields()[name].GetListValue().GetValues() {
+			if s, ok := v.GetKind().(*structpb.Value_StringValue); ok {
+				s.StringValue = method.Normal(s.StringValue)
+			}
+		}
 	}
 }
 

@@ -219,7 +219,7 @@ func validateOffline(cmd *cobra.Command, doc *file.Document) error {
 	if err != nil {
 		return cli.ExplainOffline(err, doc)
 	}
-	warn(cmd, cli.ProblemsOf(plan.Warnings), doc)
+	warn(cmd, cli.ProblemsOf(plan.Warnings()), doc)
 	fmt.Fprintln(cmd.OutOrStdout(), "valid")
 	return nil
 }
@@ -301,6 +301,7 @@ func (r *root) rollback() *cobra.Command {
 			if err != nil {
 				return cli.Explain(err, nil)
 			}
+			warn(cmd, reply.GetMeta().GetWarnings(), nil)
 			out := cmd.OutOrStdout()
 			if r.output != "table" {
 				return cli.Print(out, r.output, []*adminv1.RollbackRevisionResponse{reply}, true)

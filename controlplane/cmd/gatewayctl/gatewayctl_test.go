@@ -197,6 +197,19 @@ func TestErrors(t *testing.T) {
 	)
 }
 
+func TestWarnings(t *testing.T) {
+	serve(t)
+	session(t, "warnings",
+		"validate -f testdata/odd.yaml",
+		"validate -f testdata/odd.yaml --offline",
+		"diff -f testdata/odd.yaml",
+		"apply -f testdata/odd.yaml",
+		"disable route users",
+		"enable route users",
+		"rollback 2",
+	)
+}
+
 func TestWithoutControlPlane(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("GATEWAYCTL_TOKEN", "")

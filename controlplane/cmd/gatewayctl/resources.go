@@ -124,11 +124,12 @@ func (r *root) remove() *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			revision, err := c.Delete(cmd.Context(), k, given[1])
+			meta, err := c.Delete(cmd.Context(), k, given[1])
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "revision %d: %s %q deleted\n", revision, k, given[1])
+			warn(cmd, meta.GetWarnings(), nil)
+			fmt.Fprintf(cmd.OutOrStdout(), "revision %d: %s %q deleted\n", meta.GetRevision(), k, given[1])
 			return nil
 		},
 	}
@@ -151,10 +152,11 @@ func (r *root) enable(on bool) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			m, err := c.Enable(cmd.Context(), k, given[1], on)
+			m, meta, err := c.Enable(cmd.Context(), k, given[1], on)
 			if err != nil {
 				return err
 			}
+			warn(cmd, meta.GetWarnings(), nil)
 			fmt.Fprintf(cmd.OutOrStdout(), "%s %q %sd\n", k, m.GetName(), use)
 			return nil
 		},

@@ -248,7 +248,7 @@ func change[M config.Message](ctx context.Context, s *Server, e config.Edit, edi
 		}
 		return none, nil, err
 	}
-	meta := &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings)}
+	meta := &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings())}
 	if put.Put == nil {
 		return none, meta, nil
 	}

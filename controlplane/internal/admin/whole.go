@@ -80,7 +80,7 @@ func (s whole) ApplyConfiguration(ctx context.Context, r *adminv1.ApplyConfigura
 }
 
 func metaOf(done *catalog.Committed) *adminv1.ReplyMeta {
-	return &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings)}
+	return &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings())}
 }
 
 func (s whole) ValidateConfiguration(_ context.Context, r *adminv1.ValidateConfigurationRequest) (*adminv1.ValidateConfigurationResponse, error) {
@@ -92,7 +92,7 @@ func (s whole) ValidateConfiguration(_ context.Context, r *adminv1.ValidateConfi
 	plan, err := config.Empty().Plan(file.Edits(r.GetConfiguration()), config.PlanOptions{Now: time.Now(), NewID: func() string { n++; return fmt.Sprint("new-", n) }})
 	switch e := err.(type) { //nolint:errorlint // Plan returns these as they are
 	case nil:
-		out.Meta.Warnings = problemsOf(plan.Warnings)
+		out.Meta.Warnings = problemsOf(plan.Warnings())
 	case config.Problems:
 		out.Valid, out.Problems = false, problemsOf(e)
 	default:
@@ -130,7 +130,7 @@ func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurati
 	if err != nil {
 		return nil, err
 	}
-	meta.Warnings = problemsOf(plan.Warnings)
+	meta.Warnings = problemsOf(plan.Warnings())
 	return &adminv1.DiffConfigurationResponse{Changes: show(from, plan.Config, plan.Changes), Meta: meta}, nil
 }
 

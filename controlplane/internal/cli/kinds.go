@@ -130,11 +130,13 @@ func (c *Client) page(ctx context.Context, k config.Kind, labels []string, page,
 // Get returns one resource.
 func (c *Client) Get(ctx context.Context, k config.Kind, name string) (config.Message, error) {
 	_, one, _ := serviceOf(k)
-	return c.single(ctx, k, "Get"+one, name)
+	m, _, err := c.single(ctx, k, "Get"+one, name)
+	return m, err
 }
 
-// Enable sets whether a resource takes part.
-func (c *Client) Enable(ctx context.Context, k config.Kind, name string, on bool) (config.Message, error) {
+// Enable sets whether a resource takes part, and returns it with what else there is to say.
+func (c *Client) Enable(ctx context.Context, k config.Kind, name string, on bool) (config.Message, *adminv1.ReplyMeta,
+	error) {
 	_, one, _ := serviceOf(k)
 	if on {
 		return c.single(ctx, k, "Enable"+one, name)
@@ -142,29 +144,35 @@ func (c *Client) Enable(ctx context.Context, k config.Kind, name string, on bool
 	return c.single(ctx, k, "Disable"+one, name)
 }
 
-func (c *Client) single(ctx context.Context, k config.Kind, method, name string) (config.Message, error) {
+func (c *Client) single(ctx context.Context, k config.Kind, method, name string) (config.Message, *adminv1.ReplyMeta,
+	error) {
 	reply, err := c.call(ctx, k, method, map[string]any{"id": name})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m, ok := reply.Get(reply.Descriptor().Fields().ByNumber(1)).Message().Interface().(config.Message)
 	if !ok {
-		return nil, fmt.Errorf("%s returned no resource", method)
+		return nil, nil, fmt.Errorf("%s returned no resource", method)
 	}
-	return m, nil
+	return m, metaOf(reply), nil
 }
 
-// Delete removes one resource and returns the revision.
-func (c *Client) Delete(ctx context.Context, k config.Kind, name string) (uint32, error) {
+// Delete removes one resource and returns what there is to say of it.
+func (c *Client) Delete(ctx context.Context, k config.Kind, name string) (*adminv1.ReplyMeta, error) {
 	_, one, _ := serviceOf(k)
 	reply, err := c.call(ctx, k, "Delete"+one, map[string]any{"id": name})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	return metaOf(reply), nil
+}
+
+// metaOf returns what goes with every reply.
+func metaOf(reply protoreflect.Message) *adminv1.ReplyMeta {
 	if r, ok := reply.Interface().(interface{ GetMeta() *adminv1.ReplyMeta }); ok {
-		return r.GetMeta().GetRevision(), nil
+		return r.GetMeta()
 	}
-	return 0, nil
+	return nil
 }
 
 func newMessage(d protoreflect.MessageDescriptor) (protoreflect.Message, error) {

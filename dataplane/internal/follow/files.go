@@ -114,7 +114,7 @@ func (f *Files) apply() (changes int, err error) {
 	if len(plan.Changes) == 0 && f.revision > 0 {
 		return 0, nil
 	}
-	for _, w := range plan.Warnings {
+	for _, w := range plan.Warnings() {
 		f.Log.Warn("configuration", "warning", w.String())
 	}
 	if problems := f.To.Apply(runtime.Version{Epoch: "files", Revision: f.revision + 1, Config: plan.Config}); len(problems) > 0 {
