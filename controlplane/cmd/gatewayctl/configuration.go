@@ -158,14 +158,14 @@ func (r *root) export() *cobra.Command {
 			defer c.Close()
 			ctx, cancel := c.Context(cmd.Context())
 			defer cancel()
-			reply, err := c.Config.ExportConfiguration(ctx, &adminv1.ExportConfigurationRequest{Revision: revision})
+			whole, err := c.Export(ctx, revision)
 			if err != nil {
 				return err
 			}
 			if r.output == "json" {
-				return cli.Print(cmd.OutOrStdout(), "json", []*configv1.Configuration{reply.GetConfiguration()}, true)
+				return cli.Print(cmd.OutOrStdout(), "json", []*configv1.Configuration{whole}, true)
 			}
-			text, err := file.Marshal(reply.GetConfiguration())
+			text, err := file.Marshal(whole)
 			if err != nil {
 				return err
 			}

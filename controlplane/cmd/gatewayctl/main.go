@@ -86,7 +86,8 @@ func (r *root) command() *cobra.Command {
 	f.DurationVar(&r.set.Timeout, "timeout", time.Minute, "longest time for a call")
 	f.StringVarP(&r.output, "output", "o", "table", "table, json or yaml")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Message: err.Error()} })
-	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.get(), r.remove(), r.enable(true), r.enable(false), r.revisions(), r.rollback(), r.nodes(), r.dev(),
+	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.get(), r.remove(), r.enable(true), r.enable(false),
+		r.revisions(), r.rollback(), r.history(), r.nodes(), r.dev(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: args(0, 0), Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintln(cmd.OutOrStdout(), "gatewayctl", observe.Build())
 		}})

@@ -88,6 +88,7 @@ func (r *root) get() *cobra.Command {
 	f.StringArrayVarP(&filter.Labels, "label", "l", nil, "only those with this label, key=value or key; may be repeated")
 	f.Uint32Var(&filter.Page, "page", 0, "only this page, from 1; 0: all")
 	f.Uint32Var(&filter.PerPage, "per-page", 100, "how many are on a page, 1 to 1000")
+	f.Uint32Var(&filter.Revision, "revision", 0, "of this revision; 0: the newest")
 	return cmd
 }
 
@@ -112,7 +113,8 @@ func nameServices(cmd *cobra.Command, c *cli.Client, routes []config.Message) er
 }
 
 func (r *root) remove() *cobra.Command {
-	return &cobra.Command{
+	var message string
+	cmd := &cobra.Command{
 		Use: "delete KIND NAME", Short: "Remove a resource that nothing refers to", Args: args(2, 2), ValidArgsFunction: r.complete,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			k, err := kind(given[0])
@@ -124,6 +126,7 @@ func (r *root) remove() *cobra.Command {
 				return err
 			}
 			defer c.Close()
+			c.Message = message
 			meta, err := c.Delete(cmd.Context(), k, given[1])
 			if err != nil {
 				return err
@@ -133,6 +136,12 @@ func (r *root) remove() *cobra.Command {
 			return nil
 		},
 	}
+	messageFlag(cmd, &message)
+	return cmd
+}
+
+func messageFlag(cmd *cobra.Command, message *string) {
+	cmd.Flags().StringVarP(message, "message", "m", "", "why, in 1000 characters at most")
 }
 
 func (r *root) enable(on bool) *cobra.Command {
@@ -140,7 +149,8 @@ func (r *root) enable(on bool) *cobra.Command {
 	if !on {
 		use, short = "disable", "Take a route or middleware out"
 	}
-	return &cobra.Command{
+	var message string
+	cmd := &cobra.Command{
 		Use: use + " KIND NAME", Short: short, Args: args(2, 2), ValidArgsFunction: r.complete,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			k, err := kind(given[0])
@@ -152,6 +162,7 @@ func (r *root) enable(on bool) *cobra.Command {
 				return err
 			}
 			defer c.Close()
+			c.Message = message
 			m, meta, err := c.Enable(cmd.Context(), k, given[1], on)
 			if err != nil {
 				return err
@@ -161,4 +172,6 @@ func (r *root) enable(on bool) *cobra.Command {
 			return nil
 		},
 	}
+	messageFlag(cmd, &message)
+	return cmd
 }

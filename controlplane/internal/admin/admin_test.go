@@ -29,6 +29,8 @@ type api1 struct {
 	url    string
 	grpc   string // its address
 	header http.Header
+
+	catalog *catalog.Catalog
 }
 
 func newAPI(t testing.TB) *api1 {
@@ -72,7 +74,7 @@ func newAPI(t testing.TB) *api1 {
 		}
 		return nil
 	})
-	return &api1{t, server.URL, ln.Addr().String(), http.Header{"Authorization": {"Bearer " + token}}}
+	return &api1{t, server.URL, ln.Addr().String(), http.Header{"Authorization": {"Bearer " + token}}, c}
 }
 
 type reply struct {

@@ -66,6 +66,7 @@ func translate(ctx context.Context, log *slog.Logger, err error) error {
 		inUse    *config.InUse
 		revision *catalog.RevisionConflict
 		header   ifMatchFailed
+		pruned   *store.PrunedError
 	)
 	switch {
 	case errors.As(err, &problems):
@@ -88,6 +89,8 @@ func translate(ctx context.Context, log *slog.Logger, err error) error {
 		return failure(fault.ResourceInUse, inUse.Error())
 	case errors.As(err, &revision):
 		return withDetail(fault.VersionConflict, &adminv1.ErrorDetail{Code: string(fault.VersionConflict), Message: revision.Error(), Field: "expected_revision", CurrentVersion: revision.Current})
+	case errors.As(err, &pruned):
+		return failure(fault.NotFound, pruned.Error())
 	case errors.Is(err, store.ErrNotFound):
 		return failure(fault.NotFound, "there is no such revision")
 	case errors.Is(err, store.ErrUnknown):

@@ -25,11 +25,7 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 }
 
 // routeFilter keeps routes by state, service and the request that they would match.
-func (s *Server) routeFilter(r *adminv1.ListRoutesRequest) (func(*catalog.Version, *configv1.Route) bool, error) {
-	v, err := s.version()
-	if err != nil {
-		return nil, err
-	}
+func routeFilter(v *catalog.Version, r *adminv1.ListRoutesRequest) (func(*catalog.Version, *configv1.Route) bool, error) {
 	if p := r.GetPath(); p != "" && p[0] != '/' {
 		return nil, invalid("path", p, `has to start with "/": it is a request's path, not a pattern`)
 	}

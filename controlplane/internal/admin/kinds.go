@@ -28,8 +28,10 @@ type policies struct {
 	*Server
 }
 
-func (s policies) ListPolicies(_ context.Context, r *adminv1.ListPoliciesRequest) (*adminv1.ListPoliciesResponse, error) {
-	found, meta, err := list(s.Server, config.Policy, r, (func(*catalog.Version, *configv1.Policy) bool)(nil))
+func (s policies) ListPolicies(
+	ctx context.Context, r *adminv1.ListPoliciesRequest,
+) (*adminv1.ListPoliciesResponse, error) {
+	found, meta, err := list(ctx, s.Server, config.Policy, r, (func(*catalog.Version, *configv1.Policy) bool)(nil))
 	return &adminv1.ListPoliciesResponse{Policies: found, Meta: meta}, err
 }
 
@@ -63,8 +65,10 @@ type certificates struct {
 	*Server
 }
 
-func (s certificates) ListCertificates(_ context.Context, r *adminv1.ListCertificatesRequest) (*adminv1.ListCertificatesResponse, error) {
-	found, meta, err := list(s.Server, config.Certificate, r, func(_ *catalog.Version, m *configv1.Certificate) bool {
+func (s certificates) ListCertificates(
+	ctx context.Context, r *adminv1.ListCertificatesRequest,
+) (*adminv1.ListCertificatesResponse, error) {
+	found, meta, err := list(ctx, s.Server, config.Certificate, r, func(_ *catalog.Version, m *configv1.Certificate) bool {
 		return r.GetHost() == "" || servesHost(m.GetHosts(), r.GetHost())
 	})
 	return &adminv1.ListCertificatesResponse{Certificates: found, Meta: meta}, err
@@ -100,8 +104,10 @@ type consumers struct {
 	*Server
 }
 
-func (s consumers) ListConsumers(_ context.Context, r *adminv1.ListConsumersRequest) (*adminv1.ListConsumersResponse, error) {
-	found, meta, err := list(s.Server, config.Consumer, r, func(_ *catalog.Version, m *configv1.Consumer) bool {
+func (s consumers) ListConsumers(
+	ctx context.Context, r *adminv1.ListConsumersRequest,
+) (*adminv1.ListConsumersResponse, error) {
+	found, meta, err := list(ctx, s.Server, config.Consumer, r, func(_ *catalog.Version, m *configv1.Consumer) bool {
 		return r.GetGroup() == "" || slices.Contains(m.GetGroups(), r.GetGroup())
 	})
 	return &adminv1.ListConsumersResponse{Consumers: found, Meta: meta}, err
@@ -137,8 +143,10 @@ type middleware struct {
 	*Server
 }
 
-func (s middleware) ListMiddleware(_ context.Context, r *adminv1.ListMiddlewareRequest) (*adminv1.ListMiddlewareResponse, error) {
-	found, meta, err := list(s.Server, config.Middleware, r, func(_ *catalog.Version, m *configv1.Middleware) bool {
+func (s middleware) ListMiddleware(
+	ctx context.Context, r *adminv1.ListMiddlewareRequest,
+) (*adminv1.ListMiddlewareResponse, error) {
+	found, meta, err := list(ctx, s.Server, config.Middleware, r, func(_ *catalog.Version, m *configv1.Middleware) bool {
 		return (r.Enabled == nil || r.GetEnabled() == m.GetEnabled()) && (r.GetType() == "" || r.GetType() == m.GetType())
 	})
 	return &adminv1.ListMiddlewareResponse{Middleware: found, Meta: meta}, err
@@ -184,8 +192,10 @@ type pipelines struct {
 	*Server
 }
 
-func (s pipelines) ListPipelines(_ context.Context, r *adminv1.ListPipelinesRequest) (*adminv1.ListPipelinesResponse, error) {
-	found, meta, err := list(s.Server, config.Pipeline, r, (func(*catalog.Version, *configv1.Pipeline) bool)(nil))
+func (s pipelines) ListPipelines(
+	ctx context.Context, r *adminv1.ListPipelinesRequest,
+) (*adminv1.ListPipelinesResponse, error) {
+	found, meta, err := list(ctx, s.Server, config.Pipeline, r, (func(*catalog.Version, *configv1.Pipeline) bool)(nil))
 	return &adminv1.ListPipelinesResponse{Pipelines: found, Meta: meta}, err
 }
 
@@ -219,8 +229,10 @@ type services struct {
 	*Server
 }
 
-func (s services) ListServices(_ context.Context, r *adminv1.ListServicesRequest) (*adminv1.ListServicesResponse, error) {
-	found, meta, err := list(s.Server, config.Service, r, s.serviceFilter(r))
+func (s services) ListServices(
+	ctx context.Context, r *adminv1.ListServicesRequest,
+) (*adminv1.ListServicesResponse, error) {
+	found, meta, err := list(ctx, s.Server, config.Service, r, s.serviceFilter(r))
 	return &adminv1.ListServicesResponse{Services: found, Meta: meta}, err
 }
 
@@ -254,12 +266,16 @@ type routes struct {
 	*Server
 }
 
-func (s routes) ListRoutes(_ context.Context, r *adminv1.ListRoutesRequest) (*adminv1.ListRoutesResponse, error) {
-	keep, err := s.routeFilter(r)
+func (s routes) ListRoutes(ctx context.Context, r *adminv1.ListRoutesRequest) (*adminv1.ListRoutesResponse, error) {
+	v, err := s.versionAt(ctx, r.GetRevision())
 	if err != nil {
 		return nil, err
 	}
-	found, meta, err := list(s.Server, config.Route, r, keep)
+	keep, err := routeFilter(v, r)
+	if err != nil {
+		return nil, err
+	}
+	found, meta, err := listOf(s.Server, v, config.Route, r, keep)
 	return &adminv1.ListRoutesResponse{Routes: found, Meta: meta}, err
 }
 

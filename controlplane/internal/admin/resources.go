@@ -53,6 +53,7 @@ func cut[T any](list []T, p page, revision uint32) ([]T, *adminv1.ReplyMeta, err
 // listRequest is what the seven list requests have in common.
 type listRequest interface {
 	page
+	GetRevision() uint32
 	GetSort() string
 	GetName() string
 	GetLabels() []string
@@ -70,12 +71,35 @@ func (s *Server) version() (*catalog.Version, error) {
 	return v, nil
 }
 
-// list filters, sorts and pages. keep may be nil.
-func list[M config.Message](s *Server, k config.Kind, req listRequest, keep func(v *catalog.Version, m M) bool) ([]M, *adminv1.ReplyMeta, error) {
+// versionAt returns the configuration at a revision, the newest where that is 0. Of another one than the newest only
+// that is known.
+func (s *Server) versionAt(ctx context.Context, revision uint32) (*catalog.Version, error) {
 	v, err := s.version()
+	if err != nil || revision == 0 || revision == v.Revision {
+		return v, err
+	}
+	c, err := s.catalog.ConfigAt(ctx, revision)
+	if err != nil {
+		return nil, err
+	}
+	return &catalog.Version{Epoch: v.Epoch, Revision: revision, Config: c}, nil
+}
+
+// list filters, sorts and pages what was there at the revision that the request names. keep may be nil.
+func list[M config.Message](
+	ctx context.Context, s *Server, k config.Kind, req listRequest, keep func(v *catalog.Version, m M) bool,
+) ([]M, *adminv1.ReplyMeta, error) {
+	v, err := s.versionAt(ctx, req.GetRevision())
 	if err != nil {
 		return nil, nil, err
 	}
+	return listOf(s, v, k, req, keep)
+}
+
+// listOf is list of a version.
+func listOf[M config.Message](
+	s *Server, v *catalog.Version, k config.Kind, req listRequest, keep func(v *catalog.Version, m M) bool,
+) ([]M, *adminv1.ReplyMeta, error) {
 	var all []M
 	for e := range v.Config.All(k) {
 		m := e.Message.(M)

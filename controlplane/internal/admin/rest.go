@@ -66,7 +66,7 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 		}),
 		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
 			switch name {
-			case "If-Match", "If-None-Match", "Gateway-Author", "Gateway-Message":
+			case "If-Match", "If-None-Match", "Gateway-Author-Bin", "Gateway-Message-Bin":
 				return strings.ToLower(name), true
 			}
 			return runtime.DefaultHeaderMatcher(name)
@@ -110,7 +110,9 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("Cache-Control", "no-store")
 		defer func() {
-			if p := recover(); p != nil {
+			if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // it is that value
+				panic(p)
+			} else if p != nil {
 				s.log.ErrorContext(ctx, "admin call panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				writeError(ctx, w, failure(fault.Internal, "the control plane failed; its log says more"))
 			}
@@ -145,6 +147,10 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 			writeError(ctx, w, err)
 			return
 		}
+		if err := passTexts(r.Header); err != nil {
+			writeError(ctx, w, err)
+			return
+		}
 		r = r.WithContext(ctx)
 		if r.Method == http.MethodHead {
 			r.Method = http.MethodGet
@@ -162,6 +168,10 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 				writeError(ctx, w, err)
 				return
 			}
+		}
+		if r.URL.Path == exportPath {
+			s.export(w, r)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -304,12 +314,19 @@ func envelopeOf(ctx context.Context, reply proto.Message) (any, error) {
 	return e, nil
 }
 
+func elementJSON(v protoreflect.Value, f protoreflect.FieldDescriptor) ([]byte, error) {
+	if f.Kind() != protoreflect.MessageKind {
+		return json.Marshal(v.Interface())
+	}
+	return output.Marshal(v.Message().Interface())
+}
+
 func fieldJSON(m protoreflect.Message, f protoreflect.FieldDescriptor) (json.RawMessage, error) {
 	if f.IsList() {
 		list := m.Get(f).List()
 		parts := make([]json.RawMessage, list.Len())
 		for i := range parts {
-			raw, err := output.Marshal(list.Get(i).Message().Interface())
+			raw, err := elementJSON(list.Get(i), f)
 			if err != nil {
 				return nil, err
 			}

@@ -60,7 +60,7 @@ func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *s
 // GRPC returns a gRPC server with the API, health and reflection.
 func (s *Server) GRPC() *grpc.Server {
 	g := grpc.NewServer(
-		grpc.InTapHandle(s.tap), grpc.ChainUnaryInterceptor(s.unary),
+		grpc.InTapHandle(s.tap), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.streaming),
 		grpc.MaxRecvMsgSize(MaxRequestBytes), grpc.MaxSendMsgSize(MaxRequestBytes), grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
@@ -94,6 +94,18 @@ func (s *Server) authorize(ctx context.Context, call string, fields []string) er
 	return failure(fault.Unauthenticated, `the administrator's token is missing or wrong: send "authorization: Bearer TOKEN"`)
 }
 
+// streaming is unary for calls that are answered in parts; reflection and health have nothing of the API.
+func (s *Server) streaming(
+	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	if !strings.HasPrefix(info.FullMethod, "/gateway.admin.") {
+		return handler(srv, stream)
+	}
+	one := &grpc.UnaryServerInfo{FullMethod: info.FullMethod}
+	_, err := s.unary(stream.Context(), nil, one, func(context.Context, any) (any, error) { return nil, handler(srv, stream) })
+	return err
+}
+
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	start := time.Now()
 	defer func() {
@@ -104,6 +116,9 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		s.calls.WithLabelValues(info.FullMethod, status.Code(err).String()).Observe(time.Since(start).Seconds())
 	}()
 	if err := checkIfMatch(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	if err := checkTextsOf(ctx); err != nil {
 		return nil, err
 	}
 	reply, err = handler(ctx, req)
@@ -126,20 +141,6 @@ func checkIfMatch(ctx context.Context, method string) error {
 		return invalid("If-Match", "", "is no condition of this call")
 	}
 	return nil
-}
-
-// author returns who makes a call: there is one administrator, who may say on whose behalf it is.
-func author(ctx context.Context) string { return textFrom(ctx, "gateway-author", "admin", maxAuthor) }
-
-// message returns why a call is made, if it says so.
-func message(ctx context.Context) string { return textFrom(ctx, "gateway-message", "", maxMessage) }
-
-func textFrom(ctx context.Context, key, absent string, limit int) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if v := md.Get(key); len(v) > 0 && v[0] != "" && len(v[0]) <= limit {
-		return v[0]
-	}
-	return absent
 }
 
 // nodes serves the fleet.

@@ -3,11 +3,11 @@ package admin
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gateway.internal/controlplane/internal/catalog"
@@ -22,24 +22,6 @@ import (
 type whole struct {
 	adminv1.UnimplementedConfigurationServiceServer
 	*Server
-}
-
-const (
-	maxMessage = 1000
-	maxAuthor  = 200
-)
-
-func checkTexts(message, author string) error {
-	if len(message) > maxMessage {
-		return invalid("message", "", fmt.Sprintf("has %d bytes; %d are allowed", len(message), maxMessage))
-	}
-	if len(author) > maxAuthor {
-		return invalid("author", "", fmt.Sprintf("has %d bytes; %d are allowed", len(author), maxAuthor))
-	}
-	if strings.ContainsFunc(author, unicode.IsControl) {
-		return invalid("author", author, "has line ends or other control characters; it is one line")
-	}
-	return nil
 }
 
 // wanted returns the edits that lead from a version to a configuration.
@@ -134,34 +116,27 @@ func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurati
 	return &adminv1.DiffConfigurationResponse{Changes: show(from, plan.Config, plan.Changes), Meta: meta}, nil
 }
 
-func (s whole) ExportConfiguration(ctx context.Context, r *adminv1.ExportConfigurationRequest) (*adminv1.ExportConfigurationResponse, error) {
-	v, err := s.version()
-	if err != nil {
-		return nil, err
-	}
-	c, n := v.Config, v.Revision
-	if r.GetRevision() != 0 {
-		n = r.GetRevision()
-		if c, err = s.catalog.ConfigAt(ctx, n); err != nil {
-			return nil, err
-		}
-	}
-	return &adminv1.ExportConfigurationResponse{Configuration: file.Declarative(c), Meta: &adminv1.ReplyMeta{Revision: n}}, nil
-}
-
 func (s whole) ListRevisions(ctx context.Context, r *adminv1.ListRevisionsRequest) (*adminv1.ListRevisionsResponse, error) {
 	_, meta, err := cut([]int{}, r, 0)
 	if err != nil {
 		return nil, err
 	}
-	list, total, err := s.store.Revisions(ctx, store.List{Author: r.GetAuthor(), Offset: int(meta.Page-1) * int(meta.PerPage), Limit: int(meta.PerPage)})
+	v, err := s.version()
+	if err != nil {
+		return nil, err
+	}
+	through := cmp.Or(r.GetRevision(), v.Revision)
+	if through > v.Revision {
+		return nil, store.ErrNotFound
+	}
+	list, total, err := s.store.Revisions(ctx, store.List{
+		Author: r.GetAuthor(), Through: through, Offset: int(meta.Page-1) * int(meta.PerPage), Limit: int(meta.PerPage),
+	})
 	if err != nil {
 		return nil, err
 	}
 	meta.Total = uint32(total)
-	if v := s.catalog.Current(); v != nil {
-		meta.Revision = v.Revision
-	}
+	meta.Revision = through
 	out := &adminv1.ListRevisionsResponse{Meta: meta}
 	for _, r := range list {
 		out.Revisions = append(out.Revisions, revisionOf(r))
@@ -171,7 +146,8 @@ func (s whole) ListRevisions(ctx context.Context, r *adminv1.ListRevisionsReques
 
 func revisionOf(r store.Revision) *adminv1.Revision {
 	return &adminv1.Revision{
-		Number: r.Number, CreatedAt: timestamppb.New(r.At), Author: r.Author, Message: r.Message, RollbackOf: r.RollbackOf, ChangeCount: uint32(r.ChangeCount),
+		Number: r.Number, CreatedAt: timestamppb.New(r.At), Author: r.Author, Message: r.Message, RollbackOf: r.RollbackOf,
+		ChangeCount: uint32(r.ChangeCount), PurgedCount: uint32(r.PurgedCount),
 	}
 }
 
@@ -208,25 +184,62 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
 		Author: cmp.Or(r.GetAuthor(), author(ctx)), Message: cmp.Or(r.GetMessage(), fmt.Sprint("rollback to revision ", r.GetNumber())),
 		RollbackOf: r.GetNumber(), AllowShrink: r.GetAllowShrink(), DryRun: r.GetDryRun(), Restore: true,
-		Edits: func(v *catalog.Version) ([]config.Edit, error) {
-			var edits []config.Edit
-			for _, ch := range config.Diff(v.Config, target) {
-				if isTransient(ch) {
-					continue
-				}
-				if ch.After == nil {
-					edits = append(edits, config.Edit{Kind: ch.Kind, Delete: ch.ID()})
-				} else {
-					edits = append(edits, config.Edit{Kind: ch.Kind, Put: ch.After})
-				}
-			}
-			return edits, nil
-		},
+		Edits: func(v *catalog.Version) ([]config.Edit, error) { return back(v.Config, target, r.GetNumber()) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &adminv1.RollbackRevisionResponse{Changes: changesOf(done), Committed: done.Committed, Meta: metaOf(done)}, nil
+}
+
+// back returns the edits that lead from now to what was at a revision. Certificates whose keys were purged from the
+// history are Problems.
+func back(now, then *config.Config, number uint32) ([]config.Edit, error) {
+	var edits []config.Edit
+	var missing config.Problems
+	for _, ch := range config.Diff(now, then) {
+		if isTransient(ch) {
+			continue
+		}
+		if ch.After == nil {
+			edits = append(edits, config.Edit{Kind: ch.Kind, Delete: ch.ID()})
+			continue
+		}
+		if m, ok := ch.After.(*configv1.Certificate); ok {
+			var have bool
+			if ch.After, have = withKey(now, m); !have {
+				missing = append(missing, config.Problem{Kind: config.Certificate, Name: m.GetName(), Field: "key_pem",
+					Message: fmt.Sprintf("was purged from the history, and is no current one: "+
+						"export revision %d, add the key, and apply that with prune", number)})
+			}
+		}
+		edits = append(edits, config.Edit{Kind: ch.Kind, Put: ch.After})
+	}
+	if len(missing) > 0 {
+		return nil, missing
+	}
+	return edits, nil
+}
+
+// withKey completes a certificate whose key was purged from the history by a key of now that goes with it, and reports
+// whether there is one. One that ACME keeps valid is obtained anew.
+func withKey(now *config.Config, m *configv1.Certificate) (config.Message, bool) {
+	if m.GetCertPem() == "" || m.GetKeyPem() != "" {
+		return m, true
+	}
+	c := proto.CloneOf(m)
+	for e := range now.All(config.Certificate) {
+		key := e.Message.(*configv1.Certificate).GetKeyPem()
+		if _, err := tls.X509KeyPair([]byte(m.GetCertPem()), []byte(key)); err == nil {
+			c.KeyPem = key
+			return c, true
+		}
+	}
+	if m.GetAcme() != nil {
+		c.CertPem, c.Obtained = "", nil
+		return c, true
+	}
+	return m, false
 }
 
 // isTransient reports whether a change is none of anybody's wishes.

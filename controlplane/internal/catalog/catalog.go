@@ -46,6 +46,7 @@ type Catalog struct {
 	current   atomic.Pointer[Version]
 	endpoints atomic.Pointer[EndpointsVersion]
 	storeErr  atomic.Pointer[error]
+	oldest    atomic.Uint32 // the first revision that the history has, as far as is known
 
 	mu       sync.Mutex // of kept, changed and all publishing
 	kept     []*Version // ascending
@@ -180,7 +181,7 @@ func (c *Catalog) refresh(ctx context.Context) error {
 		c.log.Error("a revision does not fit; loading everything", "error", err.Error())
 		return c.load(ctx)
 	}
-	return c.forgetPurged(ctx)
+	return c.seeHistory(ctx)
 }
 
 // cannotFollow reports whether something has been taken out of revisions: what they lead to can't be had from them.
@@ -188,17 +189,29 @@ func cannotFollow(newer []store.Revision) bool {
 	return slices.ContainsFunc(newer, func(r store.Revision) bool { return r.PurgedCount > 0 })
 }
 
-// forgetPurged lets go of the versions before the newest one when secrets were taken out of the history: they may have
-// them.
-func (c *Catalog) forgetPurged(ctx context.Context) error {
+// SeeHistory takes over what has become of the history: of revisions that were pruned, and of versions that may have
+// secrets that were purged, nothing is known any more. Other processes do so when they next look at the store.
+func (c *Catalog) SeeHistory(ctx context.Context) error {
+	c.commitMu.Lock()
+	defer c.commitMu.Unlock()
+	return c.seeHistory(ctx)
+}
+
+func (c *Catalog) seeHistory(ctx context.Context) error {
 	h, err := c.store.History(ctx)
-	if err != nil || h.Purges == c.purges {
+	if err != nil {
 		return err
+	}
+	c.oldest.Store(h.Oldest)
+	if h.Purges == c.purges {
+		return nil
 	}
 	c.purges = h.Purges
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kept = c.kept[len(c.kept)-1 : len(c.kept) : len(c.kept)]
+	if n := len(c.kept); n > 0 {
+		c.kept = []*Version{c.kept[n-1]}
+	}
 	return nil
 }
 
@@ -405,6 +418,9 @@ func (c *Catalog) ConfigAt(ctx context.Context, revision uint32) (*config.Config
 	}
 	if revision > v.Revision {
 		return nil, store.ErrNotFound
+	}
+	if oldest := c.oldest.Load(); revision < oldest && revision > 0 {
+		return nil, &store.PrunedError{Oldest: oldest}
 	}
 	if kept := c.At(v.Epoch, revision); kept != nil {
 		return kept.Config, nil

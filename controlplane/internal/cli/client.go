@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"strings"
@@ -16,8 +17,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config/file"
 )
 
@@ -115,6 +118,8 @@ const maxMessageBytes = 64 << 20
 type Client struct {
 	Config adminv1.ConfigurationServiceClient
 	Fleet  adminv1.FleetServiceClient
+	// Message is why changes are made; it may be empty.
+	Message string
 
 	conn    *grpc.ClientConn
 	token   string
@@ -171,8 +176,35 @@ func (c *Client) Close() { _ = c.conn.Close() }
 
 // Context returns the context for one call.
 func (c *Client) Context(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token, "gateway-author", Author())
+	// Binary metadata, since gRPC's text is ASCII.
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token, "gateway-author-bin", Author())
+	if c.Message != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "gateway-message-bin", c.Message)
+	}
 	return context.WithTimeout(ctx, c.timeout)
+}
+
+// Export returns the whole configuration at a revision, the newest where that is 0. It comes in parts, so that it may
+// be of any size.
+func (c *Client) Export(ctx context.Context, revision uint32) (*configv1.Configuration, error) {
+	stream, err := c.Config.StreamConfiguration(ctx, &adminv1.StreamConfigurationRequest{Revision: revision})
+	if err != nil {
+		return nil, err
+	}
+	whole := &configv1.Configuration{}
+	for {
+		part, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return whole, nil
+		case status.Code(err) == codes.Unimplemented: // a control plane that is older than this program
+			reply, err := c.Config.ExportConfiguration(ctx, &adminv1.ExportConfigurationRequest{Revision: revision})
+			return reply.GetConfiguration(), err
+		case err != nil:
+			return nil, err
+		}
+		proto.Merge(whole, part.GetConfiguration())
+	}
 }
 
 // Author returns who runs the command: "user@host".
@@ -185,5 +217,5 @@ func Author() string {
 	if err != nil {
 		host = "localhost"
 	}
-	return fmt.Sprintf("%s@%s", name, host)
+	return strings.ToValidUTF8(fmt.Sprintf("%s@%s", name, host), "\uFFFD")
 }

@@ -84,38 +84,43 @@ type Filter struct {
 	Labels []string
 	// Page is the one page that is wanted, from 1, of PerPage resources; 0: all of them.
 	Page, PerPage uint32
+	// Revision is the one that they are of; 0: the newest.
+	Revision uint32
 }
 
 // most is the largest page that the control plane gives.
 const most = 1000
 
-// List returns resources of a kind, by name.
+// List returns resources of a kind, by name. They are of one revision, whatever is committed meanwhile.
 func (c *Client) List(ctx context.Context, k config.Kind, f Filter) ([]config.Message, error) {
 	if f.Page > 0 {
-		return c.page(ctx, k, f.Labels, f.Page, f.PerPage)
+		list, _, err := c.page(ctx, k, f)
+		return list, err
 	}
 	var all []config.Message
-	for page := uint32(1); ; page++ {
-		list, err := c.page(ctx, k, f.Labels, page, most)
+	f.PerPage = most
+	for f.Page = 1; ; f.Page++ {
+		list, revision, err := c.page(ctx, k, f)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, list...)
+		all, f.Revision = append(all, list...), revision
 		if len(list) < most {
 			return all, nil
 		}
 	}
 }
 
-func (c *Client) page(ctx context.Context, k config.Kind, labels []string, page, size uint32) ([]config.Message, error) {
+// page returns one page, and the revision that it is of.
+func (c *Client) page(ctx context.Context, k config.Kind, f Filter) ([]config.Message, uint32, error) {
 	_, _, many := serviceOf(k)
-	fields := map[string]any{"page": page, "per_page": size}
-	if len(labels) > 0 {
-		fields["labels"] = labels
+	fields := map[string]any{"page": f.Page, "per_page": f.PerPage, "revision": f.Revision}
+	if len(f.Labels) > 0 {
+		fields["labels"] = f.Labels
 	}
 	reply, err := c.call(ctx, k, "List"+many, fields)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	list := reply.Get(reply.Descriptor().Fields().ByNumber(1)).List()
 	out := make([]config.Message, 0, list.Len())
@@ -124,7 +129,8 @@ func (c *Client) page(ctx context.Context, k config.Kind, labels []string, page,
 			out = append(out, m)
 		}
 	}
-	return out, nil
+	m, _ := reply.Interface().(interface{ GetMeta() *adminv1.ReplyMeta })
+	return out, m.GetMeta().GetRevision(), nil
 }
 
 // Get returns one resource.

@@ -78,6 +78,8 @@ type Draft struct {
 type List struct {
 	// Author, when it is not empty, has to be the revision's.
 	Author string
+	// Through is the newest one that is wanted; 0: all.
+	Through uint32
 	// Offset and Limit choose a part, newest first.
 	Offset, Limit int
 }

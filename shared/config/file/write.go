@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -21,7 +22,28 @@ import (
 // by ACME, without what comes and goes by itself.
 func Declarative(c *config.Config) *configv1.Configuration {
 	out := &configv1.Configuration{}
-	for _, k := range config.Kinds() {
+	for m := range All(c) {
+		Add(out, m)
+	}
+	return out
+}
+
+// All yields the resources of Declarative, one after the other, by kind and name.
+func All(c *config.Config) iter.Seq[config.Message] {
+	return func(yield func(config.Message) bool) {
+		for _, k := range config.Kinds() {
+			for m := range OfKind(c, k) {
+				if !yield(m) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// OfKind is All of one kind.
+func OfKind(c *config.Config, k config.Kind) iter.Seq[config.Message] {
+	return func(yield func(config.Message) bool) {
 		for _, e := range c.Sorted(k) {
 			if config.IsTransient(e.Message) {
 				continue
@@ -29,29 +51,37 @@ func Declarative(c *config.Config) *configv1.Configuration {
 			m := proto.CloneOf(e.Message)
 			bare(m.ProtoReflect())
 			Names(c, m)
-			switch m := m.(type) {
-			case *configv1.Policy:
-				out.Policies = append(out.Policies, m)
-			case *configv1.Certificate:
+			if m, ok := m.(*configv1.Certificate); ok {
 				m.KeyPem, m.NotAfter, m.Obtained = "", nil, nil
 				if m.GetAcme() != nil {
 					m.CertPem = ""
 				}
-				out.Certificates = append(out.Certificates, m)
-			case *configv1.Consumer:
-				out.Consumers = append(out.Consumers, m)
-			case *configv1.Middleware:
-				out.Middleware = append(out.Middleware, m)
-			case *configv1.Pipeline:
-				out.Pipelines = append(out.Pipelines, m)
-			case *configv1.Service:
-				out.Services = append(out.Services, m)
-			case *configv1.Route:
-				out.Routes = append(out.Routes, m)
+			}
+			if !yield(m) {
+				return
 			}
 		}
 	}
-	return out
+}
+
+// Add puts a resource at the end of its kind's list.
+func Add(c *configv1.Configuration, m config.Message) {
+	switch m := m.(type) {
+	case *configv1.Policy:
+		c.Policies = append(c.Policies, m)
+	case *configv1.Certificate:
+		c.Certificates = append(c.Certificates, m)
+	case *configv1.Consumer:
+		c.Consumers = append(c.Consumers, m)
+	case *configv1.Middleware:
+		c.Middleware = append(c.Middleware, m)
+	case *configv1.Pipeline:
+		c.Pipelines = append(c.Pipelines, m)
+	case *configv1.Service:
+		c.Services = append(c.Services, m)
+	case *configv1.Route:
+		c.Routes = append(c.Routes, m)
+	}
 }
 
 // Names makes names of the ids in a resource's references, where c has what they name.

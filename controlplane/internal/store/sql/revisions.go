@@ -192,10 +192,12 @@ func (s *Store) Revisions(ctx context.Context, l store.List) ([]store.Revision, 
 	var list []store.Revision
 	var total int
 	err := s.reading(ctx, "list revisions", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
-		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM revisions WHERE $1 = '' OR author = $1", l.Author).Scan(&total); err != nil {
+		const which = " FROM revisions WHERE ($1 = '' OR author = $1) AND ($2 = 0 OR number <= $2)"
+		if err := tx.QueryRowContext(ctx, "SELECT count(*)"+which, l.Author, int64(l.Through)).Scan(&total); err != nil {
 			return err
 		}
-		rows, err := tx.QueryContext(ctx, "SELECT "+revisionColumns+" FROM revisions WHERE $1 = '' OR author = $1 ORDER BY number DESC LIMIT $2 OFFSET $3", l.Author, l.Limit, l.Offset)
+		rows, err := tx.QueryContext(ctx, "SELECT "+revisionColumns+which+" ORDER BY number DESC LIMIT $3 OFFSET $4",
+			l.Author, int64(l.Through), l.Limit, l.Offset)
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,10 @@ type ListCertificatesRequest struct {
 	// Only those with all of these labels, "key=value" or "key".
 	Labels []string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty"`
 	// Only those that serve this host.
-	Host          string `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
+	Host string `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
+	// Lists what was there at this revision; 0: the newest. Pages that name the revision of the first one, which is in
+	// its meta, neither repeat nor skip anything while others commit.
+	Revision      uint32 `protobuf:"varint,21,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,6 +116,13 @@ func (x *ListCertificatesRequest) GetHost() string {
 		return x.Host
 	}
 	return ""
+}
+
+func (x *ListCertificatesRequest) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // ListCertificatesResponse is one page.
@@ -726,14 +736,15 @@ var File_gateway_admin_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"\"gateway/admin/v1/certificate.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a#gateway/config/v1/certificate.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9c\x01\n" +
+	"\"gateway/admin/v1/certificate.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a#gateway/config/v1/certificate.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb8\x01\n" +
 	"\x17ListCertificatesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
 	"\x04sort\x18\x03 \x01(\tR\x04sort\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
 	"\x06labels\x18\x05 \x03(\tR\x06labels\x12\x12\n" +
-	"\x04host\x18\x06 \x01(\tR\x04host\"\x8f\x01\n" +
+	"\x04host\x18\x06 \x01(\tR\x04host\x12\x1a\n" +
+	"\brevision\x18\x15 \x01(\rR\brevision\"\x8f\x01\n" +
 	"\x18ListCertificatesResponse\x12B\n" +
 	"\fcertificates\x18\x01 \x03(\v2\x1e.gateway.config.v1.CertificateR\fcertificates\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"'\n" +

@@ -243,7 +243,9 @@ type Revision struct {
 	// Number of changed resources.
 	ChangeCount uint32 `protobuf:"varint,6,opt,name=change_count,json=changeCount,proto3" json:"change_count,omitempty"`
 	// What changed; only in GetRevision.
-	Changes       []*Change `protobuf:"bytes,7,rep,name=changes,proto3" json:"changes,omitempty"`
+	Changes []*Change `protobuf:"bytes,7,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Number of changed resources that secrets have been taken out of since.
+	PurgedCount   uint32 `protobuf:"varint,8,opt,name=purged_count,json=purgedCount,proto3" json:"purged_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,6 +327,13 @@ func (x *Revision) GetChanges() []*Change {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *Revision) GetPurgedCount() uint32 {
+	if x != nil {
+		return x.PurgedCount
+	}
+	return 0
 }
 
 // ApplyConfigurationRequest is what is wanted.
@@ -830,6 +839,107 @@ func (x *ExportConfigurationResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// StreamConfigurationRequest chooses a revision.
+type StreamConfigurationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision; 0 means the newest.
+	Revision      uint32 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamConfigurationRequest) Reset() {
+	*x = StreamConfigurationRequest{}
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamConfigurationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamConfigurationRequest) ProtoMessage() {}
+
+func (x *StreamConfigurationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamConfigurationRequest.ProtoReflect.Descriptor instead.
+func (*StreamConfigurationRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StreamConfigurationRequest) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// StreamConfigurationResponse is a part of it: some resources, each whole and in one part only, by kind and name.
+type StreamConfigurationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part.
+	Configuration *v1.Configuration `protobuf:"bytes,1,opt,name=configuration,proto3" json:"configuration,omitempty"`
+	// The revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamConfigurationResponse) Reset() {
+	*x = StreamConfigurationResponse{}
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamConfigurationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamConfigurationResponse) ProtoMessage() {}
+
+func (x *StreamConfigurationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamConfigurationResponse.ProtoReflect.Descriptor instead.
+func (*StreamConfigurationResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *StreamConfigurationResponse) GetConfiguration() *v1.Configuration {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
+func (x *StreamConfigurationResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 // ListRevisionsRequest pages.
 type ListRevisionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -838,14 +948,17 @@ type ListRevisionsRequest struct {
 	// Items per page, 1 to 1000. 0 means 50.
 	PerPage uint32 `protobuf:"varint,2,opt,name=per_page,json=perPage,proto3" json:"per_page,omitempty"`
 	// Only those of this author.
-	Author        string `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"`
+	Author string `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"`
+	// Only those up to this one; 0: all. Pages that name the revision of the first one, which is in its meta, neither
+	// repeat nor skip anything while others commit.
+	Revision      uint32 `protobuf:"varint,21,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListRevisionsRequest) Reset() {
 	*x = ListRevisionsRequest{}
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +970,7 @@ func (x *ListRevisionsRequest) String() string {
 func (*ListRevisionsRequest) ProtoMessage() {}
 
 func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[11]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +983,7 @@ func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*ListRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{11}
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListRevisionsRequest) GetPage() uint32 {
@@ -894,6 +1007,13 @@ func (x *ListRevisionsRequest) GetAuthor() string {
 	return ""
 }
 
+func (x *ListRevisionsRequest) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // ListRevisionsResponse is one page.
 type ListRevisionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -907,7 +1027,7 @@ type ListRevisionsResponse struct {
 
 func (x *ListRevisionsResponse) Reset() {
 	*x = ListRevisionsResponse{}
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1039,7 @@ func (x *ListRevisionsResponse) String() string {
 func (*ListRevisionsResponse) ProtoMessage() {}
 
 func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[12]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1052,7 @@ func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*ListRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{12}
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListRevisionsResponse) GetRevisions() []*Revision {
@@ -960,7 +1080,7 @@ type GetRevisionRequest struct {
 
 func (x *GetRevisionRequest) Reset() {
 	*x = GetRevisionRequest{}
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1092,7 @@ func (x *GetRevisionRequest) String() string {
 func (*GetRevisionRequest) ProtoMessage() {}
 
 func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[13]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1105,7 @@ func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRevisionRequest.ProtoReflect.Descriptor instead.
 func (*GetRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{13}
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetRevisionRequest) GetNumber() uint32 {
@@ -1008,7 +1128,7 @@ type GetRevisionResponse struct {
 
 func (x *GetRevisionResponse) Reset() {
 	*x = GetRevisionResponse{}
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[14]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1140,7 @@ func (x *GetRevisionResponse) String() string {
 func (*GetRevisionResponse) ProtoMessage() {}
 
 func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[14]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1153,7 @@ func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRevisionResponse.ProtoReflect.Descriptor instead.
 func (*GetRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{14}
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetRevisionResponse) GetRevision() *Revision {
@@ -1069,7 +1189,7 @@ type RollbackRevisionRequest struct {
 
 func (x *RollbackRevisionRequest) Reset() {
 	*x = RollbackRevisionRequest{}
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[15]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1201,7 @@ func (x *RollbackRevisionRequest) String() string {
 func (*RollbackRevisionRequest) ProtoMessage() {}
 
 func (x *RollbackRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[15]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1214,7 @@ func (x *RollbackRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRevisionRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{15}
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RollbackRevisionRequest) GetNumber() uint32 {
@@ -1147,7 +1267,7 @@ type RollbackRevisionResponse struct {
 
 func (x *RollbackRevisionResponse) Reset() {
 	*x = RollbackRevisionResponse{}
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[16]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1279,7 @@ func (x *RollbackRevisionResponse) String() string {
 func (*RollbackRevisionResponse) ProtoMessage() {}
 
 func (x *RollbackRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[16]
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1292,7 @@ func (x *RollbackRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRevisionResponse.ProtoReflect.Descriptor instead.
 func (*RollbackRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{16}
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RollbackRevisionResponse) GetChanges() []*Change {
@@ -1190,6 +1310,254 @@ func (x *RollbackRevisionResponse) GetCommitted() bool {
 }
 
 func (x *RollbackRevisionResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+// PruneHistoryRequest says what stays: a revision goes when neither newest nor age asks for it. The newest one always
+// stays.
+type PruneHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many of the newest stay; 0: none for this reason.
+	Newest uint32 `protobuf:"varint,1,opt,name=newest,proto3" json:"newest,omitempty"`
+	// How old those may be that stay, such as "720h"; empty: none stays for this reason. One of the two has to be given.
+	Age string `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
+	// Only says how many would go.
+	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneHistoryRequest) Reset() {
+	*x = PruneHistoryRequest{}
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneHistoryRequest) ProtoMessage() {}
+
+func (x *PruneHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneHistoryRequest.ProtoReflect.Descriptor instead.
+func (*PruneHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PruneHistoryRequest) GetNewest() uint32 {
+	if x != nil {
+		return x.Newest
+	}
+	return 0
+}
+
+func (x *PruneHistoryRequest) GetAge() string {
+	if x != nil {
+		return x.Age
+	}
+	return ""
+}
+
+func (x *PruneHistoryRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// PruneHistoryResponse is what went.
+type PruneHistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many revisions went, or would.
+	Removed uint32 `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	// The first revision that is kept now.
+	Oldest uint32 `protobuf:"varint,2,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// The newest revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneHistoryResponse) Reset() {
+	*x = PruneHistoryResponse{}
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneHistoryResponse) ProtoMessage() {}
+
+func (x *PruneHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneHistoryResponse.ProtoReflect.Descriptor instead.
+func (*PruneHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PruneHistoryResponse) GetRemoved() uint32 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *PruneHistoryResponse) GetOldest() uint32 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
+func (x *PruneHistoryResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+// PurgeSecretsRequest asks for it.
+type PurgeSecretsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only says what would go.
+	DryRun        bool `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSecretsRequest) Reset() {
+	*x = PurgeSecretsRequest{}
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSecretsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSecretsRequest) ProtoMessage() {}
+
+func (x *PurgeSecretsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSecretsRequest.ProtoReflect.Descriptor instead.
+func (*PurgeSecretsRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PurgeSecretsRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// PurgeSecretsResponse is what went.
+type PurgeSecretsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many different keys went, or would.
+	Keys uint32 `protobuf:"varint,1,opt,name=keys,proto3" json:"keys,omitempty"`
+	// Out of how many revisions.
+	Revisions uint32 `protobuf:"varint,2,opt,name=revisions,proto3" json:"revisions,omitempty"`
+	// The names of the certificates that they belonged to.
+	Certificates []string `protobuf:"bytes,3,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// The newest revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSecretsResponse) Reset() {
+	*x = PurgeSecretsResponse{}
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSecretsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSecretsResponse) ProtoMessage() {}
+
+func (x *PurgeSecretsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_configuration_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSecretsResponse.ProtoReflect.Descriptor instead.
+func (*PurgeSecretsResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_configuration_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PurgeSecretsResponse) GetKeys() uint32 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *PurgeSecretsResponse) GetRevisions() uint32 {
+	if x != nil {
+		return x.Revisions
+	}
+	return 0
+}
+
+func (x *PurgeSecretsResponse) GetCertificates() []string {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *PurgeSecretsResponse) GetMeta() *ReplyMeta {
 	if x != nil {
 		return x.Meta
 	}
@@ -1215,7 +1583,7 @@ const file_gateway_admin_v1_configuration_proto_rawDesc = "" +
 	"\vFieldChange\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12.\n" +
 	"\x06before\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x06before\x12,\n" +
-	"\x05after\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x05after\"\x87\x02\n" +
+	"\x05after\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x05after\"\xaa\x02\n" +
 	"\bRevision\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x129\n" +
 	"\n" +
@@ -1225,7 +1593,8 @@ const file_gateway_admin_v1_configuration_proto_rawDesc = "" +
 	"\vrollback_of\x18\x05 \x01(\rR\n" +
 	"rollbackOf\x12!\n" +
 	"\fchange_count\x18\x06 \x01(\rR\vchangeCount\x122\n" +
-	"\achanges\x18\a \x03(\v2\x18.gateway.admin.v1.ChangeR\achanges\"\x94\x02\n" +
+	"\achanges\x18\a \x03(\v2\x18.gateway.admin.v1.ChangeR\achanges\x12!\n" +
+	"\fpurged_count\x18\b \x01(\rR\vpurgedCount\"\x94\x02\n" +
 	"\x19ApplyConfigurationRequest\x12F\n" +
 	"\rconfiguration\x18\x01 \x01(\v2 .gateway.config.v1.ConfigurationR\rconfiguration\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x14\n" +
@@ -1256,11 +1625,17 @@ const file_gateway_admin_v1_configuration_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\rR\brevision\"\x96\x01\n" +
 	"\x1bExportConfigurationResponse\x12F\n" +
 	"\rconfiguration\x18\x01 \x01(\v2 .gateway.config.v1.ConfigurationR\rconfiguration\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"]\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"8\n" +
+	"\x1aStreamConfigurationRequest\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\rR\brevision\"\x96\x01\n" +
+	"\x1bStreamConfigurationResponse\x12F\n" +
+	"\rconfiguration\x18\x01 \x01(\v2 .gateway.config.v1.ConfigurationR\rconfiguration\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"y\n" +
 	"\x14ListRevisionsRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x16\n" +
-	"\x06author\x18\x03 \x01(\tR\x06author\"\x82\x01\n" +
+	"\x06author\x18\x03 \x01(\tR\x06author\x12\x1a\n" +
+	"\brevision\x18\x15 \x01(\rR\brevision\"\x82\x01\n" +
 	"\x15ListRevisionsResponse\x128\n" +
 	"\trevisions\x18\x01 \x03(\v2\x1a.gateway.admin.v1.RevisionR\trevisions\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\",\n" +
@@ -1278,15 +1653,33 @@ const file_gateway_admin_v1_configuration_proto_rawDesc = "" +
 	"\x18RollbackRevisionResponse\x122\n" +
 	"\achanges\x18\x01 \x03(\v2\x18.gateway.admin.v1.ChangeR\achanges\x12\x1c\n" +
 	"\tcommitted\x18\x02 \x01(\bR\tcommitted\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\x8c\x06\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"X\n" +
+	"\x13PruneHistoryRequest\x12\x16\n" +
+	"\x06newest\x18\x01 \x01(\rR\x06newest\x12\x10\n" +
+	"\x03age\x18\x02 \x01(\tR\x03age\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"y\n" +
+	"\x14PruneHistoryResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\rR\aremoved\x12\x16\n" +
+	"\x06oldest\x18\x02 \x01(\rR\x06oldest\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\".\n" +
+	"\x13PurgeSecretsRequest\x12\x17\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"\x9d\x01\n" +
+	"\x14PurgeSecretsResponse\x12\x12\n" +
+	"\x04keys\x18\x01 \x01(\rR\x04keys\x12\x1c\n" +
+	"\trevisions\x18\x02 \x01(\rR\trevisions\x12\"\n" +
+	"\fcertificates\x18\x03 \x03(\tR\fcertificates\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xc0\b\n" +
 	"\x14ConfigurationService\x12o\n" +
 	"\x12ApplyConfiguration\x12+.gateway.admin.v1.ApplyConfigurationRequest\x1a,.gateway.admin.v1.ApplyConfigurationResponse\x12x\n" +
 	"\x15ValidateConfiguration\x12..gateway.admin.v1.ValidateConfigurationRequest\x1a/.gateway.admin.v1.ValidateConfigurationResponse\x12l\n" +
 	"\x11DiffConfiguration\x12*.gateway.admin.v1.DiffConfigurationRequest\x1a+.gateway.admin.v1.DiffConfigurationResponse\x12r\n" +
-	"\x13ExportConfiguration\x12,.gateway.admin.v1.ExportConfigurationRequest\x1a-.gateway.admin.v1.ExportConfigurationResponse\x12`\n" +
+	"\x13ExportConfiguration\x12,.gateway.admin.v1.ExportConfigurationRequest\x1a-.gateway.admin.v1.ExportConfigurationResponse\x12t\n" +
+	"\x13StreamConfiguration\x12,.gateway.admin.v1.StreamConfigurationRequest\x1a-.gateway.admin.v1.StreamConfigurationResponse0\x01\x12`\n" +
 	"\rListRevisions\x12&.gateway.admin.v1.ListRevisionsRequest\x1a'.gateway.admin.v1.ListRevisionsResponse\x12Z\n" +
 	"\vGetRevision\x12$.gateway.admin.v1.GetRevisionRequest\x1a%.gateway.admin.v1.GetRevisionResponse\x12i\n" +
-	"\x10RollbackRevision\x12).gateway.admin.v1.RollbackRevisionRequest\x1a*.gateway.admin.v1.RollbackRevisionResponseB\xc1\x01\n" +
+	"\x10RollbackRevision\x12).gateway.admin.v1.RollbackRevisionRequest\x1a*.gateway.admin.v1.RollbackRevisionResponse\x12]\n" +
+	"\fPruneHistory\x12%.gateway.admin.v1.PruneHistoryRequest\x1a&.gateway.admin.v1.PruneHistoryResponse\x12]\n" +
+	"\fPurgeSecrets\x12%.gateway.admin.v1.PurgeSecretsRequest\x1a&.gateway.admin.v1.PurgeSecretsResponseB\xc1\x01\n" +
 	"\x14com.gateway.admin.v1B\x12ConfigurationProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
 var (
@@ -1302,7 +1695,7 @@ func file_gateway_admin_v1_configuration_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_admin_v1_configuration_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gateway_admin_v1_configuration_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_gateway_admin_v1_configuration_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_gateway_admin_v1_configuration_proto_goTypes = []any{
 	(Change_Action)(0),                    // 0: gateway.admin.v1.Change.Action
 	(*Change)(nil),                        // 1: gateway.admin.v1.Change
@@ -1316,61 +1709,77 @@ var file_gateway_admin_v1_configuration_proto_goTypes = []any{
 	(*DiffConfigurationResponse)(nil),     // 9: gateway.admin.v1.DiffConfigurationResponse
 	(*ExportConfigurationRequest)(nil),    // 10: gateway.admin.v1.ExportConfigurationRequest
 	(*ExportConfigurationResponse)(nil),   // 11: gateway.admin.v1.ExportConfigurationResponse
-	(*ListRevisionsRequest)(nil),          // 12: gateway.admin.v1.ListRevisionsRequest
-	(*ListRevisionsResponse)(nil),         // 13: gateway.admin.v1.ListRevisionsResponse
-	(*GetRevisionRequest)(nil),            // 14: gateway.admin.v1.GetRevisionRequest
-	(*GetRevisionResponse)(nil),           // 15: gateway.admin.v1.GetRevisionResponse
-	(*RollbackRevisionRequest)(nil),       // 16: gateway.admin.v1.RollbackRevisionRequest
-	(*RollbackRevisionResponse)(nil),      // 17: gateway.admin.v1.RollbackRevisionResponse
-	(*structpb.Value)(nil),                // 18: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),         // 19: google.protobuf.Timestamp
-	(*v1.Configuration)(nil),              // 20: gateway.config.v1.Configuration
-	(*ReplyMeta)(nil),                     // 21: gateway.admin.v1.ReplyMeta
-	(*Problem)(nil),                       // 22: gateway.admin.v1.Problem
+	(*StreamConfigurationRequest)(nil),    // 12: gateway.admin.v1.StreamConfigurationRequest
+	(*StreamConfigurationResponse)(nil),   // 13: gateway.admin.v1.StreamConfigurationResponse
+	(*ListRevisionsRequest)(nil),          // 14: gateway.admin.v1.ListRevisionsRequest
+	(*ListRevisionsResponse)(nil),         // 15: gateway.admin.v1.ListRevisionsResponse
+	(*GetRevisionRequest)(nil),            // 16: gateway.admin.v1.GetRevisionRequest
+	(*GetRevisionResponse)(nil),           // 17: gateway.admin.v1.GetRevisionResponse
+	(*RollbackRevisionRequest)(nil),       // 18: gateway.admin.v1.RollbackRevisionRequest
+	(*RollbackRevisionResponse)(nil),      // 19: gateway.admin.v1.RollbackRevisionResponse
+	(*PruneHistoryRequest)(nil),           // 20: gateway.admin.v1.PruneHistoryRequest
+	(*PruneHistoryResponse)(nil),          // 21: gateway.admin.v1.PruneHistoryResponse
+	(*PurgeSecretsRequest)(nil),           // 22: gateway.admin.v1.PurgeSecretsRequest
+	(*PurgeSecretsResponse)(nil),          // 23: gateway.admin.v1.PurgeSecretsResponse
+	(*structpb.Value)(nil),                // 24: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),         // 25: google.protobuf.Timestamp
+	(*v1.Configuration)(nil),              // 26: gateway.config.v1.Configuration
+	(*ReplyMeta)(nil),                     // 27: gateway.admin.v1.ReplyMeta
+	(*Problem)(nil),                       // 28: gateway.admin.v1.Problem
 }
 var file_gateway_admin_v1_configuration_proto_depIdxs = []int32{
 	0,  // 0: gateway.admin.v1.Change.action:type_name -> gateway.admin.v1.Change.Action
 	2,  // 1: gateway.admin.v1.Change.fields:type_name -> gateway.admin.v1.FieldChange
-	18, // 2: gateway.admin.v1.FieldChange.before:type_name -> google.protobuf.Value
-	18, // 3: gateway.admin.v1.FieldChange.after:type_name -> google.protobuf.Value
-	19, // 4: gateway.admin.v1.Revision.created_at:type_name -> google.protobuf.Timestamp
+	24, // 2: gateway.admin.v1.FieldChange.before:type_name -> google.protobuf.Value
+	24, // 3: gateway.admin.v1.FieldChange.after:type_name -> google.protobuf.Value
+	25, // 4: gateway.admin.v1.Revision.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 5: gateway.admin.v1.Revision.changes:type_name -> gateway.admin.v1.Change
-	20, // 6: gateway.admin.v1.ApplyConfigurationRequest.configuration:type_name -> gateway.config.v1.Configuration
+	26, // 6: gateway.admin.v1.ApplyConfigurationRequest.configuration:type_name -> gateway.config.v1.Configuration
 	1,  // 7: gateway.admin.v1.ApplyConfigurationResponse.changes:type_name -> gateway.admin.v1.Change
-	21, // 8: gateway.admin.v1.ApplyConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	20, // 9: gateway.admin.v1.ValidateConfigurationRequest.configuration:type_name -> gateway.config.v1.Configuration
-	22, // 10: gateway.admin.v1.ValidateConfigurationResponse.problems:type_name -> gateway.admin.v1.Problem
-	21, // 11: gateway.admin.v1.ValidateConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	20, // 12: gateway.admin.v1.DiffConfigurationRequest.configuration:type_name -> gateway.config.v1.Configuration
+	27, // 8: gateway.admin.v1.ApplyConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	26, // 9: gateway.admin.v1.ValidateConfigurationRequest.configuration:type_name -> gateway.config.v1.Configuration
+	28, // 10: gateway.admin.v1.ValidateConfigurationResponse.problems:type_name -> gateway.admin.v1.Problem
+	27, // 11: gateway.admin.v1.ValidateConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	26, // 12: gateway.admin.v1.DiffConfigurationRequest.configuration:type_name -> gateway.config.v1.Configuration
 	1,  // 13: gateway.admin.v1.DiffConfigurationResponse.changes:type_name -> gateway.admin.v1.Change
-	21, // 14: gateway.admin.v1.DiffConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	20, // 15: gateway.admin.v1.ExportConfigurationResponse.configuration:type_name -> gateway.config.v1.Configuration
-	21, // 16: gateway.admin.v1.ExportConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	3,  // 17: gateway.admin.v1.ListRevisionsResponse.revisions:type_name -> gateway.admin.v1.Revision
-	21, // 18: gateway.admin.v1.ListRevisionsResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	3,  // 19: gateway.admin.v1.GetRevisionResponse.revision:type_name -> gateway.admin.v1.Revision
-	21, // 20: gateway.admin.v1.GetRevisionResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	1,  // 21: gateway.admin.v1.RollbackRevisionResponse.changes:type_name -> gateway.admin.v1.Change
-	21, // 22: gateway.admin.v1.RollbackRevisionResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	4,  // 23: gateway.admin.v1.ConfigurationService.ApplyConfiguration:input_type -> gateway.admin.v1.ApplyConfigurationRequest
-	6,  // 24: gateway.admin.v1.ConfigurationService.ValidateConfiguration:input_type -> gateway.admin.v1.ValidateConfigurationRequest
-	8,  // 25: gateway.admin.v1.ConfigurationService.DiffConfiguration:input_type -> gateway.admin.v1.DiffConfigurationRequest
-	10, // 26: gateway.admin.v1.ConfigurationService.ExportConfiguration:input_type -> gateway.admin.v1.ExportConfigurationRequest
-	12, // 27: gateway.admin.v1.ConfigurationService.ListRevisions:input_type -> gateway.admin.v1.ListRevisionsRequest
-	14, // 28: gateway.admin.v1.ConfigurationService.GetRevision:input_type -> gateway.admin.v1.GetRevisionRequest
-	16, // 29: gateway.admin.v1.ConfigurationService.RollbackRevision:input_type -> gateway.admin.v1.RollbackRevisionRequest
-	5,  // 30: gateway.admin.v1.ConfigurationService.ApplyConfiguration:output_type -> gateway.admin.v1.ApplyConfigurationResponse
-	7,  // 31: gateway.admin.v1.ConfigurationService.ValidateConfiguration:output_type -> gateway.admin.v1.ValidateConfigurationResponse
-	9,  // 32: gateway.admin.v1.ConfigurationService.DiffConfiguration:output_type -> gateway.admin.v1.DiffConfigurationResponse
-	11, // 33: gateway.admin.v1.ConfigurationService.ExportConfiguration:output_type -> gateway.admin.v1.ExportConfigurationResponse
-	13, // 34: gateway.admin.v1.ConfigurationService.ListRevisions:output_type -> gateway.admin.v1.ListRevisionsResponse
-	15, // 35: gateway.admin.v1.ConfigurationService.GetRevision:output_type -> gateway.admin.v1.GetRevisionResponse
-	17, // 36: gateway.admin.v1.ConfigurationService.RollbackRevision:output_type -> gateway.admin.v1.RollbackRevisionResponse
-	30, // [30:37] is the sub-list for method output_type
-	23, // [23:30] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	27, // 14: gateway.admin.v1.DiffConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	26, // 15: gateway.admin.v1.ExportConfigurationResponse.configuration:type_name -> gateway.config.v1.Configuration
+	27, // 16: gateway.admin.v1.ExportConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	26, // 17: gateway.admin.v1.StreamConfigurationResponse.configuration:type_name -> gateway.config.v1.Configuration
+	27, // 18: gateway.admin.v1.StreamConfigurationResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	3,  // 19: gateway.admin.v1.ListRevisionsResponse.revisions:type_name -> gateway.admin.v1.Revision
+	27, // 20: gateway.admin.v1.ListRevisionsResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	3,  // 21: gateway.admin.v1.GetRevisionResponse.revision:type_name -> gateway.admin.v1.Revision
+	27, // 22: gateway.admin.v1.GetRevisionResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	1,  // 23: gateway.admin.v1.RollbackRevisionResponse.changes:type_name -> gateway.admin.v1.Change
+	27, // 24: gateway.admin.v1.RollbackRevisionResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	27, // 25: gateway.admin.v1.PruneHistoryResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	27, // 26: gateway.admin.v1.PurgeSecretsResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	4,  // 27: gateway.admin.v1.ConfigurationService.ApplyConfiguration:input_type -> gateway.admin.v1.ApplyConfigurationRequest
+	6,  // 28: gateway.admin.v1.ConfigurationService.ValidateConfiguration:input_type -> gateway.admin.v1.ValidateConfigurationRequest
+	8,  // 29: gateway.admin.v1.ConfigurationService.DiffConfiguration:input_type -> gateway.admin.v1.DiffConfigurationRequest
+	10, // 30: gateway.admin.v1.ConfigurationService.ExportConfiguration:input_type -> gateway.admin.v1.ExportConfigurationRequest
+	12, // 31: gateway.admin.v1.ConfigurationService.StreamConfiguration:input_type -> gateway.admin.v1.StreamConfigurationRequest
+	14, // 32: gateway.admin.v1.ConfigurationService.ListRevisions:input_type -> gateway.admin.v1.ListRevisionsRequest
+	16, // 33: gateway.admin.v1.ConfigurationService.GetRevision:input_type -> gateway.admin.v1.GetRevisionRequest
+	18, // 34: gateway.admin.v1.ConfigurationService.RollbackRevision:input_type -> gateway.admin.v1.RollbackRevisionRequest
+	20, // 35: gateway.admin.v1.ConfigurationService.PruneHistory:input_type -> gateway.admin.v1.PruneHistoryRequest
+	22, // 36: gateway.admin.v1.ConfigurationService.PurgeSecrets:input_type -> gateway.admin.v1.PurgeSecretsRequest
+	5,  // 37: gateway.admin.v1.ConfigurationService.ApplyConfiguration:output_type -> gateway.admin.v1.ApplyConfigurationResponse
+	7,  // 38: gateway.admin.v1.ConfigurationService.ValidateConfiguration:output_type -> gateway.admin.v1.ValidateConfigurationResponse
+	9,  // 39: gateway.admin.v1.ConfigurationService.DiffConfiguration:output_type -> gateway.admin.v1.DiffConfigurationResponse
+	11, // 40: gateway.admin.v1.ConfigurationService.ExportConfiguration:output_type -> gateway.admin.v1.ExportConfigurationResponse
+	13, // 41: gateway.admin.v1.ConfigurationService.StreamConfiguration:output_type -> gateway.admin.v1.StreamConfigurationResponse
+	15, // 42: gateway.admin.v1.ConfigurationService.ListRevisions:output_type -> gateway.admin.v1.ListRevisionsResponse
+	17, // 43: gateway.admin.v1.ConfigurationService.GetRevision:output_type -> gateway.admin.v1.GetRevisionResponse
+	19, // 44: gateway.admin.v1.ConfigurationService.RollbackRevision:output_type -> gateway.admin.v1.RollbackRevisionResponse
+	21, // 45: gateway.admin.v1.ConfigurationService.PruneHistory:output_type -> gateway.admin.v1.PruneHistoryResponse
+	23, // 46: gateway.admin.v1.ConfigurationService.PurgeSecrets:output_type -> gateway.admin.v1.PurgeSecretsResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_configuration_proto_init() }
@@ -1385,7 +1794,7 @@ func file_gateway_admin_v1_configuration_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_configuration_proto_rawDesc), len(file_gateway_admin_v1_configuration_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,9 +23,12 @@ const (
 	ConfigurationService_ValidateConfiguration_FullMethodName = "/gateway.admin.v1.ConfigurationService/ValidateConfiguration"
 	ConfigurationService_DiffConfiguration_FullMethodName     = "/gateway.admin.v1.ConfigurationService/DiffConfiguration"
 	ConfigurationService_ExportConfiguration_FullMethodName   = "/gateway.admin.v1.ConfigurationService/ExportConfiguration"
+	ConfigurationService_StreamConfiguration_FullMethodName   = "/gateway.admin.v1.ConfigurationService/StreamConfiguration"
 	ConfigurationService_ListRevisions_FullMethodName         = "/gateway.admin.v1.ConfigurationService/ListRevisions"
 	ConfigurationService_GetRevision_FullMethodName           = "/gateway.admin.v1.ConfigurationService/GetRevision"
 	ConfigurationService_RollbackRevision_FullMethodName      = "/gateway.admin.v1.ConfigurationService/RollbackRevision"
+	ConfigurationService_PruneHistory_FullMethodName          = "/gateway.admin.v1.ConfigurationService/PruneHistory"
+	ConfigurationService_PurgeSecrets_FullMethodName          = "/gateway.admin.v1.ConfigurationService/PurgeSecrets"
 )
 
 // ConfigurationServiceClient is the client API for ConfigurationService service.
@@ -43,12 +46,19 @@ type ConfigurationServiceClient interface {
 	DiffConfiguration(ctx context.Context, in *DiffConfigurationRequest, opts ...grpc.CallOption) (*DiffConfigurationResponse, error)
 	// ExportConfiguration returns the whole configuration in declarative form: references by name, no ids, no keys.
 	ExportConfiguration(ctx context.Context, in *ExportConfigurationRequest, opts ...grpc.CallOption) (*ExportConfigurationResponse, error)
+	// StreamConfiguration is ExportConfiguration in parts, which a configuration of any size fits into.
+	StreamConfiguration(ctx context.Context, in *StreamConfigurationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamConfigurationResponse], error)
 	// ListRevisions returns a page of the history, newest first.
 	ListRevisions(ctx context.Context, in *ListRevisionsRequest, opts ...grpc.CallOption) (*ListRevisionsResponse, error)
 	// GetRevision returns one with its changes.
 	GetRevision(ctx context.Context, in *GetRevisionRequest, opts ...grpc.CallOption) (*GetRevisionResponse, error)
 	// RollbackRevision makes the configuration what it was at a revision, as a new revision.
 	RollbackRevision(ctx context.Context, in *RollbackRevisionRequest, opts ...grpc.CallOption) (*RollbackRevisionResponse, error)
+	// PruneHistory removes old revisions from the history. The configuration stays as it is, and so do the numbers of
+	// revisions.
+	PruneHistory(ctx context.Context, in *PruneHistoryRequest, opts ...grpc.CallOption) (*PruneHistoryResponse, error)
+	// PurgeSecrets takes the keys of certificates out of the history, but those that the newest configuration has.
+	PurgeSecrets(ctx context.Context, in *PurgeSecretsRequest, opts ...grpc.CallOption) (*PurgeSecretsResponse, error)
 }
 
 type configurationServiceClient struct {
@@ -99,6 +109,25 @@ func (c *configurationServiceClient) ExportConfiguration(ctx context.Context, in
 	return out, nil
 }
 
+func (c *configurationServiceClient) StreamConfiguration(ctx context.Context, in *StreamConfigurationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamConfigurationResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConfigurationService_ServiceDesc.Streams[0], ConfigurationService_StreamConfiguration_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamConfigurationRequest, StreamConfigurationResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConfigurationService_StreamConfigurationClient = grpc.ServerStreamingClient[StreamConfigurationResponse]
+
 func (c *configurationServiceClient) ListRevisions(ctx context.Context, in *ListRevisionsRequest, opts ...grpc.CallOption) (*ListRevisionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRevisionsResponse)
@@ -129,6 +158,26 @@ func (c *configurationServiceClient) RollbackRevision(ctx context.Context, in *R
 	return out, nil
 }
 
+func (c *configurationServiceClient) PruneHistory(ctx context.Context, in *PruneHistoryRequest, opts ...grpc.CallOption) (*PruneHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneHistoryResponse)
+	err := c.cc.Invoke(ctx, ConfigurationService_PruneHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configurationServiceClient) PurgeSecrets(ctx context.Context, in *PurgeSecretsRequest, opts ...grpc.CallOption) (*PurgeSecretsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PurgeSecretsResponse)
+	err := c.cc.Invoke(ctx, ConfigurationService_PurgeSecrets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConfigurationServiceServer is the server API for ConfigurationService service.
 // All implementations must embed UnimplementedConfigurationServiceServer
 // for forward compatibility.
@@ -144,12 +193,19 @@ type ConfigurationServiceServer interface {
 	DiffConfiguration(context.Context, *DiffConfigurationRequest) (*DiffConfigurationResponse, error)
 	// ExportConfiguration returns the whole configuration in declarative form: references by name, no ids, no keys.
 	ExportConfiguration(context.Context, *ExportConfigurationRequest) (*ExportConfigurationResponse, error)
+	// StreamConfiguration is ExportConfiguration in parts, which a configuration of any size fits into.
+	StreamConfiguration(*StreamConfigurationRequest, grpc.ServerStreamingServer[StreamConfigurationResponse]) error
 	// ListRevisions returns a page of the history, newest first.
 	ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error)
 	// GetRevision returns one with its changes.
 	GetRevision(context.Context, *GetRevisionRequest) (*GetRevisionResponse, error)
 	// RollbackRevision makes the configuration what it was at a revision, as a new revision.
 	RollbackRevision(context.Context, *RollbackRevisionRequest) (*RollbackRevisionResponse, error)
+	// PruneHistory removes old revisions from the history. The configuration stays as it is, and so do the numbers of
+	// revisions.
+	PruneHistory(context.Context, *PruneHistoryRequest) (*PruneHistoryResponse, error)
+	// PurgeSecrets takes the keys of certificates out of the history, but those that the newest configuration has.
+	PurgeSecrets(context.Context, *PurgeSecretsRequest) (*PurgeSecretsResponse, error)
 	mustEmbedUnimplementedConfigurationServiceServer()
 }
 
@@ -172,6 +228,9 @@ func (UnimplementedConfigurationServiceServer) DiffConfiguration(context.Context
 func (UnimplementedConfigurationServiceServer) ExportConfiguration(context.Context, *ExportConfigurationRequest) (*ExportConfigurationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExportConfiguration not implemented")
 }
+func (UnimplementedConfigurationServiceServer) StreamConfiguration(*StreamConfigurationRequest, grpc.ServerStreamingServer[StreamConfigurationResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamConfiguration not implemented")
+}
 func (UnimplementedConfigurationServiceServer) ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRevisions not implemented")
 }
@@ -180,6 +239,12 @@ func (UnimplementedConfigurationServiceServer) GetRevision(context.Context, *Get
 }
 func (UnimplementedConfigurationServiceServer) RollbackRevision(context.Context, *RollbackRevisionRequest) (*RollbackRevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RollbackRevision not implemented")
+}
+func (UnimplementedConfigurationServiceServer) PruneHistory(context.Context, *PruneHistoryRequest) (*PruneHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PruneHistory not implemented")
+}
+func (UnimplementedConfigurationServiceServer) PurgeSecrets(context.Context, *PurgeSecretsRequest) (*PurgeSecretsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PurgeSecrets not implemented")
 }
 func (UnimplementedConfigurationServiceServer) mustEmbedUnimplementedConfigurationServiceServer() {}
 func (UnimplementedConfigurationServiceServer) testEmbeddedByValue()                              {}
@@ -274,6 +339,17 @@ func _ConfigurationService_ExportConfiguration_Handler(srv interface{}, ctx cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConfigurationService_StreamConfiguration_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamConfigurationRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConfigurationServiceServer).StreamConfiguration(m, &grpc.GenericServerStream[StreamConfigurationRequest, StreamConfigurationResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConfigurationService_StreamConfigurationServer = grpc.ServerStreamingServer[StreamConfigurationResponse]
+
 func _ConfigurationService_ListRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListRevisionsRequest)
 	if err := dec(in); err != nil {
@@ -328,6 +404,42 @@ func _ConfigurationService_RollbackRevision_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConfigurationService_PruneHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigurationServiceServer).PruneHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigurationService_PruneHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigurationServiceServer).PruneHistory(ctx, req.(*PruneHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConfigurationService_PurgeSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PurgeSecretsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigurationServiceServer).PurgeSecrets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigurationService_PurgeSecrets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigurationServiceServer).PurgeSecrets(ctx, req.(*PurgeSecretsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConfigurationService_ServiceDesc is the grpc.ServiceDesc for ConfigurationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -363,7 +475,21 @@ var ConfigurationService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RollbackRevision",
 			Handler:    _ConfigurationService_RollbackRevision_Handler,
 		},
+		{
+			MethodName: "PruneHistory",
+			Handler:    _ConfigurationService_PruneHistory_Handler,
+		},
+		{
+			MethodName: "PurgeSecrets",
+			Handler:    _ConfigurationService_PurgeSecrets_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamConfiguration",
+			Handler:       _ConfigurationService_StreamConfiguration_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "gateway/admin/v1/configuration.proto",
 }

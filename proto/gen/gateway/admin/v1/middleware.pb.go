@@ -40,7 +40,10 @@ type ListMiddlewareRequest struct {
 	// Only enabled or only disabled ones.
 	Enabled *bool `protobuf:"varint,6,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
 	// Only those of this type.
-	Type          string `protobuf:"bytes,7,opt,name=type,proto3" json:"type,omitempty"`
+	Type string `protobuf:"bytes,7,opt,name=type,proto3" json:"type,omitempty"`
+	// Lists what was there at this revision; 0: the newest. Pages that name the revision of the first one, which is in
+	// its meta, neither repeat nor skip anything while others commit.
+	Revision      uint32 `protobuf:"varint,21,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -122,6 +125,13 @@ func (x *ListMiddlewareRequest) GetType() string {
 		return x.Type
 	}
 	return ""
+}
+
+func (x *ListMiddlewareRequest) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // ListMiddlewareResponse is one page.
@@ -937,7 +947,7 @@ var File_gateway_admin_v1_middleware_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_middleware_proto_rawDesc = "" +
 	"\n" +
-	"!gateway/admin/v1/middleware.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\"gateway/config/v1/middleware.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc5\x01\n" +
+	"!gateway/admin/v1/middleware.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\"gateway/config/v1/middleware.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe1\x01\n" +
 	"\x15ListMiddlewareRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -945,7 +955,8 @@ const file_gateway_admin_v1_middleware_proto_rawDesc = "" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
 	"\x06labels\x18\x05 \x03(\tR\x06labels\x12\x1d\n" +
 	"\aenabled\x18\x06 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x12\n" +
-	"\x04type\x18\a \x01(\tR\x04typeB\n" +
+	"\x04type\x18\a \x01(\tR\x04type\x12\x1a\n" +
+	"\brevision\x18\x15 \x01(\rR\brevisionB\n" +
 	"\n" +
 	"\b_enabled\"\x88\x01\n" +
 	"\x16ListMiddlewareResponse\x12=\n" +

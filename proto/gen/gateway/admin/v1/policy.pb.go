@@ -36,7 +36,10 @@ type ListPoliciesRequest struct {
 	// Only those whose name contains it.
 	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	// Only those with all of these labels, "key=value" or "key".
-	Labels        []string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty"`
+	Labels []string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty"`
+	// Lists what was there at this revision; 0: the newest. Pages that name the revision of the first one, which is in
+	// its meta, neither repeat nor skip anything while others commit.
+	Revision      uint32 `protobuf:"varint,21,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -104,6 +107,13 @@ func (x *ListPoliciesRequest) GetLabels() []string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *ListPoliciesRequest) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // ListPoliciesResponse is one page.
@@ -717,13 +727,14 @@ var File_gateway_admin_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/admin/v1/policy.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1egateway/config/v1/policy.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x84\x01\n" +
+	"\x1dgateway/admin/v1/policy.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1egateway/config/v1/policy.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa0\x01\n" +
 	"\x13ListPoliciesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
 	"\x04sort\x18\x03 \x01(\tR\x04sort\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
-	"\x06labels\x18\x05 \x03(\tR\x06labels\"~\n" +
+	"\x06labels\x18\x05 \x03(\tR\x06labels\x12\x1a\n" +
+	"\brevision\x18\x15 \x01(\rR\brevision\"~\n" +
 	"\x14ListPoliciesResponse\x125\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x19.gateway.config.v1.PolicyR\bpolicies\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\"\n" +

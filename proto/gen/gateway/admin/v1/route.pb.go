@@ -50,7 +50,10 @@ type ListRoutesRequest struct {
 	// Only those that would match a request over "http" or "https".
 	Scheme string `protobuf:"bytes,11,opt,name=scheme,proto3" json:"scheme,omitempty"`
 	// Only those that would match a request at this port of a node, 1 to 65535.
-	Port          uint32 `protobuf:"varint,12,opt,name=port,proto3" json:"port,omitempty"`
+	Port uint32 `protobuf:"varint,12,opt,name=port,proto3" json:"port,omitempty"`
+	// Lists what was there at this revision; 0: the newest. Pages that name the revision of the first one, which is in
+	// its meta, neither repeat nor skip anything while others commit.
+	Revision      uint32 `protobuf:"varint,21,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +168,13 @@ func (x *ListRoutesRequest) GetScheme() string {
 func (x *ListRoutesRequest) GetPort() uint32 {
 	if x != nil {
 		return x.Port
+	}
+	return 0
+}
+
+func (x *ListRoutesRequest) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
 	}
 	return 0
 }
@@ -982,7 +992,7 @@ var File_gateway_admin_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/route.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1dgateway/config/v1/route.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb8\x02\n" +
+	"\x1cgateway/admin/v1/route.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1dgateway/config/v1/route.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd4\x02\n" +
 	"\x11ListRoutesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -997,7 +1007,8 @@ const file_gateway_admin_v1_route_proto_rawDesc = "" +
 	"\x04host\x18\n" +
 	" \x01(\tR\x04host\x12\x16\n" +
 	"\x06scheme\x18\v \x01(\tR\x06scheme\x12\x12\n" +
-	"\x04port\x18\f \x01(\rR\x04portB\n" +
+	"\x04port\x18\f \x01(\rR\x04port\x12\x1a\n" +
+	"\brevision\x18\x15 \x01(\rR\brevisionB\n" +
 	"\n" +
 	"\b_enabled\"w\n" +
 	"\x12ListRoutesResponse\x120\n" +

@@ -40,7 +40,10 @@ type ListServicesRequest struct {
 	// Only healthy or only unhealthy ones, by the nodes' reports.
 	Healthy *bool `protobuf:"varint,6,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
 	// Only those with this protocol.
-	Protocol      string `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Protocol string `protobuf:"bytes,7,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Lists what was there at this revision; 0: the newest. Pages that name the revision of the first one, which is in
+	// its meta, neither repeat nor skip anything while others commit.
+	Revision      uint32 `protobuf:"varint,21,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -122,6 +125,13 @@ func (x *ListServicesRequest) GetProtocol() string {
 		return x.Protocol
 	}
 	return ""
+}
+
+func (x *ListServicesRequest) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // ListServicesResponse is one page.
@@ -1065,7 +1075,7 @@ var File_gateway_admin_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/admin/v1/service.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgateway/config/v1/service.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcb\x01\n" +
+	"\x1egateway/admin/v1/service.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgateway/config/v1/service.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe7\x01\n" +
 	"\x13ListServicesRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
@@ -1073,7 +1083,8 @@ const file_gateway_admin_v1_service_proto_rawDesc = "" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
 	"\x06labels\x18\x05 \x03(\tR\x06labels\x12\x1d\n" +
 	"\ahealthy\x18\x06 \x01(\bH\x00R\ahealthy\x88\x01\x01\x12\x1a\n" +
-	"\bprotocol\x18\a \x01(\tR\bprotocolB\n" +
+	"\bprotocol\x18\a \x01(\tR\bprotocol\x12\x1a\n" +
+	"\brevision\x18\x15 \x01(\rR\brevisionB\n" +
 	"\n" +
 	"\b_healthy\"\x7f\n" +
 	"\x14ListServicesResponse\x126\n" +

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gateway.internal/controlplane/internal/cli"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+)
+
+func (r *root) history() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "history COMMAND", Short: "Remove old revisions, or keys of deleted certificates, from the history",
+		Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(r.pruneHistory(), r.purgeSecrets())
+	return cmd
+}
+
+func (r *root) pruneHistory() *cobra.Command {
+	req := &adminv1.PruneHistoryRequest{}
+	var age time.Duration
+	cmd := &cobra.Command{
+		Use: "prune --newest N | --age DURATION", Short: "Remove the revisions that neither flag keeps", Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if req.GetNewest() == 0 && age <= 0 {
+				return &cli.UsageError{Message: "--newest or --age has to say what stays: usage: " + cmd.UseLine()}
+			}
+			if age > 0 {
+				req.Age = age.String()
+			}
+			c, err := cli.Connect(r.set)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			ctx, cancel := c.Context(cmd.Context())
+			defer cancel()
+			reply, err := c.Config.PruneHistory(ctx, req)
+			if err != nil {
+				return cli.Explain(err, nil)
+			}
+			if r.output != "table" {
+				return cli.Print(cmd.OutOrStdout(), r.output, []*adminv1.PruneHistoryResponse{reply}, true)
+			}
+			did := "removed"
+			if req.GetDryRun() {
+				did = "dry run: would remove"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %d revisions; the history begins at revision %d\n",
+				did, reply.GetRemoved(), reply.GetOldest())
+			return err
+		},
+	}
+	cmd.Flags().Uint32Var(&req.Newest, "newest", 0, "keep so many of the newest")
+	cmd.Flags().DurationVar(&age, "age", 0, "keep those that are not older, such as 720h")
+	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say how many would go")
+	return cmd
+}
+
+func (r *root) purgeSecrets() *cobra.Command {
+	req := &adminv1.PurgeSecretsRequest{}
+	cmd := &cobra.Command{
+		Use: "purge-secrets", Short: "Take the keys of certificates that are not current any more out of all revisions",
+		Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := cli.Connect(r.set)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			ctx, cancel := c.Context(cmd.Context())
+			defer cancel()
+			reply, err := c.Config.PurgeSecrets(ctx, req)
+			if err != nil {
+				return cli.Explain(err, nil)
+			}
+			if r.output != "table" {
+				return cli.Print(cmd.OutOrStdout(), r.output, []*adminv1.PurgeSecretsResponse{reply}, true)
+			}
+			did := "purged"
+			if req.GetDryRun() {
+				did = "dry run: would purge"
+			}
+			of := ""
+			if names := reply.GetCertificates(); len(names) > 0 {
+				of = ": " + strings.Join(names, ", ")
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %d keys from %d revisions%s\n", did, reply.GetKeys(), reply.GetRevisions(), of)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would go")
+	return cmd
+}
