@@ -44,7 +44,9 @@ func openDisk(dir string, handed *os.File) (*disk, error) {
 	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
 	case err == nil:
-		return &disk{dir: dir, lock: lock}, nil
+		d := &disk{dir: dir, lock: lock}
+		_ = os.Remove(d.path() + ".new") // of a process that died while it wrote: it may have keys that are gone since
+		return d, nil
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		err = fmt.Errorf("data folder %s: another node uses it; give each node its own --data-dir", dir)
 	default:
@@ -60,6 +62,9 @@ func (d *disk) close() {
 	}
 	_ = d.lock.Close()
 }
+
+// forgetDamaged removes a file that was put aside, as far as there is one.
+func (d *disk) forgetDamaged() { _ = os.Remove(d.path() + ".bad") }
 
 func (d *disk) path() string { return filepath.Join(d.dir, "snapshot.pb") }
 

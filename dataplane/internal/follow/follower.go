@@ -14,6 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/nodeid"
 )
 
@@ -150,8 +151,9 @@ func (f *Follower) take(m *streamv1.StreamResponse) (*streamv1.Result, error) {
 		r.Outcome, r.Problems = streamv1.Result_OUTCOME_REJECTED, ref.problems
 		f.log.Error("update refused; the node keeps what it has", "revision", r.GetRevision(), "problems", describe(ref.problems))
 	} else {
+		before := f.state
 		f.state = next
-		f.save(m, r)
+		f.save(m, r, m.GetUpdate() != nil && losesKeys(before.config, next.config))
 	}
 	hash := f.state.config.Hash()
 	r.Hash = hash[:]
@@ -203,14 +205,36 @@ func describe(problems []*streamv1.Problem) []string {
 // retrySave is how long after a failed write the next is tried.
 const retrySave = 10 * time.Second
 
-// save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded.
-func (f *Follower) save(m *streamv1.StreamResponse, r *streamv1.Result) {
+// losesKeys reports whether certificates of one configuration have keys that are not in the next one.
+func losesKeys(before, after *config.Config) bool {
+	for e := range before.All(config.Certificate) {
+		now := after.ByID(config.Certificate, e.ID())
+		if now == e {
+			continue
+		}
+		m, _ := e.Message.(*configv1.Certificate)
+		if m.GetKeyPem() == "" {
+			continue
+		}
+		if now == nil || now.Message.(*configv1.Certificate).GetKeyPem() != m.GetKeyPem() {
+			return true
+		}
+	}
+	return false
+}
+
+// save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded. Keys that
+// are gone must not stay in the file, so everything is written anew then.
+func (f *Follower) save(m *streamv1.StreamResponse, r *streamv1.Result, keysGone bool) {
 	if f.state.revision == 0 {
 		return // endpoints alone can't be started from
 	}
 	change := m
-	if f.unsaved || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
+	if f.unsaved || keysGone || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
 		change = nil
+	}
+	if keysGone {
+		f.disk.forgetDamaged()
 	}
 	if err := f.write(change); err != nil {
 		r.Outcome = streamv1.Result_OUTCOME_DEGRADED
