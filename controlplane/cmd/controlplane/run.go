@@ -24,6 +24,7 @@ import (
 	"gateway.internal/controlplane/internal/discovery"
 	"gateway.internal/controlplane/internal/discovery/etcd"
 	"gateway.internal/controlplane/internal/fleet"
+	"gateway.internal/controlplane/internal/history"
 	"gateway.internal/controlplane/internal/store/sql"
 	"gateway.internal/controlplane/internal/stream"
 	"gateway.internal/shared/observe"
@@ -38,6 +39,7 @@ type options struct {
 	logLevel, logFormat            string
 	etcd                           etcd.Flags
 	acme                           acme.Flags
+	history                        history.Flags
 }
 
 func (o *options) bind(cmd *cobra.Command) {
@@ -59,6 +61,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	o.etcd.Bind(f)
 	o.acme.Bind(f)
+	o.history.Bind(f)
 }
 
 func run(ctx context.Context, o *options) error {
@@ -110,6 +113,10 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	pruner, err := o.history.Keeper(kept, model, log)
+	if err != nil {
+		return err
+	}
 	api := admin.New(model, kept, nodes, adminToken, log, registry)
 	adminServer := api.GRPC()
 	streams := stream.New(model, nodes, joinToken, log)
@@ -131,6 +138,9 @@ func run(ctx context.Context, o *options) error {
 	running, stopRunning := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return model.Run(running) })
 	group.Go(func() error { return discovery.Run(running, model, sources, registry, log) })
+	if pruner != nil {
+		group.Go(func() error { return pruner.Run(running) })
+	}
 	if certificates != nil {
 		group.Go(func() error { return certificates.Run(running) })
 	}

@@ -170,6 +170,27 @@ func TestLifeOfAConfiguration(t *testing.T) {
 	)
 }
 
+func TestHistory(t *testing.T) {
+	serve(t)
+	session(t, "history",
+		"apply -f testdata/config",
+		"disable route orders-api -m außer-Betrieb",
+		"enable route orders-api --message 漢字",
+		"revisions",
+		"get routes --revision 1",
+		"history prune",
+		"history prune --newest 2 --dry-run",
+		"history prune --newest 2 --age 1h",
+		"history prune --newest 2",
+		"revisions",
+		"rollback 1",
+		"get routes --revision 1",
+		"rollback 2",
+		"history purge-secrets --dry-run",
+		"history purge-secrets -o json",
+	)
+}
+
 func TestErrors(t *testing.T) {
 	serve(t)
 	session(t, "errors",
