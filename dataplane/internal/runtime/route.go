@@ -130,8 +130,10 @@ func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
 	return b.String()
 }
 
-// compiler makes routes of one configuration.
+// compiler makes routes of one configuration. What was made before is used again.
 type compiler struct {
+	before    *made
+	made      map[string]madeOf[*pipeline.Pipeline]
 	config    *config.Config
 	log       *slog.Logger
 	paths     func(*configv1.Route) (*target.Rules, error)
@@ -222,6 +224,9 @@ func (c *compiler) errors(route, service string) (*errorpage.Pages, error) {
 	key := [2]string{route, service}
 	if p, made := c.pages[key]; made {
 		return p, nil
+	}
+	if p, made := c.before.pages[key]; made && p.of == ofPages(c.config, key) {
+		return p.thing, nil
 	}
 	p, err := errorpage.Compile(c.policy(route), c.policy(service), c.config.GlobalPolicy())
 	if err == nil {

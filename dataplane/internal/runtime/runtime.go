@@ -71,6 +71,7 @@ type Runtime struct {
 	rules    map[string]*match.Rule // by route id
 	paths    target.Settings
 	node     *target.Rules
+	made     made
 	views    map[string]*target.Rules // by what match.ViewOf says
 	found    map[string][]*configv1.Endpoint
 	reporter *telemetry.Reporter
@@ -182,6 +183,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	})
 	r.services.Apply(services, r.found)
 	r.replace(remove, add)
+	r.made.keep(c, changes)
 	r.applied.Add(1)
 	r.applyNanos.Add(uint64(time.Since(start)))
 	return nil
@@ -239,16 +241,21 @@ func (r *Runtime) replace(remove []string, add []*match.Rule) {
 func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 	var problems []*streamv1.Problem
 	comp := &compiler{
+		before: &r.made, made: map[string]madeOf[*pipeline.Pipeline]{},
 		config: c, log: r.log, paths: r.pathRules, services: r.services, counters: r.counters,
 		pipelines: map[string]*pipeline.Pipeline{}, chains: map[[2]string]*pipeline.Chain{}, pages: map[[2]string]*errorpage.Pages{},
 	}
 	for _, e := range c.Sorted(config.Pipeline) {
-		p, problem := buildPipeline(c, e)
-		if problem != nil {
-			problems = append(problems, problem)
-			continue
+		of := ofPipeline(c, e)
+		p := r.made.pipelines[e.ID()].thing
+		if p == nil || r.made.pipelines[e.ID()].of != of {
+			var problem *streamv1.Problem
+			if p, problem = buildPipeline(c, e); problem != nil {
+				problems = append(problems, problem)
+				continue
+			}
 		}
-		comp.pipelines[e.ID()] = p
+		comp.pipelines[e.ID()], comp.made[e.ID()] = p, madeOf[*pipeline.Pipeline]{of, p}
 		if e.Message.(*configv1.Pipeline).GetGlobal() {
 			comp.global = append(comp.global, p)
 		}
