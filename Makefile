@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit lint proto generate-check tools conformance bench bench-tools soak soak-changes storm fuzz clean
+.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance bench bench-tools soak soak-changes storm fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -33,14 +33,22 @@ build: ## Build the three binaries into bin/
 	@mkdir -p bin
 	@go build -ldflags "$(LDFLAGS)" -o bin/ ./controlplane/cmd/controlplane ./controlplane/cmd/gatewayctl ./dataplane/cmd/dataplane
 
-test: tools generate-check lint unit ## Install what tests need, then run everything
+test: tools generate-check build ## Install what tests need, then run everything
+	@$(MAKE) --no-print-directory -j4 lint race norace e2e
 
-unit: build ## Run all tests, with the race detector; those of e2e use the built binaries
-	@for m in shared controlplane dataplane; do echo "== $$m"; (cd $$m && go test -race -timeout 10m ./...); done
-	@echo "== without the race detector: allocations and large stores"
-	@cd dataplane && go test -count=1 -run Alloc ./internal/proxy
-	@cd controlplane && go test -count=1 -run '/many_resources' ./internal/store/sql
-	@echo "== e2e"; cd e2e && go test -count=1 -timeout 15m ./...
+unit: build ## Run all tests, and check nothing else
+	@$(MAKE) --no-print-directory -j3 race norace e2e
+
+# Many tests wait for real servers more than they compute: more packages run at once than there are cores. The slowest begin first.
+race: ## Run the tests of the packages, with the race detector
+	@go test -race -p 4 -timeout 10m ./dataplane/... ./controlplane/... ./shared/...
+
+norace: ## Run what the race detector would make too slow, or count wrongly: allocations, cuts at every byte, large stores
+	@cd dataplane && go test -count=1 -run 'Alloc|^TestCut|^TestEarlyAnswers$$' ./internal/proxy
+	@cd controlplane && go test -count=1 -run '^(TestPostgreSQL|TestSQLite)$$/many_resources' ./internal/store/sql
+
+e2e: ## Run the tests of e2e, which use the binaries of "make build"
+	@cd e2e && go test -count=1 -timeout 15m ./...
 
 lint: ## Check style, dependencies between folders, and that each module builds by itself
 	@for m in $(MODULES); do \

@@ -82,7 +82,10 @@ func TestCutRPCServices(t *testing.T) {
 	client := rpcClient(t, g.address)
 	said := rpcAnswer(t)
 	for _, reset := range []bool{false, true} {
-		for offset := 0; offset <= said.b.Len() && !t.Failed(); offset++ {
+		for offset := range offsets(said.b.Len(), 1, reset) {
+			if t.Failed() {
+				return
+			}
 			at := cut{serviceSends, offset, reset}
 			s.plan.Store(&at)
 			for name, call := range map[string]func() ([]string, codes.Code, error){

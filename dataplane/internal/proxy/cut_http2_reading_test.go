@@ -26,7 +26,7 @@ func TestCutHTTP2UpstreamsThatRead(t *testing.T) {
 	}), ""))
 	k := &upstreamCutter{t: t, g: g, survivor: survivor(t)}
 	for _, reset := range []bool{false, true} {
-		for offset := range 200 { // the preface, the first frames, and most of a request's
+		for offset := range offsets(200, 1, reset) { // the preface, the first frames, and most of a request's
 			plan.Store(&cut{serviceReceives, offset, reset})
 			for name, res := range map[string]got{"GET": k.ask("GET", "/a"), "POST": k.ask("POST", "/a"), "HTTP/2": k.askHTTP2("/a")} {
 				if res.err != nil || res.status != 502 || !strings.Contains(res.body, "UPSTREAM_UNAVAILABLE") {

@@ -281,10 +281,10 @@ func (k *clientCutter) cutEverywhere(c *conversation) {
 	var wg sync.WaitGroup
 	for _, reset := range []bool{false, true} {
 		wg.Go(func() {
-			for offset := 0; offset <= len(c.said) && !k.t.Failed(); offset += c.step {
+			for offset := range offsets(len(c.said), c.step, reset) {
 				k.cut(c, cut{clientSends, offset, reset})
 			}
-			for offset := 0; offset <= int(conn.n) && !k.t.Failed(); offset += c.step {
+			for offset := range offsets(int(conn.n), c.step, reset) {
 				k.cut(c, cut{clientReceives, offset, reset})
 			}
 		})
@@ -304,6 +304,9 @@ func (k *clientCutter) dial() net.Conn {
 
 // cut lets a client die while the other one waits for a response.
 func (k *clientCutter) cut(c *conversation, at cut) {
+	if k.t.Failed() {
+		return
+	}
 	k.cuts.Add(1)
 	nc := k.dial()
 	if nc == nil {

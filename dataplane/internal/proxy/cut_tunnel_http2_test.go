@@ -157,7 +157,10 @@ func TestCutTunnelServices(t *testing.T) {
 	g := startWith(t, http1.DefaultLimits(), speaking("h2c", address, ""))
 	said := tunnelAnswer()
 	for _, reset := range []bool{false, true} {
-		for offset := 0; offset <= said.b.Len() && !t.Failed(); offset++ {
+		for offset := range offsets(said.b.Len(), 1, reset) {
+			if t.Failed() {
+				return
+			}
 			at := cut{serviceSends, offset, reset}
 			s.plan.Store(&at)
 			for name, ask := range map[string]func(string) (int, string, error){"HTTP/1.1": tunnel1, "HTTP/2": tunnel2} {

@@ -12,9 +12,6 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 )
 
-// The sizes of uploads: one that comes with its head, one that the sockets take, and one that they don't.
-var uploadSizes = []int{2 << 10, 200 << 10, 20 << 20}
-
 // What clients and services speak.
 var (
 	clientKinds  = []string{"h1", "h1s", "h2", "h2s"}

@@ -2,4 +2,4 @@
 
 package storetest
 
-const manyServices, manyRoutes = 10_000, 100_000
+const manyServices, manyRoutes = 4_000, 40_000
