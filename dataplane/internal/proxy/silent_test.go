@@ -152,6 +152,7 @@ func TestSilentCallEnds(t *testing.T) {
 		"no stream":                 {"", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := startHasty(t, calls(t, c.policy))
 			for version, transport := range transports() {
 				for _, early := range []bool{true, false} {
