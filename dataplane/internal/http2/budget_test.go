@@ -255,7 +255,7 @@ func TestResetsByServices(t *testing.T) {
 	skipPreface(t, peer)
 	first := readUntil[*xhttp2.HeadersFrame](t, f).StreamID
 	for i := range 2 * maxIdleFrames {
-		call := c.Begin(3)
+		call := c.Begin(3, false)
 		if call == nil {
 			t.Fatalf("the connection is over after %d resets", i)
 		}

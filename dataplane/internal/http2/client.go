@@ -84,6 +84,7 @@ func NewClient(nc net.Conn, scheme string, strict bool, freed func()) *Client {
 	c.greeted, c.listens = true, true // only clients are to say the preface
 	c.writeTimeout = stalled
 	c.recv.reset(clientWindow)
+	c.shares.widen(initialWindow)
 	c.arrivedFn = func() bool {
 		now := time.Now()
 		c.heard.Store(int64(now.Sub(c.born)))
@@ -161,11 +162,23 @@ func (c *Client) stopped(err error) {
 	}
 }
 
-// Begin returns a call, or nil when the connection is over, or carries limit calls, or as many as the endpoint allows.
-func (c *Client) Begin(limit int) *Call {
+// MaxLoad is more than the load of any connection that has some of its window left.
+const MaxLoad = 1 << 30
+
+// load returns how many calls are under way. With a body to send, the load of a connection whose window is used up is MaxLoad more. The mutex is held.
+func (c *Client) load(body bool) int {
+	if body && c.usedUp() {
+		return MaxLoad + c.calls
+	}
+	return c.calls
+}
+
+// Begin returns a call, or nil when the connection is over, has a load of limit, see Load, or carries as many calls as the endpoint allows. body tells that
+// the call is to send a body.
+func (c *Client) Begin(limit int, body bool) *Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.mute != nil || c.retired || c.calls >= min(limit, c.maxStreams) {
+	if c.err != nil || c.mute != nil || c.retired || c.calls >= c.maxStreams || c.load(body) >= limit {
 		return nil
 	}
 	if c.calls == 0 && time.Since(c.idleSince) >= unseen && c.sock.PeerGone(false) {
@@ -182,11 +195,12 @@ func (c *Client) Begin(limit int) *Call {
 	return call
 }
 
-// Load returns how many calls are under way; ok tells whether another one may begin.
-func (c *Client) Load() (n int, ok bool) {
+// Load returns how many calls are under way; ok tells whether another one may begin. With a body to send, a connection whose window is used up has a load
+// of MaxLoad or more.
+func (c *Client) Load(body bool) (n int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.calls, c.err == nil && c.mute == nil && !c.retired && c.calls < c.maxStreams
+	return c.load(body), c.err == nil && c.mute == nil && !c.retired && c.calls < c.maxStreams
 }
 
 // Usable reports whether calls may still begin, now or when others have ended.

@@ -52,7 +52,7 @@ func skipPreface(t *testing.T, peer io.Reader) {
 // ask sends a GET on a new call, in a goroutine of its own.
 func ask(t *testing.T, c *Client, limit int) (*Call, chan error) {
 	t.Helper()
-	call := c.Begin(limit)
+	call := c.Begin(limit, false)
 	if call == nil {
 		t.Fatal("no call can begin")
 	}
@@ -101,7 +101,7 @@ func TestSilentEndpointIsGivenUp(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Fatal("the call has an answer")
 	}
-	if c.Begin(10) != nil {
+	if c.Begin(10, false) != nil {
 		t.Fatal("another call began")
 	}
 }
@@ -148,7 +148,7 @@ func TestUnusedClientEnds(t *testing.T) {
 func TestRetiredClientEndsWithItsLastCall(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	call, done := ask(t, c, 1)
-	if c.Begin(1) != nil {
+	if c.Begin(1, false) != nil {
 		t.Fatal("a call began beyond the limit")
 	}
 	if _, err := io.ReadFull(peer, make([]byte, len(preface))); err != nil {
@@ -156,7 +156,7 @@ func TestRetiredClientEndsWithItsLastCall(t *testing.T) {
 	}
 	readUntil[*xhttp2.HeadersFrame](t, f)
 	c.Retire()
-	if c.Begin(10) != nil {
+	if c.Begin(10, false) != nil {
 		t.Fatal("a call began on a retired connection")
 	}
 	call.Abort()

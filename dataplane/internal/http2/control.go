@@ -117,10 +117,13 @@ func (c *link) windowUpdate(h *frameHead, payload []byte) error {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return codeFlowControl
 		}
+		if c.shares.size > 0 {
+			c.shares.widen(c.sendWindow)
+		}
 		if !c.grantedAll(n) {
 			return codeEnhanceCalm
 		}
-		c.room()
+		c.widened()
 		return nil
 	}
 	if !c.side.opened(h.stream) {
@@ -133,6 +136,7 @@ func (c *link) windowUpdate(h *frameHead, payload []byte) error {
 	s := c.streams[h.stream]
 	over := false
 	if s != nil {
+		s.read = s.read || s.sendWindow < c.peerWindow
 		s.sendWindow += n
 		over = s.sendWindow > maxWindow
 		wake(s.writable)

@@ -151,7 +151,7 @@ func TestStuckResponses(t *testing.T) {
 	x := &exchange.Exchange{}
 	x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
 	begin := func(first bool) (*Call, uint32) {
-		call := c.Begin(many)
+		call := c.Begin(many, false)
 		sent := make(chan error, 1)
 		go func() {
 			_, _, err := call.Send(x, nil, true, waittest.Limit)

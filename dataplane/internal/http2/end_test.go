@@ -91,7 +91,7 @@ func (h *holding) Abort() {
 func TestAbortedTunnelIsOver(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	_ = f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: 1})
-	call := c.Begin(1)
+	call := c.Begin(1, false)
 	x := &exchange.Exchange{}
 	x.Request.Method, x.Request.Path, x.Request.Host, x.Request.Upgrade = "GET", "/", "a", exchange.WebSocket
 	sent := make(chan error, 1)

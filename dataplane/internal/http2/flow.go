@@ -29,6 +29,7 @@ type flow struct {
 	peerReset   bool   // the peer has: it may send nothing more
 	resetWith   code   // why
 	sendWindow  int64  // may go below zero (RFC 9113 section 6.9.2)
+	read        bool   // the peer has granted some of it anew
 	recv        credit // of the body that comes
 	declared    int64  // what Content-Length leaves to come; -1: not said
 	in          []byte // the part of the body that waits
@@ -54,7 +55,7 @@ func (f *flow) init() {
 func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.Duration) {
 	f.c, f.id, f.trailer, f.patient, f.opaque = c, id, trailer, patient, false
 	f.remoteEnded, f.localEnded, f.answered, f.reset, f.peerReset, f.resetWith = false, false, false, false, false, codeNo
-	f.sendWindow, f.declared = c.peerWindow, -1
+	f.sendWindow, f.read, f.declared = c.peerWindow, false, -1
 	f.recv.reset(streamWindow)
 	f.bodyErr, f.limit, f.watch, f.takes = nil, -1, nil, socket.Pace{}
 	drain(f.readable)
@@ -283,7 +284,10 @@ func (f *flow) offer(part []byte, last bool, trailersOf func() *exchange.Header)
 func (f *flow) put(part []byte, end bool) (left []byte, all bool) {
 	c := f.c
 	for {
-		n := int(min(int64(len(part)), f.sendWindow, c.sendWindow, maxFrameBytes))
+		n := int(min(int64(len(part)), f.sendWindow, maxFrameBytes))
+		if c.sendWindow-int64(n) < c.shares.kept {
+			n = min(n, int(f.mayUse()))
+		}
 		if n <= 0 && len(part) > 0 || len(c.out.pending) >= maxPending {
 			return part, false
 		}
@@ -318,7 +322,6 @@ func (f *flow) sendData(part []byte, end bool) error {
 			c.mu.Unlock()
 			return nil
 		}
-		c.out.waiting = append(c.out.waiting, f)
 		c.mu.Unlock()
 		c.flush()
 		if err := f.waitToWrite(part, &stuck); err != nil {
@@ -333,14 +336,18 @@ func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
 	c := f.c
 	c.mu.Lock()
 	own := len(part) > 0 && f.sendWindow <= 0
-	all := len(part) > 0 && !own && c.sendWindow <= 0
-	if f.broken() != nil || len(c.out.pending) < maxPending && !own && !all {
+	all := len(part) > 0 && !own && f.mayUse() <= 0
+	full := len(c.out.pending) >= maxPending
+	if f.broken() != nil || !full && !own && !all {
 		c.mu.Unlock()
 		return nil
 	}
 	begun := time.Now()
+	if full {
+		c.out.waiting = append(c.out.waiting, f)
+	}
 	if all {
-		c.starve(begun)
+		c.starve(f, begun)
 	}
 	c.mu.Unlock()
 	if !own || stuck.IsZero() {
@@ -371,35 +378,10 @@ func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
 	if granted > 0 {
 		*stuck = time.Time{}
 	}
-	if all && !c.sate(now) || own && !f.takes.Add(now.Sub(begun), granted) {
+	if all && !c.sate(f, now) || own && !f.takes.Add(now.Sub(begun), granted) {
 		return errStalled
 	}
 	return err
-}
-
-// starve says that a stream waits for the connection's window. The mutex is held.
-func (c *link) starve(now time.Time) {
-	if c.starving == 0 {
-		c.starved = now
-	}
-	c.starving++
-}
-
-// sate says that it does so no more, and reports whether the peer has granted enough meanwhile. The mutex is held.
-func (c *link) sate(now time.Time) bool {
-	c.starving--
-	return c.starving > 0 || c.takes.Add(now.Sub(c.starved), 0)
-}
-
-// grantedAll reports whether the peer, which grants n bytes to the connection, grants enough where streams wait for it. The mutex is held.
-func (c *link) grantedAll(n int64) bool {
-	if c.starving == 0 {
-		return true
-	}
-	now := c.clock()
-	waited := now.Sub(c.starved)
-	c.starved = now
-	return c.takes.Add(max(waited, 0), int(n))
 }
 
 // within shortens a wait to send so that it ends with the exchange, where the stream is one to a service.

@@ -69,7 +69,7 @@ func answered(t *testing.T, b []byte, cut int) []told {
 		}
 	}()
 	for i, method := range methods {
-		call := c.Begin(len(methods))
+		call := c.Begin(len(methods), false)
 		if call == nil {
 			t.Fatal("no call can begin")
 		}

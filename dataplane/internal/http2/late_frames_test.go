@@ -81,7 +81,7 @@ func TestLateFramesOfServices(t *testing.T) {
 		if before := i - 2*len(c.forgotten); before >= 0 {
 			late(before, ids[before])
 		}
-		call := c.Begin(1)
+		call := c.Begin(1, false)
 		if call == nil {
 			t.Fatal("the connection is over")
 		}

@@ -45,6 +45,7 @@ type link struct {
 	streams    map[uint32]*flow
 	peerWindow int64 // of new streams
 	sendWindow int64
+	shares     shares // in it
 	recv       credit // of all bodies together
 	tableSized bool
 	out        output
@@ -58,8 +59,9 @@ type link struct {
 	updates       int    // window updates that data sent has paid for
 	readerRoom    chan struct{}
 	takes         socket.Pace // how fast the peer opens the connection's window
-	starving      int         // how many streams wait for that
+	starving      []*flow     // the streams that wait for that
 	starved       time.Time   // since when, or since it was opened last
+	scarce        time.Time   // since when there has been no more of it than is kept back; zero: there was more since the last began to wait
 	// writers are goroutines that send what no exchange is to wait for. None begins once err is set.
 	writers sync.WaitGroup
 }

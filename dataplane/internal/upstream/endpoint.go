@@ -176,7 +176,7 @@ func (e *Endpoint) Acquire(x *exchange.Exchange, fresh bool) (Conn, error) {
 	how := e.how.Load()
 	shares := how.transport.http2 != never
 	if shares {
-		call, refused := e.beginAtOnce(how)
+		call, refused := e.beginAtOnce(how, x.Request.ContentLength != 0)
 		if call != nil {
 			return call, nil
 		}

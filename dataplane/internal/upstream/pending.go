@@ -31,6 +31,7 @@ func Overloaded(err error) bool { return err == errOverloaded || err == errNoneF
 // pending is a request that waits for a connection: for one to be opened, or, where there may be no more, for one of those that are there.
 type pending struct {
 	wants want
+	body  bool // it has a body
 	// done has something in it when the wait is over.
 	done chan struct{}
 	gone atomic.Bool // the client has gone away
@@ -122,7 +123,7 @@ func (q *queue) idlers() int { return len(q.all) - q.opening }
 // wait waits until the request has a connection, or not for as long as it may: until the exchange's deadline, until its client has gone away, or for the
 // time in which a connection has to be opened.
 func (e *Endpoint) wait(x *exchange.Exchange, how *how, wants want) (Conn, error) {
-	p := &pending{wants: wants, done: make(chan struct{}, 1)}
+	p := &pending{wants: wants, body: x.Request.ContentLength != 0, done: make(chan struct{}, 1)}
 	if err := e.enqueue(how, p); err != nil {
 		return nil, err
 	}
@@ -207,10 +208,13 @@ func (e *Endpoint) serve() {
 		return // each has a connection that is being opened, and there may be thousands of them
 	}
 	how, now := e.how.Load(), time.Now()
-	full := false // the connections that speak HTTP/2 take no more
+	full, used := false, false // the connections that speak HTTP/2 take no more; no more with a body
 	for _, p := range e.queue.all {
-		if !p.over && (!full || e.wantsOwn(how, p)) && !e.serveOne(how, p, now) {
-			full = true
+		if p.over || !e.wantsOwn(how, p) && (full || used && p.body) {
+			continue
+		}
+		if !e.serveOne(how, p, now) {
+			full, used = !p.body, true
 		}
 	}
 	e.queue.removeOver()
@@ -221,13 +225,13 @@ func (e *Endpoint) wantsOwn(how *how, p *pending) bool {
 	return p.wants == bareConn || how.transport.http2 == never || e.sharing.refused
 }
 
-// serveOne is serve for one request. It reports false where no connection that speaks HTTP/2 takes any more.
+// serveOne is serve for one request. It reports false where no connection that speaks HTTP/2 takes any more, or any more with a body.
 func (e *Endpoint) serveOne(how *how, p *pending, now time.Time) bool {
 	if e.wantsOwn(how, p) {
 		e.serve1(how, p, now)
 		return true
 	}
-	call := e.begin(how)
+	call := e.begin(how, p.body)
 	if call == nil {
 		return false
 	}

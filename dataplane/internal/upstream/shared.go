@@ -26,32 +26,33 @@ type sharedConn struct {
 	ends      time.Time  // when it is too old for more calls
 }
 
-// begin returns a call on the connection that carries the fewest, less than limit; nil: there is none. The endpoint's mutex is held.
-func (s *sharing) begin(t *transport, limit int) Conn {
-	best, fewest := -1, limit
+// begin returns a call on the connection that has the least load, less than limit; nil: there is none. body tells that the call is to send a body. The
+// endpoint's mutex is held.
+func (s *sharing) begin(t *transport, limit int, body bool) Conn {
+	best, least := -1, limit
 	for i, c := range s.conns {
 		if c.transport != t {
 			continue
 		}
 		if len(s.conns) == 1 {
 			best = i
-		} else if n, ok := c.Load(); ok && n < fewest {
-			best, fewest = i, n
+		} else if n, ok := c.Load(body); ok && n < least {
+			best, least = i, n
 		}
 	}
 	if best >= 0 {
-		if call := s.conns[best].Begin(limit); call != nil {
+		if call := s.conns[best].Begin(limit, body); call != nil {
 			return call
 		}
 	}
 	return nil
 }
 
-// maxCalls is more calls than any connection carries.
-const maxCalls = 1 << 30
+// anyLoad is more than the load of any connection.
+const anyLoad = 2 * http2.MaxLoad
 
 // beginAtOnce returns a call on a connection that carries few, unless others wait for one. refused tells that the endpoint, given the choice, wants HTTP/1.1.
-func (e *Endpoint) beginAtOnce(how *how) (call Conn, refused bool) {
+func (e *Endpoint) beginAtOnce(how *how, body bool) (call Conn, refused bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -60,14 +61,15 @@ func (e *Endpoint) beginAtOnce(how *how) (call Conn, refused bool) {
 	case len(e.queue.all) > 0:
 		return nil, false
 	}
-	return e.sharing.begin(how.transport, config.SharedRequests), false
+	return e.sharing.begin(how.transport, config.SharedRequests, body), false
 }
 
 // begin returns a call, on a connection that carries many if need be, and has another one opened where those that are open do: nil: no connection takes any
-// more. The mutex is held.
-func (e *Endpoint) begin(how *how) Conn {
+// more. While another one is being opened, what has a body to send waits for it rather than for the window of a connection where that is used up. The mutex is
+// held.
+func (e *Endpoint) begin(how *how, body bool) Conn {
 	s := &e.sharing
-	if call := s.begin(how.transport, config.SharedRequests); call != nil {
+	if call := s.begin(how.transport, config.SharedRequests, body); call != nil {
 		return call
 	}
 	s.prune()
@@ -75,7 +77,10 @@ func (e *Endpoint) begin(how *how) Conn {
 		s.opening = true
 		e.dials.running.Go(func() { e.openShared(how) })
 	}
-	return s.begin(how.transport, maxCalls)
+	if s.opening {
+		return s.begin(how.transport, http2.MaxLoad, body)
+	}
+	return s.begin(how.transport, anyLoad, body)
 }
 
 // openShared opens a connection for those who wait.

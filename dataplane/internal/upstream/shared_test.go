@@ -51,12 +51,12 @@ func TestCallsGoToTheLeastLoaded(t *testing.T) {
 	var calls []*http2.Call
 	begin := func(n int) {
 		for range n {
-			calls = append(calls, s.begin(over, maxCalls).(*http2.Call))
+			calls = append(calls, s.begin(over, anyLoad, false).(*http2.Call))
 		}
 	}
 	loads := func() (n [3]int) {
 		for i, c := range s.conns {
-			n[i], _ = c.Load()
+			n[i], _ = c.Load(false)
 		}
 		return n
 	}

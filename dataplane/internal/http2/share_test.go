@@ -1,0 +1,128 @@
+package http2
+
+import (
+	"testing"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/waittest"
+)
+
+// shared is a connection to a service as its streams' windows see it.
+func shared(window int64) *link {
+	c := &link{streams: map[uint32]*flow{}, peerWindow: window, sendWindow: window}
+	c.shares.widen(window)
+	return c
+}
+
+// fill sends a stream's body for as long as nothing has to be waited for, and returns how much that was.
+func (c *link) fill(f *flow) int64 {
+	before := c.sendWindow
+	for part := make([]byte, maxFrameBytes); ; {
+		left, _ := f.put(part, false)
+		c.out.pending = c.out.pending[:0]
+		if len(left) == len(part) {
+			return before - c.sendWindow
+		}
+	}
+}
+
+func (c *link) upload(read bool) *flow {
+	return &flow{c: c, sendWindow: c.peerWindow, read: read}
+}
+
+// What streams take of the connection's window that the service does not read leaves the others something.
+func TestSharesOfTheWindow(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		window int64
+		// each is what each of 90 further streams has, last what the 110th has, at least.
+		each, last int64
+	}{
+		{"as large as that of most servers", 64 << 10, 256, 16},
+		{"as large as that of net/http", 1 << 20, 4 << 10, 172},
+		{"very large", maxWindow, maxShare, 4 << 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := shared(c.window)
+			defer func() { give(l.out.pending) }()
+			if n := l.fill(l.upload(false)); n <= c.window/2 || n == c.window {
+				t.Errorf("the first stream takes %d of %d bytes: a server may want to have read half of a window before it grants more", n, c.window)
+			}
+			for i := range 110 {
+				n := l.fill(l.upload(false))
+				if i < 90 && n < c.each || n < c.last {
+					t.Fatalf("stream %d has %d bytes of the window", i+2, n)
+				}
+			}
+		})
+	}
+}
+
+// A stream that the service reads has nearly all of the window, beside one that it does not read too.
+func TestSharesOfStreamsThatAreRead(t *testing.T) {
+	const window = 1 << 20
+	l := shared(window)
+	defer func() { give(l.out.pending) }()
+	if n := l.fill(l.upload(true)); n < window*7/8 || n == window {
+		t.Errorf("%d bytes alone", n)
+	}
+	l = shared(window)
+	l.fill(l.upload(false))
+	if n := l.fill(l.upload(true)); n < window/4 {
+		t.Errorf("%d bytes beside one that is not read", n)
+	}
+}
+
+// A connection whose window is used up takes calls with a body only where there is no other one, and all the others as before.
+func TestLoadOfAConnectionWithoutWindow(t *testing.T) {
+	c, f, peer := newClientConn(t)
+	call := c.Begin(2, true)
+	x := &exchange.Exchange{}
+	x.Request.Method, x.Request.Path, x.Request.Host, x.Request.ContentLength = "POST", "/", "a", -1
+	left, _, err := call.Send(x, make([]byte, 2*initialWindow), false, time.Minute)
+	if err != nil || len(left) == 0 {
+		t.Fatalf("%d bytes are left, %v", len(left), err)
+	}
+	skipPreface(t, peer)
+	readUntil[*xhttp2.DataFrame](t, f)
+	done := make(chan error, 1)
+	go func() { done <- call.SendBody(x, left, false, time.Minute) }()
+	waittest.Until(t, "the body waits for the window", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.starving) == 1
+	})
+	load := func(body bool, want int) {
+		t.Helper()
+		if n, ok := c.Load(body); n != want || !ok {
+			t.Errorf("body: %t; the load is %d, %t; want %d", body, n, ok, want)
+		}
+	}
+	waitFor := func(d time.Duration) {
+		c.mu.Lock()
+		c.scarce = time.Now().Add(-d)
+		c.mu.Unlock()
+	}
+	waitFor(0)
+	load(true, 1)
+	waitFor(usedUpAfter)
+	load(true, MaxLoad+1)
+	load(false, 1)
+	if c.Begin(MaxLoad, true) != nil {
+		t.Error("a call with a body begins")
+	}
+	if other := c.Begin(2, false); other == nil {
+		t.Error("no call without a body begins")
+	} else {
+		other.Release(time.Now())
+	}
+	call.Abort()
+	if err := waittest.Receive(t, "the end of the body", done); err == nil {
+		t.Error("all of the body was sent")
+	}
+	load(true, 1)
+	call.Release(time.Now())
+}
