@@ -12,7 +12,7 @@ import (
 // what it has read of the others. Therefore no upload is held to less than a half of the whole for its own sake: what is kept back is a part of the
 // connection's window, of which every stream may have a little, whatever the others have.
 const (
-	// keptBack is how many sixteenths of the window are kept back from streams that the service has not yet been seen to read; a quarter of it is kept back
+	// keptBack is how many sixteenths of the window are kept back from streams that the service has not yet been seen to read; an eighth of it is kept back
 	// from the others.
 	keptBack = 7
 	// sharers is how many streams may have their whole share of what is kept back at once.
@@ -50,7 +50,7 @@ func (f *flow) mayUse() int64 {
 	}
 	kept := c.shares.kept
 	if f.read {
-		kept /= 4
+		kept /= 8
 	}
 	// What the peer has not granted anew of the stream's window is what the stream holds of the connection's.
 	share := min(c.shares.each, left/lastShares+1) - max(c.peerWindow-f.sendWindow, 0)

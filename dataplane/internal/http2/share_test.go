@@ -66,7 +66,7 @@ func TestSharesOfStreamsThatAreRead(t *testing.T) {
 	const window = 1 << 20
 	l := shared(window)
 	defer func() { give(l.out.pending) }()
-	if n := l.fill(l.upload(true)); n < window*7/8 || n == window {
+	if n := l.fill(l.upload(true)); n < window*15/16 || n == window {
 		t.Errorf("%d bytes alone", n)
 	}
 	l = shared(window)
