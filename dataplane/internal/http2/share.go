@@ -12,9 +12,10 @@ import (
 // what it has read of the others. Therefore no upload is held to less than a half of the whole for its own sake: what is kept back is a part of the
 // connection's window, of which every stream may have a little, whatever the others have.
 const (
-	// keptBack is how many sixteenths of the window are kept back from streams that the service has not yet been seen to read; an eighth of it is kept back
-	// from the others.
+	// keptBack is how many sixteenths of the window are kept back from streams that the service has not yet been seen to read.
 	keptBack = 7
+	// collected is how much most servers read before they say so, at least: they do not say it of a share that is smaller.
+	collected = 4 << 10
 	// sharers is how many streams may have their whole share of what is kept back at once.
 	sharers = 100
 	// maxShare is the largest share.
@@ -28,7 +29,8 @@ const (
 // shares are how much of the connection's window streams leave to the others. The zero value, that of connections of clients, keeps nothing back.
 type shares struct {
 	size int64 // of the window, as far as it is known
-	kept int64 // is kept back
+	kept int64 // is kept back from streams that the service has not yet been seen to read
+	read int64 // from the others
 	each int64 // of that, a stream may have
 }
 
@@ -39,6 +41,10 @@ func (s *shares) widen(size int64) {
 	}
 	s.each = min(size*keptBack/16/sharers, maxShare)
 	s.size, s.kept = size, min(size*keptBack/16, sharers*maxShare)
+	// A stream that is read is slower by what it leaves, where windows are small: then it leaves no more than is of use.
+	if s.read = s.kept / 8; s.each < collected {
+		s.read = s.kept / 64
+	}
 }
 
 // mayUse returns how much of the connection's window the stream may use. The mutex is held.
@@ -50,7 +56,7 @@ func (f *flow) mayUse() int64 {
 	}
 	kept := c.shares.kept
 	if f.read {
-		kept /= 8
+		kept = c.shares.read
 	}
 	// What the peer has not granted anew of the stream's window is what the stream holds of the connection's.
 	share := min(c.shares.each, left/lastShares+1) - max(c.peerWindow-f.sendWindow, 0)

@@ -63,16 +63,18 @@ func TestSharesOfTheWindow(t *testing.T) {
 
 // A stream that the service reads has nearly all of the window, beside one that it does not read too.
 func TestSharesOfStreamsThatAreRead(t *testing.T) {
-	const window = 1 << 20
-	l := shared(window)
-	defer func() { give(l.out.pending) }()
-	if n := l.fill(l.upload(true)); n < window*15/16 || n == window {
-		t.Errorf("%d bytes alone", n)
-	}
-	l = shared(window)
-	l.fill(l.upload(false))
-	if n := l.fill(l.upload(true)); n < window/4 {
-		t.Errorf("%d bytes beside one that is not read", n)
+	for _, c := range []struct{ window, alone int64 }{{64 << 10, 64800}, {1 << 20, 15 << 16}} {
+		l := shared(c.window)
+		if n := l.fill(l.upload(true)); n < c.alone || n == c.window {
+			t.Errorf("of %d bytes, %d alone", c.window, n)
+		}
+		give(l.out.pending)
+		l = shared(c.window)
+		l.fill(l.upload(false))
+		if n := l.fill(l.upload(true)); n < c.window/4 {
+			t.Errorf("of %d bytes, %d beside one that is not read", c.window, n)
+		}
+		give(l.out.pending)
 	}
 }
 

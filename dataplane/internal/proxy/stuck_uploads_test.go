@@ -15,7 +15,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// stuckService is a service over HTTP/2 that does not read what is sent to /stuck until the test ends, and tells how long everything else is.
+// stuckService is a service over HTTP/2 that does not read what is sent to /stuck until the test ends, nor more than a part of what is sent to /half, and tells how
+// long everything else is.
 type stuckService struct {
 	net.Listener
 	t           *testing.T
@@ -30,7 +31,10 @@ func newStuckService(t *testing.T) *stuckService {
 	release := make(chan struct{})
 	s := &stuckService{t: t, entered: make(chan struct{}), release: sync.OnceFunc(func() { close(release) })}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/stuck" {
+		if r.URL.Path == "/stuck" || r.URL.Path == "/half" {
+			if r.URL.Path == "/half" {
+				_, _ = io.CopyN(io.Discard, r.Body, 256<<10)
+			}
 			s.entered <- struct{}{}
 			<-release
 			return
@@ -70,7 +74,7 @@ func (c *countedConn) Read(b []byte) (int, error) {
 }
 
 // stick sends a number of uploads of 4 MiB that the service does not read, and returns when they hold of its window what they can.
-func (s *stuckService) stick(g *gateway, n int) {
+func (s *stuckService) stick(g *gateway, path string, n int) {
 	s.t.Cleanup(s.release) // before the node ends, which waits for what is under way
 	for range n {
 		upload, err := net.Dial("tcp", g.address)
@@ -80,7 +84,7 @@ func (s *stuckService) stick(g *gateway, n int) {
 		s.t.Cleanup(func() { _ = upload.Close() })
 		_ = upload.SetDeadline(waittest.Deadline())
 		s.senders.Go(func() {
-			_, err := io.WriteString(upload, "POST /stuck HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+			_, err := io.WriteString(upload, "POST "+path+" HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 			for n, part := 0, make([]byte, 64<<10); err == nil && n < 64; n++ {
 				_, err = fmt.Fprintf(upload, "10000\r\n%s\r\n", part)
 			}
@@ -111,18 +115,20 @@ func (s *stuckService) upload(g *gateway, size int) {
 // Uploads that a service does not read, however many, leave the others a part of its connections' windows.
 func TestStuckUploadsOfAService(t *testing.T) {
 	for _, c := range []struct {
-		name, pool string
-		stuck      int
+		name, pool, path string
+		stuck            int
 	}{
-		{"one", ", max_connections: 1", 1},
-		{"some", ", max_connections: 1", 6},
-		{"as many as a connection carries", ", max_connections: 1", 90},
-		{"as many as a client may have on a connection", "", 250},
+		{"one", ", max_connections: 1", "/stuck", 1},
+		{"some", ", max_connections: 1", "/stuck", 6},
+		{"as many as a connection carries", ", max_connections: 1", "/stuck", 90},
+		{"as many as a client may have on a connection", "", "/stuck", 250},
+		{"one that is read at first", ", max_connections: 1", "/half", 1},
+		{"some that are read at first", ", max_connections: 1", "/half", 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			service := newStuckService(t)
 			g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), c.pool)))
-			service.stick(g, c.stuck)
+			service.stick(g, c.path, c.stuck)
 			service.upload(g, 172)
 			service.upload(g, 1<<20)
 		})
@@ -142,7 +148,7 @@ func TestUploadsBesideAStuckOne(t *testing.T) {
 		t.Run(c.pool[2:], func(t *testing.T) {
 			service := newStuckService(t)
 			g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), c.pool)))
-			service.stick(g, 1)
+			service.stick(g, "/stuck", 1)
 			waittest.Until(t, "connections as many as there may be", func() bool {
 				service.upload(g, 172)
 				return service.connections.Load() == c.connections
@@ -164,7 +170,7 @@ func TestUploadsBesideAStuckOne(t *testing.T) {
 func TestUploadsBesideAStuckOneAlone(t *testing.T) {
 	service := newStuckService(t)
 	g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), "")))
-	service.stick(g, 1)
+	service.stick(g, "/stuck", 1)
 	_ = service.Close()
 	begun := time.Now()
 	for time.Since(begun) < 300*time.Millisecond {
