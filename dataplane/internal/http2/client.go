@@ -165,7 +165,8 @@ func (c *Client) stopped(err error) {
 // MaxLoad is more than the load of any connection that has some of its window left.
 const MaxLoad = 1 << 30
 
-// load returns how many calls are under way. With a body to send, the load of a connection whose window is used up is MaxLoad more. The mutex is held.
+// load returns how many calls are under way. With a body to send, the load of a connection whose window is used up is
+// MaxLoad more. The mutex is held.
 func (c *Client) load(body bool) int {
 	if body && c.usedUp() {
 		return MaxLoad + c.calls
@@ -173,8 +174,8 @@ func (c *Client) load(body bool) int {
 	return c.calls
 }
 
-// Begin returns a call, or nil when the connection is over, has a load of limit, see Load, or carries as many calls as the endpoint allows. body tells that
-// the call is to send a body.
+// Begin returns a call, or nil when the connection is over, has a load of limit, see Load, or carries as many calls
+// as the endpoint allows. body tells that the call is to send a body.
 func (c *Client) Begin(limit int, body bool) *Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,8 +196,8 @@ func (c *Client) Begin(limit int, body bool) *Call {
 	return call
 }
 
-// Load returns how many calls are under way; ok tells whether another one may begin. With a body to send, a connection whose window is used up has a load
-// of MaxLoad or more.
+// Load returns how many calls are under way; ok tells whether another one may begin. With a body to send, a
+// connection whose window is used up has a load of MaxLoad or more.
 func (c *Client) Load(body bool) (n int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,28 +5,33 @@ import (
 	"time"
 )
 
-// The shares of the streams in the connection's window, on connections to services: without them one upload that the service does not read takes all of the
-// window, and no other upload goes on until it ends.
+// The shares of the streams in the connection's window, on connections to services: without them one upload that the
+// service does not read takes all of the window, and no other upload goes on until it ends.
 //
-// A service says that it has read something only once it is a good part of the window, for most servers a half, and what it has read of one stream adds to
-// what it has read of the others. Therefore no upload is held to less than a half of the whole for its own sake: what is kept back is a part of the
-// connection's window, of which every stream may have a little, whatever the others have.
+// A service says that it has read something only once it is a good part of the window, for most servers a half, and
+// what it has read of one stream adds to what it has read of the others. Therefore no upload is held to less than a
+// half of the whole for its own sake: what is kept back is a part of the connection's window, of which every stream
+// may have a little, whatever the others have.
 const (
-	// keptBack is how many sixteenths of the window are kept back from streams that the service has not yet been seen to read.
+	// keptBack is how many sixteenths of the window are kept back from streams that the service has not yet been seen
+	// to read.
 	keptBack = 7
-	// collected is how much most servers read before they say so, at least: they do not say it of a share that is smaller.
+	// collected is how much most servers read before they say so, at least: they do not say it of a share that is
+	// smaller.
 	collected = 4 << 10
 	// sharers is how many streams may have their whole share of what is kept back at once.
 	sharers = 100
 	// maxShare is the largest share.
 	maxShare = 64 << 10
-	// lastShares is the part of what is left of the window that a share is at most: many streams leave something to more than there are shares for.
+	// lastShares is the part of what is left of the window that a share is at most: many streams leave something to
+	// more than there are shares for.
 	lastShares = 8
 	// usedUpAfter is how long streams may wait for the connection's window until it counts as used up.
 	usedUpAfter = 100 * time.Millisecond
 )
 
-// shares are how much of the connection's window streams leave to the others. The zero value, that of connections of clients, keeps nothing back.
+// shares are how much of the connection's window streams leave to the others. The zero value, that of connections of
+// clients, keeps nothing back.
 type shares struct {
 	size int64 // of the window, as far as it is known
 	kept int64 // is kept back from streams that the service has not yet been seen to read
@@ -63,7 +68,8 @@ func (f *flow) mayUse() int64 {
 	return max(left-kept, share, 0)
 }
 
-// widened wakes the streams that may use some of the connection's window, which has just become larger. The mutex is held.
+// widened wakes the streams that may use some of the connection's window, which has just become larger. The mutex is
+// held.
 func (c *link) widened() {
 	if c.sendWindow > c.shares.kept {
 		c.scarce = time.Time{}
@@ -98,7 +104,8 @@ func (c *link) sate(f *flow, now time.Time) bool {
 	return len(c.starving) > 0 || c.takes.Add(now.Sub(c.starved), 0)
 }
 
-// grantedAll reports whether the peer, which grants n bytes to the connection, grants enough where streams wait for it. The mutex is held.
+// grantedAll reports whether the peer, which grants n bytes to the connection, grants enough where streams wait for
+// it. The mutex is held.
 func (c *link) grantedAll(n int64) bool {
 	if len(c.starving) == 0 {
 		return true

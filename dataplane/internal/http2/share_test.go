@@ -49,7 +49,7 @@ func TestSharesOfTheWindow(t *testing.T) {
 			l := shared(c.window)
 			defer func() { give(l.out.pending) }()
 			if n := l.fill(l.upload(false)); n <= c.window/2 || n == c.window {
-				t.Errorf("the first stream takes %d of %d bytes: a server may want to have read half of a window before it grants more", n, c.window)
+				t.Errorf("the first stream takes %d of %d bytes; servers may grant more only after half a window", n, c.window)
 			}
 			for i := range 110 {
 				n := l.fill(l.upload(false))
@@ -78,7 +78,8 @@ func TestSharesOfStreamsThatAreRead(t *testing.T) {
 	}
 }
 
-// A connection whose window is used up takes calls with a body only where there is no other one, and all the others as before.
+// A connection whose window is used up takes calls with a body only where there is no other one, and all the others
+// as before.
 func TestLoadOfAConnectionWithoutWindow(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	call := c.Begin(2, true)

@@ -15,8 +15,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// stuckService is a service over HTTP/2 that does not read what is sent to /stuck until the test ends, nor more than a part of what is sent to /half, and tells how
-// long everything else is.
+// stuckService is a service over HTTP/2 that does not read what is sent to /stuck until the test ends, nor more than
+// a part of what is sent to /half, and tells how long everything else is.
 type stuckService struct {
 	net.Listener
 	t           *testing.T
@@ -73,7 +73,8 @@ func (c *countedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// stick sends a number of uploads of 4 MiB that the service does not read, and returns when they hold of its window what they can.
+// stick sends a number of uploads of 4 MiB that the service does not read, and returns when they hold of its window
+// what they can.
 func (s *stuckService) stick(g *gateway, path string, n int) {
 	s.t.Cleanup(s.release) // before the node ends, which waits for what is under way
 	for range n {
@@ -93,7 +94,9 @@ func (s *stuckService) stick(g *gateway, path string, n int) {
 	for range n {
 		waittest.Receive(s.t, "an upload that the service does not read", s.entered)
 	}
-	waittest.Until(s.t, "as much sent to the service as one upload may have on its way", func() bool { return s.bytes.Load() > 512<<10 })
+	waittest.Until(s.t, "as much sent to the service as one upload may have on its way", func() bool {
+		return s.bytes.Load() > 512<<10
+	})
 }
 
 // upload sends the service so many bytes, which it reads.
@@ -135,7 +138,8 @@ func TestStuckUploadsOfAService(t *testing.T) {
 	}
 }
 
-// Where a connection's window is used up, requests with a body go to another connection, if there may be one, and those without do not mind.
+// Where a connection's window is used up, requests with a body go to another connection, if there may be one, and
+// those without do not mind.
 func TestUploadsBesideAStuckOne(t *testing.T) {
 	for _, c := range []struct {
 		pool        string

@@ -225,7 +225,8 @@ func (e *Endpoint) wantsOwn(how *how, p *pending) bool {
 	return p.wants == bareConn || how.transport.http2 == never || e.sharing.refused
 }
 
-// serveOne is serve for one request. It reports false where no connection that speaks HTTP/2 takes any more, or any more with a body.
+// serveOne is serve for one request. It reports false where no connection that speaks HTTP/2 takes any more, or any
+// more with a body.
 func (e *Endpoint) serveOne(how *how, p *pending, now time.Time) bool {
 	if e.wantsOwn(how, p) {
 		e.serve1(how, p, now)

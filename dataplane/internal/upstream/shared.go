@@ -26,8 +26,8 @@ type sharedConn struct {
 	ends      time.Time  // when it is too old for more calls
 }
 
-// begin returns a call on the connection that has the least load, less than limit; nil: there is none. body tells that the call is to send a body. The
-// endpoint's mutex is held.
+// begin returns a call on the connection that has the least load, less than limit; nil: there is none. body tells
+// that the call is to send a body. The endpoint's mutex is held.
 func (s *sharing) begin(t *transport, limit int, body bool) Conn {
 	best, least := -1, limit
 	for i, c := range s.conns {
@@ -64,9 +64,9 @@ func (e *Endpoint) beginAtOnce(how *how, body bool) (call Conn, refused bool) {
 	return e.sharing.begin(how.transport, config.SharedRequests, body), false
 }
 
-// begin returns a call, on a connection that carries many if need be, and has another one opened where those that are open do: nil: no connection takes any
-// more. While another one is being opened, what has a body to send waits for it rather than for the window of a connection where that is used up. The mutex is
-// held.
+// begin returns a call, on a connection that carries many if need be, and has another one opened where those that are
+// open do: nil: no connection takes any more. While another one is being opened, what has a body to send waits for it
+// rather than for the window of a connection where that is used up. The mutex is held.
 func (e *Endpoint) begin(how *how, body bool) Conn {
 	s := &e.sharing
 	if call := s.begin(how.transport, config.SharedRequests, body); call != nil {
