@@ -715,7 +715,8 @@ type ConnectionPool struct {
 	MaxIdleConnections *uint32 `protobuf:"varint,1,opt,name=max_idle_connections,json=maxIdleConnections,proto3,oneof" json:"max_idle_connections,omitempty"`
 	// Connections in use and idle per endpoint and node, 1 to 65535; a request beyond it waits, see max_pending. 0 means no limit. For
 	// HTTP/2 it is how many connections share the requests, each opened when those that are open carry 100 requests, or as many as the
-	// endpoint allows, or when a request has a body and the flow-control windows of those are used up by others; 0 then means 4.
+	// endpoint allows, or when a request has a body and the flow-control windows of those are used up by others; 0 then
+	// means 4.
 	MaxConnections uint32 `protobuf:"varint,2,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// Time to open a connection, 1ms to 5m. Empty means "5s".
 	ConnectTimeout string `protobuf:"bytes,3,opt,name=connect_timeout,json=connectTimeout,proto3" json:"connect_timeout,omitempty"`
