@@ -31,6 +31,7 @@ type api1 struct {
 	header http.Header
 
 	catalog *catalog.Catalog
+	server  *Server
 }
 
 func newAPI(t testing.TB) *api1 {
@@ -74,7 +75,7 @@ func newAPI(t testing.TB) *api1 {
 		}
 		return nil
 	})
-	return &api1{t, server.URL, ln.Addr().String(), http.Header{"Authorization": {"Bearer " + token}}, c}
+	return &api1{t, server.URL, ln.Addr().String(), http.Header{"Authorization": {"Bearer " + token}}, c, a}
 }
 
 type reply struct {

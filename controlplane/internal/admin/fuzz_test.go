@@ -1,9 +1,37 @@
 package admin
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"net/http"
+	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
+
+// FuzzTexts puts anything into a header field with a text: what is taken is one line of UTF-8, and what has no escapes
+// is taken as it is.
+func FuzzTexts(f *testing.F) {
+	for _, s := range []string{
+		"", "ann", "größer", "UTF-8''gr%C3%B6", "utf-8'de'%", "UTF-8'", "it's", "\xff", "a\tb", "UTF-8''%0a",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		h := http.Header{"Gateway-Message": {text}}
+		if err := passTexts(h); err != nil || text == "" {
+			return
+		}
+		raw, err := base64.StdEncoding.DecodeString(h.Get("Gateway-Message-Bin"))
+		if err != nil || h.Get("Gateway-Message") != "" {
+			t.Fatalf("%q became %v, %v", text, h, err)
+		}
+		if got := string(raw); !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) || !strings.Contains(text, "'") && got != text {
+			t.Errorf("%q became %q", text, got)
+		}
+	})
+}
 
 // FuzzREST puts any JSON for a resource. It is taken or refused with a reason, never answered with a failure of the server's own; what is taken is shown, and
 // taken again as it is shown.

@@ -3,8 +3,26 @@ package admin
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
+
+// TestPagesThatAreTooLarge: the answer says what helps, and fewer on a page are had.
+func TestPagesThatAreTooLarge(t *testing.T) {
+	a := newAPI(t)
+	a.server.largestPage = 10_000
+	for i := range 4 {
+		a.must("POST", "/api/v1/config/routes", fmt.Sprintf(`{"name": "r%d", "path": "/r%d", "direct_response": {"body": "%s"}}`,
+			i, i, strings.Repeat("x", 4000)))
+	}
+	r := a.call("GET", "/api/v1/config/routes", "")
+	if r.status != 413 || !strings.Contains(r.Error.Message, "fewer items than 50 per_page") {
+		t.Errorf("all at once: %d %s", r.status, r.raw)
+	}
+	if r := a.must("GET", "/api/v1/config/routes?per_page=2&page=2", ""); !slices.Equal(r.names(), []string{"r2", "r3"}) {
+		t.Errorf("two: %v", r.names())
+	}
+}
 
 // names are those of a list.
 func (r *reply) names() (list []string) {

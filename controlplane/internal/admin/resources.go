@@ -111,7 +111,17 @@ func listOf[M config.Message](
 		return nil, nil, err
 	}
 	part, meta, err := cut(all, req, v.Revision)
-	return shownAll(s, part), meta, err
+	if err != nil {
+		return nil, nil, err
+	}
+	size := 0
+	for _, m := range part {
+		if size += proto.Size(m); size > s.largestPage {
+			return nil, nil, failure(fault.RequestTooLarge, fmt.Sprintf(
+				"the page has more than %d MiB: ask for fewer items than %d per_page", s.largestPage>>20, meta.GetPerPage()))
+		}
+	}
+	return shownAll(s, part), meta, nil
 }
 
 func hasLabels(have map[string]string, want []string) bool {

@@ -39,6 +39,8 @@ type Server struct {
 	fleet   *fleet.Fleet
 	log     *slog.Logger
 	token   [32]byte // SHA-256 of the administrator's token
+	// largestPage is how many bytes of resources a page of a list may have.
+	largestPage int
 
 	calls    *prometheus.HistogramVec
 	refusals prometheus.Counter
@@ -47,7 +49,8 @@ type Server struct {
 // New returns the API for who has the token.
 func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *slog.Logger, registry prometheus.Registerer) *Server {
 	a := &Server{
-		catalog: c, store: s, fleet: f, log: log, token: sha256.Sum256([]byte(token)),
+		largestPage: MaxRequestBytes - 4<<20, // with room for what is added to them
+		catalog:     c, store: s, fleet: f, log: log, token: sha256.Sum256([]byte(token)),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_admin_request_duration_seconds", Help: "Calls of the admin API.", Buckets: prometheus.DefBuckets,
 		}, []string{"method", "code"}),

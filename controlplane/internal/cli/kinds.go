@@ -98,16 +98,21 @@ func (c *Client) List(ctx context.Context, k config.Kind, f Filter) ([]config.Me
 		return list, err
 	}
 	var all []config.Message
-	f.PerPage = most
-	for f.Page = 1; ; f.Page++ {
+	f.Page, f.PerPage = 1, most
+	for {
 		list, revision, err := c.page(ctx, k, f)
-		if err != nil {
+		switch {
+		case detail(err).GetCode() == "REQUEST_TOO_LARGE" && f.PerPage > 1:
+			f.Page, f.PerPage = (f.Page-1)*10+1, f.PerPage/10 // the same place among smaller pages: the most are a power of ten
+			continue
+		case err != nil:
 			return nil, err
 		}
 		all, f.Revision = append(all, list...), revision
-		if len(list) < most {
+		if len(list) < int(f.PerPage) {
 			return all, nil
 		}
+		f.Page++
 	}
 }
 
