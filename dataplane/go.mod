@@ -19,6 +19,8 @@ require github.com/coder/websocket v1.8.15
 
 require github.com/miekg/dns v1.1.73
 
+require go.yaml.in/yaml/v4 v4.0.0 // indirect
+
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

@@ -16,6 +16,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/hostname"
+	"gateway.internal/shared/reason"
 )
 
 // leafOf returns the first certificate of a chain in PEM.
@@ -29,7 +30,7 @@ func leafOf(chain string) (*x509.Certificate, error) {
 		if block.Type == "CERTIFICATE" {
 			leaf, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
-				return nil, fmt.Errorf("does not parse: %s", strings.TrimPrefix(err.Error(), "x509: "))
+				return nil, fmt.Errorf("does not parse: %s", reason.Of(err))
 			}
 			return leaf, nil
 		}
@@ -53,7 +54,7 @@ func checkAuthorities(list string) error {
 			return fmt.Errorf("has a certificate, number %d, with lines before its base64, which readers skip", n)
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("has a certificate, number %d, that does not parse: %s", n, strings.TrimPrefix(err.Error(), "x509: "))
+			return fmt.Errorf("has a certificate, number %d, that does not parse: %s", n, reason.Of(err))
 		}
 	}
 	switch {
@@ -101,7 +102,7 @@ func (c *checker) certificate(m *configv1.Certificate) {
 		c.fail("key_pem", "", "is required for a new certificate")
 	default:
 		if _, err := tls.X509KeyPair([]byte(m.GetCertPem()), []byte(m.GetKeyPem())); err != nil {
-			c.fail("key_pem", "", "does not go with cert_pem: %s", strings.TrimPrefix(err.Error(), "tls: "))
+			c.fail("key_pem", "", "does not go with cert_pem: %s", reason.Of(err))
 		}
 	}
 	switch key := leaf.PublicKey.(type) {

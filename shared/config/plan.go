@@ -94,6 +94,8 @@ type stage struct {
 	edit   Edit
 	before *Entry
 	after  Message // nil: deleted
+	// written has what stood in references in place of ids.
+	written map[string]string
 }
 
 type planner struct {
@@ -161,7 +163,7 @@ func (p *planner) stage(e Edit) {
 		p.problems.add(e.Kind, name, e.Location, "name", name, "is there twice: names are unique among %s", e.Kind.Plural())
 		return
 	}
-	p.put(&stage{e, before, after})
+	p.put(&stage{edit: e, before: before, after: after})
 }
 
 func (p *planner) stageDelete(e Edit) {
@@ -243,40 +245,56 @@ func (p *planner) fill(m Message, before *Entry) {
 	}
 }
 
-// resolve makes ids of names in references.
+// resolve makes ids of names in references, and keeps what was written.
 func (p *planner) resolve() {
 	for _, s := range p.order {
 		if s.after == nil {
 			continue
 		}
 		for _, ref := range references(s.after) {
-			if id, ok := p.find(ref.kind, *ref.value); ok {
+			id, ok := p.find(ref.kind, *ref.value)
+			if !ok {
+				p.problems.add(s.edit.Kind, s.after.GetName(), s.edit.Location, ref.field, *ref.value, "%s", p.noneOf(ref))
+				continue
+			}
+			if id != *ref.value {
+				if s.written == nil {
+					s.written = map[string]string{}
+				}
+				s.written[id] = *ref.value
 				*ref.value = id
-				continue
 			}
-			if p.hints++; p.hints > maxHints {
-				p.problems.add(s.edit.Kind, s.after.GetName(), s.edit.Location, ref.field, *ref.value, "names no %s", ref.kind)
-				continue
-			}
-			known := func(yield func(string) bool) {
-				for n := range p.names[ref.kind] {
-					if !yield(n) {
-						return
-					}
-				}
-				for e := range p.base.All(ref.kind) {
-					if !yield(e.Name()) {
-						return
-					}
-				}
-			}
-			hint := ""
-			if near := suggest.Nearest(*ref.value, known); near != "" {
-				hint = fmt.Sprintf("; did you mean %q?", near)
-			}
-			p.problems.add(s.edit.Kind, s.after.GetName(), s.edit.Location, ref.field, *ref.value, "names no %s%s", ref.kind, hint)
 		}
 	}
+}
+
+// noneOf says why a reference names nothing, with a name that is like it, of those that there are in the end.
+func (p *planner) noneOf(ref reference) string {
+	if e := p.base.Lookup(ref.kind, *ref.value); e != nil {
+		if s := p.staged[ref.kind][e.ID()]; s != nil && s.after == nil {
+			return fmt.Sprintf("names a %s that is removed by the same change", ref.kind)
+		}
+	}
+	if p.hints++; p.hints > maxHints {
+		return fmt.Sprintf("names no %s", ref.kind)
+	}
+	known := func(yield func(string) bool) {
+		for n := range p.names[ref.kind] {
+			if !yield(n) {
+				return
+			}
+		}
+		for e := range p.base.All(ref.kind) {
+			if p.staged[ref.kind][e.ID()] == nil && !yield(e.Name()) { // others are removed, or among the names above
+				return
+			}
+		}
+	}
+	hint := ""
+	if near := suggest.Nearest(*ref.value, known); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	return fmt.Sprintf("names no %s%s", ref.kind, hint)
 }
 
 // find returns the id that a reference means in the result.

@@ -52,7 +52,7 @@ func TestUpgradesValidation(t *testing.T) {
 		{strings.Split("abcdefghijklmnopq", ""), "has 17 entries"},
 	} {
 		var found Problems
-		(&checker{&found, Policy, "p", ""}).upgrades(c.list)
+		(&checker{problems: &found, kind: Policy, name: "p"}).upgrades(c.list)
 		switch {
 		case c.want == "" && len(found) == 0:
 		case len(found) != 1 || c.want == "" || !strings.Contains(found[0].Message, c.want):

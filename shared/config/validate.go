@@ -38,9 +38,13 @@ type checker struct {
 	kind     Kind
 	name     string
 	location string
+	written  map[string]string // what a user wrote in references in place of these ids
 }
 
 func (c *checker) fail(field, value, format string, args ...any) {
+	if name, ok := c.written[value]; ok {
+		value = name
+	}
 	c.problems.add(c.kind, c.name, c.location, field, value, format, args...)
 }
 
@@ -50,7 +54,7 @@ func (p *planner) validate() {
 		if s.after == nil {
 			continue
 		}
-		c := &checker{&p.problems, s.edit.Kind, s.after.GetName(), s.edit.Location}
+		c := &checker{&p.problems, s.edit.Kind, s.after.GetName(), s.edit.Location, s.written}
 		c.common(s.after)
 		if e := p.base.ByID(c.kind, c.name); e != nil {
 			c.fail("name", c.name, "is the id of %s %q", e.Kind, e.Name())

@@ -61,10 +61,22 @@ func addressKey(b *Buffer, authority string) []byte {
 // Pattern is a host in the configuration: the key of one host, or, beginning with a dot, of every host that has one or more labels before it.
 type Pattern string
 
+const form = `a name such as "api.example.com", an IP address, or "*.example.com"`
+
 var (
-	errForm     = errors.New(`is no host: a name such as "api.example.com", an IP address, or "*.example.com"; no port, no scheme`)
+	errForm   = errors.New("is no host: " + form + "; no port, no scheme")
+	errEmpty  = errors.New("is empty: " + form + " has to be there")
+	errScheme = errors.New("is no host, but has a scheme: " + form + ", without it")
+	errPath   = errors.New(`is no host, but has a "/": ` + form + ", without a path")
+	errPort   = errors.New("is no host, but has a port: " + form + ", without it")
+	errZone   = errors.New(`is no host, but has the zone of an interface behind "%": an IP address, without it`)
+	errColons = errors.New(`is no host: it has colons as an IPv6 address has, such as "2001:db8::1" or "::1", ` +
+		"and is none")
+	errWildcard = errors.New(`is no host: a "*" stands for the first labels of a name as a whole, as in ` +
+		`"*.example.com"; leave hosts out for any`)
 	errAddress  = errors.New(`is no host: a wildcard is for names, and this is part of an address`)
 	errNotASCII = errors.New(`is no host: write names of other scripts as they are in DNS, such as "xn--mnchen-3ya.example"`)
+	errLength   = errors.New("is no host: a name has up to 253 bytes, and each of its labels, between the dots, 1 to 63")
 )
 
 // Parse reads "api.example.com", an IP address with or without brackets, or "*.example.com".
@@ -75,6 +87,16 @@ func Parse(s string) (Pattern, error) {
 			return "", errNotASCII
 		}
 	}
+	switch {
+	case s == "":
+		return "", errEmpty
+	case strings.Contains(name, "://"):
+		return "", errScheme
+	case strings.Contains(name, "/"):
+		return "", errPath
+	case strings.Contains(name, "*"), wildcard && name == "":
+		return "", errWildcard
+	}
 	if strings.Contains(name, ":") {
 		if wildcard {
 			return "", errAddress
@@ -84,17 +106,17 @@ func Parse(s string) (Pattern, error) {
 		if bracket {
 			var closed bool
 			if inner, closed = strings.CutSuffix(inner, "]"); !closed {
-				return "", errForm
+				return "", badAddress(name)
 			}
 		}
 		if a, err := netip.ParseAddr(inner); err != nil || a.Zone() != "" {
-			return "", errForm
+			return "", badAddress(name)
 		}
 		return Pattern(addressKey(&b, inner)), nil
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	if !isName(name) {
-		return "", errForm
+		return "", badName(name)
 	}
 	if !wildcard {
 		return Pattern(name), nil
@@ -103,6 +125,30 @@ func Parse(s string) (Pattern, error) {
 		return "", errAddress
 	}
 	return Pattern("." + name), nil
+}
+
+// badAddress says what is wrong with what has a colon and is no address.
+func badAddress(s string) error {
+	host, port, _ := strings.Cut(s, ":")
+	switch _, err := netip.ParseAddrPort(s); {
+	case err == nil, strings.Trim(port, "0123456789") == "" && !strings.Contains(host, "["):
+		return errPort
+	case strings.Contains(s, "%"):
+		return errZone
+	case strings.Contains(port, ":"):
+		return errColons
+	}
+	return errForm
+}
+
+// badName says what is wrong with what is no name.
+func badName(s string) error {
+	for label := range strings.SplitSeq(s, ".") {
+		if strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return errForm
+		}
+	}
+	return errLength
 }
 
 func isName(s string) bool {

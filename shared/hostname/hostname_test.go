@@ -44,6 +44,21 @@ func TestPatternsThatAreNone(t *testing.T) {
 	}
 }
 
+// TestWhatIsWrong: what is no host is told what it has that a host has not.
+func TestWhatIsWrong(t *testing.T) {
+	for s, want := range map[string]string{
+		"": "is empty", "http://a.test": "has a scheme", "a.test/b": `has a "/"`,
+		"a.test:80": "has a port", "[::1]:80": "has a port", "1.2.3.4:80": "has a port",
+		"fe80::1%eth0": "zone", "::g": "IPv6", "::1:2:3:4:5:6:7:8:9": "IPv6",
+		"*": `"*" stands for`, "*a.test": `"*" stands for`, "a.*.test": `"*" stands for`, "*.0.0.1": "part of an address",
+		"münchen.test": "xn--", "a..test": "labels", strings.Repeat("a", 64): "labels", "a b": "is no host: a name such as",
+	} {
+		if _, err := Parse(s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", s, err, want)
+		}
+	}
+}
+
 func TestCovers(t *testing.T) {
 	for _, c := range []struct {
 		p, o string

@@ -167,6 +167,22 @@ func TestParams(t *testing.T) {
 	}
 }
 
+// TestErrorsSayWhat: errors name what is wrong as a whole, and in the words of the configuration.
+func TestErrorsSayWhat(t *testing.T) {
+	for path, want := range map[string]string{
+		"/größe/*":  `has the character 'ö', which a path may only have percent-encoded: %C3%B6`,
+		"/a b":      `has the character ' ', which a path may only have percent-encoded: %20`,
+		"/{größe}":  `has the parameter name "größe"`,
+		"~(":        "is no RE2 regular expression: missing closing ): `(`",
+		"~(?P<a>x)": "",
+	} {
+		_, errs := Parse(&configv1.Route{Path: path})
+		if got := fmt.Sprint(errs); (want == "") != (len(errs) == 0) || !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %q", path, got, want)
+		}
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	for _, c := range []struct {
 		route *configv1.Route

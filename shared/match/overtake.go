@@ -132,7 +132,7 @@ func (t *Table) overtakes(o, r *Rule, params *Params) *Overtaken {
 	}
 	host := strings.Replace(r.hosts[0].String(), "*", "any", 1)
 	q := Request{Method: method, Host: host, Scheme: scheme, Port: port, Path: o.examplePath()}
-	if !r.matches(&q) || t.Match(&q, params) != o {
+	if !r.matchesPath(q.Path) || !r.matches(&q) || t.Match(&q, params) != o {
 		return nil
 	}
 	return &Overtaken{Rule: r, By: o, Host: r.hosts[0].String(), Request: q}

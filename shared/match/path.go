@@ -1,9 +1,13 @@
 package match
 
 import (
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"gateway.internal/shared/reason"
 )
 
 func (p *parser) path(path string) {
@@ -11,7 +15,7 @@ func (p *parser) path(path string) {
 	case path == "":
 		p.fail("path", path, `is required: "/exact", "/prefix/*", "/users/{id}" or "~regex"`)
 	case len(path) > MaxPathLength:
-		p.fail("path", path[:40]+"...", "is longer than %d bytes", MaxPathLength)
+		p.fail("path", strings.ToValidUTF8(path[:40], "")+"...", "is longer than %d bytes", MaxPathLength)
 	case path[0] == '~':
 		p.regexPath(path[1:])
 	case path[0] != '/':
@@ -28,7 +32,7 @@ func (p *parser) regexPath(expr string) {
 		re, err = compileWhole("(?i:" + strings.TrimPrefix(expr, "^") + ")")
 	}
 	if err != nil {
-		p.fail("path", "~"+expr, "is no RE2 regular expression: %s", err)
+		p.fail("path", "~"+expr, "is no RE2 regular expression: %s", reason.Of(err))
 		return
 	}
 	p.rule.regex = re
@@ -126,9 +130,11 @@ func (p *parser) segment(s, path string) bool {
 		p.fail("path", path, `has a "*" that is not the last segment; use a {parameter} for one segment`)
 		return false
 	}
-	for i := range len(s) {
-		if c := s[i]; c <= 0x20 || c >= 0x7f || strings.IndexByte(`"<>\`+"`?#", c) >= 0 {
-			p.fail("path", path, "has the character %q, which a path may only have percent-encoded", c)
+	for i, c := range s {
+		if c <= 0x20 || c >= 0x7f || strings.ContainsRune(`"<>\`+"`?#", c) {
+			_, n := utf8.DecodeRuneInString(s[i:])
+			p.fail("path", path, "has the character %q, which a path may only have percent-encoded: %s", c,
+				url.PathEscape(s[i:i+n]))
 			return false
 		}
 		if s[i] == '%' && (i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2])) {
@@ -169,8 +175,8 @@ func isHex(c byte) bool {
 }
 
 func (p *parser) addParam(name, path string) bool {
-	for i := range len(name) {
-		if c := name[i]; c != '_' && (c|0x20 < 'a' || c|0x20 > 'z') && (i == 0 || c < '0' || c > '9') {
+	for i, c := range name {
+		if c != '_' && (c|0x20 < 'a' || c|0x20 > 'z') && (i == 0 || c < '0' || c > '9') {
 			p.fail("path", path, "has the parameter name %q, which is not [A-Za-z_][A-Za-z0-9_]*", name)
 			return false
 		}

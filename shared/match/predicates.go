@@ -8,6 +8,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/hostname"
+	"gateway.internal/shared/reason"
 )
 
 func (p *parser) methods(route *configv1.Route) {
@@ -160,7 +161,7 @@ func (p *parser) queryParam(i int, q *configv1.QueryMatch) {
 func (p *parser) valueRegex(field, expr string) *regexp.Regexp {
 	re, err := compileWhole(expr)
 	if err != nil {
-		p.fail(field, expr, "is no RE2 regular expression: %s", err)
+		p.fail(field, expr, "is no RE2 regular expression: %s", reason.Of(err))
 	}
 	return re
 }

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"gateway.internal/shared/reason"
+	"gateway.internal/shared/suggest"
 )
 
 // Phase is a set of the phases that a type takes part in.
@@ -91,14 +93,14 @@ var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)
 func Parse(typeName string, cfg *structpb.Struct) (proto.Message, []FieldError) {
 	t, ok := Lookup(typeName)
 	if !ok {
-		return nil, []FieldError{{"type", typeName, "is no middleware type; there are " + strings.Join(Names(), ", ")}}
+		return nil, []FieldError{{"type", typeName, "is no middleware type" + suggest.Clause(typeName, Names())}}
 	}
 	settings := t.New()
 	raw := []byte("{}")
 	if cfg != nil {
 		var err error
 		if raw, err = json.Marshal(cfg.AsMap()); err != nil {
-			return nil, []FieldError{{"config", "", "is not representable as JSON: " + err.Error()}}
+			return nil, []FieldError{{"config", "", "is not representable as JSON: " + reason.Of(err)}}
 		}
 	}
 	if err := (protojson.UnmarshalOptions{}).Unmarshal(raw, settings); err != nil {
@@ -112,24 +114,19 @@ func Parse(typeName string, cfg *structpb.Struct) (proto.Message, []FieldError) 
 }
 
 func decodeError(t *Type, err error) FieldError {
-	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	text := reason.Of(err)
 	if m := unknownField.FindStringSubmatch(text); m != nil {
-		return FieldError{"config." + m[1], "", fmt.Sprintf("is unknown; %s has %s", t.Name, strings.Join(fieldNames(t.New()), ", "))}
+		return FieldError{"config." + m[1], "", fmt.Sprintf("is unknown in the settings of %s%s", t.Name,
+			suggest.Clause(m[1], suggest.Fields(t.New())))}
 	}
-	if i := strings.Index(text, ": "); i >= 0 {
-		text = text[i+2:]
+	if place := placeInJSON.FindString(text); place != "" {
+		text = text[len(place):]
 	}
 	return FieldError{"config", "", "does not fit the settings of " + t.Name + ": " + text}
 }
 
-func fieldNames(m proto.Message) []string {
-	fields := m.ProtoReflect().Descriptor().Fields()
-	var names []string
-	for i := range fields.Len() {
-		names = append(names, string(fields.Get(i).Name()))
-	}
-	return names
-}
+// placeInJSON is where in its JSON a config is wrong: what a user wrote may have been YAML.
+var placeInJSON = regexp.MustCompile(`^(?:syntax error )?\(line \d+, column \d+\): `)
 
 // collector gathers field errors.
 type collector struct{ errs []FieldError }

@@ -11,13 +11,18 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"gateway.internal/shared/suggest"
+	"gateway.internal/shared/yamlerror"
 )
 
 // FileFlag is the flag that names the settings file.
 const FileFlag = "config-file"
 
-// Bind gives the command the flag --config-file. Load has to be called before flags are read.
+// Bind gives the command the flag --config-file, and errors of its flags plain words. Load has to be called before
+// flags are read.
 func Bind(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(FlagError)
 	cmd.Flags().String(FileFlag, "", "YAML file with settings; keys are the flags' names")
 }
 
@@ -33,7 +38,7 @@ func Load(cmd *cobra.Command) error {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if value, ok := os.LookupEnv(EnvName(f.Name)); ok && !f.Changed && err == nil {
 			if setErr := flags.Set(f.Name, value); setErr != nil {
-				err = fmt.Errorf("environment variable %s: %w", EnvName(f.Name), setErr)
+				err = fmt.Errorf("environment variable %s: %w", EnvName(f.Name), FlagError(cmd, setErr))
 			}
 		}
 	})
@@ -44,17 +49,19 @@ func Load(cmd *cobra.Command) error {
 	if err != nil || path == "" {
 		return err
 	}
-	return loadFile(flags, path)
+	return loadFile(cmd, path)
 }
 
-func loadFile(flags *pflag.FlagSet, path string) error {
+func loadFile(cmd *cobra.Command, path string) error {
+	flags := cmd.Flags()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("settings file: %w", err)
 	}
 	var values map[string]yaml.Node
 	if err := yaml.Unmarshal(text, &values); err != nil {
-		return fmt.Errorf("settings file %s: %w", path, err)
+		wrong := yamlerror.Of(text, err)
+		return fmt.Errorf("settings file %s:%d:%d: is no YAML: %s", path, wrong.Line, wrong.Column, wrong.Message)
 	}
 	for key, node := range values {
 		f := flags.Lookup(key)
@@ -66,7 +73,7 @@ func loadFile(flags *pflag.FlagSet, path string) error {
 				}
 			})
 			slices.Sort(known)
-			return fmt.Errorf("settings file %s:%d: there is no setting %q; there are %s", path, node.Line, key, strings.Join(known, ", "))
+			return fmt.Errorf("settings file %s:%d: there is no setting %q%s", path, node.Line, key, suggest.Clause(key, known))
 		}
 		if f.Changed {
 			continue
@@ -76,7 +83,7 @@ func loadFile(flags *pflag.FlagSet, path string) error {
 			err = flags.Set(key, value)
 		}
 		if err != nil {
-			return fmt.Errorf("settings file %s:%d: %s: %w", path, node.Line, key, err)
+			return fmt.Errorf("settings file %s:%d: %w", path, node.Line, FlagError(cmd, err))
 		}
 	}
 	return nil

@@ -214,6 +214,9 @@ func TestErrors(t *testing.T) {
 		"aply",
 		"bananas",
 		"get routes --bananas",
+		"get routes --pgae 2",
+		"get routes --per-page x",
+		"validate -f testdata/bad/near.yaml",
 		"validate -f testdata/config --offline",
 	)
 }

@@ -16,6 +16,7 @@ import (
 
 	"gateway.internal/controlplane/internal/cli"
 	"gateway.internal/shared/observe"
+	"gateway.internal/shared/settings"
 )
 
 func main() {
@@ -85,7 +86,9 @@ func (r *root) command() *cobra.Command {
 	f.StringVar(&r.set.TokenFile, "token-file", "", "file with the token; without it GATEWAYCTL_TOKEN, then ./data/controlplane/admin-token")
 	f.DurationVar(&r.set.Timeout, "timeout", time.Minute, "longest time for a call")
 	f.StringVarP(&r.output, "output", "o", "table", "table, json or yaml")
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &cli.UsageError{Message: err.Error()} })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &cli.UsageError{Message: settings.FlagError(cmd, err).Error()}
+	})
 	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.get(), r.remove(), r.enable(true), r.enable(false),
 		r.revisions(), r.rollback(), r.history(), r.nodes(), r.dev(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: args(0, 0), Run: func(cmd *cobra.Command, _ []string) {

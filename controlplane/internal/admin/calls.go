@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/reason"
 	"gateway.internal/shared/suggest"
 )
 
@@ -117,7 +118,7 @@ func checkUTF8(r *http.Request) error {
 func (c call) checkQuery(r *http.Request) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return failure(fault.InvalidArgument, "the query can't be read: "+err.Error())
+		return failure(fault.InvalidArgument, "the query can't be read: "+reason.Of(err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if c.query[name] {
@@ -157,7 +158,7 @@ func (c call) checkBody(body []byte, rawQuery string) ([]byte, string, error) {
 	}
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
-		return nil, "", failure(fault.InvalidArgument, "the query can't be read: "+err.Error())
+		return nil, "", failure(fault.InvalidArgument, "the query can't be read: "+reason.Of(err))
 	}
 	for name, v := range members {
 		if query.Has(name) {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -16,6 +15,7 @@ import (
 
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/reason"
 	"gateway.internal/shared/suggest"
 )
 
@@ -75,18 +75,7 @@ func fieldByJSON(d protoreflect.MessageDescriptor, name string) protoreflect.Fie
 }
 
 func unknownMember(at, name string, d protoreflect.MessageDescriptor) error {
-	known := func(yield func(string) bool) {
-		for i := range d.Fields().Len() {
-			if !yield(string(d.Fields().Get(i).Name())) {
-				return
-			}
-		}
-	}
-	message := "is no field here"
-	if near := suggest.Nearest(name, known); near != "" {
-		message += fmt.Sprintf("; did you mean %q?", near)
-	}
-	return invalid(at, "", message)
+	return invalid(at, "", "is no field here"+suggest.Clause(name, fieldsOf(d)))
 }
 
 // mergeMap takes entries over, and removes those that are null.
@@ -148,19 +137,19 @@ func replaceField(at string, m protoreflect.Message, f protoreflect.FieldDescrip
 	return nil
 }
 
-var placeInJSON = regexp.MustCompile(`^.*\(line \d+:\d+\): `)
+var placeInJSON = regexp.MustCompile(`^.*\(line \d+, column \d+\): `)
 
 // readField reads one field's JSON by protobuf's rules, into an empty message of m's type.
 func readField(at string, m protoreflect.Message, f protoreflect.FieldDescriptor, value *structpb.Value) (protoreflect.Message, error) {
 	raw, err := protojson.Marshal(&structpb.Struct{Fields: map[string]*structpb.Value{string(f.Name()): value}})
 	if err != nil {
-		return nil, invalid(at, "", "can't be read: "+err.Error())
+		return nil, invalid(at, "", "can't be read: "+reason.Of(err))
 	}
 	read := m.New()
 	if err := protojson.Unmarshal(raw, read.Interface()); err != nil {
-		reason := placeInJSON.ReplaceAllString(strings.ReplaceAll(err.Error(), "\u00a0", " "), "")
+		why := placeInJSON.ReplaceAllString(reason.Of(err), "")
 		shown, _ := json.Marshal(value.AsInterface())
-		return nil, invalid(at, string(shown), "has a wrong value: "+reason)
+		return nil, invalid(at, string(shown), "has a wrong value: "+why)
 	}
 	return read, nil
 }

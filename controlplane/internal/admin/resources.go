@@ -18,6 +18,7 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/suggest"
 )
 
 // The seven kinds are read and changed in the same way; kinds.go binds each kind's messages to these functions.
@@ -386,7 +387,8 @@ func applyMask(dst, src protoreflect.Message, paths []string) error {
 		for i, step := range steps {
 			f := d.Descriptor().Fields().ByName(protoreflect.Name(step))
 			if f == nil {
-				return invalid("update_mask", path, "names a field that is not there")
+				return invalid("update_mask", path, "names a field that is not there"+
+					suggest.Clause(step, fieldsOf(d.Descriptor())))
 			}
 			last := i == len(steps)-1
 			if last || f.Kind() != protoreflect.MessageKind || f.IsList() || f.IsMap() || f.Message().FullName() == "google.protobuf.Struct" {
@@ -406,6 +408,14 @@ func applyMask(dst, src protoreflect.Message, paths []string) error {
 		}
 	}
 	return nil
+}
+
+func fieldsOf(d protoreflect.MessageDescriptor) []string {
+	names := make([]string, d.Fields().Len())
+	for i := range names {
+		names[i] = string(d.Fields().Get(i).Name())
+	}
+	return names
 }
 
 func remove[M config.Message](ctx context.Context, s *Server, k config.Kind, idOrName string, version uint32) (*adminv1.ReplyMeta, error) {

@@ -31,6 +31,7 @@ import (
 	api "gateway.internal/proto"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/reason"
 )
 
 // REST serves the API over HTTP. Close it after the last request.
@@ -388,8 +389,6 @@ func setHeaders(ctx context.Context, w http.ResponseWriter, reply proto.Message)
 	return nil
 }
 
-var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)
-
 // writeError writes an error's envelope.
 func writeError(ctx context.Context, w http.ResponseWriter, err error) {
 	d, ok := errorOf(err)
@@ -425,14 +424,14 @@ func brokenOff(r *http.Request, err error) error {
 // detailOf describes errors that are not of the API: those of reading a request, and of gRPC itself.
 func detailOf(err error) *adminv1.ErrorDetail {
 	s := status.Convert(err)
-	message := strings.ReplaceAll(s.Message(), "\u00a0", " ")
+	message := reason.Text(s.Message())
 	d := &adminv1.ErrorDetail{Code: string(fault.Internal), Message: message}
 	switch s.Code() {
 	case codes.InvalidArgument:
 		d.Code = string(fault.InvalidArgument)
 		if m := unknownField.FindStringSubmatch(message); m != nil {
 			d.Field = m[1]
-			d.Message = fmt.Sprintf("there is no field %q", m[1])
+			d.Message = fmt.Sprintf("there is no field %q%s", m[1], m[2])
 		}
 	case codes.ResourceExhausted:
 		d.Code = string(fault.RequestTooLarge)

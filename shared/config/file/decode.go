@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gateway.internal/shared/suggest"
 )
 
 // maxDepth bounds how deep values may be nested.
@@ -254,21 +256,9 @@ func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
 
 // suggestion names the field that was probably meant, or all there are.
 func suggestion(name string, fields protoreflect.FieldDescriptors) string {
-	best, most := "", 0
-	var all []string
-	for i := range fields.Len() {
-		f := string(fields.Get(i).Name())
-		all = append(all, f)
-		common := 0
-		for common < min(len(f), len(name)) && f[common] == name[common] {
-			common++
-		}
-		if common > most && common*2 >= len(f) {
-			best, most = f, common
-		}
+	all := make([]string, fields.Len())
+	for i := range all {
+		all[i] = string(fields.Get(i).Name())
 	}
-	if best != "" {
-		return fmt.Sprintf("; did you mean %q?", best)
-	}
-	return "; there are " + strings.Join(all, ", ")
+	return suggest.Clause(name, all)
 }

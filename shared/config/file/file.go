@@ -16,6 +16,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/yamlerror"
 )
 
 // MaxBytes is the largest file that is read.
@@ -139,8 +140,8 @@ func (doc *Document) parse(path string, text []byte, errs *Errors) {
 			return
 		}
 		if err != nil {
-			line, message := yamlError(err)
-			errs.add(path, line, 1, message)
+			wrong := yamlerror.Of(text, err)
+			errs.add(path, wrong.Line, wrong.Column, "is no YAML: "+wrong.Message)
 			return
 		}
 		if root.Kind != yaml.DocumentNode || len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
@@ -148,19 +149,6 @@ func (doc *Document) parse(path string, text []byte, errs *Errors) {
 		}
 		doc.document(path, root.Content[0], errs)
 	}
-}
-
-// yamlError takes the line out of the library's message.
-func yamlError(err error) (int, string) {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(text, "line "); ok {
-		if n, message, ok := strings.Cut(rest, ": "); ok {
-			if line, err := strconv.Atoi(n); err == nil {
-				return line, "is no YAML: " + message
-			}
-		}
-	}
-	return 1, "is no YAML: " + text
 }
 
 func (doc *Document) document(path string, n *yaml.Node, errs *Errors) {

@@ -81,10 +81,19 @@ func TestPlanAndDeclarative(t *testing.T) {
 
 func TestErrorsHaveLines(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"no YAML", "services:\n  - name: [a\n", "-:"},
+		{"no YAML", "services:\n  - name: 'a\n", "-:2:11: is no YAML: the quote that is opened here is never closed"},
+		{"no YAML, by tabs", "services:\n  - name: a\n\tprotocol: http\n",
+			"-:3:1: is no YAML: lines are indented with spaces"},
 		{"no mapping", "- a\n", "-:1:1: a document has to be a mapping"},
 		{"unknown kind", "service: []\n", `-:1:1: there is no kind "service"; did you mean "services"?`},
 		{"unknown field", "routes:\n  - name: a\n    paht: /x\n", `-:3:5: route has no field "paht"`},
+		{"letters in the wrong order", "routes:\n  - name: a\n    serivce_id: x\n",
+			`-:3:5: route has no field "serivce_id"; did you mean "service_id"?`},
+		{"a letter too few", "routes:\n  - {name: a, hots: [b]}\n",
+			`-:2:15: route has no field "hots"; did you mean "hosts"?`},
+		{"the first half", "services:\n  - {name: a, health_check: {}}\n",
+			`service has no field "health_check"; did you mean "health_check_config"?`},
+		{"nothing near", "routes:\n  - {name: a, colour: red}\n", `route has no field "colour"; there are id, name,`},
 		{"duplicate key", "routes:\n  - name: a\n    name: b\n", `-:3:5: "name" is there twice`},
 		{"wrong type", "routes:\n  - {name: a, priority: high}\n", `-:2:25: priority has to be a whole number, not "high"`},
 		{"no list", "routes: {a: b}\n", "-:1:9: routes has to be a list"},
