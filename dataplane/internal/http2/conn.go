@@ -21,10 +21,12 @@ type conn struct {
 	told    bool      // it was told which stream is the last
 	parted  bool      // the client has said that it opens no more streams
 	running sync.WaitGroup
+	born    time.Time
 	// lookedAt is when it was last looked whether something is overdue. The reading goroutine's.
 	lookedAt  time.Time
 	idleSince time.Time // when the last exchange ended, while there is none; the mutex protects it
 	resets    budget    // of requests that are broken off too early; the mutex protects it
+	coming    coming
 }
 
 func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
@@ -33,7 +35,8 @@ func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, newBudget(maxResets, resetsRate)
 	c.recv.reset(connWindow)
 	c.takes = socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout}
-	c.idleSince = time.Now()
+	c.born = time.Now()
+	c.idleSince = c.born
 	c.arrivedFn = c.took
 	return c
 }
@@ -134,6 +137,7 @@ func (c *conn) took() bool {
 	if c.partly() && c.partSince.IsZero() {
 		c.partSince = now
 	}
+	c.coming.note(c.sock.Buffered(), now.Sub(c.born))
 	if now.Sub(c.lookedAt) >= lookAfter {
 		c.lookedAt = now
 		if left, why := c.left(now); left <= 0 {

@@ -61,12 +61,16 @@ type conduct struct {
 	fields          []string
 	// body is how many bytes of body are sent, bodyBy a second; 0: all at once. -1: the body does not come.
 	body, bodyBy int
+	// large is the size of the pieces that the body is cut into: frames, or chunks, that come part by part; 0: what is sent at once is one.
+	large int
 	// takes is how many bytes of the response are taken a second, 0: any number, and through what that is bounded where there are windows.
 	takes   int
 	through string
 	stops   bool // and nothing after the first seconds
-	any     bool // without a least rate
-	again   bool // a request before, on the same connection
+	// stopsAfter is how many bytes of the body come; 0: all.
+	stopsAfter int
+	any        bool // without a least rate
+	again      bool // a request before, on the same connection
 	// want is what comes of it: a status, "cut" for half a response, or how the connection ends; of HTTP/2 where that is something else.
 	want, want2 string
 	after       time.Duration
@@ -98,6 +102,10 @@ var conducts = []conduct{
 	{name: "a body that does not come, with noise", body: -1, noisy: true, want: "408", after: 60 * time.Second},
 	{name: "a body too slowly", body: 60_000, bodyBy: 50, want: "408", after: 60 * time.Second},
 	{name: "a body slowly enough", body: 60_000, bodyBy: 200, want: "200"},
+	{name: "a body too slowly in large pieces", body: 60_000, bodyBy: 50, large: maxFrameBytes, want: "408", after: 60 * time.Second, late: time.Minute}, // looked at each minute
+	{name: "a body slowly enough in large pieces", body: 60_000, bodyBy: 150, large: maxFrameBytes, want: "200"},
+	{name: "a body that stops in a large piece", body: 60_000, bodyBy: 150, large: maxFrameBytes, stopsAfter: 1500, want: "408", after: 69 * time.Second},
+	{name: "a body at any rate in large pieces", body: 600, bodyBy: 1, large: 600, any: true, want: "200"},
 	{name: "a body at any rate", body: 600, bodyBy: 1, any: true, want: "200"},
 	{name: "takes too slowly from the socket", takes: 80, through: "socket", want: "cut", after: 60 * time.Second, late: time.Minute}, // pieces of 4 KiB are written
 	{name: "takes much too slowly from the socket", takes: 20, through: "socket", want: "cut", after: 60 * time.Second},
@@ -280,6 +288,10 @@ func (c *conduct) send1(conn net.Conn) {
 		head = head[n:]
 		time.Sleep(time.Second)
 	}
+	if c.large > 0 {
+		c.drip(conn, func(n int) string { return fmt.Sprintf("%x\r\n%s\r\n", n, strings.Repeat("b", n)) }, "0\r\n\r\n")
+		return
+	}
 	c.sendBody(func(n int) bool {
 		_, err := fmt.Fprintf(conn, "%x\r\n%s\r\n", n, strings.Repeat("b", n))
 		return err == nil
@@ -303,6 +315,29 @@ func (c *conduct) sendBody(part func(n int) bool, end func()) {
 		left -= n
 	}
 	end()
+}
+
+// drip sends the body in large pieces, part by part.
+func (c *conduct) drip(conn net.Conn, piece func(n int) string, end string) {
+	var text strings.Builder
+	for left := c.body; left > 0; {
+		n := min(left, c.large)
+		text.WriteString(piece(n))
+		left -= n
+	}
+	text.WriteString(end)
+	all := text.String()
+	if c.stopsAfter > 0 {
+		all = all[:c.stopsAfter]
+	}
+	for all != "" {
+		n := min(len(all), c.bodyBy)
+		if _, err := io.WriteString(conn, all[:n]); err != nil {
+			return
+		}
+		all = all[n:]
+		time.Sleep(time.Second)
+	}
 }
 
 // speak2 behaves so in HTTP/2.
@@ -454,5 +489,11 @@ func (c *conduct) send2(k *talker) {
 			time.Sleep(time.Second)
 		}
 	})
+	if c.large > 0 {
+		c.drip(k.c, func(n int) string {
+			return string(appendFrameHead(nil, n, frameData, 0, id)) + strings.Repeat("b", n)
+		}, string(appendFrameHead(nil, 0, frameData, flagEndStream, id)))
+		return
+	}
 	c.sendBody(func(n int) bool { return k.send(id, n, maxFrameBytes, 0) }, func() { k.finish(id) })
 }

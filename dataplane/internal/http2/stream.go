@@ -63,6 +63,7 @@ func (s *stream) BufferedBody() ([]byte, bool, error) {
 func (s *stream) NextBody() ([]byte, error) {
 	within := s.conn.server.limits.BodyTimeout
 	var begun time.Time // since when it is waited
+	counted := 0        // bytes of the next part that have come by then
 	for {
 		if s.cancelled.Load() {
 			return nil, os.ErrDeadlineExceeded
@@ -72,7 +73,11 @@ func (s *stream) NextBody() ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case len(part) > 0:
-			return part, s.paced(begun, len(part))
+			waited := time.Duration(0)
+			if !begun.IsZero() {
+				waited = time.Since(begun)
+			}
+			return part, s.paced(waited, max(len(part)-counted, 0))
 		case whole:
 			return nil, io.EOF
 		}
@@ -86,8 +91,19 @@ func (s *stream) NextBody() ([]byte, error) {
 		} else if left := s.PauseLeft(within); left > wait {
 			wait = left
 		}
+		late := false
 		if end := s.Until(); !end.IsZero() {
-			wait = min(wait, end.Sub(now))
+			wait, late = min(wait, end.Sub(now)), !now.Before(end)
+		}
+		if wait <= 0 && !late { // something may have come that is no whole frame
+			if n, since := s.conn.coming.of(s.id); n > counted {
+				waited := max(s.conn.born.Add(since).Sub(begun), 0)
+				if err := s.paced(waited, n-counted); err != nil {
+					return nil, err
+				}
+				counted, begun = n, begun.Add(waited)
+				continue
+			}
 		}
 		if wait <= 0 {
 			return nil, &fault.Error{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
@@ -103,16 +119,11 @@ func (s *stream) NextBody() ([]byte, error) {
 
 var errBodySlow = &fault.Error{Code: fault.RequestTimeout, Reason: "the body comes too slowly"}
 
-// paced notes that n bytes of the body were taken, which were waited for since begun, and returns an error where that is too slow. The zero time: they were
-// not waited for.
-func (s *stream) paced(begun time.Time, n int) error {
+// paced notes that n bytes of the body have come, which were waited for so long, and returns an error where that is too slow.
+func (s *stream) paced(waited time.Duration, n int) error {
 	if s.StreamIdle() > 0 || s.Both() { // nobody owes anything
 		s.Moved()
 		return nil
-	}
-	waited := time.Duration(0)
-	if !begun.IsZero() {
-		waited = time.Since(begun)
 	}
 	if !s.gives.Add(waited, n) {
 		return errBodySlow
