@@ -251,7 +251,7 @@ func drawRoute(t *rapid.T, id string) *configv1.Route {
 	r.Ports = rapid.SampledFrom([][]uint32{nil, nil, nil, {80}, {80, 443}}).Draw(t, "ports")
 	if rapid.IntRange(0, 3).Draw(t, "redirects") == 0 {
 		r.Redirect = &configv1.Redirect{
-			Scheme: rapid.SampledFrom([]string{"", "http", "https"}).Draw(t, "toScheme"), Host: rapid.SampledFrom([]string{"", "h.com", "x.h.com:81"}).Draw(t, "toHost"),
+			Scheme: rapid.SampledFrom([]string{"", "http", "https"}).Draw(t, "toScheme"), Host: rapid.SampledFrom([]string{"", "h.com", "x.h.com", "x.h.com:81"}).Draw(t, "toHost"),
 			Path: rapid.SampledFrom([]string{"", "/a", "/a/b"}).Draw(t, "toPath"), Port: rapid.SampledFrom([]uint32{0, 0, 81}).Draw(t, "toPort"),
 			StripQuery: rapid.Bool().Draw(t, "stripQuery"),
 		}
@@ -337,7 +337,10 @@ func leads(d *configv1.Redirect, q *Request) string {
 		authority, _, _ = strings.Cut(authority, ":")
 	}
 	if d.GetHost() != "" {
-		authority = d.GetHost()
+		_, port, _ := strings.Cut(authority, ":")
+		if authority = d.GetHost(); port != "" && !strings.Contains(authority, ":") {
+			authority += ":" + port
+		}
 	}
 	if d.GetPort() != 0 {
 		authority, _, _ = strings.Cut(authority, ":")

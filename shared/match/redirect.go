@@ -40,7 +40,7 @@ func (d *Redirect) Base(scheme, authority string) (toScheme, host, port string, 
 		scheme, port = d.scheme, ""
 	}
 	if d.host != "" {
-		host, port = d.host, ""
+		host = d.host
 	}
 	if d.port != "" {
 		port = d.port

@@ -29,6 +29,8 @@ routes:
   - {name: own-port, path: /own/*, redirect: {scheme: https, port: 443}}
   - {name: same-port, path: /host/*, redirect: {host: b.test, status: 307}}
   - {name: host-port, path: /hostport/*, redirect: {host: "b.test:81", status: 303}}
+  - {name: host-own, path: /host-own/*, redirect: {host: c.test, port: 80}}
+  - {name: host-tls, path: /host-tls/*, redirect: {host: c.test, scheme: https}}
   - {name: here, path: /here/*, redirect: {path: /here/x}}
   - {name: swapped, path: "/swap/{a}/{b}", redirect: {path: "/swap/{b}/{a}"}}
   - {name: strip, path: /strip, redirect: {strip_query: true}}
@@ -53,8 +55,12 @@ routes:
 		{true, "/port/a", "A.test:8443", "", 200, "", "rest", ""},
 		{false, "/own/a", "a.test:80", "", 302, "https://a.test/own/a", "", ""},
 		{true, "/own/a", "a.test:443", "", 200, "", "rest", ""},
-		{false, "/host/a", "a.test:8080", "", 307, "http://b.test/host/a", "", ""},
-		{false, "/host/a", "b.test:8080", "", 307, "http://b.test/host/a", "", ""},
+		{false, "/host/a", "a.test:8080", "", 307, "http://b.test:8080/host/a", "", ""},
+		{false, "/host/a", "a.test:80", "", 307, "http://b.test/host/a", "", ""},
+		{true, "/host/a", "a.test:8443", "", 307, "https://b.test:8443/host/a", "", ""},
+		{false, "/host/a", "b.test:8080", "", 200, "", "rest", ""},
+		{false, "/host-own/a", "a.test:8080", "", 302, "http://c.test/host-own/a", "", ""},
+		{false, "/host-tls/a", "a.test:8080", "", 302, "https://c.test/host-tls/a", "", ""},
 		{false, "/host/a", "B.test:80", "", 200, "", "rest", ""},
 		{false, "/host/a", "B.test.", "", 200, "", "rest", ""},
 		{false, "/hostport/a", "b.test", "", 303, "http://b.test:81/hostport/a", "", ""},
