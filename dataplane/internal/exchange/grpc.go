@@ -35,6 +35,12 @@ func (r *Request) RPC() RPC {
 	return rpcOf(v)
 }
 
+// RPC returns the response's form of gRPC, by its media type.
+func (r *Response) RPC() RPC {
+	v, _ := r.Header.Known(ContentType)
+	return rpcOf(v)
+}
+
 func rpcOf(mediaType string) RPC {
 	if len(mediaType) < len(grpcType) || !EqualFold(mediaType[:len(grpcType)], grpcType) {
 		return NoRPC

@@ -152,3 +152,52 @@ func FuzzResponse(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPass passes a response on that comes in two parts and then breaks off. The client has the service's bytes, and where they are whole messages, one more part with
+// the status, unless the service has sent one; otherwise the response has no end.
+func FuzzPass(f *testing.F) {
+	for _, s := range []string{"", "\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x03abc\x01\x00\x00\x00\x00", "\x00\x00\x00\x00\x03abc\x80\x00\x00\x00\x02x:", "\x00\x00\x00\x00\x09abc", "\x00\x00"} {
+		f.Add([]byte(s), 2, false)
+		f.Add([]byte(base64.StdEncoding.EncodeToString([]byte(s))), 7, true)
+	}
+	f.Add([]byte("AAAA!AAA"), 5, true)
+	f.Add([]byte("AAAAAA"), 5, true)
+	f.Fuzz(func(t *testing.T, sent []byte, at int, text bool) {
+		at = max(0, min(at, len(sent)))
+		c := &client{}
+		x := &exchange.Exchange{RPC: exchange.GRPCWeb, Down: c}
+		x.Request.Method = "POST"
+		mediaType, messages, clear := "application/grpc-web+proto", sent, true
+		if text {
+			mediaType = "application/grpc-web-text"
+			messages, clear = groups(string(sent))
+		}
+		x.Response.Header.Set("Content-Type", mediaType)
+		Pass(x)
+		if err := errors.Join(x.Down.WriteHead(x, sent[:at], false), x.Down.WriteBody(x, sent[at:], false)); err != nil {
+			t.Fatal(err)
+		}
+		x.Response.Trailer.Add("Grpc-Status", "14")
+		err := End(x)
+		last, whole := byte(0), clear
+		for rest := messages; len(rest) > 0 && whole; {
+			if whole = len(rest) >= 5 && uint64(binary.BigEndian.Uint32(rest[1:])) <= uint64(len(rest)-5); whole {
+				last, rest = rest[0], rest[5+binary.BigEndian.Uint32(rest[1:]):]
+			}
+		}
+		if whole != (err == nil) || whole != c.whole || !bytes.HasPrefix(c.got, sent) {
+			t.Fatalf("%q cut at %d: %q, whole %v, %v", sent, at, c.got, c.whole, err)
+		}
+		added := c.got[len(sent):]
+		if text {
+			added, _ = groups(string(added))
+		}
+		var want []byte
+		if whole && last&trailerFlag == 0 {
+			want = []byte("\x80\x00\x00\x00\x11grpc-status: 14\r\n")
+		}
+		if !bytes.Equal(added, want) {
+			t.Errorf("%q was completed by %q, want %q", sent, added, want)
+		}
+	})
+}

@@ -1,11 +1,11 @@
 // Package grpcweb lets browsers speak gRPC: it stands between a gRPC-Web client (PROTOCOL-WEB of the gRPC project) and a service that speaks
-// gRPC. Messages pass as they are, in base64 where the client wants text, and trailers become the last part of the body.
+// gRPC. Messages pass as they are, in base64 where the client wants text, and trailers become the last part of the body. Where the service speaks gRPC-Web
+// itself, everything passes as it is, and the package knows how to complete a response that the service does not.
 package grpcweb
 
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"io"
 	"strings"
 
@@ -47,42 +47,11 @@ type down struct {
 	suffix     string
 	translates bool // the response is one of gRPC
 	sent       messages
-
-	rest  [4]byte // of base64 that is not whole yet
-	nRest int
-	part  []byte // decoded
+	request    base64Text
 }
-
-// messages follows the parts of a body, which are messages with five bytes before each: a flag and the length.
-type messages struct {
-	head  [5]byte
-	nHead int
-	left  uint32 // of the message that the last head was of
-}
-
-func (m *messages) follow(part []byte) {
-	for len(part) > 0 {
-		if m.left > 0 {
-			n := min(uint64(m.left), uint64(len(part)))
-			m.left -= uint32(n)
-			part = part[n:]
-			continue
-		}
-		n := copy(m.head[m.nHead:], part)
-		part = part[n:]
-		if m.nHead += n; m.nHead == len(m.head) {
-			m.nHead, m.left = 0, binary.BigEndian.Uint32(m.head[1:])
-		}
-	}
-}
-
-// whole reports whether the last message has come to its end.
-func (m *messages) whole() bool { return m.nHead == 0 && m.left == 0 }
 
 // errPart is of a response that ends within a message: what came after it would be taken for the rest.
-var errPart = errors.New("the response ends within a message")
-
-var errBase64 = &fault.Error{Code: fault.BadRequest, Reason: "the body is not base64, as application/grpc-web-text has to be"}
+var errPart = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the response ends within a message"}
 
 // BufferedBody implements exchange.Downstream.
 func (d *down) BufferedBody() ([]byte, bool, error) {
@@ -90,7 +59,7 @@ func (d *down) BufferedBody() ([]byte, bool, error) {
 	if !d.text || err != nil {
 		return part, whole, err
 	}
-	if part, err = d.decode(part); err == nil && whole && d.nRest > 0 {
+	if part, err = d.request.decode(part); err == nil && whole && !d.request.whole() {
 		err = errBase64
 	}
 	return part, whole, err
@@ -103,37 +72,16 @@ func (d *down) NextBody() ([]byte, error) {
 		if !d.text {
 			return part, err
 		}
-		if err == io.EOF && d.nRest > 0 {
+		if err == io.EOF && !d.request.whole() {
 			return nil, errBase64
 		}
 		if err != nil {
 			return nil, err
 		}
-		if part, err = d.decode(part); err != nil || len(part) > 0 {
+		if part, err = d.request.decode(part); err != nil || len(part) > 0 {
 			return part, err
 		}
 	}
-}
-
-// decode decodes as many groups of four characters as are whole. Padding may stand after every message.
-func (d *down) decode(text []byte) ([]byte, error) {
-	d.part = d.part[:0]
-	for len(text) > 0 {
-		n := copy(d.rest[d.nRest:], text)
-		d.nRest += n
-		text = text[n:]
-		if d.nRest < len(d.rest) {
-			break
-		}
-		d.nRest = 0
-		var three [3]byte
-		m, err := base64.StdEncoding.Decode(three[:], d.rest[:])
-		if err != nil {
-			return nil, errBase64
-		}
-		d.part = append(d.part, three[:m]...)
-	}
-	return d.part, nil
 }
 
 // WriteHead implements exchange.Downstream.
@@ -183,21 +131,22 @@ func (d *down) send(x *exchange.Exchange, part []byte, last bool, write func(b [
 	}
 	d.sent.follow(part)
 	if len(part) > 0 || !last {
-		if err := d.encode(part, false, put); err != nil || !last {
+		if err := encode(part, d.text, false, put); err != nil || !last {
 			return err
 		}
 	}
 	if !d.sent.whole() {
 		return errPart
 	}
-	end := appendTrailers(nil, x.Response.Trailers())
-	x.Response.Trailer.Reset()
-	return d.encode(end, true, put)
+	return encode(takeTrailers(&x.Response), d.text, true, put)
 }
 
+// end implements ender.
+func (d *down) end(x *exchange.Exchange) error { return d.WriteBody(x, nil, true) }
+
 // encode gives b to put, in base64 where the client wants text.
-func (d *down) encode(b []byte, last bool, put func(b []byte, last bool) error) error {
-	if !d.text || len(b) == 0 {
+func encode(b []byte, text, last bool, put func(b []byte, last bool) error) error {
+	if !text || len(b) == 0 {
 		return put(b, last)
 	}
 	buffer := socket.Take(socket.BodySize)
@@ -216,6 +165,13 @@ func (d *down) encode(b []byte, last bool, put func(b []byte, last bool) error) 
 
 // trailerFlag marks the part of a body that is the trailers.
 const trailerFlag = 0x80
+
+// takeTrailers returns a response's trailers as the last part of its body, and leaves none.
+func takeTrailers(res *exchange.Response) []byte {
+	b := appendTrailers(nil, res.Trailers())
+	res.Trailer.Reset()
+	return b
+}
 
 // appendTrailers appends trailers as a part of the body: a flag, the length and lines as in HTTP/1.
 func appendTrailers(b []byte, h *exchange.Header) []byte {

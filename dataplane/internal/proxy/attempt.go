@@ -26,12 +26,13 @@ type attempt struct {
 	endpoint *upstream.Endpoint
 	conn     upstream.Conn
 	answered time.Time
-	tried    int  // how many connections have been asked for
-	used     bool // conn has carried another exchange before
-	fresh    bool // the next connection has to be a new one
-	watched  bool // conn is broken off when the client goes away
-	streams  bool // the response goes on for as long as something moves
-	both     bool // it has begun while the request's body is still coming
+	tried    int          // how many connections have been asked for
+	used     bool         // conn has carried another exchange before
+	fresh    bool         // the next connection has to be a new one
+	watched  bool         // conn is broken off when the client goes away
+	streams  bool         // the response goes on for as long as something moves
+	both     bool         // it has begun while the request's body is still coming
+	form     exchange.RPC // of the response that the client is being sent
 
 	request  part // what came of the request's body with its head
 	response part // what came of the response's body with its head
@@ -220,8 +221,9 @@ func (a *attempt) begin(rest []byte) {
 	go func() {
 		defer close(u.done)
 		u.err = u.sendBody(conn, x, timeout, rest, left)
-		if u.err != nil && u.state.CompareAndSwap(underWay, failed) {
-			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer.
+		if u.err != nil && (u.state.CompareAndSwap(underWay, failed) || x.RPC != exchange.NoRPC) {
+			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer. A response that has begun comes to its
+			// end, but for a call's, which has a place for what is wrong.
 			conn.Abort()
 		}
 	}()
@@ -375,7 +377,13 @@ func (a *attempt) stream() int64 {
 		a.settle() // so that the client is told with the head when the rest of its body is not going to be read
 	}
 	if err == nil {
+		if x.RPC != exchange.NoRPC && !whole && x.Response.RPC() != exchange.NoRPC {
+			x.Response.ContentLength = -1 // a status may have to be added, see endCall
+		}
 		err = x.Down.WriteHead(x, part, whole)
+		if x.RPC != exchange.NoRPC {
+			a.form = x.Response.RPC() // its fields are gone once more is read
+		}
 	} else {
 		_ = a.stopUpload()
 		a.fail(err)
@@ -408,7 +416,10 @@ func (a *attempt) stream() int64 {
 		}
 	}
 	if err != nil {
-		x.Response.Code = fault.ClientClosed
+		var own *fault.Error
+		if x.Response.Code = fault.ClientClosed; errors.As(err, &own) {
+			x.Response.Code = own.Code
+		}
 		x.Down.Abort()
 	}
 	return sent
@@ -424,15 +435,7 @@ func (a *attempt) breakOff(err error, sent int64) int64 {
 	case errors.Is(err, os.ErrDeadlineExceeded), a.late():
 		res.Code = fault.UpstreamTimeout
 	}
-	if a.x.RPC == exchange.NoRPC || res.ContentLength >= 0 {
-		a.x.Down.Abort()
-		return sent
-	}
-	// A gRPC client is told by trailers, as by the service itself.
-	_ = a.stopUpload()
-	res.Trailer.Reset()
-	a.x.AddStatus(&res.Trailer, res.Code, "the service broke off, or the time was over, before the response was complete")
-	if a.x.Down.WriteBody(a.x, nil, true) != nil {
+	if !a.endCall("the service broke off, or the time was over, before the response was complete") {
 		a.x.Down.Abort()
 	}
 	return sent

@@ -183,8 +183,12 @@ func (j *journey) prepare() bool {
 		b.Chain.Response(x, at)
 		return j.answer()
 	}
-	if x.RPC > exchange.GRPC && b.Service.SpeaksGRPC() {
+	switch {
+	case x.RPC <= exchange.GRPC:
+	case b.Service.SpeaksGRPC():
 		grpcweb.Translate(x)
+	default:
+		grpcweb.Pass(x)
 	}
 	j.attempt.x, j.attempt.service, j.attempt.timeout, j.attempt.pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
 	j.attempt.beginCall(&b.Limits)

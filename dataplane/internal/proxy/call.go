@@ -1,0 +1,29 @@
+package proxy
+
+import (
+	"errors"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/grpcweb"
+	"gateway.internal/shared/fault"
+)
+
+// endCall completes a response of gRPC that the service has not: its client is told why in the form that it is being answered in, by trailers or by a part of the
+// body. It reports false where there is no such form, or no place for it.
+func (a *attempt) endCall(why string) bool {
+	x, res := a.x, &a.x.Response
+	if x.RPC == exchange.NoRPC || a.form == exchange.NoRPC {
+		return false
+	}
+	var own *fault.Error
+	if u := a.upload; u != nil && u.over(0) && errors.As(u.err, &own) {
+		res.Code, why = own.Code, own.Reason
+	}
+	_ = a.stopUpload()
+	res.Trailer.Reset()
+	x.AddStatus(&res.Trailer, res.Code, why)
+	if a.form == exchange.GRPC {
+		return x.Down.WriteBody(x, nil, true) == nil
+	}
+	return grpcweb.End(x) == nil
+}
