@@ -37,7 +37,10 @@ func TestGRPCConformance(t *testing.T) {
 		{name: "before grpc-go", role: "server", behind: "grpcserver", features: all, failing: cardinality},
 		// The gateway takes a status that does not exist for a malformed response, which is UNAVAILABLE to callers, not UNKNOWN.
 		{name: "behind grpc-go", role: "client", behind: "grpcclient", features: grpc + ", supportsTls: false", failing: responses, flaky: []string{"**/nonexistent-http-status-code"}},
-		{name: "behind connect-go", role: "client", behind: "referenceclient", features: all + ", supportsTls: false", flaky: []string{"**/nonexistent-http-status-code"}},
+		{
+			name: "behind connect-go", role: "client", behind: "referenceclient", features: all + ", supportsTls: false",
+			flaky: []string{"**/nonexistent-http-status-code"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -251,8 +251,10 @@ func drawRoute(t *rapid.T, id string) *configv1.Route {
 	r.Ports = rapid.SampledFrom([][]uint32{nil, nil, nil, {80}, {80, 443}}).Draw(t, "ports")
 	if rapid.IntRange(0, 3).Draw(t, "redirects") == 0 {
 		r.Redirect = &configv1.Redirect{
-			Scheme: rapid.SampledFrom([]string{"", "http", "https"}).Draw(t, "toScheme"), Host: rapid.SampledFrom([]string{"", "h.com", "x.h.com", "x.h.com:81"}).Draw(t, "toHost"),
-			Path: rapid.SampledFrom([]string{"", "/a", "/a/b"}).Draw(t, "toPath"), Port: rapid.SampledFrom([]uint32{0, 0, 81}).Draw(t, "toPort"),
+			Scheme:     rapid.SampledFrom([]string{"", "http", "https"}).Draw(t, "toScheme"),
+			Host:       rapid.SampledFrom([]string{"", "h.com", "x.h.com", "x.h.com:81"}).Draw(t, "toHost"),
+			Path:       rapid.SampledFrom([]string{"", "/a", "/a/b"}).Draw(t, "toPath"),
+			Port:       rapid.SampledFrom([]uint32{0, 0, 81}).Draw(t, "toPort"),
 			StripQuery: rapid.Bool().Draw(t, "stripQuery"),
 		}
 		if r.Redirect.GetScheme() != "" && len(r.Schemes) == 1 {

@@ -153,10 +153,14 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-// FuzzPass passes a response on that comes in two parts and then breaks off. The client has the service's bytes, and where they are whole messages, one more part with
-// the status, unless the service has sent one; otherwise the response has no end.
+// FuzzPass passes a response on that comes in two parts and then breaks off. The client has the service's bytes, and
+// where they are whole messages, one more part with the status, unless the service has sent one; otherwise the
+// response has no end.
 func FuzzPass(f *testing.F) {
-	for _, s := range []string{"", "\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x03abc\x01\x00\x00\x00\x00", "\x00\x00\x00\x00\x03abc\x80\x00\x00\x00\x02x:", "\x00\x00\x00\x00\x09abc", "\x00\x00"} {
+	for _, s := range []string{
+		"", "\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x03abc\x01\x00\x00\x00\x00",
+		"\x00\x00\x00\x00\x03abc\x80\x00\x00\x00\x02x:", "\x00\x00\x00\x00\x09abc", "\x00\x00",
+	} {
 		f.Add([]byte(s), 2, false)
 		f.Add([]byte(base64.StdEncoding.EncodeToString([]byte(s))), 7, true)
 	}

@@ -1,6 +1,7 @@
-// Package grpcweb lets browsers speak gRPC: it stands between a gRPC-Web client (PROTOCOL-WEB of the gRPC project) and a service that speaks
-// gRPC. Messages pass as they are, in base64 where the client wants text, and trailers become the last part of the body. Where the service speaks gRPC-Web
-// itself, everything passes as it is, and the package knows how to complete a response that the service does not.
+// Package grpcweb lets browsers speak gRPC: it stands between a gRPC-Web client (PROTOCOL-WEB of the gRPC project)
+// and a service that speaks gRPC. Messages pass as they are, in base64 where the client wants text, and trailers
+// become the last part of the body. Where the service speaks gRPC-Web itself, everything passes as it is, and the
+// package knows how to complete a response that the service does not.
 package grpcweb
 
 import (

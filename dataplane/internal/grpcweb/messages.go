@@ -36,7 +36,9 @@ func (m *messages) whole() bool { return m.nHead == 0 && m.left == 0 }
 // ended reports whether that were the trailers.
 func (m *messages) ended() bool { return m.whole() && m.head[0]&trailerFlag != 0 }
 
-var errBase64 = &fault.Error{Code: fault.BadRequest, Reason: "the body is not base64, as application/grpc-web-text has to be"}
+var errBase64 = &fault.Error{
+	Code: fault.BadRequest, Reason: "the body is not base64, as application/grpc-web-text has to be",
+}
 
 // base64Text decodes base64 that comes in parts.
 type base64Text struct {
@@ -45,7 +47,8 @@ type base64Text struct {
 	part  []byte // decoded
 }
 
-// decode decodes as many groups of four characters as are whole. Padding may stand after every message. What it returns is valid until the next call.
+// decode decodes as many groups of four characters as are whole. Padding may stand after every message. What it
+// returns is valid until the next call.
 func (d *base64Text) decode(text []byte) ([]byte, error) {
 	d.part = d.part[:0]
 	for len(text) > 0 {

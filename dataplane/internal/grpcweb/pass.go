@@ -5,8 +5,9 @@ import "gateway.internal/dataplane/internal/exchange"
 // Pass makes x, whose client and service both speak gRPC-Web, one that End can complete. It comes before the response.
 func Pass(x *exchange.Exchange) { x.Down = &passed{Downstream: x.Down} }
 
-// End completes a response that the service has not, with what Response.Trailer says. It fails where the client can't be told: within a message, or where
-// the body is not what its media type says. x is one of Translate's or Pass's, and the head has been sent.
+// End completes a response that the service has not, with what Response.Trailer says. It fails where the client can't
+// be told: within a message, or where the body is not what its media type says. x is one of Translate's or Pass's,
+// and the head has been sent.
 func End(x *exchange.Exchange) error {
 	if d, ok := x.Down.(ender); ok {
 		return d.end(x)
@@ -63,5 +64,7 @@ func (d *passed) end(x *exchange.Exchange) error {
 	if d.sent.ended() { // the service has said how the call ended, but not that this was all
 		trailers = nil
 	}
-	return encode(trailers, d.form == exchange.GRPCWebText, true, func(b []byte, last bool) error { return d.Downstream.WriteBody(x, b, last) })
+	return encode(trailers, d.form == exchange.GRPCWebText, true, func(b []byte, last bool) error {
+		return d.Downstream.WriteBody(x, b, last)
+	})
 }

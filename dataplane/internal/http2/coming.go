@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// coming is how much has come of a DATA frame that is not whole yet. A slow client may take minutes for one, which is a body that goes on all the same. The
-// reading goroutine sets it, the streams' look at it.
+// coming is how much has come of a DATA frame that is not whole yet. A slow client may take minutes for one, which is
+// a body that goes on all the same. The reading goroutine sets it, the streams' look at it.
 type coming struct {
 	part  atomic.Uint64 // the stream, and how many bytes of its body have come
 	since atomic.Int64  // the connection began the last of them came

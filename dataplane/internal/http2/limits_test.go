@@ -61,7 +61,8 @@ type conduct struct {
 	fields          []string
 	// body is how many bytes of body are sent, bodyBy a second; 0: all at once. -1: the body does not come.
 	body, bodyBy int
-	// large is the size of the pieces that the body is cut into: frames, or chunks, that come part by part; 0: what is sent at once is one.
+	// large is the size of the pieces that the body is cut into: frames, or chunks, that come part by part; 0: what
+	// is sent at once is one.
 	large int
 	// takes is how many bytes of the response are taken a second, 0: any number, and through what that is bounded where there are windows.
 	takes   int
@@ -102,9 +103,15 @@ var conducts = []conduct{
 	{name: "a body that does not come, with noise", body: -1, noisy: true, want: "408", after: 60 * time.Second},
 	{name: "a body too slowly", body: 60_000, bodyBy: 50, want: "408", after: 60 * time.Second},
 	{name: "a body slowly enough", body: 60_000, bodyBy: 200, want: "200"},
-	{name: "a body too slowly in large pieces", body: 60_000, bodyBy: 50, large: maxFrameBytes, want: "408", after: 60 * time.Second, late: time.Minute}, // looked at each minute
+	{ // looked at each minute
+		name: "a body too slowly in large pieces", body: 60_000, bodyBy: 50, large: maxFrameBytes,
+		want: "408", after: 60 * time.Second, late: time.Minute,
+	},
 	{name: "a body slowly enough in large pieces", body: 60_000, bodyBy: 150, large: maxFrameBytes, want: "200"},
-	{name: "a body that stops in a large piece", body: 60_000, bodyBy: 150, large: maxFrameBytes, stopsAfter: 1500, want: "408", after: 69 * time.Second},
+	{
+		name: "a body that stops in a large piece", body: 60_000, bodyBy: 150, large: maxFrameBytes, stopsAfter: 1500,
+		want: "408", after: 69 * time.Second,
+	},
 	{name: "a body at any rate in large pieces", body: 600, bodyBy: 1, large: 600, any: true, want: "200"},
 	{name: "a body at any rate", body: 600, bodyBy: 1, any: true, want: "200"},
 	{name: "takes too slowly from the socket", takes: 80, through: "socket", want: "cut", after: 60 * time.Second, late: time.Minute}, // pieces of 4 KiB are written

@@ -119,7 +119,8 @@ func (s *stream) NextBody() ([]byte, error) {
 
 var errBodySlow = &fault.Error{Code: fault.RequestTimeout, Reason: "the body comes too slowly"}
 
-// paced notes that n bytes of the body have come, which were waited for so long, and returns an error where that is too slow.
+// paced notes that n bytes of the body have come, which were waited for so long, and returns an error where that is
+// too slow.
 func (s *stream) paced(waited time.Duration, n int) error {
 	if s.StreamIdle() > 0 || s.Both() { // nobody owes anything
 		s.Moved()

@@ -222,8 +222,8 @@ func (a *attempt) begin(rest []byte) {
 		defer close(u.done)
 		u.err = u.sendBody(conn, x, timeout, rest, left)
 		if u.err != nil && (u.state.CompareAndSwap(underWay, failed) || x.RPC != exchange.NoRPC) {
-			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer. A response that has begun comes to its
-			// end, but for a call's, which has a place for what is wrong.
+			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer. A
+			// response that has begun comes to its end, but for a call's, which has a place for what is wrong.
 			conn.Abort()
 		}
 	}()

@@ -8,8 +8,9 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// endCall completes a response of gRPC that the service has not: its client is told why in the form that it is being answered in, by trailers or by a part of the
-// body. It reports false where there is no such form, or no place for it.
+// endCall completes a response of gRPC that the service has not: its client is told why in the form that it is being
+// answered in, by trailers or by a part of the body. It reports false where there is no such form, or no place for
+// it.
 func (a *attempt) endCall(why string) bool {
 	x, res := a.x, &a.x.Response
 	if x.RPC == exchange.NoRPC || a.form == exchange.NoRPC {

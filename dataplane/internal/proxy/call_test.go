@@ -19,7 +19,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// halfCalls is a service of all forms of gRPC that does not bring its responses to their end. The path says what it sends, and how it ends.
+// halfCalls is a service of all forms of gRPC that does not bring its responses to their end. The path says what it
+// sends, and how it ends.
 type halfCalls struct{}
 
 func (halfCalls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -113,8 +114,8 @@ func endOfCall(res *http.Response, mediaType string) string {
 	return "no status"
 }
 
-// However a call ends once its response has begun, its client gets a status in its own form of gRPC; but for one of gRPC-Web within a message, where there is no
-// place for it.
+// However a call ends once its response has begun, its client gets a status in its own form of gRPC; but for one of
+// gRPC-Web within a message, where there is no place for it.
 func TestEndsOfCalls(t *testing.T) {
 	once(t)
 	one := httptest.NewUnstartedServer(halfCalls{})
@@ -127,7 +128,8 @@ func TestEndsOfCalls(t *testing.T) {
 	for protocol, address := range services {
 		host, port, _ := net.SplitHostPort(address)
 		config += strings.ReplaceAll(fmt.Sprintf(`---
-services: [{name: P, protocol: P, endpoints: [{host: %s, port: %s}], connection_pool: {response_timeout: 1m, connect_timeout: 1m}}]
+services:
+  - {name: P, protocol: P, endpoints: [{host: %s, port: %s}], connection_pool: {response_timeout: 1m, connect_timeout: 1m}}
 routes:
   - {name: P, path: /P/*, service_id: P}
   - {name: P-idle, path: /P/idle/*, service_id: P, policy_id: idle, rewrite: {prefix: /P}}
@@ -135,12 +137,14 @@ routes:
 `, host, port), "P", protocol)
 	}
 	g := startWith(t, http1.DefaultLimits(), config)
-	unavailable, late, large := fmt.Sprint("status ", int(codes.Unavailable)), fmt.Sprint("status ", int(codes.DeadlineExceeded)), fmt.Sprint("status ", int(codes.ResourceExhausted))
+	status := func(code codes.Code) string { return fmt.Sprint("status ", int(code)) }
+	unavailable, late, large := status(codes.Unavailable), status(codes.DeadlineExceeded), status(codes.ResourceExhausted)
 	var calls sync.WaitGroup
 	for version, transport := range transports() {
 		for protocol := range services {
-			for _, mediaType := range []string{"application/grpc+proto", "application/grpc-web+proto", "application/grpc-web-text+proto"} {
-				web := mediaType != "application/grpc+proto"
+			for _, form := range []string{"grpc", "grpc-web", "grpc-web-text"} {
+				mediaType := "application/" + form + "+proto"
+				web := form != "grpc"
 				for _, c := range []struct{ name, path, timeout, want string }{
 					{"a reset after the head", "/nothing/resets", "", unavailable},
 					{"a reset between messages", "/messages/resets", "", unavailable},

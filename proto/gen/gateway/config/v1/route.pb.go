@@ -916,7 +916,8 @@ type Redirect struct {
 	Path string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	// Drops the request's query instead of keeping it.
 	StripQuery bool `protobuf:"varint,5,opt,name=strip_query,json=stripQuery,proto3" json:"strip_query,omitempty"`
-	// Port, 1 to 65535; left out of the Location where it is the scheme's own. 0 keeps host's, or else the request's where the scheme stays. Not together with a port in host.
+	// Port, 1 to 65535; left out of the Location where it is the scheme's own. 0 keeps host's, or else the request's where
+	// the scheme stays. Not together with a port in host.
 	Port          uint32 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
