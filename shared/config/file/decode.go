@@ -24,20 +24,15 @@ const maxDepth = 64
 type decoder struct {
 	path string
 	errs *Errors
-	// nodes that aliases were followed to: a document of aliases of aliases must not become huge.
-	aliased int
 }
-
-const maxAliased = 100_000
 
 func (d *decoder) fail(n *yaml.Node, format string, args ...any) {
 	d.errs.add(d.path, n.Line, n.Column, fmt.Sprintf(format, args...))
 }
 
-// follow resolves an alias.
-func (d *decoder) follow(n *yaml.Node) *yaml.Node {
+// resolve follows an alias.
+func resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
-		d.aliased++
 		return n.Alias
 	}
 	return n
@@ -57,28 +52,21 @@ func (d *decoder) pairs(n *yaml.Node, each func(key, value *yaml.Node)) {
 			continue
 		}
 		seen[k.Value] = true
-		each(k, d.follow(v))
+		each(k, resolve(v))
 	}
 }
 
-func (d *decoder) tooMuch(n *yaml.Node, depth int) bool {
+func (d *decoder) tooDeep(n *yaml.Node, depth int) bool {
 	if depth > maxDepth {
 		d.fail(n, "is nested deeper than %d levels", maxDepth)
 		return true
-	}
-	if d.aliased > maxAliased {
-		d.fail(n, "aliases lead to too many nodes")
-		return true
-	}
-	if d.aliased > 0 {
-		d.aliased++
 	}
 	return false
 }
 
 func (d *decoder) message(n *yaml.Node, m protoreflect.Message, what string, depth int) {
-	n = d.follow(n)
-	if d.tooMuch(n, depth) {
+	n = resolve(n)
+	if d.tooDeep(n, depth) {
 		return
 	}
 	if n.Kind != yaml.MappingNode {
@@ -127,7 +115,7 @@ func (d *decoder) field(v *yaml.Node, m protoreflect.Message, f protoreflect.Fie
 		}
 		into := m.Mutable(f).List()
 		for i, item := range v.Content {
-			item = d.follow(item)
+			item = resolve(item)
 			if f.Kind() == protoreflect.MessageKind {
 				e := into.AppendMutable().Message()
 				d.message(item, e, fmt.Sprintf("%s[%d]", f.Name(), i), depth)
@@ -226,7 +214,7 @@ func (d *decoder) structure(n *yaml.Node, into *structpb.Struct, name string, de
 }
 
 func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
-	if d.tooMuch(n, depth) {
+	if d.tooDeep(n, depth) {
 		return structpb.NewNullValue()
 	}
 	switch n.Kind {
@@ -237,7 +225,7 @@ func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
 	case yaml.SequenceNode:
 		list := &structpb.ListValue{}
 		for i, item := range n.Content {
-			list.Values = append(list.Values, d.value(d.follow(item), fmt.Sprintf("%s[%d]", name, i), depth+1))
+			list.Values = append(list.Values, d.value(resolve(item), fmt.Sprintf("%s[%d]", name, i), depth+1))
 		}
 		return structpb.NewListValue(list)
 	}

@@ -66,8 +66,9 @@ type Document struct {
 	// Configuration has the resources in the order of the files.
 	Configuration *configv1.Configuration
 
-	items map[config.Kind][]item
-	texts map[string]*Source
+	items   map[config.Kind][]item
+	texts   map[string]*Source
+	aliases aliases
 }
 
 type item struct {
@@ -144,7 +145,7 @@ func (doc *Document) parse(path string, text []byte, errs *Errors) {
 			errs.add(path, wrong.Line, wrong.Column, "is no YAML: "+wrong.Message)
 			return
 		}
-		if root.Kind != yaml.DocumentNode || len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
+		if root.Kind != yaml.DocumentNode || len(root.Content) == 0 || root.Content[0].Tag == "!!null" || !doc.aliases.check(path, &root, errs) {
 			continue
 		}
 		doc.document(path, root.Content[0], errs)
@@ -179,7 +180,7 @@ func (doc *Document) document(path string, n *yaml.Node, errs *Errors) {
 		}
 		list := m.Mutable(f).List()
 		for _, node := range v.Content {
-			node = d.follow(node)
+			node = resolve(node)
 			d.message(node, list.AppendMutable().Message(), kind.String(), 1)
 			doc.items[kind] = append(doc.items[kind], item{path, node})
 		}

@@ -132,18 +132,6 @@ func TestFolderAndPosition(t *testing.T) {
 	}
 }
 
-func TestAliasesStayBounded(t *testing.T) {
-	text := "routes:\n  - &a0 {name: x, labels: {a: b}}\n"
-	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
-	for i := range 8 {
-		bomb += string(rune('b'+i)) + ": &" + string(rune('b'+i)) + " [" + strings.Repeat("*"+string(rune('a'+i))+",", 9) + "*" + string(rune('a'+i)) + "]\n"
-	}
-	text += "middleware:\n  - name: m\n    type: headers\n    config:\n      " + strings.ReplaceAll(strings.TrimSpace(bomb), "\n", "\n      ") + "\n"
-	if _, err := load(text); err == nil {
-		t.Error("a billion laughs were read")
-	}
-}
-
 func FuzzLoad(f *testing.F) {
 	f.Add(example)
 	f.Add("routes: [{name: a, path: /a, direct_response: {}}]")
