@@ -48,12 +48,13 @@ type Catalog struct {
 	storeErr  atomic.Pointer[error]
 	oldest    atomic.Uint32 // the first revision that the history has, as far as is known
 
-	mu       sync.Mutex // of kept, changed and all publishing
-	kept     []*Version // ascending
-	changed  chan struct{}
-	commitMu sync.Mutex // held over a commit: this process's writers take turns
-	begun    time.Time  // when an epoch began on a node's word; under commitMu
-	purges   int64      // those of the history when versions were last let go of; under commitMu
+	mu            sync.Mutex          // of what is kept, changed and all publishing
+	kept          []*Version          // ascending
+	keptEndpoints []*EndpointsVersion // ascending
+	changed       chan struct{}
+	commitMu      sync.Mutex // held over a commit: this process's writers take turns
+	begun         time.Time  // when an epoch began on a node's word; under commitMu
+	purges        int64      // those of the history when versions were last let go of; under commitMu
 }
 
 // epochInterval is how often an epoch begins on a node's word at most.

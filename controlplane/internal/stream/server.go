@@ -4,12 +4,9 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
-	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -29,9 +26,8 @@ import (
 
 const (
 	helloTimeout = 10 * time.Second
-	// maxFull bounds how many full snapshots are on their way at once, so that a fleet that reconnects does not ask for all of
-	// the memory.
-	maxFull = 16
+	// maxStreams is how many streams a connection may have: a node has one, and a former one that may not have ended.
+	maxStreams = 8
 	// maxMessageBytes is the largest message of a node.
 	maxMessageBytes = 4 << 20
 )
@@ -45,13 +41,13 @@ type Server struct {
 	log     *slog.Logger
 	token   [32]byte // SHA-256 of the join token
 	stop    chan struct{}
-	full    chan struct{}
+	sending sending
 	updates updates
 }
 
 // New returns a server that lets nodes with a token in.
 func New(c *catalog.Catalog, f *fleet.Fleet, joinToken string, log *slog.Logger) *Server {
-	return &Server{catalog: c, fleet: f, log: log, token: sha256.Sum256([]byte(joinToken)), stop: make(chan struct{}), full: make(chan struct{}, maxFull)}
+	return &Server{catalog: c, fleet: f, log: log, token: sha256.Sum256([]byte(joinToken)), stop: make(chan struct{}), sending: newSending()}
 }
 
 // GRPC returns a gRPC server with this service, and the keep-alives that find dead nodes within 15 seconds.
@@ -59,7 +55,7 @@ func (s *Server) GRPC() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(10*time.Second),
 	)
 	streamv1.RegisterSnapshotServiceServer(g, s)
@@ -105,9 +101,16 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, 
 	}
 	defer session.Close()
 	s.log.Info("node connected", "node", hello.GetNodeId(), "address", address, "revision", hello.GetRevision())
-	n := &nodeStream{server: s, stream: stream, session: session, id: hello.GetNodeId(), hello: hello}
+	n := &nodeStream{server: s, ctx: stream.Context(), session: session, id: hello.GetNodeId(), hello: hello, out: make(chan delivery, 2), failed: make(chan error, 1)}
+	go s.sending.send(n.ctx, stream, n.out, n.failed)
 	err = n.run(requests, ended)
-	s.log.Info("node disconnected", "node", hello.GetNodeId(), "address", address)
+	close(n.out)
+	switch status.Code(err) {
+	case codes.OK, codes.Canceled, codes.Unavailable, codes.Aborted: // the node or the control plane is stopping, or the connection was lost
+		s.log.Info("node disconnected", "node", hello.GetNodeId(), "address", address)
+	default:
+		s.log.Warn("node disconnected", "node", hello.GetNodeId(), "address", address, "error", err.Error())
+	}
 	return err
 }
 
@@ -155,139 +158,3 @@ func (s *Server) hello(ctx context.Context, requests <-chan *streamv1.StreamRequ
 }
 
 var errStopping = status.Error(codes.Unavailable, "this control plane is stopping")
-
-// nodeStream is one node's side of the server. One goroutine owns it.
-type nodeStream struct {
-	server  *Server
-	stream  grpc.BidiStreamingServer[streamv1.StreamRequest, streamv1.StreamResponse]
-	session *fleet.Session
-	id      string
-	hello   *streamv1.Hello
-
-	base         *catalog.Version // what the node runs, when it is a version that is known
-	sent         *catalog.Version // what is under way; nil: nothing
-	rejected     *catalog.Version // what the node refused last: it is not sent again
-	endpoints    *catalog.EndpointsVersion
-	sentEndpoint *catalog.EndpointsVersion
-}
-
-func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan error) error {
-	c := n.server.catalog
-	first := true
-	for {
-		changed := c.Changed()
-		if first && c.Current() != nil {
-			if err := c.NodeRuns(n.stream.Context(), n.hello.GetEpoch(), n.hello.GetRevision()); err != nil {
-				n.server.log.Warn("it can't be seen whether what a node runs is lost", "node", n.id, "revision", n.hello.GetRevision(), "error", err.Error())
-			}
-			n.resume()
-			first = false
-		}
-		if !first {
-			if err := n.sendNewest(); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-changed:
-		case m := <-requests:
-			switch {
-			case m.GetResult() != nil:
-				n.result(m.GetResult())
-			case m.GetReport() != nil:
-				n.session.Report(m.GetReport())
-			}
-		case err := <-ended:
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		case <-n.session.Replaced:
-			return status.Error(codes.Aborted, "this process has opened another stream")
-		case <-n.server.stop:
-			return errStopping
-		}
-	}
-}
-
-// resume finds out whether what the node says it runs is a version that is known here.
-func (n *nodeStream) resume() {
-	v := n.server.catalog.At(n.hello.GetEpoch(), n.hello.GetRevision())
-	if v == nil {
-		return
-	}
-	if hash := v.Config.Hash(); bytes.Equal(hash[:], n.hello.GetHash()) {
-		n.base = v
-	}
-	if e := n.server.catalog.Endpoints(); e.Version == n.hello.GetEndpointsVersion() && e.Version != 0 {
-		n.endpoints = e
-	}
-}
-
-// sendNewest sends what leads to the newest version, when nothing is under way.
-func (n *nodeStream) sendNewest() error {
-	v := n.server.catalog.Current()
-	if n.sent == nil && v != n.base && v != n.rejected && !n.wouldGoBack(v) {
-		full := n.base == nil || n.base.Epoch != v.Epoch
-		base := n.base
-		if full {
-			base = nil
-			select {
-			case n.server.full <- struct{}{}:
-				defer func() { <-n.server.full }()
-			case <-n.stream.Context().Done():
-				return n.stream.Context().Err()
-			}
-		}
-		for _, m := range n.server.updates.between(base, v, n.mayShrink(v)) {
-			if err := n.stream.Send(m); err != nil {
-				return err
-			}
-		}
-		n.sent = v
-	}
-	e := n.server.catalog.Endpoints()
-	if n.sentEndpoint == nil && e != n.endpoints && e.Version != 0 {
-		for _, m := range endpointUpdates(n.endpoints, e) {
-			if err := n.stream.Send(m); err != nil {
-				return err
-			}
-		}
-		n.sentEndpoint = e
-	}
-	return nil
-}
-
-// mayShrink reports whether the way from what the node runs to v may take most of its routes away.
-func (n *nodeStream) mayShrink(v *catalog.Version) bool {
-	if n.base != nil {
-		return mayShrink(n.base.Epoch, n.base.Revision, v)
-	}
-	return mayShrink(n.hello.GetEpoch(), n.hello.GetRevision(), v)
-}
-
-// wouldGoBack reports whether the node runs a newer revision of the same epoch: this process has not seen it yet.
-func (n *nodeStream) wouldGoBack(v *catalog.Version) bool {
-	return n.base == nil && n.hello.GetEpoch() == v.Epoch && n.hello.GetRevision() > v.Revision
-}
-
-func (n *nodeStream) result(r *streamv1.Result) {
-	if v := n.sentEndpoint; v != nil && r.GetEndpointsVersion() == v.Version {
-		n.endpoints, n.sentEndpoint = v, nil
-		return
-	}
-	v := n.sent
-	if v == nil || r.GetRevision() != v.Revision || r.GetEpoch() != v.Epoch {
-		return
-	}
-	n.sent = nil
-	n.session.Result(r, v.CommittedAt)
-	if r.GetOutcome() == streamv1.Result_OUTCOME_REJECTED {
-		n.rejected = v
-		for _, p := range r.GetProblems() {
-			n.server.log.Warn("node refused a revision", "node", n.id, "revision", v.Revision, "kind", p.GetKind(), "name", p.GetName(), "field", p.GetField(), "reason", p.GetReason())
-		}
-		return
-	}
-	n.base, n.rejected = v, nil
-}

@@ -37,6 +37,7 @@ type plane struct {
 	t       *testing.T
 	catalog *catalog.Catalog
 	fleet   *fleet.Fleet
+	server  *Server
 	address string
 }
 
@@ -59,11 +60,11 @@ func newPlane(t *testing.T) *plane {
 		t.Fatal(err)
 	}
 	p.address = ln.Addr().String()
-	server := New(p.catalog, p.fleet, token, log)
-	g := server.GRPC()
+	p.server = New(p.catalog, p.fleet, token, log)
+	g := p.server.GRPC()
 	go func() { _ = g.Serve(ln) }()
 	t.Cleanup(func() {
-		server.Stop()
+		p.server.Stop()
 		g.GracefulStop()
 		cancel()
 		<-done
@@ -107,6 +108,12 @@ type node struct {
 
 func (n *node) connect(p *plane, token string) {
 	n.t.Helper()
+	n.connectAs(p, token, &streamv1.Hello{})
+}
+
+// connectAs opens a stream with what hello says besides.
+func (n *node) connectAs(p *plane, token string, hello *streamv1.Hello) {
+	n.t.Helper()
 	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		n.t.Fatal(err)
@@ -123,7 +130,8 @@ func (n *node) connect(p *plane, token string) {
 		n.config = config.Empty()
 	}
 	hash := n.config.Hash()
-	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Hello{Hello: &streamv1.Hello{NodeId: n.id, InstanceId: fmt.Sprintf("%p", n), Epoch: n.epoch, Revision: n.revision, Hash: hash[:]}}})
+	hello.NodeId, hello.InstanceId, hello.Epoch, hello.Revision, hello.Hash = n.id, fmt.Sprintf("%p", n), n.epoch, n.revision, hash[:]
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Hello{Hello: hello}})
 }
 
 func (n *node) send(m *streamv1.StreamRequest) {

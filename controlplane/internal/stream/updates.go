@@ -1,8 +1,7 @@
 package stream
 
 import (
-	"maps"
-	"slices"
+	"bytes"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -11,26 +10,25 @@ import (
 	"gateway.internal/controlplane/internal/catalog"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/endpoints"
 )
 
 // chunkBytes is how much of resources goes into one message: well below the 4 MiB that gRPC takes, with room for the largest
 // resource on top.
 const chunkBytes = 1 << 20
 
-// cached is how many updates are kept for further nodes.
-const cached = 16
-
-// updates makes what leads nodes from one version to another, once for all of them.
+// updates makes what leads nodes from one version to another, once for all of them. It keeps what leads to one version only, since no other is sent again.
 type updates struct {
-	mu    sync.Mutex
-	made  map[updateKey][]*streamv1.StreamResponse
-	order []updateKey
+	mu          sync.Mutex
+	target      place
+	made        map[updateKey][]*streamv1.StreamResponse
+	toEndpoints endpointsPlace
+	ofEndpoints map[endpointsPlace][]*streamv1.StreamResponse
 }
 
 type updateKey struct {
-	epoch        string
-	base, target uint32
-	allowShrink  bool
+	base        uint32
+	allowShrink bool
 }
 
 // mayShrink reports whether a node that runs a revision may lose most of its routes by going to target. Each revision on the way was judged when it
@@ -42,26 +40,19 @@ func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
 
 // between returns the chunks of the delta from base to target, or of the full snapshot when base is nil.
 func (u *updates) between(base, target *catalog.Version, allowShrink bool) []*streamv1.StreamResponse {
-	key := updateKey{epoch: target.Epoch, target: target.Revision, allowShrink: allowShrink}
+	key := updateKey{allowShrink: allowShrink}
 	if base != nil {
 		key.base = base.Revision
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if chunks := u.made[key]; chunks != nil {
-		return chunks
+	if !u.target.is(target.Epoch, target.Revision) {
+		u.target, u.made = placeOf(target), map[updateKey][]*streamv1.StreamResponse{}
 	}
-	chunks := makeUpdate(base, target, allowShrink)
-	if u.made == nil {
-		u.made = map[updateKey][]*streamv1.StreamResponse{}
+	if u.made[key] == nil {
+		u.made[key] = makeUpdate(base, target, allowShrink)
 	}
-	if len(u.order) >= cached {
-		delete(u.made, u.order[0])
-		u.order = u.order[1:]
-	}
-	u.made[key] = chunks
-	u.order = append(u.order, key)
-	return chunks
+	return u.made[key]
 }
 
 func makeUpdate(base, target *catalog.Version, allowShrink bool) []*streamv1.StreamResponse {
@@ -116,45 +107,28 @@ func makeUpdate(base, target *catalog.Version, allowShrink bool) []*streamv1.Str
 	return out
 }
 
-// endpointUpdates returns the chunks that lead from one version of endpoints to another, from nothing when base is nil.
-func endpointUpdates(base, target *catalog.EndpointsVersion) []*streamv1.StreamResponse {
-	fresh := func() *streamv1.EndpointsUpdate {
-		m := &streamv1.EndpointsUpdate{Version: target.Version}
-		if base != nil {
-			m.BaseVersion = base.Version
-		}
-		return m
+// endpoints returns the chunks that lead from base, which the node has as the version in from, to target; from nothing when base is nil.
+func (u *updates) endpoints(base *catalog.EndpointsVersion, from endpointsPlace, target *catalog.EndpointsVersion) []*streamv1.StreamResponse {
+	var have endpoints.Sets
+	if base == nil {
+		from = endpointsPlace{}
+	} else {
+		have = base.Sets
 	}
-	all := []*streamv1.EndpointsUpdate{fresh()}
-	size := 0
-	room := func(n int) *streamv1.EndpointsUpdate {
-		if size > 0 && size+n > chunkBytes {
-			all = append(all, fresh())
-			size = 0
-		}
-		size += n
-		return all[len(all)-1]
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if to := (endpointsPlace{target.Version, target.Hash()}); u.toEndpoints != to {
+		u.toEndpoints, u.ofEndpoints = to, map[endpointsPlace][]*streamv1.StreamResponse{}
 	}
-	for _, id := range slices.Sorted(maps.Keys(target.Services)) {
-		set := target.Services[id]
-		if base != nil && base.Services[id] == set {
-			continue
-		}
-		m := room(proto.Size(set) + 8)
-		m.Upserts = append(m.Upserts, set)
+	if chunks := u.ofEndpoints[from]; chunks != nil {
+		return chunks
 	}
-	if base != nil {
-		for id := range base.Services {
-			if target.Services[id] == nil {
-				m := room(len(id) + 8)
-				m.Removals = append(m.Removals, id)
-			}
-		}
+	whole := &streamv1.EndpointsUpdate{Version: target.Version, BaseVersion: from.version, Hash: bytes.Clone(u.toEndpoints.hash[:])}
+	whole.Upserts, whole.Removals = endpoints.Diff(have, target.Sets)
+	var chunks []*streamv1.StreamResponse
+	for _, m := range endpoints.Split(whole, chunkBytes) {
+		chunks = append(chunks, &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: m}})
 	}
-	out := make([]*streamv1.StreamResponse, len(all))
-	for i, m := range all {
-		m.Chunk, m.Chunks = uint32(i+1), uint32(len(all))
-		out[i] = &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: m}}
-	}
-	return out
+	u.ofEndpoints[from] = chunks
+	return chunks
 }

@@ -3,7 +3,6 @@ package follow
 import (
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/endpoints"
 )
 
 // point names one revision.
@@ -31,10 +31,10 @@ type fleetOfOne struct {
 	head    point
 	history map[point]*config.Config
 	ids     int
-	base    *point // what it believes the node to run; nil: unknown
-	version uint64 // of endpoints
-	found   map[string]uint32
-	hasEnds uint64 // what it believes of endpoints
+	base    *point                    // what it believes the node to run; nil: unknown
+	version uint64                    // of endpoints
+	found   map[uint64]endpoints.Sets // by version
+	hasEnds uint64                    // what it believes of endpoints
 
 	// The node.
 	follower *Follower
@@ -62,8 +62,10 @@ func (w *fleetOfOne) connect() {
 			w.base = &p
 		}
 	}
-	if h.GetEndpointsVersion() == w.version {
-		w.hasEnds = w.version
+	if known, ok := w.found[h.GetEndpointsVersion()]; ok {
+		if hash := known.Hash(); string(hash[:]) == string(h.GetEndpointsHash()) {
+			w.hasEnds = h.GetEndpointsVersion()
+		}
 	}
 }
 
@@ -162,18 +164,47 @@ func (w *fleetOfOne) deliver(whole bool) {
 	}
 }
 
+// endpoints changes what discovery knows and sends that, as a delta of what the node is believed to have and in chunks of any size; or the node
+// does not get it.
 func (w *fleetOfOne) endpoints() {
 	w.version++
-	w.found[fmt.Sprint("s", rapid.IntRange(0, 2).Draw(w.t, "service"))] = uint32(w.version)
-	e := &streamv1.EndpointsUpdate{Version: w.version, Chunk: 1, Chunks: 1, BaseVersion: w.hasEnds}
-	for id, port := range w.found {
-		e.Upserts = append(e.Upserts, &streamv1.ServiceEndpoints{ServiceId: id, Endpoints: []*configv1.Endpoint{{Host: "h", Port: port}}})
+	id := fmt.Sprint("s", rapid.IntRange(0, 2).Draw(w.t, "service"))
+	set := &streamv1.ServiceEndpoints{ServiceId: id}
+	for i := range rapid.IntRange(0, 4).Draw(w.t, "endpoints") {
+		set.Endpoints = append(set.Endpoints, &configv1.Endpoint{Host: fmt.Sprint("h", i), Port: rapid.Uint32Range(1, 3).Draw(w.t, "port")})
 	}
-	if _, err := w.follower.take(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: e}}); err != nil {
-		w.connect()
-		return
+	put, forget := []*streamv1.ServiceEndpoints{set}, []string(nil)
+	if rapid.IntRange(0, 4).Draw(w.t, "forget") == 0 {
+		put, forget = nil, []string{id}
 	}
-	w.hasEnds = w.version
+	w.found[w.version], _, _ = w.found[w.version-1].Put(put, forget)
+	if rapid.IntRange(0, 3).Draw(w.t, "missed") > 0 {
+		w.deliverEndpoints()
+	}
+}
+
+func (w *fleetOfOne) deliverEndpoints() {
+	hash := w.found[w.version].Hash()
+	e := &streamv1.EndpointsUpdate{Version: w.version, BaseVersion: w.hasEnds, Hash: hash[:]}
+	e.Upserts, e.Removals = endpoints.Diff(w.found[w.hasEnds], w.found[w.version])
+	var g gather
+	for _, m := range endpoints.Split(e, rapid.IntRange(1, 100).Draw(w.t, "limit")) {
+		whole, err := g.add(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: proto.CloneOf(m)}})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if whole == nil {
+			continue
+		}
+		if _, err := w.follower.take(whole); err != nil {
+			w.connect()
+			return
+		}
+		w.hasEnds = w.version
+		if w.follower.state.endpoints.Hash() != hash {
+			w.t.Fatalf("the node has other endpoints than version %d", w.version)
+		}
+	}
 }
 
 // crash kills the process and starts it again. What was answered with applied is there again.
@@ -183,7 +214,7 @@ func (w *fleetOfOne) crash() {
 	w.start()
 	after := w.follower.state
 	if !unsaved && before.revision > 0 && (after.epoch != before.epoch || after.revision != before.revision || after.endpointsVersion != before.endpointsVersion ||
-		!maps.EqualFunc(after.endpoints, before.endpoints, func(a, b *streamv1.ServiceEndpoints) bool { return proto.Equal(a, b) })) {
+		after.endpoints.Hash() != before.endpoints.Hash()) {
 		w.t.Fatalf("started with %s %d, endpoints %d; it had %s %d, endpoints %d", after.epoch, after.revision, after.endpointsVersion, before.epoch, before.revision, before.endpointsVersion)
 	}
 }
@@ -223,7 +254,7 @@ func TestAnyLifeEndsWithTheNewest(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		w := &fleetOfOne{t: rt, dir: dir, head: point{"e", 0}, history: map[point]*config.Config{{"e", 0}: config.Empty()}, found: map[string]uint32{}, mend: func() {}}
+		w := &fleetOfOne{t: rt, dir: dir, head: point{"e", 0}, history: map[point]*config.Config{{"e", 0}: config.Empty()}, found: map[uint64]endpoints.Sets{}, mend: func() {}}
 		w.start()
 		defer func() { w.follower.disk.close() }()
 		w.commit()
@@ -266,10 +297,18 @@ func TestAnyLifeEndsWithTheNewest(t *testing.T) {
 		}
 		w.commit()
 		w.deliver(true)
+		for range 2 { // one to find out what does not fit
+			if w.version > 0 && w.hasEnds != w.version {
+				w.deliverEndpoints()
+			}
+		}
 		w.saveAgain()
 		w.crash()
 		if s := w.follower.state; s.epoch != w.head.epoch || s.revision != w.head.revision {
 			rt.Fatalf("the node ends with %s %d instead of %s %d", s.epoch, s.revision, w.head.epoch, w.head.revision)
+		}
+		if s := w.follower.state; s.endpointsVersion != w.version || s.endpoints.Hash() != w.found[w.version].Hash() {
+			rt.Fatalf("the node ends with version %d of endpoints instead of %d", s.endpointsVersion, w.version)
 		}
 	})
 }

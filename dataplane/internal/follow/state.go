@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/endpoints"
 )
 
 // state is what a node has been told, as far as it has taken it.
@@ -17,11 +17,11 @@ type state struct {
 	revision         uint32
 	config           *config.Config
 	endpointsVersion uint64
-	endpoints        map[string]*streamv1.ServiceEndpoints
+	endpoints        endpoints.Sets
 }
 
 func newState() *state {
-	return &state{config: config.Empty(), endpoints: map[string]*streamv1.ServiceEndpoints{}}
+	return &state{config: config.Empty()}
 }
 
 // refusal is why an update is not taken.
@@ -125,31 +125,25 @@ func isEmpty(c *config.Config) bool {
 
 // nextEndpoints works out what a whole update of endpoints leads to. The error is errStale.
 func (s *state) nextEndpoints(u *streamv1.EndpointsUpdate) (*state, error) {
-	c := *s
 	switch {
 	case u.GetVersion() == 0: // what stands for none
 		return nil, stale("the update of endpoints has no version")
-	case u.GetBaseVersion() == 0:
-		c.endpoints = map[string]*streamv1.ServiceEndpoints{}
-	case u.GetBaseVersion() != s.endpointsVersion:
+	case u.GetBaseVersion() != 0 && u.GetBaseVersion() != s.endpointsVersion:
 		return nil, stale("the update starts from endpoints version %d, the node has %d", u.GetBaseVersion(), s.endpointsVersion)
-	default:
-		c.endpoints = maps.Clone(s.endpoints)
 	}
-	for _, id := range u.GetRemovals() {
-		delete(c.endpoints, id)
+	next, err := s.endpoints.With(u)
+	if err != nil {
+		return nil, stale("%s", err)
 	}
-	for _, set := range u.GetUpserts() {
-		c.endpoints[set.GetServiceId()] = set
-	}
-	c.endpointsVersion = u.GetVersion()
+	c := *s
+	c.endpoints, c.endpointsVersion = next, u.GetVersion()
 	return &c, nil
 }
 
 // found returns the endpoints by service id.
 func (s *state) found() map[string][]*configv1.Endpoint {
-	out := make(map[string][]*configv1.Endpoint, len(s.endpoints))
-	for id, set := range s.endpoints {
+	out := make(map[string][]*configv1.Endpoint, len(s.endpoints.Services))
+	for id, set := range s.endpoints.Services {
 		out[id] = set.GetEndpoints()
 	}
 	return out
@@ -167,7 +161,7 @@ func (s *state) records() []*streamv1.StreamResponse {
 	out := []*streamv1.StreamResponse{{Message: &streamv1.StreamResponse_Update{Update: u}}}
 	if s.endpointsVersion != 0 {
 		e := &streamv1.EndpointsUpdate{Version: s.endpointsVersion, Chunk: 1, Chunks: 1}
-		for _, set := range s.endpoints {
+		for _, set := range s.endpoints.Services {
 			e.Upserts = append(e.Upserts, set)
 		}
 		out = append(out, &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: e}})

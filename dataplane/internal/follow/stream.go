@@ -80,6 +80,8 @@ func (f *Follower) hello() *streamv1.Hello {
 	if !f.fresh {
 		hash := f.state.config.Hash()
 		h.Epoch, h.Revision, h.Hash, h.EndpointsVersion = f.state.epoch, f.state.revision, hash[:], f.state.endpointsVersion
+		known := f.state.endpoints.Hash()
+		h.EndpointsHash = known[:]
 	}
 	return h
 }

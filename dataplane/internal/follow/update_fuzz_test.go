@@ -37,7 +37,7 @@ func FuzzUpdates(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, now := &gather{}, newState()
 		for _, m := range apart(data) {
-			before, version := now.config.Hash(), now.endpointsVersion
+			before, version, known := now.config.Hash(), now.endpointsVersion, now.endpoints.Hash()
 			whole, err := g.add(m)
 			if err != nil || whole == nil {
 				continue
@@ -47,9 +47,14 @@ func FuzzUpdates(f *testing.F) {
 				u.Hash = leadsTo(now, u)
 				next, err = now.next(u)
 			} else {
-				next, err = now.nextEndpoints(whole.GetEndpoints())
+				e := whole.GetEndpoints()
+				if led, err := now.endpoints.With(e); err == nil {
+					hash := led.Hash()
+					e.Hash = hash[:]
+				}
+				next, err = now.nextEndpoints(e)
 			}
-			if now.config.Hash() != before || now.endpointsVersion != version {
+			if now.config.Hash() != before || now.endpointsVersion != version || now.endpoints.Hash() != known {
 				t.Fatal("what the node had is another now")
 			}
 			if err != nil {
@@ -69,7 +74,7 @@ func FuzzUpdates(f *testing.F) {
 					t.Fatalf("what was taken can't be read again: %v", err)
 				}
 			}
-			if kept.config.Hash() != next.config.Hash() || kept.revision != next.revision || len(kept.endpoints) != len(next.endpoints) {
+			if kept.config.Hash() != next.config.Hash() || kept.revision != next.revision || kept.endpoints.Hash() != next.endpoints.Hash() {
 				t.Fatal("another state is read again than was taken")
 			}
 			now = next

@@ -18,6 +18,7 @@ const (
 	maxRegistrationBytes = 64 << 10
 	maxNameBytes         = 256
 	maxMeta              = 64
+	maxMetaBytes         = 8 << 10 // keys and values together: they go to every node
 	maxWeight            = 1000
 )
 
@@ -63,6 +64,13 @@ func parse(value []byte) (*found, error) {
 		return nil, fmt.Errorf("weight %d: has to be 0 to %d", *r.Weight, maxWeight)
 	case len(r.Meta) > maxMeta:
 		return nil, fmt.Errorf("meta: has %d entries; %d are allowed", len(r.Meta), maxMeta)
+	}
+	size := 0
+	for k, v := range r.Meta {
+		size += len(k) + len(v)
+	}
+	if size > maxMetaBytes {
+		return nil, fmt.Errorf("meta: has %d bytes of keys and values; %d are allowed", size, maxMetaBytes)
 	}
 	weight := uint32(1)
 	if r.Weight != nil {

@@ -153,7 +153,7 @@ func (x Result_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Outcome.Descriptor instead.
 func (Result_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // StreamRequest is a message of a node.
@@ -371,7 +371,9 @@ type Hello struct {
 	// Process start.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// Name of the machine, as it calls itself.
-	Host          string `protobuf:"bytes,11,opt,name=host,proto3" json:"host,omitempty"`
+	Host string `protobuf:"bytes,11,opt,name=host,proto3" json:"host,omitempty"`
+	// Hash of the discovered endpoints that it has; it is the same in all processes that know the same.
+	EndpointsHash []byte `protobuf:"bytes,12,opt,name=endpoints_hash,json=endpointsHash,proto3" json:"endpoints_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -481,6 +483,13 @@ func (x *Hello) GetHost() string {
 		return x.Host
 	}
 	return ""
+}
+
+func (x *Hello) GetEndpointsHash() []byte {
+	if x != nil {
+		return x.EndpointsHash
+	}
+	return nil
 }
 
 // Update leads a node to a revision: a delta from base_revision, or a full snapshot when base_revision is 0.
@@ -764,14 +773,16 @@ type EndpointsUpdate struct {
 	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// What the delta starts from; 0 for a full set.
 	BaseVersion uint64 `protobuf:"varint,2,opt,name=base_version,json=baseVersion,proto3" json:"base_version,omitempty"`
-	// New and changed sets, whole for each service.
+	// New and changed sets, in the order in which they are to be taken.
 	Upserts []*ServiceEndpoints `protobuf:"bytes,3,rep,name=upserts,proto3" json:"upserts,omitempty"`
 	// Ids of services that no longer have discovered endpoints.
 	Removals []string `protobuf:"bytes,4,rep,name=removals,proto3" json:"removals,omitempty"`
 	// This chunk, from 1.
 	Chunk uint32 `protobuf:"varint,5,opt,name=chunk,proto3" json:"chunk,omitempty"`
 	// Number of chunks.
-	Chunks        uint32 `protobuf:"varint,6,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	Chunks uint32 `protobuf:"varint,6,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	// Hash of all endpoints at that version; a delta is compared with it, unless it is empty.
+	Hash          []byte `protobuf:"bytes,7,opt,name=hash,proto3" json:"hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -848,13 +859,24 @@ func (x *EndpointsUpdate) GetChunks() uint32 {
 	return 0
 }
 
-// ServiceEndpoints is all that discovery knows for one service.
+func (x *EndpointsUpdate) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// ServiceEndpoints is what discovery knows for one service, or what has changed of it.
 type ServiceEndpoints struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The service's id.
 	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
-	// Its endpoints.
-	Endpoints     []*v1.Endpoint `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Its endpoints by host and port, each pair once; in a delta, those that are new or have changed.
+	Endpoints []*v1.Endpoint `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// The endpoints change the set that is there, instead of taking its place. A large set comes in several parts, of which all but the first are such.
+	Delta bool `protobuf:"varint,3,opt,name=delta,proto3" json:"delta,omitempty"`
+	// In a delta: endpoints that are gone.
+	Removals      []*EndpointRef `protobuf:"bytes,4,rep,name=removals,proto3" json:"removals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -903,6 +925,75 @@ func (x *ServiceEndpoints) GetEndpoints() []*v1.Endpoint {
 	return nil
 }
 
+func (x *ServiceEndpoints) GetDelta() bool {
+	if x != nil {
+		return x.Delta
+	}
+	return false
+}
+
+func (x *ServiceEndpoints) GetRemovals() []*EndpointRef {
+	if x != nil {
+		return x.Removals
+	}
+	return nil
+}
+
+// EndpointRef names one endpoint of a service.
+type EndpointRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its host.
+	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// Its port.
+	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointRef) Reset() {
+	*x = EndpointRef{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointRef) ProtoMessage() {}
+
+func (x *EndpointRef) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointRef.ProtoReflect.Descriptor instead.
+func (*EndpointRef) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *EndpointRef) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *EndpointRef) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 // Result answers an update.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -926,7 +1017,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1029,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1042,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Result) GetOutcome() Result_Outcome {
@@ -1020,7 +1111,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1123,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1136,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Problem) GetKind() string {
@@ -1095,7 +1186,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1198,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1211,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Report) GetRevision() uint32 {
@@ -1179,7 +1270,7 @@ type RouteTraffic struct {
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1282,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1295,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -1270,7 +1361,7 @@ type EndpointHealth struct {
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1373,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1386,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -1353,7 +1444,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x0eStreamResponse\x123\n" +
 	"\x06update\x18\x01 \x01(\v2\x19.gateway.stream.v1.UpdateH\x00R\x06update\x12B\n" +
 	"\tendpoints\x18\x02 \x01(\v2\".gateway.stream.v1.EndpointsUpdateH\x00R\tendpointsB\t\n" +
-	"\amessage\"\xa8\x03\n" +
+	"\amessage\"\xcf\x03\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1368,7 +1459,8 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x12\n" +
-	"\x04host\x18\v \x01(\tR\x04host\x1a9\n" +
+	"\x04host\x18\v \x01(\tR\x04host\x12%\n" +
+	"\x0eendpoints_hash\x18\f \x01(\fR\rendpointsHash\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x03\n" +
@@ -1394,18 +1486,24 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\bsettings\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\bsettings\"J\n" +
 	"\vResourceRef\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.gateway.stream.v1.KindR\x04kind\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\xd7\x01\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xeb\x01\n" +
 	"\x0fEndpointsUpdate\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12!\n" +
 	"\fbase_version\x18\x02 \x01(\x04R\vbaseVersion\x12=\n" +
 	"\aupserts\x18\x03 \x03(\v2#.gateway.stream.v1.ServiceEndpointsR\aupserts\x12\x1a\n" +
 	"\bremovals\x18\x04 \x03(\tR\bremovals\x12\x14\n" +
 	"\x05chunk\x18\x05 \x01(\rR\x05chunk\x12\x16\n" +
-	"\x06chunks\x18\x06 \x01(\rR\x06chunks\"l\n" +
+	"\x06chunks\x18\x06 \x01(\rR\x06chunks\x12\x12\n" +
+	"\x04hash\x18\a \x01(\fR\x04hash\"\xbe\x01\n" +
 	"\x10ServiceEndpoints\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x129\n" +
-	"\tendpoints\x18\x02 \x03(\v2\x1b.gateway.config.v1.EndpointR\tendpoints\"\xf8\x02\n" +
+	"\tendpoints\x18\x02 \x03(\v2\x1b.gateway.config.v1.EndpointR\tendpoints\x12\x14\n" +
+	"\x05delta\x18\x03 \x01(\bR\x05delta\x12:\n" +
+	"\bremovals\x18\x04 \x03(\v2\x1e.gateway.stream.v1.EndpointRefR\bremovals\"5\n" +
+	"\vEndpointRef\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"\xf8\x02\n" +
 	"\x06Result\x12;\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2!.gateway.stream.v1.Result.OutcomeR\aoutcome\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12+\n" +
@@ -1474,7 +1572,7 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
 	(Result_Outcome)(0),           // 1: gateway.stream.v1.Result.Outcome
@@ -1486,44 +1584,46 @@ var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(*ResourceRef)(nil),           // 7: gateway.stream.v1.ResourceRef
 	(*EndpointsUpdate)(nil),       // 8: gateway.stream.v1.EndpointsUpdate
 	(*ServiceEndpoints)(nil),      // 9: gateway.stream.v1.ServiceEndpoints
-	(*Result)(nil),                // 10: gateway.stream.v1.Result
-	(*Problem)(nil),               // 11: gateway.stream.v1.Problem
-	(*Report)(nil),                // 12: gateway.stream.v1.Report
-	(*RouteTraffic)(nil),          // 13: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 14: gateway.stream.v1.EndpointHealth
-	nil,                           // 15: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 17: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 18: gateway.config.v1.Endpoint
+	(*EndpointRef)(nil),           // 10: gateway.stream.v1.EndpointRef
+	(*Result)(nil),                // 11: gateway.stream.v1.Result
+	(*Problem)(nil),               // 12: gateway.stream.v1.Problem
+	(*Report)(nil),                // 13: gateway.stream.v1.Report
+	(*RouteTraffic)(nil),          // 14: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 15: gateway.stream.v1.EndpointHealth
+	nil,                           // 16: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 18: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 19: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
 	4,  // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
-	10, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
-	12, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
+	11, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
+	13, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
 	5,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
 	8,  // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
-	15, // 5: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	16, // 6: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	16, // 5: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	17, // 6: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
 	6,  // 7: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
 	7,  // 8: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	16, // 9: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	17, // 9: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
 	0,  // 10: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	17, // 11: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	18, // 11: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
 	0,  // 12: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
 	9,  // 13: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	18, // 14: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
-	1,  // 15: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
-	11, // 16: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
-	13, // 17: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	14, // 18: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	16, // 19: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	2,  // 20: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	3,  // 21: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	19, // 14: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	10, // 15: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
+	1,  // 16: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
+	12, // 17: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
+	14, // 18: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	15, // 19: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	17, // 20: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	2,  // 21: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	3,  // 22: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	22, // [22:23] is the sub-list for method output_type
+	21, // [21:22] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -1546,7 +1646,7 @@ func file_gateway_stream_v1_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
