@@ -20,9 +20,6 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// keptVersions is how many versions are kept for deltas.
-const keptVersions = 64
-
 // Version is one committed configuration.
 type Version struct {
 	Epoch       string
@@ -31,6 +28,8 @@ type Version struct {
 	CommittedAt time.Time
 	RollbackOf  uint32
 	AllowShrink bool
+
+	cost int // of keeping it beside the next one, in bytes; under the catalog's mu
 }
 
 // head is the version as a place in the store's history.
@@ -98,24 +97,6 @@ func (c *Catalog) StoreError() error {
 		return *p
 	}
 	return nil
-}
-
-func (c *Catalog) publish(v *Version) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if old := c.current.Load(); old != nil {
-		if old.Epoch != v.Epoch {
-			c.kept = nil
-		} else if v.Revision <= old.Revision {
-			return
-		}
-	}
-	c.kept = append(c.kept, v)
-	if len(c.kept) > keptVersions {
-		c.kept = append([]*Version(nil), c.kept[len(c.kept)-keptVersions:]...)
-	}
-	c.current.Store(v)
-	c.wake()
 }
 
 // wake closes the changed channel; the caller holds mu.
