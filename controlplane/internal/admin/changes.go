@@ -19,38 +19,79 @@ import (
 	"gateway.internal/shared/config/file"
 )
 
-func changesOf(done *catalog.Committed) []*adminv1.Change {
-	return show(done.Plan.Config, done.Plan.Config, done.Plan.Changes)
+func changesOf(done *catalog.Committed, meta *adminv1.ReplyMeta) []*adminv1.Change {
+	return show(done.Plan.Config, done.Plan.Config, done.Plan.Changes, meta)
+}
+
+// showing bounds what a reply shows of changes, so that there is a reply whatever was committed.
+type showing struct {
+	bytes   int // of changes with their fields
+	changes int // with or without fields
+}
+
+// show describes changes within the bounds of all replies.
+func show(before, after *config.Config, changes []config.Change, meta *adminv1.ReplyMeta) []*adminv1.Change {
+	return showing{bytes: 16 << 20, changes: 50_000}.show(before, after, changes, meta)
 }
 
 // show describes changes field by field, with names instead of ids in references. It describes every change that a commit would keep: a
-// reader who is shown nothing may rely on that.
-func show(before, after *config.Config, changes []config.Change) []*adminv1.Change {
-	out := make([]*adminv1.Change, 0, len(changes))
-	for _, ch := range changes {
+// reader who is shown nothing may rely on that. Where the reply would become too large, the last ones have no fields or are left out, which a warning
+// in meta says.
+func (limit showing) show(before, after *config.Config, changes []config.Change, meta *adminv1.ReplyMeta) []*adminv1.Change {
+	changes = slices.SortedFunc(slices.Values(changes), func(a, b config.Change) int {
+		return cmp.Or(cmp.Compare(a.Kind.String(), b.Kind.String()), cmp.Compare(a.Name(), b.Name()))
+	})
+	out := make([]*adminv1.Change, 0, min(len(changes), limit.changes))
+	size, bare, left := 0, 0, 0
+	for i, ch := range changes {
+		if len(out) == limit.changes {
+			left = len(changes) - i
+			break
+		}
 		c := &adminv1.Change{Kind: ch.Kind.String(), Name: ch.Name(), Id: ch.ID()}
-		var d differences
 		switch {
 		case ch.Before == nil:
 			c.Action = adminv1.Change_ACTION_CREATED
-			d.message("", nil, named(after, ch.After))
 		case ch.After == nil:
 			c.Action = adminv1.Change_ACTION_DELETED
-			d.message("", named(before, ch.Before), nil)
 		default:
 			c.Action = adminv1.Change_ACTION_UPDATED
-			d.message("", named(before, ch.Before), named(after, ch.After))
-			if len(d) == 0 {
-				continue // only its version differs
+			if size > limit.bytes && proto.Equal(named(before, ch.Before).Interface(), named(after, ch.After).Interface()) {
+				continue // as below
 			}
 		}
-		c.Fields = d
+		if size <= limit.bytes {
+			if c.Fields = fieldsOf(before, after, ch); len(c.GetFields()) == 0 && c.GetAction() == adminv1.Change_ACTION_UPDATED {
+				continue // only its version differs
+			}
+			size += proto.Size(c)
+		}
+		if size > limit.bytes {
+			c.Fields = nil
+			bare++
+		}
 		out = append(out, c)
 	}
-	slices.SortFunc(out, func(a, b *adminv1.Change) int {
-		return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), cmp.Compare(a.GetName(), b.GetName()))
-	})
+	if bare+left > 0 {
+		meta.Warnings = append(meta.Warnings, &adminv1.Problem{
+			Message: fmt.Sprintf("the reply would be too large: of %d changes %d are named without their fields, and %d are left out", len(changes), bare, left),
+		})
+	}
 	return out
+}
+
+// fieldsOf returns the fields in which the sides of a change differ.
+func fieldsOf(before, after *config.Config, ch config.Change) differences {
+	var a, b protoreflect.Message
+	if ch.Before != nil {
+		a = named(before, ch.Before)
+	}
+	if ch.After != nil {
+		b = named(after, ch.After)
+	}
+	var d differences
+	d.message("", a, b)
+	return d
 }
 
 // named returns a copy of a resource with names for references, and without what every change sets.

@@ -58,7 +58,8 @@ func (s whole) ApplyConfiguration(ctx context.Context, r *adminv1.ApplyConfigura
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ApplyConfigurationResponse{Changes: changesOf(done), Committed: done.Committed, Meta: metaOf(done)}, nil
+	meta := metaOf(done)
+	return &adminv1.ApplyConfigurationResponse{Changes: changesOf(done, meta), Committed: done.Committed, Meta: meta}, nil
 }
 
 func metaOf(done *catalog.Committed) *adminv1.ReplyMeta {
@@ -104,7 +105,7 @@ func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurati
 		if err != nil {
 			return nil, err
 		}
-		return &adminv1.DiffConfigurationResponse{Changes: show(from, to, config.Diff(from, to)), Meta: meta}, nil
+		return &adminv1.DiffConfigurationResponse{Changes: show(from, to, config.Diff(from, to), meta), Meta: meta}, nil
 	}
 	n := 0
 	base := &catalog.Version{Config: from}
@@ -113,7 +114,7 @@ func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurati
 		return nil, err
 	}
 	meta.Warnings = problemsOf(plan.Warnings())
-	return &adminv1.DiffConfigurationResponse{Changes: show(from, plan.Config, plan.Changes), Meta: meta}, nil
+	return &adminv1.DiffConfigurationResponse{Changes: show(from, plan.Config, plan.Changes, meta), Meta: meta}, nil
 }
 
 func (s whole) ListRevisions(ctx context.Context, r *adminv1.ListRevisionsRequest) (*adminv1.ListRevisionsResponse, error) {
@@ -166,8 +167,9 @@ func (s whole) GetRevision(ctx context.Context, r *adminv1.GetRevisionRequest) (
 	if at := s.catalog.At(v.Epoch, r.GetNumber()); at != nil {
 		then = at.Config
 	}
-	out.Changes = show(then, then, rev.Changes)
-	return &adminv1.GetRevisionResponse{Revision: out, Meta: &adminv1.ReplyMeta{Revision: v.Revision}}, nil
+	meta := &adminv1.ReplyMeta{Revision: v.Revision}
+	out.Changes = show(then, then, rev.Changes, meta)
+	return &adminv1.GetRevisionResponse{Revision: out, Meta: meta}, nil
 }
 
 func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevisionRequest) (*adminv1.RollbackRevisionResponse, error) {
@@ -189,7 +191,8 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.RollbackRevisionResponse{Changes: changesOf(done), Committed: done.Committed, Meta: metaOf(done)}, nil
+	meta := metaOf(done)
+	return &adminv1.RollbackRevisionResponse{Changes: changesOf(done, meta), Committed: done.Committed, Meta: meta}, nil
 }
 
 // back returns the edits that lead from now to what was at a revision. Certificates whose keys were purged from the
