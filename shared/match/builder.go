@@ -2,9 +2,6 @@ package match
 
 import (
 	"maps"
-	"slices"
-
-	"gateway.internal/shared/hostname"
 )
 
 // builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first. What it made names it as its
@@ -103,100 +100,6 @@ func (b *builder) node(n *node) *node {
 	return &c
 }
 
-func (b *builder) bucket(k *bucket) *bucket {
-	switch {
-	case k == nil:
-		return &bucket{owner: b}
-	case k.owner == b:
-		return k
-	}
-	c := *k
-	c.owner, c.dirty = b, false
-	c.any = slices.Clone(k.any)
-	c.exact, c.wild = cloneLists(k.exact), cloneLists(k.wild)
-	return &c
-}
-
-func cloneLists(m map[hostname.Pattern][]*Rule) map[hostname.Pattern][]*Rule {
-	c := maps.Clone(m)
-	for k, list := range c {
-		c[k] = slices.Clip(list) // an append copies
-	}
-	return c
-}
-
-func (k *bucket) add(b *builder, r *Rule) {
-	k.change(b)
-	if len(r.hosts) == 0 {
-		k.any = append(k.any, r)
-		return
-	}
-	for _, h := range r.hosts {
-		m := &k.exact
-		if h.Wildcard() {
-			m = &k.wild
-		}
-		if *m == nil {
-			*m = map[hostname.Pattern][]*Rule{}
-		}
-		(*m)[h] = append(slices.Clip((*m)[h]), r)
-	}
-}
-
-// change makes the builder look at the bucket when it has finished with all rules: many of one pattern may come and go.
-func (k *bucket) change(b *builder) {
-	if !k.dirty {
-		k.dirty = true
-		b.changed = append(b.changed, k)
-	}
-}
-
-func (k *bucket) drop(b *builder, r *Rule) {
-	k.change(b)
-	del := func(list []*Rule) []*Rule {
-		i := slices.Index(list, r)
-		if i < 0 {
-			return list
-		}
-		return slices.Concat(list[:i], list[i+1:])
-	}
-	if i := slices.Index(k.any, r); i >= 0 {
-		k.any = slices.Delete(k.any, i, i+1) // the bucket's own
-	}
-	for _, h := range r.hosts {
-		m := k.exact
-		if h.Wildcard() {
-			m = k.wild
-		}
-		if list := del(m[h]); len(list) > 0 {
-			m[h] = list
-		} else {
-			delete(m, h)
-		}
-	}
-}
-
-func (k *bucket) empty() bool { return len(k.any) == 0 && len(k.exact) == 0 && len(k.wild) == 0 }
-
-func (k *bucket) findTop() *Rule {
-	var top *Rule
-	offer := func(list []*Rule) {
-		for _, r := range list {
-			if top == nil || Compare(r, top) < 0 {
-				top = r
-			}
-		}
-	}
-	offer(k.any)
-	for _, list := range k.exact {
-		offer(list)
-	}
-	for _, list := range k.wild {
-		offer(list)
-	}
-	return top
-}
-
 func (b *builder) remove(id string) {
 	r := b.table.rules[id]
 	if r == nil {
@@ -291,15 +194,7 @@ func (n *node) findTop() *Rule {
 func (b *builder) finish() {
 	b.table.folds = !b.table.fold.empty()
 	for _, k := range b.changed {
-		k.dirty = false
-		slices.SortFunc(k.any, Compare)
-		for _, list := range k.exact {
-			slices.SortFunc(list, Compare)
-		}
-		for _, list := range k.wild {
-			slices.SortFunc(list, Compare)
-		}
-		k.top = k.findTop()
+		k.settle()
 	}
 	for _, s := range []*paths{&b.table.plain, &b.table.fold} {
 		s.root.settle()

@@ -60,7 +60,7 @@ func (n *node) settled() error {
 		return err
 	}
 	for _, k := range []*bucket{n.here, n.below} {
-		if k != nil && (k.dirty || k.top == nil || k.top != k.findTop()) {
+		if k != nil && (k.news != nil || k.top == nil || k.top != k.findTop()) {
 			return fmt.Errorf("a bucket's best rule is %v, not %v", k.top, k.findTop())
 		}
 	}
@@ -148,6 +148,33 @@ func BenchmarkAllOfOnePattern(b *testing.B) {
 				table.With(nil, after)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/route")
+		})
+	}
+}
+
+// TestManyOfOnePattern changes every rule of one pattern at once, which must not copy their list for each of them.
+func TestManyOfOnePattern(t *testing.T) {
+	const n = 5_000
+	for name, hosts := range map[string][]string{"no host": nil, "one host": {"h.example"}, "one wildcard": {"*.h.example"}} {
+		t.Run(name, func(t *testing.T) {
+			route := func(i int) *configv1.Route {
+				return &configv1.Route{Path: "/*", Hosts: hosts, Headers: []*configv1.HeaderMatch{{Name: fmt.Sprint("x", i)}}}
+			}
+			table, again := Compile(rulesOf(t, n, route)), rulesOf(t, n, route)
+			ids := make([]string, n)
+			for i := range ids {
+				ids[i] = fmt.Sprint(i)
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			changed := table.With(ids, again).With(ids[1:], nil)
+			runtime.ReadMemStats(&after)
+			if took := (after.TotalAlloc - before.TotalAlloc) / n; took > 4<<10 {
+				t.Errorf("each of %d rules took %d bytes", n, took)
+			}
+			if left := changed.All(); len(left) != 1 || left[0] != again[0] {
+				t.Errorf("%d rules are left", len(left))
+			}
 		})
 	}
 }

@@ -27,16 +27,6 @@ type node struct {
 	stale    bool    // top is not there any more; while a builder is at work
 }
 
-// bucket holds the rules of one path pattern, each list by Compare.
-type bucket struct {
-	owner *builder
-	any   []*Rule
-	exact map[hostname.Pattern][]*Rule
-	wild  map[hostname.Pattern][]*Rule
-	top   *Rule
-	dirty bool
-}
-
 // Compile makes a table of rules. Rules without an ID can't be removed later; of two with the same ID the later one stays.
 func Compile(rules []*Rule) *Table {
 	return (&Table{}).With(nil, rules)
