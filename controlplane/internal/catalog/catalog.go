@@ -407,15 +407,16 @@ func (c *Catalog) ConfigAt(ctx context.Context, revision uint32) (*config.Config
 	if kept := c.At(v.Epoch, revision); kept != nil {
 		return kept.Config, nil
 	}
-	conf := v.Config
-	for n := v.Revision; n > revision; n-- {
-		r, err := c.store.Revision(ctx, n)
-		if err != nil {
-			return nil, err
-		}
-		if conf, err = conf.With(config.Invert(r.Changes)); err != nil {
-			return nil, fmt.Errorf("undo revision %d: %w", n, err)
-		}
+	undo, err := c.store.FirstChanges(ctx, revision, v.Revision)
+	if err != nil {
+		return nil, err
+	}
+	undo = slices.DeleteFunc(config.Invert(undo), func(ch config.Change) bool { // what has come and gone since
+		return ch.After == nil && v.Config.ByID(ch.Kind, ch.ID()) == nil
+	})
+	conf, err := v.Config.With(undo)
+	if err != nil {
+		return nil, fmt.Errorf("go back from revision %d to %d: %w", v.Revision, revision, err)
 	}
 	if revision == 0 {
 		return conf, nil

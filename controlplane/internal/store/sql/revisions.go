@@ -98,42 +98,75 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 	}); err != nil {
 		return nil, err
 	}
-	for i := range list {
-		if list[i].Changes, err = changesOf(ctx, tx, list[i]); err != nil {
-			return nil, err
-		}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	first, last := list[0].Number, list[len(list)-1].Number
+	err = eachChange(ctx, tx, "FROM revision_changes c WHERE revision >= $1 AND revision <= $2 ORDER BY revision, seq", func(revision uint32, ch config.Change) {
+		list[revision-first].Changes = append(list[revision-first].Changes, ch)
+	}, int64(first), int64(last))
+	if err != nil {
+		return nil, err
 	}
 	return list, nil
 }
 
 func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Change, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT kind, before, after, before_hash, after_hash FROM revision_changes "+
-		"WHERE revision = $1 ORDER BY seq", int64(r.Number))
-	if err != nil {
-		return nil, err
-	}
 	changes := make([]config.Change, 0, r.ChangeCount)
-	err = each(rows, func() error {
+	err := eachChange(ctx, tx, "FROM revision_changes c WHERE revision = $1 ORDER BY seq", func(_ uint32, ch config.Change) {
+		changes = append(changes, ch)
+	}, int64(r.Number))
+	return changes, err
+}
+
+// eachChange calls take for the changes that the rest of a query yields, with the revisions that they are of.
+func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revision uint32, ch config.Change), args ...any) error {
+	rows, err := tx.QueryContext(ctx, "SELECT c.revision, c.kind, c.before, c.after, c.before_hash, c.after_hash "+from, args...)
+	if err != nil {
+		return err
+	}
+	return each(rows, func() error {
+		var revision uint32
 		var kind string
 		var before, after, beforeHash, afterHash dbsql.RawBytes
-		if err := rows.Scan(&kind, &before, &after, &beforeHash, &afterHash); err != nil {
+		if err := rows.Scan(&revision, &kind, &before, &after, &beforeHash, &afterHash); err != nil {
 			return err
 		}
 		k, err := config.ParseKind(kind)
 		if err != nil {
-			return fmt.Errorf("revision %d: %w", r.Number, err)
+			return fmt.Errorf("revision %d: %w", revision, err)
 		}
 		ch := config.Change{Kind: k, BeforeHash: hashOf(beforeHash), AfterHash: hashOf(afterHash)}
 		if ch.Before, err = decode(k, before); err != nil {
-			return fmt.Errorf("revision %d: %w", r.Number, err)
+			return fmt.Errorf("revision %d: %w", revision, err)
 		}
 		if ch.After, err = decode(k, after); err != nil {
-			return fmt.Errorf("revision %d: %w", r.Number, err)
+			return fmt.Errorf("revision %d: %w", revision, err)
 		}
-		changes = append(changes, ch)
+		take(revision, ch)
 		return nil
 	})
-	return changes, err
+}
+
+// FirstChanges implements store.Store.
+func (s *Store) FirstChanges(ctx context.Context, after, upTo uint32) ([]config.Change, error) {
+	var list []config.Change
+	err := s.reading(ctx, "read changes", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
+		_, oldest, err := readHead(ctx, tx, selectHead)
+		switch {
+		case err != nil:
+			return err
+		case after+1 < oldest:
+			return &store.PrunedError{Oldest: oldest}
+		}
+		list = nil
+		// The place of a resource's first change is one number, by which its row is found at once.
+		return eachChange(ctx, tx, `FROM (
+				SELECT min(revision * 4294967296 + seq) AS place FROM revision_changes WHERE revision > $1 AND revision <= $2 GROUP BY kind, resource_id
+			) f JOIN revision_changes c ON c.revision = f.place / 4294967296 AND c.seq = f.place % 4294967296`,
+			func(_ uint32, ch config.Change) { list = append(list, ch) }, int64(after), int64(upTo))
+	})
+	return list, err
 }
 
 // hashOf is nil for NULL.

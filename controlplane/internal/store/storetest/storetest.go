@@ -40,6 +40,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"a caller who waits for the head may give up": testImpatient,
 		"concurrent writers":                          testConcurrent,
 		"a first contact of many":                     testFirstContact,
+		"first changes":                               testFirstChanges,
 		"history":                                     testHistory,
 		"a history that is pruned":                    testPrune,
 		"keys are purged":                             testPurge,
