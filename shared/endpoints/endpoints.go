@@ -1,5 +1,6 @@
-// Package endpoints knows the discovered endpoints of services as both planes hold them: immutable sets by service, what leads from some to others, and a
-// hash that tells whether two processes know the same. It does not know where they come from.
+// Package endpoints knows the discovered endpoints of services as both planes hold them: immutable sets by service,
+// what leads from some to others, and a hash that tells whether two processes know the same. It does not know where
+// they come from.
 package endpoints
 
 import (
@@ -25,7 +26,8 @@ type Sets struct {
 	sum [4]uint64
 }
 
-// Hash identifies the content as config.Config.Hash does: the sum of the hashes of all endpoints and services in four lanes of 64 bits.
+// Hash identifies the content as config.Config.Hash does: the sum of the hashes of all endpoints and services in four
+// lanes of 64 bits.
 func (s Sets) Hash() [32]byte {
 	var h [32]byte
 	for i, lane := range s.sum {
@@ -84,7 +86,8 @@ func walk(a, b []*configv1.Endpoint, changed func(before, after *configv1.Endpoi
 	}
 }
 
-// Diff returns what leads from one to another, as EndpointsUpdate has it: of each service the change, where that is less than the set.
+// Diff returns what leads from one to another, as EndpointsUpdate has it: of each service the change, where that is
+// less than the set.
 func Diff(from, to Sets) (upserts []*streamv1.ServiceEndpoints, removals []string) {
 	for _, id := range slices.Sorted(maps.Keys(to.Services)) {
 		a, b := from.Services[id], to.Services[id]
@@ -118,9 +121,9 @@ func Diff(from, to Sets) (upserts []*streamv1.ServiceEndpoints, removals []strin
 	return upserts, removals
 }
 
-// Put returns the sets with these in place of what the services had, and without the services to forget. What is the same already stays as it is;
-// changed reports whether anything differs, and left how many bytes of messages, about, s alone still holds. It takes the messages over and sorts their
-// endpoints.
+// Put returns the sets with these in place of what the services had, and without the services to forget. What is the
+// same already stays as it is; changed reports whether anything differs, and left how many bytes of messages, about,
+// s alone still holds. It takes the messages over and sorts their endpoints.
 func (s Sets) Put(sets []*streamv1.ServiceEndpoints, forget []string) (next Sets, changed bool, left int) {
 	next = Sets{Services: maps.Clone(s.Services), sum: s.sum}
 	if next.Services == nil {
@@ -179,8 +182,8 @@ const pointerBytes = 8
 // ErrOther says that an update does not fit what it is applied to, or leads to something else than it says.
 var ErrOther = errors.New("the update of endpoints is for others than are there")
 
-// With applies a whole update: to s, or to nothing where it is a full one. A full one is taken whatever hash it says: another build may know more of an
-// endpoint than this one.
+// With applies a whole update: to s, or to nothing where it is a full one. A full one is taken whatever hash it says:
+// another build may know more of an endpoint than this one.
 func (s Sets) With(u *streamv1.EndpointsUpdate) (Sets, error) {
 	next := Sets{Services: map[string]*streamv1.ServiceEndpoints{}}
 	if u.GetBaseVersion() != 0 {

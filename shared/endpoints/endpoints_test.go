@@ -34,11 +34,13 @@ func draw(t *rapid.T) []*streamv1.ServiceEndpoints {
 	return sets
 }
 
-// TestDeltasLeadToTheSame: what is sent, in chunks of any size, leads from any sets to any others, and the hash tells them apart.
+// TestDeltasLeadToTheSame: what is sent, in chunks of any size, leads from any sets to any others, and the hash tells
+// them apart.
 func TestDeltasLeadToTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		from, _, _ := Sets{}.Put(draw(t), nil)
-		to, changed, _ := from.Put(draw(t), rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"s0", "s1", "s2", "s3"}), 0, 2, rapid.ID).Draw(t, "forget"))
+		to, changed, _ := from.Put(draw(t), rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"s0", "s1", "s2", "s3"}),
+			0, 2, rapid.ID).Draw(t, "forget"))
 		if same := equal(from, to); same == changed || same != (from.Hash() == to.Hash()) {
 			t.Fatalf("changed: %t, the same: %t, the same hash: %t", changed, same, from.Hash() == to.Hash())
 		}
@@ -94,7 +96,8 @@ func TestChangeOfOneOfManyIsSmall(t *testing.T) {
 	many := func(weight uint32) []*streamv1.ServiceEndpoints {
 		set := &streamv1.ServiceEndpoints{ServiceId: "s"}
 		for i := range 5000 {
-			set.Endpoints = append(set.Endpoints, &configv1.Endpoint{Host: fmt.Sprintf("10.0.%d.%d", i/250, i%250), Port: 8080, Weight: proto.Uint32(1), Labels: map[string]string{"zone": "a"}})
+			set.Endpoints = append(set.Endpoints, &configv1.Endpoint{Host: fmt.Sprintf("10.0.%d.%d", i/250, i%250),
+				Port: 8080, Weight: proto.Uint32(1), Labels: map[string]string{"zone": "a"}})
 		}
 		set.GetEndpoints()[77].Weight = &weight
 		return []*streamv1.ServiceEndpoints{set}
@@ -113,9 +116,11 @@ func TestUpdatesThatDoNotFit(t *testing.T) {
 	have, _, _ := Sets{}.Put([]*streamv1.ServiceEndpoints{{ServiceId: "s", Endpoints: one}}, nil)
 	other := have.Hash()
 	for name, u := range map[string]*streamv1.EndpointsUpdate{
-		"a change of a service that has none":  {Upserts: []*streamv1.ServiceEndpoints{{ServiceId: "t", Delta: true, Endpoints: one}}},
+		"a change of a service that has none": {Upserts: []*streamv1.ServiceEndpoints{{ServiceId: "t", Delta: true,
+			Endpoints: one}}},
 		"the removal of a service that is not": {Removals: []string{"t"}},
-		"another content than it says":         {Hash: other[:], Upserts: []*streamv1.ServiceEndpoints{{ServiceId: "s", Delta: true, Removals: []*streamv1.EndpointRef{{Host: "a", Port: 1}}}}},
+		"another content than it says": {Hash: other[:], Upserts: []*streamv1.ServiceEndpoints{{ServiceId: "s",
+			Delta: true, Removals: []*streamv1.EndpointRef{{Host: "a", Port: 1}}}}},
 	} {
 		u.BaseVersion, u.Version = 1, 2
 		if next, err := have.With(u); !errors.Is(err, ErrOther) || next.Hash() != have.Hash() {

@@ -6,7 +6,8 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// Split distributes an update over chunks of up to limit bytes, one endpoint at least in each. A set that does not fit goes on in the next chunk.
+// Split distributes an update over chunks of up to limit bytes, one endpoint at least in each. A set that does not
+// fit goes on in the next chunk.
 func Split(u *streamv1.EndpointsUpdate, limit int) []*streamv1.EndpointsUpdate {
 	fresh := func() *streamv1.EndpointsUpdate {
 		return &streamv1.EndpointsUpdate{Version: u.GetVersion(), BaseVersion: u.GetBaseVersion(), Hash: u.GetHash()}

@@ -18,7 +18,8 @@ type bucket struct {
 	news  *changes // while a builder is at work
 }
 
-// changes are what becomes of a bucket's rules. They are taken over all at once, since many of one pattern may come and go.
+// changes are what becomes of a bucket's rules. They are taken over all at once, since many of one pattern may come
+// and go.
 type changes struct {
 	added []*Rule
 	gone  map[*Rule]bool // of the bucket's and of added
@@ -62,7 +63,8 @@ func (k *bucket) drop(b *builder, r *Rule) {
 
 func (k *bucket) empty() bool { return k.n == 0 }
 
-// settle takes over what has changed. What it does not touch stays shared with the bucket that this one was copied from.
+// settle takes over what has changed. What it does not touch stays shared with the bucket that this one was copied
+// from.
 func (k *bucket) settle() {
 	c := k.news
 	k.news = nil

@@ -155,7 +155,8 @@ func BenchmarkAllOfOnePattern(b *testing.B) {
 // TestManyOfOnePattern changes every rule of one pattern at once, which must not copy their list for each of them.
 func TestManyOfOnePattern(t *testing.T) {
 	const n = 5_000
-	for name, hosts := range map[string][]string{"no host": nil, "one host": {"h.example"}, "one wildcard": {"*.h.example"}} {
+	for name, hosts := range map[string][]string{"no host": nil, "one host": {"h.example"},
+		"one wildcard": {"*.h.example"}} {
 		t.Run(name, func(t *testing.T) {
 			route := func(i int) *configv1.Route {
 				return &configv1.Route{Path: "/*", Hosts: hosts, Headers: []*configv1.HeaderMatch{{Name: fmt.Sprint("x", i)}}}

@@ -34,10 +34,11 @@ func show(before, after *config.Config, changes []config.Change, meta *adminv1.R
 	return showing{bytes: 16 << 20, changes: 50_000}.show(before, after, changes, meta)
 }
 
-// show describes changes field by field, with names instead of ids in references. It describes every change that a commit would keep: a
-// reader who is shown nothing may rely on that. Where the reply would become too large, the last ones have no fields or are left out, which a warning
-// in meta says.
-func (limit showing) show(before, after *config.Config, changes []config.Change, meta *adminv1.ReplyMeta) []*adminv1.Change {
+// show describes changes field by field, with names instead of ids in references. It describes every change that a
+// commit would keep: a reader who is shown nothing may rely on that. Where the reply would become too large, the last
+// ones have no fields or are left out, which a warning in meta says.
+func (limit showing) show(before, after *config.Config, changes []config.Change,
+	meta *adminv1.ReplyMeta) []*adminv1.Change {
 	changes = slices.SortedFunc(slices.Values(changes), func(a, b config.Change) int {
 		return cmp.Or(cmp.Compare(a.Kind.String(), b.Kind.String()), cmp.Compare(a.Name(), b.Name()))
 	})
@@ -74,7 +75,8 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 	}
 	if bare+left > 0 {
 		meta.Warnings = append(meta.Warnings, &adminv1.Problem{
-			Message: fmt.Sprintf("the reply would be too large: of %d changes %d are named without their fields, and %d are left out", len(changes), bare, left),
+			Message: fmt.Sprintf("the reply would be too large: of %d changes %d are named without their fields, and %d "+
+				"are left out", len(changes), bare, left),
 		})
 	}
 	return out

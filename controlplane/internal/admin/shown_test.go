@@ -19,18 +19,21 @@ func bodies(t *testing.T, from *config.Config, n, size int, text string) (*confi
 	var edits []config.Edit
 	for i := range n {
 		edits = append(edits, config.Edit{Kind: config.Route, Put: &configv1.Route{
-			Name: fmt.Sprintf("r%06d", i), Path: fmt.Sprint("/", i), DirectResponse: &configv1.DirectResponse{Body: strings.Repeat(text, size)},
+			Name: fmt.Sprintf("r%06d", i), Path: fmt.Sprint("/", i),
+			DirectResponse: &configv1.DirectResponse{Body: strings.Repeat(text, size)},
 		}})
 	}
 	ids := 0
-	plan, err := from.Plan(edits, config.PlanOptions{Now: time.Unix(int64(from.Len(config.Route)), 0), NewID: func() string { ids++; return fmt.Sprint("id-", ids) }})
+	plan, err := from.Plan(edits, config.PlanOptions{Now: time.Unix(int64(from.Len(config.Route)), 0),
+		NewID: func() string { ids++; return fmt.Sprint("id-", ids) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return plan.Config, plan.Changes
 }
 
-// TestRepliesStayBelowWhatIsSent: a change of whatever size that may be committed has a reply, which says what it leaves out.
+// TestRepliesStayBelowWhatIsSent: a change of whatever size that may be committed has a reply, which says what it
+// leaves out.
 func TestRepliesStayBelowWhatIsSent(t *testing.T) {
 	before, _ := bodies(t, config.Empty(), 600, 60<<10, "a")
 	after, changes := bodies(t, before, 600, 60<<10, "b")
@@ -39,10 +42,12 @@ func TestRepliesStayBelowWhatIsSent(t *testing.T) {
 	if n := proto.Size(reply); n > 24<<20 || n < 8<<20 || len(reply.GetChanges()) != 600 {
 		t.Errorf("%d changes in %d bytes", len(reply.GetChanges()), n)
 	}
-	if w := meta.GetWarnings(); len(w) != 1 || !strings.Contains(w[0].GetMessage(), "of 600 changes 464 are named without their fields, and 0 are left out") {
+	if w := meta.GetWarnings(); len(w) != 1 || !strings.Contains(w[0].GetMessage(),
+		"of 600 changes 464 are named without their fields, and 0 are left out") {
 		t.Errorf("warnings: %v", w)
 	}
-	if first, last := reply.GetChanges()[0], reply.GetChanges()[599]; len(first.GetFields()) == 0 || len(last.GetFields()) != 0 || last.GetName() != "r000599" {
+	if first, last := reply.GetChanges()[0], reply.GetChanges()[599]; len(first.GetFields()) == 0 ||
+		len(last.GetFields()) != 0 || last.GetName() != "r000599" {
 		t.Errorf("the first has %d fields, the last is %v", len(first.GetFields()), last)
 	}
 }
@@ -60,9 +65,12 @@ func TestShownChanges(t *testing.T) {
 		warning          string
 	}{
 		{"all", showing{1 << 20, 100}, before, after, updated, 10, 10, ""},
-		{"some with fields", showing{1000, 100}, before, after, updated, 10, 3, "of 10 changes 7 are named without their fields, and 0 are left out"},
-		{"some not at all", showing{1 << 20, 7}, config.Empty(), before, created, 7, 7, "of 10 changes 0 are named without their fields, and 3 are left out"},
-		{"both", showing{1000, 7}, before, after, updated, 7, 3, "of 10 changes 4 are named without their fields, and 3 are left out"},
+		{"some with fields", showing{1000, 100}, before, after, updated, 10, 3,
+			"of 10 changes 7 are named without their fields, and 0 are left out"},
+		{"some not at all", showing{1 << 20, 7}, config.Empty(), before, created, 7, 7,
+			"of 10 changes 0 are named without their fields, and 3 are left out"},
+		{"both", showing{1000, 7}, before, after, updated, 7, 3,
+			"of 10 changes 4 are named without their fields, and 3 are left out"},
 		{"versions alone", showing{0, 7}, before, again, config.Diff(before, again), 0, 0, ""},
 		{"back", showing{0, 100}, after, again, back, 10, 0, "of 10 changes 10 are named without"},
 	} {
@@ -75,7 +83,8 @@ func TestShownChanges(t *testing.T) {
 			}
 		}
 		text := fmt.Sprint(meta.GetWarnings())
-		if len(list) != c.named || fields != c.withField || !strings.Contains(text, c.warning) || c.warning == "" && len(meta.GetWarnings()) > 0 {
+		if len(list) != c.named || fields != c.withField || !strings.Contains(text, c.warning) || c.warning == "" &&
+			len(meta.GetWarnings()) > 0 {
 			t.Errorf("%s: %d changes, %d of them with fields, %s", c.name, len(list), fields, text)
 		}
 	}

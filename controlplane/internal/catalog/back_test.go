@@ -35,8 +35,11 @@ func TestFarBackIsAskedForOnce(t *testing.T) {
 	first, stop := follow()
 	var hash [32]byte
 	for i := range 70 {
-		edit := config.Edit{Kind: config.Route, Put: &configv1.Route{Name: fmt.Sprint("r", i%3), Path: fmt.Sprint("/", i), DirectResponse: &configv1.DirectResponse{}}}
-		c, err := first.Commit(t.Context(), catalog.CommitRequest{Edits: func(*catalog.Version) ([]config.Edit, error) { return []config.Edit{edit}, nil }})
+		edit := config.Edit{Kind: config.Route, Put: &configv1.Route{Name: fmt.Sprint("r", i%3),
+			Path: fmt.Sprint("/", i), DirectResponse: &configv1.DirectResponse{}}}
+		c, err := first.Commit(t.Context(), catalog.CommitRequest{
+			Edits: func(*catalog.Version) ([]config.Edit, error) { return []config.Edit{edit}, nil },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,23 +52,30 @@ func (c *Catalog) SetEndpoints(serviceID string, endpoints []*configv1.Endpoint)
 // RemoveEndpoints forgets a service's endpoints.
 func (c *Catalog) RemoveEndpoints(serviceID string) { c.ChangeEndpoints(nil, []string{serviceID}) }
 
-// ChangeEndpoints makes these the endpoints of services, by id, and forgets those of others, all as one version: a node that asks for
-// everything must not get what was found so far. Of more than maxEndpoints of a service the first by host and port count.
+// ChangeEndpoints makes these the endpoints of services, by id, and forgets those of others, all as one version: a
+// node that asks for everything must not get what was found so far. Of more than maxEndpoints of a service the first
+// by host and port count.
 func (c *Catalog) ChangeEndpoints(set map[string][]*configv1.Endpoint, forget []string) {
 	sets := make([]*streamv1.ServiceEndpoints, 0, len(set))
 	for id, list := range set {
 		list = slices.SortedFunc(slices.Values(list), endpoints.Compare)
 		if len(list) > maxEndpoints {
-			c.log.Error("a service has more discovered endpoints than are used", "service_id", id, "endpoints", len(list), "used", maxEndpoints)
+			c.log.Error("a service has more discovered endpoints than are used", "service_id", id, "endpoints", len(list),
+				"used", maxEndpoints)
 			list = slices.Clone(list[:maxEndpoints])
 		}
 		sets = append(sets, &streamv1.ServiceEndpoints{ServiceId: id, Endpoints: list})
 	}
-	c.changeEndpoints(func(*EndpointsVersion) ([]*streamv1.ServiceEndpoints, []string) { return sets, forget }, func(string) time.Time { return time.Now() })
+	c.changeEndpoints(func(*EndpointsVersion) ([]*streamv1.ServiceEndpoints, []string) { return sets, forget },
+		func(string) time.Time { return time.Now() })
 }
 
-// changeEndpoints puts and forgets what change says of the newest version, as one version. at returns when a service's set became what it is.
-func (c *Catalog) changeEndpoints(change func(old *EndpointsVersion) (put []*streamv1.ServiceEndpoints, forget []string), at func(serviceID string) time.Time) {
+// changeEndpoints puts and forgets what change says of the newest version, as one version. at returns when a
+// service's set became what it is.
+func (c *Catalog) changeEndpoints(
+	change func(old *EndpointsVersion) (put []*streamv1.ServiceEndpoints, forget []string),
+	at func(serviceID string) time.Time,
+) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.endpoints.Load()
@@ -76,7 +83,8 @@ func (c *Catalog) changeEndpoints(change func(old *EndpointsVersion) (put []*str
 	if !changed {
 		return
 	}
-	next := &EndpointsVersion{Sets: sets, Version: cmp.Or(old.Version, uint64(time.Now().UnixMicro())) + 1, ChangedAt: make(map[string]time.Time, len(sets.Services))}
+	next := &EndpointsVersion{Sets: sets, Version: cmp.Or(old.Version, uint64(time.Now().UnixMicro())) + 1,
+		ChangedAt: make(map[string]time.Time, len(sets.Services))}
 	for id, set := range next.Services {
 		if next.ChangedAt[id] = old.ChangedAt[id]; old.Services[id] != set {
 			next.ChangedAt[id] = at(id)
@@ -89,11 +97,13 @@ func (c *Catalog) changeEndpoints(change func(old *EndpointsVersion) (put []*str
 	c.wake()
 }
 
-// keepEndpoints keeps a version, and lets go of the oldest ones that are too many or too large together; the caller holds mu.
+// keepEndpoints keeps a version, and lets go of the oldest ones that are too many or too large together; the caller
+// holds mu.
 func (c *Catalog) keepEndpoints(next *EndpointsVersion) {
 	c.keptEndpoints = append(c.keptEndpoints, next)
 	first, cost := len(c.keptEndpoints)-1, 0
-	for first > 0 && len(c.keptEndpoints)-first < keptEndpoints && cost+c.keptEndpoints[first-1].cost <= keptEndpointsBytes {
+	for first > 0 && len(c.keptEndpoints)-first < keptEndpoints &&
+		cost+c.keptEndpoints[first-1].cost <= keptEndpointsBytes {
 		first--
 		cost += c.keptEndpoints[first].cost
 	}

@@ -29,9 +29,11 @@ func TestKeptVersionsAreBounded(t *testing.T) {
 				var edits []config.Edit
 				for j := range c.routes {
 					body := strings.Repeat("x", c.size) + fmt.Sprint(i)
-					edits = append(edits, config.Edit{Kind: config.Route, Put: &configv1.Route{Name: fmt.Sprint("r", j), Path: fmt.Sprint("/", j), DirectResponse: &configv1.DirectResponse{Body: body}}})
+					edits = append(edits, config.Edit{Kind: config.Route, Put: &configv1.Route{Name: fmt.Sprint("r", j),
+						Path: fmt.Sprint("/", j), DirectResponse: &configv1.DirectResponse{Body: body}}})
 				}
-				plan, err := conf.Plan(edits, config.PlanOptions{Now: time.Unix(int64(i), 0), NewID: func() string { ids++; return fmt.Sprint("id", ids) }})
+				plan, err := conf.Plan(edits, config.PlanOptions{Now: time.Unix(int64(i), 0),
+					NewID: func() string { ids++; return fmt.Sprint("id", ids) }})
 				if err != nil {
 					t.Fatal(err)
 				}

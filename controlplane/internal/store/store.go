@@ -126,8 +126,9 @@ type Store interface {
 	Revision(ctx context.Context, number uint32) (Revision, error)
 	// Revisions returns a part of the history, newest first and without changes, and how many there are in all.
 	Revisions(ctx context.Context, l List) ([]Revision, int, error)
-	// FirstChanges returns, of all changes after one revision up to another, the first one of each resource, in no order: what it was before that
-	// is what it was at the first revision. It is *PrunedError when a revision of them is not kept.
+	// FirstChanges returns, of all changes after one revision up to another, the first one of each resource, in no
+	// order: what it was before that is what it was at the first revision. It is *PrunedError when a revision of them is
+	// not kept.
 	FirstChanges(ctx context.Context, after, upTo uint32) ([]config.Change, error)
 	// Prune removes old revisions from the history, and returns how many, or with dry how many it would. What the
 	// configuration is does not change.

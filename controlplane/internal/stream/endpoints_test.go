@@ -64,14 +64,17 @@ func (h *holder) take() *streamv1.EndpointsUpdate {
 
 func (h *holder) acknowledge() {
 	h.t.Helper()
-	h.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{Outcome: streamv1.Result_OUTCOME_APPLIED, EndpointsVersion: h.version}}})
+	r := &streamv1.Result{Outcome: streamv1.Result_OUTCOME_APPLIED, EndpointsVersion: h.version}
+	h.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: r}})
 }
 
-// instances returns n of a service; odd is the weight of the one that differs from the others, which are the same messages in every list of one function.
+// instances returns n of a service; odd is the weight of the one that differs from the others, which are the same
+// messages in every list of one function.
 func instances(n int) func(n int, odd uint32) []*configv1.Endpoint {
 	list := make([]*configv1.Endpoint, n)
 	for i := range list {
-		list[i] = &configv1.Endpoint{Host: fmt.Sprintf("10.0.%d.%d", i/250, i%250), Port: 8080, Labels: map[string]string{"zone": "a", "build": "1234567890"}}
+		list[i] = &configv1.Endpoint{Host: fmt.Sprintf("10.0.%d.%d", i/250, i%250), Port: 8080,
+			Labels: map[string]string{"zone": "a", "build": "1234567890"}}
 	}
 	return func(n int, odd uint32) []*configv1.Endpoint {
 		other := slices.Clone(list[:n])

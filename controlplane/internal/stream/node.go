@@ -15,7 +15,8 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// nodeStream is one node's side of the server. One goroutine owns it. It holds no version of the catalog, which alone says how many there are.
+// nodeStream is one node's side of the server. One goroutine owns it. It holds no version of the catalog, which alone
+// says how many there are.
 type nodeStream struct {
 	server  *Server
 	ctx     context.Context //nolint:containedctx // the stream's, whose life this is
@@ -61,7 +62,8 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 		changed := c.Changed()
 		if first && c.Current() != nil {
 			if err := c.NodeRuns(n.ctx, n.hello.GetEpoch(), n.hello.GetRevision()); err != nil {
-				n.server.log.Warn("it can't be seen whether what a node runs is lost", "node", n.id, "revision", n.hello.GetRevision(), "error", err.Error())
+				n.server.log.Warn("it can't be seen whether what a node runs is lost", "node", n.id, "revision",
+					n.hello.GetRevision(), "error", err.Error())
 			}
 			n.resume()
 			first = false
@@ -115,7 +117,8 @@ func (n *nodeStream) sendNewest() error {
 			base = n.server.catalog.At(n.runs.epoch, n.runs.revision)
 		}
 		n.sent = placeOf(v)
-		if err := n.deliver(delivery{n.server.updates.between(base, v, mayShrink(n.runs.epoch, n.runs.revision, v)), base == nil}); err != nil {
+		if err := n.deliver(delivery{n.server.updates.between(base, v, mayShrink(n.runs.epoch, n.runs.revision, v)),
+			base == nil}); err != nil {
 			return err
 		}
 	}
@@ -163,7 +166,8 @@ func (n *nodeStream) result(r *streamv1.Result) {
 	if r.GetOutcome() == streamv1.Result_OUTCOME_REJECTED {
 		n.rejected = v
 		for _, p := range r.GetProblems() {
-			n.server.log.Warn("node refused a revision", "node", n.id, "revision", v.revision, "kind", p.GetKind(), "name", p.GetName(), "field", p.GetField(), "reason", p.GetReason())
+			n.server.log.Warn("node refused a revision", "node", n.id, "revision", v.revision, "kind", p.GetKind(), "name",
+				p.GetName(), "field", p.GetField(), "reason", p.GetReason())
 		}
 		return
 	}

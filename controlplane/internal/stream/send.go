@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// maxFull bounds how many chunks of full snapshots are on their way at once, so that a fleet that reconnects does not ask for all of the memory.
+	// maxFull bounds how many chunks of full snapshots are on their way at once, so that a fleet that reconnects does
+	// not ask for all of the memory.
 	maxFull = 16
-	// slotTime is how long a chunk counts as one that is on its way. A node that does not take it by then makes room for others.
+	// slotTime is how long a chunk counts as one that is on its way. A node that does not take it by then makes room for
+	// others.
 	slotTime = time.Second
 	// sendTimeout is how long a node has to take a chunk, or a smaller message.
 	sendTimeout = 30 * time.Second
@@ -42,8 +44,9 @@ type sendStream interface {
 	Send(*streamv1.StreamResponse) error
 }
 
-// send sends what comes until out is closed or ctx, the stream's, ends. Why it ended earlier goes to failed, which has room for one. A Send that a
-// node does not let come to its end returns when ctx has ended, so that nobody waits for this.
+// send sends what comes until out is closed or ctx, the stream's, ends. Why it ended earlier goes to failed, which
+// has room for one. A Send that a node does not let come to its end returns when ctx has ended, so that nobody waits
+// for this.
 func (s *sending) send(ctx context.Context, to sendStream, out <-chan delivery, failed chan error) {
 	fail := func(err error) {
 		select {

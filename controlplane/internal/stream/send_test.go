@@ -74,7 +74,8 @@ func TestNodesThatTakeNothingHoldNobodyUp(t *testing.T) {
 	})
 }
 
-// TestSilentNodes is the same over connections: nodes that do not read are ended, and a fresh one does not wait for that.
+// TestSilentNodes is the same over connections: nodes that do not read are ended, and a fresh one does not wait for
+// that.
 func TestSilentNodes(t *testing.T) {
 	p := newPlane(t)
 	p.server.sending.slotTime, p.server.sending.sendTimeout = time.Millisecond, time.Second

@@ -47,7 +47,8 @@ type Server struct {
 
 // New returns a server that lets nodes with a token in.
 func New(c *catalog.Catalog, f *fleet.Fleet, joinToken string, log *slog.Logger) *Server {
-	return &Server{catalog: c, fleet: f, log: log, token: sha256.Sum256([]byte(joinToken)), stop: make(chan struct{}), sending: newSending()}
+	return &Server{catalog: c, fleet: f, log: log, token: sha256.Sum256([]byte(joinToken)),
+		stop: make(chan struct{}), sending: newSending()}
 }
 
 // GRPC returns a gRPC server with this service, and the keep-alives that find dead nodes within 15 seconds.
@@ -101,12 +102,13 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, 
 	}
 	defer session.Close()
 	s.log.Info("node connected", "node", hello.GetNodeId(), "address", address, "revision", hello.GetRevision())
-	n := &nodeStream{server: s, ctx: stream.Context(), session: session, id: hello.GetNodeId(), hello: hello, out: make(chan delivery, 2), failed: make(chan error, 1)}
+	n := &nodeStream{server: s, ctx: stream.Context(), session: session, id: hello.GetNodeId(), hello: hello,
+		out: make(chan delivery, 2), failed: make(chan error, 1)}
 	go s.sending.send(n.ctx, stream, n.out, n.failed)
 	err = n.run(requests, ended)
 	close(n.out)
 	switch status.Code(err) {
-	case codes.OK, codes.Canceled, codes.Unavailable, codes.Aborted: // the node or the control plane is stopping, or the connection was lost
+	case codes.OK, codes.Canceled, codes.Unavailable, codes.Aborted: // one side is stopping, or the connection was lost
 		s.log.Info("node disconnected", "node", hello.GetNodeId(), "address", address)
 	default:
 		s.log.Warn("node disconnected", "node", hello.GetNodeId(), "address", address, "error", err.Error())

@@ -130,7 +130,8 @@ func (n *node) connectAs(p *plane, token string, hello *streamv1.Hello) {
 		n.config = config.Empty()
 	}
 	hash := n.config.Hash()
-	hello.NodeId, hello.InstanceId, hello.Epoch, hello.Revision, hello.Hash = n.id, fmt.Sprintf("%p", n), n.epoch, n.revision, hash[:]
+	hello.NodeId, hello.InstanceId, hello.Epoch, hello.Revision, hello.Hash = n.id, fmt.Sprintf("%p", n), n.epoch,
+		n.revision, hash[:]
 	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Hello{Hello: hello}})
 }
 

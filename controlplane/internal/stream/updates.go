@@ -17,7 +17,8 @@ import (
 // resource on top.
 const chunkBytes = 1 << 20
 
-// updates makes what leads nodes from one version to another, once for all of them. It keeps what leads to one version only, since no other is sent again.
+// updates makes what leads nodes from one version to another, once for all of them. It keeps what leads to one
+// version only, since no other is sent again.
 type updates struct {
 	mu          sync.Mutex
 	target      place
@@ -107,8 +108,10 @@ func makeUpdate(base, target *catalog.Version, allowShrink bool) []*streamv1.Str
 	return out
 }
 
-// endpoints returns the chunks that lead from base, which the node has as the version in from, to target; from nothing when base is nil.
-func (u *updates) endpoints(base *catalog.EndpointsVersion, from endpointsPlace, target *catalog.EndpointsVersion) []*streamv1.StreamResponse {
+// endpoints returns the chunks that lead from base, which the node has as the version in from, to target; from
+// nothing when base is nil.
+func (u *updates) endpoints(base *catalog.EndpointsVersion, from endpointsPlace,
+	target *catalog.EndpointsVersion) []*streamv1.StreamResponse {
 	var have endpoints.Sets
 	if base == nil {
 		from = endpointsPlace{}
@@ -123,7 +126,8 @@ func (u *updates) endpoints(base *catalog.EndpointsVersion, from endpointsPlace,
 	if chunks := u.ofEndpoints[from]; chunks != nil {
 		return chunks
 	}
-	whole := &streamv1.EndpointsUpdate{Version: target.Version, BaseVersion: from.version, Hash: bytes.Clone(u.toEndpoints.hash[:])}
+	whole := &streamv1.EndpointsUpdate{Version: target.Version, BaseVersion: from.version,
+		Hash: bytes.Clone(u.toEndpoints.hash[:])}
 	whole.Upserts, whole.Removals = endpoints.Diff(have, target.Sets)
 	var chunks []*streamv1.StreamResponse
 	for _, m := range endpoints.Split(whole, chunkBytes) {

@@ -164,14 +164,15 @@ func (w *fleetOfOne) deliver(whole bool) {
 	}
 }
 
-// endpoints changes what discovery knows and sends that, as a delta of what the node is believed to have and in chunks of any size; or the node
-// does not get it.
+// endpoints changes what discovery knows and sends that, as a delta of what the node is believed to have and in
+// chunks of any size; or the node does not get it.
 func (w *fleetOfOne) endpoints() {
 	w.version++
 	id := fmt.Sprint("s", rapid.IntRange(0, 2).Draw(w.t, "service"))
 	set := &streamv1.ServiceEndpoints{ServiceId: id}
 	for i := range rapid.IntRange(0, 4).Draw(w.t, "endpoints") {
-		set.Endpoints = append(set.Endpoints, &configv1.Endpoint{Host: fmt.Sprint("h", i), Port: rapid.Uint32Range(1, 3).Draw(w.t, "port")})
+		set.Endpoints = append(set.Endpoints, &configv1.Endpoint{Host: fmt.Sprint("h", i), Port: rapid.Uint32Range(1,
+			3).Draw(w.t, "port")})
 	}
 	put, forget := []*streamv1.ServiceEndpoints{set}, []string(nil)
 	if rapid.IntRange(0, 4).Draw(w.t, "forget") == 0 {
@@ -254,7 +255,8 @@ func TestAnyLifeEndsWithTheNewest(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		w := &fleetOfOne{t: rt, dir: dir, head: point{"e", 0}, history: map[point]*config.Config{{"e", 0}: config.Empty()}, found: map[uint64]endpoints.Sets{}, mend: func() {}}
+		w := &fleetOfOne{t: rt, dir: dir, head: point{"e", 0}, history: map[point]*config.Config{{"e",
+			0}: config.Empty()}, found: map[uint64]endpoints.Sets{}, mend: func() {}}
 		w.start()
 		defer func() { w.follower.disk.close() }()
 		w.commit()

@@ -74,7 +74,8 @@ func FuzzUpdates(f *testing.F) {
 					t.Fatalf("what was taken can't be read again: %v", err)
 				}
 			}
-			if kept.config.Hash() != next.config.Hash() || kept.revision != next.revision || kept.endpoints.Hash() != next.endpoints.Hash() {
+			if kept.config.Hash() != next.config.Hash() || kept.revision != next.revision ||
+				kept.endpoints.Hash() != next.endpoints.Hash() {
 				t.Fatal("another state is read again than was taken")
 			}
 			now = next

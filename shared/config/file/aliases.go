@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// maxAliasBytes bounds what the aliases of all files that are read together stand for: a small file of aliases of aliases must not become huge.
+	// maxAliasBytes bounds what the aliases of all files that are read together stand for: a small file of aliases of
+	// aliases must not become huge.
 	maxAliasBytes = 16 << 20
 	// aliasNodeBytes is what a value costs besides its text.
 	aliasNodeBytes = 32
@@ -19,8 +20,8 @@ type aliases struct {
 	sizes map[*yaml.Node]int // of what has an anchor; 0: it is not known yet
 }
 
-// check reports, at the alias that is one too many, that the aliases of a document stand for too much. An anchor comes before its aliases, so that
-// what an alias stands for has been measured, or is around the alias itself.
+// check reports, at the alias that is one too many, that the aliases of a document stand for too much. An anchor
+// comes before its aliases, so that what an alias stands for has been measured, or is around the alias itself.
 func (a *aliases) check(path string, root *yaml.Node, errs *Errors) bool {
 	a.sizes = map[*yaml.Node]int{}
 	_, at, message := a.size(root)
@@ -38,7 +39,8 @@ func (a *aliases) size(n *yaml.Node) (int, *yaml.Node, string) {
 			return 0, n, fmt.Sprintf("*%s is a part of what it stands for", n.Value)
 		}
 		if a.total += size; a.total > maxAliasBytes {
-			return 0, n, fmt.Sprintf("*%s stands for %d bytes, with which all aliases stand for more than %d MiB; a value counts %d bytes besides its text",
+			return 0, n, fmt.Sprintf("*%s stands for %d bytes, with which all aliases stand for more than %d MiB; a value "+
+				"counts %d bytes besides its text",
 				n.Value, size, maxAliasBytes>>20, aliasNodeBytes)
 		}
 		return size, nil, ""

@@ -24,11 +24,15 @@ func TestAliasesStayBounded(t *testing.T) {
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"aliases of aliases", laughs, "-:10:"},
-		{"a list of strings in 500 routes", "routes:\n  - {name: r, path: /, hosts: " + hosts + "}\n" + all(500, route), "-:411:34: *hosts stands for 41032 bytes, with which all aliases stand for more than 16 MiB"},
-		{"a long text in 500 routes", "routes:\n  - {name: r, path: /, labels: {a: &text " + strings.Repeat("x", 100_000) + "}}\n" + all(500, label), "*text stands for 100032 bytes"},
-		{"several documents", strings.Repeat("routes:\n  - {name: r, path: /, labels: {a: &text "+strings.Repeat("x", 100_000)+"}}\n"+all(60, label)+"---\n", 3), "*text stands for"},
+		{"a list of strings in 500 routes", "routes:\n  - {name: r, path: /, hosts: " + hosts + "}\n" + all(500, route),
+			"-:411:34: *hosts stands for 41032 bytes, with which all aliases stand for more than 16 MiB"},
+		{"a long text in 500 routes", "routes:\n  - {name: r, path: /, labels: {a: &text " + strings.Repeat("x",
+			100_000) + "}}\n" + all(500, label), "*text stands for 100032 bytes"},
+		{"several documents", strings.Repeat("routes:\n  - {name: r, path: /, labels: {a: &text "+strings.Repeat("x",
+			100_000)+"}}\n"+all(60, label)+"---\n", 3), "*text stands for"},
 		{"a list in itself", "routes: &a [*a]\n", "-:1:13: *a is a part of what it stands for"},
-		{"a mapping in itself", "middleware:\n  - &m {name: m, config: {a: *m}}\n", "-:2:30: *m is a part of what it stands for"},
+		{"a mapping in itself", "middleware:\n  - &m {name: m, config: {a: *m}}\n",
+			"-:2:30: *m is a part of what it stands for"},
 		{"the list in 10 routes", "routes:\n  - {name: r, path: /, hosts: " + hosts + "}\n" + all(10, route), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -145,7 +145,8 @@ func (doc *Document) parse(path string, text []byte, errs *Errors) {
 			errs.add(path, wrong.Line, wrong.Column, "is no YAML: "+wrong.Message)
 			return
 		}
-		if root.Kind != yaml.DocumentNode || len(root.Content) == 0 || root.Content[0].Tag == "!!null" || !doc.aliases.check(path, &root, errs) {
+		if root.Kind != yaml.DocumentNode || len(root.Content) == 0 || root.Content[0].Tag == "!!null" ||
+			!doc.aliases.check(path, &root, errs) {
 			continue
 		}
 		doc.document(path, root.Content[0], errs)

@@ -266,17 +266,19 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestParseErrors(t *testing.T) {
+	large := `{"name":"users","address":"h","port":80,"meta":{"a":"` + strings.Repeat("x", 8<<10) + `"}}`
 	for text, want := range map[string]string{
-		`{"name":"users","address":"h"}`:                                                             "port 0: has to be 1 to 65535",
-		`{"name":"users","address":"h","port":"80"}`:                                                 "port: has to be a whole number, not string",
-		`{"name":"users","address":"h:80","port":80}`:                                                `address "h:80": has to be an IP address or a DNS name, without scheme and port`,
-		`{"address":"h","port":80}`:                                                                  `name "": has to be 1 to 256 bytes without "/"`,
-		`{"name":"users","address":"h","port":80,"weight":1001}`:                                     "weight 1001: has to be 0 to 1000",
-		`{"name":"users","address":"h","port":80,"meta":{"a":"` + strings.Repeat("x", 8<<10) + `"}}`: "meta: has 8193 bytes of keys and values; 8192 are allowed",
-		`{"name":"users","address":"h","port":80,"meta":{"a":{}}}`:                                   "meta: has to be an object of strings, not object",
-		`{"name":"users","address":"h","port":80,"tags":"v1"}`:                                       "tags: has to be a list of strings, not string",
-		`{"name":"users","address":"h","port":80,"extra":true}`:                                      "",
-		`{"name":"users","address":"h","port":80,"weight":0,"tags":null}`:                            "",
+		`{"name":"users","address":"h"}`:                                  "port 0: has to be 1 to 65535",
+		`{"name":"users","address":"h","port":"80"}`:                      "port: has to be a whole number, not string",
+		`{"name":"users","address":"h:80","port":80}`:                     `address "h:80": has to be an IP address or a DNS name, without scheme and port`,
+		`{"address":"h","port":80}`:                                       `name "": has to be 1 to 256 bytes without "/"`,
+		`{"name":"users","address":"h","port":80,"weight":1001}`:          "weight 1001: has to be 0 to 1000",
+		`{"name":"users","address":"h","port":80,"meta":{"a":{}}}`:        "meta: has to be an object of strings, not object",
+		`{"name":"users","address":"h","port":80,"tags":"v1"}`:            "tags: has to be a list of strings, not string",
+		`{"name":"users","address":"h","port":80,"extra":true}`:           "",
+		`{"name":"users","address":"h","port":80,"weight":0,"tags":null}`: "",
+
+		large: "meta: has 8193 bytes of keys and values; 8192 are allowed",
 	} {
 		_, err := parse([]byte(text))
 		got := ""

@@ -102,7 +102,8 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 		return nil, nil
 	}
 	first, last := list[0].Number, list[len(list)-1].Number
-	err = eachChange(ctx, tx, "FROM revision_changes c WHERE revision >= $1 AND revision <= $2 ORDER BY revision, seq", func(revision uint32, ch config.Change) {
+	const between = "FROM revision_changes c WHERE revision >= $1 AND revision <= $2 ORDER BY revision, seq"
+	err = eachChange(ctx, tx, between, func(revision uint32, ch config.Change) {
 		list[revision-first].Changes = append(list[revision-first].Changes, ch)
 	}, int64(first), int64(last))
 	if err != nil {
@@ -113,15 +114,18 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 
 func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Change, error) {
 	changes := make([]config.Change, 0, r.ChangeCount)
-	err := eachChange(ctx, tx, "FROM revision_changes c WHERE revision = $1 ORDER BY seq", func(_ uint32, ch config.Change) {
-		changes = append(changes, ch)
-	}, int64(r.Number))
+	err := eachChange(ctx, tx, "FROM revision_changes c WHERE revision = $1 ORDER BY seq",
+		func(_ uint32, ch config.Change) {
+			changes = append(changes, ch)
+		}, int64(r.Number))
 	return changes, err
 }
 
 // eachChange calls take for the changes that the rest of a query yields, with the revisions that they are of.
-func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revision uint32, ch config.Change), args ...any) error {
-	rows, err := tx.QueryContext(ctx, "SELECT c.revision, c.kind, c.before, c.after, c.before_hash, c.after_hash "+from, args...)
+func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revision uint32, ch config.Change),
+	args ...any) error {
+	rows, err := tx.QueryContext(ctx, "SELECT c.revision, c.kind, c.before, c.after, c.before_hash, c.after_hash "+
+		from, args...)
 	if err != nil {
 		return err
 	}
@@ -162,7 +166,8 @@ func (s *Store) FirstChanges(ctx context.Context, after, upTo uint32) ([]config.
 		list = nil
 		// The place of a resource's first change is one number, by which its row is found at once.
 		return eachChange(ctx, tx, `FROM (
-				SELECT min(revision * 4294967296 + seq) AS place FROM revision_changes WHERE revision > $1 AND revision <= $2 GROUP BY kind, resource_id
+				SELECT min(revision * 4294967296 + seq) AS place FROM revision_changes
+				WHERE revision > $1 AND revision <= $2 GROUP BY kind, resource_id
 			) f JOIN revision_changes c ON c.revision = f.place / 4294967296 AND c.seq = f.place % 4294967296`,
 			func(_ uint32, ch config.Change) { list = append(list, ch) }, int64(after), int64(upTo))
 	})

@@ -11,7 +11,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// testFirstChanges goes back from the newest revision to each before, over resources that come, change, go and come again.
+// testFirstChanges goes back from the newest revision to each before, over resources that come, change, go and come
+// again.
 func testFirstChanges(t *testing.T, e Engine) {
 	s := open(t, e)
 	w := newWriter(t, s)
@@ -24,7 +25,8 @@ func testFirstChanges(t *testing.T, e Engine) {
 			if w.conf.ByName(config.Route, name) != nil && random.IntN(2) == 0 {
 				edits = append(edits, config.Edit{Kind: config.Route, Delete: name})
 			} else {
-				edits = append(edits, put(&configv1.Route{Name: name, Path: fmt.Sprint("/", i), DirectResponse: &configv1.DirectResponse{}}))
+				edits = append(edits, put(&configv1.Route{Name: name, Path: fmt.Sprint("/", i),
+					DirectResponse: &configv1.DirectResponse{}}))
 			}
 		}
 		hashes = append(hashes, w.must(edits...).Hash)

@@ -873,7 +873,8 @@ type ServiceEndpoints struct {
 	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	// Its endpoints by host and port, each pair once; in a delta, those that are new or have changed.
 	Endpoints []*v1.Endpoint `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	// The endpoints change the set that is there, instead of taking its place. A large set comes in several parts, of which all but the first are such.
+	// The endpoints change the set that is there, instead of taking its place. A large set comes in several parts, of
+	// which all but the first are such.
 	Delta bool `protobuf:"varint,3,opt,name=delta,proto3" json:"delta,omitempty"`
 	// In a delta: endpoints that are gone.
 	Removals      []*EndpointRef `protobuf:"bytes,4,rep,name=removals,proto3" json:"removals,omitempty"`
