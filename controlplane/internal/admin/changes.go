@@ -62,7 +62,8 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 			}
 		}
 		if size <= limit.bytes {
-			if c.Fields = fieldsOf(before, after, ch); len(c.GetFields()) == 0 && c.GetAction() == adminv1.Change_ACTION_UPDATED {
+			c.Fields = differencesOf(before, after, ch)
+			if len(c.GetFields()) == 0 && c.GetAction() == adminv1.Change_ACTION_UPDATED {
 				continue // only its version differs
 			}
 			size += proto.Size(c)
@@ -82,8 +83,8 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 	return out
 }
 
-// fieldsOf returns the fields in which the sides of a change differ.
-func fieldsOf(before, after *config.Config, ch config.Change) differences {
+// differencesOf returns the fields in which the sides of a change differ.
+func differencesOf(before, after *config.Config, ch config.Change) differences {
 	var a, b protoreflect.Message
 	if ch.Before != nil {
 		a = named(before, ch.Before)
