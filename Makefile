@@ -67,7 +67,7 @@ generate-check: $(BIN)/buf ## Check that generated code is up to date
 	after=$$(git status --porcelain -- proto dataplane/internal/middleware | sha256sum; find proto/gen proto/openapi dataplane/internal/middleware -type f | sort | xargs sha256sum | sha256sum); \
 	if [ "$$before" != "$$after" ]; then echo "generated code was not up to date; run make proto and commit what changed"; git status --short -- proto dataplane/internal/middleware; exit 1; fi
 
-$(BIN)/buf: proto/go.mod proto/tools/go.mod
+$(BIN)/buf: proto/go.mod proto/tools/go.mod $(wildcard proto/cmd/*/*.go)
 	@mkdir -p $(BIN)
 	@GOWORK=off go -C proto/tools build -o $(BIN)/ tool
 	@GOWORK=off go -C proto build -o $(BIN)/ tool

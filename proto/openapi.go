@@ -3,8 +3,12 @@ package proto
 
 import _ "embed"
 
-// OpenAPI is the admin API's description in OpenAPI 2.0, as JSON. It describes each reply's data; every reply wraps it in the
-// envelope of success, data, error and meta.
+// OpenAPI describes the REST calls of the admin API in OpenAPI 3.1, as JSON.
 //
-//go:embed openapi/gateway.swagger.json
+//go:embed openapi/openapi.json
 var OpenAPI []byte
+
+// OpenAPI30 is OpenAPI in the words of OpenAPI 3.0, for tools that don't read 3.1.
+//
+//go:embed openapi/openapi-3.0.json
+var OpenAPI30 []byte

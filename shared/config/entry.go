@@ -61,6 +61,9 @@ func newEntry(m Message) (*Entry, error) {
 		bare.Config = nil
 		body = bare
 	}
+	if namedOf(m) != nil {
+		body = withoutNamed(body) // nodes have no use for it
+	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %q: serialise: %w", e.Kind, m.GetName(), err)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -21,6 +22,9 @@ type Edit struct {
 	Put Message
 	// Delete is the id or name of the resource to remove; Put is then nil.
 	Delete string
+	// Replace is the id of the resource that Put takes the place of; empty: the one that Put's own id, or else its
+	// name, is of.
+	Replace string
 	// MustExist refuses to create, MustNotExist to replace.
 	MustExist, MustNotExist bool
 	// Version has to be the resource's current one; 0 is not compared.
@@ -48,9 +52,10 @@ type Plan struct {
 	// Changes are in the order of kinds and of the edits.
 	Changes []Change
 
-	base *Config
-	at   map[location]string
-	now  time.Time
+	base    *Config
+	at      map[location]string
+	now     time.Time
+	ignored Problems
 }
 
 // Plan works out what edits come to. Names in references become ids, absent fields their defaults; a resource that is put as it
@@ -77,7 +82,7 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 		return nil, err
 	}
 	if len(changes) == 0 {
-		return &Plan{Config: c, base: c}, nil
+		return &Plan{Config: c, base: c, ignored: p.ignored}, nil
 	}
 	if err := p.checkWhole(next, changes); err != nil {
 		return nil, err
@@ -86,7 +91,7 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 		return nil, p.problems
 	}
 	next.Table() // built once here: every later one is derived from it
-	return &Plan{Config: next, Changes: changes, base: c, at: p.locations(), now: opts.Now}, nil
+	return &Plan{Config: next, Changes: changes, base: c, at: p.locations(), now: opts.Now, ignored: p.ignored}, nil
 }
 
 // stage is one resource that the edits touch.
@@ -105,8 +110,9 @@ type planner struct {
 	staged   [lastKind + 1]map[string]*stage // by id
 	names    [lastKind + 1]map[string]*stage // by the name that it will have
 	problems Problems
-	errs     []error // those of the problems that have a type of their own
-	hints    int     // how many names were looked for that are like a wrong one
+	ignored  Problems // what was given and is not for the author of a change to say
+	errs     []error  // those of the problems that have a type of their own
+	hints    int      // how many names were looked for that are like a wrong one
 }
 
 // maxHints is for how many wrong references of one plan a similar name is looked for: that takes as long as there are names, while others wait to commit.
@@ -134,7 +140,8 @@ func (p *planner) stage(e Edit) {
 	}
 	name := e.Put.GetName()
 	var before *Entry
-	if id := e.Put.GetId(); id != "" {
+	id := cmp.Or(e.Replace, e.Put.GetId())
+	if id != "" && !e.MustNotExist {
 		if before = p.base.ByID(e.Kind, id); before == nil && !p.opts.Restore {
 			p.refuse(e, name, &NotFound{e.Kind, id})
 			return
@@ -159,6 +166,9 @@ func (p *planner) stage(e Edit) {
 	}
 	after := proto.CloneOf(e.Put)
 	p.fill(after, before)
+	if !p.opts.Restore {
+		p.ignore(e, before, after)
+	}
 	if p.staged[e.Kind][after.GetId()] != nil || p.names[e.Kind][name] != nil && name != "" {
 		p.problems.add(e.Kind, name, e.Location, "name", name, "is there twice: names are unique among %s", e.Kind.Plural())
 		return
@@ -229,11 +239,11 @@ func (p *planner) fill(m Message, before *Entry) {
 	case *configv1.Service:
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
 		m.Healthy, m.DiscoveredAt, m.LastHealthCheck = nil, nil, nil
-		for _, e := range m.GetEndpoints() {
-			if e != nil {
-				e.Healthy = nil
-			}
+		var stored *configv1.Service
+		if before != nil {
+			stored = before.Message.(*configv1.Service)
 		}
+		fillEndpoints(m, stored)
 		m.Protocol = orString(m.GetProtocol(), "http")
 		m.LoadBalancerType = orString(m.GetLoadBalancerType(), "round_robin")
 	case *configv1.Route:
@@ -251,6 +261,7 @@ func (p *planner) resolve() {
 		if s.after == nil {
 			continue
 		}
+		var named []string
 		for _, ref := range references(s.after) {
 			id, ok := p.find(ref.kind, *ref.value)
 			if !ok {
@@ -258,12 +269,16 @@ func (p *planner) resolve() {
 				continue
 			}
 			if id != *ref.value {
+				named = append(named, ref.field)
 				if s.written == nil {
 					s.written = map[string]string{}
 				}
 				s.written[id] = *ref.value
 				*ref.value = id
 			}
+		}
+		if !p.opts.Restore {
+			setNamed(s.after, named)
 		}
 	}
 }
@@ -358,8 +373,10 @@ func (p *planner) build() (*Config, []Change, error) {
 // sameContent compares all but what a change itself sets. It leaves both as they are.
 func sameContent(before, after Message) bool {
 	v, u := after.GetVersion(), after.GetUpdatedAt()
-	defer setStamp(after, v, u)
+	n := namedOf(after)
+	defer func() { setStamp(after, v, u); setNamed(after, n) }()
 	setStamp(after, before.GetVersion(), before.GetUpdatedAt())
+	setNamed(after, namedOf(before)) // whether ids or names were given makes no difference
 	return proto.Equal(before, after)
 }
 

@@ -211,10 +211,19 @@ func (c *checker) service(m *configv1.Service) {
 	if len(m.GetEndpoints()) > maxEndpoints {
 		c.fail("endpoints", "", "has %d entries; %d are allowed", len(m.GetEndpoints()), maxEndpoints)
 	}
-	seen := map[string]bool{}
+	seen, ids := map[string]bool{}, map[string]bool{}
 	for i, e := range m.GetEndpoints() {
 		field := fmt.Sprintf("endpoints[%d]", i)
 		c.endpoint(field, e)
+		if id := e.GetId(); id != "" {
+			switch {
+			case !endpointID.MatchString(id):
+				c.fail(field+".id", id, "has to be 1 to 128 characters of [A-Za-z0-9._-]")
+			case ids[id]:
+				c.fail(field+".id", id, "is there twice: ids are unique among the endpoints of a service")
+			}
+			ids[id] = true
+		}
 		key := EndpointKey(e)
 		if seen[key] {
 			c.fail(field, key, "is there twice")

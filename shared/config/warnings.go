@@ -23,7 +23,7 @@ const (
 // resources, so it is not for where others wait to commit.
 func (p *Plan) Warnings() Problems {
 	if len(p.Changes) == 0 {
-		return nil
+		return ignoredOf(p.ignored)
 	}
 	w := &warner{base: p.base, next: p.Config, changes: p.Changes, touched: touchedBy(p.Config, p.Changes), at: p.at,
 		now: p.now, counts: map[string]int{}}
@@ -48,7 +48,16 @@ func (p *Plan) Warnings() Problems {
 			w.list = append(w.list, Problem{Message: fmt.Sprintf("%d more %s are not named here", n, sort)})
 		}
 	}
-	return w.list
+	return append(w.list, ignoredOf(p.ignored)...)
+}
+
+// ignoredOf names the first of the fields that were ignored, and counts the others.
+func ignoredOf(all Problems) Problems {
+	n := len(all) - maxOfSort
+	if n <= 0 {
+		return all
+	}
+	return append(slices.Clip(all[:maxOfSort]), Problem{Message: fmt.Sprintf("%d more ignored fields are not named here", n)})
 }
 
 // warner finds what is allowed but probably not meant.

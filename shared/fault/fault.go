@@ -62,7 +62,7 @@ const (
 	// Unauthenticated is a client that did not show who it is.
 	Unauthenticated Code = "UNAUTHENTICATED"
 	// Internal is a defect of the gateway.
-	Internal Code = "INTERNAL"
+	Internal Code = "INTERNAL_ERROR"
 	// ClientClosed is a client that went away before its response was complete. It is counted, never sent.
 	ClientClosed Code = "CLIENT_CLOSED_REQUEST"
 )

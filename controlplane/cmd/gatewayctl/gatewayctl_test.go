@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ import (
 	"gateway.internal/controlplane/internal/cli"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store/sql"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/waittest"
 )
 
@@ -308,6 +310,49 @@ func TestStandardInputAndExport(t *testing.T) {
 }
 
 // Configurations are far larger than gRPC's own limit of 4 MiB.
+// TestWhatGetShowsCanBeApplied gets every kind as YAML, and applies it: as it is, and where it is no longer there.
+func TestWhatGetShowsCanBeApplied(t *testing.T) {
+	serve(t)
+	const content = `
+services: [{name: s, endpoints: [{host: 127.0.0.1, port: 9000}, {host: 127.0.0.1, port: 9001, id: mine}],
+  policy_id: calm}]
+routes: [{name: r, path: /r, service_id: s, pipeline_id: p, labels: {a: "on"}}, {name: q, path: /q,
+  direct_response: {status: 204}, enabled: false}]
+middleware: [{name: m, type: headers, order: 1, config: {request: {set: {X: "1"}}}}]
+pipelines: [{name: p, middleware_ids: [m]}]
+policies: [{name: calm, timeout: 5s, max_request_bytes: 0}]
+consumers: [{name: c, groups: [a]}]
+certificates: [{name: shop, hosts: [shop.test], acme: {}}]
+`
+	if _, complaint, code := gatewayctl(t, content, "apply", "-f", "-"); code != 0 {
+		t.Fatal(complaint)
+	}
+	what := [][]string{{"route", "q"}}
+	for _, k := range config.Kinds() {
+		what = append(what, []string{k.Plural()})
+	}
+	for _, args := range what {
+		shown, complaint, code := gatewayctl(t, "", slices.Concat([]string{"get"}, args, []string{"-o", "yaml"})...)
+		if code != 0 || uuids.MatchString(shown) {
+			t.Fatalf("%v: exit %d: %s\n%s", args, code, complaint, shown)
+		}
+		out, complaint, code := gatewayctl(t, shown, "apply", "-f", "-")
+		if code != 0 || complaint != "" || !strings.Contains(out, "nothing to change") {
+			t.Errorf("%v, applied again: exit %d: %s%s\n%s", args, code, out, complaint, shown)
+		}
+	}
+	saved, _, _ := gatewayctl(t, "", "get", "routes", "-o", "yaml")
+	for _, name := range []string{"r", "q"} {
+		if _, complaint, code := gatewayctl(t, "", "delete", "route", name); code != 0 {
+			t.Fatal(complaint)
+		}
+	}
+	if out, complaint, code := gatewayctl(t, saved, "apply", "-f", "-"); code != 0 || !strings.Contains(out,
+		"2 created") {
+		t.Errorf("after they were deleted: exit %d: %s%s", code, out, complaint)
+	}
+}
+
 func TestLargeConfiguration(t *testing.T) {
 	const n, size = 500, 40_000
 	serve(t)

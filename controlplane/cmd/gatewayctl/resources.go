@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"gateway.internal/controlplane/internal/cli"
@@ -51,7 +52,11 @@ func (r *root) complete(cmd *cobra.Command, given []string, _ string) ([]string,
 func (r *root) get() *cobra.Command {
 	var filter cli.Filter
 	cmd := &cobra.Command{
-		Use: "get KIND [NAME]", Short: "Show resources: all of a kind, one page of them, or one", Args: args(1, 2), ValidArgsFunction: r.complete,
+		Use: "get KIND [NAME]", Short: "Show resources: all of a kind, one page of them, or one",
+		Long: "Show resources: all of a kind, one page of them, or one.\n\n" +
+			"With -o json they are as the control plane keeps them. With -o yaml they are a file for apply: without ids,\n" +
+			"versions and times.",
+		Args: args(1, 2), ValidArgsFunction: r.complete,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			k, err := kind(given[0])
 			if err != nil {
@@ -72,13 +77,14 @@ func (r *root) get() *cobra.Command {
 			} else if list, err = c.List(cmd.Context(), k, filter); err != nil {
 				return err
 			}
-			if r.output != "table" {
+			if r.output == "json" {
 				return cli.Print(cmd.OutOrStdout(), r.output, list, len(given) == 2)
 			}
-			if k == config.Route {
-				if err := nameServices(cmd, c, list); err != nil {
-					return err
-				}
+			if err := nameReferences(cmd, c, list); err != nil {
+				return err
+			}
+			if r.output == "yaml" {
+				return cli.PrintFile(cmd.OutOrStdout(), list)
 			}
 			headings, rows := cli.Rows(k, list)
 			return cli.Table(cmd.OutOrStdout(), headings, rows)
@@ -92,24 +98,29 @@ func (r *root) get() *cobra.Command {
 	return cmd
 }
 
-// nameServices makes names of the service ids that routes have, for people to read.
-func nameServices(cmd *cobra.Command, c *cli.Client, routes []config.Message) error {
-	services, err := c.List(cmd.Context(), config.Service, cli.Filter{})
-	if err != nil {
-		return err
-	}
-	names := map[string]string{}
-	for _, s := range services {
-		names[s.GetId()] = s.GetName()
-	}
-	for _, m := range routes {
+// nameReferences makes names of the ids that resources refer to, for people and files.
+func nameReferences(cmd *cobra.Command, c *cli.Client, list []config.Message) error {
+	names := map[config.Kind]map[string]string{}
+	var err error
+	for _, m := range list {
 		config.EachReference(m, func(k config.Kind, ref *string) {
-			if n, ok := names[*ref]; ok && k == config.Service {
+			if uuid.Validate(*ref) != nil || err != nil {
+				return
+			}
+			if names[k] == nil {
+				names[k] = map[string]string{}
+				var all []config.Message
+				all, err = c.List(cmd.Context(), k, cli.Filter{})
+				for _, m := range all {
+					names[k][m.GetId()] = m.GetName()
+				}
+			}
+			if n, ok := names[k][*ref]; ok {
 				*ref = n
 			}
 		})
 	}
-	return nil
+	return err
 }
 
 func (r *root) remove() *cobra.Command {

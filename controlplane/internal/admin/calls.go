@@ -35,7 +35,8 @@ type callAt struct {
 func callsOf(openAPI []byte) (calls, error) {
 	var doc struct {
 		Paths map[string]map[string]struct {
-			Parameters []struct{ Name, In string }
+			Parameters  []struct{ Name, In string }
+			RequestBody json.RawMessage
 		}
 	}
 	if err := json.Unmarshal(openAPI, &doc); err != nil {
@@ -50,13 +51,10 @@ func callsOf(openAPI []byte) (calls, error) {
 			}
 		}
 		for method, operation := range methods {
-			c := call{query: map[string]bool{}}
+			c := call{query: map[string]bool{}, body: operation.RequestBody != nil}
 			for _, p := range operation.Parameters {
-				switch p.In {
-				case "query":
+				if p.In == "query" {
 					c.query[p.Name] = true
-				case "body":
-					c.body = true
 				}
 			}
 			method = strings.ToUpper(method)
@@ -82,7 +80,7 @@ func (all calls) find(method, path string) (call, bool) {
 
 // allowed returns the methods that a path takes, sorted; none where there is nothing.
 func (all calls) allowed(path string) (methods []string) {
-	if path == openAPIPath {
+	if described()[path] != nil {
 		return []string{http.MethodGet, http.MethodHead, http.MethodOptions}
 	}
 	for method := range all {

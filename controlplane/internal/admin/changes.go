@@ -102,8 +102,10 @@ func named(c *config.Config, m config.Message) protoreflect.Message {
 	m = proto.CloneOf(m)
 	file.Names(c, m)
 	r := m.ProtoReflect()
-	for _, f := range []protoreflect.Name{"id", "created_at", "updated_at", "version"} {
-		r.Clear(r.Descriptor().Fields().ByName(f))
+	for _, f := range []protoreflect.Name{"id", "created_at", "updated_at", "version", "named_references"} {
+		if fd := r.Descriptor().Fields().ByName(f); fd != nil {
+			r.Clear(fd)
+		}
 	}
 	return r
 }

@@ -131,7 +131,7 @@ func (p *parts) configuration(ctx context.Context, c *config.Config, revision ui
 		}
 		first := true
 		for m := range file.OfKind(c, k) {
-			raw, err := output.Marshal(m)
+			raw, err := messageJSON(m)
 			if err != nil {
 				p.err = err
 				return
@@ -149,6 +149,6 @@ func (p *parts) configuration(ctx context.Context, c *config.Config, revision ui
 		p.err = err
 		return
 	}
-	p.write([]byte(`},"error":null,"meta":`))
+	p.write([]byte(`},"meta":`))
 	p.write(append(tail, '}', '\n'))
 }

@@ -13,6 +13,7 @@ import (
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/fault"
 	"gateway.internal/shared/hostname"
 	"gateway.internal/shared/match"
 )
@@ -95,6 +96,7 @@ func (s services) ListServiceEndpoints(_ context.Context, r *adminv1.ListService
 		h := s.fleet.Health(m.GetId())
 		for _, e := range s.catalog.Endpoints().Services[m.GetId()].GetEndpoints() {
 			e = proto.CloneOf(e)
+			e.Id = config.EndpointID(m.GetId(), e)
 			if healthy, known := h.Endpoints[config.EndpointKey(e)]; known {
 				e.Healthy = proto.Bool(healthy)
 			}
@@ -110,7 +112,8 @@ func (s services) AddServiceEndpoint(ctx context.Context, r *adminv1.AddServiceE
 	if r.GetEndpoint() == nil {
 		return nil, invalid("body", "", "is required: an endpoint with host and port")
 	}
-	m, meta, err := s.changeEndpoints(ctx, r.GetId(), func(list []*configv1.Endpoint) ([]*configv1.Endpoint, error) {
+	m, meta, err := s.changeEndpoints(ctx, r.GetId(), func(_ string,
+		list []*configv1.Endpoint) ([]*configv1.Endpoint, error) {
 		key := config.EndpointKey(r.GetEndpoint())
 		for i, e := range list {
 			if config.EndpointKey(e) == key {
@@ -123,29 +126,43 @@ func (s services) AddServiceEndpoint(ctx context.Context, r *adminv1.AddServiceE
 	return &adminv1.AddServiceEndpointResponse{Service: m, Meta: meta}, err
 }
 
-// RemoveServiceEndpoint removes a fixed endpoint.
+// RemoveServiceEndpoint removes a fixed endpoint, by its id or its address.
 func (s services) RemoveServiceEndpoint(ctx context.Context, r *adminv1.RemoveServiceEndpointRequest) (*adminv1.RemoveServiceEndpointResponse, error) {
-	m, meta, err := s.changeEndpoints(ctx, r.GetId(), func(list []*configv1.Endpoint) ([]*configv1.Endpoint, error) {
-		key := config.EndpointKey(&configv1.Endpoint{Host: r.GetHost(), Port: r.GetPort()})
+	wanted := r.GetEndpointId()
+	switch {
+	case wanted == "":
+		wanted = config.EndpointKey(&configv1.Endpoint{Host: r.GetHost(), Port: r.GetPort()})
+	case r.GetHost() != "" || r.GetPort() != 0:
+		return nil, invalid("endpoint_id", wanted, "can't be together with host and port")
+	}
+	m, meta, err := s.changeEndpoints(ctx, r.GetId(), func(service string,
+		list []*configv1.Endpoint) ([]*configv1.Endpoint, error) {
 		n := len(list)
-		list = slices.DeleteFunc(list, func(e *configv1.Endpoint) bool { return config.EndpointKey(e) == key })
+		list = slices.DeleteFunc(list, func(e *configv1.Endpoint) bool {
+			return config.EndpointKey(e) == wanted || config.EndpointID(service, e) == wanted
+		})
 		if len(list) == n {
-			return nil, invalid("endpoint", key, "is none of the service's")
+			return nil, failure(fault.NotFound, fmt.Sprintf("service %q has no fixed endpoint %q", r.GetId(), wanted))
 		}
 		return list, nil
 	})
 	return &adminv1.RemoveServiceEndpointResponse{Service: m, Meta: meta}, err
 }
 
-func (s services) changeEndpoints(ctx context.Context, id string, edit func([]*configv1.Endpoint) ([]*configv1.Endpoint, error)) (*configv1.Service, *adminv1.ReplyMeta, error) {
+// endpointEdit returns what becomes of the endpoints of a service, of which it has the id.
+type endpointEdit func(service string, list []*configv1.Endpoint) ([]*configv1.Endpoint, error)
+
+func (s services) changeEndpoints(
+	ctx context.Context, id string, edit endpointEdit,
+) (*configv1.Service, *adminv1.ReplyMeta, error) {
 	return change[*configv1.Service](ctx, s.Server, config.Edit{Kind: config.Service}, func(v *catalog.Version) (config.Edit, error) {
 		old := v.Config.Lookup(config.Service, id)
 		if old == nil {
 			return config.Edit{}, &config.NotFound{Kind: config.Service, Ref: id}
 		}
-		next := proto.CloneOf(old.Message.(*configv1.Service))
+		next := v.Config.AsGiven(old.Message).(*configv1.Service)
 		var err error
-		next.Endpoints, err = edit(next.Endpoints)
+		next.Endpoints, err = edit(old.ID(), next.Endpoints)
 		return config.Edit{Kind: config.Service, Put: next, MustExist: true}, err
 	})
 }

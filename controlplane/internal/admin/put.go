@@ -23,7 +23,6 @@ func creation(ctx context.Context, k config.Kind, name string, m config.Message)
 		return config.Edit{}, &config.NotFound{Kind: k, Ref: name}
 	}
 	next := proto.CloneOf(m)
-	clearField(next, "id")
 	switch next.GetName() {
 	case name:
 	case "":

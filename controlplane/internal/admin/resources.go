@@ -122,7 +122,7 @@ func listOf[M config.Message](
 				"the page has more than %d MiB: ask for fewer items than %d per_page", s.largestPage>>20, meta.GetPerPage()))
 		}
 	}
-	return shownAll(s, part), meta, nil
+	return shownAll(s, v.Config, part), meta, nil
 }
 
 func hasLabels(have map[string]string, want []string) bool {
@@ -179,10 +179,10 @@ func number(v protoreflect.Value) int64 {
 }
 
 // shownAll returns copies as clients may see them.
-func shownAll[M config.Message](s *Server, list []M) []M {
+func shownAll[M config.Message](s *Server, c *config.Config, list []M) []M {
 	out := make([]M, len(list))
 	for i, m := range list {
-		out[i] = shown(s, m)
+		out[i] = shown(s, c, m)
 	}
 	return out
 }
@@ -198,22 +198,19 @@ func get[M config.Message](s *Server, k config.Kind, idOrName string) (M, *admin
 	if e == nil {
 		return none, nil, &config.NotFound{Kind: k, Ref: idOrName}
 	}
-	return shown(s, e.Message.(M)), &adminv1.ReplyMeta{Revision: v.Revision}, nil
+	return shown(s, v.Config, e.Message.(M)), &adminv1.ReplyMeta{Revision: v.Revision}, nil
 }
 
-// shown returns a copy without secrets and with what nodes and discovery say.
-func shown[M config.Message](s *Server, m M) M {
-	switch src := any(m).(type) {
+// shown returns a copy without secrets, with references as they were given, and with what nodes and discovery say.
+func shown[M config.Message](s *Server, c *config.Config, m M) M {
+	out := c.AsGiven(m)
+	switch out := out.(type) {
 	case *configv1.Certificate:
-		c := proto.CloneOf(src)
-		c.KeyPem = ""
-		return any(c).(M)
+		out.KeyPem = ""
 	case *configv1.Service:
-		c := proto.CloneOf(src)
-		s.annotate(c)
-		return any(c).(M)
+		s.annotate(out)
 	}
-	return m
+	return out.(M)
 }
 
 // annotate adds what the fleet and discovery know of a service.
@@ -226,6 +223,7 @@ func (s *Server) annotate(c *configv1.Service) {
 	c.LastHealthCheck = h.LastCheck
 	one := false
 	for _, e := range c.GetEndpoints() {
+		e.Id = config.EndpointID(c.GetId(), e)
 		if healthy, known := h.Endpoints[config.EndpointKey(e)]; known {
 			e.Healthy = proto.Bool(healthy)
 		}
@@ -288,7 +286,7 @@ func change[M config.Message](ctx context.Context, s *Server, e config.Edit, edi
 		return none, meta, nil
 	}
 	stored := done.Version.Config.ByName(e.Kind, put.Put.GetName())
-	return shown(s, stored.Message.(M)), meta, nil
+	return shown(s, done.Version.Config, stored.Message.(M)), meta, nil
 }
 
 func create[M config.Message](ctx context.Context, s *Server, m M) (M, *adminv1.ReplyMeta, error) {
@@ -296,14 +294,7 @@ func create[M config.Message](ctx context.Context, s *Server, m M) (M, *adminv1.
 		var none M
 		return none, nil, invalid("body", "", "is required")
 	}
-	c := proto.CloneOf(m)
-	clearField(c, "id")
-	return change[M](ctx, s, config.Edit{Kind: config.KindOfMessage(m), Put: c, MustNotExist: true}, nil)
-}
-
-func clearField(m proto.Message, name protoreflect.Name) {
-	r := m.ProtoReflect()
-	r.Clear(r.Descriptor().Fields().ByName(name))
+	return change[M](ctx, s, config.Edit{Kind: config.KindOfMessage(m), Put: m, MustNotExist: true}, nil)
 }
 
 func setString(m proto.Message, name protoreflect.Name, value string) {
@@ -330,6 +321,36 @@ func update[M config.Message](ctx context.Context, s *Server, r updateRequest, m
 		}
 		return proto.CloneOf(config.Message(m)), nil
 	})
+}
+
+// forgetShown takes what nodes and discovery say out of a service that is put as it was shown.
+func (s *Server) forgetShown(m, old config.Message) {
+	put, ok := m.(*configv1.Service)
+	if !ok {
+		return
+	}
+	now := proto.CloneOf(old.(*configv1.Service))
+	s.annotate(now)
+	if put.Healthy != nil && now.Healthy != nil && put.GetHealthy() == now.GetHealthy() {
+		put.Healthy = nil
+	}
+	if proto.Equal(put.GetDiscoveredAt(), now.GetDiscoveredAt()) {
+		put.DiscoveredAt = nil
+	}
+	if proto.Equal(put.GetLastHealthCheck(), now.GetLastHealthCheck()) {
+		put.LastHealthCheck = nil
+	}
+	health := map[string]bool{}
+	for _, e := range now.GetEndpoints() {
+		if e.Healthy != nil {
+			health[config.EndpointKey(e)] = e.GetHealthy()
+		}
+	}
+	for _, e := range put.GetEndpoints() {
+		if healthy, known := health[config.EndpointKey(e)]; known && e.Healthy != nil && e.GetHealthy() == healthy {
+			e.Healthy = nil
+		}
+	}
 }
 
 // renewal is what updates and patches have in common.
@@ -363,15 +384,15 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 		if unless.holds(old.Message.GetVersion()) {
 			return config.Edit{}, failure(fault.PreconditionFailed, fmt.Sprintf("there is %s %q, at version %d, against If-None-Match", k, old.Name(), old.Message.GetVersion()))
 		}
-		m, err := next(old.Message)
+		m, err := next(v.Config.AsGiven(old.Message))
 		if err != nil {
 			return config.Edit{}, err
 		}
-		setString(m, "id", old.ID())
 		if m.GetName() == "" {
 			setString(m, "name", old.Name())
 		}
-		return config.Edit{Kind: k, Put: m, MustExist: true}, nil
+		s.forgetShown(m, old.Message)
+		return config.Edit{Kind: k, Put: m, Replace: old.ID(), MustExist: true}, nil
 	})
 	if err == nil {
 		meta.Created = created
@@ -430,7 +451,7 @@ func enable[M config.Message](ctx context.Context, s *Server, k config.Kind, idO
 		if old == nil {
 			return config.Edit{}, &config.NotFound{Kind: k, Ref: idOrName}
 		}
-		next := proto.CloneOf(old.Message)
+		next := v.Config.AsGiven(old.Message)
 		r := next.ProtoReflect()
 		r.Set(r.Descriptor().Fields().ByName("enabled"), protoreflect.ValueOfBool(on))
 		return config.Edit{Kind: k, Put: next, MustExist: true}, nil

@@ -30,6 +30,7 @@ import (
 	"gateway.internal/controlplane/internal/store"
 	api "gateway.internal/proto"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/reason"
 )
@@ -134,9 +135,9 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 		case r.Method == http.MethodHead:
 			w = headless{w}
 		}
-		if r.URL.Path == openAPIPath {
+		if text := described()[r.URL.Path]; text != nil {
 			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(api.OpenAPI)
+			_, _ = w.Write(text)
 			return
 		}
 		if err := checkUTF8(r); err != nil {
@@ -216,7 +217,10 @@ func (c call) check(w http.ResponseWriter, r *http.Request) error {
 // allowMissing is the parameter of updates that makes them create what is not there; PUT has it by default.
 const allowMissing = "allow_missing"
 
-const openAPIPath = "/api/v1/openapi.json"
+// described are the descriptions of the API by their paths. They are no secrets.
+func described() map[string][]byte {
+	return map[string][]byte{"/api/v1/openapi.json": api.OpenAPI, "/api/v1/openapi-3.0.json": api.OpenAPI30}
+}
 
 // headless drops what is written: the response to HEAD has no content.
 type headless struct{ http.ResponseWriter }
@@ -244,11 +248,11 @@ func versionOf(r *http.Request) error {
 	return nil
 }
 
-// envelope is the shape of every reply.
+// envelope is the shape of every reply. Members that say nothing are left out.
 type envelope struct {
 	Success bool            `json:"success"`
-	Data    json.RawMessage `json:"data"`
-	Error   *errorBody      `json:"error"`
+	Data    json.RawMessage `json:"data,omitempty"`
+	Error   *errorBody      `json:"error,omitempty"`
 	Meta    meta            `json:"meta"`
 }
 
@@ -256,7 +260,7 @@ type errorBody struct {
 	Code    string            `json:"code"`
 	Message string            `json:"message"`
 	Field   string            `json:"field,omitempty"`
-	Details []json.RawMessage `json:"details"`
+	Details []json.RawMessage `json:"details,omitempty"`
 	Current uint32            `json:"current_version,omitempty"`
 }
 
@@ -269,6 +273,7 @@ type meta struct {
 	Page      uint32            `json:"page,omitempty"`
 	PerPage   uint32            `json:"per_page,omitempty"`
 	Warnings  []json.RawMessage `json:"warnings,omitempty"`
+	Created   bool              `json:"created,omitempty"`
 }
 
 var output = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}
@@ -299,7 +304,8 @@ func envelopeOf(ctx context.Context, reply proto.Message) (any, error) {
 	}
 	if r, ok := reply.(interface{ GetMeta() *adminv1.ReplyMeta }); ok {
 		rm := r.GetMeta()
-		e.Meta.Revision, e.Meta.Page, e.Meta.PerPage = rm.GetRevision(), rm.GetPage(), rm.GetPerPage()
+		e.Meta.Revision, e.Meta.Page, e.Meta.PerPage, e.Meta.Created = rm.GetRevision(), rm.GetPage(),
+			rm.GetPerPage(), rm.GetCreated()
 		if rm.GetPage() > 0 || rm.GetTotal() > 0 {
 			total := rm.GetTotal()
 			e.Meta.Total = &total
@@ -319,7 +325,7 @@ func elementJSON(v protoreflect.Value, f protoreflect.FieldDescriptor) ([]byte, 
 	if f.Kind() != protoreflect.MessageKind {
 		return json.Marshal(v.Interface())
 	}
-	return output.Marshal(v.Message().Interface())
+	return messageJSON(v.Message().Interface())
 }
 
 func fieldJSON(m protoreflect.Message, f protoreflect.FieldDescriptor) (json.RawMessage, error) {
@@ -339,9 +345,22 @@ func fieldJSON(m protoreflect.Message, f protoreflect.FieldDescriptor) (json.Raw
 		if !m.Has(f) {
 			return json.RawMessage("null"), nil
 		}
-		return output.Marshal(m.Get(f).Message().Interface())
+		return messageJSON(m.Get(f).Message().Interface())
 	}
 	return json.Marshal(m.Get(f).Interface())
+}
+
+// absentKey is a certificate's key as protobuf's JSON has it in replies, where it is never said. Quotes within
+// strings are escaped.
+var absentKey = regexp.MustCompile(`"key_pem": ?"", ?`)
+
+func messageJSON(m proto.Message) (json.RawMessage, error) {
+	raw, err := output.Marshal(m)
+	switch m.(type) {
+	case *configv1.Certificate, *configv1.Configuration:
+		raw = absentKey.ReplaceAllLiteral(raw, nil)
+	}
+	return raw, err
 }
 
 // marshaler reads requests strictly and writes envelopes.
@@ -395,7 +414,7 @@ func writeError(ctx context.Context, w http.ResponseWriter, err error) {
 	if !ok {
 		d = detailOf(err)
 	}
-	body := &errorBody{Code: d.GetCode(), Message: d.GetMessage(), Field: d.GetField(), Details: []json.RawMessage{}, Current: d.GetCurrentVersion()}
+	body := &errorBody{Code: d.GetCode(), Message: d.GetMessage(), Field: d.GetField(), Current: d.GetCurrentVersion()}
 	for _, p := range d.GetProblems() {
 		if raw, err := output.Marshal(p); err == nil {
 			body.Details = append(body.Details, raw)
@@ -410,7 +429,8 @@ func writeError(ctx context.Context, w http.ResponseWriter, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code.HTTP())
-	_ = json.NewEncoder(w).Encode(envelope{Error: body, Data: json.RawMessage("null"), Meta: meta{Timestamp: time.Now().UTC(), RequestID: requestID(ctx), Version: "v1"}})
+	_ = json.NewEncoder(w).Encode(envelope{Error: body, Meta: meta{Timestamp: time.Now().UTC(),
+		RequestID: requestID(ctx), Version: "v1"}})
 }
 
 // brokenOff tells an error that came instead of the answer to a change from those that say that nothing was changed.

@@ -18,6 +18,7 @@ import (
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/file"
 	"gateway.internal/shared/terminal"
 )
 
@@ -55,6 +56,16 @@ func Print[M proto.Message](w io.Writer, format string, list []M, single bool) e
 		return err
 	}
 	_, err = fmt.Fprintln(w, string(out))
+	return err
+}
+
+// PrintFile writes resources as a file in YAML that can be applied. It changes them.
+func PrintFile(w io.Writer, list []config.Message) error {
+	out, err := file.Marshal(file.Of(list))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(out)
 	return err
 }
 

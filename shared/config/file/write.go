@@ -49,17 +49,33 @@ func OfKind(c *config.Config, k config.Kind) iter.Seq[config.Message] {
 				continue
 			}
 			m := proto.CloneOf(e.Message)
-			bare(m.ProtoReflect())
 			Names(c, m)
-			if m, ok := m.(*configv1.Certificate); ok {
-				m.KeyPem, m.NotAfter, m.Obtained = "", nil, nil
-				if m.GetAcme() != nil {
-					m.CertPem = ""
-				}
-			}
+			wish(m)
 			if !yield(m) {
 				return
 			}
+		}
+	}
+}
+
+// Of returns resources as files hold them, in their order, without what Declarative leaves out. It takes the messages
+// over and changes them.
+func Of(list []config.Message) *configv1.Configuration {
+	out := &configv1.Configuration{}
+	for _, m := range list {
+		wish(m)
+		Add(out, m)
+	}
+	return out
+}
+
+// wish clears what is nobody's wish: what the server gives, keys, and what was obtained by ACME.
+func wish(m config.Message) {
+	config.ClearGiven(m)
+	if m, ok := m.(*configv1.Certificate); ok {
+		m.KeyPem = ""
+		if m.GetAcme() != nil {
+			m.CertPem = ""
 		}
 	}
 }
@@ -91,14 +107,6 @@ func Names(c *config.Config, m config.Message) {
 			*ref = e.Name()
 		}
 	})
-}
-
-// bare clears what the server gives to every resource.
-func bare(m protoreflect.Message) {
-	fields := m.Descriptor().Fields()
-	for _, name := range []protoreflect.Name{"id", "created_at", "updated_at", "version"} {
-		m.Clear(fields.ByName(name))
-	}
 }
 
 // Marshal writes YAML that Load reads back to the same: fields in the order of their numbers, what is absent left out.

@@ -957,10 +957,12 @@ type RemoveServiceEndpointRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id or name of the service.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The endpoint.
+	// The endpoint's host; not together with endpoint_id.
 	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	// The endpoint.
-	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// The endpoint's port.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// The endpoint's id, or its host and port such as "10.0.0.1:8080".
+	EndpointId    string `protobuf:"bytes,4,opt,name=endpoint_id,json=endpointId,proto3" json:"endpoint_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1014,6 +1016,13 @@ func (x *RemoveServiceEndpointRequest) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *RemoveServiceEndpointRequest) GetEndpointId() string {
+	if x != nil {
+		return x.EndpointId
+	}
+	return ""
 }
 
 // RemoveServiceEndpointResponse is what was stored.
@@ -1133,11 +1142,13 @@ const file_gateway_admin_v1_service_proto_rawDesc = "" +
 	"\bendpoint\x18\x02 \x01(\v2\x1b.gateway.config.v1.EndpointR\bendpoint\"\x83\x01\n" +
 	"\x1aAddServiceEndpointResponse\x124\n" +
 	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"V\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"w\n" +
 	"\x1cRemoveServiceEndpointRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04port\"\x86\x01\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1f\n" +
+	"\vendpoint_id\x18\x04 \x01(\tR\n" +
+	"endpointId\"\x86\x01\n" +
 	"\x1dRemoveServiceEndpointResponse\x124\n" +
 	"\aservice\x18\x01 \x01(\v2\x1a.gateway.config.v1.ServiceR\aservice\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xb5\a\n" +

@@ -376,28 +376,28 @@ var File_gateway_config_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x05\n" +
-	"\vCertificate\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
+	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x05\n" +
+	"\vCertificate\x12\x14\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tcreatedAt\x12?\n" +
 	"\n" +
-	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x18\n" +
+	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12B\n" +
 	"\x06labels\x18\x06 \x03(\v2*.gateway.config.v1.Certificate.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05hosts\x18\n" +
 	" \x03(\tR\x05hosts\x12\x19\n" +
-	"\bcert_pem\x18\v \x01(\tR\acertPem\x12\x17\n" +
-	"\akey_pem\x18\f \x01(\tR\x06keyPem\x127\n" +
-	"\tnot_after\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x1f\n" +
+	"\bcert_pem\x18\v \x01(\tR\acertPem\x12\x1d\n" +
+	"\akey_pem\x18\f \x01(\tB\x04\xe8\xb6!\x02R\x06keyPem\x12=\n" +
+	"\tnot_after\x18\r \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\bnotAfter\x12\x1f\n" +
 	"\vmin_version\x18\x0e \x01(\tR\n" +
 	"minVersion\x12>\n" +
 	"\vclient_auth\x18\x0f \x01(\v2\x1d.gateway.config.v1.ClientAuthR\n" +
 	"clientAuth\x12\x18\n" +
 	"\adefault\x18\x10 \x01(\bR\adefault\x12+\n" +
-	"\x04acme\x18\x11 \x01(\v2\x17.gateway.config.v1.ACMER\x04acme\x127\n" +
-	"\bobtained\x18\x12 \x01(\v2\x1b.gateway.config.v1.ObtainedR\bobtained\x1a9\n" +
+	"\x04acme\x18\x11 \x01(\v2\x17.gateway.config.v1.ACMER\x04acme\x12=\n" +
+	"\bobtained\x18\x12 \x01(\v2\x1b.gateway.config.v1.ObtainedB\x04\xe8\xb6!\x01R\bobtained\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
@@ -456,6 +456,7 @@ func file_gateway_config_v1_certificate_proto_init() {
 	if File_gateway_config_v1_certificate_proto != nil {
 		return
 	}
+	file_gateway_config_v1_field_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -154,15 +154,15 @@ var File_gateway_config_v1_middleware_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_middleware_proto_rawDesc = "" +
 	"\n" +
-	"\"gateway/config/v1/middleware.proto\x12\x11gateway.config.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n" +
+	"\"gateway/config/v1/middleware.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x03\n" +
 	"\n" +
-	"Middleware\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
+	"Middleware\x12\x14\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tcreatedAt\x12?\n" +
 	"\n" +
-	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x18\n" +
+	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12A\n" +
 	"\x06labels\x18\x06 \x03(\v2).gateway.config.v1.Middleware.LabelsEntryR\x06labels\x12\x12\n" +
 	"\x04type\x18\n" +
@@ -213,6 +213,7 @@ func file_gateway_config_v1_middleware_proto_init() {
 	if File_gateway_config_v1_middleware_proto != nil {
 		return
 	}
+	file_gateway_config_v1_field_proto_init()
 	file_gateway_config_v1_middleware_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

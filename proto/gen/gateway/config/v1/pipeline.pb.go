@@ -44,9 +44,11 @@ type Pipeline struct {
 	// Longest time for the request phase in milliseconds, up to 3600000; past it the request is answered with 504. 0 means no limit of its own.
 	TimeoutMs uint32 `protobuf:"varint,12,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	// Runs for every request that matches a route, before the service's and the route's pipelines.
-	Global        bool `protobuf:"varint,13,opt,name=global,proto3" json:"global,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Global bool `protobuf:"varint,13,opt,name=global,proto3" json:"global,omitempty"`
+	// The references that were given as names, and are shown as such.
+	NamedReferences *NamedReferences `protobuf:"bytes,60,opt,name=named_references,json=namedReferences,proto3" json:"named_references,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Pipeline) Reset() {
@@ -149,18 +151,25 @@ func (x *Pipeline) GetGlobal() bool {
 	return false
 }
 
+func (x *Pipeline) GetNamedReferences() *NamedReferences {
+	if x != nil {
+		return x.NamedReferences
+	}
+	return nil
+}
+
 var File_gateway_config_v1_pipeline_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_pipeline_proto_rawDesc = "" +
 	"\n" +
-	" gateway/config/v1/pipeline.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x03\n" +
-	"\bPipeline\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
+	" gateway/config/v1/pipeline.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x04\n" +
+	"\bPipeline\x12\x14\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tcreatedAt\x12?\n" +
 	"\n" +
-	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x18\n" +
+	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12?\n" +
 	"\x06labels\x18\x06 \x03(\v2'.gateway.config.v1.Pipeline.LabelsEntryR\x06labels\x12%\n" +
 	"\x0emiddleware_ids\x18\n" +
@@ -168,7 +177,8 @@ const file_gateway_config_v1_pipeline_proto_rawDesc = "" +
 	"\bparallel\x18\v \x01(\bR\bparallel\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\f \x01(\rR\ttimeoutMs\x12\x16\n" +
-	"\x06global\x18\r \x01(\bR\x06global\x1a9\n" +
+	"\x06global\x18\r \x01(\bR\x06global\x12S\n" +
+	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\xc3\x01\n" +
@@ -191,16 +201,18 @@ var file_gateway_config_v1_pipeline_proto_goTypes = []any{
 	(*Pipeline)(nil),              // 0: gateway.config.v1.Pipeline
 	nil,                           // 1: gateway.config.v1.Pipeline.LabelsEntry
 	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*NamedReferences)(nil),       // 3: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_pipeline_proto_depIdxs = []int32{
 	2, // 0: gateway.config.v1.Pipeline.created_at:type_name -> google.protobuf.Timestamp
 	2, // 1: gateway.config.v1.Pipeline.updated_at:type_name -> google.protobuf.Timestamp
 	1, // 2: gateway.config.v1.Pipeline.labels:type_name -> gateway.config.v1.Pipeline.LabelsEntry
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 3: gateway.config.v1.Pipeline.named_references:type_name -> gateway.config.v1.NamedReferences
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_pipeline_proto_init() }
@@ -208,6 +220,8 @@ func file_gateway_config_v1_pipeline_proto_init() {
 	if File_gateway_config_v1_pipeline_proto != nil {
 		return
 	}
+	file_gateway_config_v1_field_proto_init()
+	file_gateway_config_v1_reference_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -90,8 +90,10 @@ type Route struct {
 	// Longest path together with its query in bytes, 64 to 65536; a longer one is answered with 414. 0 means the node's --max-target-bytes, which is also
 	// the most that there can be.
 	MaxTargetBytes uint32 `protobuf:"varint,51,opt,name=max_target_bytes,json=maxTargetBytes,proto3" json:"max_target_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The references that were given as names, and are shown as such.
+	NamedReferences *NamedReferences `protobuf:"bytes,60,opt,name=named_references,json=namedReferences,proto3" json:"named_references,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
@@ -304,6 +306,13 @@ func (x *Route) GetMaxTargetBytes() uint32 {
 		return x.MaxTargetBytes
 	}
 	return 0
+}
+
+func (x *Route) GetNamedReferences() *NamedReferences {
+	if x != nil {
+		return x.NamedReferences
+	}
+	return nil
 }
 
 // PathOptions say what happens to a path that has something: "refuse" (400), "normalise" (it is brought into the form that means the same) or "keep".
@@ -1063,14 +1072,14 @@ var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\b\n" +
-	"\x05Route\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\t\n" +
+	"\x05Route\x12\x14\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tcreatedAt\x12?\n" +
 	"\n" +
-	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x18\n" +
+	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12<\n" +
 	"\x06labels\x18\x06 \x03(\v2$.gateway.config.v1.Route.LabelsEntryR\x06labels\x12\x12\n" +
 	"\x04path\x18\n" +
@@ -1096,7 +1105,8 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\vignore_case\x18\x1b \x01(\bR\n" +
 	"ignoreCase\x12A\n" +
 	"\fpath_options\x182 \x01(\v2\x1e.gateway.config.v1.PathOptionsR\vpathOptions\x12(\n" +
-	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x1a9\n" +
+	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x12S\n" +
+	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
@@ -1192,6 +1202,7 @@ var file_gateway_config_v1_route_proto_goTypes = []any{
 	nil,                           // 9: gateway.config.v1.Route.LabelsEntry
 	nil,                           // 10: gateway.config.v1.DirectResponse.HeadersEntry
 	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*NamedReferences)(nil),       // 12: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_route_proto_depIdxs = []int32{
 	11, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
@@ -1204,13 +1215,14 @@ var file_gateway_config_v1_route_proto_depIdxs = []int32{
 	7,  // 7: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
 	8,  // 8: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
 	1,  // 9: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
-	6,  // 10: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
-	10, // 11: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 10: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
+	6,  // 11: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
+	10, // 12: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_route_proto_init() }
@@ -1218,6 +1230,8 @@ func file_gateway_config_v1_route_proto_init() {
 	if File_gateway_config_v1_route_proto != nil {
 		return
 	}
+	file_gateway_config_v1_field_proto_init()
+	file_gateway_config_v1_reference_proto_init()
 	file_gateway_config_v1_route_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_route_proto_msgTypes[2].OneofWrappers = []any{
 		(*HeaderMatch_Exact)(nil),

@@ -64,6 +64,8 @@ type Service struct {
 	DiscoveredAt *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=discovered_at,json=discoveredAt,proto3" json:"discovered_at,omitempty"`
 	// When a node last reported a health check of this service. Read-only.
 	LastHealthCheck *timestamppb.Timestamp `protobuf:"bytes,32,opt,name=last_health_check,json=lastHealthCheck,proto3" json:"last_health_check,omitempty"`
+	// The references that were given as names, and are shown as such.
+	NamedReferences *NamedReferences `protobuf:"bytes,60,opt,name=named_references,json=namedReferences,proto3" json:"named_references,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -231,6 +233,13 @@ func (x *Service) GetLastHealthCheck() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Service) GetNamedReferences() *NamedReferences {
+	if x != nil {
+		return x.NamedReferences
+	}
+	return nil
+}
+
 // Endpoint is one address of a service.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -243,7 +252,10 @@ type Endpoint struct {
 	// By the nodes' reports: false when any node that checks it finds it unhealthy. Read-only.
 	Healthy *bool `protobuf:"varint,4,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
 	// Free key-value pairs.
-	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Unique among the endpoints of the service; 1 to 128 characters of [A-Za-z0-9._-]. Empty leaves what it has: one
+	// that was given before for this host and port, or else a UUID that the server makes of the service, host and port.
+	Id            string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -311,6 +323,13 @@ func (x *Endpoint) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *Endpoint) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
 }
 
 // ServiceHTTP is how HTTP is read from the endpoints of a service.
@@ -818,14 +837,14 @@ var File_gateway_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\a\n" +
-	"\aService\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
+	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\b\n" +
+	"\aService\x12\x14\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tcreatedAt\x12?\n" +
 	"\n" +
-	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x18\n" +
+	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12>\n" +
 	"\x06labels\x18\x06 \x03(\v2&.gateway.config.v1.Service.LabelsEntryR\x06labels\x12\x1a\n" +
 	"\bprotocol\x18\n" +
@@ -839,21 +858,23 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"pipelineId\x12\x1b\n" +
 	"\tpolicy_id\x18\x11 \x01(\tR\bpolicyId\x12/\n" +
 	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x122\n" +
-	"\x04http\x182 \x01(\v2\x1e.gateway.config.v1.ServiceHTTPR\x04http\x12\x1d\n" +
-	"\ahealthy\x18\x1e \x01(\bH\x00R\ahealthy\x88\x01\x01\x12?\n" +
-	"\rdiscovered_at\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\fdiscoveredAt\x12F\n" +
-	"\x11last_health_check\x18  \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHealthCheck\x1a9\n" +
+	"\x04http\x182 \x01(\v2\x1e.gateway.config.v1.ServiceHTTPR\x04http\x12#\n" +
+	"\ahealthy\x18\x1e \x01(\bB\x04\xe8\xb6!\x01H\x00R\ahealthy\x88\x01\x01\x12E\n" +
+	"\rdiscovered_at\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\fdiscoveredAt\x12L\n" +
+	"\x11last_health_check\x18  \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\x0flastHealthCheck\x12S\n" +
+	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
 	"\n" +
-	"\b_healthy\"\x81\x02\n" +
+	"\b_healthy\"\x97\x02\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1b\n" +
-	"\x06weight\x18\x03 \x01(\rH\x00R\x06weight\x88\x01\x01\x12\x1d\n" +
-	"\ahealthy\x18\x04 \x01(\bH\x01R\ahealthy\x88\x01\x01\x12?\n" +
-	"\x06labels\x18\x05 \x03(\v2'.gateway.config.v1.Endpoint.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06weight\x18\x03 \x01(\rH\x00R\x06weight\x88\x01\x01\x12#\n" +
+	"\ahealthy\x18\x04 \x01(\bB\x04\xe8\xb6!\x01H\x01R\ahealthy\x88\x01\x01\x12?\n" +
+	"\x06labels\x18\x05 \x03(\v2'.gateway.config.v1.Endpoint.LabelsEntryR\x06labels\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -930,6 +951,7 @@ var file_gateway_config_v1_service_proto_goTypes = []any{
 	nil,                           // 8: gateway.config.v1.Service.LabelsEntry
 	nil,                           // 9: gateway.config.v1.Endpoint.LabelsEntry
 	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*NamedReferences)(nil),       // 11: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_service_proto_depIdxs = []int32{
 	10, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
@@ -943,13 +965,14 @@ var file_gateway_config_v1_service_proto_depIdxs = []int32{
 	2,  // 8: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
 	10, // 9: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
 	10, // 10: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
-	9,  // 11: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
-	5,  // 12: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	11, // 11: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
+	9,  // 12: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
+	5,  // 13: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_service_proto_init() }
@@ -957,6 +980,8 @@ func file_gateway_config_v1_service_proto_init() {
 	if File_gateway_config_v1_service_proto != nil {
 		return
 	}
+	file_gateway_config_v1_field_proto_init()
+	file_gateway_config_v1_reference_proto_init()
 	file_gateway_config_v1_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_service_proto_msgTypes[1].OneofWrappers = []any{}
 	file_gateway_config_v1_service_proto_msgTypes[4].OneofWrappers = []any{

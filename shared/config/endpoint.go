@@ -1,0 +1,53 @@
+package config
+
+import (
+	"regexp"
+
+	"github.com/google/uuid"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+// endpointSpace is the name space of the ids that are made of a service and an address (RFC 9562 section 5.5).
+var endpointSpace = uuid.MustParse("5b5aa0e2-93b2-4a4c-8d2f-6f8a4f6a1c55")
+
+// EndpointID returns the id of an endpoint of a service: the one that it was given, or else one that is made of the
+// service's id and the endpoint's address, and stays the same as long as these do.
+func EndpointID(service string, e *configv1.Endpoint) string {
+	if e.GetId() != "" {
+		return e.GetId()
+	}
+	return madeID(service, e)
+}
+
+func madeID(service string, e *configv1.Endpoint) string {
+	return uuid.NewSHA1(endpointSpace, []byte(service+" "+EndpointKey(e))).String()
+}
+
+var endpointID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+
+// fillEndpoints drops what is read-only, and ids that the endpoints have anyway, and keeps those that were given
+// before. before may be nil.
+func fillEndpoints(m, before *configv1.Service) {
+	given, kept := map[string]bool{}, map[string]string{}
+	for _, e := range before.GetEndpoints() {
+		if e.GetId() != "" {
+			kept[EndpointKey(e)] = e.GetId()
+		}
+	}
+	for _, e := range m.GetEndpoints() {
+		if e == nil {
+			continue
+		}
+		e.Healthy = nil
+		if e.GetId() != "" && e.GetId() == madeID(m.GetId(), e) && kept[EndpointKey(e)] == "" {
+			e.Id = ""
+		}
+		given[e.GetId()] = true
+	}
+	for _, e := range m.GetEndpoints() {
+		if id := kept[EndpointKey(e)]; e != nil && e.GetId() == "" && !given[id] {
+			e.Id = id
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package config
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+// AsGiven returns a copy of a resource with its references as they were given: those that were names are names again,
+// today's of the same resource.
+func (c *Config) AsGiven(m Message) Message {
+	m = proto.CloneOf(m)
+	if named := namedOf(m); named != nil {
+		for _, ref := range references(m) {
+			if !slices.Contains(named, ref.field) {
+				continue
+			}
+			if e := c.ByID(ref.kind, *ref.value); e != nil {
+				*ref.value = e.Name()
+			}
+		}
+		setNamed(m, nil)
+	}
+	return m
+}
+
+// namedOf returns the paths of the references that were given as names.
+func namedOf(m Message) []string {
+	r, ok := m.(interface {
+		GetNamedReferences() *configv1.NamedReferences
+	})
+	if !ok {
+		return nil
+	}
+	return r.GetNamedReferences().GetFields()
+}
+
+// setNamed replaces them; nil: none.
+func setNamed(m Message, fields []string) {
+	var named *configv1.NamedReferences
+	if len(fields) > 0 {
+		named = &configv1.NamedReferences{Fields: fields}
+	}
+	switch m := m.(type) {
+	case *configv1.Route:
+		m.NamedReferences = named
+	case *configv1.Service:
+		m.NamedReferences = named
+	case *configv1.Pipeline:
+		m.NamedReferences = named
+	}
+}
+
+// withoutNamed returns a message that has all but that. It shares its parts with m, which may be in use.
+func withoutNamed(m proto.Message) proto.Message {
+	from := m.ProtoReflect()
+	to := from.New()
+	from.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if f.Name() != "named_references" {
+			to.Set(f, v)
+		}
+		return true
+	})
+	to.SetUnknown(from.GetUnknown())
+	return to.Interface()
+}
