@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance bench bench-tools soak soak-changes storm fuzz clean
+.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench bench-tools soak soak-changes storm fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -108,8 +108,25 @@ $(TOOLS)/conformance/connectconformance: e2e/tools/conformance/go.mod
 	@touch $@
 
 PASSES ?= 20
+EXAMPLES ?= 30
 conformance: build tools ## Run the gRPC conformance suite PASSES (20) times
 	@cd e2e && go test -count=$(PASSES) -timeout 2h -run '^TestGRPCConformance$$' .
+
+# Tools of Python and Node, which make test does without.
+$(TOOLS)/contract/ready: e2e/tools/contract/requirements.txt e2e/tools/contract/package-lock.json
+	@mkdir -p $(TOOLS)/contract
+	@python3 -c 'import ensurepip' 2>/dev/null && command -v npm >/dev/null || \
+		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv npm >/dev/null; }
+	@echo "installing openapi-python-client, openapi-typescript and schemathesis (once per machine; a minute or two)"
+	@python3 -m venv --clear $(TOOLS)/contract/venv
+	@$(TOOLS)/contract/venv/bin/python -m pip install -q --disable-pip-version-check -r e2e/tools/contract/requirements.txt
+	@cp e2e/tools/contract/package.json e2e/tools/contract/package-lock.json $(TOOLS)/contract/
+	@cd $(TOOLS)/contract && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+contract: build $(TOOLS)/contract/ready ## Try the description of REST: with generated clients, and EXAMPLES (30) made up requests for each call
+	@cd e2e && GATEWAY_CONTRACT=1 GATEWAY_CONTRACT_EXAMPLES=$(EXAMPLES) \
+		go test -count=1 -v -timeout 1h -run '^(TestPythonClient|TestTypeScriptClient|TestFuzzedContract)$$' .
 
 bench: build bench-tools ## Measure beside nginx, HAProxy, h2o and Envoy; prints ratios and which bars are met
 	@cd e2e && go run ./bench
