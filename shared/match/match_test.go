@@ -369,6 +369,10 @@ func scan(rules []*Rule, q *Request) *Rule {
 		if !r.matchesPath(q.Path) || !r.matchesHost(host) || !bare.matches(q) {
 			continue
 		}
+		if len(route.GetSchemes()) > 0 && !slices.Contains(route.GetSchemes(), q.Scheme) ||
+			len(route.GetPorts()) > 0 && !slices.Contains(route.GetPorts(), uint32(q.Port)) {
+			continue
+		}
 		if d := route.GetRedirect(); d == nil || leads(d, q) != spelled(q.Scheme, strings.ToLower(q.Host), q.Path, q.RawQuery) {
 			return r
 		}
