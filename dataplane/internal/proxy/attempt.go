@@ -73,6 +73,7 @@ func (a *attempt) send() bool {
 	}
 	for a.connect() {
 		a.watch()
+		a.tellTime()
 		left, started, err := a.conn.Send(a.x, first.bytes, first.whole, a.timeout)
 		if err == nil && (!first.whole || len(left) > 0) {
 			a.begin(left)

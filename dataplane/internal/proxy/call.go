@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/grpcweb"
@@ -27,4 +28,16 @@ func (a *attempt) endCall(why string) bool {
 		return x.Down.WriteBody(x, nil, true) == nil
 	}
 	return grpcweb.End(x) == nil
+}
+
+// tellTime makes the service see what is left of the time that a caller of gRPC waits, where a wait for a connection,
+// an attempt before or a middleware has taken some of it.
+func (a *attempt) tellTime() {
+	x := a.x
+	if x.RPC == exchange.NoRPC || x.Deadline.IsZero() {
+		return
+	}
+	if now := x.Tick(); now.Sub(x.Start) >= time.Millisecond {
+		x.Request.SetRPCTimeout(x.Deadline.Sub(now))
+	}
 }

@@ -12,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
+	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/shared/waittest"
 )
@@ -211,4 +213,39 @@ func ask(t *testing.T, transport *http.Transport, url, mediaType, timeout string
 		_, _ = client.Write(message)
 	}
 	return endOfCall(res, mediaType)
+}
+
+// A service is told what is left of a caller's time once the call has a connection, not what there was before it
+// waited for one.
+func TestTimeOfACallThatHasWaited(t *testing.T) {
+	once(t)
+	release, told := make(chan struct{}), make(chan time.Duration, 9)
+	one := &http.HTTP2Config{MaxConcurrentStreams: 1}
+	service := newH2Server(t, one, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		req := exchange.Request{}
+		req.Header.Add("grpc-timeout", r.Header.Get("Grpc-Timeout"))
+		told <- req.RPCTimeout()
+		<-release
+	}))
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.address, ", max_connections: 1")))
+	ask := func() {
+		const fields = "Content-Type: application/grpc\r\nGrpc-Timeout: 60S\r\nContent-Length: 0\r\n"
+		g.client().send("POST / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n")
+	}
+	ask() // tells how many streams there may be
+	waittest.Receive(t, "the first call", told)
+	release <- struct{}{}
+	ask()
+	waittest.Receive(t, "the call that the other one waits for", told)
+	ask()
+	g.pending(1)
+	begun := time.Now()
+	waittest.Until(t, "some time", func() bool { return time.Since(begun) > 5*time.Millisecond })
+	waited := time.Since(begun)
+	release <- struct{}{}
+	if left := waittest.Receive(t, "the call that has waited", told); left <= 0 || left > time.Minute-waited {
+		t.Errorf("after %s the service is told of %s", waited, left)
+	}
+	release <- struct{}{}
 }

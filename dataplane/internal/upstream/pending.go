@@ -171,7 +171,7 @@ func (e *Endpoint) enqueue(how *how, p *pending) error {
 	} else if e.serveOne(how, p, time.Now()); p.over { // there is nothing for those before it: they have been asked when there last was
 		e.queue.remove(p)
 	}
-	if !p.over && !p.opening && !e.sharing.opening && e.queue.idlers() > how.pool.MaxPending {
+	if !p.over && !p.opening && e.queue.idlers() > how.pool.MaxPending+e.sharing.places(how) {
 		e.queue.remove(p)
 		e.queue.refused.Add(1)
 		return errOverloaded

@@ -24,6 +24,25 @@ func crowded(t *testing.T, n int) (*Endpoint, *how) {
 	return e, e.how.Load()
 }
 
+// While a connection that speaks HTTP/2 is being opened, no more wait than those that are opened will carry, and
+// max_pending besides.
+func TestWaitersForSharedConnections(t *testing.T) {
+	for _, c := range []struct{ connections, want int }{{1, 110}, {2, 210}, {0, 410}} {
+		nowhere := place{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}
+		e := newEndpoint(nowhere, slog.New(slog.DiscardHandler), newDials())
+		pool := config.Pool{MaxConnections: c.connections, MaxPending: 10, ConnectTimeout: time.Minute}
+		e.set("s", pool, &transport{http2: always})
+		e.sharing.opening = true // and answers nothing
+		waiting := 0
+		for e.enqueue(e.how.Load(), &pending{done: make(chan struct{}, 1)}) == nil && waiting < 1000 {
+			waiting++
+		}
+		if refused := e.queue.refused.Load(); waiting != c.want || refused != 1 {
+			t.Errorf("%d connections at most: %d wait, %d are refused; want %d, and 1", c.connections, waiting, refused, c.want)
+		}
+	}
+}
+
 // One more request that has to wait costs about the same whether one or ten thousand wait already for connections that are being opened, and so does the end of
 // one: while an address answers nothing, requests come as ever.
 func TestManyWaitForConnections(t *testing.T) {

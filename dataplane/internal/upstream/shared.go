@@ -142,6 +142,15 @@ func (s *sharing) count(t *transport) int {
 	return n
 }
 
+// places returns for how many requests connections are being opened, or will be after the one that is. The endpoint's
+// mutex is held.
+func (s *sharing) places(how *how) int {
+	if !s.opening {
+		return 0
+	}
+	return max(how.pool.SharedConnections()-s.count(how.transport), 1) * config.SharedRequests
+}
+
 // sweep lets go of connections that can't be used any more. The endpoint's mutex is held.
 func (s *sharing) sweep(now time.Time, t *transport, idle time.Duration) {
 	s.failed = false
