@@ -27,12 +27,9 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 	p.checkGlobalPolicies(next, touched, at)
 	p.checkServing(next, changes, at)
 	p.checkShownToServices(next, changes, at)
-	before, after := p.base.Len(Route), next.Len(Route)
-	if !p.opts.AllowShrink && before >= 10 && after*2 < before {
-		p.problems.add(0, "", "", "", "", "this removes %d of %d routes; allow_shrink (--allow-shrink) says that it is meant", before-after, before)
-	}
-	if !p.opts.AllowShrink && before > 0 && after == 0 && before < 10 && p.isBulk() {
-		p.problems.add(0, "", "", "", "", "this removes all %d routes; allow_shrink (--allow-shrink) says that it is meant", before)
+	// Whoever removes a single resource knows what it does.
+	if lost, of := LostRoutes(p.base, next); lost > 0 && !p.opts.AllowShrink && (of >= guarded || p.isBulk()) {
+		p.problems.add(0, "", "", "", "", "this removes %d of %d routes; allow_shrink (--allow-shrink) says that it is meant", lost, of)
 	}
 	return nil
 }

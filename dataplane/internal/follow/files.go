@@ -36,7 +36,7 @@ type Files struct {
 	Path string
 	// Log gets what is wrong with a new content.
 	Log *slog.Logger
-	// Reload asks for a look at once; nil: never.
+	// Reload asks for a look at once, and confirms a loss of routes that was refused; nil: never.
 	Reload <-chan struct{}
 	// To gets each new content.
 	To Applier
@@ -45,6 +45,8 @@ type Files struct {
 	revision uint32
 	// What the files looked like when they were last read, and at the last look.
 	read, seen [32]byte
+	// loss is what they looked like when they were refused because of the routes that would be lost; zero: they were not.
+	loss [32]byte
 
 	applied, refused atomic.Uint64
 }
@@ -52,7 +54,7 @@ type Files struct {
 // Load reads the files once. It is an error when they can't be applied.
 func (f *Files) Load() error {
 	f.current = config.Empty()
-	return f.reload()
+	return f.reload(false)
 }
 
 // Run looks at the files twice a second and applies what changed, until ctx ends. What can't be applied is logged, once, and the
@@ -61,6 +63,7 @@ func (f *Files) Run(ctx context.Context) {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	for {
+		asked := false
 		select {
 		case <-ctx.Done():
 			return
@@ -69,8 +72,9 @@ func (f *Files) Run(ctx context.Context) {
 				continue
 			}
 		case <-f.Reload:
+			asked = true
 		}
-		if err := f.reload(); err != nil {
+		if err := f.reload(asked); err != nil {
 			f.Log.Error("configuration files refused; the running configuration stays", "path", f.Path, "error", err.Error())
 		}
 	}
@@ -84,9 +88,9 @@ func (f *Files) changed() bool {
 	return settled && now != f.read
 }
 
-// reload reads the files and applies what is in them.
-func (f *Files) reload() error {
-	changes, err := f.apply()
+// reload reads the files and applies what is in them. asked says that somebody asked for it.
+func (f *Files) reload(asked bool) error {
+	changes, err := f.apply(asked)
 	switch {
 	case err != nil:
 		f.refused.Add(1)
@@ -97,7 +101,7 @@ func (f *Files) reload() error {
 }
 
 // apply returns the number of resources that it changed.
-func (f *Files) apply() (changes int, err error) {
+func (f *Files) apply(asked bool) (changes int, err error) {
 	doc, err := f.load()
 	if err != nil {
 		return 0, err
@@ -114,6 +118,9 @@ func (f *Files) apply() (changes int, err error) {
 	if len(plan.Changes) == 0 && f.revision > 0 {
 		return 0, nil
 	}
+	if err := f.checkLoss(plan.Config, asked); err != nil {
+		return 0, err
+	}
 	for _, w := range plan.Warnings() {
 		f.Log.Warn("configuration", "warning", w.String())
 	}
@@ -125,6 +132,20 @@ func (f *Files) apply() (changes int, err error) {
 	f.Log.Info("configuration applied", "path", f.Path, "revision", f.revision, "changes", len(plan.Changes),
 		"routes", plan.Config.Len(config.Route), "services", plan.Config.Len(config.Service))
 	return max(len(plan.Changes), 1), nil
+}
+
+// checkLoss refuses what would take the node's traffic away, as a file does that is empty for a second or not yet written
+// to its end. Whoever means it asks for the same content to be read again.
+func (f *Files) checkLoss(next *config.Config, asked bool) error {
+	lost, of := config.LostRoutes(f.current, next)
+	confirmed := asked && f.loss == f.read
+	f.loss = [32]byte{}
+	if lost == 0 || confirmed {
+		return nil
+	}
+	f.loss = f.read
+	return fmt.Errorf("they lose %d of %d routes, as files do that are empty or half-written: where that is meant, "+
+		"send the process SIGHUP once it has been refused, or start it anew", lost, of)
 }
 
 // maxReads is how often files are read that change while they are, before what was read is taken. What changes later is read again anyway.

@@ -138,6 +138,87 @@ func TestFilesReload(t *testing.T) {
 	})
 }
 
+// TestFilesLoseMostRoutes empties and cuts files, as editors and tools do for a second: nothing is lost unless somebody
+// says that it is meant.
+func TestFilesLoseMostRoutes(t *testing.T) {
+	names := strings.Split("abcdefghijkl", "")
+	for _, c := range []struct {
+		name          string
+		before, after []string
+		text          string // instead of after
+		kept          bool   // what was there before, until it is confirmed
+	}{
+		{name: "an empty file", before: names, text: " ", kept: true},
+		{name: "an empty document", before: names, text: "---\n", kept: true},
+		{name: "a comment", before: names, text: "# later\n", kept: true},
+		{name: "an empty file in the place of one route", before: names[:1], text: "\n", kept: true},
+		{name: "one half and less", before: names, after: names[:5], kept: true},
+		{name: "one half", before: names, after: names[:6]},
+		{name: "others in their place", before: names[:6], after: names[6:]},
+		{name: "most of a few", before: names[:5], after: names[:1]},
+		{name: "more", before: names[:1], after: names},
+	} {
+		path := filepath.Join(t.TempDir(), "a.yaml")
+		synctest.Test(t, func(t *testing.T) {
+			text := c.text
+			if text == "" {
+				text = routes(c.after...)
+			}
+			write(t, path, routes(c.before...))
+			log, node, reload := &logged{}, &nodeDouble{}, make(chan struct{})
+			f := &Files{Path: path, Log: log.logger(), Reload: reload, To: node}
+			if err := f.Load(); err != nil {
+				t.Fatal(c.name, err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				f.Run(ctx)
+			}()
+			defer func() {
+				cancel()
+				<-done
+			}()
+			looks := func() {
+				time.Sleep(4*lookInterval + lookInterval/2)
+				synctest.Wait()
+			}
+			ask := func() {
+				reload <- struct{}{}
+				synctest.Wait()
+			}
+			has := func(when string, n int) {
+				t.Helper()
+				if got := node.version.Config.Len(config.Route); got != n {
+					t.Errorf("%s, %s: %d routes, want %d", c.name, when, got, n)
+				}
+			}
+			write(t, path, text)
+			if !c.kept {
+				looks()
+				has("after it was written", len(c.after))
+				return
+			}
+			ask() // before the change was seen: tools write and signal at once
+			has("with a signal beside the change", len(c.before))
+			looks()
+			has("after it was written", len(c.before))
+			if n := log.count(fmt.Sprintf("lose %d of %d routes", len(c.before)-len(c.after), len(c.before))); n != 1 {
+				t.Errorf("%s: the loss is logged %d times:\n%s", c.name, n, log.b.String())
+			}
+			write(t, path, text+"\n")
+			ask()
+			has("with another content than was refused", len(c.before))
+			ask()
+			has("when it is confirmed", len(c.after))
+			write(t, path, routes(c.before...))
+			looks()
+			has("when it is whole again", len(c.before))
+		})
+	}
+}
+
 // TestFilesBeingWritten lets a file grow at each look: it is not read before it rests.
 func TestFilesBeingWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.yaml")
@@ -159,7 +240,7 @@ func TestFilesBeingWritten(t *testing.T) {
 		if !f.changed() {
 			t.Fatal("not read when it rests")
 		}
-		if err := f.reload(); err != nil || node.version.Config.Len(config.Route) != 10 || f.changed() {
+		if err := f.reload(false); err != nil || node.version.Config.Len(config.Route) != 10 || f.changed() {
 			t.Error(err, node.version)
 		}
 	})
