@@ -41,6 +41,9 @@ type PlanOptions struct {
 	NewID func() string
 	// AllowShrink lets the result be empty, or lose most of its routes.
 	AllowShrink bool
+	// Stored are the certificates whose keys stand in for those that are left out, as they do when they are put: for an
+	// export, which never has keys, to be as valid as what it was made of. It may be nil.
+	Stored *Config
 	// Restore keeps ids and creation times of what is put: it has been part of an earlier revision.
 	Restore bool
 }
@@ -222,6 +225,10 @@ func (p *planner) fill(m Message, before *Entry) {
 		var stored *configv1.Certificate
 		if before != nil {
 			stored = before.Message.(*configv1.Certificate)
+		} else if p.opts.Stored != nil {
+			if e := p.opts.Stored.ByName(Certificate, m.GetName()); e != nil {
+				stored = e.Message.(*configv1.Certificate)
+			}
 		}
 		keepKeyPair(m, stored, p.opts.Restore)
 		m.NotAfter = nil

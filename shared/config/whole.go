@@ -29,7 +29,11 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 	p.checkShownToServices(next, changes, at)
 	// Whoever removes a single resource knows what it does.
 	if lost, of := LostRoutes(p.base, next); lost > 0 && !p.opts.AllowShrink && (of >= guarded || p.isBulk()) {
-		p.problems.add(0, "", "", "", "", "this removes %d of %d routes; allow_shrink (--allow-shrink) says that it is meant", lost, of)
+		which := fmt.Sprintf("%d of %d", lost, of)
+		if lost == of {
+			which = fmt.Sprintf("all %d", of)
+		}
+		p.problems.add(0, "", "", "", "", "this removes %s routes; allow_shrink (--allow-shrink) says that it is meant", which)
 	}
 	return nil
 }

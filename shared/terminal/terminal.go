@@ -48,7 +48,8 @@ func escape(s, keep string) string {
 	return b.String()
 }
 
-// Obeys reports whether a terminal does something else with a character than showing it.
+// Obeys reports whether a terminal does something else with a character than showing it. There is no such character
+// above U+FFFF.
 func Obeys(r rune) bool {
 	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == '\ufeff' || unicode.Is(unicode.Bidi_Control, r)
 }

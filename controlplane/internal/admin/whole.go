@@ -68,11 +68,14 @@ func metaOf(done *catalog.Committed) *adminv1.ReplyMeta {
 
 func (s whole) ValidateConfiguration(_ context.Context, r *adminv1.ValidateConfigurationRequest) (*adminv1.ValidateConfigurationResponse, error) {
 	out := &adminv1.ValidateConfigurationResponse{Valid: true, Meta: &adminv1.ReplyMeta{}}
+	var stored *config.Config
 	if v := s.catalog.Current(); v != nil {
-		out.Meta.Revision = v.Revision
+		out.Meta.Revision, stored = v.Revision, v.Config
 	}
 	n := 0
-	plan, err := config.Empty().Plan(file.Edits(r.GetConfiguration()), config.PlanOptions{Now: time.Now(), NewID: func() string { n++; return fmt.Sprint("new-", n) }})
+	plan, err := config.Empty().Plan(file.Edits(r.GetConfiguration()), config.PlanOptions{
+		Now: time.Now(), Stored: stored, NewID: func() string { n++; return fmt.Sprint("new-", n) },
+	})
 	switch e := err.(type) { //nolint:errorlint // Plan returns these as they are
 	case nil:
 		out.Meta.Warnings = problemsOf(plan.Warnings())

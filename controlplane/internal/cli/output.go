@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/structpb"
-	"sigs.k8s.io/yaml"
 
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -49,7 +48,7 @@ func Print[M proto.Message](w io.Writer, format string, list []M, single bool) e
 	}
 	out = terminal.JSON(out)
 	if format == "yaml" {
-		if out, err = yaml.JSONToYAML(out); err != nil {
+		if out, err = file.FromJSON(out); err != nil {
 			return err
 		}
 		_, err = w.Write(out)

@@ -5,7 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -16,6 +21,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/terminal"
 )
 
 // Declarative returns a configuration as files hold it: by name, references as names, without what the server gives, without keys and what was obtained
@@ -111,17 +117,51 @@ func Names(c *config.Config, m config.Message) {
 
 // Marshal writes YAML that Load reads back to the same: fields in the order of their numbers, what is absent left out.
 func Marshal(c *configv1.Configuration) ([]byte, error) {
-	root := messageNode(c.ProtoReflect())
+	return encode(messageNode(c.ProtoReflect()), false)
+}
+
+// FromJSON writes any JSON as YAML, keys sorted.
+func FromJSON(text []byte) ([]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, fmt.Errorf("write as YAML: %w", err)
+	}
+	return encode(valueNode(v), true)
+}
+
+func encode(root *yaml.Node, compact bool) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
+	if compact {
+		enc.CompactSeqIndent()
+	}
 	if err := enc.Encode(root); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
 	if err := enc.Close(); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	return out.Bytes(), nil
+	return escaped(out.Bytes()), nil
+}
+
+// escaped writes escapes for what the encoder lets through although terminals obey it. All of it is in double quotes.
+func escaped(text []byte) []byte {
+	left := func(r rune) bool { return r > utf8.RuneSelf && terminal.Obeys(r) }
+	if !bytes.ContainsFunc(text, left) {
+		return text
+	}
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		if left(r) {
+			fmt.Fprintf(&b, `\u%04X`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.Bytes()
 }
 
 func messageNode(m protoreflect.Message) *yaml.Node {
@@ -185,24 +225,101 @@ func singleNode(v protoreflect.Value, f protoreflect.FieldDescriptor) *yaml.Node
 	}
 }
 
+// stringNode writes a text so that every reader takes it for one, those of YAML 1.1 too, which know more booleans and
+// numbers, and terminals show what is there.
 func stringNode(s string) *yaml.Node {
 	n := &yaml.Node{}
 	n.SetString(s)
+	n.Style = styleOf(s)
 	return n
+}
+
+// styleOf returns how a text is written: as a block where it has several lines that a block keeps as they are, else plain
+// or quoted.
+func styleOf(s string) yaml.Style {
+	odd := func(r rune) bool { return r != '\n' && terminal.Obeys(r) }
+	switch {
+	case strings.ContainsFunc(s, odd):
+		return yaml.DoubleQuotedStyle
+	case strings.Contains(s, "\n"):
+		// Of white space at the start of a block's first line its indentation is made, which tabs can't be; at the end of
+		// lines people and editors lose it.
+		blank := func(r rune) bool { return r == ' ' || r == '\n' }
+		first, _ := utf8.DecodeRuneInString(s)
+		if blank(first) || strings.Contains(s, " \n") || blank(rune(s[len(s)-1])) && strings.HasSuffix(s, "\n\n") {
+			return yaml.DoubleQuotedStyle
+		}
+		return yaml.LiteralStyle
+	case isAnotherType(s):
+		return yaml.DoubleQuotedStyle
+	}
+	return 0
+}
+
+// otherTypes are what plain texts are to readers of YAML 1.1 (https://yaml.org/type/): no text.
+var otherTypes = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null|~|<<|=|[-+]?\.(inf|nan))$`)
+
+// numeric are integers, floats, numbers to the base of 60 and times.
+var numeric = regexp.MustCompile(`^(?:[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?` +
+	`|(?:[0-9][0-9_,]*(?:\.[0-9_]*)?|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?)$`)
+
+func isAnotherType(s string) bool {
+	return s == "" || otherTypes.MatchString(s) || numeric.MatchString(s)
 }
 
 // jsonNode makes a node of JSON, keys sorted.
 func jsonNode(b []byte, err error) *yaml.Node {
 	var v any
 	if err == nil {
-		err = json.Unmarshal(b, &v)
-	}
-	n := &yaml.Node{}
-	if err == nil {
-		err = n.Encode(v)
+		dec := json.NewDecoder(bytes.NewReader(b))
+		dec.UseNumber()
+		err = dec.Decode(&v)
 	}
 	if err != nil {
 		return stringNode("")
 	}
-	return n
+	return valueNode(v)
+}
+
+func valueNode(v any) *yaml.Node {
+	switch v := v.(type) {
+	case map[string]any:
+		n := &yaml.Node{Kind: yaml.MappingNode}
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			n.Content = append(n.Content, stringNode(k), valueNode(v[k]))
+		}
+		return n
+	case []any:
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		for _, item := range v {
+			n.Content = append(n.Content, valueNode(item))
+		}
+		return n
+	case string:
+		return stringNode(v)
+	case bool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(v)}
+	case json.Number:
+		return numberNode(v)
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
+}
+
+// numberNode writes a number so that readers of YAML 1.1 know it: with a point before an exponent, and a sign in it.
+func numberNode(v json.Number) *yaml.Node {
+	mantissa, exponent, isFloat := strings.Cut(strings.ToLower(v.String()), "e")
+	if !isFloat {
+		tag := "!!int"
+		if strings.Contains(mantissa, ".") {
+			tag = "!!float"
+		}
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: mantissa}
+	}
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	if !strings.HasPrefix(exponent, "-") && !strings.HasPrefix(exponent, "+") {
+		exponent = "+" + exponent
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!float", Value: mantissa + "e" + exponent}
 }
