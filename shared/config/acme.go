@@ -48,6 +48,14 @@ func Covers(leaf *x509.Certificate, host string) bool {
 	return leaf.VerifyHostname(host) == nil
 }
 
+// keepObtained sets what says where a certificate is from: what is stored, as long as it is the same certificate.
+func keepObtained(m, before *configv1.Certificate) {
+	m.Obtained = nil
+	if before != nil && m.GetCertPem() == before.GetCertPem() && (m.GetKeyPem() == "" || m.GetKeyPem() == before.GetKeyPem()) {
+		m.Obtained = before.GetObtained()
+	}
+}
+
 // keepKeyPair completes a certificate that is put without a key by what is stored. One that ACME keeps valid takes over all that was
 // obtained; restored from an earlier revision it does so too where that is newer: a rollback brings wishes back, not old certificates.
 func keepKeyPair(m, before *configv1.Certificate, restore bool) {

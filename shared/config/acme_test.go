@@ -24,7 +24,9 @@ func obtain(t *testing.T, c *Config, name string, names ...string) *Config {
 	m := proto.CloneOf(c.ByName(Certificate, name).Message.(*configv1.Certificate))
 	m.CertPem, m.KeyPem = selfSigned(t, names...)
 	m.Obtained = &configv1.Obtained{DirectoryUrl: "https://acme.example/dir", At: timestamppb.Now()}
-	return mustPlan(t, c, put(m)).Config
+	e := put(m)
+	e.Obtains = true
+	return mustPlan(t, c, e).Config
 }
 
 func stored(c *Config, name string) *configv1.Certificate {
@@ -147,6 +149,36 @@ func TestWhatWasObtainedStays(t *testing.T) {
 	again := mustPlan(t, manual, put(byACME("a", "a.example"))).Config
 	if m := stored(again, "a"); m.GetCertPem() != cert || m.GetObtained() != nil {
 		t.Errorf("with acme again: %v", m)
+	}
+}
+
+// Where a certificate is from is the control plane's to say: others would have it renewed elsewhere, or never.
+func TestNobodySaysWhatWasObtained(t *testing.T) {
+	cert, key := selfSigned(t, "a.example")
+	claim := &configv1.Obtained{DirectoryUrl: "https://elsewhere.example/dir", At: timestamppb.Now()}
+	created := byACME("a", "a.example")
+	created.CertPem, created.KeyPem, created.Obtained = cert, key, claim
+	if m := stored(mustPlan(t, Empty(), put(created)).Config, "a"); m.GetObtained() != nil {
+		t.Errorf("created: %v", m.GetObtained())
+	}
+	real := obtain(t, mustPlan(t, Empty(), put(byACME("a", "a.example"))).Config, "a", "a.example")
+	for name, change := range map[string]func(m *configv1.Certificate){
+		"changed":               func(m *configv1.Certificate) { m.Obtained = claim },
+		"taken away":            func(m *configv1.Certificate) { m.Obtained = nil },
+		"changed, with its key": func(m *configv1.Certificate) { m.Obtained, m.KeyPem = claim, stored(real, "a").GetKeyPem() },
+		"taken away, without key and certificate": func(m *configv1.Certificate) { m.Obtained, m.CertPem = nil, "" },
+	} {
+		m := proto.CloneOf(stored(real, "a"))
+		m.KeyPem = ""
+		change(m)
+		if plan := mustPlan(t, real, put(m)); len(plan.Changes) != 0 {
+			t.Errorf("%s: %v", name, plan.Changes)
+		}
+	}
+	other := proto.CloneOf(stored(real, "a"))
+	other.CertPem, other.KeyPem = cert, key
+	if m := stored(mustPlan(t, real, put(other)).Config, "a"); m.GetObtained() != nil {
+		t.Errorf("with a certificate of one's own: %v", m.GetObtained())
 	}
 }
 

@@ -29,6 +29,8 @@ type Edit struct {
 	MustExist, MustNotExist bool
 	// Version has to be the resource's current one; 0 is not compared.
 	Version uint32
+	// Obtains says that the certificate comes from an ACME server just now: only then obtained, which is read-only, is taken.
+	Obtains bool
 	// Location is where the wish stands in what was sent, for problems.
 	Location string
 }
@@ -44,6 +46,8 @@ type PlanOptions struct {
 	// Stored are the certificates whose keys stand in for those that are left out, as they do when they are put: for an
 	// export, which never has keys, to be as valid as what it was made of. It may be nil.
 	Stored *Config
+	// KeysLeftOut takes certificates without keys, where it can't be seen whether they are stored.
+	KeysLeftOut bool
 	// Restore keeps ids and creation times of what is put: it has been part of an earlier revision.
 	Restore bool
 }
@@ -168,7 +172,7 @@ func (p *planner) stage(e Edit) {
 		return
 	}
 	after := proto.CloneOf(e.Put)
-	p.fill(after, before)
+	p.fill(after, before, e.Obtains)
 	if !p.opts.Restore {
 		p.ignore(e, before, after)
 	}
@@ -206,7 +210,7 @@ func (p *planner) put(s *stage) {
 }
 
 // fill sets what the server gives, drops what is read-only and fills defaults in.
-func (p *planner) fill(m Message, before *Entry) {
+func (p *planner) fill(m Message, before *Entry, obtains bool) {
 	id, created, version := m.GetId(), m.GetCreatedAt(), uint32(1)
 	switch {
 	case before != nil:
@@ -229,6 +233,9 @@ func (p *planner) fill(m Message, before *Entry) {
 			if e := p.opts.Stored.ByName(Certificate, m.GetName()); e != nil {
 				stored = e.Message.(*configv1.Certificate)
 			}
+		}
+		if !obtains && !p.opts.Restore {
+			keepObtained(m, stored)
 		}
 		keepKeyPair(m, stored, p.opts.Restore)
 		m.NotAfter = nil

@@ -68,7 +68,7 @@ func (p *planner) validate() {
 		case *configv1.Policy:
 			c.policy(m)
 		case *configv1.Certificate:
-			c.certificate(m)
+			c.certificate(m, p.opts.KeysLeftOut)
 		case *configv1.Consumer:
 			c.consumer(m)
 		case *configv1.Middleware:

@@ -215,11 +215,22 @@ func (r *root) validate() *cobra.Command {
 }
 
 func validateOffline(cmd *cobra.Command, doc *file.Document) error {
-	plan, err := config.Empty().Plan(file.Edits(doc.Configuration), config.PlanOptions{Now: time.Now(), NewID: uuid.NewString})
+	plan, err := config.Empty().Plan(file.Edits(doc.Configuration), config.PlanOptions{
+		Now: time.Now(), NewID: uuid.NewString, KeysLeftOut: true,
+	})
 	if err != nil {
 		return cli.ExplainOffline(err, doc)
 	}
-	warn(cmd, cli.ProblemsOf(plan.Warnings()), doc)
+	warnings := plan.Warnings()
+	for i, m := range doc.Configuration.GetCertificates() {
+		if m.GetKeyPem() == "" && m.GetAcme() == nil {
+			warnings = append(warnings, config.Problem{
+				Kind: config.Certificate, Name: m.GetName(), Field: "key_pem", Location: fmt.Sprintf("certificates[%d]", i),
+				Message: "is left out: a control plane that does not have the certificate yet will ask for it",
+			})
+		}
+	}
+	warn(cmd, cli.ProblemsOf(warnings), doc)
 	fmt.Fprintln(cmd.OutOrStdout(), "valid")
 	return nil
 }

@@ -127,7 +127,7 @@ func (k *Keeper) keep(ctx context.Context, ordered *configv1.Certificate, chain 
 		next := proto.CloneOf(current)
 		next.CertPem, next.KeyPem = string(chain)+"\n", keyPEM
 		next.Obtained = &configv1.Obtained{DirectoryUrl: k.directory(ordered), At: timestamppb.Now()}
-		return append(removals(v, routes), config.Edit{Kind: config.Certificate, Put: next}), nil
+		return append(removals(v, routes), config.Edit{Kind: config.Certificate, Put: next, Obtains: true}), nil
 	})
 	if err != nil {
 		return err

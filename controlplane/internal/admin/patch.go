@@ -170,6 +170,9 @@ func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r pa
 	if err != nil {
 		return none, nil, err
 	}
+	if err := checkSecrets(k, r.GetPatch()); err != nil {
+		return none, nil, err
+	}
 	return renew[M](ctx, s, k, r, version, func(old config.Message) (config.Message, error) {
 		next := config.New(k)
 		if old != nil {
@@ -177,6 +180,23 @@ func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r pa
 		}
 		return next, mergePatch("", next.ProtoReflect(), r.GetPatch())
 	})
+}
+
+// checkSecrets refuses to remove what is write-only and required: a resource without it means to keep what is stored, so that null, which says
+// to remove it (RFC 7386), would be taken for the opposite.
+func checkSecrets(k config.Kind, patch *structpb.Struct) error {
+	d := config.New(k).ProtoReflect().Descriptor()
+	for name, v := range patch.GetFields() {
+		if f := fieldByJSON(d, name); f != nil && f.Name() == "key_pem" && isEmpty(v) {
+			return invalid(name, "", "can't be removed: a certificate has a key; leave the field out to keep the one that is stored")
+		}
+	}
+	return nil
+}
+
+func isEmpty(v *structpb.Value) bool {
+	s, isText := v.GetKind().(*structpb.Value_StringValue)
+	return isNull(v) || isText && s.StringValue == ""
 }
 
 // patchVersion returns the version that a patch demands, which protobuf's JSON may have as a string; 0: none.

@@ -134,8 +134,8 @@ func (f *Files) apply(asked bool) (changes int, err error) {
 	return max(len(plan.Changes), 1), nil
 }
 
-// checkLoss refuses what would take the node's traffic away, as a file does that is empty for a second or not yet written
-// to its end. Whoever means it asks for the same content to be read again.
+// checkLoss refuses what would take the node's traffic away, as a file does that is empty for a second or not yet
+// written to its end. Whoever means it asks for the same content to be read again.
 func (f *Files) checkLoss(next *config.Config, asked bool) error {
 	lost, of := config.LostRoutes(f.current, next)
 	confirmed := asked && f.loss == f.read

@@ -234,8 +234,8 @@ func stringNode(s string) *yaml.Node {
 	return n
 }
 
-// styleOf returns how a text is written: as a block where it has several lines that a block keeps as they are, else plain
-// or quoted.
+// styleOf returns how a text is written: as a block where it has several lines that a block keeps as they are, else
+// plain or quoted.
 func styleOf(s string) yaml.Style {
 	odd := func(r rune) bool { return r != '\n' && terminal.Obeys(r) }
 	switch {
