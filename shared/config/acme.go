@@ -51,7 +51,8 @@ func Covers(leaf *x509.Certificate, host string) bool {
 // keepObtained sets what says where a certificate is from: what is stored, as long as it is the same certificate.
 func keepObtained(m, before *configv1.Certificate) {
 	m.Obtained = nil
-	if before != nil && m.GetCertPem() == before.GetCertPem() && (m.GetKeyPem() == "" || m.GetKeyPem() == before.GetKeyPem()) {
+	if before != nil && m.GetCertPem() == before.GetCertPem() && (m.GetKeyPem() == "" ||
+		m.GetKeyPem() == before.GetKeyPem()) {
 		m.Obtained = before.GetObtained()
 	}
 }

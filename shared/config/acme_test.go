@@ -163,9 +163,12 @@ func TestNobodySaysWhatWasObtained(t *testing.T) {
 	}
 	real := obtain(t, mustPlan(t, Empty(), put(byACME("a", "a.example"))).Config, "a", "a.example")
 	for name, change := range map[string]func(m *configv1.Certificate){
-		"changed":               func(m *configv1.Certificate) { m.Obtained = claim },
-		"taken away":            func(m *configv1.Certificate) { m.Obtained = nil },
-		"changed, with its key": func(m *configv1.Certificate) { m.Obtained, m.KeyPem = claim, stored(real, "a").GetKeyPem() },
+		"changed":    func(m *configv1.Certificate) { m.Obtained = claim },
+		"taken away": func(m *configv1.Certificate) { m.Obtained = nil },
+		"changed, with its key": func(m *configv1.Certificate) {
+			m.Obtained, m.KeyPem = claim, stored(real,
+				"a").GetKeyPem()
+		},
 		"taken away, without key and certificate": func(m *configv1.Certificate) { m.Obtained, m.CertPem = nil, "" },
 	} {
 		m := proto.CloneOf(stored(real, "a"))

@@ -29,7 +29,8 @@ type Edit struct {
 	MustExist, MustNotExist bool
 	// Version has to be the resource's current one; 0 is not compared.
 	Version uint32
-	// Obtains says that the certificate comes from an ACME server just now: only then obtained, which is read-only, is taken.
+	// Obtains says that the certificate comes from an ACME server just now: only then obtained, which is read-only, is
+	// taken.
 	Obtains bool
 	// Location is where the wish stands in what was sent, for problems.
 	Location string

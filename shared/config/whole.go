@@ -33,7 +33,8 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 		if lost == of {
 			which = fmt.Sprintf("all %d", of)
 		}
-		p.problems.add(0, "", "", "", "", "this removes %s routes; allow_shrink (--allow-shrink) says that it is meant", which)
+		p.problems.add(0, "", "", "", "", "this removes %s routes; allow_shrink (--allow-shrink) says that it is "+
+			"meant", which)
 	}
 	return nil
 }

@@ -19,7 +19,8 @@ func selfSigned(t *testing.T) (certPEM, keyPEM string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.test"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.test"},
+		NotAfter: time.Now().Add(time.Hour)}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +29,9 @@ func selfSigned(t *testing.T) (certPEM, keyPEM string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := func(kind string, der []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})) }
+	block := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
 	return block("CERTIFICATE", cert), block("PRIVATE KEY", der)
 }
 
@@ -46,10 +49,12 @@ func TestPatchOfAKey(t *testing.T) {
 	a.must("POST", "/api/v1/config/certificates", `{"name": "c", "cert_pem": `+text(cert)+`, "key_pem": `+text(key)+`}`)
 	for patch, status := range map[string]int{
 		`{"key_pem": null}`: 400, `{"keyPem": null}`: 400, `{"key_pem": ""}`: 400, `{"key_pem": null, "acme": {}}`: 400,
-		`{"cert_pem": null}`: 422, `{"labels": {"a": "b"}}`: 200, `{"obtained": {"directory_url": "https://elsewhere.example/dir"}}`: 200,
+		`{"cert_pem": null}`: 422, `{"labels": {"a": "b"}}`: 200,
+		`{"obtained": {"directory_url": "https://elsewhere.example/dir"}}`: 200,
 	} {
 		r := a.call("PATCH", "/api/v1/config/certificates/c", patch)
-		if r.status != status || status == 400 && !strings.Contains(r.raw, "leave the field out") || strings.Contains(r.raw, "elsewhere") {
+		if r.status != status || status == 400 && !strings.Contains(r.raw, "leave the field out") ||
+			strings.Contains(r.raw, "elsewhere") {
 			t.Errorf("%s: %d %s", patch, r.status, r.raw)
 		}
 	}
@@ -72,7 +77,8 @@ func TestValidateTakesExports(t *testing.T) {
 		t.Errorf("the export is not valid: %s", r.raw)
 	}
 	other := strings.ReplaceAll(string(exported), `"name":"c"`, `"name":"d"`)
-	if r := a.must("POST", "/api/v1/config/validate", other); r.field("valid") != false || !strings.Contains(r.raw, "key_pem") {
+	if r := a.must("POST", "/api/v1/config/validate", other); r.field("valid") != false || !strings.Contains(r.raw,
+		"key_pem") {
 		t.Errorf("a certificate whose key is nowhere is valid: %s", r.raw)
 	}
 }

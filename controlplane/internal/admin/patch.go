@@ -182,13 +182,14 @@ func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r pa
 	})
 }
 
-// checkSecrets refuses to remove what is write-only and required: a resource without it means to keep what is stored, so that null, which says
-// to remove it (RFC 7386), would be taken for the opposite.
+// checkSecrets refuses to remove what is write-only and required: a resource without it means to keep what is stored,
+// so that null, which says to remove it (RFC 7386), would be taken for the opposite.
 func checkSecrets(k config.Kind, patch *structpb.Struct) error {
 	d := config.New(k).ProtoReflect().Descriptor()
 	for name, v := range patch.GetFields() {
 		if f := fieldByJSON(d, name); f != nil && f.Name() == "key_pem" && isEmpty(v) {
-			return invalid(name, "", "can't be removed: a certificate has a key; leave the field out to keep the one that is stored")
+			return invalid(name, "", "can't be removed: a certificate has a key; leave the field out to keep the one that "+
+				"is stored")
 		}
 	}
 	return nil

@@ -16,8 +16,10 @@ import (
 func TestOlderReadersFindTheSameTexts(t *testing.T) {
 	want := map[string]string{}
 	for i, text := range []string{
-		"off", "No", "yes", "y", "N", "on", "TRUE", "null", "~", "<<", "=", "1e3", "1E+3", "0x1", "0o17", "017", "08", "0b1", "1_000", "+1", "-1", ".5", "1.", "1.5",
-		".inf", ".NaN", "190:20:30", "190:20:30.15", "2001-12-14", "2001-12-14t21:59:43.10-05:00", "1,000", "127.0.0.1", "1::2", "::1", "10s", "1h30m",
+		"off", "No", "yes", "y", "N", "on", "TRUE", "null", "~", "<<", "=", "1e3", "1E+3", "0x1", "0o17", "017", "08",
+		"0b1", "1_000", "+1", "-1", ".5", "1.", "1.5",
+		".inf", ".NaN", "190:20:30", "190:20:30.15", "2001-12-14", "2001-12-14t21:59:43.10-05:00", "1,000",
+		"127.0.0.1", "1::2", "::1", "10s", "1h30m",
 		"\tx", "\tx\ny", "x\ny\n", "x\r\ny", "x\u0085y", "\u202ex", "", " ",
 	} {
 		want["l"+strings.Repeat("i", i)] = text
@@ -31,7 +33,8 @@ func TestOlderReadersFindTheSameTexts(t *testing.T) {
 	if err := Print(&printed, "yaml", []*configv1.Service{{Name: "a", Labels: want}}, true); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string][]byte{"export": exported, "-o yaml": append([]byte("services:\n  -\n    "), bytes.ReplaceAll(printed.Bytes(), []byte("\n"), []byte("\n    "))...)} {
+	for name, text := range map[string][]byte{"export": exported, "-o yaml": append([]byte("services:\n  -\n    "),
+		bytes.ReplaceAll(printed.Bytes(), []byte("\n"), []byte("\n    "))...)} {
 		inJSON, err := yaml.YAMLToJSON(text)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", name, err, text)
