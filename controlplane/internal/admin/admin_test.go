@@ -167,7 +167,7 @@ func TestLifeOfAResource(t *testing.T) {
 	if r.field("priority") != 5.0 || r.field("path") != "/users/*" || r.field("version") != 2.0 {
 		t.Errorf("patch: %s", r.raw)
 	}
-	r = a.must("PUT", "/api/v1/config/routes/r", `{"path":"/u/*","service_id":"users"}`, "If-Match", `"2"`)
+	r = a.must("PUT", "/api/v1/config/routes/r", `{"path":"/u/*","methods":["GET"],"service_id":"users"}`, "If-Match", `"2"`)
 	if r.field("priority") != 0.0 || r.field("path") != "/u/*" || r.field("name") != "r" {
 		t.Errorf("put: %s", r.raw)
 	}
@@ -178,7 +178,7 @@ func TestLifeOfAResource(t *testing.T) {
 		t.Errorf("enabled ones: %s", r.raw)
 	}
 	a.must("POST", "/api/v1/config/routes/r/enable", "")
-	if r = a.must("GET", "/api/v1/config/routes?path=/u/7&method=GET", ""); r.Meta.Total != 1 {
+	if r = a.must("GET", "/api/v1/config/routes?path=/u/7&method=get", ""); r.Meta.Total != 1 {
 		t.Errorf("matching ones: %s", r.raw)
 	}
 	r = a.must("POST", "/api/v1/config/services/users/endpoints", `{"host":"127.0.0.1","port":9001,"weight":3}`)

@@ -16,6 +16,7 @@ import (
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/hostname"
 	"gateway.internal/shared/match"
+	"gateway.internal/shared/method"
 )
 
 func timestamp(t time.Time) *timestamppb.Timestamp {
@@ -46,7 +47,10 @@ func routeFilter(v *catalog.Version, r *adminv1.ListRoutesRequest) (func(*catalo
 	if r.GetPort() > 65535 {
 		return nil, invalid("port", fmt.Sprint(r.GetPort()), "has to be from 1 to 65535")
 	}
-	request := match.Request{Path: r.GetPath(), Method: r.GetMethod(), Host: r.GetHost(), Scheme: r.GetScheme(), Port: uint16(r.GetPort())}
+	request := match.Request{
+		Path: r.GetPath(), Method: method.Normal(r.GetMethod()), Host: r.GetHost(), Scheme: r.GetScheme(),
+		Port: uint16(r.GetPort()),
+	}
 	var matching map[string]bool
 	if request != (match.Request{}) {
 		matching = map[string]bool{}
