@@ -133,3 +133,15 @@ func TestNodeThatAnswersTooEarly(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestHelloHasALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, begun := &Server{}, time.Now()
+		if _, err := s.hello(t.Context(), nil, nil); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(begun); took != helloTimeout {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
