@@ -10,7 +10,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// TestDiscoveredEndpointsAreBounded: of too many the first by address are used, in whatever order they came, and the log says so.
+// TestDiscoveredEndpointsAreBounded: of too many the first by address are used, in whatever order they came, and the
+// log says so.
 func TestDiscoveredEndpointsAreBounded(t *testing.T) {
 	var log bytes.Buffer
 	c := New(nil, slog.New(slog.NewTextHandler(&log, nil)))

@@ -5,6 +5,7 @@ package fleet
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -77,6 +78,9 @@ type Session struct {
 	Replaced chan struct{}
 }
 
+// ErrFull is a new node while maxNodes are connected.
+var ErrFull = fmt.Errorf("the control plane serves %d nodes, and no more", maxNodes)
+
 // Connect takes a node in. It is ErrConflict when another process with its id is connected.
 func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	f.mu.Lock()
@@ -92,6 +96,9 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	}
 	if n == nil {
 		f.forget(now)
+		if len(f.nodes) >= maxNodes {
+			return nil, ErrFull
+		}
 		n = &node{view: &adminv1.Node{}}
 		f.nodes[h.GetNodeId()] = n
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -98,6 +99,9 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, 
 	session, err := s.fleet.Connect(hello, address)
 	if err != nil {
 		s.log.Warn("node refused", "node", hello.GetNodeId(), "address", address, "reason", err.Error())
+		if errors.Is(err, fleet.ErrFull) {
+			return status.Error(codes.ResourceExhausted, err.Error())
+		}
 		return status.Error(codes.AlreadyExists, err.Error())
 	}
 	defer session.Close()
