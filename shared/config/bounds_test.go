@@ -52,7 +52,7 @@ func TestBoundsOfResources(t *testing.T) {
 			}
 			return s
 		}, "has 10001 entries; 10000 are allowed"},
-		{"bytes of a resource", 1030, func(n int) Message { // about 1 KiB each
+		{"bytes of a resource", 1032, func(n int) Message { // about 1 KiB each
 			set := map[string]any{}
 			for i := range n {
 				set[fmt.Sprint("X-", i)] = strings.Repeat("x", 1000)
@@ -61,9 +61,9 @@ func TestBoundsOfResources(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n > 1030 {
+			if n > 1032 {
 				conf.GetFields()["request"].GetStructValue().GetFields()["set"].GetStructValue().GetFields()["X-0"] =
-					structpb.NewStringValue(strings.Repeat("x", 30<<10))
+					structpb.NewStringValue(strings.Repeat("x", 4<<10))
 			}
 			return &configv1.Middleware{Name: "m", Type: "headers", Config: conf}
 		}, "a resource may have 1048576"},
