@@ -38,7 +38,8 @@ func TestBoundsOfResources(t *testing.T) {
 		{"bytes of a name", 128, func(n int) Message {
 			return route(&configv1.Route{Name: strings.Repeat("a", n)})
 		}, "has to be 1 to 128"},
-		{"labels", 64, func(n int) Message { return route(&configv1.Route{Labels: labels(n)}) }, "has 65 entries; 64 are allowed"},
+		{"labels", 64, func(n int) Message { return route(&configv1.Route{Labels: labels(n)}) },
+			"has 65 entries; 64 are allowed"},
 		{"bytes of a label", 256, func(n int) Message {
 			return route(&configv1.Route{Labels: map[string]string{"a": strings.Repeat("x", n)}})
 		}, "values up to 256"},
