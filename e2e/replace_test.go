@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,15 +22,30 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// build puts a data plane of a version in the place of a program, as an upgrade does.
-func build(t testing.TB, path, version string) {
+// programs builds a data plane, and returns what puts a version of it in the place of a program, as an upgrade does. A
+// version is one digit: it is written into what was built once, since linking takes longer than all else here.
+func programs(t testing.TB) func(path string, version int) {
 	t.Helper()
-	out, err := exec.Command("go", "build", "-o", path+".new", "-ldflags", "-X gateway.internal/shared/observe.version="+version, "../dataplane/cmd/dataplane").CombinedOutput()
+	const built, mark = "version-0-of-this-test", "version-%d-of-this-test"
+	from := filepath.Join(t.TempDir(), "dataplane")
+	out, err := exec.Command("go", "build", "-o", from, "-ldflags", "-X gateway.internal/shared/observe.version="+built,
+		"../dataplane/cmd/dataplane").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	program, err := os.ReadFile(from)
+	if err != nil {
 		t.Fatal(err)
+	}
+	return func(path string, version int) {
+		t.Helper()
+		b := bytes.ReplaceAll(program, []byte(built), fmt.Appendf(nil, mark, version))
+		if err := os.WriteFile(path+".new", b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -52,7 +68,8 @@ var successor = regexp.MustCompile(`"SIGUSR2: the program is started to replace 
 func TestReplacingUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "dataplane")
-	build(t, program, "v0")
+	build := programs(t)
+	build(program, 0)
 	begun, release := make(chan struct{}), make(chan struct{})
 	slow, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +93,8 @@ func TestReplacingUnderLoad(t *testing.T) {
 	}
 	n := &node{id: "n", http: address(t), https: address(t), status: address(t)}
 	data := filepath.Join(dir, "data")
-	args := []string{"--control-plane", g.stream, "--http-addr", n.http, "--https-addr", n.https, "--status-addr", n.status, "--data-dir", data}
+	args := []string{"--control-plane", g.stream, "--http-addr", n.http, "--https-addr", n.https,
+		"--status-addr", n.status, "--data-dir", data, "--drain-timeout", "10m"}
 	env := []string{"GATEWAY_JOIN_TOKEN=" + joinToken}
 	n.process = launch(t, program, env, args...)
 	n.runs(revision)
@@ -97,8 +115,8 @@ func TestReplacingUnderLoad(t *testing.T) {
 	<-begun
 
 	for i := 1; i <= 5; i++ {
-		want := fmt.Sprint("v", i)
-		build(t, program, want)
+		want := fmt.Sprintf("version-%d-of-this-test", i)
+		build(program, i)
 		if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +174,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 		}
 		return nil
 	})
-	if got, err := version(n.status); err != nil || got != "v5" {
+	if got, err := version(n.status); err != nil || got != "version-5-of-this-test" {
 		t.Errorf("after failures version %s serves, %v", got, err)
 	}
 
@@ -166,7 +184,7 @@ func TestReplacingUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.runs(revision)
-	if out := g.must("", "nodes"); strings.Count(out, " connected ") != 1 || !strings.Contains(out, "v5") {
+	if out := g.must("", "nodes"); strings.Count(out, " connected ") != 1 || !strings.Contains(out, "version-5-of-this-test") {
 		t.Errorf("nodes:\n%s", out)
 	}
 

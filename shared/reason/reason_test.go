@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,7 +55,7 @@ func TestPlainWords(t *testing.T) {
 		"no JSON":          {read(`{"path": }`), `syntax error (line 1, column 10): unexpected token }`},
 		"a certificate":    {of(x509.ParseCertificate([]byte("x"))), `malformed certificate`},
 		"a key pair":       {of(tls.X509KeyPair(nil, nil)), `failed to find any PEM data in certificate input`},
-		"an expression":    {of(regexp.Compile("(")), "missing closing ): `(`"},
+		"an expression":    {of(regexp.Compile(strings.Repeat("(", 1))), "missing closing ): `(`"},
 		"YAML":             {yaml.Unmarshal([]byte("a: 'b"), new(any)), `found unexpected end of stream`},
 		"gRPC":             {status.Error(codes.Unavailable, "name resolver error"), `name resolver error`},
 		"a parameter": {errors.New(`type mismatch, parameter: number, error: strconv.ParseUint: parsing "x": ` +
