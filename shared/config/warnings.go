@@ -21,7 +21,10 @@ const (
 // Warnings returns what the plan allows but hardly anybody means, about what it changes and what that has a bearing
 // on; by sort, of each the first 20 and the number of the others. It takes time in proportion to the number of
 // resources, so it is not for where others wait to commit.
-func (p *Plan) Warnings() Problems {
+func (p *Plan) Warnings() Problems { return p.warnings(maxLooks) }
+
+// warnings is Warnings with a limit of its own.
+func (p *Plan) warnings(looks match.Looks) Problems {
 	if len(p.Changes) == 0 {
 		return ignoredOf(p.ignored)
 	}
@@ -41,7 +44,7 @@ func (p *Plan) Warnings() Problems {
 	}
 	w.preflights()
 	w.openRoutes()
-	w.unreachable()
+	w.unreachable(looks)
 	w.overtaken()
 	for _, sort := range w.sorts {
 		if n := w.counts[sort] - maxOfSort; n > 0 {
@@ -136,10 +139,9 @@ func (w *warner) weights(m *configv1.Service) {
 
 // unreachable finds routes that can never match: those that changed, and others for which what changed answers from
 // now on.
-func (w *warner) unreachable() {
+func (w *warner) unreachable(looks match.Looks) {
 	const sort = "routes that can never match"
 	table := w.next.Table()
-	looks := match.Looks(maxLooks)
 	changed := w.changedRules()
 	if len(changed) == 0 {
 		return
