@@ -33,6 +33,8 @@ func newScripted(name string) *scripted {
 
 func (s *scripted) Name() string { return s.name }
 
+func (s *scripted) Question(w discovery.Want) string { return w.Discovery.GetEtcd().GetService() }
+
 func (s *scripted) Follow(wants map[string]discovery.Want) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,6 +54,12 @@ func (s *scripted) followed() (times int, last map[string]discovery.Want) {
 		return 0, nil
 	}
 	return len(s.wants), s.wants[len(s.wants)-1]
+}
+
+// want returns what a service asks for, as it was told last.
+func (s *scripted) want(id string) discovery.Want {
+	_, last := s.followed()
+	return last[id]
 }
 
 func inEtcd(name string) *configv1.Service {
@@ -98,13 +106,13 @@ func TestSeriesOutliveNames(t *testing.T) {
 		if report == nil {
 			report = <-s.report
 		}
-		sets := map[string][]*configv1.Endpoint{}
+		answers := map[discovery.Want][]*configv1.Endpoint{}
 		for _, e := range c.Sorted(config.Service) {
 			if g.Catalog.Endpoints().Services[e.ID()] == nil { // what is known is not said again
-				sets[e.ID()] = at("10.0.0.1")
+				answers[s.want(e.ID())] = at("10.0.0.1")
 			}
 		}
-		report.Found(sets)
+		report.Found(answers)
 		if got := g.Series("gateway_discovery_endpoints", "service"); !slices.Equal(got, step.Names) {
 			t.Errorf("%s: there are series for %q, want %q", step.What, got, step.Names)
 		}
@@ -118,13 +126,14 @@ func TestAnswersNobodyWaitsForAreDropped(t *testing.T) {
 	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
 	report := <-s.report
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
-	report.Found(map[string][]*configv1.Endpoint{id: at("10.0.0.1"), "gone": at("10.0.0.2")})
+	want := s.want(id)
+	report.Found(map[discovery.Want][]*configv1.Endpoint{want: at("10.0.0.1"), {ServiceID: "gone"}: at("10.0.0.2")})
 	if got := g.Catalog.Endpoints().Services; len(got) != 1 || got[id] == nil {
 		t.Errorf("published are %v", got)
 	}
 	g.Delete("users")
 	g.Eventually("it is forgotten", func() bool { return len(g.Catalog.Endpoints().Services) == 0 })
-	report.Found(map[string][]*configv1.Endpoint{id: at("10.0.0.3")})
+	report.Found(map[discovery.Want][]*configv1.Endpoint{want: at("10.0.0.3")})
 	if got := g.Catalog.Endpoints().Services; len(got) != 0 {
 		t.Errorf("a late answer for a service that is gone is published: %v", got)
 	}
@@ -139,7 +148,7 @@ func TestEmptyAnswers(t *testing.T) {
 	g.Put(empty, inEtcd("orders"))
 	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
 	users, orders := g.Catalog.Current().Config.ByName(config.Service, "users").ID(), g.Catalog.Current().Config.ByName(config.Service, "orders").ID()
-	(<-s.report).Found(map[string][]*configv1.Endpoint{users: {}, orders: {}})
+	(<-s.report).Found(map[discovery.Want][]*configv1.Endpoint{s.want(users): {}, s.want(orders): {}})
 	got := g.Catalog.Endpoints().Services
 	if set := got[users]; set == nil || len(set.GetEndpoints()) != 0 || got[orders] != nil {
 		t.Errorf("published are %v", got)
@@ -160,7 +169,7 @@ func TestAServiceWithoutItsSource(t *testing.T) {
 	report.Up()
 	g.AwaitMetric("gateway_discovery_up", 1)
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
-	report.Found(map[string][]*configv1.Endpoint{id: at("10.0.0.1")})
+	report.Found(map[discovery.Want][]*configv1.Endpoint{{ServiceID: id, ServiceName: "users", Discovery: inEtcd("").GetDiscovery()}: at("10.0.0.1")})
 	if n, _ := s.followed(); n != 0 || len(g.Catalog.Endpoints().Services) != 0 {
 		t.Error("a source answers for another")
 	}

@@ -8,15 +8,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 )
 
 // Run keeps the catalog's endpoints of all services that ask for discovery as the sources find them, until ctx ends and everything it
-// started has ended. Metrics are registered with registry.
-func Run(ctx context.Context, c *catalog.Catalog, sources []Source, registry prometheus.Registerer, log *slog.Logger) error {
-	f := &follower{catalog: c, log: log, metrics: newMetrics(registry), sources: sources, wanted: map[string]asked{}, lost: map[string]error{}, unknown: map[string]bool{}}
+// started has ended. What is found is kept in s, the catalog's store. Metrics are registered with registry.
+func Run(ctx context.Context, c *catalog.Catalog, s store.Store, sources []Source, registry prometheus.Registerer, log *slog.Logger) error {
+	f := &follower{
+		catalog: c, log: log, metrics: newMetrics(registry), sources: sources, keeper: newKeeper(s, log),
+		wanted: map[string]asked{}, answers: map[string]string{}, lost: map[string]error{}, unknown: map[string]bool{},
+	}
 	var running sync.WaitGroup
+	running.Go(func() { f.keeper.run(ctx) })
 	for _, s := range sources {
 		f.metrics.up.WithLabelValues(s.Name()).Set(0)
 		f.metrics.bad.WithLabelValues(s.Name())
@@ -34,17 +40,20 @@ type follower struct {
 	log     *slog.Logger
 	metrics *metrics
 	sources []Source
+	keeper  *keeper
 
-	mu      sync.Mutex       // of all below, and held while the catalog's endpoints are changed
-	wanted  map[string]asked // by service id
-	lost    map[string]error // by source: it is away, and why; absent: it was not heard of yet
-	unknown map[string]bool  // ids of services whose source this control plane does not have; told once
+	mu      sync.Mutex        // of all below, and held while the catalog's endpoints are changed
+	wanted  map[string]asked  // by service id
+	answers map[string]string // by service id: the question that the catalog's endpoints are the answer to
+	lost    map[string]error  // by source: it is away, and why; absent: it was not heard of yet
+	unknown map[string]bool   // ids of services whose source this control plane does not have; told once
 }
 
 // asked is a want with what became of it.
 type asked struct {
 	Want
-	source string
+	source   string
+	question string
 	// kept: the registry has no endpoint any more, and the last known ones stay.
 	kept bool
 }
@@ -55,7 +64,16 @@ func (f *follower) followCatalog(ctx context.Context) {
 	for {
 		changed := f.catalog.Changed()
 		if v := f.catalog.Current(); v != nil && v != seen {
-			f.follow(v.Config)
+			if seen == nil || seen.Epoch != v.Epoch { // the store is new to this process, or was replaced
+				known, err := f.keeper.read(ctx)
+				if err != nil {
+					return // ctx has ended
+				}
+				f.follow(v.Config, known)
+				f.keepAll()
+			} else {
+				f.follow(v.Config, nil)
+			}
 			seen = v
 		}
 		select {
@@ -66,7 +84,8 @@ func (f *follower) followCatalog(ctx context.Context) {
 	}
 }
 
-func (f *follower) follow(c *config.Config) {
+// follow takes over what a configuration wants. known is what the store has, where it was read anew.
+func (f *follower) follow(c *config.Config, known []store.Discovered) {
 	bySource := map[string]map[string]Want{}
 	for e := range c.All(config.Service) {
 		s, ok := e.Message.(*configv1.Service)
@@ -79,7 +98,7 @@ func (f *follower) follow(c *config.Config) {
 		}
 		bySource[name][s.GetId()] = Want{ServiceID: s.GetId(), ServiceName: s.GetName(), Discovery: s.GetDiscovery()}
 	}
-	changed := f.want(bySource)
+	changed := f.want(bySource, known)
 	for _, s := range f.sources {
 		if changed[s.Name()] {
 			s.Follow(bySource[s.Name()])
@@ -98,7 +117,7 @@ func sourceOf(d *configv1.Discovery) string {
 
 // want takes over what is wanted from now on, forgets what nobody wants, and returns the names of the sources for which anything
 // changed.
-func (f *follower) want(bySource map[string]map[string]Want) map[string]bool {
+func (f *follower) want(bySource map[string]map[string]Want, known []store.Discovered) map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	changed := map[string]bool{}
@@ -121,66 +140,152 @@ func (f *follower) want(bySource map[string]map[string]Want) map[string]bool {
 	for id, now := range renamed { // after all old names are gone, of which some may be new ones too
 		f.count(now.source, now.ServiceName, id)
 	}
-	for source, wants := range bySource {
-		has := f.has(source)
+	for name, wants := range bySource {
+		source := f.source(name)
 		for id, w := range wants {
-			old, known := f.wanted[id]
-			if known && old.Want == w {
+			old, was := f.wanted[id]
+			if was && old.Want == w {
 				continue
 			}
-			changed[source] = true
-			f.wanted[id] = asked{Want: w, source: source, kept: old.kept}
-			if !has && !f.unknown[id] {
+			changed[name] = true
+			now := asked{Want: w, source: name, question: questionTo(source, name, w), kept: old.kept}
+			if old.question != now.question {
+				f.setKept(old, false)
+				now.kept = false
+			}
+			f.wanted[id] = now
+			if _, has := f.answers[id]; has && !was { // it comes from another source
+				f.count(name, w.ServiceName, id)
+			}
+			if source == nil && !f.unknown[id] {
 				f.unknown[id] = true
-				f.log.Warn("a service asks for a discovery source that this control plane does not have", "service", w.ServiceName, "source", source)
+				f.log.Warn("a service asks for a discovery source that this control plane does not have",
+					"service", w.ServiceName, "source", name)
 			}
 		}
 	}
+	f.restore(known)
 	var gone []string
-	for id := range f.catalog.Endpoints().Services {
+	for id := range f.answers {
 		if _, wanted := f.wanted[id]; !wanted {
 			gone = append(gone, id)
 		}
 	}
-	if len(gone) > 0 {
-		f.catalog.ChangeEndpoints(nil, gone)
-	}
+	f.forget(gone)
 	return changed
 }
 
-func (f *follower) has(source string) bool {
-	for _, s := range f.sources {
-		if s.Name() == source {
-			return true
+// restore takes over what the store knows of services that have nothing yet, and has the store forget what nobody wants; the caller
+// holds mu.
+func (f *follower) restore(known []store.Discovered) {
+	endpoints := map[string]catalog.RestoredEndpoints{}
+	for _, d := range known {
+		_, has := f.answers[d.ServiceID]
+		switch _, wanted := f.wanted[d.ServiceID]; {
+		case !wanted:
+			f.keeper.forget(d.ServiceID)
+		case !has:
+			f.answers[d.ServiceID] = d.Question
+			endpoints[d.ServiceID] = catalog.RestoredEndpoints{
+				Set: &streamv1.ServiceEndpoints{ServiceId: d.ServiceID, Endpoints: d.Endpoints}, ChangedAt: d.ChangedAt,
+			}
 		}
 	}
-	return false
+	f.catalog.RestoreEndpoints(endpoints)
+	for id := range endpoints {
+		f.count(f.wanted[id].source, f.wanted[id].ServiceName, id)
+	}
 }
 
-func (f *follower) found(source string, sets map[string][]*configv1.Endpoint) {
+// keepAll has everything kept that sources which are up stand by: the store may have lost it. What a source that is away said last
+// may be older than what the store has by others.
+func (f *follower) keepAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.answers {
+		if err, heard := f.lost[f.wanted[id].source]; heard && err == nil {
+			f.keep(id)
+		}
+	}
+}
+
+// keep has the store keep what is published for a service; the caller holds mu.
+func (f *follower) keep(id string) {
+	published := f.catalog.Endpoints()
+	f.keeper.keep(store.Discovered{
+		ServiceID: id, Question: f.answers[id], Endpoints: published.Services[id].GetEndpoints(),
+		ChangedAt: published.ChangedAt[id],
+	})
+}
+
+// forget leaves services without endpoints; the caller holds mu.
+func (f *follower) forget(ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	f.catalog.ChangeEndpoints(nil, ids)
+	for _, id := range ids {
+		delete(f.answers, id)
+		f.keeper.forget(id)
+	}
+}
+
+// source returns the one with a name, nil when this control plane does not have it.
+func (f *follower) source(name string) Source {
+	for _, s := range f.sources {
+		if s.Name() == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// questionTo returns what a want asks, "" where nobody can answer.
+func questionTo(s Source, name string, w Want) string {
+	if s == nil {
+		return ""
+	}
+	return name + " " + s.Question(w)
+}
+
+func (f *follower) found(source string, answers map[Want][]*configv1.Endpoint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known := f.catalog.Endpoints().Services
-	changes := make(map[string][]*configv1.Endpoint, len(sets))
-	for id, endpoints := range sets {
+	changes := make(map[string][]*configv1.Endpoint, len(answers))
+	var gone []string
+	for w, endpoints := range answers {
+		id := w.ServiceID
 		a, wanted := f.wanted[id]
-		if !wanted || a.source != source {
+		if !wanted || a.source != source || a.question != questionTo(f.source(source), source, w) {
 			continue // it was found for a configuration that is gone
 		}
-		if len(endpoints) == 0 && !a.Discovery.GetAllowEmpty() {
-			// Nothing is published, so that nodes with endpoints from before this process started keep them as well.
-			if n := len(known[id].GetEndpoints()); n > 0 && !a.kept {
-				f.log.Warn("the registry has no endpoint of a service any more; the last known ones stay", "service", a.ServiceName, "source", source, "endpoints", n)
+		question, has := f.answers[id]
+		switch n := len(known[id].GetEndpoints()); {
+		case len(endpoints) > 0 || a.Discovery.GetAllowEmpty():
+			f.setKept(a, false)
+			changes[id] = unique(endpoints)
+		case n > 0 && question == a.question:
+			if !a.kept {
+				f.log.Warn("the registry has no endpoint of a service any more; the last known ones stay",
+					"service", a.ServiceName, "source", source, "endpoints", n)
 				f.setKept(a, true)
 			}
-			continue
+		case has && question != a.question:
+			f.log.Warn("the registry has no endpoint of what a service asks for now; those of what it asked for before go",
+				"service", a.ServiceName, "source", source, "endpoints", n)
+			gone = append(gone, id)
 		}
-		f.setKept(a, false)
-		changes[id] = unique(endpoints)
+	}
+	f.forget(gone)
+	for _, id := range gone {
+		f.count(source, f.wanted[id].ServiceName, id)
 	}
 	f.catalog.ChangeEndpoints(changes, nil)
 	for id := range changes {
+		f.answers[id] = f.wanted[id].question
 		f.count(source, f.wanted[id].ServiceName, id)
+		f.keep(id)
 	}
 }
 

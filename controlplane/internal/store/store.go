@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 )
 
@@ -108,6 +109,19 @@ type Purged struct {
 	Certificates []string
 }
 
+// Discovered is what discovery found for a service. It is no part of the configuration, and outlives the control planes that found
+// it.
+type Discovered struct {
+	// ServiceID is the service's id.
+	ServiceID string
+	// Question is what the service asked its registry for when this was the answer: equal texts ask for the same.
+	Question string
+	// Endpoints is the answer, by host and port; it may be empty.
+	Endpoints []*configv1.Endpoint
+	// ChangedAt is when the answer became this, as the control plane's clock says that kept it first.
+	ChangedAt time.Time
+}
+
 // Store keeps the configuration. It is safe for concurrent use, and several may work on the same data at once.
 type Store interface {
 	// Load returns the newest state, by one consistent read.
@@ -150,6 +164,11 @@ type Store interface {
 	// Secret returns a secret that control planes share and that is no part of the configuration, such as the key of an account. The first
 	// one who asks for a name decides what it is: fresh makes it.
 	Secret(ctx context.Context, name string, fresh func() ([]byte, error)) ([]byte, error)
+	// Discovered returns what is kept of discovery, one for each service.
+	Discovered(ctx context.Context) ([]Discovered, error)
+	// KeepDiscovered keeps what was found, in place of what was kept for the same services, and forgets those whose ids are in gone.
+	// It does so in one step; what is kept already costs no write.
+	KeepDiscovered(ctx context.Context, found []Discovered, gone []string) error
 	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by itself, and notices within
 	// seconds that it is away or there again.
 	Err() error

@@ -130,6 +130,68 @@ func keepsLastKnown(t *testing.T, r Registry) {
 	g.AwaitMetric("gateway_discovery_kept_services", 0)
 }
 
+// keepsOverRestarts has a service that has instances, so that something is published after the restart, and nodes get all of it.
+func keepsOverRestarts(t *testing.T, r Registry) {
+	g := Start(t, r.Source())
+	g.Put(service("users", r.Discovery("")), service("orders", r.Discovery("")))
+	r.Register(instance("1", "users", "10.0.0.1"))
+	r.Register(instance("2", "orders", "10.0.0.2"))
+	g.Await("users", "10.0.0.1:80 1")
+	g.Await("orders", "10.0.0.2:80 1")
+	r.Deregister("1")
+	g.AwaitMetric("gateway_discovery_kept_services", 1)
+	for range 2 {
+		g.Restart(r.Source())
+		g.AwaitMetric("gateway_discovery_kept_services", 1)
+		g.Await("orders", "10.0.0.2:80 1")
+		g.Await("users", "10.0.0.1:80 1")
+		g.AwaitMetric("gateway_discovery_endpoints", 2)
+	}
+	r.Kill()
+	g.Restart(r.Source()) // nobody can be asked
+	g.Await("orders", "10.0.0.2:80 1")
+	g.Await("users", "10.0.0.1:80 1")
+	r.Restart()
+	r.Register(instance("1", "users", "10.0.0.3"))
+	g.Await("users", "10.0.0.3:80 1")
+	g.AwaitMetric("gateway_discovery_kept_services", 0)
+}
+
+// dropsFormer has a service ask for something else, while the process runs and between two, with the registry there and away.
+func dropsFormer(t *testing.T, r Registry) {
+	g := Start(t, r.Source())
+	r.Register(Instance{ID: "1", Service: "users", Address: "10.0.0.1", Port: 80, Tags: []string{"v1"}})
+	g.Put(service("users", r.Discovery("users", "v1")), service("others", r.Discovery("users")))
+	g.Await("users", "10.0.0.1:80 1")
+	nothing := func(what string) {
+		t.Helper()
+		g.Eventually("nothing is left of what was asked for before: "+what, func() bool { return g.Endpoints("users") == nil })
+		g.AwaitMetric("gateway_discovery_kept_services", 0)
+		g.Await("others", "10.0.0.1:80 1")
+	}
+	g.Put(service("users", r.Discovery("nobody")))
+	nothing("another name")
+	g.Restart(r.Source())
+	g.Await("others", "10.0.0.1:80 1")
+	nothing("another name, after a restart")
+	g.Put(service("users", r.Discovery("users")))
+	g.Await("users", "10.0.0.1:80 1")
+	g.Put(service("users", r.Discovery("users", "v2")))
+	nothing("other tags")
+	g.Put(service("users", r.Discovery("users", "v1")))
+	g.Await("users", "10.0.0.1:80 1")
+
+	// What nobody has answered yet takes nothing away. It does once it is answered, however many restarts later.
+	r.Kill()
+	g.Restart(r.Source())
+	g.Put(service("users", r.Discovery("nobody")))
+	g.Await("users", "10.0.0.1:80 1")
+	g.Restart(r.Source())
+	g.Await("users", "10.0.0.1:80 1")
+	r.Restart()
+	nothing("while the registry was away")
+}
+
 func allowsEmpty(t *testing.T, r Registry) {
 	empty := r.Discovery("")
 	empty.AllowEmpty = true

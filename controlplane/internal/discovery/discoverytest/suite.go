@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +15,7 @@ import (
 
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/discovery"
+	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/internal/store/sql"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
@@ -64,6 +66,8 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 	t.Run("follows the configuration while the registry is away", func(t *testing.T) { followsConfiguration(t, open(t)) })
 	t.Run("lets leases end", func(t *testing.T) { leases(t, open(t)) })
 	t.Run("keeps the last known endpoints of an empty registry", func(t *testing.T) { keepsLastKnown(t, open(t)) })
+	t.Run("keeps them over restarts, beside services that have some", func(t *testing.T) { keepsOverRestarts(t, open(t)) })
+	t.Run("drops what was asked for before", func(t *testing.T) { dropsFormer(t, open(t)) })
 	t.Run("may become empty when allowed", func(t *testing.T) { allowsEmpty(t, open(t)) })
 	t.Run("ignores bad registrations only", func(t *testing.T) { ignoresBad(t, open(t)) })
 	t.Run("counts an address once", func(t *testing.T) { countsOnce(t, open(t)) })
@@ -76,19 +80,53 @@ func Run(t *testing.T, open func(t *testing.T) Registry) {
 // Gateway is discovery at work: a catalog on an embedded store, followed by a source.
 type Gateway struct {
 	t        testing.TB
+	path     string // of the store
+	stop     func() // ends the process that runs
 	Catalog  *catalog.Catalog
+	Store    store.Store
 	Registry *prometheus.Registry
 }
 
 // Start runs discovery until the test ends. The adapter's TestMain checks with goleak that nothing goes on after that.
 func Start(t testing.TB, source discovery.Source) *Gateway {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	s, err := sql.Open(t.Context(), "embedded:"+filepath.Join(t.TempDir(), "gateway.db"), log)
-	if err != nil {
-		t.Fatal(err)
+	g := &Gateway{t: t, path: filepath.Join(t.TempDir(), "gateway.db")}
+	g.start(source)
+	t.Cleanup(func() { g.stop() })
+	return g
+}
+
+// Restart ends the control plane and starts another one on its store, with a source that knows nothing yet. What happens in between are
+// revisions that neither has followed.
+func (g *Gateway) Restart(source discovery.Source, between ...func()) {
+	g.t.Helper()
+	for _, change := range between {
+		g.stop()
+		g.open(func(context.Context, *slog.Logger) {})
+		change()
 	}
-	g := &Gateway{t: t, Catalog: catalog.New(s, log), Registry: prometheus.NewRegistry()}
+	g.stop()
+	g.start(source)
+}
+
+func (g *Gateway) start(source discovery.Source) {
+	g.t.Helper()
+	g.open(func(ctx context.Context, log *slog.Logger) {
+		if err := discovery.Run(ctx, g.Catalog, g.Store, []discovery.Source{source}, g.Registry, log); err != nil {
+			g.t.Error(err)
+		}
+	})
+}
+
+// open loads the catalog and runs what follows it.
+func (g *Gateway) open(follow func(ctx context.Context, log *slog.Logger)) {
+	g.t.Helper()
+	log := slog.New(slog.NewTextHandler(g.t.Output(), nil))
+	s, err := sql.Open(g.t.Context(), "embedded:"+g.path, log)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.Catalog, g.Store, g.Registry = catalog.New(s, log), s, prometheus.NewRegistry()
 	ctx, cancel := context.WithCancel(context.Background())
 	loaded := make(chan struct{})
 	ended := make(chan struct{})
@@ -98,18 +136,15 @@ func Start(t testing.TB, source discovery.Source) *Gateway {
 	}()
 	go func() {
 		defer close(ended)
-		if err := discovery.Run(ctx, g.Catalog, []discovery.Source{source}, g.Registry, log); err != nil {
-			t.Error(err)
-		}
+		follow(ctx, log)
 	}()
-	t.Cleanup(func() {
+	g.stop = sync.OnceFunc(func() {
 		cancel()
 		<-loaded
 		<-ended
 		_ = s.Close()
 	})
 	g.Eventually("the catalog is loaded", func() bool { return g.Catalog.Current() != nil })
-	return g
 }
 
 // Eventually waits for something that the catalog can tell.

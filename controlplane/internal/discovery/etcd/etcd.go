@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,12 @@ func New(s Settings) (*Source, error) {
 // Name implements discovery.Source.
 func (s *Source) Name() string { return "etcd" }
 
+// Question implements discovery.Source: the name of the registrations, and the tags that they have to carry, in any order.
+func (s *Source) Question(w discovery.Want) string {
+	tags := slices.Sorted(slices.Values(w.Discovery.GetEtcd().GetTags()))
+	return fmt.Sprintf("%q %q", nameOf(w), slices.Compact(tags))
+}
+
 // Follow implements discovery.Source.
 func (s *Source) Follow(wants map[string]discovery.Want) {
 	select {
@@ -84,8 +91,8 @@ func (s *Source) Run(ctx context.Context, to *discovery.Report) {
 		if resting != nil {
 			continue
 		}
-		if sets := x.answer(); sets != nil {
-			to.Found(sets)
+		if answers := x.answer(); answers != nil {
+			to.Found(answers)
 			resting = time.After(settle)
 		}
 	}

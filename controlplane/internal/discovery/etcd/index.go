@@ -130,17 +130,17 @@ func (x *index) touch(name string) {
 	}
 }
 
-// answer returns the endpoints of all services that are to be answered; nil when there is nothing to say.
-func (x *index) answer() map[string][]*configv1.Endpoint {
+// answer returns the endpoints of all wants that are to be answered; nil when there is nothing to say.
+func (x *index) answer() map[discovery.Want][]*configv1.Endpoint {
 	if !x.listed || len(x.pending) == 0 {
 		return nil
 	}
-	sets := make(map[string][]*configv1.Endpoint, len(x.pending))
+	answers := make(map[discovery.Want][]*configv1.Endpoint, len(x.pending))
 	for id := range x.pending {
-		sets[id] = x.endpoints(x.wants[id])
+		answers[x.wants[id]] = x.endpoints(x.wants[id])
 	}
 	x.pending = map[string]bool{}
-	return sets
+	return answers
 }
 
 // endpoints returns those that a service wants, newest registration first: of two with one address the newer one counts.

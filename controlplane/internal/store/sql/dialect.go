@@ -22,6 +22,10 @@ type dialect interface {
 	remove(ctx context.Context, w *writing, table string, ids []string) error
 	// insert writes rows, however many. Times are time.Time.
 	insert(ctx context.Context, w *writing, table string, columns []string, rows [][]any) error
+	// keepDiscovered writes rows of discovered in the order of their service's id, each in place of the one that is there where that differs.
+	keepDiscovered(ctx context.Context, tx *dbsql.Tx, rows []discoveredRow) error
+	// forgetDiscovered deletes the rows of discovered of services.
+	forgetDiscovered(ctx context.Context, tx *dbsql.Tx, serviceIDs []string) error
 	// notify is run in a transaction that commits a revision.
 	notify(ctx context.Context, tx *dbsql.Tx, number uint32) error
 	// permanent reports whether an error is of what was asked for, not of the engine's condition. At a COMMIT it is the engine's word that

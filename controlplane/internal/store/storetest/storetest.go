@@ -51,6 +51,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"many resources":                              testMany,
 		"leases":                                      testLeases,
 		"secrets":                                     testSecrets,
+		"what was discovered":                         testDiscovered,
 		"read-only":                                   testReadOnly,
 		"outage":                                      testOutage,
 	} {
