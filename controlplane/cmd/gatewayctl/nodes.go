@@ -65,6 +65,8 @@ func nodeCells(n *adminv1.Node) []string {
 		state = "gone"
 	case n.GetConflict() != nil:
 		state = "id taken twice"
+	case n.GetRefuses() != nil:
+		state = fmt.Sprint("refuses ", n.GetRefuses().GetRevision())
 	case len(n.GetDegraded()) > 0:
 		state = "degraded"
 	}

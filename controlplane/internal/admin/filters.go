@@ -97,8 +97,9 @@ func (s services) ListServiceEndpoints(_ context.Context, r *adminv1.ListService
 	}
 	list := m.GetEndpoints()
 	if m.GetDiscovery() != nil {
-		h := s.fleet.Health(m.GetId())
-		for _, e := range s.catalog.Endpoints().Services[m.GetId()].GetEndpoints() {
+		found := s.catalog.Endpoints().Services[m.GetId()].GetEndpoints()
+		h := s.fleet.Health(m.GetId(), found)
+		for _, e := range found {
 			e = proto.CloneOf(e)
 			e.Id = config.EndpointID(m.GetId(), e)
 			if healthy, known := h.Endpoints[config.EndpointKey(e)]; known {

@@ -219,20 +219,16 @@ func (s *Server) annotate(c *configv1.Service) {
 	if set := found.Services[c.GetId()]; set != nil && c.GetDiscovery() != nil {
 		c.DiscoveredAt = timestamp(found.ChangedAt[c.GetId()])
 	}
-	h := s.fleet.Health(c.GetId())
+	h := s.fleet.Health(c.GetId(), c.GetEndpoints(), found.Services[c.GetId()].GetEndpoints())
 	c.LastHealthCheck = h.LastCheck
-	one := false
 	for _, e := range c.GetEndpoints() {
 		e.Id = config.EndpointID(c.GetId(), e)
 		if healthy, known := h.Endpoints[config.EndpointKey(e)]; known {
 			e.Healthy = proto.Bool(healthy)
 		}
 	}
-	for _, healthy := range h.Endpoints {
-		one = one || healthy
-	}
-	if len(h.Endpoints) > 0 {
-		c.Healthy = proto.Bool(one)
+	if healthy, known := h.Healthy(); known {
+		c.Healthy = proto.Bool(healthy)
 	}
 }
 

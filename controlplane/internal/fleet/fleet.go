@@ -44,6 +44,7 @@ type Fleet struct {
 type node struct {
 	view      *adminv1.Node
 	instance  string
+	epoch     string // of what it runs, or refuses
 	session   *Session
 	endpoints map[string]map[string]*streamv1.EndpointHealth // by service id and host:port
 }
@@ -66,7 +67,18 @@ func New(registry prometheus.Registerer) *Fleet {
 		}
 		return float64(n)
 	})
-	registry.MustRegister(f.applySeconds, f.rejections, connected)
+	refusing := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_nodes_refusing", Help: "Connected nodes that refuse the revision that they were told to run last.",
+	}, func() float64 {
+		n := 0
+		for _, v := range f.Nodes() {
+			if v.GetConnected() && v.GetRefuses() != nil {
+				n++
+			}
+		}
+		return float64(n)
+	})
+	registry.MustRegister(f.applySeconds, f.rejections, connected, refusing)
 	return f
 }
 
@@ -108,7 +120,7 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	v.Id, v.Group, v.Labels, v.Build, v.Address = h.GetNodeId(), h.GetGroup(), h.GetLabels(), h.GetBuild(), address
 	v.Host = h.GetHost()
 	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
-	v.Revision, v.Degraded = h.GetRevision(), nil
+	v.Revision, v.Degraded, v.Refuses, n.epoch = h.GetRevision(), nil, nil, h.GetEpoch()
 	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{})}
 	return n.session, nil
 }
@@ -150,10 +162,12 @@ func (s *Session) Result(r *streamv1.Result, committedAt time.Time) {
 		case streamv1.Result_OUTCOME_REJECTED:
 			s.fleet.rejections.Inc()
 			n.view.LastRejection = &adminv1.Rejection{Revision: r.GetRevision(), At: timestamppb.Now(), Problems: problems(r.GetProblems())}
+			n.view.Refuses, n.epoch = n.view.LastRejection, r.GetEpoch()
 		case streamv1.Result_OUTCOME_APPLIED, streamv1.Result_OUTCOME_DEGRADED:
 			took := max(time.Since(committedAt), 0) // another machine's clock may have said when
 			n.view.Revision, n.view.PropagationMs = r.GetRevision(), float64(took)/1e6
 			n.view.Degraded = problems(r.GetProblems())
+			n.view.Refuses, n.epoch = nil, r.GetEpoch()
 			s.fleet.applySeconds.Observe(took.Seconds())
 		}
 	})
@@ -191,6 +205,13 @@ func (s *Session) Report(r *streamv1.Report) {
 			}
 			of[config.EndpointKey(&configv1.Endpoint{Host: h.GetHost(), Port: h.GetPort()})] = h
 		}
+		for _, r := range r.GetUnchecked() {
+			of := n.endpoints[r.GetServiceId()]
+			delete(of, config.EndpointKey(&configv1.Endpoint{Host: r.GetHost(), Port: r.GetPort()}))
+			if len(of) == 0 {
+				delete(n.endpoints, r.GetServiceId())
+			}
+		}
 	})
 }
 
@@ -220,35 +241,10 @@ func copyOf(v *adminv1.Node) *adminv1.Node {
 		Id: v.GetId(), Group: v.GetGroup(), Labels: v.GetLabels(), Build: v.GetBuild(), Address: v.GetAddress(), Connected: v.GetConnected(),
 		ConnectedAt: v.GetConnectedAt(), LastSeenAt: v.GetLastSeenAt(), Revision: v.GetRevision(), PropagationMs: v.GetPropagationMs(),
 		LastRejection: v.GetLastRejection(), Degraded: v.GetDegraded(), RequestsPerSecond: v.GetRequestsPerSecond(), ErrorRatio: v.GetErrorRatio(),
-		ActiveConnections: v.GetActiveConnections(), StartedAt: v.GetStartedAt(), Host: v.GetHost(),
+		ActiveConnections: v.GetActiveConnections(), StartedAt: v.GetStartedAt(), Host: v.GetHost(), Refuses: v.GetRefuses(),
 	}
 	if x := v.GetConflict(); x != nil && time.Since(x.GetAt().AsTime()) < time.Minute {
 		c.Conflict = x
 	}
 	return c
-}
-
-// Health is what the connected nodes' checks say about one service.
-type Health struct {
-	// Endpoints has the verdict by "host:port": false when any node finds the endpoint unhealthy.
-	Endpoints map[string]bool
-	// LastCheck is the newest check.
-	LastCheck *timestamppb.Timestamp
-}
-
-// Health returns what is known of a service.
-func (f *Fleet) Health(serviceID string) Health {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	h := Health{Endpoints: map[string]bool{}}
-	for _, n := range f.nodes {
-		for key, e := range n.endpoints[serviceID] {
-			healthy, known := h.Endpoints[key]
-			h.Endpoints[key] = e.GetHealthy() && (healthy || !known)
-			if h.LastCheck == nil || e.GetCheckedAt().AsTime().After(h.LastCheck.AsTime()) {
-				h.LastCheck = e.GetCheckedAt()
-			}
-		}
-	}
-	return h
 }

@@ -23,13 +23,16 @@ type nodeStream struct {
 	session *fleet.Session
 	id      string
 	hello   *streamv1.Hello
-	out     chan delivery // has room for one of each kind
+	out     chan delivery // has room for one of each kind, and one about the fleet
 	failed  chan error    // why sending has ended
 
 	runs     place // what the node says that it runs
 	known    bool  // runs is what has that number here
 	sent     place // what is under way; zero: nothing
 	rejected place // what the node refused last: it is not sent again
+
+	told      bool // how the fleet stands to what the node refuses, which is othersRun
+	othersRun bool
 
 	endpoints     endpointsPlace // what the node has
 	sentEndpoints endpointsPlace // what is under way; zero: nothing
@@ -81,6 +84,9 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 				n.result(m.GetResult())
 			case m.GetReport() != nil:
 				n.session.Report(m.GetReport())
+				if err := n.sendStanding(); err != nil {
+					return err
+				}
 			}
 		case err := <-n.failed:
 			return err
@@ -136,6 +142,22 @@ func (n *nodeStream) sendNewest() error {
 	return nil
 }
 
+// sendStanding tells a node that refuses the newest revision how the fleet stands to that, when it has changed. While
+// something else waits to be sent, that can wait too.
+func (n *nodeStream) sendStanding() error {
+	if n.rejected == (place{}) || len(n.out) > 0 {
+		return nil
+	}
+	othersRun := n.session.OthersRun()
+	if n.told && othersRun == n.othersRun {
+		return nil
+	}
+	n.told, n.othersRun = true, othersRun
+	standing := &streamv1.FleetStanding{Epoch: n.rejected.epoch, Revision: n.rejected.revision, OthersRun: othersRun}
+	m := &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Standing{Standing: standing}}
+	return n.deliver(delivery{chunks: []*streamv1.StreamResponse{m}})
+}
+
 func (n *nodeStream) deliver(d delivery) error {
 	select {
 	case n.out <- d:
@@ -164,7 +186,7 @@ func (n *nodeStream) result(r *streamv1.Result) {
 	n.sent = place{}
 	n.session.Result(r, v.committed)
 	if r.GetOutcome() == streamv1.Result_OUTCOME_REJECTED {
-		n.rejected = v
+		n.rejected, n.told = v, false
 		for _, p := range r.GetProblems() {
 			n.server.log.Warn("node refused a revision", "node", n.id, "revision", v.revision, "kind", p.GetKind(), "name",
 				p.GetName(), "field", p.GetField(), "reason", p.GetReason())

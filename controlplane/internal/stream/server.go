@@ -107,7 +107,7 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, 
 	defer session.Close()
 	s.log.Info("node connected", "node", hello.GetNodeId(), "address", address, "revision", hello.GetRevision())
 	n := &nodeStream{server: s, ctx: stream.Context(), session: session, id: hello.GetNodeId(), hello: hello,
-		out: make(chan delivery, 2), failed: make(chan error, 1)}
+		out: make(chan delivery, 3), failed: make(chan error, 1)}
 	go s.sending.send(n.ctx, stream, n.out, n.failed)
 	err = n.run(requests, ended)
 	close(n.out)

@@ -19,6 +19,14 @@ type configuration struct {
 	done     chan struct{}
 }
 
+// notReady returns why the node is not ready though it has a configuration; "": it is.
+func (c *configuration) notReady() string {
+	if c.follower == nil {
+		return ""
+	}
+	return c.follower.NotReady()
+}
+
 // start does nothing when it runs already.
 func (c *configuration) start() {
 	if c.cancel != nil {

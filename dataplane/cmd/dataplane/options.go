@@ -29,6 +29,7 @@ type options struct {
 	nodeID, group       string
 	labels              map[string]string
 	joinTokenFile       string
+	refusalTimeout      time.Duration
 	resolvers           []string
 	shutdownDelay       time.Duration
 	drainTimeout        time.Duration
@@ -69,6 +70,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.group, "group", "", "group for rollouts")
 	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token; GATEWAY_JOIN_TOKEN in the environment goes first")
+	f.DurationVar(&o.refusalTimeout, "refusal-timeout", 0, "how long the node may refuse a revision that most of its fleet runs, as its control plane "+
+		"says, before /readyz says no; 1s to 24h; 0: for ever")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
 	f.StringSliceVar(&o.resolvers, "resolver", nil, "name servers for the names of endpoints, ADDRESS[:PORT][,...]; empty: those of /etc/resolv.conf. /etc/hosts goes first")
@@ -120,6 +123,10 @@ func (o *options) check() error {
 		return fmt.Errorf("--max-connections %d: has to be 0 or more", o.maxConnections)
 	case o.shutdownDelay < 0 || o.shutdownDelay > shutdown.MaxDelay:
 		return fmt.Errorf("--shutdown-delay %s: has to be from 0 to 1h", o.shutdownDelay)
+	case o.refusalTimeout != 0 && (o.refusalTimeout < time.Second || o.refusalTimeout > 24*time.Hour):
+		return fmt.Errorf("--refusal-timeout %s: has to be from 1s to 24h, or 0", o.refusalTimeout)
+	case o.refusalTimeout != 0 && o.config != "":
+		return errors.New("--refusal-timeout: has to come with --control-plane")
 	case o.maxPerClient < 0:
 		return fmt.Errorf("--max-connections-per-client %d: has to be 0 or more", o.maxPerClient)
 	case o.limits.MinRate < 0 || o.limits.MinRate > 1<<20:

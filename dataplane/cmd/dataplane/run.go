@@ -115,13 +115,16 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 
-	health := status.NewHealth(func() bool { return node.Snapshot() != nil && !leaving.Load() })
-	statusServer := serveStatus(statusListener, log, health, status.Options{Registry: registry, Node: node, Profiling: o.profiling, NotReady: func() string {
+	notReady := func() string {
 		if leaving.Load() {
 			return "the node is stopping"
 		}
-		return ""
-	}})
+		return conf.notReady()
+	}
+	health := status.NewHealth(func() bool { return node.Snapshot() != nil && notReady() == "" })
+	statusServer := serveStatus(statusListener, log, health, status.Options{
+		Registry: registry, Node: node, Profiling: o.profiling, NotReady: notReady,
+	})
 	endStatus := sync.OnceFunc(func() {
 		health.End()
 		within, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -266,7 +269,7 @@ func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtim
 	instance, lock := in.identity()
 	follower, err := follow.NewFollower(follow.Settings{
 		Addresses: o.controlPlane, Token: token, NodeID: o.nodeID, Group: o.group, Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
-		Instance: instance, Lock: lock,
+		Instance: instance, Lock: lock, RefusalTimeout: o.refusalTimeout,
 	}, log, node)
 	if err != nil {
 		return nil, err

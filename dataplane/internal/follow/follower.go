@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -45,6 +46,8 @@ type Settings struct {
 	DataDir string
 	// Instance is what the control plane tells this process by; empty: a new one. A process that replaces another one has the other's.
 	Instance string
+	// RefusalTimeout is how long the node may refuse what most of its fleet runs before it is not ready; 0: for ever.
+	RefusalTimeout time.Duration
 	// Lock is the locked file of the data folder, from the process that is replaced; nil: the folder is to be locked. It is the follower's.
 	Lock *os.File
 }
@@ -65,7 +68,8 @@ type Follower struct {
 	savedAt  time.Time // the last attempt to write
 	reported time.Time // up to when reports have told what happened
 
-	outcomes map[string]codes.Code // how the last stream to an address ended, as far as it was logged; OK: it works
+	refused  atomic.Pointer[refused] // nil: it runs what it was told to run last
+	outcomes map[string]codes.Code   // how the last stream to an address ended, as far as it was logged; OK: it works
 }
 
 // NewFollower opens the data folder, and starts the node from the last good snapshot there, if there is one. A damaged snapshot is
@@ -149,10 +153,16 @@ func (f *Follower) take(m *streamv1.StreamResponse) (*streamv1.Result, error) {
 	}
 	if ref, ok := errors.AsType[*refusal](err); ok {
 		r.Outcome, r.Problems = streamv1.Result_OUTCOME_REJECTED, ref.problems
+		if m.GetUpdate() != nil {
+			f.refuse(r)
+		}
 		f.log.Error("update refused; the node keeps what it has", "revision", r.GetRevision(), "problems", describe(ref.problems))
 	} else {
 		before := f.state
 		f.state = next
+		if m.GetUpdate() != nil {
+			f.refused.Store(nil)
+		}
 		f.save(m, r, m.GetUpdate() != nil && losesKeys(before.config, next.config))
 	}
 	hash := f.state.config.Hash()

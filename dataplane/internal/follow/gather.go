@@ -20,6 +20,8 @@ func (g *gather) add(m *streamv1.StreamResponse) (*streamv1.StreamResponse, erro
 		return g.addUpdate(m.GetUpdate())
 	case m.GetEndpoints() != nil:
 		return g.addEndpoints(m.GetEndpoints())
+	case m.GetStanding() != nil:
+		return m, nil
 	}
 	return nil, nil //nolint:nilnil // a kind of message that came after this build
 }

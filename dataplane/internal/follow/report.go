@@ -33,6 +33,10 @@ func split(r *streamv1.Report, limit int) []*streamv1.Report {
 		p := room(e)
 		p.Endpoints = append(p.Endpoints, e)
 	}
+	for _, e := range r.GetUnchecked() {
+		p := room(e)
+		p.Unchecked = append(p.Unchecked, e)
+	}
 	if size > 0 && len(r.GetRoutes()) > 0 {
 		parts, size = append(parts, fresh()), 0
 	}

@@ -144,6 +144,10 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 			return err
 		case m := <-messages:
 			f.works(address)
+			if s := m.GetStanding(); s != nil {
+				f.stand(s)
+				continue
+			}
 			r, err := f.take(m)
 			if err != nil {
 				return err

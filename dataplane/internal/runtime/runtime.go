@@ -391,7 +391,8 @@ func (r *Runtime) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
 // Report returns what happened since the last report that was committed. all asks for the health of every endpoint.
 func (r *Runtime) Report(all bool) (*streamv1.Report, func()) {
 	traffic, connections, commit := r.reporter.Report()
-	report := &streamv1.Report{ActiveConnections: connections, Routes: traffic, Endpoints: r.services.Health(all)}
+	report := &streamv1.Report{ActiveConnections: connections, Routes: traffic}
+	report.Endpoints, report.Unchecked = r.services.Health(all)
 	if s := r.snapshot.Load(); s != nil {
 		report.Revision = s.Revision
 	}

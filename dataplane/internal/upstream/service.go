@@ -267,8 +267,11 @@ func (r *Registry) targets() []health.Target {
 	return targets
 }
 
-// Health returns the verdicts of checks that are new since the last call; all asks for every one.
-func (r *Registry) Health(all bool) []*streamv1.EndpointHealth { return r.checker.Report(all) }
+// Health returns the verdicts of checks that are new since the last call, and the endpoints of which there is none any more; all asks for
+// every verdict.
+func (r *Registry) Health(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.EndpointRef) {
+	return r.checker.Report(all)
+}
 
 var healthDesc = prometheus.NewDesc("gateway_service_health", "1 when the endpoint takes traffic, 0 when its checks failed.", []string{"service", "endpoint"}, nil)
 

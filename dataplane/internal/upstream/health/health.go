@@ -66,6 +66,8 @@ type Checker struct {
 	schedule schedule
 	running  int
 	changed  map[*balance.State]*streamv1.EndpointHealth
+	// forgotten are endpoints of watches that had a verdict and have ended, since the last report.
+	forgotten map[endpointKey]bool
 }
 
 // watch is a target with its history.
@@ -87,6 +89,7 @@ func NewChecker(log *slog.Logger, probe Prober) *Checker {
 	c := &Checker{
 		log: log, probe: probe, ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
 		watches: map[*balance.State]*watch{}, changed: map[*balance.State]*streamv1.EndpointHealth{},
+		forgotten: map[endpointKey]bool{},
 	}
 	c.wg.Go(c.run)
 	return c
@@ -135,6 +138,9 @@ func (c *Checker) forget(w *watch) {
 	}
 	delete(c.watches, w.target.State)
 	delete(c.changed, w.target.State)
+	if w.last != nil {
+		c.forgotten[keyOf(w.last)] = true
+	}
 }
 
 // Close ends all checks and waits for them.
@@ -143,11 +149,13 @@ func (c *Checker) Close() {
 	c.wg.Wait()
 }
 
-// Report returns the verdicts that are new since the last call; all tells to return every one.
-func (c *Checker) Report(all bool) []*streamv1.EndpointHealth {
+// Report returns the verdicts that are new since the last call, and the endpoints of which there is none any more; all tells to return
+// every verdict.
+func (c *Checker) Report(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.EndpointRef) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wanted := map[endpointKey]bool{}
+	wanted := c.forgotten // an endpoint at several addresses may have another verdict without one of them
+	c.forgotten = map[endpointKey]bool{}
 	for _, h := range c.changed {
 		wanted[keyOf(h)] = true
 	}
@@ -161,7 +169,12 @@ func (c *Checker) Report(all bool) []*streamv1.EndpointHealth {
 		}
 	}
 	clear(c.changed)
-	return slices.Collect(maps.Values(merged))
+	for key := range wanted {
+		if merged[key] == nil {
+			unchecked = append(unchecked, &streamv1.EndpointRef{ServiceId: key.service, Host: key.host, Port: key.port})
+		}
+	}
+	return slices.Collect(maps.Values(merged)), unchecked
 }
 
 // endpointKey is what control planes know an endpoint by.

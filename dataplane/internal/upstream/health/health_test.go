@@ -64,7 +64,7 @@ func TestThresholds(t *testing.T) {
 		state := &balance.State{}
 		c.Set([]Target{target(state)})
 		s.checks(t, 3)
-		if !state.Healthy() || len(c.Report(false)) != 1 || len(c.Report(false)) != 0 || len(c.Report(true)) != 1 {
+		if !state.Healthy() || len(verdicts(c, false)) != 1 || len(verdicts(c, false)) != 0 || len(verdicts(c, true)) != 1 {
 			t.Error("a passing endpoint is not healthy and reported once")
 		}
 		s.broken.Store(true)
@@ -76,7 +76,7 @@ func TestThresholds(t *testing.T) {
 		if state.Healthy() {
 			t.Error("healthy after three checks failed")
 		}
-		if r := c.Report(true); len(r) != 1 || r[0].GetHealthy() || r[0].GetError() != "broken" {
+		if r := verdicts(c, true); len(r) != 1 || r[0].GetHealthy() || r[0].GetError() != "broken" {
 			t.Errorf("report %v", r)
 		}
 		s.broken.Store(false)
@@ -147,7 +147,7 @@ func TestChangedTargets(t *testing.T) {
 		if !state.Healthy() {
 			t.Error("an endpoint that is no longer checked stays unhealthy")
 		}
-		if r := c.Report(true); len(r) != 0 {
+		if r := verdicts(c, true); len(r) != 0 {
 			t.Errorf("report %v", r)
 		}
 		n := s.probes.Load()

@@ -112,7 +112,7 @@ func TestLoopback(t *testing.T) {
 		}
 		waittest.Receive(t, "a check", answered)
 	}
-	if r := c.Report(false); len(r) != 1 || r[0].GetCheckedAt() == nil {
+	if r := verdicts(c, false); len(r) != 1 || r[0].GetCheckedAt() == nil {
 		t.Errorf("report %v", r)
 	}
 }

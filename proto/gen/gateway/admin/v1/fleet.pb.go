@@ -62,7 +62,9 @@ type Node struct {
 	// When its process started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// Name of the machine that it runs on, as that calls itself; empty for builds that don't tell.
-	Host          string `protobuf:"bytes,19,opt,name=host,proto3" json:"host,omitempty"`
+	Host string `protobuf:"bytes,19,opt,name=host,proto3" json:"host,omitempty"`
+	// The revision that it was told to run last and refused; absent when it has not refused one, or has applied another one since.
+	Refuses       *Rejection `protobuf:"bytes,40,opt,name=refuses,proto3" json:"refuses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -228,6 +230,13 @@ func (x *Node) GetHost() string {
 		return x.Host
 	}
 	return ""
+}
+
+func (x *Node) GetRefuses() *Rejection {
+	if x != nil {
+		return x.Refuses
+	}
+	return nil
 }
 
 // Rejection is a revision that a node refused.
@@ -591,7 +600,7 @@ var File_gateway_admin_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x06\n" +
+	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\a\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12:\n" +
@@ -615,7 +624,8 @@ const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\bconflict\x18\x11 \x01(\v2\x1e.gateway.admin.v1.NodeConflictR\bconflict\x129\n" +
 	"\n" +
 	"started_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x12\n" +
-	"\x04host\x18\x13 \x01(\tR\x04host\x1a9\n" +
+	"\x04host\x18\x13 \x01(\tR\x04host\x125\n" +
+	"\arefuses\x18( \x01(\v2\x1b.gateway.admin.v1.RejectionR\arefuses\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
@@ -682,22 +692,23 @@ var file_gateway_admin_v1_fleet_proto_depIdxs = []int32{
 	9,  // 4: gateway.admin.v1.Node.degraded:type_name -> gateway.admin.v1.Problem
 	2,  // 5: gateway.admin.v1.Node.conflict:type_name -> gateway.admin.v1.NodeConflict
 	8,  // 6: gateway.admin.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	8,  // 7: gateway.admin.v1.Rejection.at:type_name -> google.protobuf.Timestamp
-	9,  // 8: gateway.admin.v1.Rejection.problems:type_name -> gateway.admin.v1.Problem
-	8,  // 9: gateway.admin.v1.NodeConflict.at:type_name -> google.protobuf.Timestamp
-	0,  // 10: gateway.admin.v1.ListNodesResponse.nodes:type_name -> gateway.admin.v1.Node
-	10, // 11: gateway.admin.v1.ListNodesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 12: gateway.admin.v1.GetNodeResponse.node:type_name -> gateway.admin.v1.Node
-	10, // 13: gateway.admin.v1.GetNodeResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	3,  // 14: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
-	5,  // 15: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
-	4,  // 16: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
-	6,  // 17: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	1,  // 7: gateway.admin.v1.Node.refuses:type_name -> gateway.admin.v1.Rejection
+	8,  // 8: gateway.admin.v1.Rejection.at:type_name -> google.protobuf.Timestamp
+	9,  // 9: gateway.admin.v1.Rejection.problems:type_name -> gateway.admin.v1.Problem
+	8,  // 10: gateway.admin.v1.NodeConflict.at:type_name -> google.protobuf.Timestamp
+	0,  // 11: gateway.admin.v1.ListNodesResponse.nodes:type_name -> gateway.admin.v1.Node
+	10, // 12: gateway.admin.v1.ListNodesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 13: gateway.admin.v1.GetNodeResponse.node:type_name -> gateway.admin.v1.Node
+	10, // 14: gateway.admin.v1.GetNodeResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	3,  // 15: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
+	5,  // 16: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
+	4,  // 17: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
+	6,  // 18: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
+	17, // [17:19] is the sub-list for method output_type
+	15, // [15:17] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_fleet_proto_init() }
