@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench bench-tools soak soak-changes storm fuzz clean
+.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench bench-tools soak soak-changes storm faults fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -142,6 +142,10 @@ soak-changes: build ## Change one of 20,000 routes CHANGES (ten thousand) times 
 STORM ?= 10m
 storm: build ## Have clients and services misbehave for STORM (10m) around others, who must not notice
 	@cd e2e && go run ./bench -storm $(STORM)
+
+FAULTS ?= .
+faults: build tools ## Take PostgreSQL, etcd and control planes away from a system at work; those whose names match FAULTS (all)
+	@cd e2e && go test -count=1 -v -timeout 1h -run '^TestFaults$$' ./faults -faults '$(FAULTS)'
 
 # Peers that can't be had are left out of the measurement, which says so; what makes the load must be there.
 ENVOY_VERSION := 1.40.0

@@ -82,9 +82,7 @@ func (p *PostgreSQL) Start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	waittest.UntilNil(p.t, "PostgreSQL", func() error {
-		return p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "gateway").Run()
-	})
+	waittest.Until(p.t, "PostgreSQL", p.Answers)
 }
 
 // Stop stops the server at once, without waiting for its clients.
@@ -95,6 +93,11 @@ func (p *PostgreSQL) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
 	_ = p.cmd.Wait()
 	p.cmd = nil
+}
+
+// Answers reports whether the server takes connections now.
+func (p *PostgreSQL) Answers() bool {
+	return p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "gateway").Run() == nil
 }
 
 // Dump returns a backup of the database, as SQL that replaces what is there.

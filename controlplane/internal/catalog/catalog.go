@@ -51,9 +51,9 @@ type Catalog struct {
 	kept          []*Version          // ascending
 	keptEndpoints []*EndpointsVersion // ascending
 	changed       chan struct{}
-	commitMu      sync.Mutex // held over a commit: this process's writers take turns
-	begun         time.Time  // when an epoch began on a node's word; under commitMu
-	purges        int64      // those of the history when versions were last let go of; under commitMu
+	commits       turns     // taken for a commit: this process's writers take turns
+	begun         time.Time // when an epoch began on a node's word; under commits
+	purges        int64     // those of the history when versions were last let go of; under commits
 }
 
 // epochInterval is how often an epoch begins on a node's word at most.
@@ -61,7 +61,7 @@ const epochInterval = time.Minute
 
 // New returns a catalog that has not been loaded.
 func New(s store.Store, log *slog.Logger) *Catalog {
-	c := &Catalog{store: s, log: log, changed: make(chan struct{})}
+	c := &Catalog{store: s, log: log, changed: make(chan struct{}), commits: newTurns()}
 	c.endpoints.Store(&EndpointsVersion{})
 	return c
 }
@@ -123,6 +123,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-time.After(wait/2 + rand.N(wait)):
+			case <-hints: // it is there again, or somebody has committed
 			}
 			wait = min(2*wait, 5*time.Second)
 			continue
@@ -141,8 +142,10 @@ func (c *Catalog) Run(ctx context.Context) error {
 const refreshBatch = 100
 
 func (c *Catalog) refresh(ctx context.Context) error {
-	c.commitMu.Lock()
-	defer c.commitMu.Unlock()
+	if err := c.commits.take(ctx); err != nil {
+		return err
+	}
+	defer c.commits.leave()
 	v := c.Current()
 	if v == nil {
 		return c.load(ctx)
@@ -232,8 +235,10 @@ func (c *Catalog) NodeRuns(ctx context.Context, epoch string, revision uint32) e
 	if err := c.refresh(ctx); err != nil {
 		return err
 	}
-	c.commitMu.Lock()
-	defer c.commitMu.Unlock()
+	if err := c.commits.take(ctx); err != nil {
+		return err
+	}
+	defer c.commits.leave()
 	v := c.Current()
 	if epoch != v.Epoch || revision <= v.Revision || !c.begun.IsZero() && time.Since(c.begun) < epochInterval {
 		return nil
@@ -319,8 +324,10 @@ func (e *RevisionConflict) Error() string {
 
 // Commit plans against the newest configuration, under the store's lock, and publishes the result before it returns.
 func (c *Catalog) Commit(ctx context.Context, req CommitRequest) (*Committed, error) {
-	c.commitMu.Lock()
-	defer c.commitMu.Unlock()
+	if err := c.commits.takeToCommit(ctx, c.store); err != nil {
+		return nil, err
+	}
+	defer c.commits.leave()
 	v := c.Current()
 	if v == nil {
 		return nil, fmt.Errorf("%w: the configuration has not been loaded yet", store.ErrUnavailable)
@@ -345,7 +352,7 @@ func (c *Catalog) Commit(ctx context.Context, req CommitRequest) (*Committed, er
 // errPurged are revisions that what they lead to can't be had from.
 var errPurged = errors.New("secrets have been taken out of revisions that are to be followed")
 
-// commit is Commit from the newest version that is known. The caller holds commitMu.
+// commit is Commit from the newest version that is known. The caller has a turn of commits.
 func (c *Catalog) commit(ctx context.Context, v *Version, req CommitRequest) (*Committed, error) {
 	var plan *config.Plan
 	r, err := c.store.Commit(ctx, v.head(), func(newer []store.Revision) (*store.Draft, error) {

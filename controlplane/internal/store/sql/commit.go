@@ -42,7 +42,9 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 	if err != nil {
 		return store.Revision{}, s.fault(ctx, "read newer revisions", err)
 	}
+	idle := w.keepAlive(ctx, s.limits.keepAlive)
 	draft, err := plan(newer)
+	idle()
 	if err != nil || draft == nil {
 		return store.Revision{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	dbsql "database/sql"
 	"io/fs"
+	"time"
 
 	"github.com/pressly/goose/v3"
 )
@@ -66,4 +67,29 @@ func beginWriting(ctx context.Context, db *dbsql.DB) (*writing, error) {
 func (w *writing) end() {
 	_ = w.tx.Rollback() // after a commit there is nothing to roll back
 	_ = w.conn.Close()
+}
+
+// keepAlive keeps a server that ends idle transactions from ending this one while its caller works, until the returned function is
+// called. A caller that has stopped for good is not one that works. ctx is for the statements.
+func (w *writing) keepAlive(ctx context.Context, interval time.Duration) (end func()) {
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+			if _, err := w.tx.ExecContext(ctx, "SELECT 1"); err != nil {
+				return // the next statement of the caller says so
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-done
+	}
 }

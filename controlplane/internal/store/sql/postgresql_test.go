@@ -131,6 +131,30 @@ func TestStuckReplica(t *testing.T) {
 	}
 }
 
+// TestLongPlan: one that works for long while it holds the head's lock is not one that has stopped.
+func TestLongPlan(t *testing.T) {
+	server := testserver.NewPostgreSQL(t)
+	s, err := Open(t.Context(), server.URL+"&idle_in_transaction_session_timeout=400", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.limits.keepAlive = 50 * time.Millisecond
+	head, _, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := openSessionsOf(t, server.URL)
+	plan := newRoute(t, config.Empty(), "a")
+	r, err := s.Commit(t.Context(), head, func([]store.Revision) (*store.Draft, error) {
+		_, err := clock.ExecContext(t.Context(), "SELECT pg_sleep(1.2)") // by the server's clock three times as long as it lets idle ones be
+		return &store.Draft{Hash: plan.Config.Hash(), Changes: plan.Changes}, err
+	})
+	if err != nil || r.Number != 1 {
+		t.Errorf("revision %d, %v", r.Number, err)
+	}
+}
+
 // commitUntil commits until it works, as a caller does who was told that the store is unavailable, and returns what was told before.
 func commitUntil(t *testing.T, s *Store, name string) (refused int) {
 	t.Helper()

@@ -102,6 +102,7 @@ func (s *Store) lookAfter(ctx context.Context) {
 		case !news:
 		case err == nil:
 			s.log.Info("the store is there again")
+			s.hint() // what was missed is read at once
 		default:
 			s.log.Error("the store is away or takes no writes; what is known stays, and nothing can be changed", "error", err.Error())
 			s.dropIdle() // these connections may lead to where nothing is any more

@@ -1,0 +1,135 @@
+package faults
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestJudge: what writers were told against what there is.
+func TestJudge(t *testing.T) {
+	at := func(second int64) time.Time { return time.Unix(second, 0) }
+	attempts := []attempt{
+		{message: "done", sent: at(1), told: at(2), outcome: acknowledged, revision: 1},
+		{message: "lost", sent: at(1), told: at(2), outcome: acknowledged, revision: 2},
+		{message: "elsewhere", sent: at(1), told: at(2), outcome: acknowledged, revision: 3},
+		{message: "twice", sent: at(1), told: at(2), outcome: acknowledged, revision: 5},
+		{message: "refused", sent: at(1), told: at(2), outcome: refused},
+		{message: "refused, but done", sent: at(1), told: at(2), outcome: refused},
+		{message: "unknown", sent: at(1), told: at(9), outcome: unknown, text: "slow"},
+		{message: "unknown, but done", sent: at(7), told: at(8), outcome: unknown},
+		{message: "late", sent: at(7), told: at(8), outcome: acknowledged, revision: 8},
+	}
+	history := map[string][]uint32{"done": {1}, "elsewhere": {4}, "twice": {5, 6}, "refused, but done": {7}, "unknown, but done": {9}, "late": {8}}
+	var row, restored Row
+	judge(&row, attempts, history, at(5), false)
+	want := Row{Acknowledged: 5, Lost: 2, Twice: 1, Against: 1, Unknown: 2, Done: 1, Longest: 8 * time.Second, Told: "slow"}
+	if row != want {
+		t.Errorf("got %+v", row)
+	}
+	if wrong := row.wrong(); !strings.Contains(wrong, "2 acknowledged commits are lost") || !strings.Contains(wrong, "1 refused commits were done") {
+		t.Errorf("it says %q", wrong)
+	}
+	judge(&restored, attempts, history, at(5), true)
+	if want := (Row{Acknowledged: 1, Twice: 1, Unknown: 1, Done: 1, Longest: 8 * time.Second, Told: "slow"}); restored != want {
+		t.Errorf("after a restore: %+v", restored)
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	at := func(tenth int64) time.Time { return time.Unix(100, tenth*1e8) }
+	yes := func(tenths ...int64) (all []look) {
+		for _, n := range tenths {
+			all = append(all, look{at: at(n), ready: true})
+		}
+		return all
+	}
+	no := look{at: at(25), reason: "the store is away"}
+	silent := look{at: at(12), reason: "no answer"}
+	for want, looks := range map[string][][]look{
+		"yes all along": {yes(1, 11, 40), yes(2)},
+		"no at 1 of 2 after 1.5 s; yes 1.0 s after the end":                {append(append(yes(1), no), yes(40)...), yes(2)},
+		"no at 1 of 2 after 1.5 s, 1 of 2 silent; yes 0.2 s after the end": {append(append(yes(1), no), yes(32)...), append([]look{silent}, yes(31)...)},
+		"no at 2 of 2 after 1.5 s; yes 0.0 s after the end":                {append([]look{silent, no}, yes(27)...), append([]look{no}, yes(28)...)},
+	} {
+		if got := describe(looks, at(10), at(30)); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// TestWire: what is frozen arrives later, and what is cut is over.
+func TestWire(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	w := newWire(t, ln.Addr().String())
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", w.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
+		return c
+	}
+	answer := make([]byte, 1)
+	echo := func(c net.Conn) error {
+		if _, err := c.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, answer)
+		return err
+	}
+	c := dial()
+	if err := echo(c); err != nil {
+		t.Fatal(err)
+	}
+	w.freeze()
+	late := dial()
+	answered := make(chan error, 2)
+	for _, c := range []net.Conn{c, late} {
+		go func() {
+			_, err := c.Write([]byte("x"))
+			if err == nil {
+				_, err = io.ReadFull(c, make([]byte, 1))
+			}
+			answered <- err
+		}()
+	}
+	select {
+	case err := <-answered:
+		t.Errorf("while it is frozen: %v", err)
+	default:
+	}
+	w.thaw()
+	for range 2 {
+		if err := <-answered; err != nil {
+			t.Errorf("after it was frozen: %v", err)
+		}
+	}
+	w.cut()
+	if echo(c) == nil || echo(dial()) == nil {
+		t.Error("it is cut, and answers")
+	}
+	w.mend()
+	if err := echo(dial()); err != nil {
+		t.Errorf("mended: %v", err)
+	}
+}
