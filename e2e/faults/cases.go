@@ -30,7 +30,8 @@ func Faults() []Fault {
 	}
 	return []Fault{
 		{Name: "nothing", Begin: func(*System) {}, End: func(*System) {}, Lasts: lasts, Finds: true},
-		{Name: "PostgreSQL killed", Begin: func(s *System) { s.postgres.Stop() }, End: func(s *System) { s.postgres.Start() }, Lasts: lasts},
+		{Name: "PostgreSQL killed", Begin: func(s *System) { s.postgres.Stop() },
+			End: func(s *System) { s.postgres.Start() }, Lasts: lasts},
 		{Name: "PostgreSQL frozen", Begin: stores((*wire).freeze), End: stores((*wire).thaw), Lasts: 2 * lasts},
 		{Name: "PostgreSQL cut off", Begin: stores((*wire).cut), End: stores((*wire).mend), Lasts: lasts},
 		{Name: "PostgreSQL frozen for one control plane", Begin: func(s *System) { s.replicas[0].store.freeze() },
@@ -38,7 +39,8 @@ func Faults() []Fault {
 		{Name: "PostgreSQL's disk full", Begin: (*System).fill, End: (*System).free, Lasts: lasts, Skip: (*System).noDisk},
 		{Name: "PostgreSQL restored from a backup", Begin: func(s *System) { s.backup = s.postgres.Dump() },
 			End: func(s *System) { s.postgres.Restore(s.backup) }, Lasts: lasts, Restores: true},
-		{Name: "a control plane killed", Begin: func(s *System) { s.replicas[0].kill() }, End: func(s *System) { s.replicas[0].start() }, Lasts: lasts},
+		{Name: "a control plane killed", Begin: func(s *System) { s.replicas[0].kill() },
+			End: func(s *System) { s.replicas[0].start() }, Lasts: lasts},
 		{Name: "a control plane frozen", Begin: func(s *System) { s.replicas[0].signal(syscall.SIGSTOP) },
 			End: func(s *System) { s.replicas[0].signal(syscall.SIGCONT) }, Lasts: 2 * lasts},
 		{Name: "all control planes killed", Begin: func(s *System) {
@@ -50,7 +52,8 @@ func Faults() []Fault {
 				r.start()
 			}
 		}, Lasts: lasts, Finds: true},
-		{Name: "etcd killed", Begin: func(s *System) { s.etcd.Kill() }, End: func(s *System) { s.etcd.Restart() }, Lasts: lasts, Finds: true},
+		{Name: "etcd killed", Begin: func(s *System) { s.etcd.Kill() },
+			End: func(s *System) { s.etcd.Restart() }, Lasts: lasts, Finds: true},
 		{Name: "etcd frozen", Begin: etcds((*wire).freeze), End: etcds((*wire).thaw), Lasts: 2 * lasts, Finds: true},
 		{Name: "etcd cut off", Begin: etcds((*wire).cut), End: etcds((*wire).mend), Lasts: lasts, Finds: true},
 		{Name: "etcd lost, all control planes killed", Begin: func(s *System) {

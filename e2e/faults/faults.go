@@ -1,6 +1,7 @@
-// Package faults has a whole system, three control planes on one PostgreSQL and one etcd, three nodes and nine writers, go through faults of what it
-// stands on, one after the other, and tells what came of each: commits that were acknowledged and are lost or there twice, how long nobody could
-// write, how long the nodes were apart, and what readiness said. make faults runs it.
+// Package faults has a whole system, three control planes on one PostgreSQL and one etcd, three nodes and nine
+// writers, go through faults of what it stands on, one after the other, and tells what came of each: commits that
+// were acknowledged and are lost or there twice, how long nobody could write, how long the nodes were apart, and what
+// readiness said. make faults runs it.
 package faults
 
 import (
@@ -31,18 +32,21 @@ type Fault struct {
 type Row struct {
 	Fault   string
 	Skipped string
-	// Acknowledged are commits whose writers were told that they are done, while the fault lasted and until the system was whole again.
+	// Acknowledged are commits whose writers were told that they are done, while the fault lasted and until the system
+	// was whole again.
 	Acknowledged int
-	// Lost are those of them that the history does not have at the revision that was told, Twice those that it has more than once, and Against those
-	// that it has though their writers were told that they were refused.
+	// Lost are those of them that the history does not have at the revision that was told, Twice those that it has more
+	// than once, and Against those that it has though their writers were told that they were refused.
 	Lost, Twice, Against int
-	// Unknown are commits whose writers were told that it is not known, or nothing, and Done those of them that are in the history.
+	// Unknown are commits whose writers were told that it is not known, or nothing, and Done those of them that are in
+	// the history.
 	Unknown, Done int
-	// Longest is the longest that a writer waited for one answer, and Told what it was told then; empty: that the change was committed.
+	// Longest is the longest that a writer waited for one answer, and Told what it was told then; empty: that the change
+	// was committed.
 	Longest time.Duration
 	Told    string
-	// Writes is how long it took after the end until all writers had committed something; Converged until all nodes ran that, and Found until
-	// they knew what had registered since.
+	// Writes is how long it took after the end until all writers had committed something; Converged until all nodes ran
+	// that, and Found until they knew what had registered since.
 	Writes, Converged, Found time.Duration
 	// Ready says what /readyz of the control planes said.
 	Ready string
@@ -76,7 +80,8 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds())
 func (r *Row) wrong() string {
 	var all []string
 	for what, n := range map[string]int{
-		"acknowledged commits are lost": r.Lost, "commits are there twice": r.Twice, "refused commits were done": r.Against, "requests failed": r.Failed,
+		"acknowledged commits are lost": r.Lost, "commits are there twice": r.Twice,
+		"refused commits were done": r.Against, "requests failed": r.Failed,
 	} {
 		if n > 0 {
 			all = append(all, fmt.Sprint(n, " ", what))

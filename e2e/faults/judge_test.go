@@ -22,7 +22,9 @@ func TestJudge(t *testing.T) {
 		{message: "unknown, but done", sent: at(7), told: at(8), outcome: unknown},
 		{message: "late", sent: at(7), told: at(8), outcome: acknowledged, revision: 8},
 	}
-	history := map[string][]uint32{"done": {1}, "elsewhere": {4}, "twice": {5, 6}, "refused, but done": {7}, "unknown, but done": {9}, "late": {8}}
+	history := map[string][]uint32{
+		"done": {1}, "elsewhere": {4}, "twice": {5, 6}, "refused, but done": {7}, "unknown, but done": {9}, "late": {8},
+	}
 	var row, restored Row
 	judge(&row, attempts, history, at(5), false)
 	want := Row{Acknowledged: 5, Lost: 2, Twice: 1, Against: 1, Unknown: 2, Done: 1, Longest: 8 * time.Second, Told: "slow"}
@@ -33,7 +35,8 @@ func TestJudge(t *testing.T) {
 		t.Errorf("it says %q", wrong)
 	}
 	judge(&restored, attempts, history, at(5), true)
-	if want := (Row{Acknowledged: 1, Twice: 1, Unknown: 1, Done: 1, Longest: 8 * time.Second, Told: "slow"}); restored != want {
+	want = Row{Acknowledged: 1, Twice: 1, Unknown: 1, Done: 1, Longest: 8 * time.Second, Told: "slow"}
+	if restored != want {
 		t.Errorf("after a restore: %+v", restored)
 	}
 }
@@ -47,12 +50,13 @@ func TestDescribe(t *testing.T) {
 		return all
 	}
 	no := look{at: at(25), reason: "the store is away"}
+	again := func(first []look, tenths ...int64) []look { return append(first, yes(tenths...)...) }
 	silent := look{at: at(12), reason: "no answer"}
 	for want, looks := range map[string][][]look{
 		"yes all along": {yes(1, 11, 40), yes(2)},
-		"no at 1 of 2 after 1.5 s; yes 1.0 s after the end":                {append(append(yes(1), no), yes(40)...), yes(2)},
-		"no at 1 of 2 after 1.5 s, 1 of 2 silent; yes 0.2 s after the end": {append(append(yes(1), no), yes(32)...), append([]look{silent}, yes(31)...)},
-		"no at 2 of 2 after 1.5 s; yes 0.0 s after the end":                {append([]look{silent, no}, yes(27)...), append([]look{no}, yes(28)...)},
+		"no at 1 of 2 after 1.5 s; yes 1.0 s after the end":                {again([]look{no}, 40), yes(2)},
+		"no at 1 of 2 after 1.5 s, 1 of 2 silent; yes 0.2 s after the end": {again([]look{no}, 32), again([]look{silent}, 31)},
+		"no at 2 of 2 after 1.5 s; yes 0.0 s after the end":                {again([]look{no}, 27), again([]look{no}, 28)},
 	} {
 		if got := describe(looks, at(10), at(30)); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -133,27 +133,31 @@ func Start(t testing.TB, bin string) *System {
 	for range 3 {
 		r := &replica{rest: address(), stream: address(), store: newWire(t, "127.0.0.1:"+port), etcd: newWire(t, s.etcd.Endpoint)}
 		r.process = launch(t, bin, "controlplane", "--http-addr", r.rest, "--grpc-addr", address(), "--stream-addr", r.stream,
-			"--data-dir", t.TempDir(), "--store", "postgres://gateway@"+r.store.address+"/"+database, "--etcd-endpoints", r.etcd.address)
+			"--data-dir", t.TempDir(), "--etcd-endpoints", r.etcd.address,
+			"--store", "postgres://gateway@"+r.store.address+"/"+database)
 		s.replicas = append(s.replicas, r)
 		streams = append(streams, r.stream)
-		waittest.UntilNil(t, "a control plane", func() error { _, err := get("http://"+r.rest+"/readyz", time.Second); return err })
+		waittest.UntilNil(t, "a control plane", func() error { return answers("http://" + r.rest + "/readyz") })
 	}
 	for i := range 3 {
 		n := &node{http: address(), status: address()}
-		n.process = launch(t, bin, "dataplane", "--control-plane", strings.Join(append(streams[i:len(streams):len(streams)], streams[:i]...), ","),
-			"--http-addr", n.http, "--https-addr", "", "--status-addr", n.status, "--data-dir", t.TempDir(), "--node-id", fmt.Sprint("n", i))
+		rotated := append(streams[i:len(streams):len(streams)], streams[:i]...)
+		n.process = launch(t, bin, "dataplane", "--control-plane", strings.Join(rotated, ","),
+			"--http-addr", n.http, "--https-addr", "",
+			"--status-addr", n.status, "--data-dir", t.TempDir(), "--node-id", fmt.Sprint("n", i))
 		s.nodes = append(s.nodes, n)
 	}
 	s.register(s.services[0])
 	a := attempt{message: "the first"}
-	a.ask(http.DefaultClient, s.replicas[0].rest, fmt.Sprintf(`{"services":[{"name":"fixed","endpoints":[{"host":"127.0.0.1","port":%d}]},
-		{"name":"found","discovery":{"etcd":{}}}],
-		"routes":[{"name":"fixed","path":"/fixed","service_id":"fixed"},{"name":"found","path":"/found","service_id":"found"}]}`, s.services[0]))
+	a.ask(http.DefaultClient, s.replicas[0].rest, fmt.Sprintf(`{
+		"services":[{"name":"fixed","endpoints":[{"host":"127.0.0.1","port":%d}]},{"name":"found","discovery":{"etcd":{}}}],
+		"routes":[{"name":"fixed","path":"/fixed","service_id":"fixed"},{"name":"found","path":"/found","service_id":"found"}]
+	}`, s.services[0]))
 	if a.outcome != acknowledged {
 		t.Fatal(a.text)
 	}
 	for _, n := range s.nodes {
-		waittest.UntilNil(t, "a node", func() error { _, err := get("http://"+n.http+"/found", time.Second); return err })
+		waittest.UntilNil(t, "a node", func() error { return answers("http://" + n.http + "/found") })
 	}
 	return s
 }
@@ -185,6 +189,12 @@ func get(url string, within time.Duration) (string, error) {
 		err = fmt.Errorf("%s: %s %s", url, res.Status, text)
 	}
 	return string(text), err
+}
+
+// answers returns why a URL has no good answer.
+func answers(url string) error {
+	_, err := get(url, time.Second)
+	return err
 }
 
 func (s *System) register(port int) {
@@ -229,14 +239,15 @@ func (s *System) awaitNodes(t testing.TB, revision uint32, former string) {
 		first := s.nodes[0].runs()
 		for _, n := range s.nodes {
 			if now := n.runs(); now.Revision < revision || now.Epoch != first.Epoch || now.Epoch == former {
-				return fmt.Errorf("one runs %d of %s, another one %d of %s; it should be %d", now.Revision, now.Epoch, first.Revision, first.Epoch, revision)
+				return fmt.Errorf("one runs %v, another one %v; want %d, not of epoch %q", now, first, revision, former)
 			}
 		}
 		return nil
 	})
 }
 
-// awaitTraffic waits until all nodes send requests to the instance that registered last, and returns how long after a time that was.
+// awaitTraffic waits until all nodes send requests to the instance that registered last, and returns how long after a
+// time that was.
 func (s *System) awaitTraffic(since time.Time) time.Duration {
 	for end := time.Now().Add(Limit); time.Now().Before(end); pause(20 * time.Millisecond) {
 		all := true

@@ -31,7 +31,8 @@ type attempt struct {
 	text       string // what the writer was told of others
 }
 
-// writers commit one change after the other, each by its own control plane, and by the next one where that can't be reached.
+// writers commit one change after the other, each by its own control plane, and by the next one where that can't be
+// reached.
 type writers struct {
 	system *System
 	run    int
@@ -71,7 +72,8 @@ func (w *writers) one(i int) {
 		case <-tick.C:
 		}
 		a := attempt{message: fmt.Sprintf("run %d writer %d change %d", w.run, i, n), sent: time.Now()}
-		body := fmt.Sprintf(`{"routes":[{"name":"w%d","path":"/w%[1]d","direct_response":{"status":200},"labels":{"n":"%d-%d"}}]}`, i, w.run, n)
+		const change = `{"routes":[{"name":"w%d","path":"/w%[1]d","direct_response":{"status":200},"labels":{"n":"%d-%d"}}]}`
+		body := fmt.Sprintf(change, i, w.run, n)
 		replica := w.system.replicas[at%len(w.system.replicas)]
 		away := a.ask(client, replica.rest, body)
 		a.told = time.Now()
@@ -133,7 +135,8 @@ func (a *attempt) ask(client *http.Client, address, body string) (away bool) {
 	return false
 }
 
-// await waits until each writer has committed something that it asked for after a time, and returns the newest revision of these.
+// await waits until each writer has committed something that it asked for after a time, and returns the newest
+// revision of these.
 func (w *writers) await(t testing.TB, what string, since time.Time) uint32 {
 	t.Helper()
 	for end := time.Now().Add(Limit); ; pause(10 * time.Millisecond) {
@@ -174,8 +177,8 @@ func (w *writers) stop() []attempt {
 	return w.attempts
 }
 
-// judge compares what writers were told with the history, by message. What was sent before since is not counted where an older state was restored: it is
-// lost by that, and what was told between may be.
+// judge compares what writers were told with the history, by message. What was sent before since is not counted where
+// an older state was restored: it is lost by that, and what was told between may be.
 func judge(row *Row, attempts []attempt, history map[string][]uint32, since time.Time, restores bool) {
 	for _, a := range attempts {
 		if took := a.told.Sub(a.sent); took > row.Longest {

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,8 +27,8 @@ func (t turns) take(ctx context.Context) error {
 	}
 }
 
-// takeToCommit waits for a turn too, and ends with store.ErrUnavailable once the store is away: whoever has the turn may need seconds to
-// be sure of that, and those who wait would need as long, one after the other.
+// takeToCommit waits for a turn too, and ends with store.ErrUnavailable once the store is away: whoever has the turn
+// may need seconds to be sure of that, and those who wait would need as long, one after the other.
 func (t turns) takeToCommit(ctx context.Context, s store.Store) error {
 	select {
 	case t <- struct{}{}:
@@ -48,6 +49,9 @@ func (t turns) takeToCommit(ctx context.Context, s store.Store) error {
 		if err := s.Err(); err != nil {
 			if has {
 				t.leave()
+			}
+			if errors.Is(err, store.ErrUnavailable) {
+				return err
 			}
 			return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 		}

@@ -30,7 +30,8 @@ func (a *away) set(err error) {
 	a.err = err
 }
 
-// TestNobodyQueuesForTheDead: whoever waits behind one that waits for a store is told when that is found to be away, not when it is its turn.
+// TestNobodyQueuesForTheDead: whoever waits behind one that waits for a store is told when that is found to be away,
+// not when it is its turn.
 func TestNobodyQueuesForTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns, s := newTurns(), &away{}

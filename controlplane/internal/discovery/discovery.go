@@ -1,18 +1,21 @@
-// Package discovery finds the endpoints of services in registries and writes them to the catalog. It is a port: each registry is an
-// adapter in a folder of its own, a Source, which passes the suite of discoverytest. What all registries have in common is here and
-// not in the adapters: who wants what, what stays, metrics and logs.
+// Package discovery finds the endpoints of services in registries and writes them to the catalog. It is a port: each
+// registry is an adapter in a folder of its own, a Source, which passes the suite of discoverytest. What all
+// registries have in common is here and not in the adapters: who wants what, what stays, metrics and logs.
 //
 // # What stays
 //
-// What was found belongs to the service, by id, and to the question that it is the answer to: the source, and what the service asks it for.
+// What was found belongs to the service, by id, and to the question that it is the answer to: the source, and what
+// the service asks it for.
 //
 //   - A registry that is away says nothing: everything stays.
 //   - An answer with endpoints takes the place of what was there, whatever question that was the answer to.
-//   - An answer without endpoints does so too where the service has allow_empty. Otherwise what answered the same question before
-//     stays, as the last known endpoints; and what answered another question goes, since it was never meant.
+//   - An answer without endpoints does so too where the service has allow_empty. Otherwise what answered the same
+//     question before stays, as the last known endpoints; and what answered another question goes, since it was never
+//     meant.
 //   - A service that is gone, or does not ask for discovery any more, has nothing, and nothing is kept for it.
-//   - All of that is kept in the store too, and read before the first answer is published. So it is the same after a restart, for a
-//     further control plane, and after the store was restored from a backup, whatever revisions were skipped in between.
+//   - All of that is kept in the store too, and read before the first answer is published. So it is the same after a
+//     restart, for a further control plane, and after the store was restored from a backup, whatever revisions were
+//     skipped in between.
 package discovery
 
 import (
@@ -35,8 +38,8 @@ type Want struct {
 type Source interface {
 	// Name is the name of the source's field in the oneof of configv1.Discovery, such as "etcd".
 	Name() string
-	// Question returns what a want asks the registry for, as text: two wants with equal texts, and only those, ask for the same. The
-	// text is kept, so it may not change with versions of this program. It is called by any goroutine.
+	// Question returns what a want asks the registry for, as text: two wants with equal texts, and only those, ask for
+	// the same. The text is kept, so it may not change with versions of this program. It is called by any goroutine.
 	Question(w Want) string
 	// Follow says which services want endpoints from now on, by service id. It replaces what was said before, does not block on
 	// the registry, and is called from one goroutine, before and during Run. Services that are new or ask for something else are
@@ -53,9 +56,9 @@ type Report struct {
 	f      *follower
 }
 
-// Found answers wants, completely for each of them; a service whose want is not among them keeps what it has. An empty list
-// says that the registry is known to have none. Of several endpoints with one host and port the first counts. Answers to what a service
-// does not ask any more are dropped.
+// Found answers wants, completely for each of them; a service whose want is not among them keeps what it has. An
+// empty list says that the registry is known to have none. Of several endpoints with one host and port the first
+// counts. Answers to what a service does not ask any more are dropped.
 func (r *Report) Found(answers map[Want][]*configv1.Endpoint) { r.f.found(r.source, answers) }
 
 // Up says that the registry is being followed.

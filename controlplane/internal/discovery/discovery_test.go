@@ -169,7 +169,8 @@ func TestAServiceWithoutItsSource(t *testing.T) {
 	report.Up()
 	g.AwaitMetric("gateway_discovery_up", 1)
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
-	report.Found(map[discovery.Want][]*configv1.Endpoint{{ServiceID: id, ServiceName: "users", Discovery: inEtcd("").GetDiscovery()}: at("10.0.0.1")})
+	want := discovery.Want{ServiceID: id, ServiceName: "users", Discovery: inEtcd("").GetDiscovery()}
+	report.Found(map[discovery.Want][]*configv1.Endpoint{want: at("10.0.0.1")})
 	if n, _ := s.followed(); n != 0 || len(g.Catalog.Endpoints().Services) != 0 {
 		t.Error("a source answers for another")
 	}

@@ -16,7 +16,9 @@ import (
 
 // Run keeps the catalog's endpoints of all services that ask for discovery as the sources find them, until ctx ends and everything it
 // started has ended. What is found is kept in s, the catalog's store. Metrics are registered with registry.
-func Run(ctx context.Context, c *catalog.Catalog, s store.Store, sources []Source, registry prometheus.Registerer, log *slog.Logger) error {
+func Run(
+	ctx context.Context, c *catalog.Catalog, s store.Store, sources []Source, registry prometheus.Registerer, log *slog.Logger,
+) error {
 	f := &follower{
 		catalog: c, log: log, metrics: newMetrics(registry), sources: sources, keeper: newKeeper(s, log),
 		wanted: map[string]asked{}, answers: map[string]string{}, lost: map[string]error{}, unknown: map[string]bool{},
@@ -175,8 +177,8 @@ func (f *follower) want(bySource map[string]map[string]Want, known []store.Disco
 	return changed
 }
 
-// restore takes over what the store knows of services that have nothing yet, and has the store forget what nobody wants; the caller
-// holds mu.
+// restore takes over what the store knows of services that have nothing yet, and has the store forget what nobody
+// wants; the caller holds mu.
 func (f *follower) restore(known []store.Discovered) {
 	endpoints := map[string]catalog.RestoredEndpoints{}
 	for _, d := range known {
@@ -197,8 +199,8 @@ func (f *follower) restore(known []store.Discovered) {
 	}
 }
 
-// keepAll has everything kept that sources which are up stand by: the store may have lost it. What a source that is away said last
-// may be older than what the store has by others.
+// keepAll has everything kept that sources which are up stand by: the store may have lost it. What a source that is
+// away said last may be older than what the store has by others.
 func (f *follower) keepAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -20,8 +20,8 @@ const (
 	keepAtEnd = 2 * time.Second
 )
 
-// keeper writes what is found to the store, aside from whoever finds it, and reads it. While the store is away, what is to be written
-// waits, the newest for each service.
+// keeper writes what is found to the store, aside from whoever finds it, and reads it. While the store is away, what
+// is to be written waits, the newest for each service.
 type keeper struct {
 	store store.Store
 	log   *slog.Logger

@@ -64,7 +64,8 @@ func awaitKept(t *testing.T, g *discoverytest.Gateway, want ...string) {
 	g.Eventually(fmt.Sprintf("the store keeps %q", want), func() bool { return slices.Equal(kept(t, g), want) })
 }
 
-// TestAnswersBelongToQuestions: an answer that comes late is no answer to what is asked now, and none to what is asked later either.
+// TestAnswersBelongToQuestions: an answer that comes late is no answer to what is asked now, and none to what is
+// asked later either.
 func TestAnswersBelongToQuestions(t *testing.T) {
 	s := newScripted("etcd")
 	g := discoverytest.Start(t, s)
@@ -106,7 +107,8 @@ func TestAnswersBelongToQuestions(t *testing.T) {
 	awaitKept(t, g)
 }
 
-// TestSkippedRevisions makes revisions while no control plane follows, and looks at what a new one makes of what was found before them.
+// TestSkippedRevisions makes revisions while no control plane follows, and looks at what a new one makes of what was
+// found before them.
 func TestSkippedRevisions(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -115,9 +117,15 @@ func TestSkippedRevisions(t *testing.T) {
 		want    []string // nil: nothing is left
 	}{
 		{name: "nothing", want: []string{"10.0.0.1:80 0"}},
-		{name: "another question and back", skipped: services{asking("users", "b"), asking("users", "a")}, want: []string{"10.0.0.1:80 0"}},
+		{
+			name: "another question and back", skipped: services{asking("users", "b"), asking("users", "a")},
+			want: []string{"10.0.0.1:80 0"},
+		},
 		{name: "another question", skipped: services{asking("users", "b")}},
-		{name: "another question, answered", skipped: services{asking("users", "b")}, answer: at("10.0.0.2"), want: []string{"10.0.0.2:80 0"}},
+		{
+			name: "another question, answered", skipped: services{asking("users", "b")}, answer: at("10.0.0.2"),
+			want: []string{"10.0.0.2:80 0"},
+		},
 		{name: "fixed endpoints", skipped: services{{Name: "users", Endpoints: at("h")}}},
 		{name: "another service of that name", skipped: services{nil, asking("users", "a")}},
 	} {
@@ -177,7 +185,8 @@ func TestRestoredStore(t *testing.T) {
 	if err := g.Store.BeginEpoch(t.Context(), g.Catalog.Current().Epoch); err != nil {
 		t.Fatal(err)
 	}
-	_, err := g.Catalog.Commit(t.Context(), catalog.CommitRequest{Edits: func(*catalog.Version) ([]config.Edit, error) { return nil, nil }})
+	nothing := func(*catalog.Version) ([]config.Edit, error) { return nil, nil }
+	_, err := g.Catalog.Commit(t.Context(), catalog.CommitRequest{Edits: nothing})
 	if err != nil && !errors.Is(err, store.ErrEpochChanged) {
 		t.Fatal(err)
 	}

@@ -23,8 +23,8 @@ func (h *Health) Healthy() (healthy, known bool) {
 	return healthy, len(h.Endpoints) > 0
 }
 
-// Health returns what is known of a service's endpoints. What nodes say of others does not count: it is of a configuration, or a registration, that
-// is gone, and a node that is behind may say so for long.
+// Health returns what is known of a service's endpoints. What nodes say of others does not count: it is of a
+// configuration, or a registration, that is gone, and a node that is behind may say so for long.
 func (f *Fleet) Health(serviceID string, endpoints ...[]*configv1.Endpoint) Health {
 	h := Health{Endpoints: map[string]bool{}}
 	var keys []string

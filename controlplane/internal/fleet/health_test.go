@@ -10,9 +10,8 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// TestHealthOfWhatIsGone: the verdict on an endpoint that is gone does not count, whether its node says that it is gone or not, and is
-// forgotten where
-// it does.
+// TestHealthOfWhatIsGone: the verdict on an endpoint that is gone does not count, whether its node says that it is
+// gone or not, and is forgotten where it does.
 func TestHealthOfWhatIsGone(t *testing.T) {
 	f := New(prometheus.NewRegistry())
 	session, err := f.Connect(&streamv1.Hello{NodeId: "n", InstanceId: "i"}, "")
@@ -43,7 +42,9 @@ func TestHealthOfWhatIsGone(t *testing.T) {
 	check("all", true, true, at("old"), at("dead"))
 	check("one is gone", false, true, at("dead", "new"))
 	check("nobody has checked it", false, false, at("new"))
-	session.Report(&streamv1.Report{Unchecked: []*streamv1.EndpointRef{{ServiceId: "s", Host: "old", Port: 80}, {ServiceId: "other", Host: "x"}}})
+	session.Report(&streamv1.Report{Unchecked: []*streamv1.EndpointRef{
+		{ServiceId: "s", Host: "old", Port: 80}, {ServiceId: "other", Host: "x"},
+	}})
 	check("its check is gone", false, false, at("old"))
 	session.Report(&streamv1.Report{Unchecked: []*streamv1.EndpointRef{{ServiceId: "s", Host: "dead", Port: 80}}})
 	if n := len(f.nodes["n"].endpoints); n != 0 {

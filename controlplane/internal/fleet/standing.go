@@ -1,7 +1,7 @@
 package fleet
 
-// OthersRun reports whether more of the connected nodes run what the session's node refuses, or a later revision, than refuse it. A node that
-// stands with most of the fleet is no worse than the rest, whatever it refuses.
+// OthersRun reports whether more of the connected nodes run what the session's node refuses, or a later revision,
+// than refuse it. A node that stands with most of the fleet is no worse than the rest, whatever it refuses.
 func (s *Session) OthersRun() bool {
 	f := s.fleet
 	f.mu.Lock()

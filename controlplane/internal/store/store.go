@@ -109,8 +109,8 @@ type Purged struct {
 	Certificates []string
 }
 
-// Discovered is what discovery found for a service. It is no part of the configuration, and outlives the control planes that found
-// it.
+// Discovered is what discovery found for a service. It is no part of the configuration, and outlives the control
+// planes that found it.
 type Discovered struct {
 	// ServiceID is the service's id.
 	ServiceID string
@@ -166,8 +166,8 @@ type Store interface {
 	Secret(ctx context.Context, name string, fresh func() ([]byte, error)) ([]byte, error)
 	// Discovered returns what is kept of discovery, one for each service.
 	Discovered(ctx context.Context) ([]Discovered, error)
-	// KeepDiscovered keeps what was found, in place of what was kept for the same services, and forgets those whose ids are in gone.
-	// It does so in one step; what is kept already costs no write.
+	// KeepDiscovered keeps what was found, in place of what was kept for the same services, and forgets those whose ids
+	// are in gone. It does so in one step; what is kept already costs no write.
 	KeepDiscovered(ctx context.Context, found []Discovered, gone []string) error
 	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by itself, and notices within
 	// seconds that it is away or there again.

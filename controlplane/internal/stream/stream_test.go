@@ -337,7 +337,8 @@ func TestRejection(t *testing.T) {
 	}
 }
 
-// TestStanding has nodes refuse a revision: each is told whether most of the fleet runs it, and again when that changes.
+// TestStanding has nodes refuse a revision: each is told whether most of the fleet runs it, and again when that
+// changes.
 func TestStanding(t *testing.T) {
 	p := newPlane(t)
 	v := p.commit(route("a"))

@@ -41,8 +41,8 @@ func (f *Follower) stand(s *streamv1.FleetStanding) {
 	f.refused.Store(&now)
 }
 
-// NotReady returns why the node is not ready though it serves: it has refused for RefusalTimeout what most of its fleet runs. It is "" otherwise.
-// It is safe for concurrent use.
+// NotReady returns why the node is not ready though it serves: it has refused for RefusalTimeout what most of its
+// fleet runs. It is "" otherwise. It is safe for concurrent use.
 func (f *Follower) NotReady() string {
 	r := f.refused.Load()
 	if f.set.RefusalTimeout == 0 || r == nil || r.behind.IsZero() || time.Since(r.behind) < f.set.RefusalTimeout {

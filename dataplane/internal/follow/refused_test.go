@@ -13,8 +13,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// TestRefusalTimeout: a node that refuses what most of its fleet runs is not ready after a while, where that is chosen, until it runs
-// what it is told to.
+// TestRefusalTimeout: a node that refuses what most of its fleet runs is not ready after a while, where that is
+// chosen, until it runs what it is told to.
 func TestRefusalTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := func(timeout time.Duration) (*Follower, *nodeDouble) {

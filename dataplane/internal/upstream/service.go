@@ -267,8 +267,8 @@ func (r *Registry) targets() []health.Target {
 	return targets
 }
 
-// Health returns the verdicts of checks that are new since the last call, and the endpoints of which there is none any more; all asks for
-// every verdict.
+// Health returns the verdicts of checks that are new since the last call, and the endpoints of which there is none
+// any more; all asks for every verdict.
 func (r *Registry) Health(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.EndpointRef) {
 	return r.checker.Report(all)
 }

@@ -130,7 +130,8 @@ func keepsLastKnown(t *testing.T, r Registry) {
 	g.AwaitMetric("gateway_discovery_kept_services", 0)
 }
 
-// keepsOverRestarts has a service that has instances, so that something is published after the restart, and nodes get all of it.
+// keepsOverRestarts has a service that has instances, so that something is published after the restart, and nodes get
+// all of it.
 func keepsOverRestarts(t *testing.T, r Registry) {
 	g := Start(t, r.Source())
 	g.Put(service("users", r.Discovery("")), service("orders", r.Discovery("")))
@@ -157,7 +158,8 @@ func keepsOverRestarts(t *testing.T, r Registry) {
 	g.AwaitMetric("gateway_discovery_kept_services", 0)
 }
 
-// dropsFormer has a service ask for something else, while the process runs and between two, with the registry there and away.
+// dropsFormer has a service ask for something else, while the process runs and between two, with the registry there
+// and away.
 func dropsFormer(t *testing.T, r Registry) {
 	g := Start(t, r.Source())
 	r.Register(Instance{ID: "1", Service: "users", Address: "10.0.0.1", Port: 80, Tags: []string{"v1"}})

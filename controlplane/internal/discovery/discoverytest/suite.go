@@ -96,8 +96,8 @@ func Start(t testing.TB, source discovery.Source) *Gateway {
 	return g
 }
 
-// Restart ends the control plane and starts another one on its store, with a source that knows nothing yet. What happens in between are
-// revisions that neither has followed.
+// Restart ends the control plane and starts another one on its store, with a source that knows nothing yet. What
+// happens in between are revisions that neither has followed.
 func (g *Gateway) Restart(source discovery.Source, between ...func()) {
 	g.t.Helper()
 	for _, change := range between {

@@ -51,7 +51,8 @@ func New(s Settings) (*Source, error) {
 // Name implements discovery.Source.
 func (s *Source) Name() string { return "etcd" }
 
-// Question implements discovery.Source: the name of the registrations, and the tags that they have to carry, in any order.
+// Question implements discovery.Source: the name of the registrations, and the tags that they have to carry, in any
+// order.
 func (s *Source) Question(w discovery.Want) string {
 	tags := slices.Sorted(slices.Values(w.Discovery.GetEtcd().GetTags()))
 	return fmt.Sprintf("%q %q", nameOf(w), slices.Compact(tags))

@@ -23,7 +23,8 @@ type dialect interface {
 	remove(ctx context.Context, w *writing, table string, ids []string) error
 	// insert writes rows, however many. Times are time.Time.
 	insert(ctx context.Context, w *writing, table string, columns []string, rows [][]any) error
-	// keepDiscovered writes rows of discovered in the order of their service's id, each in place of the one that is there where that differs.
+	// keepDiscovered writes rows of discovered in the order of their service's id, each in place of the one that is
+	// there where that differs.
 	keepDiscovered(ctx context.Context, tx *dbsql.Tx, rows []discoveredRow) error
 	// forgetDiscovered deletes the rows of discovered of services.
 	forgetDiscovered(ctx context.Context, tx *dbsql.Tx, serviceIDs []string) error
@@ -69,8 +70,8 @@ func (w *writing) end() {
 	_ = w.conn.Close()
 }
 
-// keepAlive keeps a server that ends idle transactions from ending this one while its caller works, until the returned function is
-// called. A caller that has stopped for good is not one that works. ctx is for the statements.
+// keepAlive keeps a server that ends idle transactions from ending this one while its caller works, until the
+// returned function is called. A caller that has stopped for good is not one that works. ctx is for the statements.
 func (w *writing) keepAlive(ctx context.Context, interval time.Duration) (end func()) {
 	over, done := make(chan struct{}), make(chan struct{})
 	go func() {

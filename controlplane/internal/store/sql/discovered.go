@@ -21,18 +21,21 @@ type discoveredRow struct {
 	changedAt           int64  // microseconds since 1970
 }
 
-// insertDiscovered, the rows and upsertDiscovered are one statement. It leaves rows alone that say the same: all control planes find the same, and one has to write it.
+// insertDiscovered, the rows and upsertDiscovered are one statement. It leaves rows alone that say the same: all
+// control planes find the same, and one has to write it.
 const (
 	insertDiscovered = "INSERT INTO discovered (service_id, question, endpoints, changed_at) "
-	upsertDiscovered = " ON CONFLICT (service_id) DO UPDATE SET question = excluded.question, endpoints = excluded.endpoints, " +
-		"changed_at = excluded.changed_at WHERE discovered.question <> excluded.question OR discovered.endpoints <> excluded.endpoints"
+	upsertDiscovered = " ON CONFLICT (service_id) DO UPDATE " +
+		"SET question = excluded.question, endpoints = excluded.endpoints, changed_at = excluded.changed_at " +
+		"WHERE discovered.question <> excluded.question OR discovered.endpoints <> excluded.endpoints"
+	selectDiscovered = "SELECT service_id, question, endpoints, changed_at FROM discovered ORDER BY service_id"
 )
 
 // Discovered implements store.Store.
 func (s *Store) Discovered(ctx context.Context) ([]store.Discovered, error) {
 	var list []store.Discovered
 	err := s.reading(ctx, "read what was discovered", s.limits.work, func(ctx context.Context, tx *dbsql.Tx) error {
-		rows, err := tx.QueryContext(ctx, "SELECT service_id, question, endpoints, changed_at FROM discovered ORDER BY service_id")
+		rows, err := tx.QueryContext(ctx, selectDiscovered)
 		if err != nil {
 			return err
 		}

@@ -147,7 +147,8 @@ func TestLongPlan(t *testing.T) {
 	clock := openSessionsOf(t, server.URL)
 	plan := newRoute(t, config.Empty(), "a")
 	r, err := s.Commit(t.Context(), head, func([]store.Revision) (*store.Draft, error) {
-		_, err := clock.ExecContext(t.Context(), "SELECT pg_sleep(1.2)") // by the server's clock three times as long as it lets idle ones be
+		// By the server's clock three times as long as it lets idle ones be.
+		_, err := clock.ExecContext(t.Context(), "SELECT pg_sleep(1.2)")
 		return &store.Draft{Hash: plan.Config.Hash(), Changes: plan.Changes}, err
 	})
 	if err != nil || r.Number != 1 {

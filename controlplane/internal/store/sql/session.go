@@ -24,8 +24,9 @@ const (
 
 // sessionSettings are set once a session begins, not as parameters of its start: PgBouncer refuses those that it does not know. A control plane
 // that stops for good while it holds the head's lock must not keep the others out, so the server ends such a session.
-const sessionSettings = `SELECT set_config('idle_in_transaction_session_timeout', '5s', false), set_config('tcp_keepalives_idle', '15', false),
-	set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)`
+const sessionSettings = `SELECT set_config('idle_in_transaction_session_timeout', '5s', false),
+	set_config('tcp_keepalives_idle', '15', false), set_config('tcp_keepalives_interval', '5', false),
+	set_config('tcp_keepalives_count', '3', false)`
 
 // configure completes what a URL says of sessions.
 func configure(config *pgx.ConnConfig) {

@@ -49,8 +49,8 @@ type limits struct {
 	// read is for what reads some revisions, work for what reads or writes everything, outcome for finding out how a commit ended, look for a look at
 	// whether the engine is there.
 	read, work, outcome, look time.Duration
-	// keepAlive is how often the engine hears of a transaction whose writer works out what to write: well within the time after which it ends
-	// an idle one.
+	// keepAlive is how often the engine hears of a transaction whose writer works out what to write: well within the
+	// time after which it ends an idle one.
 	keepAlive time.Duration
 }
 
@@ -75,7 +75,9 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		db: db, dialect: d, log: log, limits: limits{read: 15 * time.Second, work: time.Minute, outcome: 10 * time.Second, look: 2 * time.Second, keepAlive: time.Second},
+		db: db, dialect: d, log: log, limits: limits{
+			read: 15 * time.Second, work: time.Minute, outcome: 10 * time.Second, look: 2 * time.Second, keepAlive: time.Second,
+		},
 		presence:  newPresence(),
 		migrating: make(chan struct{}, 1), watchers: map[chan struct{}]struct{}{},
 	}

@@ -149,8 +149,8 @@ func (c *Checker) Close() {
 	c.wg.Wait()
 }
 
-// Report returns the verdicts that are new since the last call, and the endpoints of which there is none any more; all tells to return
-// every verdict.
+// Report returns the verdicts that are new since the last call, and the endpoints of which there is none any more;
+// all tells to return every verdict.
 func (c *Checker) Report(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.EndpointRef) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -18,8 +18,8 @@ func verdicts(c *Checker, all bool) []*streamv1.EndpointHealth {
 	return list
 }
 
-// TestReportOfWhatIsGone: who was told of an endpoint is told when there is no verdict on it any more, once, and of the verdict that is left where
-// one of its addresses is gone.
+// TestReportOfWhatIsGone: who was told of an endpoint is told when there is no verdict on it any more, once, and of
+// the verdict that is left where one of its addresses is gone.
 func TestReportOfWhatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewChecker(slog.New(slog.DiscardHandler), func(_ context.Context, t Target) error {
