@@ -37,6 +37,10 @@ type dialect interface {
 	watch(ctx context.Context, hint func())
 	// look returns why the engine can't be used for reading and writing. It is called by one goroutine only, and never after close.
 	look(ctx context.Context, db *dbsql.DB) error
+	// noRoom reports whether an error says that there was no room for what was written.
+	noRoom(err error) bool
+	// room writes a little, which is not kept, and returns why that is not possible.
+	room(ctx context.Context, db *dbsql.DB) error
 	// intact returns why what is written now would be lost. It is asked at every commit.
 	intact() error
 	// scrub makes sure that what was deleted is not left in what the engine has freed, as far as it can.

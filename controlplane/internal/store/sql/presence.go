@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gateway.internal/controlplane/internal/store"
@@ -30,6 +31,14 @@ type presence struct {
 	looked chan struct{}
 	// ask wakes the loop that looks.
 	ask chan struct{}
+	// full is set when a write found no room, until a look finds some.
+	full atomic.Bool
+}
+
+// noRoom notes that a write found no room. That is no news to whoever reads, so an engine that is only asked whether it is there does not tell.
+func (p *presence) noRoom() {
+	p.full.Store(true)
+	poke(p.ask)
 }
 
 func newPresence() *presence {
@@ -41,8 +50,13 @@ func newPresence() *presence {
 // errReadOnly is an engine that can be read and takes no writes.
 var errReadOnly = errors.New("the server takes no writes: it is a standby, in recovery, or set to read-only")
 
+// errNoRoom is an engine that can be read and has no room for more.
+var errNoRoom = errors.New("the server has no room for what is written")
+
 // isAway reports whether what limits an engine keeps it from being read too.
-func isAway(limited error) bool { return limited != nil && !errors.Is(limited, errReadOnly) }
+func isAway(limited error) bool {
+	return limited != nil && !errors.Is(limited, errReadOnly) && !errors.Is(limited, errNoRoom)
+}
 
 // found takes over what a look came to, and reports whether that is news.
 func (p *presence) found(limited error) (news bool) {
@@ -107,11 +121,11 @@ func (s *Store) lookAfter(ctx context.Context) {
 			s.log.Error("the store is away or takes no writes; what is known stays, and nothing can be changed", "error", err.Error())
 			s.dropIdle() // these connections may lead to where nothing is any more
 		}
-		interval, ask := lookInterval, (<-chan struct{})(nil)
+		interval := lookInterval
 		if err != nil {
-			interval, ask = lookIntervalAway, s.presence.ask
+			interval = lookIntervalAway
 		}
-		if !wait(ctx, interval, ask) || !wait(ctx, time.Until(last.Add(lookIntervalMost)), nil) {
+		if !wait(ctx, interval, s.presence.ask) || !wait(ctx, time.Until(last.Add(lookIntervalMost)), nil) {
 			s.presence.found(errors.New("the store is closed"))
 			return
 		}
@@ -135,6 +149,13 @@ func (s *Store) look(ctx context.Context) error {
 	for tries := 2; ; tries-- {
 		looking, cancel := context.WithTimeoutCause(ctx, s.limits.look, errNoAnswer)
 		err := s.dialect.look(looking, s.db)
+		if err == nil && s.presence.full.Load() {
+			if err = s.dialect.room(looking, s.db); err != nil {
+				err = fmt.Errorf("%w: %w", errNoRoom, err)
+			} else {
+				s.presence.full.Store(false)
+			}
+		}
 		late := looking.Err() != nil
 		cancel()
 		switch {

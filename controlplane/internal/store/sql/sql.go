@@ -147,6 +147,9 @@ func (s *Store) fault(ctx context.Context, doing string, err error) error {
 	case s.dialect.permanent(err):
 		return fmt.Errorf("%s: %w", doing, err)
 	}
+	if s.dialect.noRoom(err) {
+		s.presence.noRoom()
+	}
 	// As text: a timeout of the driver's own is no deadline of the caller's, though errors.Is would say so.
 	return fmt.Errorf("%w: %s: %s", store.ErrUnavailable, doing, err.Error())
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -212,5 +213,48 @@ func TestPurgedKeysAreNotInTheFile(t *testing.T) {
 	}
 	if in := found(); len(in) > 0 {
 		t.Errorf("the key is still in %v", in)
+	}
+}
+
+// TestNoRoom: a store whose disk is full can be read, and says that it takes no writes until there is room again.
+func TestNoRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skip("mounting is not possible here: ", err)
+	}
+	defer func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }()
+	var log lines
+	s, err := Open(t.Context(), "embedded:"+filepath.Join(dir, "g.db"), slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	head, _, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if _, err := commitRoute(t, s, head, "a"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a commit: %v", err)
+	}
+	waittest.Until(t, "word of the full disk", func() bool { return errors.Is(s.Err(), errNoRoom) })
+	if _, _, err := s.Load(t.Context()); err != nil {
+		t.Errorf("it can't be read: %v", err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	waittest.Until(t, "word of the room", func() bool { return s.Err() == nil })
+	if r, err := commitRoute(t, s, head, "a"); err != nil || r.Number != 1 {
+		t.Errorf("a commit, with room: %d, %v", r.Number, err)
+	}
+	if away, back := log.count("takes no writes"), log.count("the store is there again"); away != 1 || back != 1 {
+		t.Errorf("logged:\n%s", log.text())
 	}
 }
