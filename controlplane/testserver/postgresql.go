@@ -110,7 +110,8 @@ func (p *PostgreSQL) Dump() string {
 	return string(out)
 }
 
-// keepOut has control planes wait, all of which begin with this table, before they and the restore wait for each other in a circle.
+// keepOut has control planes wait, all of which begin with this table, before they and the restore wait for each
+// other in a circle.
 const keepOut = "DO $$ BEGIN IF to_regclass('meta') IS NOT NULL THEN LOCK TABLE meta; END IF; END $$;\n"
 
 // Restore brings the database to a backup, in one transaction.

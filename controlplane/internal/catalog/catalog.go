@@ -177,8 +177,10 @@ func cannotFollow(newer []store.Revision) bool {
 // SeeHistory takes over what has become of the history: of revisions that were pruned, and of versions that may have
 // secrets that were purged, nothing is known any more. Other processes do so when they next look at the store.
 func (c *Catalog) SeeHistory(ctx context.Context) error {
-	c.commitMu.Lock()
-	defer c.commitMu.Unlock()
+	if err := c.commits.take(ctx); err != nil {
+		return err
+	}
+	defer c.commits.leave()
 	return c.seeHistory(ctx)
 }
 

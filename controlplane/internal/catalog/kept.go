@@ -14,7 +14,7 @@ const (
 	keptBytes    = 128 << 20
 )
 
-// publish makes v the newest version; the caller holds commitMu.
+// publish makes v the newest version; the caller has a turn of commits.
 func (c *Catalog) publish(v *Version) {
 	old := c.Current()
 	cost := 0

@@ -16,15 +16,12 @@ type RestoredEndpoints struct {
 
 // RestoreEndpoints takes over endpoints by service id, as one version. Services that have some keep them.
 func (c *Catalog) RestoreEndpoints(known map[string]RestoredEndpoints) {
-	c.changeEndpoints(func(next *EndpointsVersion) bool {
-		changed := false
+	c.changeEndpoints(func(old *EndpointsVersion) (put []*streamv1.ServiceEndpoints, forget []string) {
 		for id, k := range known {
-			if next.Services[id] != nil {
-				continue
+			if old.Services[id] == nil {
+				put = append(put, k.Set)
 			}
-			next.Services[id], next.ChangedAt[id] = k.Set, k.ChangedAt
-			changed = true
 		}
-		return changed
-	})
+		return put, nil
+	}, func(id string) time.Time { return known[id].ChangedAt })
 }

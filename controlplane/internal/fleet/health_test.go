@@ -42,11 +42,11 @@ func TestHealthOfWhatIsGone(t *testing.T) {
 	check("all", true, true, at("old"), at("dead"))
 	check("one is gone", false, true, at("dead", "new"))
 	check("nobody has checked it", false, false, at("new"))
-	session.Report(&streamv1.Report{Unchecked: []*streamv1.EndpointRef{
+	session.Report(&streamv1.Report{Unchecked: []*streamv1.UncheckedEndpoint{
 		{ServiceId: "s", Host: "old", Port: 80}, {ServiceId: "other", Host: "x"},
 	}})
 	check("its check is gone", false, false, at("old"))
-	session.Report(&streamv1.Report{Unchecked: []*streamv1.EndpointRef{{ServiceId: "s", Host: "dead", Port: 80}}})
+	session.Report(&streamv1.Report{Unchecked: []*streamv1.UncheckedEndpoint{{ServiceId: "s", Host: "dead", Port: 80}}})
 	if n := len(f.nodes["n"].endpoints); n != 0 {
 		t.Errorf("%d services are remembered", n)
 	}

@@ -269,7 +269,7 @@ func (r *Registry) targets() []health.Target {
 
 // Health returns the verdicts of checks that are new since the last call, and the endpoints of which there is none
 // any more; all asks for every verdict.
-func (r *Registry) Health(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.EndpointRef) {
+func (r *Registry) Health(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.UncheckedEndpoint) {
 	return r.checker.Report(all)
 }
 

@@ -35,7 +35,8 @@ type presence struct {
 	full atomic.Bool
 }
 
-// noRoom notes that a write found no room. That is no news to whoever reads, so an engine that is only asked whether it is there does not tell.
+// noRoom notes that a write found no room. That is no news to whoever reads, so an engine that is only asked whether
+// it is there does not tell.
 func (p *presence) noRoom() {
 	p.full.Store(true)
 	poke(p.ask)

@@ -151,7 +151,7 @@ func (c *Checker) Close() {
 
 // Report returns the verdicts that are new since the last call, and the endpoints of which there is none any more;
 // all tells to return every verdict.
-func (c *Checker) Report(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.EndpointRef) {
+func (c *Checker) Report(all bool) (verdicts []*streamv1.EndpointHealth, unchecked []*streamv1.UncheckedEndpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wanted := c.forgotten // an endpoint at several addresses may have another verdict without one of them
@@ -171,7 +171,7 @@ func (c *Checker) Report(all bool) (verdicts []*streamv1.EndpointHealth, uncheck
 	clear(c.changed)
 	for key := range wanted {
 		if merged[key] == nil {
-			unchecked = append(unchecked, &streamv1.EndpointRef{ServiceId: key.service, Host: key.host, Port: key.port})
+			unchecked = append(unchecked, &streamv1.UncheckedEndpoint{ServiceId: key.service, Host: key.host, Port: key.port})
 		}
 	}
 	return slices.Collect(maps.Values(merged)), unchecked

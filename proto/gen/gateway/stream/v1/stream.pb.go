@@ -153,7 +153,7 @@ func (x Result_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Outcome.Descriptor instead.
 func (Result_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // StreamRequest is a message of a node.
@@ -269,6 +269,7 @@ type StreamResponse struct {
 	//
 	//	*StreamResponse_Update
 	//	*StreamResponse_Endpoints
+	//	*StreamResponse_Standing
 	Message       isStreamResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -329,6 +330,15 @@ func (x *StreamResponse) GetEndpoints() *EndpointsUpdate {
 	return nil
 }
 
+func (x *StreamResponse) GetStanding() *FleetStanding {
+	if x != nil {
+		if x, ok := x.Message.(*StreamResponse_Standing); ok {
+			return x.Standing
+		}
+	}
+	return nil
+}
+
 type isStreamResponse_Message interface {
 	isStreamResponse_Message()
 }
@@ -343,9 +353,80 @@ type StreamResponse_Endpoints struct {
 	Endpoints *EndpointsUpdate `protobuf:"bytes,2,opt,name=endpoints,proto3,oneof"`
 }
 
+type StreamResponse_Standing struct {
+	// How the fleet stands to a revision that the node refused.
+	Standing *FleetStanding `protobuf:"bytes,20,opt,name=standing,proto3,oneof"`
+}
+
 func (*StreamResponse_Update) isStreamResponse_Message() {}
 
 func (*StreamResponse_Endpoints) isStreamResponse_Message() {}
+
+func (*StreamResponse_Standing) isStreamResponse_Message() {}
+
+// FleetStanding is told to a node that has refused the newest revision, when it changes.
+type FleetStanding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Epoch of the revision that was refused.
+	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The revision that was refused.
+	Revision uint32 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// More of the nodes that the control plane is connected to run that revision, or a later one, than refuse it.
+	OthersRun     bool `protobuf:"varint,3,opt,name=others_run,json=othersRun,proto3" json:"others_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FleetStanding) Reset() {
+	*x = FleetStanding{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FleetStanding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FleetStanding) ProtoMessage() {}
+
+func (x *FleetStanding) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FleetStanding.ProtoReflect.Descriptor instead.
+func (*FleetStanding) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FleetStanding) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *FleetStanding) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *FleetStanding) GetOthersRun() bool {
+	if x != nil {
+		return x.OthersRun
+	}
+	return false
+}
 
 // Hello says who the node is and what it runs.
 type Hello struct {
@@ -380,7 +461,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +473,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +486,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{2}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Hello) GetNodeId() string {
@@ -524,7 +605,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +617,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +630,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Update) GetEpoch() string {
@@ -648,7 +729,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +741,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +754,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Resource) GetKind() Kind {
@@ -724,7 +805,7 @@ type ResourceRef struct {
 
 func (x *ResourceRef) Reset() {
 	*x = ResourceRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +817,7 @@ func (x *ResourceRef) String() string {
 func (*ResourceRef) ProtoMessage() {}
 
 func (x *ResourceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +830,7 @@ func (x *ResourceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRef.ProtoReflect.Descriptor instead.
 func (*ResourceRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ResourceRef) GetKind() Kind {
@@ -789,7 +870,7 @@ type EndpointsUpdate struct {
 
 func (x *EndpointsUpdate) Reset() {
 	*x = EndpointsUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +882,7 @@ func (x *EndpointsUpdate) String() string {
 func (*EndpointsUpdate) ProtoMessage() {}
 
 func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +895,7 @@ func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointsUpdate.ProtoReflect.Descriptor instead.
 func (*EndpointsUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EndpointsUpdate) GetVersion() uint64 {
@@ -884,7 +965,7 @@ type ServiceEndpoints struct {
 
 func (x *ServiceEndpoints) Reset() {
 	*x = ServiceEndpoints{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +977,7 @@ func (x *ServiceEndpoints) String() string {
 func (*ServiceEndpoints) ProtoMessage() {}
 
 func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +990,7 @@ func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceEndpoints.ProtoReflect.Descriptor instead.
 func (*ServiceEndpoints) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ServiceEndpoints) GetServiceId() string {
@@ -953,7 +1034,7 @@ type EndpointRef struct {
 
 func (x *EndpointRef) Reset() {
 	*x = EndpointRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1046,7 @@ func (x *EndpointRef) String() string {
 func (*EndpointRef) ProtoMessage() {}
 
 func (x *EndpointRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1059,7 @@ func (x *EndpointRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointRef.ProtoReflect.Descriptor instead.
 func (*EndpointRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EndpointRef) GetHost() string {
@@ -1018,7 +1099,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1111,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1124,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Result) GetOutcome() Result_Outcome {
@@ -1112,7 +1193,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1205,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1218,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Problem) GetKind() string {
@@ -1180,14 +1261,16 @@ type Report struct {
 	// Only routes that had traffic.
 	Routes []*RouteTraffic `protobuf:"bytes,4,rep,name=routes,proto3" json:"routes,omitempty"`
 	// Only endpoints whose health or check time changed; after connecting, all.
-	Endpoints     []*EndpointHealth `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Endpoints []*EndpointHealth `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Endpoints that were reported and are not checked any more: they are gone, or their service has no checks.
+	Unchecked     []*UncheckedEndpoint `protobuf:"bytes,20,rep,name=unchecked,proto3" json:"unchecked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1282,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1295,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Report) GetRevision() uint32 {
@@ -1250,6 +1333,77 @@ func (x *Report) GetEndpoints() []*EndpointHealth {
 	return nil
 }
 
+func (x *Report) GetUnchecked() []*UncheckedEndpoint {
+	if x != nil {
+		return x.Unchecked
+	}
+	return nil
+}
+
+// UncheckedEndpoint names one endpoint of a service.
+type UncheckedEndpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service's id.
+	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// The endpoint.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// The endpoint.
+	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UncheckedEndpoint) Reset() {
+	*x = UncheckedEndpoint{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UncheckedEndpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UncheckedEndpoint) ProtoMessage() {}
+
+func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UncheckedEndpoint.ProtoReflect.Descriptor instead.
+func (*UncheckedEndpoint) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UncheckedEndpoint) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *UncheckedEndpoint) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *UncheckedEndpoint) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 // RouteTraffic is one route's traffic of an interval.
 type RouteTraffic struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1271,7 +1425,7 @@ type RouteTraffic struct {
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1437,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1450,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -1362,7 +1516,7 @@ type EndpointHealth struct {
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1528,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1541,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -1441,11 +1595,17 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x18.gateway.stream.v1.HelloH\x00R\x05hello\x123\n" +
 	"\x06result\x18\x02 \x01(\v2\x19.gateway.stream.v1.ResultH\x00R\x06result\x123\n" +
 	"\x06report\x18\x03 \x01(\v2\x19.gateway.stream.v1.ReportH\x00R\x06reportB\t\n" +
-	"\amessage\"\x94\x01\n" +
+	"\amessage\"\xd4\x01\n" +
 	"\x0eStreamResponse\x123\n" +
 	"\x06update\x18\x01 \x01(\v2\x19.gateway.stream.v1.UpdateH\x00R\x06update\x12B\n" +
-	"\tendpoints\x18\x02 \x01(\v2\".gateway.stream.v1.EndpointsUpdateH\x00R\tendpointsB\t\n" +
-	"\amessage\"\xcf\x03\n" +
+	"\tendpoints\x18\x02 \x01(\v2\".gateway.stream.v1.EndpointsUpdateH\x00R\tendpoints\x12>\n" +
+	"\bstanding\x18\x14 \x01(\v2 .gateway.stream.v1.FleetStandingH\x00R\bstandingB\t\n" +
+	"\amessage\"`\n" +
+	"\rFleetStanding\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\rR\brevision\x12\x1d\n" +
+	"\n" +
+	"others_run\x18\x03 \x01(\bR\tothersRun\"\xcf\x03\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1522,13 +1682,19 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xf6\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xba\x02\n" +
 	"\x06Report\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12'\n" +
 	"\x0finterval_micros\x18\x02 \x01(\x04R\x0eintervalMicros\x12-\n" +
 	"\x12active_connections\x18\x03 \x01(\x04R\x11activeConnections\x127\n" +
 	"\x06routes\x18\x04 \x03(\v2\x1f.gateway.stream.v1.RouteTrafficR\x06routes\x12?\n" +
-	"\tendpoints\x18\x05 \x03(\v2!.gateway.stream.v1.EndpointHealthR\tendpoints\"\xd0\x01\n" +
+	"\tendpoints\x18\x05 \x03(\v2!.gateway.stream.v1.EndpointHealthR\tendpoints\x12B\n" +
+	"\tunchecked\x18\x14 \x03(\v2$.gateway.stream.v1.UncheckedEndpointR\tunchecked\"Z\n" +
+	"\x11UncheckedEndpoint\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"\xd0\x01\n" +
 	"\fRouteTraffic\x12\x19\n" +
 	"\broute_id\x18\x01 \x01(\tR\arouteId\x12\x1d\n" +
 	"\n" +
@@ -1573,58 +1739,62 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
 	(Result_Outcome)(0),           // 1: gateway.stream.v1.Result.Outcome
 	(*StreamRequest)(nil),         // 2: gateway.stream.v1.StreamRequest
 	(*StreamResponse)(nil),        // 3: gateway.stream.v1.StreamResponse
-	(*Hello)(nil),                 // 4: gateway.stream.v1.Hello
-	(*Update)(nil),                // 5: gateway.stream.v1.Update
-	(*Resource)(nil),              // 6: gateway.stream.v1.Resource
-	(*ResourceRef)(nil),           // 7: gateway.stream.v1.ResourceRef
-	(*EndpointsUpdate)(nil),       // 8: gateway.stream.v1.EndpointsUpdate
-	(*ServiceEndpoints)(nil),      // 9: gateway.stream.v1.ServiceEndpoints
-	(*EndpointRef)(nil),           // 10: gateway.stream.v1.EndpointRef
-	(*Result)(nil),                // 11: gateway.stream.v1.Result
-	(*Problem)(nil),               // 12: gateway.stream.v1.Problem
-	(*Report)(nil),                // 13: gateway.stream.v1.Report
-	(*RouteTraffic)(nil),          // 14: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 15: gateway.stream.v1.EndpointHealth
-	nil,                           // 16: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 18: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 19: gateway.config.v1.Endpoint
+	(*FleetStanding)(nil),         // 4: gateway.stream.v1.FleetStanding
+	(*Hello)(nil),                 // 5: gateway.stream.v1.Hello
+	(*Update)(nil),                // 6: gateway.stream.v1.Update
+	(*Resource)(nil),              // 7: gateway.stream.v1.Resource
+	(*ResourceRef)(nil),           // 8: gateway.stream.v1.ResourceRef
+	(*EndpointsUpdate)(nil),       // 9: gateway.stream.v1.EndpointsUpdate
+	(*ServiceEndpoints)(nil),      // 10: gateway.stream.v1.ServiceEndpoints
+	(*EndpointRef)(nil),           // 11: gateway.stream.v1.EndpointRef
+	(*Result)(nil),                // 12: gateway.stream.v1.Result
+	(*Problem)(nil),               // 13: gateway.stream.v1.Problem
+	(*Report)(nil),                // 14: gateway.stream.v1.Report
+	(*UncheckedEndpoint)(nil),     // 15: gateway.stream.v1.UncheckedEndpoint
+	(*RouteTraffic)(nil),          // 16: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 17: gateway.stream.v1.EndpointHealth
+	nil,                           // 18: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 20: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 21: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
-	4,  // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
-	11, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
-	13, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
-	5,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
-	8,  // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
-	16, // 5: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	17, // 6: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
-	6,  // 7: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
-	7,  // 8: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	17, // 9: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
-	0,  // 10: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	18, // 11: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
-	0,  // 12: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
-	9,  // 13: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	19, // 14: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
-	10, // 15: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
-	1,  // 16: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
-	12, // 17: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
-	14, // 18: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	15, // 19: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	17, // 20: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	2,  // 21: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	3,  // 22: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	5,  // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
+	12, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
+	14, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
+	6,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
+	9,  // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
+	4,  // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
+	18, // 6: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	19, // 7: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	7,  // 8: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
+	8,  // 9: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
+	19, // 10: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	0,  // 11: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
+	20, // 12: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	0,  // 13: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
+	10, // 14: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
+	21, // 15: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	11, // 16: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
+	1,  // 17: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
+	13, // 18: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
+	16, // 19: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	17, // 20: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	15, // 21: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
+	19, // 22: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	2,  // 23: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	3,  // 24: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	24, // [24:25] is the sub-list for method output_type
+	23, // [23:24] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -1640,6 +1810,7 @@ func file_gateway_stream_v1_stream_proto_init() {
 	file_gateway_stream_v1_stream_proto_msgTypes[1].OneofWrappers = []any{
 		(*StreamResponse_Update)(nil),
 		(*StreamResponse_Endpoints)(nil),
+		(*StreamResponse_Standing)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1647,7 +1818,7 @@ func file_gateway_stream_v1_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
