@@ -144,7 +144,7 @@ func (s *System) Run(t testing.TB, f Fault) Row {
 	if f.Restores {
 		since = ended
 	}
-	judge(&row, attempts, s.history(t), since, f.Restores)
+	judge(&row, attempts, s.history(t, newest(attempts)), since, f.Restores)
 	if wrong := row.wrong(); wrong != "" {
 		t.Errorf("%s: %s", f.Name, wrong)
 	}

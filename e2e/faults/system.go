@@ -266,10 +266,24 @@ func (s *System) awaitTraffic(since time.Time) time.Duration {
 	return -1
 }
 
-// history returns the revisions by message.
-func (s *System) history(t testing.TB) map[string][]uint32 {
+// history returns the revisions by message, once the control plane that is asked knows one of them: it may be behind the
+// others for a moment, and then lists what it knows.
+func (s *System) history(t testing.TB, newest string) (all map[string][]uint32) {
 	t.Helper()
-	all := map[string][]uint32{}
+	waittest.Until(t, "the history to have what was committed last", func() bool {
+		all = map[string][]uint32{}
+		for number, message := range s.revisions(t) {
+			all[message] = append(all[message], number)
+		}
+		return len(all[newest]) > 0
+	})
+	return all
+}
+
+// revisions returns the messages of all revisions.
+func (s *System) revisions(t testing.TB) map[uint32]string {
+	t.Helper()
+	all := map[uint32]string{}
 	const perPage = 1000
 	for page := 1; ; page++ {
 		url := fmt.Sprintf("http://%s/api/v1/config/revisions?page=%d&per_page=%d", s.replicas[0].rest, page, perPage)
@@ -295,7 +309,7 @@ func (s *System) history(t testing.TB) map[string][]uint32 {
 			t.Fatalf("the history: %v %v", err, reply.Error)
 		}
 		for _, r := range reply.Data {
-			all[r.Message] = append(all[r.Message], r.Number)
+			all[r.Number] = r.Message
 		}
 		if len(reply.Data) < perPage {
 			return all

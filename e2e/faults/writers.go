@@ -177,6 +177,20 @@ func (w *writers) stop() []attempt {
 	return w.attempts
 }
 
+// newest returns the message of the newest revision among those that were acknowledged last.
+func newest(attempts []attempt) (message string) {
+	revision := uint32(0)
+	for i, n := len(attempts)-1, 0; i >= 0 && n < 2*writersInAll; i-- {
+		if a := attempts[i]; a.outcome == acknowledged {
+			n++
+			if a.revision > revision {
+				message, revision = a.message, a.revision
+			}
+		}
+	}
+	return message
+}
+
 // judge compares what writers were told with the history, by message. What was sent before since is not counted where
 // an older state was restored: it is lost by that, and what was told between may be.
 func judge(row *Row, attempts []attempt, history map[string][]uint32, since time.Time, restores bool) {
