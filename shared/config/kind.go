@@ -40,6 +40,7 @@ type Message interface {
 	GetCreatedAt() *timestamppb.Timestamp
 	GetUpdatedAt() *timestamppb.Timestamp
 	GetLabels() map[string]string
+	GetEnvironment() map[string]string
 }
 
 // Kinds returns all kinds, each after those it may refer to.

@@ -57,7 +57,8 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 			c.Action = adminv1.Change_ACTION_DELETED
 		default:
 			c.Action = adminv1.Change_ACTION_UPDATED
-			if size > limit.bytes && proto.Equal(named(before, ch.Before).Interface(), named(after, ch.After).Interface()) {
+			if size > limit.bytes && len(config.FromEnvironment(ch.Before, ch.After)) == 0 &&
+				proto.Equal(named(before, ch.Before).Interface(), named(after, ch.After).Interface()) {
 				continue // as below
 			}
 		}
@@ -94,15 +95,25 @@ func differencesOf(before, after *config.Config, ch config.Change) differences {
 	}
 	var d differences
 	d.message("", a, b)
+	if ch.Before == nil || ch.After == nil {
+		return d
+	}
+	for _, path := range config.FromEnvironment(ch.Before, ch.After) {
+		text := ch.After.GetEnvironment()[path]
+		d.add(path, structpb.NewStringValue(text), structpb.NewStringValue(text+" (another value)"))
+	}
 	return d
 }
 
-// named returns a copy of a resource with names for references, and without what every change sets.
+// named returns a copy of a resource with names for references and the texts of files for what they took from the
+// environment, and without what every change sets.
 func named(c *config.Config, m config.Message) protoreflect.Message {
-	m = proto.CloneOf(m)
+	m = proto.CloneOf(config.Shown(m))
 	file.Names(c, m)
 	r := m.ProtoReflect()
-	for _, f := range []protoreflect.Name{"id", "created_at", "updated_at", "version", "named_references"} {
+	for _, f := range []protoreflect.Name{
+		"id", "created_at", "updated_at", "version", "named_references", "environment",
+	} {
 		if fd := r.Descriptor().Fields().ByName(f); fd != nil {
 			r.Clear(fd)
 		}

@@ -203,7 +203,7 @@ func get[M config.Message](s *Server, k config.Kind, idOrName string) (M, *admin
 
 // shown returns a copy without secrets, with references as they were given, and with what nodes and discovery say.
 func shown[M config.Message](s *Server, c *config.Config, m M) M {
-	out := c.AsGiven(m)
+	out := c.AsGiven(config.Shown(m))
 	switch out := out.(type) {
 	case *configv1.Certificate:
 		out.KeyPem = ""
@@ -290,7 +290,9 @@ func create[M config.Message](ctx context.Context, s *Server, m M) (M, *adminv1.
 		var none M
 		return none, nil, invalid("body", "", "is required")
 	}
-	return change[M](ctx, s, config.Edit{Kind: config.KindOfMessage(m), Put: m, MustNotExist: true}, nil)
+	c := proto.CloneOf(m)
+	config.ForgetTyped(c, nil)
+	return change[M](ctx, s, config.Edit{Kind: config.KindOfMessage(m), Put: c, MustNotExist: true}, nil)
 }
 
 func setString(m proto.Message, name protoreflect.Name, value string) {
@@ -372,6 +374,7 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 			if err != nil {
 				return config.Edit{}, err
 			}
+			config.ForgetTyped(m, nil)
 			return creation(ctx, k, r.GetId(), m)
 		}
 		if old == nil {
@@ -380,7 +383,7 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 		if unless.holds(old.Message.GetVersion()) {
 			return config.Edit{}, failure(fault.PreconditionFailed, fmt.Sprintf("there is %s %q, at version %d, against If-None-Match", k, old.Name(), old.Message.GetVersion()))
 		}
-		m, err := next(v.Config.AsGiven(old.Message))
+		m, err := next(v.Config.AsGiven(config.Shown(old.Message)))
 		if err != nil {
 			return config.Edit{}, err
 		}
@@ -388,6 +391,7 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 			setString(m, "name", old.Name())
 		}
 		s.forgetShown(m, old.Message)
+		config.ForgetTyped(m, old.Message)
 		return config.Edit{Kind: k, Put: m, Replace: old.ID(), MustExist: true}, nil
 	})
 	if err == nil {

@@ -62,7 +62,7 @@ func (e *InvalidError) place(p *adminv1.Problem) place {
 	if e.Document != nil {
 		if path, line, column, ok := e.Document.Position(p.GetLocation(), p.GetField()); ok {
 			source := e.Document.Source(path)
-			text = fmt.Sprintf("%s:%d:%d: %s", path, line, column, source.Hide(text))
+			text = fmt.Sprintf("%s:%d:%d: %s", path, line, column, e.Document.Hide(source.Hide(text)))
 			return place{path, line, column, terminal.Line(text) + excerpt(source, line, column)}
 		}
 	}

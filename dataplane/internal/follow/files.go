@@ -47,6 +47,8 @@ type Files struct {
 	read, seen [32]byte
 	// loss is what they looked like when they were refused because of the routes that would be lost; zero: they were not.
 	loss [32]byte
+	// also are the files that those refer to.
+	also []string
 
 	applied, refused atomic.Uint64
 }
@@ -82,7 +84,7 @@ func (f *Files) Run(ctx context.Context) {
 
 // changed reports whether the files are not those that were read last, and were not being changed just now.
 func (f *Files) changed() bool {
-	now := fingerprint(f.Path)
+	now := fingerprint(f.Path, f.also)
 	settled := now == f.seen
 	f.seen = now
 	return settled && now != f.read
@@ -122,10 +124,10 @@ func (f *Files) apply(asked bool) (changes int, err error) {
 		return 0, err
 	}
 	for _, w := range plan.Warnings() {
-		f.Log.Warn("configuration", "warning", w.String())
+		f.Log.Warn("configuration", "warning", doc.Hide(w.String()))
 	}
 	if problems := f.To.Apply(runtime.Version{Epoch: "files", Revision: f.revision + 1, Config: plan.Config}); len(problems) > 0 {
-		return 0, errors.New(strings.Join(describe(problems), "\n"))
+		return 0, errors.New(doc.Hide(strings.Join(describe(problems), "\n")))
 	}
 	f.revision++
 	f.current = plan.Config
@@ -154,10 +156,12 @@ const maxReads = 5
 // load reads the files, again where they have changed meanwhile: some would be of the state before and some of the one after, of links that are
 // swapped all at once.
 func (f *Files) load() (doc *file.Document, err error) {
-	f.read = fingerprint(f.Path)
+	f.read = fingerprint(f.Path, f.also)
 	for range maxReads {
-		doc, err = file.Load([]string{f.Path}, nil)
-		after := fingerprint(f.Path)
+		r := &file.Resolver{}
+		doc, err = file.LoadWith([]string{f.Path}, nil, r)
+		f.also = r.Files()
+		after := fingerprint(f.Path, f.also)
 		if after == f.read {
 			break
 		}
@@ -211,6 +215,7 @@ func withPositions(doc *file.Document, err error) error {
 		if path, line, column, ok := doc.Position(p.Location, p.Field); ok {
 			lines[i] = fmt.Sprintf("%s:%d:%d: %s", path, line, column, lines[i])
 		}
+		lines[i] = doc.Hide(lines[i])
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }

@@ -266,14 +266,14 @@ func TestFingerprint(t *testing.T) {
 		if err := os.Chtimes(path, stamp, stamp); err != nil {
 			t.Fatal(err)
 		}
-		last := fingerprint(dir)
-		if last != fingerprint(dir) {
+		last := fingerprint(dir, nil)
+		if last != fingerprint(dir, nil) {
 			t.Error("it changes by itself")
 		}
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		if fingerprint(dir) == last {
+		if fingerprint(dir, nil) == last {
 			t.Errorf("%s is not seen", what)
 		}
 	}

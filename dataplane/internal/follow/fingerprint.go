@@ -5,20 +5,21 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"gateway.internal/shared/config/file"
 )
 
 // fingerprint tells contents of a file or folder apart without reading them: by name, file, size and time of change. Links count as what they lead
-// to, so that it is another one when they are swapped, as those of a mounted ConfigMap are.
-func fingerprint(path string) [32]byte {
+// to, so that it is another one when they are swapped, as those of a mounted ConfigMap are. also are files beside it.
+func fingerprint(path string, also []string) [32]byte {
 	h := sha256.New()
 	files, err := file.Files(path)
 	if err != nil {
 		fmt.Fprintf(h, "%q\n", err)
 	}
-	for _, p := range files {
+	for _, p := range slices.Concat(files, also) {
 		info, err := os.Stat(p)
 		if err != nil {
 			fmt.Fprintf(h, "%q %q\n", p, err)

@@ -24,6 +24,12 @@ const maxDepth = 64
 type decoder struct {
 	path string
 	errs *Errors
+
+	resolver *Resolver
+	// at is the path in the resource that is decoded, as in Problem.Field with a dot before it.
+	at string
+	// environment has what the resource took from the environment, by path, as it is written.
+	environment map[string]string
 }
 
 func (d *decoder) fail(n *yaml.Node, format string, args ...any) {
@@ -38,23 +44,59 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// pairs yields the entries of a mapping and reports repeated keys.
+// pairs yields the entries of a mapping and reports repeated keys. Those of mappings that are merged into it (the key <<, https://yaml.org/type/merge.html)
+// come after its own: what it says itself goes first, then what is merged first.
 func (d *decoder) pairs(n *yaml.Node, each func(key, value *yaml.Node)) {
-	seen := make(map[string]bool, len(n.Content)/2)
+	d.merged(n, map[string]bool{}, each, 0)
+}
+
+func (d *decoder) merged(n *yaml.Node, seen map[string]bool, each func(key, value *yaml.Node), depth int) {
+	if depth > 0 && d.tooDeep(n, depth) {
+		return
+	}
+	own := make(map[string]bool, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
-		if k.Kind != yaml.ScalarNode {
+		switch {
+		case isMerge(k):
+		case k.Kind != yaml.ScalarNode:
 			d.fail(k, "a key has to be a string")
-			continue
-		}
-		if seen[k.Value] {
+		case own[k.Value]:
 			d.fail(k, "%q is there twice", k.Value)
-			continue
+		default:
+			own[k.Value] = true
+			if !seen[k.Value] {
+				seen[k.Value] = true
+				each(k, resolve(v))
+			}
 		}
-		seen[k.Value] = true
-		each(k, resolve(v))
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if k, v := n.Content[i], n.Content[i+1]; isMerge(k) {
+			d.mergeAll(v, seen, each, depth+1)
+		}
 	}
 }
+
+func (d *decoder) mergeAll(v *yaml.Node, seen map[string]bool, each func(key, value *yaml.Node), depth int) {
+	switch v = resolve(v); v.Kind {
+	case yaml.MappingNode:
+		d.merged(v, seen, each, depth)
+	case yaml.SequenceNode:
+		for _, item := range v.Content {
+			if item = resolve(item); item.Kind == yaml.MappingNode {
+				d.merged(item, seen, each, depth)
+			} else {
+				d.fail(item, "<< has to be followed by mappings")
+			}
+		}
+	default:
+		d.fail(v, "<< has to be followed by a mapping, such as *name, or a list of them")
+	}
+}
+
+// isMerge reports whether a key merges what follows into the mapping; "<<" in quotes is a key like any other.
+func isMerge(k *yaml.Node) bool { return k.Kind == yaml.ScalarNode && k.Tag == "!!merge" }
 
 func (d *decoder) tooDeep(n *yaml.Node, depth int) bool {
 	if depth > maxDepth {
@@ -77,6 +119,12 @@ func (d *decoder) message(n *yaml.Node, m protoreflect.Message, what string, dep
 	oneofs := map[protoreflect.Name]string{}
 	d.pairs(n, func(k, v *yaml.Node) {
 		f := fields.ByName(protoreflect.Name(k.Value))
+		if f == nil && d.fromFile(k, v, m, oneofs) {
+			return
+		}
+		if depth == 1 && k.Value == "environment" { // exports in JSON have it; it is made anew
+			return
+		}
 		if f == nil {
 			d.fail(k, "%s has no field %q%s", what, k.Value, suggestion(k.Value, fields))
 			return
@@ -88,11 +136,54 @@ func (d *decoder) message(n *yaml.Node, m protoreflect.Message, what string, dep
 			}
 			oneofs[o.Name()] = k.Value
 		}
+		if strings.HasSuffix(k.Value, pemSuffix) && v.Tag != "!!null" {
+			if other := oneofs[f.Name()]; other != "" {
+				d.fail(k, "%q and %q can't be together", other, k.Value)
+				return
+			}
+			oneofs[f.Name()] = k.Value
+		}
 		if v.Tag == "!!null" {
 			return
 		}
-		d.field(v, m, f, depth+1)
+		d.within("."+k.Value, func() { d.field(v, m, f, depth+1) })
 	})
+}
+
+const (
+	pemSuffix  = "_pem"
+	fileSuffix = "_file"
+)
+
+// fromFile reads a field such as cert_file, which names a file with what cert_pem would have.
+func (d *decoder) fromFile(k, v *yaml.Node, m protoreflect.Message, said map[protoreflect.Name]string) bool {
+	name, ok := strings.CutSuffix(k.Value, fileSuffix)
+	if !ok {
+		return false
+	}
+	f := m.Descriptor().Fields().ByName(protoreflect.Name(name + pemSuffix))
+	if f == nil || f.Kind() != protoreflect.StringKind || f.IsList() {
+		return false
+	}
+	switch other := said[f.Name()]; {
+	case other != "":
+		d.fail(k, "%q and %q can't be together", other, k.Value)
+	case v.Kind != yaml.ScalarNode:
+		d.fail(v, "%s has to be the name of a file", k.Value)
+	case v.Tag != "!!null":
+		said[f.Name()] = k.Value
+		path, _, err := d.resolver.expand(v.Value)
+		text := ""
+		if err == nil {
+			text, err = d.resolver.read(path, d.path)
+		}
+		if err != nil {
+			d.fail(v, "%s %s", k.Value, err)
+			return true
+		}
+		m.Set(f, protoreflect.ValueOfString(text))
+	}
+	return true
 }
 
 func (d *decoder) field(v *yaml.Node, m protoreflect.Message, f protoreflect.FieldDescriptor, depth int) {
@@ -104,9 +195,11 @@ func (d *decoder) field(v *yaml.Node, m protoreflect.Message, f protoreflect.Fie
 		}
 		into := m.Mutable(f).Map()
 		d.pairs(v, func(k, v *yaml.Node) {
-			if s, ok := d.scalar(v, f.MapValue(), string(f.Name())+"."+k.Value); ok {
-				into.Set(protoreflect.ValueOfString(k.Value).MapKey(), s)
-			}
+			d.within("."+k.Value, func() {
+				if s, ok := d.scalar(v, f.MapValue(), string(f.Name())+"."+k.Value); ok {
+					into.Set(protoreflect.ValueOfString(k.Value).MapKey(), s)
+				}
+			})
 		})
 	case f.IsList():
 		if v.Kind != yaml.SequenceNode {
@@ -116,12 +209,14 @@ func (d *decoder) field(v *yaml.Node, m protoreflect.Message, f protoreflect.Fie
 		into := m.Mutable(f).List()
 		for i, item := range v.Content {
 			item = resolve(item)
-			if f.Kind() == protoreflect.MessageKind {
-				e := into.AppendMutable().Message()
-				d.message(item, e, fmt.Sprintf("%s[%d]", f.Name(), i), depth)
-			} else if s, ok := d.scalar(item, f, fmt.Sprintf("%s[%d]", f.Name(), i)); ok {
-				into.Append(s)
-			}
+			d.within(fmt.Sprintf("[%d]", i), func() {
+				if f.Kind() == protoreflect.MessageKind {
+					e := into.AppendMutable().Message()
+					d.message(item, e, fmt.Sprintf("%s[%d]", f.Name(), i), depth)
+				} else if s, ok := d.scalar(item, f, fmt.Sprintf("%s[%d]", f.Name(), i)); ok {
+					into.Append(s)
+				}
+			})
 		}
 	case f.Kind() == protoreflect.MessageKind:
 		switch into := m.Mutable(f).Message(); target := into.Interface().(type) {
@@ -149,29 +244,30 @@ func (d *decoder) scalar(v *yaml.Node, f protoreflect.FieldDescriptor, name stri
 		d.fail(v, "%s has to be a single value: %s", name, kindText(f.Kind()))
 		return protoreflect.Value{}, false
 	}
+	value := d.text(v)
 	switch f.Kind() {
 	case protoreflect.StringKind:
 		if v.Tag == "!!null" {
 			return protoreflect.ValueOfString(""), true
 		}
-		return protoreflect.ValueOfString(v.Value), true
+		return protoreflect.ValueOfString(value), true
 	case protoreflect.BoolKind:
-		switch v.Value {
+		switch value {
 		case "true":
 			return protoreflect.ValueOfBool(true), true
 		case "false":
 			return protoreflect.ValueOfBool(false), true
 		}
 	case protoreflect.Uint32Kind:
-		if n, err := strconv.ParseUint(v.Value, 10, 32); err == nil {
+		if n, err := strconv.ParseUint(value, 10, 32); err == nil {
 			return protoreflect.ValueOfUint32(uint32(n)), true
 		}
 	case protoreflect.Int32Kind:
-		if n, err := strconv.ParseInt(v.Value, 10, 32); err == nil {
+		if n, err := strconv.ParseInt(value, 10, 32); err == nil {
 			return protoreflect.ValueOfInt32(int32(n)), true
 		}
 	case protoreflect.Int64Kind:
-		if n, err := strconv.ParseInt(v.Value, 10, 64); err == nil {
+		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 			return protoreflect.ValueOfInt64(n), true
 		}
 	}
@@ -209,7 +305,7 @@ func (d *decoder) structure(n *yaml.Node, into *structpb.Struct, name string, de
 	}
 	into.Fields = map[string]*structpb.Value{}
 	d.pairs(n, func(k, v *yaml.Node) {
-		into.Fields[k.Value] = d.value(v, name+"."+k.Value, depth+1)
+		d.within("."+k.Value, func() { into.Fields[k.Value] = d.value(v, name+"."+k.Value, depth+1) })
 	})
 }
 
@@ -225,7 +321,9 @@ func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
 	case yaml.SequenceNode:
 		list := &structpb.ListValue{}
 		for i, item := range n.Content {
-			list.Values = append(list.Values, d.value(resolve(item), fmt.Sprintf("%s[%d]", name, i), depth+1))
+			d.within(fmt.Sprintf("[%d]", i), func() {
+				list.Values = append(list.Values, d.value(resolve(item), fmt.Sprintf("%s[%d]", name, i), depth+1))
+			})
 		}
 		return structpb.NewListValue(list)
 	}
@@ -239,7 +337,11 @@ func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
 			return structpb.NewNumberValue(f)
 		}
 	}
-	return structpb.NewStringValue(n.Value)
+	text := d.text(n)
+	if n.Style == 0 && text != n.Value && (text == "true" || text == "false") { // a string is taken for a number, but for no boolean
+		return structpb.NewBoolValue(text == "true")
+	}
+	return structpb.NewStringValue(text)
 }
 
 // suggestion names the field that was probably meant, or all there are.

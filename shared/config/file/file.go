@@ -69,6 +69,8 @@ type Document struct {
 	items   map[config.Kind][]item
 	texts   map[string]*Source
 	aliases aliases
+
+	resolver *Resolver
 }
 
 type item struct {
@@ -79,8 +81,13 @@ type item struct {
 // Load reads files, folders (see Files) and, for "-", stdin. The error is
 // Errors when it is the content that is wrong.
 func Load(paths []string, stdin io.Reader) (*Document, error) {
+	return LoadWith(paths, stdin, &Resolver{})
+}
+
+// LoadWith is Load with a resolver of one's own, which knows afterwards what the files refer to.
+func LoadWith(paths []string, stdin io.Reader, r *Resolver) (*Document, error) {
 	doc := &Document{Configuration: &configv1.Configuration{}, items: map[config.Kind][]item{},
-		texts: map[string]*Source{}}
+		texts: map[string]*Source{}, resolver: r}
 	var errs Errors
 	for _, path := range paths {
 		files := []string{path}
@@ -154,7 +161,7 @@ func (doc *Document) parse(path string, text []byte, errs *Errors) {
 }
 
 func (doc *Document) document(path string, n *yaml.Node, errs *Errors) {
-	d := &decoder{path: path, errs: errs}
+	d := &decoder{path: path, errs: errs, resolver: doc.resolver}
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, "a document has to be a mapping with lists such as services and routes")
 		return
@@ -163,6 +170,9 @@ func (doc *Document) document(path string, n *yaml.Node, errs *Errors) {
 	fields := m.Descriptor().Fields()
 	d.pairs(n, func(k, v *yaml.Node) {
 		f := fields.ByName(protoreflect.Name(k.Value))
+		if f == nil && strings.HasPrefix(k.Value, "x-") { // a place for anchors
+			return
+		}
 		if f == nil {
 			d.fail(k, "there is no kind %q%s", k.Value, suggestion(k.Value, fields))
 			return
@@ -182,7 +192,9 @@ func (doc *Document) document(path string, n *yaml.Node, errs *Errors) {
 		list := m.Mutable(f).List()
 		for _, node := range v.Content {
 			node = resolve(node)
-			d.message(node, list.AppendMutable().Message(), kind.String(), 1)
+			m := list.AppendMutable().Message()
+			d.message(node, m, kind.String(), 1)
+			d.setEnvironment(m)
 			doc.items[kind] = append(doc.items[kind], item{path, node})
 		}
 	})
@@ -277,14 +289,44 @@ func child(n *yaml.Node, step string) *yaml.Node {
 		return nil
 	}
 	if n.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value == step {
-				return n.Content[i+1]
+		return member(n, step, 0)
+	}
+	return nil
+}
+
+// member returns a mapping's value of a key, its own or one that is merged into it.
+func member(n *yaml.Node, key string, depth int) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if depth > maxDepth {
+		return nil
+	}
+	fromFile := strings.HasSuffix(key, pemSuffix)
+	for i := 0; i+1 < len(n.Content) && n.Kind == yaml.MappingNode; i += 2 {
+		if k := n.Content[i].Value; k == key || fromFile && k == strings.TrimSuffix(key, pemSuffix)+fileSuffix {
+			return n.Content[i+1]
+		}
+	}
+	for i := 0; i+1 < len(n.Content) && n.Kind == yaml.MappingNode; i += 2 {
+		if !isMerge(n.Content[i]) {
+			continue
+		}
+		from := []*yaml.Node{n.Content[i+1]}
+		if from[0].Kind == yaml.SequenceNode {
+			from = from[0].Content
+		}
+		for _, m := range from {
+			if v := member(m, key, depth+1); v != nil {
+				return v
 			}
 		}
 	}
 	return nil
 }
+
+// Hide puts the text that the files have in the place of what they took from the environment, in a message.
+func (doc *Document) Hide(message string) string { return doc.resolver.hide(message) }
 
 // Source returns the text of a file that was read; nil when it was not.
 func (doc *Document) Source(path string) *Source { return doc.texts[path] }

@@ -25,7 +25,7 @@ import (
 )
 
 // Declarative returns a configuration as files hold it: by name, references as names, without what the server gives, without keys and what was obtained
-// by ACME, without what comes and goes by itself.
+// by ACME, without what comes and goes by itself; with the text of files for what they took from the environment.
 func Declarative(c *config.Config) *configv1.Configuration {
 	out := &configv1.Configuration{}
 	for m := range All(c) {
@@ -54,7 +54,7 @@ func OfKind(c *config.Config, k config.Kind) iter.Seq[config.Message] {
 			if config.IsTransient(e.Message) {
 				continue
 			}
-			m := proto.CloneOf(e.Message)
+			m := proto.CloneOf(config.Shown(e.Message))
 			Names(c, m)
 			wish(m)
 			if !yield(m) {
@@ -117,7 +117,38 @@ func Names(c *config.Config, m config.Message) {
 
 // Marshal writes YAML that Load reads back to the same: fields in the order of their numbers, what is absent left out.
 func Marshal(c *configv1.Configuration) ([]byte, error) {
-	return encode(messageNode(c.ProtoReflect()), false)
+	return encode(messageNode(asWritten(c).ProtoReflect()), false)
+}
+
+// asWritten returns a configuration with texts as a file has them: what looks like a variable of the environment and is none is protected, and
+// environment is left out, since texts that are shown say it.
+func asWritten(c *configv1.Configuration) *configv1.Configuration {
+	isOdd := false
+	for _, k := range config.Kinds() {
+		for _, m := range Resources(c, k) {
+			config.EveryText(m, func(_, value string) string {
+				isOdd = isOdd || strings.Contains(value, refersToEnv)
+				return value
+			})
+		}
+	}
+	if !isOdd {
+		return c
+	}
+	c = proto.CloneOf(c)
+	for _, k := range config.Kinds() {
+		for _, m := range Resources(c, k) {
+			config.EveryText(m, func(path, value string) string {
+				if text, ok := m.GetEnvironment()[path]; ok {
+					return text
+				}
+				return protect(value)
+			})
+			r := m.ProtoReflect()
+			r.Clear(r.Descriptor().Fields().ByName("environment"))
+		}
+	}
+	return c
 }
 
 // FromJSON writes any JSON as YAML, keys sorted.

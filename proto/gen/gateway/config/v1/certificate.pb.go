@@ -37,6 +37,10 @@ type Certificate struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a file took from the environment of whoever applied it, by field ("config.request.set.Authorization"), as the
+	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
+	// a resource that is put with the text keeps the value.
+	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Hosts, exact or "*.example.com" (one or more labels, as in a route's hosts), each covered by the certificate. Of several that stand for a
 	// host it has the exact one, else the longest wildcard. Empty means the certificate's own names.
 	Hosts []string `protobuf:"bytes,10,rep,name=hosts,proto3" json:"hosts,omitempty"`
@@ -130,6 +134,13 @@ func (x *Certificate) GetVersion() uint32 {
 func (x *Certificate) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
+	}
+	return nil
+}
+
+func (x *Certificate) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
 	}
 	return nil
 }
@@ -376,7 +387,7 @@ var File_gateway_config_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x05\n" +
+	"#gateway/config/v1/certificate.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x06\n" +
 	"\vCertificate\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -385,7 +396,8 @@ const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12B\n" +
-	"\x06labels\x18\x06 \x03(\v2*.gateway.config.v1.Certificate.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x06labels\x18\x06 \x03(\v2*.gateway.config.v1.Certificate.LabelsEntryR\x06labels\x12Q\n" +
+	"\venvironment\x18\a \x03(\v2/.gateway.config.v1.Certificate.EnvironmentEntryR\venvironment\x12\x14\n" +
 	"\x05hosts\x18\n" +
 	" \x03(\tR\x05hosts\x12\x19\n" +
 	"\bcert_pem\x18\v \x01(\tR\acertPem\x12\x1d\n" +
@@ -399,6 +411,9 @@ const file_gateway_config_v1_certificate_proto_rawDesc = "" +
 	"\x04acme\x18\x11 \x01(\v2\x17.gateway.config.v1.ACMER\x04acme\x12=\n" +
 	"\bobtained\x18\x12 \x01(\v2\x1b.gateway.config.v1.ObtainedB\x04\xe8\xb6!\x01R\bobtained\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
 	"\x04ACME\x12#\n" +
@@ -426,29 +441,31 @@ func file_gateway_config_v1_certificate_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_certificate_proto_rawDescData
 }
 
-var file_gateway_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_gateway_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_gateway_config_v1_certificate_proto_goTypes = []any{
 	(*Certificate)(nil),           // 0: gateway.config.v1.Certificate
 	(*ACME)(nil),                  // 1: gateway.config.v1.ACME
 	(*Obtained)(nil),              // 2: gateway.config.v1.Obtained
 	(*ClientAuth)(nil),            // 3: gateway.config.v1.ClientAuth
 	nil,                           // 4: gateway.config.v1.Certificate.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	nil,                           // 5: gateway.config.v1.Certificate.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_certificate_proto_depIdxs = []int32{
-	5, // 0: gateway.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
-	5, // 1: gateway.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
+	6, // 0: gateway.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
+	6, // 1: gateway.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
 	4, // 2: gateway.config.v1.Certificate.labels:type_name -> gateway.config.v1.Certificate.LabelsEntry
-	5, // 3: gateway.config.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	3, // 4: gateway.config.v1.Certificate.client_auth:type_name -> gateway.config.v1.ClientAuth
-	1, // 5: gateway.config.v1.Certificate.acme:type_name -> gateway.config.v1.ACME
-	2, // 6: gateway.config.v1.Certificate.obtained:type_name -> gateway.config.v1.Obtained
-	5, // 7: gateway.config.v1.Obtained.at:type_name -> google.protobuf.Timestamp
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	5, // 3: gateway.config.v1.Certificate.environment:type_name -> gateway.config.v1.Certificate.EnvironmentEntry
+	6, // 4: gateway.config.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	3, // 5: gateway.config.v1.Certificate.client_auth:type_name -> gateway.config.v1.ClientAuth
+	1, // 6: gateway.config.v1.Certificate.acme:type_name -> gateway.config.v1.ACME
+	2, // 7: gateway.config.v1.Certificate.obtained:type_name -> gateway.config.v1.Obtained
+	6, // 8: gateway.config.v1.Obtained.at:type_name -> google.protobuf.Timestamp
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_certificate_proto_init() }
@@ -463,7 +480,7 @@ func file_gateway_config_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_certificate_proto_rawDesc), len(file_gateway_config_v1_certificate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

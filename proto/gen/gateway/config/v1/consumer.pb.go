@@ -37,6 +37,10 @@ type Consumer struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a file took from the environment of whoever applied it, by field ("config.request.set.Authorization"), as the
+	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
+	// a resource that is put with the text keeps the value.
+	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Names of the groups that the consumer belongs to, each once.
 	Groups        []string `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -115,6 +119,13 @@ func (x *Consumer) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Consumer) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
 func (x *Consumer) GetGroups() []string {
 	if x != nil {
 		return x.Groups
@@ -126,7 +137,7 @@ var File_gateway_config_v1_consumer_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_consumer_proto_rawDesc = "" +
 	"\n" +
-	" gateway/config/v1/consumer.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x02\n" +
+	" gateway/config/v1/consumer.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x03\n" +
 	"\bConsumer\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -135,10 +146,14 @@ const file_gateway_config_v1_consumer_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12?\n" +
-	"\x06labels\x18\x06 \x03(\v2'.gateway.config.v1.Consumer.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06labels\x18\x06 \x03(\v2'.gateway.config.v1.Consumer.LabelsEntryR\x06labels\x12N\n" +
+	"\venvironment\x18\a \x03(\v2,.gateway.config.v1.Consumer.EnvironmentEntryR\venvironment\x12\x16\n" +
 	"\x06groups\x18\n" +
 	" \x03(\tR\x06groups\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\xc3\x01\n" +
 	"\x15com.gateway.config.v1B\rConsumerProtoP\x01Z5gateway.internal/proto/gen/gateway/config/v1;configv1\xa2\x02\x03GCX\xaa\x02\x11Gateway.Config.V1\xca\x02\x11Gateway\\Config\\V1\xe2\x02\x1dGateway\\Config\\V1\\GPBMetadata\xea\x02\x13Gateway::Config::V1b\x06proto3"
@@ -155,21 +170,23 @@ func file_gateway_config_v1_consumer_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_consumer_proto_rawDescData
 }
 
-var file_gateway_config_v1_consumer_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_gateway_config_v1_consumer_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_gateway_config_v1_consumer_proto_goTypes = []any{
 	(*Consumer)(nil),              // 0: gateway.config.v1.Consumer
 	nil,                           // 1: gateway.config.v1.Consumer.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	nil,                           // 2: gateway.config.v1.Consumer.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_consumer_proto_depIdxs = []int32{
-	2, // 0: gateway.config.v1.Consumer.created_at:type_name -> google.protobuf.Timestamp
-	2, // 1: gateway.config.v1.Consumer.updated_at:type_name -> google.protobuf.Timestamp
+	3, // 0: gateway.config.v1.Consumer.created_at:type_name -> google.protobuf.Timestamp
+	3, // 1: gateway.config.v1.Consumer.updated_at:type_name -> google.protobuf.Timestamp
 	1, // 2: gateway.config.v1.Consumer.labels:type_name -> gateway.config.v1.Consumer.LabelsEntry
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 3: gateway.config.v1.Consumer.environment:type_name -> gateway.config.v1.Consumer.EnvironmentEntry
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_consumer_proto_init() }
@@ -184,7 +201,7 @@ func file_gateway_config_v1_consumer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_consumer_proto_rawDesc), len(file_gateway_config_v1_consumer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -38,6 +38,10 @@ type Middleware struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a file took from the environment of whoever applied it, by field ("config.request.set.Authorization"), as the
+	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
+	// a resource that is put with the text keeps the value.
+	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// A type of the catalogue, for example "headers"; an unknown one is refused with a list of those that exist.
 	Type string `protobuf:"bytes,10,opt,name=type,proto3" json:"type,omitempty"`
 	// The type's settings, read strictly into its message in gateway.middleware.v1.
@@ -122,6 +126,13 @@ func (x *Middleware) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Middleware) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
 func (x *Middleware) GetType() string {
 	if x != nil {
 		return x.Type
@@ -154,7 +165,7 @@ var File_gateway_config_v1_middleware_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_middleware_proto_rawDesc = "" +
 	"\n" +
-	"\"gateway/config/v1/middleware.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x03\n" +
+	"\"gateway/config/v1/middleware.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x04\n" +
 	"\n" +
 	"Middleware\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
@@ -164,13 +175,17 @@ const file_gateway_config_v1_middleware_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12A\n" +
-	"\x06labels\x18\x06 \x03(\v2).gateway.config.v1.Middleware.LabelsEntryR\x06labels\x12\x12\n" +
+	"\x06labels\x18\x06 \x03(\v2).gateway.config.v1.Middleware.LabelsEntryR\x06labels\x12P\n" +
+	"\venvironment\x18\a \x03(\v2..gateway.config.v1.Middleware.EnvironmentEntryR\venvironment\x12\x12\n" +
 	"\x04type\x18\n" +
 	" \x01(\tR\x04type\x12/\n" +
 	"\x06config\x18\v \x01(\v2\x17.google.protobuf.StructR\x06config\x12\x14\n" +
 	"\x05order\x18\f \x01(\rR\x05order\x12\x1d\n" +
 	"\aenabled\x18\r \x01(\bH\x00R\aenabled\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
 	"\n" +
@@ -189,23 +204,25 @@ func file_gateway_config_v1_middleware_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_middleware_proto_rawDescData
 }
 
-var file_gateway_config_v1_middleware_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_gateway_config_v1_middleware_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_gateway_config_v1_middleware_proto_goTypes = []any{
 	(*Middleware)(nil),            // 0: gateway.config.v1.Middleware
 	nil,                           // 1: gateway.config.v1.Middleware.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 3: google.protobuf.Struct
+	nil,                           // 2: gateway.config.v1.Middleware.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
 }
 var file_gateway_config_v1_middleware_proto_depIdxs = []int32{
-	2, // 0: gateway.config.v1.Middleware.created_at:type_name -> google.protobuf.Timestamp
-	2, // 1: gateway.config.v1.Middleware.updated_at:type_name -> google.protobuf.Timestamp
+	3, // 0: gateway.config.v1.Middleware.created_at:type_name -> google.protobuf.Timestamp
+	3, // 1: gateway.config.v1.Middleware.updated_at:type_name -> google.protobuf.Timestamp
 	1, // 2: gateway.config.v1.Middleware.labels:type_name -> gateway.config.v1.Middleware.LabelsEntry
-	3, // 3: gateway.config.v1.Middleware.config:type_name -> google.protobuf.Struct
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 3: gateway.config.v1.Middleware.environment:type_name -> gateway.config.v1.Middleware.EnvironmentEntry
+	4, // 4: gateway.config.v1.Middleware.config:type_name -> google.protobuf.Struct
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_middleware_proto_init() }
@@ -221,7 +238,7 @@ func file_gateway_config_v1_middleware_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_middleware_proto_rawDesc), len(file_gateway_config_v1_middleware_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -37,6 +37,10 @@ type Policy struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a file took from the environment of whoever applied it, by field ("config.request.set.Authorization"), as the
+	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
+	// a resource that is put with the text keeps the value.
+	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Longest time from the request's head to the response's last byte, 1ms to 24h; past it the answer is 504
 	// UPSTREAM_TIMEOUT, or the connection is cut where the response had begun. Empty means no limit but the service's response_timeout.
 	Timeout string `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -132,6 +136,13 @@ func (x *Policy) GetVersion() uint32 {
 func (x *Policy) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
+	}
+	return nil
+}
+
+func (x *Policy) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
 	}
 	return nil
 }
@@ -309,7 +320,7 @@ var File_gateway_config_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x04\n" +
+	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x05\n" +
 	"\x06Policy\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -318,7 +329,8 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12=\n" +
-	"\x06labels\x18\x06 \x03(\v2%.gateway.config.v1.Policy.LabelsEntryR\x06labels\x12\x18\n" +
+	"\x06labels\x18\x06 \x03(\v2%.gateway.config.v1.Policy.LabelsEntryR\x06labels\x12L\n" +
+	"\venvironment\x18\a \x03(\v2*.gateway.config.v1.Policy.EnvironmentEntryR\venvironment\x12\x18\n" +
 	"\atimeout\x18\n" +
 	" \x01(\tR\atimeout\x12\x1f\n" +
 	"\vmax_timeout\x18\v \x01(\tR\n" +
@@ -329,6 +341,9 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\x06errors\x18* \x03(\v2\x1c.gateway.config.v1.ErrorPageR\x06errors\x12\x16\n" +
 	"\x06global\x18+ \x01(\bR\x06global\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
 	"\x12_max_request_bytes\"s\n" +
@@ -353,25 +368,27 @@ func file_gateway_config_v1_policy_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_policy_proto_rawDescData
 }
 
-var file_gateway_config_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_gateway_config_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_gateway_config_v1_policy_proto_goTypes = []any{
 	(*Policy)(nil),                // 0: gateway.config.v1.Policy
 	(*ErrorPage)(nil),             // 1: gateway.config.v1.ErrorPage
 	(*ErrorBody)(nil),             // 2: gateway.config.v1.ErrorBody
 	nil,                           // 3: gateway.config.v1.Policy.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	nil,                           // 4: gateway.config.v1.Policy.EnvironmentEntry
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_gateway_config_v1_policy_proto_depIdxs = []int32{
-	4, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	4, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	5, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	5, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
 	3, // 2: gateway.config.v1.Policy.labels:type_name -> gateway.config.v1.Policy.LabelsEntry
-	1, // 3: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
-	2, // 4: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 3: gateway.config.v1.Policy.environment:type_name -> gateway.config.v1.Policy.EnvironmentEntry
+	1, // 4: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
+	2, // 5: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_policy_proto_init() }
@@ -387,7 +404,7 @@ func file_gateway_config_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_policy_proto_rawDesc), len(file_gateway_config_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -42,6 +42,10 @@ type Route struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a file took from the environment of whoever applied it, by field ("config.request.set.Authorization"), as the
+	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
+	// a resource that is put with the text keeps the value.
+	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// "/exact", "/prefix/*" (also matches "/prefix"), "/users/{id}/orders", or "~" and an RE2 regex that has to match the whole path.
 	Path string `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
 	// One method, or "*" for any but CONNECT. Not together with methods. Registered methods are kept in capital letters.
@@ -164,6 +168,13 @@ func (x *Route) GetVersion() uint32 {
 func (x *Route) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
+	}
+	return nil
+}
+
+func (x *Route) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
 	}
 	return nil
 }
@@ -1072,7 +1083,8 @@ var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\t\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\n" +
+	"\n" +
 	"\x05Route\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -1081,7 +1093,8 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12<\n" +
-	"\x06labels\x18\x06 \x03(\v2$.gateway.config.v1.Route.LabelsEntryR\x06labels\x12\x12\n" +
+	"\x06labels\x18\x06 \x03(\v2$.gateway.config.v1.Route.LabelsEntryR\x06labels\x12K\n" +
+	"\venvironment\x18\a \x03(\v2).gateway.config.v1.Route.EnvironmentEntryR\venvironment\x12\x12\n" +
 	"\x04path\x18\n" +
 	" \x01(\tR\x04path\x12\x16\n" +
 	"\x06method\x18\v \x01(\tR\x06method\x12\x18\n" +
@@ -1108,6 +1121,9 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x12S\n" +
 	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
 	"\n" +
@@ -1188,7 +1204,7 @@ func file_gateway_config_v1_route_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_route_proto_rawDescData
 }
 
-var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_gateway_config_v1_route_proto_goTypes = []any{
 	(*Route)(nil),                 // 0: gateway.config.v1.Route
 	(*PathOptions)(nil),           // 1: gateway.config.v1.PathOptions
@@ -1200,29 +1216,31 @@ var file_gateway_config_v1_route_proto_goTypes = []any{
 	(*Redirect)(nil),              // 7: gateway.config.v1.Redirect
 	(*DirectResponse)(nil),        // 8: gateway.config.v1.DirectResponse
 	nil,                           // 9: gateway.config.v1.Route.LabelsEntry
-	nil,                           // 10: gateway.config.v1.DirectResponse.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*NamedReferences)(nil),       // 12: gateway.config.v1.NamedReferences
+	nil,                           // 10: gateway.config.v1.Route.EnvironmentEntry
+	nil,                           // 11: gateway.config.v1.DirectResponse.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*NamedReferences)(nil),       // 13: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_route_proto_depIdxs = []int32{
-	11, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
-	11, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
+	12, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
+	12, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
 	9,  // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
-	2,  // 3: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
-	3,  // 4: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
-	4,  // 5: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
-	5,  // 6: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
-	7,  // 7: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
-	8,  // 8: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
-	1,  // 9: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
-	12, // 10: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
-	6,  // 11: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
-	10, // 12: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 3: gateway.config.v1.Route.environment:type_name -> gateway.config.v1.Route.EnvironmentEntry
+	2,  // 4: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
+	3,  // 5: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
+	4,  // 6: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
+	5,  // 7: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
+	7,  // 8: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
+	8,  // 9: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
+	1,  // 10: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
+	13, // 11: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
+	6,  // 12: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
+	11, // 13: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_route_proto_init() }
@@ -1255,7 +1273,7 @@ func file_gateway_config_v1_route_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_route_proto_rawDesc), len(file_gateway_config_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

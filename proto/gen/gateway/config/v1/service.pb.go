@@ -37,6 +37,10 @@ type Service struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a file took from the environment of whoever applied it, by field ("config.request.set.Authorization"), as the
+	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
+	// a resource that is put with the text keeps the value.
+	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How to speak to the endpoints: "http" (HTTP/1.1), "https" (HTTP/1.1 over TLS, or HTTP/2 where tls.http2 allows it), "h2c" (HTTP/2
 	// without TLS, by prior knowledge), "grpc" (gRPC over h2c) or "grpcs" (gRPC over HTTP/2 and TLS). Empty means "http".
 	Protocol string `protobuf:"bytes,10,opt,name=protocol,proto3" json:"protocol,omitempty"`
@@ -138,6 +142,13 @@ func (x *Service) GetVersion() uint32 {
 func (x *Service) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
+	}
+	return nil
+}
+
+func (x *Service) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
 	}
 	return nil
 }
@@ -837,7 +848,7 @@ var File_gateway_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\b\n" +
+	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\t\n" +
 	"\aService\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -846,7 +857,8 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"updated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\tupdatedAt\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12>\n" +
-	"\x06labels\x18\x06 \x03(\v2&.gateway.config.v1.Service.LabelsEntryR\x06labels\x12\x1a\n" +
+	"\x06labels\x18\x06 \x03(\v2&.gateway.config.v1.Service.LabelsEntryR\x06labels\x12M\n" +
+	"\venvironment\x18\a \x03(\v2+.gateway.config.v1.Service.EnvironmentEntryR\venvironment\x12\x1a\n" +
 	"\bprotocol\x18\n" +
 	" \x01(\tR\bprotocol\x129\n" +
 	"\tendpoints\x18\v \x03(\v2\x1b.gateway.config.v1.EndpointR\tendpoints\x12:\n" +
@@ -864,6 +876,9 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x11last_health_check\x18  \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\x0flastHealthCheck\x12S\n" +
 	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
 	"\n" +
@@ -938,7 +953,7 @@ func file_gateway_config_v1_service_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_service_proto_rawDescData
 }
 
-var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_gateway_config_v1_service_proto_goTypes = []any{
 	(*Service)(nil),               // 0: gateway.config.v1.Service
 	(*Endpoint)(nil),              // 1: gateway.config.v1.Endpoint
@@ -949,30 +964,32 @@ var file_gateway_config_v1_service_proto_goTypes = []any{
 	(*HealthCheckConfig)(nil),     // 6: gateway.config.v1.HealthCheckConfig
 	(*ConnectionPool)(nil),        // 7: gateway.config.v1.ConnectionPool
 	nil,                           // 8: gateway.config.v1.Service.LabelsEntry
-	nil,                           // 9: gateway.config.v1.Endpoint.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*NamedReferences)(nil),       // 11: gateway.config.v1.NamedReferences
+	nil,                           // 9: gateway.config.v1.Service.EnvironmentEntry
+	nil,                           // 10: gateway.config.v1.Endpoint.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*NamedReferences)(nil),       // 12: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_service_proto_depIdxs = []int32{
-	10, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
-	10, // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
+	11, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
+	11, // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
 	8,  // 2: gateway.config.v1.Service.labels:type_name -> gateway.config.v1.Service.LabelsEntry
-	1,  // 3: gateway.config.v1.Service.endpoints:type_name -> gateway.config.v1.Endpoint
-	4,  // 4: gateway.config.v1.Service.discovery:type_name -> gateway.config.v1.Discovery
-	6,  // 5: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
-	7,  // 6: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
-	3,  // 7: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
-	2,  // 8: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
-	10, // 9: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
-	10, // 10: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
-	11, // 11: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
-	9,  // 12: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
-	5,  // 13: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	9,  // 3: gateway.config.v1.Service.environment:type_name -> gateway.config.v1.Service.EnvironmentEntry
+	1,  // 4: gateway.config.v1.Service.endpoints:type_name -> gateway.config.v1.Endpoint
+	4,  // 5: gateway.config.v1.Service.discovery:type_name -> gateway.config.v1.Discovery
+	6,  // 6: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
+	7,  // 7: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
+	3,  // 8: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
+	2,  // 9: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
+	11, // 10: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
+	11, // 11: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
+	12, // 12: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
+	10, // 13: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
+	5,  // 14: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_service_proto_init() }
@@ -994,7 +1011,7 @@ func file_gateway_config_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_service_proto_rawDesc), len(file_gateway_config_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
