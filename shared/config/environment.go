@@ -9,11 +9,11 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// What a file took from the environment may be a secret. The configuration has the value, since nodes need it, and beside it, in environment, the text
-// that the file has. Whatever shows a resource shows that text.
+// What a file took from the environment may be a secret. The configuration has the value, since nodes need it, and
+// beside it, in environment, the text that the file has. Whatever shows a resource shows that text.
 
-// Shown returns a resource with what the file has in the place of what was taken from the environment; the resource itself
-// where nothing was.
+// Shown returns a resource with what the file has in the place of what was taken from the environment; the resource
+// itself where nothing was.
 func Shown[M Message](m M) M {
 	if len(m.GetEnvironment()) == 0 {
 		return m
@@ -38,8 +38,9 @@ func texts(m Message) map[string]string {
 	return all
 }
 
-// keepEnvironment completes a resource that is put as it was shown: where it has the text it gets the value that is stored.
-// It returns the paths for which there is none. What environment says of fields that are not there is dropped.
+// keepEnvironment completes a resource that is put as it was shown: where it has the text it gets the value that is
+// stored. It returns the paths for which there is none. What environment says of fields that are not there is
+// dropped.
 func keepEnvironment(m, before Message) (unknown []string) {
 	if len(m.GetEnvironment()) == 0 {
 		return nil
@@ -75,8 +76,8 @@ func keepEnvironment(m, before Message) (unknown []string) {
 	return unknown
 }
 
-// ForgetTyped takes out of a resource's environment what was given a value by other means than a file: what differs from
-// the text and from what is stored. before may be nil.
+// ForgetTyped takes out of a resource's environment what was given a value by other means than a file: what differs
+// from the text and from what is stored. before may be nil.
 func ForgetTyped(m, before Message) {
 	if len(m.GetEnvironment()) == 0 {
 		return
@@ -108,8 +109,8 @@ func FromEnvironment(before, after Message) (changed []string) {
 	return changed
 }
 
-// EachText gives every text of a resource to f, with its path as problems have it ("hosts[0]", "config.set.X"), and puts
-// what f returns in its place. Names, what the server gives, and what names other resources are none of them.
+// EachText gives every text of a resource to f, with its path as problems have it ("hosts[0]", "config.set.X"), and
+// puts what f returns in its place. Names, what the server gives, and what names other resources are none of them.
 func EachText(m Message, f func(path, value string) string) {
 	eachText("", m.ProtoReflect(), isPlainText, f)
 }
@@ -128,7 +129,9 @@ func isPlainText(f protoreflect.FieldDescriptor) bool {
 	return true
 }
 
-func eachText(path string, m protoreflect.Message, visits func(protoreflect.FieldDescriptor) bool, f func(path, value string) string) {
+func eachText(path string, m protoreflect.Message, visits func(protoreflect.FieldDescriptor) bool,
+	f func(path, value string) string,
+) {
 	if free, ok := m.Interface().(*structpb.Struct); ok {
 		for k, v := range free.GetFields() {
 			eachValue(path+"."+k, v, f)

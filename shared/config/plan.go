@@ -178,8 +178,9 @@ func (p *planner) stage(e Edit) {
 		stored = before.Message
 	}
 	for _, path := range keepEnvironment(after, stored) {
-		p.problems.add(e.Kind, name, e.Location, path, after.GetEnvironment()[path], "is what a file has, and no value of it is stored: "+
-			"apply the file, or give the value")
+		p.problems.add(e.Kind, name, e.Location, path, after.GetEnvironment()[path],
+			"is what a file has, and no value of it is stored: "+
+				"apply the file, or give the value")
 	}
 	p.fill(after, before, e.Obtains)
 	if !p.opts.Restore {

@@ -30,14 +30,16 @@ routes:
 		}
 		return out + complaint
 	}
-	if got := ctl("", cli.ExitInvalid, "apply", "-f", path); !strings.Contains(got, "a.yaml:1:") || !strings.Contains(got, "no variable GATEWAY_TEST_TOKEN") {
+	if got := ctl("", cli.ExitInvalid, "apply", "-f", path); !strings.Contains(got, "a.yaml:1:") ||
+		!strings.Contains(got, "no variable GATEWAY_TEST_TOKEN") {
 		t.Errorf("without the variable: %s", got)
 	}
 	t.Setenv("GATEWAY_TEST_TOKEN", "s3cret-1")
 	show := func(when string) {
 		t.Helper()
 		for _, args := range [][]string{
-			{"get", "middleware", "-o", "yaml"}, {"get", "middleware", "-o", "json"}, {"get", "route", "r", "-o", "json"}, {"export"}, {"export", "-o", "json"},
+			{"get", "middleware", "-o", "yaml"}, {"get", "middleware", "-o", "json"}, {"get", "route", "r", "-o", "json"},
+			{"export"}, {"export", "-o", "json"},
 			{"revisions", "1", "-o", "json"},
 		} {
 			if got := ctl("", 0, args...); !strings.Contains(got, "${env:GATEWAY_TEST_TOKEN}") {

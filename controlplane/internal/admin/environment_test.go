@@ -5,12 +5,15 @@ import (
 	"testing"
 )
 
-// TestTextsOfTheEnvironment puts resources back as they are shown, with the text of a file for what it took from the environment.
+// TestTextsOfTheEnvironment puts resources back as they are shown, with the text of a file for what it took from the
+// environment.
 func TestTextsOfTheEnvironment(t *testing.T) {
 	const (
-		path     = "/api/v1/config/middleware/m"
-		applied  = `{"middleware": [{"name": "m", "type": "headers", "config": {"request": {"set": {"A": "s3cret", "B": "b"}}}, "environment": {"config.request.set.A": "${env:T}", "labels.gone": "x"}}]}`
-		shown    = `{"name": "m", "type": "headers", "config": {"request": {"set": {"A": "${env:T}", "B": "b"}}}, "environment": {"config.request.set.A": "${env:T}"}`
+		path    = "/api/v1/config/middleware/m"
+		start   = `{"name": "m", "type": "headers", "config": {"request": {"set": {"B": "b", "A": `
+		applied = `{"middleware": [` + start + `"s3cret"}}}, "environment": {"config.request.set.A": "${env:T}", ` +
+			`"labels.gone": "x"}}]}`
+		shown    = start + `"${env:T}"}}}, "environment": {"config.request.set.A": "${env:T}"}`
 		isMasked = `"A":"${env:T}"`
 	)
 	for _, c := range []struct {
@@ -22,16 +25,22 @@ func TestTextsOfTheEnvironment(t *testing.T) {
 		{"put back", "PUT", path, shown + `}`, 200, isMasked, "s3cret"},
 		{"put back with a label", "PUT", path, shown + `, "labels": {"x": "y"}}`, 200, isMasked, "s3cret"},
 		{"another field patched", "PATCH", path, `{"labels": {"x": "y"}}`, 200, isMasked, "s3cret"},
-		{"a value that is typed", "PATCH", path, `{"config": {"request": {"set": {"A": "typed"}}}}`, 200, `"A":"typed"`, "typed"},
-		{"a value that is put", "PUT", path, strings.Replace(shown, `"A": "${env:T}"`, `"A": "put"`, 1) + `}`, 200, `"A":"put"`, "put"},
-		{"for another resource", "PUT", "/api/v1/config/middleware/n", strings.Replace(shown, `"m"`, `"n"`, 1) + `}`, 422, "no value of it is stored", "s3cret"},
-		{"another variable", "PUT", path, strings.ReplaceAll(shown, "env:T", "env:U") + `}`, 422, "no value of it is stored", "s3cret"},
-		{"applied as it is shown", "POST", "/api/v1/config/apply", `{"middleware": [` + shown + `}]}`, 200, `"changes":[]`, "s3cret"},
+		{"a value that is typed", "PATCH", path, `{"config": {"request": {"set": {"A": "typed"}}}}`, 200,
+			`"A":"typed"`, "typed"},
+		{"a value that is put", "PUT", path, strings.Replace(shown, `"A": "${env:T}"`, `"A": "put"`, 1) + `}`, 200,
+			`"A":"put"`, "put"},
+		{"for another resource", "PUT", "/api/v1/config/middleware/n", strings.Replace(shown, `"m"`, `"n"`, 1) + `}`,
+			422, "no value of it is stored", "s3cret"},
+		{"another variable", "PUT", path, strings.ReplaceAll(shown, "env:T", "env:U") + `}`, 422,
+			"no value of it is stored", "s3cret"},
+		{"applied as it is shown", "POST", "/api/v1/config/apply", `{"middleware": [` + shown + `}]}`, 200,
+			`"changes":[]`, "s3cret"},
 	} {
 		a := newAPI(t)
 		a.must("POST", "/api/v1/config/apply", applied)
 		r := a.call(c.method, c.path, c.body)
-		if r.status != c.status || !strings.Contains(strings.ReplaceAll(r.raw, " ", ""), strings.ReplaceAll(c.want, " ", "")) || strings.Contains(r.raw, "s3cret") {
+		if r.status != c.status || !strings.Contains(strings.ReplaceAll(r.raw, " ", ""), strings.ReplaceAll(c.want,
+			" ", "")) || strings.Contains(r.raw, "s3cret") {
 			t.Errorf("%s: %d %s", c.name, r.status, r.raw)
 		}
 		if r := a.must("GET", path, ""); strings.Contains(r.raw, "labels.gone") || strings.Contains(r.raw, "s3cret") {

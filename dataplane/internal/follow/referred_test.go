@@ -26,7 +26,8 @@ func pair(t *testing.T) (certPEM, keyPEM string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.test"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.test"},
+		NotAfter: time.Now().Add(time.Hour)}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +67,8 @@ func TestReferredFilesAreReadAgain(t *testing.T) {
 	link("1")
 	t.Setenv("GATEWAY_TEST_SECRETS", secrets)
 	synctest.Test(t, func(t *testing.T) {
-		write(t, path, "certificates: [{name: a, cert_file: \"${env:GATEWAY_TEST_SECRETS}/live/tls.crt\", key_file: \"${env:GATEWAY_TEST_SECRETS}/live/tls.key\"}]\n"+
+		write(t, path, "certificates: [{name: a, cert_file: \"${env:GATEWAY_TEST_SECRETS}/live/tls.crt\", key_file: "+
+			"\"${env:GATEWAY_TEST_SECRETS}/live/tls.key\"}]\n"+
 			"routes: [{name: r, path: /, direct_response: {body: \"${env:GATEWAY_TEST_SECRETS}\"}}]\n")
 		log, node := &logged{}, &nodeDouble{}
 		f := &Files{Path: dir, Log: log.logger(), To: node}
@@ -89,11 +91,13 @@ func TestReferredFilesAreReadAgain(t *testing.T) {
 			synctest.Wait()
 			m := node.version.Config.ByName(config.Certificate, "a").Message.(*configv1.Certificate)
 			if node.version.Revision != revision || m.GetKeyPem() != key {
-				t.Errorf("%s: revision %d, the first key %v:\n%s", when, node.version.Revision, m.GetKeyPem() == firstKey, log.b.String())
+				t.Errorf("%s: revision %d, the first key %v:\n%s", when, node.version.Revision, m.GetKeyPem() == firstKey,
+					log.b.String())
 			}
 		}
 		runs("at first", 1, firstKey)
-		if r := node.version.Config.ByName(config.Route, "r").Message.(*configv1.Route); r.GetDirectResponse().GetBody() != secrets {
+		if r := node.version.Config.ByName(config.Route,
+			"r").Message.(*configv1.Route); r.GetDirectResponse().GetBody() != secrets {
 			t.Errorf("the environment gives %q", r.GetDirectResponse().GetBody())
 		}
 		put("2", secondCert, secondKey)

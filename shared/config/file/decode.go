@@ -44,8 +44,9 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// pairs yields the entries of a mapping and reports repeated keys. Those of mappings that are merged into it (the key <<, https://yaml.org/type/merge.html)
-// come after its own: what it says itself goes first, then what is merged first.
+// pairs yields the entries of a mapping and reports repeated keys. Those of mappings that are merged into it (the key
+// <<, https://yaml.org/type/merge.html) come after its own: what it says itself goes first, then what is merged
+// first.
 func (d *decoder) pairs(n *yaml.Node, each func(key, value *yaml.Node)) {
 	d.merged(n, map[string]bool{}, each, 0)
 }
@@ -338,7 +339,8 @@ func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
 		}
 	}
 	text := d.text(n)
-	if n.Style == 0 && text != n.Value && (text == "true" || text == "false") { // a string is taken for a number, but for no boolean
+	if n.Style == 0 && text != n.Value && (text == "true" || text == "false") {
+		// Settings take a string for a number, but not for a boolean.
 		return structpb.NewBoolValue(text == "true")
 	}
 	return structpb.NewStringValue(text)

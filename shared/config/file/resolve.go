@@ -20,8 +20,8 @@ import (
 // MaxReferredBytes is the largest file that another one refers to, such as by key_file.
 const MaxReferredBytes = 1 << 20
 
-// Resolver finds what files refer to: variables of the environment (${env:NAME}) and other files (cert_file). Where that is done is where the files
-// are read. The zero value is ready for use; it is not safe for concurrent use.
+// Resolver finds what files refer to: variables of the environment (${env:NAME}) and other files (cert_file). Where
+// that is done is where the files are read. The zero value is ready for use; it is not safe for concurrent use.
 type Resolver struct {
 	// LookupEnv returns a variable of the environment; nil: os.LookupEnv.
 	LookupEnv func(name string) (string, bool)
@@ -59,8 +59,8 @@ var reference = regexp.MustCompile(`(\$+)\{env:([^}]*)(\}?)`)
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand puts variables of the environment into a text, and reports whether there are any. Of several "$" before {env: one is dropped, and what remains
-// is no reference.
+// expand puts variables of the environment into a text, and reports whether there are any. Of several "$" before
+// {env: one is dropped, and what remains is no reference.
 func (r *Resolver) expand(text string) (out string, isTaken bool, wrong error) {
 	if !strings.Contains(text, refersToEnv) {
 		return text, false, nil
@@ -75,7 +75,8 @@ func (r *Resolver) expand(text string) (out string, isTaken bool, wrong error) {
 			return s[1:]
 		}
 		if m[3] == "" || !variableName.MatchString(m[2]) {
-			wrong = fmt.Errorf("%q names no variable of the environment: it has to be like ${env:NAME}; $${env: stands for the text ${env:", shorten(s))
+			wrong = fmt.Errorf("%q names no variable of the environment: it has to be like ${env:NAME}; $${env: stands for "+
+				"the text ${env:", shorten(s))
 			return s
 		}
 		value, ok := lookup(m[2])

@@ -36,23 +36,35 @@ func same(t *testing.T, name, text, want string) *Document {
 func TestMergeKeys(t *testing.T) {
 	const want = "services:\n  - {name: a, protocol: h2c, pipeline_id: p, labels: {x: '1', y: '2'}}\n"
 	for _, c := range []struct{ name, text string }{
-		{"one", "x-base: &base {protocol: h2c, pipeline_id: p}\nservices:\n  - {<<: *base, name: a, labels: {x: '1', y: '2'}}\n"},
-		{"its own goes first", "x-base: &base {protocol: http, pipeline_id: p}\nservices:\n  - {name: a, protocol: h2c, <<: *base, labels: {x: '1', y: '2'}}\n"},
-		{"its own goes first, after it", "x-base: &base {protocol: http, pipeline_id: p}\nservices:\n  - {<<: *base, protocol: h2c, name: a, labels: {x: '1', y: '2'}}\n"},
-		{"several, the first goes first", "x-one: &one {protocol: h2c}\nx-two: &two {protocol: http, pipeline_id: p}\nservices:\n  - {<<: [*one, *two], name: a, labels: {x: '1', y: '2'}}\n"},
-		{"merged mappings merge", "x-one: &one {protocol: h2c}\nx-two: &two {<<: *one, pipeline_id: p}\nservices:\n  - {<<: *two, name: a, labels: {x: '1', y: '2'}}\n"},
-		{"as written", "services:\n  - <<: {protocol: h2c, pipeline_id: p}\n    name: a\n    labels: {<<: {x: '1', y: '3'}, y: '2'}\n"},
-		{"of another resource", "x-other: [&a {name: b, protocol: h2c, pipeline_id: p}]\nservices:\n  - {<<: *a, name: a, labels: {x: '1', y: '2'}}\n"},
-		{"whole values", "x-all:\n  labels: &labels {x: '1', y: '2'}\n  name: &name a\nservices:\n  - {name: *name, protocol: h2c, pipeline_id: p, labels: *labels}\n"},
-		{"whole lists", "x-all: &all\n  - {name: a, protocol: h2c, pipeline_id: p, labels: {x: '1', y: '2'}}\nservices: *all\n"},
+		{"one", "x-base: &base {protocol: h2c, pipeline_id: p}\nservices:\n  - {<<: *base, name: a, labels: {x: '1', y: " +
+			"'2'}}\n"},
+		{"its own goes first", "x-base: &base {protocol: http, pipeline_id: p}\nservices:\n  - {name: a, protocol: h2c, " +
+			"<<: *base, labels: {x: '1', y: '2'}}\n"},
+		{"its own goes first, after it", "x-base: &base {protocol: http, pipeline_id: p}\nservices:\n  - {<<: *base, " +
+			"protocol: h2c, name: a, labels: {x: '1', y: '2'}}\n"},
+		{"several, the first goes first", "x-one: &one {protocol: h2c}\nx-two: &two {protocol: http, pipeline_id: " +
+			"p}\nservices:\n  - {<<: [*one, *two], name: a, labels: {x: '1', y: '2'}}\n"},
+		{"merged mappings merge", "x-one: &one {protocol: h2c}\nx-two: &two {<<: *one, pipeline_id: p}\nservices:\n  - " +
+			"{<<: *two, name: a, labels: {x: '1', y: '2'}}\n"},
+		{"as written", "services:\n  - <<: {protocol: h2c, pipeline_id: p}\n    name: a\n    labels: {<<: {x: '1', y: " +
+			"'3'}, y: '2'}\n"},
+		{"of another resource", "x-other: [&a {name: b, protocol: h2c, pipeline_id: p}]\nservices:\n  - {<<: *a, name: " +
+			"a, labels: {x: '1', y: '2'}}\n"},
+		{"whole values", "x-all:\n  labels: &labels {x: '1', y: '2'}\n  name: &name a\nservices:\n  - {name: *name, " +
+			"protocol: h2c, pipeline_id: p, labels: *labels}\n"},
+		{"whole lists", "x-all: &all\n  - {name: a, protocol: h2c, pipeline_id: p, labels: {x: '1', y: '2'}}\nservices: " +
+			"*all\n"},
 	} {
 		same(t, c.name, c.text, want)
 	}
-	same(t, "in a config", "x-h: &h {set: {A: a, B: b}}\nmiddleware:\n  - {name: m, type: headers, config: {request: {<<: *h, remove: [C]}}}\n",
+	same(t, "in a config", "x-h: &h {set: {A: a, B: b}}\nmiddleware:\n  - {name: m, type: headers, config: {request: "+
+		"{<<: *h, remove: [C]}}}\n",
 		"middleware:\n  - {name: m, type: headers, config: {request: {set: {A: a, B: b}, remove: [C]}}}\n")
-	same(t, "in quotes it is a key", "services: [{name: a, labels: {\"<<\": x}}]\n", "services: [{name: a, labels: {'<<': x}}]\n")
+	same(t, "in quotes it is a key", "services: [{name: a, labels: {\"<<\": x}}]\n",
+		"services: [{name: a, labels: {'<<': x}}]\n")
 
-	doc := same(t, "place", "x-base: &base\n  protocol: nonsense\nservices:\n  - <<: *base\n    name: a\n", "services: [{name: a, protocol: nonsense}]\n")
+	doc := same(t, "place", "x-base: &base\n  protocol: nonsense\nservices:\n  - <<: *base\n    name: a\n",
+		"services: [{name: a, protocol: nonsense}]\n")
 	if _, line, column, ok := doc.Position("services[0]", "protocol"); !ok || line != 2 || column != 13 {
 		t.Errorf("what is merged stands at %d:%d", line, column)
 	}
@@ -60,7 +72,8 @@ func TestMergeKeys(t *testing.T) {
 	bomb := "x-a: &a {labels: {x: y}}\n"
 	for i := range 20 {
 		from := string(rune('a' + i))
-		bomb += "x-" + string(rune('b'+i)) + ": &" + string(rune('b'+i)) + " {<<: [" + strings.Repeat("*"+from+", ", 9) + "*" + from + "]}\n"
+		bomb += "x-" + string(rune('b'+i)) + ": &" + string(rune('b'+i)) + " {<<: [" + strings.Repeat("*"+from+", ",
+			9) + "*" + from + "]}\n"
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"a text", "services:\n  - {<<: a, name: a}\n", "-:2:10: << has to be followed by a mapping"},
@@ -94,7 +107,8 @@ routes:
 middleware:
   - name: m
     type: headers
-    config: {request: {set: {Authorization: "Bearer ${env:GATEWAY_TEST_TOKEN}", List: [a, "${env:GATEWAY_TEST_TOKEN}"]}}}
+    config:
+      request: {set: {Authorization: "Bearer ${env:GATEWAY_TEST_TOKEN}", List: [a, "${env:GATEWAY_TEST_TOKEN}"]}}
 `
 	doc, err := load(text)
 	if err != nil {
@@ -102,32 +116,40 @@ middleware:
 	}
 	c := doc.Configuration
 	s, r, m := c.GetServices()[0], c.GetRoutes()[0], c.GetMiddleware()[0]
-	if e := s.GetEndpoints()[0]; e.GetHost() != "s3cret-token.test" || e.GetPort() != 9000 || r.GetHosts()[1] != "s3cret-token.test" || !r.GetEnabled() {
+	if e := s.GetEndpoints()[0]; e.GetHost() != "s3cret-token.test" || e.GetPort() != 9000 ||
+		r.GetHosts()[1] != "s3cret-token.test" || !r.GetEnabled() {
 		t.Errorf("%v %v", s, r)
 	}
-	if l := s.GetLabels(); l["a"] != "x" || l["${env:NONE}"] != "key" || l["b"] != "${env:NONE} $${env:NONE} $ {env:NONE} ${other}" {
+	if l := s.GetLabels(); l["a"] != "x" || l["${env:NONE}"] != "key" ||
+		l["b"] != "${env:NONE} $${env:NONE} $ {env:NONE} ${other}" {
 		t.Errorf("%v", l)
 	}
 	want := map[string]string{
-		"config.request.set.Authorization": "Bearer ${env:GATEWAY_TEST_TOKEN}", "config.request.set.List[1]": "${env:GATEWAY_TEST_TOKEN}",
+		"config.request.set.Authorization": "Bearer ${env:GATEWAY_TEST_TOKEN}",
+		"config.request.set.List[1]":       "${env:GATEWAY_TEST_TOKEN}",
 	}
 	if d := cmp.Diff(want, m.GetEnvironment()); d != "" {
 		t.Error(d)
 	}
-	if s.GetEnvironment()["endpoints[0].host"] != "${env:GATEWAY_TEST_TOKEN}.test" || r.GetEnvironment()["hosts[1]"] == "" {
+	if s.GetEnvironment()["endpoints[0].host"] != "${env:GATEWAY_TEST_TOKEN}.test" ||
+		r.GetEnvironment()["hosts[1]"] == "" {
 		t.Errorf("%v %v", s.GetEnvironment(), r.GetEnvironment())
 	}
 	for _, message := range []config.Message{s, r, m} {
-		if shown := config.Shown(message); strings.Contains(config.Shown(shown).ProtoReflect().Interface().(interface{ String() string }).String(), "s3cret") {
-			t.Errorf("shown as %v", shown)
-		}
+		config.EachText(config.Shown(message), func(path, value string) string {
+			if strings.Contains(value, "s3cret") {
+				t.Errorf("%s is shown as %s", path, value)
+			}
+			return value
+		})
 	}
 	if hidden := doc.Hide(`hosts[1] "s3cret-token.test" is no host`); strings.Contains(hidden, "s3cret") {
 		t.Error(hidden)
 	}
 	// What is written has the references again, and is read as the same.
 	out, err := Marshal(c)
-	if err != nil || strings.Contains(string(out), "s3cret") || !strings.Contains(string(out), "Bearer ${env:GATEWAY_TEST_TOKEN}") {
+	if err != nil || strings.Contains(string(out), "s3cret") || !strings.Contains(string(out),
+		"Bearer ${env:GATEWAY_TEST_TOKEN}") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	again, err := load(string(out))
@@ -138,11 +160,13 @@ middleware:
 		t.Error(d)
 	}
 	for _, c := range []struct{ name, text, want string }{
-		{"a variable that is not set", "routes:\n  - {name: a, path: \"/${env:GATEWAY_TEST_NONE}\"}\n", "-:2:21: the environment has no variable GATEWAY_TEST_NONE"},
+		{"a variable that is not set", "routes:\n  - {name: a, path: \"/${env:GATEWAY_TEST_NONE}\"}\n",
+			"-:2:21: the environment has no variable GATEWAY_TEST_NONE"},
 		{"no name", "routes:\n  - {name: a, path: \"/${env:}\"}\n", "names no variable"},
 		{"a wrong name", "routes:\n  - {name: a, path: \"/${env:A-B}\"}\n", "names no variable"},
 		{"no end", "routes:\n  - {name: a, path: \"/${env:A\"}\n", "names no variable"},
-		{"no number", "services: [{name: a, endpoints: [{host: h, port: \"${env:GATEWAY_TEST_TOKEN}\"}]}]\n", "port has to be a whole number"},
+		{"no number", "services: [{name: a, endpoints: [{host: h, port: \"${env:GATEWAY_TEST_TOKEN}\"}]}]\n",
+			"port has to be a whole number"},
 	} {
 		_, err := load(c.text)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cret") {
@@ -153,7 +177,8 @@ middleware:
 
 func TestReferredFiles(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"tls/tls.crt": "CERT", "tls/tls.key": "KEY", "ca.pem": "CA", "big": strings.Repeat("x", MaxReferredBytes+1)} {
+	for name, text := range map[string]string{"tls/tls.crt": "CERT", "tls/tls.key": "KEY", "ca.pem": "CA",
+		"big": strings.Repeat("x", MaxReferredBytes+1)} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
@@ -172,11 +197,13 @@ func TestReferredFiles(t *testing.T) {
 		doc, err := LoadWith([]string{path}, nil, r)
 		return doc, r, err
 	}
-	doc, r, err := from("certificates:\n  - name: a\n    cert_file: tls/tls.crt\n    key_file: \"${env:GATEWAY_TEST_DIR}/tls.key\"\n    client_auth: {mode: required, ca_file: ca.pem}\n")
+	doc, r, err := from("certificates:\n  - name: a\n    cert_file: tls/tls.crt\n    key_file: " +
+		"\"${env:GATEWAY_TEST_DIR}/tls.key\"\n    client_auth: {mode: required, ca_file: ca.pem}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := doc.Configuration.GetCertificates()[0]; m.GetCertPem() != "CERT" || m.GetKeyPem() != "KEY" || m.GetClientAuth().GetCaPem() != "CA" || len(m.GetEnvironment()) != 0 {
+	if m := doc.Configuration.GetCertificates()[0]; m.GetCertPem() != "CERT" || m.GetKeyPem() != "KEY" ||
+		m.GetClientAuth().GetCaPem() != "CA" || len(m.GetEnvironment()) != 0 {
 		t.Errorf("%v", m)
 	}
 	want := []string{filepath.Join(dir, "tls/tls.crt"), filepath.Join(dir, "tls/tls.key"), filepath.Join(dir, "ca.pem")}
@@ -188,8 +215,10 @@ func TestReferredFiles(t *testing.T) {
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"none there", "certificates: [{name: a, cert_file: gone}]\n", "a.yaml:1:37: cert_file can't be read"},
-		{"beside what it has", "certificates: [{name: a, cert_file: ca.pem, cert_pem: x}]\n", `"cert_file" and "cert_pem" can't be together`},
-		{"after what it has", "certificates: [{name: a, cert_pem: x, cert_file: ca.pem}]\n", `"cert_pem" and "cert_file" can't be together`},
+		{"beside what it has", "certificates: [{name: a, cert_file: ca.pem, cert_pem: x}]\n",
+			`"cert_file" and "cert_pem" can't be together`},
+		{"after what it has", "certificates: [{name: a, cert_pem: x, cert_file: ca.pem}]\n",
+			`"cert_pem" and "cert_file" can't be together`},
 		{"too large", "certificates: [{name: a, cert_file: big}]\n", "is larger than 1 MiB"},
 		{"a FIFO", "certificates: [{name: a, cert_file: fifo}]\n", "is no file that can be read as a whole"},
 		{"a folder", "certificates: [{name: a, cert_file: tls}]\n", "is no file that can be read as a whole"},

@@ -120,8 +120,8 @@ func Marshal(c *configv1.Configuration) ([]byte, error) {
 	return encode(messageNode(asWritten(c).ProtoReflect()), false)
 }
 
-// asWritten returns a configuration with texts as a file has them: what looks like a variable of the environment and is none is protected, and
-// environment is left out, since texts that are shown say it.
+// asWritten returns a configuration with texts as a file has them: what looks like a variable of the environment and
+// is none is protected, and environment is left out, since texts that are shown say it.
 func asWritten(c *configv1.Configuration) *configv1.Configuration {
 	isOdd := false
 	for _, k := range config.Kinds() {

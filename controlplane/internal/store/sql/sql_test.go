@@ -107,7 +107,8 @@ var places = map[string]string{
 
 	"Certificate.cert_pem": "body", "Certificate.key_pem": "body", "Certificate.min_version": "body", "Certificate.client_auth": "body", "Certificate.default": "body",
 	"Policy.stream_idle_timeout": "body", "Policy.upgrades": "body", "Policy.errors": "body", "Policy.global": "body",
-	"Certificate.environment": "body", "Policy.environment": "body", "Service.environment": "body", "Route.environment": "body",
+	"Certificate.environment": "body", "Policy.environment": "body", "Service.environment": "body",
+	"Route.environment":      "body",
 	"Middleware.environment": "body", "Pipeline.environment": "body", "Consumer.environment": "body",
 	"Certificate.acme": "body", "Certificate.obtained": "body",
 	"Service.discovery": "body", "Service.health_check_config": "body", "Service.connection_pool": "body", "Service.tls": "body", "Service.http": "body",
