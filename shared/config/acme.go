@@ -67,6 +67,12 @@ func keepKeyPair(m, before *configv1.Certificate, restore bool) {
 		m.CertPem, m.KeyPem, m.Obtained = before.GetCertPem(), before.GetKeyPem(), before.GetObtained()
 	case before != nil && m.GetKeyPem() == "":
 		m.KeyPem = before.GetKeyPem()
+		if text, ok := before.GetEnvironment()["key_pem"]; ok {
+			if m.Environment == nil {
+				m.Environment = map[string]string{}
+			}
+			m.Environment["key_pem"] = text
+		}
 	}
 	if !byACME || m.GetKeyPem() == "" {
 		m.Obtained = nil

@@ -76,6 +76,21 @@ func keepEnvironment(m, before Message) (unknown []string) {
 	return unknown
 }
 
+// RememberShown says in a resource that is put where it has the text of a file as it was shown: whoever leaves out, or
+// changes, what environment has means the text, not another value, and not to see the value.
+func RememberShown(m, before Message) {
+	if len(before.GetEnvironment()) == 0 {
+		return
+	}
+	r := m.ProtoReflect()
+	f := r.Descriptor().Fields().ByName("environment")
+	for path, value := range texts(m) {
+		if text, ok := before.GetEnvironment()[path]; ok && text == value {
+			r.Mutable(f).Map().Set(protoreflect.ValueOfString(path).MapKey(), protoreflect.ValueOfString(text))
+		}
+	}
+}
+
 // ForgetTyped takes out of a resource's environment what was given a value by other means than a file: what differs
 // from the text and from what is stored. before may be nil.
 func ForgetTyped(m, before Message) {

@@ -83,23 +83,24 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 	p.resolve()
 	p.validate()
 	if len(p.problems) > 0 {
-		return nil, p.problems
+		return nil, p.wrong()
 	}
 	next, changes, err := p.build()
 	if err != nil {
 		return nil, err
 	}
 	if len(changes) == 0 {
-		return &Plan{Config: c, base: c, ignored: p.ignored}, nil
+		return &Plan{Config: c, base: c, ignored: hideTaken(p.ignored, p.staging)}, nil
 	}
 	if err := p.checkWhole(next, changes); err != nil {
 		return nil, err
 	}
 	if len(p.problems) > 0 {
-		return nil, p.problems
+		return nil, p.wrong()
 	}
 	next.Table() // built once here: every later one is derived from it
-	return &Plan{Config: next, Changes: changes, base: c, at: p.locations(), now: opts.Now, ignored: p.ignored}, nil
+	return &Plan{Config: next, Changes: changes, base: c, at: p.locations(), now: opts.Now,
+		ignored: hideTaken(p.ignored, p.staging)}, nil
 }
 
 // stage is one resource that the edits touch.
@@ -138,6 +139,17 @@ func (p *planner) refuse(e Edit, name string, err error) {
 		field = "name"
 	}
 	p.problems.add(e.Kind, name, e.Location, field, "", "%s", err)
+}
+
+// wrong returns the problems as they may be shown.
+func (p *planner) wrong() Problems { return hideTaken(p.problems, p.staging) }
+
+// staging returns the resource of a name as the edits put it; nil: they do not.
+func (p *planner) staging(k Kind, name string) Message {
+	if s := p.names[k][name]; s != nil {
+		return s.after
+	}
+	return nil
 }
 
 // stage finds what an edit is about.
@@ -389,7 +401,7 @@ func (p *planner) build() (*Config, []Change, error) {
 		}
 	}
 	if len(p.problems) > 0 {
-		return nil, nil, p.problems
+		return nil, nil, p.wrong()
 	}
 	return p.base.with(entries), changes, nil
 }

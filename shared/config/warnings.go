@@ -51,7 +51,7 @@ func (p *Plan) warnings(looks match.Looks) Problems {
 			w.list = append(w.list, Problem{Message: fmt.Sprintf("%d more %s are not named here", n, sort)})
 		}
 	}
-	return append(w.list, ignoredOf(p.ignored)...)
+	return append(hideTaken(w.list, w.resource), ignoredOf(p.ignored)...)
 }
 
 // ignoredOf names the first of the fields that were ignored, and counts the others.
@@ -74,6 +74,14 @@ type warner struct {
 	list   Problems
 	sorts  []string // in the order in which they were met
 	counts map[string]int
+}
+
+// resource returns the resource of a name as it is then; nil: there is none.
+func (w *warner) resource(k Kind, name string) Message {
+	if e := w.next.ByName(k, name); e != nil {
+		return e.Message
+	}
+	return nil
 }
 
 // say warns about a resource. sort says what such things are called when there are too many to name them.

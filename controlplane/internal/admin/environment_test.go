@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -15,6 +16,8 @@ func TestTextsOfTheEnvironment(t *testing.T) {
 			`"labels.gone": "x"}}]}`
 		shown    = start + `"${env:T}"}}}, "environment": {"config.request.set.A": "${env:T}"}`
 		isMasked = `"A":"${env:T}"`
+
+		isMaskedValue = `"value":"${env:T}"`
 	)
 	for _, c := range []struct {
 		name, method, path, body string
@@ -35,6 +38,13 @@ func TestTextsOfTheEnvironment(t *testing.T) {
 			"no value of it is stored", "s3cret"},
 		{"applied as it is shown", "POST", "/api/v1/config/apply", `{"middleware": [` + shown + `}]}`, 200,
 			`"changes":[]`, "s3cret"},
+		{"where it is from taken away", "PATCH", path, `{"environment": null}`, 200, isMasked, "s3cret"},
+		{"where it is from changed", "PATCH", path, `{"environment": {"config.request.set.A": "x"}}`, 200, isMasked,
+			"s3cret"},
+		{"put back without where it is from", "PUT", path, start + `"${env:T}"}}}}`, 200, isMasked, "s3cret"},
+		{"enabled", "POST", path + "/disable", "", 200, isMasked, "s3cret"},
+		{"a value that is wrong", "POST", "/api/v1/config/apply", strings.Replace(applied, "s3cret", `s3cret\r\nX: y`, 1),
+			422, isMaskedValue, "s3cret"},
 	} {
 		a := newAPI(t)
 		a.must("POST", "/api/v1/config/apply", applied)
@@ -51,6 +61,27 @@ func TestTextsOfTheEnvironment(t *testing.T) {
 		r = a.must("POST", "/api/v1/config/apply?dry_run=true", again)
 		if strings.Contains(r.raw, "another value") {
 			t.Errorf("%s: the value was not kept: %s", c.name, r.raw)
+		}
+	}
+}
+
+// A certificate whose key is of the environment is exported without both, and is the same when that is applied.
+func TestKeysOfTheEnvironment(t *testing.T) {
+	a := newAPI(t)
+	body, key := certificateJSON(t, "c")
+	a.must("POST", "/api/v1/config/apply", `{"certificates": [`+strings.TrimSuffix(body, "}")+
+		`, "environment": {"key_pem": "${env:KEY}"}}]}`)
+	shown := a.must("GET", "/api/v1/config/certificates/c", "")
+	exported := a.must("GET", "/api/v1/config/export", "")
+	certificate, _ := json.Marshal(shown.field("cert_pem"))
+	r := a.must("POST", "/api/v1/config/apply", `{"certificates": [{"name": "c", "cert_pem": `+string(certificate)+`}]}`)
+	if r.Meta.Revision != 1 {
+		t.Errorf("what is shown was applied as a change: %s", r.raw)
+	}
+	secret := strings.Split(key, "\n")[1]
+	for _, reply := range []*reply{shown, exported, r, a.must("GET", "/api/v1/config/revisions/1", "")} {
+		if strings.Contains(reply.raw, secret) {
+			t.Errorf("the key is shown: %s", reply.raw)
 		}
 	}
 }

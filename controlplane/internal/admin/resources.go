@@ -391,6 +391,7 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 			setString(m, "name", old.Name())
 		}
 		s.forgetShown(m, old.Message)
+		config.RememberShown(m, old.Message)
 		config.ForgetTyped(m, old.Message)
 		return config.Edit{Kind: k, Put: m, Replace: old.ID(), MustExist: true}, nil
 	})

@@ -137,7 +137,7 @@ func (doc *Document) parse(path string, text []byte, errs *Errors) {
 	doc.texts[path] = source
 	defer func() {
 		for i := known; i < len(*errs); i++ {
-			(*errs)[i].Message = source.Hide((*errs)[i].Message)
+			(*errs)[i].Message = source.Hide(doc.Hide((*errs)[i].Message))
 		}
 	}()
 	dec := yaml.NewDecoder(bytes.NewReader(text))

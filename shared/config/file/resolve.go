@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -27,30 +26,14 @@ type Resolver struct {
 	LookupEnv func(name string) (string, bool)
 
 	files  []string
-	values []taken
+	values []config.Taken
 }
-
-// taken is a value of the environment, and the text that a file has instead.
-type taken struct{ value, text string }
 
 // Files returns the files that were referred to, whether they could be read or not: what was read changes when they do.
 func (r *Resolver) Files() []string { return r.files }
 
-// shortestHidden is how long a value has to be to be hidden in messages: shorter ones are words of every message.
-const shortestHidden = 6
-
 // hide puts the text that a file has in the place of what was taken from the environment.
-func (r *Resolver) hide(message string) string {
-	// The longest goes first, since it may have others in it.
-	slices.SortStableFunc(r.values, func(a, b taken) int { return len(b.value) - len(a.value) })
-	for _, t := range r.values {
-		message = strings.ReplaceAll(message, t.value, t.text)
-		if quoted := strconv.Quote(t.value); quoted[1:len(quoted)-1] != t.value {
-			message = strings.ReplaceAll(message, quoted[1:len(quoted)-1], t.text)
-		}
-	}
-	return message
-}
+func (r *Resolver) hide(message string) string { return config.Hide(message, r.values) }
 
 const refersToEnv = "${env:"
 
@@ -84,13 +67,11 @@ func (r *Resolver) expand(text string) (out string, isTaken bool, wrong error) {
 			wrong = fmt.Errorf("the environment has no variable %s", m[2])
 		}
 		isTaken = true
-		if len(value) >= shortestHidden {
-			r.values = append(r.values, taken{value, s})
-		}
+		r.values = append(r.values, config.Taken{Value: value, Text: s})
 		return value
 	})
-	if isTaken && len(out) >= shortestHidden {
-		r.values = append(r.values, taken{out, text})
+	if isTaken {
+		r.values = append(r.values, config.Taken{Value: out, Text: text})
 	}
 	return out, isTaken, wrong
 }
