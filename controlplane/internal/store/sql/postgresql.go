@@ -36,8 +36,8 @@ func openPostgreSQL(url string, log *slog.Logger) (*dbsql.DB, dialect, error) {
 		return nil, nil, errors.New("the store's URL can't be read: it has to be like postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full, " +
 			"with special characters in USER and PASSWORD percent-encoded (@ is %40, / is %2F, : is %3A), and the files that it names have to exist")
 	}
-	configure(config)
-	return openSessions(config), &postgresql{config: config, log: log}, nil
+	later := configure(config)
+	return openSessions(config, later), &postgresql{config: config, log: log}, nil
 }
 
 func (*postgresql) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, error) {

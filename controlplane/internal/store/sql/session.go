@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,8 +29,19 @@ const sessionSettings = `SELECT set_config('idle_in_transaction_session_timeout'
 	set_config('tcp_keepalives_idle', '15', false), set_config('tcp_keepalives_interval', '5', false),
 	set_config('tcp_keepalives_count', '3', false)`
 
-// configure completes what a URL says of sessions.
-func configure(config *pgx.ConnConfig) {
+// atStart are the parameters that every pooler takes at the start of a session; PgBouncer refuses sessions with others.
+var atStart = []string{"application_name", "client_encoding", "DateStyle", "datestyle", "TimeZone", "timezone", "standard_conforming_strings", "options"}
+
+// configure completes what a URL says of sessions. It returns the parameters of the URL that are to be set once a session
+// has begun, which it takes out of the config.
+func configure(config *pgx.ConnConfig) (later map[string]string) {
+	later = map[string]string{}
+	for name, value := range config.RuntimeParams {
+		if !slices.Contains(atStart, name) {
+			later[name] = value
+			delete(config.RuntimeParams, name)
+		}
+	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 5 * time.Second
 	}
@@ -42,20 +54,24 @@ func configure(config *pgx.ConnConfig) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
 	config.DialFunc = dialer.DialContext
+	return later
 }
 
 // openSessions opens a pool of sessions. Each is asked before it is used whether its server takes writes: those that a restart or a failover of the
 // server has made useless are replaced without an error.
-func openSessions(config *pgx.ConnConfig) *dbsql.DB {
-	_, chosen := config.RuntimeParams["idle_in_transaction_session_timeout"]
+func openSessions(config *pgx.ConnConfig, later map[string]string) *dbsql.DB {
 	db := stdlib.OpenDB(*config,
 		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }),
 		stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
-			if chosen {
-				return nil
+			if _, err := conn.Exec(ctx, sessionSettings, pgx.QueryExecModeSimpleProtocol); err != nil {
+				return err
 			}
-			_, err := conn.Exec(ctx, sessionSettings, pgx.QueryExecModeSimpleProtocol)
-			return err
+			for name, value := range later { // what the URL says goes before that
+				if _, err := conn.Exec(ctx, "SELECT set_config($1, $2, false)", name, value); err != nil {
+					return err
+				}
+			}
+			return nil
 		}),
 		stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
 			ctx, cancel := context.WithTimeout(ctx, checkLimit)
