@@ -24,7 +24,7 @@ func TestBoundsOfFiles(t *testing.T) {
 	if _, err := load(deep(70)); err == nil || !strings.Contains(err.Error(), "is nested deeper than 64 levels") {
 		t.Errorf("70 lists in each other: %v", err)
 	}
-	_, err := load("routes:\n" + strings.Repeat("  - {nmae: a}\n", 1000))
+	_, err := load("routes:\n" + strings.Repeat("  - {named: a}\n", 1000))
 	var errs Errors
 	if !errors.As(err, &errs) || len(errs) != maxErrors {
 		t.Errorf("%d errors are told of 1,000", len(errs))

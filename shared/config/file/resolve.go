@@ -58,8 +58,8 @@ func (r *Resolver) expand(text string) (out string, isTaken bool, wrong error) {
 			return s[1:]
 		}
 		if m[3] == "" || !variableName.MatchString(m[2]) {
-			wrong = fmt.Errorf("%q names no variable of the environment: it has to be like ${env:NAME}; $${env: stands for "+
-				"the text ${env:", shorten(s))
+			wrong = fmt.Errorf("%q names no variable of the environment: it has to be like ${env:NAME}, and the text "+
+				"${env: is written $${env: there", shorten(s))
 			return s
 		}
 		value, ok := lookup(m[2])
