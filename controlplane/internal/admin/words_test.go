@@ -21,7 +21,7 @@ func TestErrorsInPlainWords(t *testing.T) {
 			`did you mean "hosts"?`},
 		{"a field inside", "POST", "/services", `{"name": "t", "endpoints": [{"hots": "127.0.0.1"}]}`,
 			`there is no field "hots"; did you mean "host"?`},
-		{"a field in a list", "POST", "/apply", `{"services": [{"name": "t", "protocl": "http"}]}`,
+		{"a field in a list", "POST", "/apply", `{"services": [{"name": "t", "protocoll": "http"}]}`,
 			`did you mean "protocol"?`},
 		{"a kind", "POST", "/apply", `{"rotues": []}`, `did you mean "routes"?`},
 		{"a field that nothing is like", "POST", "/routes", `{"name": "r", "colour": "red"}`, `there is no field "colour"`},
