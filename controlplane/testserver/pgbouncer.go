@@ -31,8 +31,9 @@ func NewPgBouncer(t testing.TB, p *PostgreSQL) string {
 		return file
 	}
 	users := write("users.txt", `"gateway" ""`+"\n")
-	settings := write("pgbouncer.ini", fmt.Sprintf("[databases]\n* = host=127.0.0.1 port=%d\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"+
-		"listen_port = %d\nunix_socket_dir =\nauth_type = trust\nauth_file = %s\npool_mode = session\n", p.port, port, users))
+	settings := write("pgbouncer.ini", fmt.Sprintf("[databases]\n* = host=127.0.0.1 port=%d\n[pgbouncer]\n"+
+		"listen_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\nauth_type = trust\nauth_file = %s\n"+
+		"pool_mode = session\n", p.port, port, users))
 	cmd := exec.Command(path, "-q", settings)
 	cmd.Dir = p.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGKILL}

@@ -30,7 +30,10 @@ const sessionSettings = `SELECT set_config('idle_in_transaction_session_timeout'
 	set_config('tcp_keepalives_count', '3', false)`
 
 // atStart are the parameters that every pooler takes at the start of a session; PgBouncer refuses sessions with others.
-var atStart = []string{"application_name", "client_encoding", "DateStyle", "datestyle", "TimeZone", "timezone", "standard_conforming_strings", "options"}
+var atStart = []string{
+	"application_name", "client_encoding", "DateStyle", "datestyle", "TimeZone", "timezone",
+	"standard_conforming_strings", "options",
+}
 
 // configure completes what a URL says of sessions. It returns the parameters of the URL that are to be set once a session
 // has begun, which it takes out of the config.
