@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -65,6 +67,17 @@ func TestDiscovery(t *testing.T) {
 
 	registry.Kill()
 	answers("first", "second")
+	waittest.UntilNil(t, "what was found to be kept", func() error {
+		for line := range strings.Lines(mustGet(t, "http://"+g.rest+"/metrics")) {
+			if name, value, _ := strings.Cut(strings.TrimSpace(line), " "); name == "gateway_discovery_unsaved_services" {
+				if value != "0" {
+					return fmt.Errorf("%s services are not", value)
+				}
+				return nil
+			}
+		}
+		return errors.New("there is no such metric")
+	})
 	g.control.kill()
 	g.control.start()
 	g.ready()

@@ -19,8 +19,9 @@ import (
 func Run(
 	ctx context.Context, c *catalog.Catalog, s store.Store, sources []Source, registry prometheus.Registerer, log *slog.Logger,
 ) error {
+	m := newMetrics(registry)
 	f := &follower{
-		catalog: c, log: log, metrics: newMetrics(registry), sources: sources, keeper: newKeeper(s, log),
+		catalog: c, log: log, metrics: m, sources: sources, keeper: newKeeper(s, m.unsaved, log),
 		wanted: map[string]asked{}, answers: map[string]string{}, lost: map[string]error{}, unknown: map[string]bool{},
 	}
 	var running sync.WaitGroup

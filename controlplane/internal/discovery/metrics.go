@@ -7,6 +7,7 @@ type metrics struct {
 	up        *prometheus.GaugeVec
 	endpoints *prometheus.GaugeVec
 	kept      *prometheus.GaugeVec
+	unsaved   prometheus.Gauge
 	bad       *prometheus.CounterVec
 }
 
@@ -21,10 +22,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		kept: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "gateway_discovery_kept_services", Help: "Services that keep their last known endpoints because the registry has none of them any more.",
 		}, []string{"source"}),
+		unsaved: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_discovery_unsaved_services",
+			Help: "Services whose endpoints, as they were found last, are not in the store yet: a restart now would not know them.",
+		}),
 		bad: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_discovery_bad_registrations_total", Help: "Registrations that were ignored because they can't be understood.",
 		}, []string{"source"}),
 	}
-	r.MustRegister(m.up, m.endpoints, m.kept, m.bad)
+	r.MustRegister(m.up, m.endpoints, m.kept, m.unsaved, m.bad)
 	return m
 }
