@@ -386,6 +386,8 @@ func TestEndsInLoops(t *testing.T) {
 				goOn <- struct{}{}
 				return
 			case "/with-end":
+				_ = c.Close()
+				goOn <- struct{}{}
 				return
 			case "/then-more":
 				<-goOn
@@ -406,8 +408,8 @@ func TestEndsInLoops(t *testing.T) {
 		}
 		if path != "/with-end" {
 			goOn <- struct{}{}
-			<-goOn
 		}
+		waittest.Receive(t, "the service has done what it does after "+path, goOn)
 		<-time.After(2 * time.Millisecond) // longer than a connection is used again without a look
 		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nonce!")
 		if got := c.read(); got != "200 ok" {
