@@ -386,7 +386,11 @@ func (a *attempt) stream() int64 {
 			a.form = x.Response.RPC() // its fields are gone once more is read
 		}
 	} else {
-		_ = a.stopUpload()
+		if x.RPC == exchange.NoRPC {
+			_ = a.stopUpload()
+		} else if own := a.refused(); own != nil {
+			err = own
+		}
 		a.fail(err)
 		return writeLocal(x, a.pages)
 	}

@@ -17,17 +17,25 @@ func (a *attempt) endCall(why string) bool {
 	if x.RPC == exchange.NoRPC || a.form == exchange.NoRPC {
 		return false
 	}
-	var own *fault.Error
-	if u := a.upload; u != nil && u.over(0) && errors.As(u.err, &own) {
+	if own := a.refused(); own != nil {
 		res.Code, why = own.Code, own.Reason
 	}
-	_ = a.stopUpload()
 	res.Trailer.Reset()
 	x.AddStatus(&res.Trailer, res.Code, why)
 	if a.form == exchange.GRPC {
 		return x.Down.WriteBody(x, nil, true) == nil
 	}
 	return grpcweb.End(x) == nil
+}
+
+// refused ends the upload of a call, and returns why its request was refused; nil: it was not. An upload that is refused
+// breaks the call off itself, and is perhaps not over yet when that is seen.
+func (a *attempt) refused() (own *fault.Error) {
+	if u := a.upload; u != nil {
+		_ = a.stopUpload()
+		_ = errors.As(u.err, &own)
+	}
+	return own
 }
 
 // tellTime makes the service see what is left of the time that a caller of gRPC waits, where a wait for a connection,

@@ -2,13 +2,17 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,14 +22,17 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/fault"
 	"gateway.internal/shared/waittest"
 )
 
 // halfCalls is a service of all forms of gRPC that does not bring its responses to their end. The path says what it
-// sends, and how it ends.
-type halfCalls struct{}
+// sends, and how it ends. It says in Sends how many bytes it sends, text decoded, and resets nothing before the channel
+// of the call that the request names is closed.
+type halfCalls struct{ arrived *sync.Map }
 
-func (halfCalls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h halfCalls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	mediaType := r.Header.Get("Content-Type")
 	encode := func(b []byte) []byte {
@@ -37,21 +44,29 @@ func (halfCalls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", mediaType)
 	_, how, _ := strings.Cut(r.URL.Path[1:], "/")
 	sends, ends, _ := strings.Cut(how, "/")
+	one, three, status := frame(0, []byte("one")), frame(0, []byte("three")), frame(0x80, []byte("grpc-status: 5\r\n"))
 	var body []byte
+	bytes := 0
 	switch sends {
 	case "messages":
-		body = append(encode(frame(0, []byte("one"))), encode(frame(0, []byte("three")))...)
+		body, bytes = append(encode(one), encode(three)...), len(one)+len(three)
 	case "length":
-		body = encode(frame(0, []byte("one")))
+		body, bytes = encode(one), len(one)
 		w.Header().Set("Content-Length", fmt.Sprint(100+len(body)))
 	case "part":
-		body = encode(frame(0, []byte("three")))
-		body = body[:len(body)-4]
+		body, bytes = encode(three[:6]), 6
 	case "status":
-		body = append(encode(frame(0, []byte("one"))), encode(frame(0x80, []byte("grpc-status: 5\r\n")))...)
+		body, bytes = append(encode(one), encode(status)...), len(one)+len(status)
 	}
+	w.Header().Set("Sends", fmt.Sprint(bytes))
 	_, _ = w.Write(body)
 	w.(http.Flusher).Flush()
+	if arrived, _ := h.arrived.Load(r.Header.Get("Call")); ends == "resets" {
+		select {
+		case <-arrived.(chan struct{}):
+		case <-r.Context().Done():
+		}
+	}
 	if r.ProtoMajor == 1 { // net/http would wait for the request's end
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -74,31 +89,42 @@ func (halfCalls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// endOfCall returns how a client is told that a call has ended: the status, or why there is none.
-func endOfCall(res *http.Response, mediaType string) string {
-	body, err := io.ReadAll(res.Body)
-	_ = res.Body.Close()
-	if err != nil {
-		return "broken off"
+// received is what a client has received of a call's response, text decoded.
+type received struct {
+	body []byte
+	text string // what is not decoded yet
+	err  error
+}
+
+// read reads on, until there are n bytes or the response has ended.
+func (r *received) read(res *http.Response, mediaType string, n int) {
+	buffer := make([]byte, 1000)
+	for r.err == nil && len(r.body) < n {
+		var got int
+		got, r.err = res.Body.Read(buffer)
+		if !strings.Contains(mediaType, "-text") {
+			r.body = append(r.body, buffer[:got]...)
+			continue
+		}
+		for r.text += string(buffer[:got]); len(r.text) >= 4; r.text = r.text[4:] {
+			part, err := base64.StdEncoding.DecodeString(r.text[:4])
+			if err != nil {
+				r.err = err
+			}
+			r.body = append(r.body, part...)
+		}
 	}
-	if status := res.Header.Get("Grpc-Status"); status != "" {
-		return "status " + status + " in the head"
+}
+
+// end returns how the client is told that the call has ended: the status, or why there is none.
+func (r *received) end(res *http.Response, mediaType string) string {
+	if r.err != io.EOF {
+		return "broken off"
 	}
 	if !strings.Contains(mediaType, "-web") {
 		return "status " + res.Trailer.Get("Grpc-Status")
 	}
-	if strings.Contains(mediaType, "-text") {
-		var all []byte
-		for ; len(body) >= 4; body = body[4:] {
-			part, err := base64.StdEncoding.DecodeString(string(body[:4]))
-			if err != nil {
-				return err.Error()
-			}
-			all = append(all, part...)
-		}
-		body = append(all, body...)
-	}
-	for len(body) >= 5 {
+	for body := r.body; len(body) >= 5; {
 		flag, n := body[0], int(binary.BigEndian.Uint32(body[1:]))
 		if n > len(body)-5 {
 			return "within a message"
@@ -120,11 +146,12 @@ func endOfCall(res *http.Response, mediaType string) string {
 // gRPC-Web within a message, where there is no place for it.
 func TestEndsOfCalls(t *testing.T) {
 	once(t)
-	one := httptest.NewUnstartedServer(halfCalls{})
-	one.Config.ErrorLog = newH2Server(t, nil, halfCalls{}).Config.ErrorLog
+	service := halfCalls{new(sync.Map)}
+	two := newH2Server(t, nil, service)
+	one := httptest.NewUnstartedServer(service)
+	one.Config.ErrorLog = two.Config.ErrorLog
 	one.Start()
 	t.Cleanup(one.Close)
-	two := newH2Server(t, nil, halfCalls{})
 	services := map[string]string{"http": one.Listener.Addr().String(), "h2c": two.address, "grpc": two.address}
 	config := "policies: [{name: idle, stream_idle_timeout: 300ms}, {name: small, max_request_bytes: 10}]\n"
 	for protocol, address := range services {
@@ -147,23 +174,20 @@ routes:
 			for _, form := range []string{"grpc", "grpc-web", "grpc-web-text"} {
 				mediaType := "application/" + form + "+proto"
 				web := form != "grpc"
-				for _, c := range []struct{ name, path, timeout, want string }{
-					{"a reset after the head", "/nothing/resets", "", unavailable},
-					{"a reset between messages", "/messages/resets", "", unavailable},
-					{"a reset where a length was said", "/length/resets", "", unavailable},
-					{"a reset within a message", "/part/resets", "", unavailable},
-					{"a reset after the status", "/status/resets", "", "status 5"},
-					{"the deadline after the head", "/nothing/stalls", "500m", late},
-					{"the deadline between messages", "/messages/stalls", "500m", late},
-					{"the deadline where a length was said", "/length/stalls", "500m", late},
-					{"the deadline within a message", "/part/stalls", "500m", late},
-					{"nothing moves", "/idle/messages/stalls", "", late},
-					{"the request becomes too large", "/small/messages/reads", "", large},
+				for _, c := range []struct{ name, path, want string }{
+					{"a reset after the head", "/nothing/resets", unavailable},
+					{"a reset between messages", "/messages/resets", unavailable},
+					{"a reset where a length was said", "/length/resets", unavailable},
+					{"a reset within a message", "/part/resets", unavailable},
+					{"a reset after the status", "/status/resets", "status 5"},
+					{"the deadline after the head", "/nothing/stalls", late},
+					{"the deadline between messages", "/messages/stalls", late},
+					{"the deadline where a length was said", "/length/stalls", late},
+					{"the deadline within a message", "/part/stalls", late},
+					{"nothing moves", "/idle/messages/stalls", late},
+					{"the request becomes too large", "/small/messages/reads", large},
 				} {
-					want, early := c.want, c.want
-					if early == "status 5" {
-						early = unavailable
-					}
+					want := c.want
 					switch {
 					case web && strings.HasPrefix(c.path, "/part"):
 						want = "broken off"
@@ -174,8 +198,9 @@ routes:
 						continue // nor is it one in that which it was asked in
 					}
 					calls.Go(func() {
-						got := ask(t, transport, "http://"+g.address+"/"+protocol+c.path, mediaType, c.timeout, want == large)
-						if got != want && got != early+" in the head" { // where it ends before the head was passed on
+						h := halfCall{service.arrived, transport, "http://" + g.address + "/" + protocol + c.path, mediaType, want == large}
+						got := h.end(t, strings.HasPrefix(c.name, "the deadline"))
+						if got != want {
 							t.Errorf("%s: %s, HTTP/%d to a service of %s: %s, want %s", c.name, mediaType, version+1, protocol, got, want)
 						}
 					})
@@ -187,32 +212,111 @@ routes:
 	calls.Wait()
 }
 
-// ask makes a call whose messages do not end, and returns how the client is told that it has ended.
-func ask(t *testing.T, transport *http.Transport, url, mediaType, timeout string, sends bool) string {
+// halfCall is a call of halfCalls. Its messages do not end.
+type halfCall struct {
+	arrived        *sync.Map
+	transport      *http.Transport
+	url, mediaType string
+	tooLarge       bool // it sends a message once it has received all that the service sends
+}
+
+// end makes the call, and returns how the client is told that it has ended. Where that was before all had arrived that
+// the service sends, which is right where a time was over, it makes the call again, with more time.
+func (h *halfCall) end(t *testing.T, timed bool) string {
 	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
+	for timeout := 250 * time.Millisecond; ; timeout *= 2 {
+		var limit string
+		if timed {
+			limit = fmt.Sprint(timeout.Milliseconds(), "m")
+		}
+		got, early := h.try(ctx, limit)
+		if !early {
+			return got
+		}
+		if want := fmt.Sprint("status ", int(codes.DeadlineExceeded)); got != want || ctx.Err() != nil {
+			return got + " before all had arrived"
+		}
+	}
+}
+
+func (h *halfCall) try(ctx context.Context, timeout string) (end string, early bool) {
+	id, arrived := rand.Text(), make(chan struct{})
+	h.arrived.Store(id, arrived)
+	tell := sync.OnceFunc(func() { close(arrived) })
+	defer tell()
 	body, client := io.Pipe()
 	defer func() { _ = client.Close() }()
-	req, err := http.NewRequestWithContext(ctx, "POST", url, body)
+	req, err := http.NewRequestWithContext(ctx, "POST", h.url, body)
 	if err != nil {
-		return err.Error()
+		return err.Error(), false
 	}
-	req.Header.Set("Content-Type", mediaType)
+	req.Header.Set("Content-Type", h.mediaType)
+	req.Header.Set("Call", id)
 	if timeout != "" {
 		req.Header.Set("Grpc-Timeout", timeout)
 	}
-	res, err := transport.RoundTrip(req)
+	res, err := h.transport.RoundTrip(req)
 	if err != nil {
-		return err.Error()
+		return err.Error(), false
 	}
-	if sends {
+	defer func() { _ = res.Body.Close() }()
+	if status := res.Header.Get("Grpc-Status"); status != "" {
+		return "status " + status, true
+	}
+	var r received
+	sends, err := strconv.Atoi(res.Header.Get("Sends"))
+	if err != nil {
+		return err.Error(), false
+	}
+	r.read(res, h.mediaType, sends)
+	early = r.err != nil || len(r.body) > 0 && r.body[0] != 0
+	tell()
+	if h.tooLarge {
 		message := frame(0, []byte("more than 10 bytes"))
-		if strings.Contains(mediaType, "-text") {
+		if strings.Contains(h.mediaType, "-text") {
 			message = []byte(base64.StdEncoding.EncodeToString(message))
 		}
 		_, _ = client.Write(message)
 	}
-	return endOfCall(res, mediaType)
+	r.read(res, h.mediaType, math.MaxInt)
+	return r.end(res, h.mediaType), early
+}
+
+// refusing is a connection to a service whose upload the client's fault has broken off, but that is not over before it
+// is waited for.
+type refusing struct {
+	upstream.Conn
+	upload *upload
+}
+
+func (r refusing) Abort() { close(r.upload.done) }
+
+// ending is a client whose upload ends.
+type ending struct{ staying }
+
+func (ending) CancelBody()                                      {}
+func (ending) WriteHead(*exchange.Exchange, []byte, bool) error { return nil }
+
+// A call whose request is refused is broken off by its upload, which is perhaps not over yet when the response ends
+// with that: the reason is still the request.
+func TestReasonOfARefusedCall(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		u := &upload{done: make(chan struct{}), err: &fault.Error{Code: fault.RequestTooLarge}}
+		u.state.Store(answered)
+		x := &exchange.Exchange{Down: ending{}, RPC: exchange.GRPC}
+		a := attempt{x: x, conn: refusing{upload: u}, upload: u}
+		if begun {
+			a.form = exchange.GRPC
+			a.breakOff(os.ErrDeadlineExceeded, 0)
+		} else {
+			a.response = part{taken: true, err: os.ErrDeadlineExceeded}
+			a.stream()
+		}
+		if got := x.Response.Code; got != fault.RequestTooLarge {
+			t.Errorf("the head was sent: %v: %s, want %s", begun, got, fault.RequestTooLarge)
+		}
+	}
 }
 
 // A service is told what is left of a caller's time once the call has a connection, not what there was before it
