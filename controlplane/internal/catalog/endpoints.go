@@ -70,6 +70,19 @@ func (c *Catalog) ChangeEndpoints(set map[string][]*configv1.Endpoint, forget []
 		func(string) time.Time { return time.Now() })
 }
 
+// PublishEndpoints makes a first version of what is known, be that nothing, where there is none yet: nodes may have
+// endpoints from another process, and learn only so that there are none.
+func (c *Catalog) PublishEndpoints() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.endpoints.Load(); old.Version == 0 {
+		c.publishEndpoints(&EndpointsVersion{Sets: old.Sets, ChangedAt: old.ChangedAt, Version: firstEndpoints()})
+	}
+}
+
+// firstEndpoints is the number of a process's first version.
+func firstEndpoints() uint64 { return uint64(time.Now().UnixMicro()) }
+
 // changeEndpoints puts and forgets what change says of the newest version, as one version. at returns when a
 // service's set became what it is.
 func (c *Catalog) changeEndpoints(
@@ -83,7 +96,7 @@ func (c *Catalog) changeEndpoints(
 	if !changed {
 		return
 	}
-	next := &EndpointsVersion{Sets: sets, Version: cmp.Or(old.Version, uint64(time.Now().UnixMicro())) + 1,
+	next := &EndpointsVersion{Sets: sets, Version: cmp.Or(old.Version, firstEndpoints()) + 1,
 		ChangedAt: make(map[string]time.Time, len(sets.Services))}
 	for id, set := range next.Services {
 		if next.ChangedAt[id] = old.ChangedAt[id]; old.Services[id] != set {
@@ -92,6 +105,11 @@ func (c *Catalog) changeEndpoints(
 	}
 	const ofService = 256 // in the maps of a version
 	old.cost = ofService*len(old.Services) + left
+	c.publishEndpoints(next)
+}
+
+// publishEndpoints makes next the newest version; the caller holds mu.
+func (c *Catalog) publishEndpoints(next *EndpointsVersion) {
 	c.keepEndpoints(next)
 	c.endpoints.Store(next)
 	c.wake()

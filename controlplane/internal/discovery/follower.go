@@ -59,6 +59,8 @@ type asked struct {
 	question string
 	// kept: the registry has no endpoint any more, and the last known ones stay.
 	kept bool
+	// answered: the registry was heard of what is asked.
+	answered bool
 }
 
 // followCatalog tells the sources what the newest configuration wants, until ctx ends.
@@ -151,10 +153,11 @@ func (f *follower) want(bySource map[string]map[string]Want, known []store.Disco
 				continue
 			}
 			changed[name] = true
-			now := asked{Want: w, source: name, question: questionTo(source, name, w), kept: old.kept}
-			if old.question != now.question {
+			now := asked{Want: w, source: name, question: questionTo(source, name, w)}
+			if old.question == now.question {
+				now.kept, now.answered = old.kept, old.answered
+			} else {
 				f.setKept(old, false)
-				now.kept = false
 			}
 			f.wanted[id] = now
 			if _, has := f.answers[id]; has && !was { // it comes from another source
@@ -263,6 +266,8 @@ func (f *follower) found(source string, answers map[Want][]*configv1.Endpoint) {
 		if !wanted || a.source != source || a.question != questionTo(f.source(source), source, w) {
 			continue // it was found for a configuration that is gone
 		}
+		a.answered = true
+		f.wanted[id] = a
 		question, has := f.answers[id]
 		switch n := len(known[id].GetEndpoints()); {
 		case len(endpoints) > 0 || a.Discovery.GetAllowEmpty():
@@ -285,11 +290,26 @@ func (f *follower) found(source string, answers map[Want][]*configv1.Endpoint) {
 		f.count(source, f.wanted[id].ServiceName, id)
 	}
 	f.catalog.ChangeEndpoints(changes, nil)
+	f.publishNothing()
 	for id := range changes {
 		f.answers[id] = f.wanted[id].question
 		f.count(source, f.wanted[id].ServiceName, id)
 		f.keep(id)
 	}
+}
+
+// publishNothing tells nodes that there are no endpoints, where nothing was published and everything is answered. They
+// may have some from another process, of what a service asked for before. The caller holds mu.
+func (f *follower) publishNothing() {
+	if f.catalog.Endpoints().Version != 0 {
+		return
+	}
+	for _, a := range f.wanted {
+		if !a.answered {
+			return
+		}
+	}
+	f.catalog.PublishEndpoints()
 }
 
 // unique leaves out endpoints with a host and port that came before.

@@ -199,3 +199,31 @@ func TestRestoredStore(t *testing.T) {
 	report.Found(answers{orders: {}})
 	g.Await("orders", "10.0.0.2:80 0")
 }
+
+// TestNothingIsPublishedToo: what a service asked for before goes while a node does not look, and the control plane that
+// said so is gone. The next one, which knows of no endpoints at all, tells what the registry says; not before it has.
+func TestNothingIsPublishedToo(t *testing.T) {
+	s := newScripted("etcd")
+	g := discoverytest.Start(t, s)
+	g.Put(asking("users", "a"))
+	report := <-s.report
+	report.Found(answers{asked(g, s, "users", "a"): at("10.0.0.1")})
+	awaitKept(t, g, "users: etcd a 10.0.0.1")
+	g.Put(asking("users", "b"))
+	report.Found(answers{asked(g, s, "users", "b"): {}})
+	awaitKept(t, g)
+
+	s = newScripted("etcd")
+	g.Restart(s)
+	g.Put(asking("others", "c"))
+	users, others := asked(g, s, "users", "b"), asked(g, s, "others", "c")
+	report = <-s.report
+	report.Found(answers{users: {}})
+	if v := g.Catalog.Endpoints(); v.Version != 0 {
+		t.Errorf("version %d is published before all is answered", v.Version)
+	}
+	report.Found(answers{others: {}})
+	if v := g.Catalog.Endpoints(); v.Version == 0 || len(v.Services) > 0 {
+		t.Errorf("version %d is published, of %d services", v.Version, len(v.Services))
+	}
+}
