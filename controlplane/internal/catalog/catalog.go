@@ -110,7 +110,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 	wait := 100 * time.Millisecond
 	hints := c.store.Watch(ctx)
 	for {
-		err := c.refresh(ctx)
+		err := c.Refresh(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -141,7 +141,8 @@ func (c *Catalog) Run(ctx context.Context) error {
 // refreshBatch is how many revisions are read at once; further behind, everything is read anew.
 const refreshBatch = 100
 
-func (c *Catalog) refresh(ctx context.Context) error {
+// Refresh reads what others have committed: what the store had when it was called is known when it returns.
+func (c *Catalog) Refresh(ctx context.Context) error {
 	if err := c.commits.take(ctx); err != nil {
 		return err
 	}
@@ -234,7 +235,7 @@ func (c *Catalog) NodeRuns(ctx context.Context, epoch string, revision uint32) e
 	if v := c.Current(); v == nil || epoch != v.Epoch || revision <= v.Revision {
 		return nil
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.Refresh(ctx); err != nil {
 		return err
 	}
 	if err := c.commits.take(ctx); err != nil {

@@ -70,10 +70,12 @@ func (f *follower) followCatalog(ctx context.Context) {
 		changed := f.catalog.Changed()
 		if v := f.catalog.Current(); v != nil && v != seen {
 			if seen == nil || seen.Epoch != v.Epoch { // the store is new to this process, or was replaced
-				known, err := f.keeper.read(ctx)
+				// The configuration may not be older than what is kept: that of a new service would be forgotten.
+				known, err := f.keeper.read(ctx, f.catalog.Refresh)
 				if err != nil {
 					return // ctx has ended
 				}
+				v = f.catalog.Current()
 				f.follow(v.Config, known)
 				f.keepAll()
 			} else {

@@ -61,10 +61,13 @@ func (k *keeper) put(serviceID string, d *store.Discovered) {
 // count shows how many services wait to be written, or to be forgotten; the caller holds mu.
 func (k *keeper) count() { k.unsaved.Set(float64(len(k.found) + k.writing)) }
 
-// read returns what the store keeps. It waits for the store; the error is ctx's.
-func (k *keeper) read(ctx context.Context) ([]store.Discovered, error) {
+// read returns what the store keeps, once what comes after that is done too. It waits for the store; the error is ctx's.
+func (k *keeper) read(ctx context.Context, after func(context.Context) error) ([]store.Discovered, error) {
 	for wait := keepInterval / 10; ; wait = min(2*wait, keepWait) {
 		known, err := k.store.Discovered(ctx)
+		if err == nil {
+			err = after(ctx)
+		}
 		if err == nil || ctx.Err() != nil {
 			return known, ctx.Err()
 		}

@@ -1,11 +1,15 @@
 package discovery_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/discovery"
@@ -226,4 +230,50 @@ func TestNothingIsPublishedToo(t *testing.T) {
 	if v := g.Catalog.Endpoints(); v.Version == 0 || len(v.Services) > 0 {
 		t.Errorf("version %d is published, of %d services", v.Version, len(v.Services))
 	}
+}
+
+// hooked is a store that does something before it says what is kept.
+type hooked struct {
+	store.Store
+	before func()
+}
+
+func (h *hooked) Discovered(ctx context.Context) ([]store.Discovered, error) {
+	h.before()
+	return h.Store.Discovered(ctx)
+}
+
+// TestKeptForNewServices: a control plane begins while another one finds endpoints of a service that is new. It takes
+// them over, and does not have them forgotten as those of a service that it has not seen yet.
+func TestKeptForNewServices(t *testing.T) {
+	s := newScripted("etcd")
+	g := discoverytest.Start(t, s)
+	g.Put(asking("users", "a"))
+	report := <-s.report
+
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	other, also := catalog.New(g.Store, log), newScripted("etcd")
+	if err := other.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h := &hooked{g.Store, func() {
+		g.Put(asking("orders", "b"))
+		report.Found(answers{asked(g, s, "orders", "b"): at("10.0.0.2")})
+		awaitKept(t, g, "orders: etcd b 10.0.0.2")
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = discovery.Run(ctx, other, h, []discovery.Source{also}, prometheus.NewRegistry(), log)
+	}()
+	defer func() { cancel(); <-ended }()
+	g.Eventually("the other one asks too", func() bool { n, _ := also.followed(); return n > 0 })
+	id := g.Catalog.Current().Config.ByName(config.Service, "orders").ID()
+	if got := other.Endpoints().Services[id].GetEndpoints(); len(got) != 1 {
+		t.Errorf("the other one has %v", got)
+	}
+	cancel() // what waits to be written is
+	<-ended
+	awaitKept(t, g, "orders: etcd b 10.0.0.2")
 }
