@@ -69,7 +69,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.nodeID, "node-id", "", "id in the fleet; empty: made once and kept in the data folder")
 	f.StringVar(&o.group, "group", "", "group for rollouts")
 	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
-	f.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token; GATEWAY_JOIN_TOKEN in the environment goes first")
+	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the join token, at least %d characters; "+
+		"GATEWAY_JOIN_TOKEN in the environment goes first", minTokenLength))
 	f.DurationVar(&o.refusalTimeout, "refusal-timeout", 0, "how long the node may refuse a revision that most of its fleet "+
 		"runs, as its control plane says, before /readyz says no; 1s to 24h; 0: for ever")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
@@ -200,9 +201,12 @@ func (o *options) tickets(inherited []byte) (*certificate.Tickets, error) {
 	return certificate.NewTickets(secret), nil
 }
 
+// minTokenLength is the shortest token that a control plane takes, in bytes.
+const minTokenLength = 16
+
 func (o *options) joinToken() (string, error) {
 	if t := os.Getenv("GATEWAY_JOIN_TOKEN"); t != "" {
-		return t, nil
+		return checkedToken(t, "environment variable GATEWAY_JOIN_TOKEN")
 	}
 	if o.joinTokenFile == "" {
 		return "", errors.New("a join token is required: GATEWAY_JOIN_TOKEN in the environment, or --join-token-file")
@@ -211,5 +215,12 @@ func (o *options) joinToken() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("join token: %w", err)
 	}
-	return strings.TrimSpace(string(text)), nil
+	return checkedToken(strings.TrimSpace(string(text)), "--join-token-file "+o.joinTokenFile)
+}
+
+func checkedToken(t, where string) (string, error) {
+	if len(t) < minTokenLength {
+		return "", fmt.Errorf("%s: has %d characters; at least %d are required", where, len(t), minTokenLength)
+	}
+	return t, nil
 }

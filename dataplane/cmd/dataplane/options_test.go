@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,5 +54,41 @@ func TestOptionsAreChecked(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestJoinTokensAreChecked(t *testing.T) {
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	short, long := file("fifteen-letters\n"), file("sixteen-letters-\n")
+	for name, test := range map[string]struct {
+		env, file   string
+		token, says string
+	}{
+		"of the environment":              {"sixteen-letters-", "", "sixteen-letters-", ""},
+		"the environment goes first":      {"sixteen-letters-", short, "sixteen-letters-", ""},
+		"of a file, without its line end": {"", long, "sixteen-letters-", ""},
+		"none":                            {"", "", "", "a join token is required"},
+		"a file that is not there":        {"", filepath.Join(t.TempDir(), "no"), "", "no such file"},
+		"a short one of the environment":  {"fifteen-letters", long, "", "GATEWAY_JOIN_TOKEN: has 15 characters; at least 16"},
+		"a short one of a file":           {"", short, "", short + ": has 15 characters; at least 16"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("GATEWAY_JOIN_TOKEN", test.env)
+			token, err := (&options{joinTokenFile: test.file}).joinToken()
+			if token != test.token || (err == nil) != (test.says == "") || (err != nil && !strings.Contains(err.Error(), test.says)) {
+				t.Errorf("got %q and %v, want %q and an error with %q", token, err, test.token, test.says)
+			}
+		})
+	}
+	cmd := &cobra.Command{}
+	new(options).bind(cmd)
+	if usage := cmd.Flag("join-token-file").Usage; !strings.Contains(usage, "at least 16 characters") {
+		t.Errorf("help says %q, without the least length", usage)
 	}
 }
