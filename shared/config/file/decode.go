@@ -291,7 +291,9 @@ func kindText(k protoreflect.Kind) string {
 		return "true or false"
 	case protoreflect.Uint32Kind:
 		return "a whole number from 0 to 4294967295"
-	case protoreflect.Int32Kind, protoreflect.Int64Kind:
+	case protoreflect.Int32Kind:
+		return "a whole number from -2147483648 to 2147483647"
+	case protoreflect.Int64Kind:
 		return "a whole number"
 	default:
 		return "a value"
