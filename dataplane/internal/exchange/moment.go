@@ -17,11 +17,16 @@ func (m *Moment) Set(x *Exchange, at time.Time) { m.since.Store(int64(max(at.Sub
 // Clear makes it no time.
 func (m *Moment) Clear() { m.since.Store(0) }
 
-// Left returns how much is left at now of a time that began then; set tells whether it has begun.
-func (m *Moment) Left(x *Exchange, now time.Time, of time.Duration) (left time.Duration, set bool) {
+// Left returns how much is left at now of a time that began then, or anew at a later moment, if that is not the zero
+// time; set tells whether it has begun.
+func (m *Moment) Left(x *Exchange, now time.Time, of time.Duration, anew time.Time) (left time.Duration, set bool) {
 	since := m.since.Load()
 	if since == 0 {
 		return of, false
 	}
-	return of - (now.Sub(x.Start) - time.Duration(since-1)), true
+	left = of - (now.Sub(x.Start) - time.Duration(since-1))
+	if !anew.IsZero() {
+		left = max(left, of-now.Sub(anew))
+	}
+	return left, true
 }

@@ -218,11 +218,11 @@ func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (starte
 	return c.readHead(x, timeout)
 }
 
-// awaitAnswer waits for the first bytes of an answer while the request's body may still be on its way. since is when an interim response came; the zero time:
-// there was none.
+// awaitAnswer waits for the first bytes of an answer while the request's body may still be on its way. since is when an
+// interim response came, with which the service's time begins anew; the zero time: there was none.
 func (c *ClientConn) awaitAnswer(x *exchange.Exchange, timeout time.Duration, since time.Time) error {
 	for now := time.Now(); ; now = time.Now() {
-		wait, _ := c.answerLeft(x, now, timeout, since)
+		wait, _ := c.sentAt.Left(x, now, timeout, since)
 		c.sock.ReadWithin(now, remaining(now, max(wait, time.Nanosecond), x.Until()))
 		err := c.sock.Fill()
 		if err == nil {
@@ -238,18 +238,9 @@ func (c *ClientConn) awaitAnswer(x *exchange.Exchange, timeout time.Duration, si
 // answerIsDue reports whether the service has had its time. It begins when the request has been sent: until then the client is waited for, or
 // the service takes what it is sent.
 func (c *ClientConn) answerIsDue(x *exchange.Exchange, now time.Time, timeout time.Duration, since time.Time) bool {
-	left, sent := c.answerLeft(x, now, timeout, since)
+	left, sent := c.sentAt.Left(x, now, timeout, since)
 	deadline := x.Until()
 	return sent && left <= 0 || !deadline.IsZero() && !now.Before(deadline)
-}
-
-// answerLeft returns how much the service has left of its time; sent tells whether that has begun. It begins anew with an interim response.
-func (c *ClientConn) answerLeft(x *exchange.Exchange, now time.Time, timeout time.Duration, since time.Time) (left time.Duration, sent bool) {
-	left, sent = c.sentAt.Left(x, now, timeout)
-	if !since.IsZero() {
-		left = max(left, timeout-now.Sub(since))
-	}
-	return left, sent
 }
 
 func classify(err error) error {

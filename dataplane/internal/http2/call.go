@@ -197,7 +197,7 @@ func (s *Call) await(d time.Duration) error {
 // request was sent, or at once where the client waits for 100 (Continue).
 func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	c := s.client
-	var since time.Time // an interim response came
+	var since time.Time // the last interim response came, with which the service's time begins anew
 	for {
 		c.mu.Lock()
 		if len(s.interim) > 0 {
@@ -224,25 +224,15 @@ func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool
 			return started, s.cause(err)
 		}
 		now := time.Now()
-		left, _ := s.answerLeft(x, now, timeout, since)
+		left, _ := s.sentAt.Left(x, now, timeout, since)
 		if err := s.await(until(now, left, x.Until())); err != nil {
 			now = time.Now()
-			left, sent := s.answerLeft(x, now, timeout, since)
+			left, sent := s.sentAt.Left(x, now, timeout, since)
 			if sent && left <= 0 || !x.Deadline.IsZero() && !now.Before(x.Deadline) {
 				return started, err
 			}
 		}
 	}
-}
-
-// answerLeft returns how much the service has left of its time; sent tells whether that has begun. It begins anew with an interim response, which came since,
-// if one did.
-func (s *Call) answerLeft(x *exchange.Exchange, now time.Time, timeout time.Duration, since time.Time) (left time.Duration, sent bool) {
-	left, sent = s.sentAt.Left(x, now, timeout)
-	if !since.IsZero() {
-		left = max(left, timeout-now.Sub(since))
-	}
-	return left, sent
 }
 
 // answer puts the head into a response. The mutex is held.
