@@ -126,7 +126,8 @@ func TestFuzzedContract(t *testing.T) {
 	}
 	// What is made up may take resources away that other calls are made up for: first without those that do.
 	t.Run("calls that leave resources there", func(t *testing.T) {
-		run(t, "--exclude-method", "DELETE", "--exclude-operation-id-regex", "ApplyConfiguration|RollbackRevision|PruneHistory")
+		run(t, "--exclude-method", "DELETE",
+			"--exclude-operation-id-regex", "ApplyConfiguration|RollbackRevision|PruneHistory")
 	})
 	t.Run("all calls", func(t *testing.T) { run(t) })
 }

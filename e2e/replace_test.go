@@ -184,8 +184,9 @@ func TestReplacingUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.runs(revision)
-	if out := g.must("", "nodes"); strings.Count(out, " connected ") != 1 || !strings.Contains(out, "version-5-of-this-test") {
-		t.Errorf("nodes:\n%s", out)
+	nodes := g.must("", "nodes")
+	if strings.Count(nodes, " connected ") != 1 || !strings.Contains(nodes, "version-5-of-this-test") {
+		t.Errorf("nodes:\n%s", nodes)
 	}
 
 	close(release)

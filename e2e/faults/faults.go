@@ -58,7 +58,8 @@ type Row struct {
 
 // Table writes rows as a Markdown table.
 func Table(to io.Writer, rows []Row) {
-	fmt.Fprintln(to, "| fault | acknowledged | lost, twice | refused, but done | unknown (done) | longest wait | writes after | nodes agree after | `/readyz` | requests (failed) |")
+	fmt.Fprintln(to, "| fault | acknowledged | lost, twice | refused, but done | unknown (done) | longest wait "+
+		"| writes after | nodes agree after | `/readyz` | requests (failed) |")
 	fmt.Fprintln(to, "|---|---|---|---|---|---|---|---|---|---|")
 	for _, r := range rows {
 		if r.Skipped != "" {
@@ -69,8 +70,9 @@ func Table(to io.Writer, rows []Row) {
 		if r.Found > 0 {
 			agree += ", found " + seconds(r.Found)
 		}
-		fmt.Fprintf(to, "| %s | %d | %d, %d | %d | %d (%d) | %s | %s | %s | %s | %d (%d) |\n", r.Fault, r.Acknowledged, r.Lost, r.Twice, r.Against,
-			r.Unknown, r.Done, seconds(r.Longest), seconds(r.Writes), agree, r.Ready, r.Requests, r.Failed)
+		fmt.Fprintf(to, "| %s | %d | %d, %d | %d | %d (%d) | %s | %s | %s | %s | %d (%d) |\n",
+			r.Fault, r.Acknowledged, r.Lost, r.Twice, r.Against, r.Unknown, r.Done, seconds(r.Longest),
+			seconds(r.Writes), agree, r.Ready, r.Requests, r.Failed)
 	}
 }
 

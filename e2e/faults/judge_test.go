@@ -27,12 +27,17 @@ func TestJudge(t *testing.T) {
 	}
 	var row, restored Row
 	judge(&row, attempts, history, at(5), false)
-	want := Row{Acknowledged: 5, Lost: 2, Twice: 1, Against: 1, Unknown: 2, Done: 1, Longest: 8 * time.Second, Told: "slow"}
+	want := Row{
+		Acknowledged: 5, Lost: 2, Twice: 1, Against: 1, Unknown: 2, Done: 1, Longest: 8 * time.Second, Told: "slow",
+	}
 	if row != want {
 		t.Errorf("got %+v", row)
 	}
-	if wrong := row.wrong(); !strings.Contains(wrong, "2 acknowledged commits are lost") || !strings.Contains(wrong, "1 refused commits were done") {
-		t.Errorf("it says %q", wrong)
+	wrong := row.wrong()
+	for _, what := range []string{"2 acknowledged commits are lost", "1 refused commits were done"} {
+		if !strings.Contains(wrong, what) {
+			t.Errorf("it says %q, and not %q", wrong, what)
+		}
 	}
 	judge(&restored, attempts, history, at(5), true)
 	want = Row{Acknowledged: 1, Twice: 1, Unknown: 1, Done: 1, Longest: 8 * time.Second, Told: "slow"}
@@ -54,9 +59,11 @@ func TestDescribe(t *testing.T) {
 	silent := look{at: at(12), reason: "no answer"}
 	for want, looks := range map[string][][]look{
 		"yes all along": {yes(1, 11, 40), yes(2)},
-		"no at 1 of 2 after 1.5 s; yes 1.0 s after the end":                {again([]look{no}, 40), yes(2)},
-		"no at 1 of 2 after 1.5 s, 1 of 2 silent; yes 0.2 s after the end": {again([]look{no}, 32), again([]look{silent}, 31)},
-		"no at 2 of 2 after 1.5 s; yes 0.0 s after the end":                {again([]look{no}, 27), again([]look{no}, 28)},
+		"no at 1 of 2 after 1.5 s; yes 1.0 s after the end": {again([]look{no}, 40), yes(2)},
+		"no at 1 of 2 after 1.5 s, 1 of 2 silent; yes 0.2 s after the end": {
+			again([]look{no}, 32), again([]look{silent}, 31),
+		},
+		"no at 2 of 2 after 1.5 s; yes 0.0 s after the end": {again([]look{no}, 27), again([]look{no}, 28)},
 	} {
 		if got := describe(looks, at(10), at(30)); got != want {
 			t.Errorf("%q, want %q", got, want)

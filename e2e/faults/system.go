@@ -131,7 +131,9 @@ func Start(t testing.TB, bin string) *System {
 	port, database, _ := strings.Cut(strings.TrimPrefix(rest, ":"), "/")
 	var streams []string
 	for range 3 {
-		r := &replica{rest: address(), stream: address(), store: newWire(t, "127.0.0.1:"+port), etcd: newWire(t, s.etcd.Endpoint)}
+		r := &replica{
+			rest: address(), stream: address(), store: newWire(t, "127.0.0.1:"+port), etcd: newWire(t, s.etcd.Endpoint),
+		}
 		r.process = launch(t, bin, "controlplane", "--http-addr", r.rest, "--grpc-addr", address(), "--stream-addr", r.stream,
 			"--data-dir", t.TempDir(), "--etcd-endpoints", r.etcd.address,
 			"--store", "postgres://gateway@"+r.store.address+"/"+database)
@@ -266,8 +268,8 @@ func (s *System) awaitTraffic(since time.Time) time.Duration {
 	return -1
 }
 
-// history returns the revisions by message, once the control plane that is asked knows one of them: it may be behind the
-// others for a moment, and then lists what it knows.
+// history returns the revisions by message, once the control plane that is asked knows one of them: it may be behind
+// the others for a moment, and then lists what it knows.
 func (s *System) history(t testing.TB, newest string) (all map[string][]uint32) {
 	t.Helper()
 	waittest.Until(t, "the history to have what was committed last", func() bool {

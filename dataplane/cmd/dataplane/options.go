@@ -71,8 +71,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the join token, at least %d characters; "+
 		"GATEWAY_JOIN_TOKEN in the environment goes first", minTokenLength))
-	f.DurationVar(&o.refusalTimeout, "refusal-timeout", 0, "how long the node may refuse a revision that most of its fleet "+
-		"runs, as its control plane says, before /readyz says no; 1s to 24h; 0: for ever")
+	f.DurationVar(&o.refusalTimeout, "refusal-timeout", 0, "how long the node may refuse a revision that most of its "+
+		"fleet runs, as its control plane says, before /readyz says no; 1s to 24h; 0: for ever")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
 	f.StringSliceVar(&o.resolvers, "resolver", nil, "name servers for the names of endpoints, ADDRESS[:PORT][,...]; empty: those of /etc/resolv.conf. /etc/hosts goes first")

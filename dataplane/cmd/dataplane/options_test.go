@@ -75,13 +75,14 @@ func TestJoinTokensAreChecked(t *testing.T) {
 		"of a file, without its line end": {"", long, "sixteen-letters-", ""},
 		"none":                            {"", "", "", "a join token is required"},
 		"a file that is not there":        {"", filepath.Join(t.TempDir(), "no"), "", "no such file"},
-		"a short one of the environment":  {"fifteen-letters", long, "", "GATEWAY_JOIN_TOKEN: has 15 characters; at least 16"},
+		"a short one of the environment":  {"fifteen-letters", long, "", "TOKEN: has 15 characters; at least 16"},
 		"a short one of a file":           {"", short, "", short + ": has 15 characters; at least 16"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("GATEWAY_JOIN_TOKEN", test.env)
 			token, err := (&options{joinTokenFile: test.file}).joinToken()
-			if token != test.token || (err == nil) != (test.says == "") || (err != nil && !strings.Contains(err.Error(), test.says)) {
+			failed := err != nil && strings.Contains(err.Error(), test.says)
+			if token != test.token || failed != (test.says != "") || err != nil && !failed {
 				t.Errorf("got %q and %v, want %q and an error with %q", token, err, test.token, test.says)
 			}
 		})

@@ -190,7 +190,8 @@ func (w *fleetOfOne) deliverEndpoints() {
 	e.Upserts, e.Removals = endpoints.Diff(w.found[w.hasEnds], w.found[w.version])
 	var g gather
 	for _, m := range endpoints.Split(e, rapid.IntRange(1, 100).Draw(w.t, "limit")) {
-		whole, err := g.add(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: proto.CloneOf(m)}})
+		part := &streamv1.StreamResponse_Endpoints{Endpoints: proto.CloneOf(m)}
+		whole, err := g.add(&streamv1.StreamResponse{Message: part})
 		if err != nil {
 			w.t.Fatal(err)
 		}

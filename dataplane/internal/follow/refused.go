@@ -29,7 +29,8 @@ func (f *Follower) refuse(r *streamv1.Result) {
 // stand takes over how the fleet stands to what the node refuses.
 func (f *Follower) stand(s *streamv1.FleetStanding) {
 	old := f.refused.Load()
-	if old == nil || old.epoch != s.GetEpoch() || old.revision != s.GetRevision() || s.GetOthersRun() != old.behind.IsZero() {
+	if old == nil || old.epoch != s.GetEpoch() || old.revision != s.GetRevision() ||
+		s.GetOthersRun() != old.behind.IsZero() {
 		return
 	}
 	now := *old

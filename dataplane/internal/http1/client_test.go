@@ -71,7 +71,8 @@ func TestAnswerIsDueOnceTheRequestIsSent(t *testing.T) {
 	}
 }
 
-// The time for an answer begins when the request has been sent also where an interim response came before, to which the client begins to send its body.
+// The time for an answer begins when the request has been sent also where an interim response came before, to which the
+// client begins to send its body.
 func TestAnswerIsDueAfterAnInterimResponse(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	for name, answers := range map[string]bool{"in time": true, "never": false} {
@@ -98,7 +99,8 @@ func TestAnswerIsDueAfterAnInterimResponse(t *testing.T) {
 					}
 				}()
 				told := make(chan struct{})
-				x := &exchange.Exchange{Start: time.Now(), Down: &continued{told: told}, Request: exchange.Request{Method: "POST", Path: "/", ContentLength: 10, Expects100: true}}
+				x := &exchange.Exchange{Start: time.Now(), Down: &continued{told: told}}
+				x.Request = exchange.Request{Method: "POST", Path: "/", ContentLength: 10, Expects100: true}
 				if _, _, err := c.Send(x, nil, false, timeout); err != nil {
 					t.Fatal(err)
 				}

@@ -48,8 +48,9 @@ func (c *link) settings(h *frameHead, payload []byte) error {
 	return c.waitForRoom()
 }
 
-// resize gives the windows of all streams another size (RFC 9113 section 6.9.2), once for a whole frame: it may say thousands of sizes, of which the last one
-// counts. widest is the largest of them, and resize reports false where that one would have made a window too large. The mutex is held.
+// resize gives the windows of all streams another size (RFC 9113 section 6.9.2), once for a whole frame: it may say
+// thousands of sizes, of which the last one counts. widest is the largest of them, and resize reports false where that
+// one would have made a window too large. The mutex is held.
 func (c *link) resize(window, widest int64) bool {
 	if widest == c.peerWindow && window == c.peerWindow {
 		return true

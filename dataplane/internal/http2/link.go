@@ -61,7 +61,8 @@ type link struct {
 	takes         socket.Pace // how fast the peer opens the connection's window
 	starving      []*flow     // the streams that wait for that
 	starved       time.Time   // since when, or since it was opened last
-	// scarce is since when there has been no more of it than is kept back; zero: there was more since the last began to wait.
+	// scarce is since when there has been no more of it than is kept back; zero: there was more since the last began
+	// to wait.
 	scarce time.Time
 	// writers are goroutines that send what no exchange is to wait for. None begins once err is set.
 	writers sync.WaitGroup

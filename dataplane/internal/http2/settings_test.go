@@ -33,7 +33,8 @@ func (c *link) takeSettings(payload []byte) error {
 	return err
 }
 
-// Of several sizes in one frame the last one counts, for streams that have used some of theirs too, and none may be too large on the way.
+// Of several sizes in one frame the last one counts, for streams that have used some of theirs too, and none may be too
+// large on the way.
 func TestSizesOfWindows(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -75,8 +76,8 @@ func TestSizesOfWindows(t *testing.T) {
 	}
 }
 
-// A frame that says thousands of sizes costs about the same with one stream and with as many as there may be: otherwise 13 KiB would keep a processor busy for
-// milliseconds.
+// A frame that says thousands of sizes costs about the same with one stream and with as many as there may be: otherwise
+// 13 KiB would keep a processor busy for milliseconds.
 func TestManySizesCostLittle(t *testing.T) {
 	values := make([]uint32, maxFrameBytes/6)
 	for i := range values {

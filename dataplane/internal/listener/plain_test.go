@@ -51,7 +51,8 @@ func TestPlainHTTPToTheTLSPort(t *testing.T) {
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		_, _ = io.WriteString(c, said)
 		method, _, isHTTP := strings.Cut(said, " ")
-		if isHTTP = isHTTP && method != "" && method == strings.ToUpper(method) && !strings.Contains(method, "\r") && !strings.Contains(method, "\x80"); !isHTTP {
+		isHTTP = isHTTP && method != "" && method == strings.ToUpper(method)
+		if isHTTP = isHTTP && !strings.Contains(method, "\r") && !strings.Contains(method, "\x80"); !isHTTP {
 			_ = c.(*net.TCPConn).CloseWrite() // it is not waited for more of it
 		}
 		res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})

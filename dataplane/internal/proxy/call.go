@@ -28,8 +28,8 @@ func (a *attempt) endCall(why string) bool {
 	return grpcweb.End(x) == nil
 }
 
-// refused ends the upload of a call, and returns why its request was refused; nil: it was not. An upload that is refused
-// breaks the call off itself, and is perhaps not over yet when that is seen.
+// refused ends the upload of a call, and returns why its request was refused; nil: it was not. An upload that is
+// refused breaks the call off itself, and is perhaps not over yet when that is seen.
 func (a *attempt) refused() (own *fault.Error) {
 	if u := a.upload; u != nil {
 		_ = a.stopUpload()

@@ -231,8 +231,8 @@ func (c *cutter) cutEverywhere(s *shape) {
 	}
 }
 
-// offsets returns the places from 0 to last at which a connection is cut: each step-th, or fewer with the race detector.
-// A reset and an end then come at different ones.
+// offsets returns the places from 0 to last at which a connection is cut: each step-th, or fewer with the race
+// detector. A reset and an end then come at different ones.
 func offsets(last, step int, reset bool) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		first := 0

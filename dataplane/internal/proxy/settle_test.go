@@ -44,7 +44,8 @@ func (c *lentConn) Abort() {
 	c.once.Do(func() { close(c.aborted) })
 }
 
-// sender is a client that has sent its request to the end, or goes on for ever, perhaps when it has sent as many bytes as it has said.
+// sender is a client that has sent its request to the end, or goes on for ever, perhaps when it has sent as many bytes
+// as it has said.
 type sender struct {
 	exchange.Downstream
 	endless   bool

@@ -58,7 +58,8 @@ type Resolver struct {
 	lookup func(ctx context.Context, name string) (answer, error)
 	minTTL time.Duration
 	maxTTL time.Duration
-	// slots are for lookups of names that can be resolved, or are new; failing for those that can't, which take long where servers are silent.
+	// slots are for lookups of names that can be resolved, or are new; failing for those that can't, which take long
+	// where servers are silent.
 	slots, failing chan struct{}
 	// changed has a token when addresses have changed since it was taken.
 	changed chan struct{}
@@ -101,7 +102,8 @@ func New(s Settings, log *slog.Logger) (*Resolver, error) {
 
 func newResolver(s Settings, log *slog.Logger, lookup func(context.Context, string) (answer, error)) *Resolver {
 	r := &Resolver{
-		log: log, lookup: lookup, minTTL: s.MinTTL, maxTTL: s.MaxTTL, slots: make(chan struct{}, maxConcurrent), failing: make(chan struct{}, maxConcurrent), changed: make(chan struct{}, 1),
+		log: log, lookup: lookup, minTTL: s.MinTTL, maxTTL: s.MaxTTL, changed: make(chan struct{}, 1),
+		slots: make(chan struct{}, maxConcurrent), failing: make(chan struct{}, maxConcurrent),
 		names: map[string]*watch{}, left: map[string]leftName{},
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_dns_lookups_total", Help: "Lookups of the names of endpoints, by result: ok, not_found or error.",

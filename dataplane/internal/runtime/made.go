@@ -57,7 +57,9 @@ func ofPages(c *config.Config, key [2]string) string {
 func (m *made) keep(c *compiler, changes []config.Change) {
 	m.pipelines = c.made
 	if slices.ContainsFunc(changes, func(ch config.Change) bool { return ch.Kind == config.Policy }) {
-		maps.DeleteFunc(m.pages, func(key [2]string, p madeOf[*errorpage.Pages]) bool { return p.of != ofPages(c.config, key) })
+		maps.DeleteFunc(m.pages, func(key [2]string, p madeOf[*errorpage.Pages]) bool {
+			return p.of != ofPages(c.config, key)
+		})
 	}
 	if m.pages == nil {
 		m.pages = map[[2]string]madeOf[*errorpage.Pages]{}

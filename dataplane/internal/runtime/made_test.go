@@ -58,7 +58,8 @@ func put(m config.Message) config.Edit { return config.Edit{Kind: config.KindOfM
 
 func stamp(t *testing.T, value string) config.Edit {
 	t.Helper()
-	settings, err := structpb.NewStruct(map[string]any{"response": map[string]any{"set": map[string]any{"X-Stamp": value}}})
+	set := map[string]any{"set": map[string]any{"X-Stamp": value}}
+	settings, err := structpb.NewStruct(map[string]any{"response": set})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,8 @@ func TestAncestorsAreLetGo(t *testing.T) {
 	for i := range 20 {
 		s := c.apply(put(&configv1.Route{Name: fmt.Sprint("r", i), Path: fmt.Sprintf("/%d/*", i), ServiceId: "s"}))
 		snapshots, configs = append(snapshots, weak.Make(s)), append(configs, weak.Make(c.config))
-		tables, pipelines = append(tables, weak.Make(s.Table)), append(pipelines, weak.Make(c.node.made.pipelines["id2"].thing))
+		tables = append(tables, weak.Make(s.Table))
+		pipelines = append(pipelines, weak.Make(c.node.made.pipelines["id2"].thing))
 		if i%5 == 0 {
 			c.apply(stamp(t, fmt.Sprint(i)))
 		}

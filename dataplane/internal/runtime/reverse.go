@@ -96,8 +96,8 @@ func (v *reversal) path(p string) string {
 	return rest
 }
 
-// otherHost is what makes of a path a reference to another host where it follows the "/" at the start: browsers take "\" for "/", and leave tabs out
-// (WHATWG URL standard, section 4.4).
+// otherHost is what makes of a path a reference to another host where it follows the "/" at the start: browsers take
+// "\" for "/", and leave tabs out (WHATWG URL standard, section 4.4).
 const otherHost = "/\\\t"
 
 // below reports whether a path is a prefix or continues it with a further segment.

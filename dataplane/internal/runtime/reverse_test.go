@@ -98,7 +98,8 @@ func FuzzReversal(f *testing.F) {
 		}
 		_, _ = v.refresh(s), v.cookie(s)
 		below := reversal{x, "", "/v2"}
-		if ref := below.reference("/v2" + s); ref == "" || ref[0] != '/' || len(ref) > 1 && strings.IndexByte("/\\\t", ref[1]) >= 0 {
+		ref = below.reference("/v2" + s)
+		if ref == "" || ref[0] != '/' || len(ref) > 1 && strings.IndexByte("/\\\t", ref[1]) >= 0 {
 			t.Errorf("%q became %q, which leads to another host", "/v2"+s, ref)
 		}
 	})

@@ -168,7 +168,7 @@ func (e *Endpoint) enqueue(how *how, p *pending) error {
 	e.queue.push(p)
 	if before > 0 && before <= how.pool.MaxPending {
 		e.serve()
-	} else if e.serveOne(how, p, time.Now()); p.over { // there is nothing for those before it: they have been asked when there last was
+	} else if e.serveOne(how, p, time.Now()); p.over { // those before it have been served when there last was something
 		e.queue.remove(p)
 	}
 	if !p.over && !p.opening && e.queue.idlers() > how.pool.MaxPending+e.sharing.places(how) {

@@ -9,7 +9,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// crowded returns an endpoint for which many requests wait, each for the connection that is being opened for it, as where an address answers nothing.
+// crowded returns an endpoint for which many requests wait, each for the connection that is being opened for it, as
+// where an address answers nothing.
 func crowded(t *testing.T, n int) (*Endpoint, *how) {
 	t.Helper()
 	dials := newDials()
@@ -43,8 +44,8 @@ func TestWaitersForSharedConnections(t *testing.T) {
 	}
 }
 
-// One more request that has to wait costs about the same whether one or ten thousand wait already for connections that are being opened, and so does the end of
-// one: while an address answers nothing, requests come as ever.
+// One more request that has to wait costs about the same whether one or ten thousand wait already for connections that
+// are being opened, and so does the end of one: while an address answers nothing, requests come as ever.
 func TestManyWaitForConnections(t *testing.T) {
 	least := func(n int) time.Duration {
 		e, how := crowded(t, n)

@@ -36,7 +36,8 @@ func samePlaces(a, b []place) bool {
 		if x.address != y.address || x.other != y.other {
 			return false
 		}
-		return x.entry == y.entry || config.EndpointKey(x.entry) == config.EndpointKey(y.entry) && config.Weight(x.entry) == config.Weight(y.entry)
+		return x.entry == y.entry || config.EndpointKey(x.entry) == config.EndpointKey(y.entry) &&
+			config.Weight(x.entry) == config.Weight(y.entry)
 	})
 }
 
@@ -83,7 +84,8 @@ func isLoopback4(a netip.Addr) bool { return a.Is4() && a.IsLoopback() }
 // firstLookup is how long a configuration waits for the addresses of names that it is the first to have.
 const firstLookup = 2 * time.Second
 
-// gather is how long changes of addresses are gathered: there may be thousands of names, each with other addresses every second.
+// gather is how long changes of addresses are gathered: there may be thousands of names, each with other addresses
+// every second.
 const gather = 50 * time.Millisecond
 
 // ResolveWith has endpoints whose host is a name be at all of its addresses, as they change. Without it names are resolved anew for each connection. It is

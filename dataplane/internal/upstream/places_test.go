@@ -82,13 +82,17 @@ func TestAddressesOfNames(t *testing.T) {
 	}
 }
 
-// TestMovesCostWhatHasNames takes changed addresses over beside many services without names, as often as names of other services change.
+// TestMovesCostWhatHasNames takes changed addresses over beside many services without names, as often as names of other
+// services change.
 func TestMovesCostWhatHasNames(t *testing.T) {
 	r := resolving(t, "127.0.0.2 two.test\n127.0.0.3 two.test\n")
-	services := map[string]Definition{"named": {Service: &configv1.Service{Name: "named", Endpoints: []*configv1.Endpoint{{Host: "two.test", Port: 80}}}}}
+	at := func(name, host string) Definition {
+		return Definition{Service: &configv1.Service{Name: name, Endpoints: []*configv1.Endpoint{{Host: host, Port: 80}}}}
+	}
+	services := map[string]Definition{"named": at("named", "two.test")}
 	for i := range 500 {
 		id := fmt.Sprint(i)
-		services[id] = Definition{Service: &configv1.Service{Name: id, Endpoints: []*configv1.Endpoint{{Host: "127.0.0.1", Port: 80}}}}
+		services[id] = at(id, "127.0.0.1")
 	}
 	r.Apply(services, nil)
 	if n := testing.AllocsPerRun(20, r.moved); n > 100 {
