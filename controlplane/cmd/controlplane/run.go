@@ -27,6 +27,7 @@ import (
 	"gateway.internal/controlplane/internal/history"
 	"gateway.internal/controlplane/internal/store/sql"
 	"gateway.internal/controlplane/internal/stream"
+	"gateway.internal/shared/bearer"
 	"gateway.internal/shared/observe"
 	"gateway.internal/shared/shutdown"
 )
@@ -51,10 +52,10 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.store, "store", "", "postgres://USER:PASSWORD@HOST:5432/DATABASE or embedded:PATH; empty: embedded, in the data folder")
 	f.StringVar(&o.adminTokenFile, "admin-token-file", "", fmt.Sprintf("file with the administrator's token, at "+
 		"least %d characters; GATEWAY_ADMIN_TOKEN in the environment goes first; "+
-		"without both one is made in the data folder", minTokenLength))
+		"without both one is made in the data folder", bearer.MinBytes))
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the nodes' token, at least %d "+
 		"characters; GATEWAY_JOIN_TOKEN in the environment goes first; "+
-		"without both one is made in the data folder", minTokenLength))
+		"without both one is made in the data folder", bearer.MinBytes))
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long calls are accepted after SIGTERM while /readyz says no and nodes go elsewhere; a second signal ends it; up to 1h")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "how long calls may go on after SIGTERM")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")

@@ -10,10 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-)
 
-// minTokenLength is the shortest token that is taken, in bytes.
-const minTokenLength = 16
+	"gateway.internal/shared/bearer"
+)
 
 // token returns a secret: of the environment, of a file, or one that is made once and kept in the data folder.
 func token(log *slog.Logger, what, env, file, dataDir string) (string, error) {
@@ -44,9 +43,8 @@ func token(log *slog.Logger, what, env, file, dataDir string) (string, error) {
 }
 
 func checked(t, where string) (string, error) {
-	if len(t) < minTokenLength {
-		return "", fmt.Errorf("%s: has %d characters; a token has at least %d (without one the control plane makes it, "+
-			"in its data folder)", where, len(t), minTokenLength)
+	if err := bearer.Check(t); err != nil {
+		return "", fmt.Errorf("%s: %w (without one the control plane makes it, in its data folder)", where, err)
 	}
 	return t, nil
 }

@@ -18,6 +18,7 @@ import (
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/via"
+	"gateway.internal/shared/bearer"
 	"gateway.internal/shared/shutdown"
 )
 
@@ -70,7 +71,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.group, "group", "", "group for rollouts")
 	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the join token, at least %d characters; "+
-		"GATEWAY_JOIN_TOKEN in the environment goes first", minTokenLength))
+		"GATEWAY_JOIN_TOKEN in the environment goes first", bearer.MinBytes))
 	f.DurationVar(&o.refusalTimeout, "refusal-timeout", 0, "how long the node may refuse a revision that most of its "+
 		"fleet runs, as its control plane says, before /readyz says no; 1s to 24h; 0: for ever")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
@@ -201,9 +202,6 @@ func (o *options) tickets(inherited []byte) (*certificate.Tickets, error) {
 	return certificate.NewTickets(secret), nil
 }
 
-// minTokenLength is the shortest token that a control plane takes, in bytes.
-const minTokenLength = 16
-
 func (o *options) joinToken() (string, error) {
 	if t := os.Getenv("GATEWAY_JOIN_TOKEN"); t != "" {
 		return checkedToken(t, "environment variable GATEWAY_JOIN_TOKEN")
@@ -219,8 +217,8 @@ func (o *options) joinToken() (string, error) {
 }
 
 func checkedToken(t, where string) (string, error) {
-	if len(t) < minTokenLength {
-		return "", fmt.Errorf("%s: has %d characters; at least %d are required", where, len(t), minTokenLength)
+	if err := bearer.Check(t); err != nil {
+		return "", fmt.Errorf("%s: %w", where, err)
 	}
 	return t, nil
 }
