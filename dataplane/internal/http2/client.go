@@ -71,6 +71,7 @@ type Client struct {
 	retired    bool      // no more calls begin
 	lastTaken  uint32    // no stream above is processed
 	idleSince  time.Time // while there are no calls
+	owesSince  time.Time // when a call began last while there were none
 	asked      time.Time // when a ping was sent that nothing has come after; zero: none
 }
 
@@ -182,9 +183,12 @@ func (c *Client) Begin(limit int, body bool) *Call {
 	if c.err != nil || c.mute != nil || c.retired || c.calls >= c.maxStreams || c.load(body) >= limit {
 		return nil
 	}
-	if c.calls == 0 && time.Since(c.idleSince) >= unseen && c.sock.PeerGone(false) {
-		c.retired = true // it has just ended: what is sent on it is lost, and nobody could tell whether it was looked at
-		return nil
+	if c.calls == 0 {
+		c.owesSince = time.Now()
+		if c.owesSince.Sub(c.idleSince) >= unseen && c.sock.PeerGone(false) {
+			c.retired = true // it has just ended: what is sent on it is lost, and nobody could tell whether it was looked at
+			return nil
+		}
 	}
 	c.calls++
 	c.running.Add(1)
@@ -231,6 +235,9 @@ func (c *Client) endIfUnused() {
 func (c *Client) Check(now time.Time, idle time.Duration) bool {
 	c.mu.Lock()
 	heard := c.born.Add(time.Duration(c.heard.Load()))
+	if heard.Before(c.owesSince) {
+		heard = c.owesSince // that nothing came while it owed nothing is no silence
+	}
 	ping, dead := false, false
 	switch {
 	case c.calls == 0:

@@ -106,6 +106,30 @@ func TestSilentEndpointIsGivenUp(t *testing.T) {
 	}
 }
 
+// That nothing came while the endpoint owed nothing is no silence.
+func TestSilenceBeginsWithACall(t *testing.T) {
+	c, f, peer := newClientConn(t)
+	c.heard.Store(-int64(time.Minute)) // that long ago
+	call, done := ask(t, c, 10)
+	skipPreface(t, peer)
+	readUntil[*xhttp2.HeadersFrame](t, f)
+	now := time.Now()
+	for _, after := range []time.Duration{0, silence - time.Second, silence + time.Second} {
+		c.Check(now.Add(after), time.Minute)
+		c.mu.Lock()
+		asked := !c.asked.IsZero()
+		c.mu.Unlock()
+		if asked != (after > silence) {
+			t.Errorf("asked whether it is there %s after the first call began: %t", after, asked)
+		}
+	}
+	readUntil[*xhttp2.PingFrame](t, f)
+	call.Abort()
+	if err := <-done; err == nil {
+		t.Error("an aborted call has an answer")
+	}
+}
+
 func TestPingKeepsTheConnection(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	call, done := ask(t, c, 10)
@@ -121,7 +145,7 @@ func TestPingKeepsTheConnection(t *testing.T) {
 	c.heard.Store(0)
 	_ = f.WritePing(true, ping.Data)
 	waittest.Until(t, "the ping's answer was heard", func() bool { return c.heard.Load() != 0 })
-	c.heard.Store(asked.Add(time.Second).UnixNano()) // as when it arrives then
+	c.heard.Store(int64(asked.Add(time.Second).Sub(c.born))) // as when it arrives then
 	if !c.Check(asked.Add(pingPatience+time.Second), time.Minute) {
 		t.Error("given up although it answered")
 	}
