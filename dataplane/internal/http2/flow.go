@@ -288,7 +288,8 @@ func (f *flow) put(part []byte, end bool) (left []byte, all bool) {
 		if c.sendWindow-int64(n) < c.shares.kept {
 			n = min(n, int(f.mayUse()))
 		}
-		if n <= 0 && len(part) > 0 || len(c.out.pending) >= maxPending {
+		n = max(n, 0) // the end alone needs no window (RFC 9113 section 6.9.1)
+		if n == 0 && len(part) > 0 || len(c.out.pending) >= maxPending {
 			return part, false
 		}
 		flags := uint8(0)

@@ -76,6 +76,28 @@ func TestSizesOfWindows(t *testing.T) {
 	}
 }
 
+// A stream ends also where its window has become less than nothing: an empty frame needs none (RFC 9113 section 6.9.1).
+func TestEndWithoutAWindow(t *testing.T) {
+	l := withStreams(1)
+	f := l.streams[1]
+	if left, all := f.put(make([]byte, 5), false); len(left) > 0 || !all {
+		t.Fatalf("%d bytes are left of what the window has room for", len(left))
+	}
+	if err := l.takeSettings(sizes(0)); err != nil || f.sendWindow != -5 {
+		t.Fatalf("%v, and a window of %d", err, f.sendWindow)
+	}
+	if left, all := f.put([]byte("more"), true); string(left) != "more" || all || len(l.out.pending) > 0 {
+		t.Errorf("%q is left of a body without a window, and %d bytes are sent", left, len(l.out.pending))
+	}
+	if _, all := f.put(nil, true); !all || !f.localEnded || f.sendWindow != -5 {
+		t.Errorf("the end: %t, and a window of %d", all, f.sendWindow)
+	}
+	want := frameHead{kind: frameData, flags: flagEndStream, stream: 1}
+	if got := l.out.pending; len(got) != frameHeadBytes || parseFrameHead(got) != want {
+		t.Errorf("sent is %x, want %+v", got, want)
+	}
+}
+
 // A frame that says thousands of sizes costs about the same with one stream and with as many as there may be: otherwise
 // 13 KiB would keep a processor busy for milliseconds.
 func TestManySizesCostLittle(t *testing.T) {
