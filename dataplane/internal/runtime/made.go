@@ -55,7 +55,7 @@ func ofPages(c *config.Config, key [2]string) string {
 // keep takes over what a compiler has made of a configuration that is in force now, and lets go of what that is not
 // made of.
 func (m *made) keep(c *compiler, changes []config.Change) {
-	m.pipelines = c.made
+	m.pipelines = c.pipelines
 	if slices.ContainsFunc(changes, func(ch config.Change) bool { return ch.Kind == config.Policy }) {
 		maps.DeleteFunc(m.pages, func(key [2]string, p madeOf[*errorpage.Pages]) bool {
 			return p.of != ofPages(c.config, key)
@@ -64,7 +64,5 @@ func (m *made) keep(c *compiler, changes []config.Change) {
 	if m.pages == nil {
 		m.pages = map[[2]string]madeOf[*errorpage.Pages]{}
 	}
-	for key, p := range c.pages {
-		m.pages[key] = madeOf[*errorpage.Pages]{ofPages(c.config, key), p}
-	}
+	maps.Copy(m.pages, c.pages)
 }

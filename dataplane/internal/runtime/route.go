@@ -133,16 +133,15 @@ func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
 // compiler makes routes of one configuration. What was made before is used again.
 type compiler struct {
 	before    *made
-	made      map[string]madeOf[*pipeline.Pipeline]
 	config    *config.Config
 	log       *slog.Logger
 	paths     func(*configv1.Route) (*target.Rules, error)
 	services  *upstream.Registry
 	counters  *telemetry.Registry
-	pipelines map[string]*pipeline.Pipeline
+	pipelines map[string]madeOf[*pipeline.Pipeline] // by id
 	global    []*pipeline.Pipeline
 	chains    map[[2]string]*pipeline.Chain
-	pages     map[[2]string]*errorpage.Pages
+	pages     map[[2]string]madeOf[*errorpage.Pages]
 }
 
 func (c *compiler) route(e *config.Entry) (*Route, error) {
@@ -223,16 +222,19 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 func (c *compiler) errors(route, service string) (*errorpage.Pages, error) {
 	key := [2]string{route, service}
 	if p, made := c.pages[key]; made {
-		return p, nil
-	}
-	if p, made := c.before.pages[key]; made && p.of == ofPages(c.config, key) {
 		return p.thing, nil
 	}
-	p, err := errorpage.Compile(c.policy(route), c.policy(service), c.config.GlobalPolicy())
-	if err == nil {
-		c.pages[key] = p
+	of := ofPages(c.config, key)
+	p, made := c.before.pages[key]
+	if !made || p.of != of {
+		pages, err := errorpage.Compile(c.policy(route), c.policy(service), c.config.GlobalPolicy())
+		if err != nil {
+			return nil, err
+		}
+		p = madeOf[*errorpage.Pages]{of, pages}
 	}
-	return p, err
+	c.pages[key] = p
+	return p.thing, nil
 }
 
 func (c *compiler) policy(id string) *configv1.Policy {

@@ -241,23 +241,24 @@ func (r *Runtime) replace(remove []string, add []*match.Rule) {
 func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 	var problems []*streamv1.Problem
 	comp := &compiler{
-		before: &r.made, made: map[string]madeOf[*pipeline.Pipeline]{},
-		config: c, log: r.log, paths: r.pathRules, services: r.services, counters: r.counters,
-		pipelines: map[string]*pipeline.Pipeline{}, chains: map[[2]string]*pipeline.Chain{}, pages: map[[2]string]*errorpage.Pages{},
+		before: &r.made, config: c, log: r.log, paths: r.pathRules, services: r.services, counters: r.counters,
+		pipelines: map[string]madeOf[*pipeline.Pipeline]{}, chains: map[[2]string]*pipeline.Chain{},
+		pages: map[[2]string]madeOf[*errorpage.Pages]{},
 	}
 	for _, e := range c.Sorted(config.Pipeline) {
 		of := ofPipeline(c, e)
-		p := r.made.pipelines[e.ID()].thing
-		if p == nil || r.made.pipelines[e.ID()].of != of {
-			var problem *streamv1.Problem
-			if p, problem = buildPipeline(c, e); problem != nil {
+		p, made := r.made.pipelines[e.ID()]
+		if !made || p.of != of {
+			built, problem := buildPipeline(c, e)
+			if problem != nil {
 				problems = append(problems, problem)
 				continue
 			}
+			p = madeOf[*pipeline.Pipeline]{of, built}
 		}
-		comp.pipelines[e.ID()], comp.made[e.ID()] = p, madeOf[*pipeline.Pipeline]{of, p}
+		comp.pipelines[e.ID()] = p
 		if e.Message.(*configv1.Pipeline).GetGlobal() {
-			comp.global = append(comp.global, p)
+			comp.global = append(comp.global, p.thing)
 		}
 	}
 	return comp, problems
@@ -267,8 +268,8 @@ func (c *compiler) pipeline(id string) (*pipeline.Pipeline, error) {
 	if id == "" {
 		return nil, nil //nolint:nilnil // no pipeline is a valid pipeline
 	}
-	if p := c.pipelines[id]; p != nil {
-		return p, nil
+	if p, made := c.pipelines[id]; made {
+		return p.thing, nil
 	}
 	return nil, fmt.Errorf("there is no pipeline %s", id)
 }
