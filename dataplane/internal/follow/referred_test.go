@@ -2,13 +2,7 @@ package follow
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,29 +12,6 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 )
-
-// pair makes a certificate with its key.
-func pair(t *testing.T) (certPEM, keyPEM string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.test"},
-		NotAfter: time.Now().Add(time.Hour)}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := func(kind string, der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	}
-	return block("CERTIFICATE", cert), block("PRIVATE KEY", der)
-}
 
 // TestReferredFilesAreReadAgain renews a certificate as certbot does, by links, and as a mounted secret changes.
 func TestReferredFilesAreReadAgain(t *testing.T) {
@@ -61,8 +32,9 @@ func TestReferredFilesAreReadAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	firstCert, firstKey := pair(t)
-	secondCert, secondKey := pair(t)
+	first, second := certificate(t, "first"), certificate(t, "second")
+	firstCert, firstKey := first.GetCertPem(), first.GetKeyPem()
+	secondCert, secondKey := second.GetCertPem(), second.GetKeyPem()
 	put("1", firstCert, firstKey)
 	link("1")
 	t.Setenv("GATEWAY_TEST_SECRETS", secrets)
@@ -96,9 +68,9 @@ func TestReferredFilesAreReadAgain(t *testing.T) {
 			}
 		}
 		runs("at first", 1, firstKey)
-		if r := node.version.Config.ByName(config.Route,
-			"r").Message.(*configv1.Route); r.GetDirectResponse().GetBody() != secrets {
-			t.Errorf("the environment gives %q", r.GetDirectResponse().GetBody())
+		r := node.version.Config.ByName(config.Route, "r").Message.(*configv1.Route)
+		if body := r.GetDirectResponse().GetBody(); body != secrets {
+			t.Errorf("the environment gives %q", body)
 		}
 		put("2", secondCert, secondKey)
 		runs("beside it", 1, firstKey)
