@@ -28,6 +28,8 @@ type Version struct {
 	CommittedAt time.Time
 	RollbackOf  uint32
 	AllowShrink bool
+	// AllowedShrink is the newest revision with AllowShrink that was committed in this epoch, up to this one; 0: none.
+	AllowedShrink uint32
 
 	cost int // of keeping it beside the next one, in bytes; under the catalog's mu
 }
@@ -255,7 +257,8 @@ func (c *Catalog) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := &Version{Epoch: head.Epoch, Revision: head.Number, Config: conf, CommittedAt: time.Now()}
+	v := &Version{Epoch: head.Epoch, Revision: head.Number, Config: conf, CommittedAt: time.Now(),
+		AllowedShrink: head.AllowedShrink}
 	if head.Number > 0 {
 		r, err := c.store.Revision(ctx, head.Number)
 		if err != nil {
@@ -283,13 +286,19 @@ func (c *Catalog) follow(newer []store.Revision) error {
 			return fmt.Errorf("revision %d leads to another content than it says", r.Number)
 		}
 		next.Table()
-		c.publish(versionOf(v.Epoch, r, next))
+		c.publish(v.next(r, next))
 	}
 	return nil
 }
 
-func versionOf(epoch string, r store.Revision, conf *config.Config) *Version {
-	return &Version{Epoch: epoch, Revision: r.Number, Config: conf, CommittedAt: r.At, RollbackOf: r.RollbackOf, AllowShrink: r.AllowShrink}
+// next is the version that a revision makes of v.
+func (v *Version) next(r store.Revision, conf *config.Config) *Version {
+	next := &Version{Epoch: v.Epoch, Revision: r.Number, Config: conf, CommittedAt: r.At, RollbackOf: r.RollbackOf,
+		AllowShrink: r.AllowShrink, AllowedShrink: v.AllowedShrink}
+	if r.AllowShrink {
+		next.AllowedShrink = r.Number
+	}
+	return next
 }
 
 // CommitRequest is what is to be changed.
@@ -385,7 +394,7 @@ func (c *Catalog) commit(ctx context.Context, v *Version, req CommitRequest) (*C
 	if r.Number == 0 {
 		return &Committed{Version: v, Plan: plan}, nil
 	}
-	next := versionOf(v.Epoch, r, plan.Config)
+	next := v.next(r, plan.Config)
 	c.publish(next)
 	return &Committed{Version: next, Plan: plan, Committed: true}, nil
 }

@@ -42,6 +42,8 @@ type Head struct {
 	Number uint32
 	// Hash is that of the configuration at Number, for calls that compare it with what is there; zero is not compared. Load leaves it zero.
 	Hash [32]byte
+	// AllowedShrink is the newest revision with AllowShrink that was committed in this epoch; 0: none. Only Load says it.
+	AllowedShrink uint32
 }
 
 // Revision is one committed state.

@@ -23,6 +23,7 @@ import (
 
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
+	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/internal/store/sql"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -37,6 +38,7 @@ const token = "a-join-token-for-tests"
 
 type plane struct {
 	t       *testing.T
+	store   store.Store
 	catalog *catalog.Catalog
 	fleet   *fleet.Fleet
 	server  *Server
@@ -50,7 +52,7 @@ func newPlane(t *testing.T) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plane{t: t, catalog: catalog.New(s, log), fleet: fleet.New(prometheus.NewRegistry())}
+	p := &plane{t: t, store: s, catalog: catalog.New(s, log), fleet: fleet.New(prometheus.NewRegistry())}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -290,6 +292,52 @@ func TestShrinkOverAGap(t *testing.T) {
 				t.Errorf("the next one, %d: allow_shrink is %t", u.GetRevision(), u.GetAllowShrink())
 			}
 		})
+	}
+}
+
+// TestShrinkOverAnEpoch: a revision that may shrink lets nodes of a former epoch through, also when others follow it
+// and when another control plane serves them. Those before the epoch began do not.
+func TestShrinkOverAnEpoch(t *testing.T) {
+	p := newPlane(t)
+	commit := func(allow bool, name string) {
+		t.Helper()
+		edits := []config.Edit{route(name)}
+		if _, err := p.catalog.Commit(t.Context(), catalog.CommitRequest{AllowShrink: allow,
+			Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil }}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allowed := func(c *catalog.Catalog, want bool) {
+		t.Helper()
+		if got := mayShrink("former", 7, c.Current()); got != want {
+			t.Errorf("revision %d: may shrink: %t", c.Current().Revision, got)
+		}
+	}
+	commit(true, "a")
+	commit(false, "b")
+	allowed(p.catalog, true)
+	if err := p.store.BeginEpoch(t.Context(), p.catalog.Current().Epoch); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.catalog.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	commit(false, "c")
+	allowed(p.catalog, false)
+	commit(true, "d")
+	commit(false, "e")
+	allowed(p.catalog, true)
+	other := catalog.New(p.store, slog.New(slog.DiscardHandler))
+	if err := other.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	allowed(other, true)
+
+	n := &node{t: t, id: "n1", epoch: "former", revision: 7}
+	n.connect(p, token)
+	defer n.close()
+	if u := n.receive(); !u.GetAllowShrink() || u.GetBaseRevision() != 0 {
+		t.Errorf("revision %d from %d: allow_shrink is %t", u.GetRevision(), u.GetBaseRevision(), u.GetAllowShrink())
 	}
 }
 

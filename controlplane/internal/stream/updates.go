@@ -32,11 +32,20 @@ type updateKey struct {
 	allowShrink bool
 }
 
-// mayShrink reports whether a node that runs a revision may lose most of its routes by going to target. Each revision on the way was judged when it
-// was committed: either it did not take most routes away, or it said that this is meant. So several may do together what the last one alone did
-// not ask for. Of another epoch's revision nothing is known.
+// mayShrink reports whether a node that runs a revision may lose most of its routes by going to target. Each revision
+// on the way was judged when it was committed: either it did not take most routes away, or it said that this is meant.
+// So several may do together what the last one alone did not ask for. Of another epoch's revision nothing is known, and
+// nothing was judged against it: one of this epoch has to have said so.
 func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
-	return target.AllowShrink || epoch == target.Epoch && revision > 0 && revision+1 < target.Revision
+	switch {
+	case target.AllowShrink:
+		return true
+	case revision == 0: // it has nothing to lose
+		return false
+	case epoch == target.Epoch:
+		return revision+1 < target.Revision
+	}
+	return target.AllowedShrink > 0
 }
 
 // between returns the chunks of the delta from base to target, or of the full snapshot when base is nil.

@@ -71,17 +71,17 @@ func (f *Follower) follow(ctx context.Context, address string) error {
 	return f.converse(ctx, address, s, messages, ended)
 }
 
-// hello says what the node runs; nothing, when a full snapshot is wanted.
+// hello says what the node runs. Without the hashes, when a full snapshot is wanted: the control plane then takes what
+// the node has for unknown, while it still knows which revisions are on the way from there.
 func (f *Follower) hello() *streamv1.Hello {
 	h := &streamv1.Hello{
 		NodeId: f.set.NodeID, InstanceId: f.instance, Group: f.set.Group, Labels: f.set.Labels, Build: f.set.Build, StartedAt: timestamppb.New(f.started),
 	}
 	h.Host, _ = os.Hostname() // empty where it is not known
+	h.Epoch, h.Revision = f.state.epoch, f.state.revision
 	if !f.fresh {
-		hash := f.state.config.Hash()
-		h.Epoch, h.Revision, h.Hash, h.EndpointsVersion = f.state.epoch, f.state.revision, hash[:], f.state.endpointsVersion
-		known := f.state.endpoints.Hash()
-		h.EndpointsHash = known[:]
+		hash, known := f.state.config.Hash(), f.state.endpoints.Hash()
+		h.Hash, h.EndpointsVersion, h.EndpointsHash = hash[:], f.state.endpointsVersion, known[:]
 	}
 	return h
 }

@@ -97,7 +97,8 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 	if err := s.dialect.insert(ctx, w, "revision_changes", []string{"revision", "seq", "kind", "resource_id", "before", "after"}, rows); err != nil {
 		return err
 	}
-	if _, err := w.tx.ExecContext(ctx, "UPDATE meta SET head = $1 WHERE one = 1", int64(r.Number)); err != nil {
+	q = "UPDATE meta SET head = $1, allowed_shrink = CASE WHEN $2 THEN $1 ELSE allowed_shrink END WHERE one = 1"
+	if _, err := w.tx.ExecContext(ctx, q, int64(r.Number), r.AllowShrink); err != nil {
 		return err
 	}
 	return s.dialect.notify(ctx, w.tx, r.Number)

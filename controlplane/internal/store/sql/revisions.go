@@ -79,7 +79,8 @@ func continues(ctx context.Context, tx *dbsql.Tx, head store.Head, oldest uint32
 // BeginEpoch implements store.Store.
 func (s *Store) BeginEpoch(ctx context.Context, of string) error {
 	return s.writing(ctx, "begin an epoch", func(ctx context.Context, tx *dbsql.Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE meta SET epoch = $1 WHERE one = 1 AND epoch = $2", uuid.NewString(), of)
+		q := "UPDATE meta SET epoch = $1, allowed_shrink = 0 WHERE one = 1 AND epoch = $2"
+		_, err := tx.ExecContext(ctx, q, uuid.NewString(), of)
 		return err
 	})
 }

@@ -192,6 +192,10 @@ func (s *Store) Load(ctx context.Context) (store.Head, *config.Config, error) {
 		if head, _, err = readHead(ctx, tx, selectHead); err != nil {
 			return err
 		}
+		q := "SELECT allowed_shrink FROM meta WHERE one = 1"
+		if err := tx.QueryRowContext(ctx, q).Scan(&head.AllowedShrink); err != nil {
+			return err
+		}
 		changes, err = readAll(ctx, tx)
 		return err
 	})

@@ -187,6 +187,33 @@ func testAnotherHistory(t *testing.T, e Engine) {
 	}
 }
 
+func testAllowedShrink(t *testing.T, e Engine) {
+	s := open(t, e)
+	w := newWriter(t, s)
+	check := func(want uint32) {
+		t.Helper()
+		head, _, err := s.Load(t.Context())
+		if err != nil || head.AllowedShrink != want {
+			t.Errorf("revision %d is said to have been allowed to shrink, not %d; %v", head.AllowedShrink, want, err)
+		}
+	}
+	w.must(route("a"))
+	check(0)
+	w.allow = true
+	w.must(route("b"))
+	w.allow = false
+	w.must(route("c"))
+	check(2)
+	if err := s.BeginEpoch(t.Context(), "another one"); err != nil {
+		t.Fatal(err)
+	}
+	check(2)
+	if err := s.BeginEpoch(t.Context(), w.head.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	check(0)
+}
+
 func testEpoch(t *testing.T, e Engine) {
 	s := open(t, e)
 	w := newWriter(t, s)

@@ -45,6 +45,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"a history that is pruned":                    testPrune,
 		"keys are purged":                             testPurge,
 		"another epoch":                               testEpoch,
+		"revisions that may shrink":                   testAllowedShrink,
 		"another history":                             testAnotherHistory,
 		"watch":                                       testWatch,
 		"watches end":                                 testWatchEnds,
@@ -65,6 +66,7 @@ type writer struct {
 	store store.Store
 	head  store.Head
 	conf  *config.Config
+	allow bool // what it commits says that it may shrink
 }
 
 func newWriter(t *testing.T, s store.Store) *writer {
@@ -73,7 +75,7 @@ func newWriter(t *testing.T, s store.Store) *writer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &writer{t, s, head, c}
+	return &writer{t: t, store: s, head: head, conf: c}
 }
 
 func (w *writer) commit(edits ...config.Edit) (store.Revision, error) {
@@ -97,7 +99,8 @@ func (w *writer) commit(edits ...config.Edit) (store.Revision, error) {
 			return nil, nil //nolint:nilnil // nothing to commit
 		}
 		next = plan.Config
-		return &store.Draft{Author: "ann", Message: "m", Hash: next.Hash(), Changes: plan.Changes}, nil
+		return &store.Draft{Author: "ann", Message: "m", AllowShrink: w.allow, Hash: next.Hash(),
+			Changes: plan.Changes}, nil
 	})
 	if err == nil && r.Number > 0 {
 		w.head.Number, w.conf = r.Number, next

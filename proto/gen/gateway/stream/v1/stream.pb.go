@@ -445,7 +445,7 @@ type Hello struct {
 	Epoch string `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The revision it runs; 0 when it has none.
 	Revision uint32 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Hash of that revision.
+	// Hash of that revision; empty where the node asks for a full snapshot.
 	Hash []byte `protobuf:"bytes,8,opt,name=hash,proto3" json:"hash,omitempty"`
 	// The version of the discovered endpoints it has; 0 when it has none.
 	EndpointsVersion uint64 `protobuf:"varint,9,opt,name=endpoints_version,json=endpointsVersion,proto3" json:"endpoints_version,omitempty"`
