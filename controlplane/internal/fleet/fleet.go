@@ -25,6 +25,8 @@ const (
 	silence = 15 * time.Second
 	// remembered is how long a node that went away is still listed.
 	remembered = 24 * time.Hour
+	// forgetInterval is how often it is looked for nodes that went away longer ago.
+	forgetInterval = time.Minute
 	// maxNodes bounds how many nodes are listed.
 	maxNodes = 10_000
 )
@@ -34,8 +36,11 @@ var ErrConflict = errors.New("another process with this node id is connected; gi
 
 // Fleet is safe for concurrent use.
 type Fleet struct {
-	mu    sync.Mutex
-	nodes map[string]*node
+	mu      sync.Mutex
+	nodes   map[string]*node
+	tallies map[string]*tally // by epoch
+	// forgotAt is when it was last looked for nodes that went away long ago.
+	forgotAt time.Time
 
 	applySeconds prometheus.Histogram
 	rejections   prometheus.Counter
@@ -46,13 +51,14 @@ type node struct {
 	instance  string
 	epoch     string // of what it runs, or refuses
 	session   *Session
+	standing  standing                                       // as it is counted
 	endpoints map[string]map[string]*streamv1.EndpointHealth // by service id and host:port
 }
 
 // New returns an empty fleet whose metrics are in a registry.
 func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
-		nodes: map[string]*node{},
+		nodes: map[string]*node{}, tallies: map[string]*tally{},
 		applySeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "gateway_config_apply_seconds", Help: "From a commit until a node has applied it.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}),
@@ -107,7 +113,10 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 		close(n.session.Replaced)
 	}
 	if n == nil {
-		f.forget(now)
+		if len(f.nodes) >= maxNodes || now.Sub(f.forgotAt) >= forgetInterval { // it goes through all of them
+			f.forget(now)
+			f.forgotAt = now
+		}
 		if len(f.nodes) >= maxNodes {
 			return nil, ErrFull
 		}
@@ -122,6 +131,7 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
 	v.Revision, v.Degraded, v.Refuses, n.epoch = h.GetRevision(), nil, nil, h.GetEpoch()
 	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{})}
+	f.stand(n)
 	return n.session, nil
 }
 
@@ -149,6 +159,7 @@ func (s *Session) with(change func(n *node)) {
 	if n := s.fleet.nodes[s.id]; n != nil && n.session == s {
 		n.view.LastSeenAt = timestamppb.Now()
 		change(n)
+		s.fleet.stand(n)
 	}
 }
 
