@@ -166,7 +166,7 @@ type Store interface {
 	// Secret returns a secret that control planes share and that is no part of the configuration, such as the key of an account. The first
 	// one who asks for a name decides what it is: fresh makes it.
 	Secret(ctx context.Context, name string, fresh func() ([]byte, error)) ([]byte, error)
-	// Discovered returns what is kept of discovery, one for each service.
+	// Discovered returns what is kept of discovery, one for each service. One that can't be read is logged and left out.
 	Discovered(ctx context.Context) ([]Discovered, error)
 	// KeepDiscovered keeps what was found, in place of what was kept for the same services, and forgets those whose ids
 	// are in gone. It does so in one step; what is kept already costs no write.

@@ -23,8 +23,9 @@ type dialect interface {
 	remove(ctx context.Context, w *writing, table string, ids []string) error
 	// insert writes rows, however many. Times are time.Time.
 	insert(ctx context.Context, w *writing, table string, columns []string, rows [][]any) error
-	// keepDiscovered writes rows of discovered in the order of their service's id, each in place of the one that is
-	// there where that differs.
+	// lockDiscovered keeps other writers out of discovered until the transaction ends.
+	lockDiscovered(ctx context.Context, tx *dbsql.Tx) error
+	// keepDiscovered writes rows of discovered, each in place of the one that is there where that differs.
 	keepDiscovered(ctx context.Context, tx *dbsql.Tx, rows []discoveredRow) error
 	// forgetDiscovered deletes the rows of discovered of services.
 	forgetDiscovered(ctx context.Context, tx *dbsql.Tx, serviceIDs []string) error

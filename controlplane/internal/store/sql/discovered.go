@@ -1,11 +1,9 @@
 package sql
 
 import (
-	"cmp"
 	"context"
 	dbsql "database/sql"
 	"fmt"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -48,7 +46,9 @@ func (s *Store) Discovered(ctx context.Context) ([]store.Discovered, error) {
 			}
 			var set streamv1.ServiceEndpoints
 			if err := proto.Unmarshal(endpoints, &set); err != nil {
-				return fmt.Errorf("endpoints of service %s: %w", d.ServiceID, err)
+				s.log.Error("what was discovered for a service can't be read, and is left out", "service_id", d.ServiceID,
+					"error", err.Error())
+				return nil
 			}
 			d.Endpoints, d.ChangedAt = set.GetEndpoints(), time.UnixMicro(micros).UTC()
 			list = append(list, d)
@@ -74,10 +74,10 @@ func (s *Store) KeepDiscovered(ctx context.Context, found []store.Discovered, go
 		}
 		rows[i] = discoveredRow{d.ServiceID, withoutNUL(d.Question), endpoints, d.ChangedAt.UnixMicro()}
 	}
-	// In one order, so that control planes that keep the same do not wait for each other in a circle.
-	slices.SortFunc(rows, func(a, b discoveredRow) int { return cmp.Compare(a.serviceID, b.serviceID) })
-	gone = slices.Sorted(slices.Values(gone))
 	return s.writing(ctx, "keep what was discovered", func(ctx context.Context, tx *dbsql.Tx) error {
+		if err := s.dialect.lockDiscovered(ctx, tx); err != nil {
+			return err
+		}
 		if len(gone) > 0 {
 			if err := s.dialect.forgetDiscovered(ctx, tx, gone); err != nil {
 				return err
@@ -89,6 +89,19 @@ func (s *Store) KeepDiscovered(ctx context.Context, found []store.Discovered, go
 		return s.dialect.keepDiscovered(ctx, tx, rows)
 	})
 }
+
+// discoveredLock is the key of the lock that keeps control planes from writing to discovered at the same time.
+const discoveredLock = 0x67617465776179
+
+// lockDiscovered takes a lock of its own: rows that two transactions delete and insert in any order would have them
+// wait for each other in a circle, and a lock of the table would have vacuum give way.
+func (*postgresql) lockDiscovered(ctx context.Context, tx *dbsql.Tx) error {
+	_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(discoveredLock))
+	return err
+}
+
+// lockDiscovered needs no lock of its own: every transaction that may write begins with the write lock.
+func (*embedded) lockDiscovered(context.Context, *dbsql.Tx) error { return nil }
 
 func (*postgresql) keepDiscovered(ctx context.Context, tx *dbsql.Tx, rows []discoveredRow) error {
 	var ids, questions []string

@@ -216,6 +216,27 @@ func TestPurgedKeysAreNotInTheFile(t *testing.T) {
 	}
 }
 
+// TestUnreadableDiscovered: what is kept for one service and can't be read does not keep the others from being read.
+func TestUnreadableDiscovered(t *testing.T) {
+	var log lines
+	s, err := Open(t.Context(), "embedded:"+filepath.Join(t.TempDir(), "g.db"), slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	found := []store.Discovered{{ServiceID: "a", Question: "q"}, {ServiceID: "b", Question: "q"}}
+	if err := s.KeepDiscovered(t.Context(), found, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.ExecContext(t.Context(), "UPDATE discovered SET endpoints = x'ff' WHERE service_id = 'a'"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Discovered(t.Context())
+	if err != nil || len(got) != 1 || got[0].ServiceID != "b" || log.count("service_id=a") != 1 {
+		t.Errorf("%v, %v; logged:\n%s", got, err, log.text())
+	}
+}
+
 // TestNoRoom: a store whose disk is full can be read, and says that it takes no writes until there is room again.
 func TestNoRoom(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -66,4 +67,32 @@ func testDiscovered(t *testing.T, e Engine) {
 	}
 	keep(a, nil, found("s2", "etcd people", later, many...))
 	check("many", found("s2", "etcd people", later, many...))
+	if e.Shared {
+		testKeepersTakeTurns(t, a, b)
+	}
+}
+
+// testKeepersTakeTurns has two keep and forget each other's services at the same time: they do not wait for each other
+// in a circle.
+func testKeepersTakeTurns(t *testing.T, a, b store.Store) {
+	var all []store.Discovered
+	var found [2][]store.Discovered
+	var ids [2][]string
+	for i := range 400 {
+		d := store.Discovered{ServiceID: fmt.Sprintf("c%03d", i), Question: "q"}
+		all, found[i%2], ids[i%2] = append(all, d), append(found[i%2], d), append(ids[i%2], d.ServiceID)
+	}
+	for range 10 {
+		if err := a.KeepDiscovered(t.Context(), all, nil); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 2)
+		go func() { done <- a.KeepDiscovered(t.Context(), found[0], ids[1]) }()
+		go func() { done <- b.KeepDiscovered(t.Context(), found[1], ids[0]) }()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
