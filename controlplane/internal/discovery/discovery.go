@@ -13,6 +13,8 @@
 //     question before stays, as the last known endpoints; and what answered another question goes, since it was never
 //     meant.
 //   - A service that is gone, or does not ask for discovery any more, has nothing, and nothing is kept for it.
+//   - A service that has nothing, while its registry is away, gets within seconds what another control plane has found
+//     for the same question.
 //   - All of that is kept in the store too, and read before the first answer is published. So it is the same after a
 //     restart, for a further control plane, and after the store was restored from a backup, whatever revisions were
 //     skipped in between.

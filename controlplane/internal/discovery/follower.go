@@ -2,8 +2,11 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -37,6 +40,9 @@ func Run(
 	return nil
 }
 
+// takeOverInterval is how often it is looked whether others have found what is missing here.
+const takeOverInterval = 5 * time.Second
+
 // follower brings together what services want and what sources find.
 type follower struct {
 	catalog *catalog.Catalog
@@ -66,6 +72,8 @@ type asked struct {
 // followCatalog tells the sources what the newest configuration wants, until ctx ends.
 func (f *follower) followCatalog(ctx context.Context) {
 	var seen *catalog.Version
+	look := time.NewTicker(takeOverInterval)
+	defer look.Stop()
 	for {
 		changed := f.catalog.Changed()
 		if v := f.catalog.Current(); v != nil && v != seen {
@@ -87,6 +95,8 @@ func (f *follower) followCatalog(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-look.C:
+			f.takeOver(ctx)
 		}
 	}
 }
@@ -203,6 +213,47 @@ func (f *follower) restore(known []store.Discovered) {
 	for id := range endpoints {
 		f.count(f.wanted[id].source, f.wanted[id].ServiceName, id)
 	}
+}
+
+// takeOver gives services that have nothing, and whose registry is away, what the store has of what they ask for:
+// another control plane has found it since the store was read.
+func (f *follower) takeOver(ctx context.Context) {
+	if !f.lacking() {
+		return
+	}
+	known, err := f.keeper.store.Discovered(ctx)
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, store.ErrUnavailable) { // which the store says itself
+			f.log.Error("what other control planes have discovered can't be read", "error", err.Error())
+		}
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	// What is kept of services that are not wanted may be of a revision that this process has not seen yet.
+	f.restore(slices.DeleteFunc(known, func(d store.Discovered) bool {
+		a, wanted := f.wanted[d.ServiceID]
+		return !wanted || !f.lacks(a) || a.question != d.Question
+	}))
+}
+
+// lacking reports whether there is anything to take over.
+func (f *follower) lacking() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.wanted {
+		if f.lacks(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// lacks reports whether a service has nothing, and its registry is away; the caller holds mu.
+func (f *follower) lacks(a asked) bool {
+	_, has := f.answers[a.ServiceID]
+	err, heard := f.lost[a.source]
+	return !has && a.question != "" && (!heard || err != nil)
 }
 
 // keepAll has everything kept that sources which are up stand by: the store may have lost it. What a source that is

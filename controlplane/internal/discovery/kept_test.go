@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -256,11 +257,11 @@ func TestKeptForNewServices(t *testing.T) {
 	if err := other.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h := &hooked{g.Store, func() {
+	h := &hooked{g.Store, sync.OnceFunc(func() {
 		g.Put(asking("orders", "b"))
 		report.Found(answers{asked(g, s, "orders", "b"): at("10.0.0.2")})
 		awaitKept(t, g, "orders: etcd b 10.0.0.2")
-	}}
+	})}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
