@@ -149,25 +149,38 @@ func (c *Catalog) Refresh(ctx context.Context) error {
 		return err
 	}
 	defer c.commits.leave()
+	return c.refresh(ctx)
+}
+
+// refresh is Refresh by who has a turn of commits.
+func (c *Catalog) refresh(ctx context.Context) error {
 	v := c.Current()
 	if v == nil {
-		return c.load(ctx)
+		return c.reload(ctx)
 	}
 	newer, err := c.store.Since(ctx, v.head(), refreshBatch)
 	_, pruned := errors.AsType[*store.PrunedError](err)
 	switch {
 	case pruned:
-		return c.load(ctx)
+		return c.reload(ctx)
 	case errors.Is(err, store.ErrEpochChanged):
 		return c.replaced(ctx, v)
 	case err != nil:
 		return err
 	case len(newer) == refreshBatch, cannotFollow(newer):
-		return c.load(ctx)
+		return c.reload(ctx)
 	}
 	if err := c.follow(newer); err != nil {
 		c.log.Error("a revision does not fit; loading everything", "error", err.Error())
-		return c.load(ctx)
+		return c.reload(ctx)
+	}
+	return c.seeHistory(ctx)
+}
+
+// reload loads everything, and takes over what has become of the history: what can't be followed may have been purged.
+func (c *Catalog) reload(ctx context.Context) error {
+	if err := c.load(ctx); err != nil {
+		return err
 	}
 	return c.seeHistory(ctx)
 }
@@ -208,7 +221,7 @@ func (c *Catalog) seeHistory(ctx context.Context) error {
 // replaced takes over a store whose history is not the one that v was read from. Where that was not said by a new epoch, as whoever restores a backup
 // should, a new one begins here: numbers of two histories are not comparable, and nodes that know the other one would keep it.
 func (c *Catalog) replaced(ctx context.Context, v *Version) error {
-	if err := c.load(ctx); err != nil {
+	if err := c.reload(ctx); err != nil {
 		return err
 	}
 	if now := c.Current(); now.Epoch != v.Epoch {
@@ -223,7 +236,7 @@ func (c *Catalog) beginEpoch(ctx context.Context, v *Version) error {
 	if err := c.store.BeginEpoch(ctx, v.Epoch); err != nil {
 		return err
 	}
-	if err := c.load(ctx); err != nil {
+	if err := c.reload(ctx); err != nil {
 		return err
 	}
 	c.log.Error("the store's history went back: it was restored, or has lost commits; a new epoch begins, and nodes follow it",
@@ -237,14 +250,18 @@ func (c *Catalog) NodeRuns(ctx context.Context, epoch string, revision uint32) e
 	if v := c.Current(); v == nil || epoch != v.Epoch || revision <= v.Revision {
 		return nil
 	}
-	if err := c.Refresh(ctx); err != nil {
-		return err
-	}
 	if err := c.commits.take(ctx); err != nil {
 		return err
 	}
 	defer c.commits.leave()
 	v := c.Current()
+	if epoch != v.Epoch || revision <= v.Revision { // seen while this waited, for another node
+		return nil
+	}
+	if err := c.refresh(ctx); err != nil {
+		return err
+	}
+	v = c.Current()
 	if epoch != v.Epoch || revision <= v.Revision || !c.begun.IsZero() && time.Since(c.begun) < epochInterval {
 		return nil
 	}
@@ -353,7 +370,7 @@ func (c *Catalog) Commit(ctx context.Context, req CommitRequest) (*Committed, er
 	}
 	done, err := c.commit(ctx, v, req)
 	if _, pruned := errors.AsType[*store.PrunedError](err); pruned || errors.Is(err, errPurged) {
-		if err := c.load(ctx); err != nil {
+		if err := c.reload(ctx); err != nil {
 			return nil, err
 		}
 		done, err = c.commit(ctx, c.Current(), req)

@@ -92,6 +92,64 @@ func TestPrunedHistoryIsNoOtherHistory(t *testing.T) {
 	}
 }
 
+// certificate is one with a key.
+func certificate() *configv1.Certificate {
+	now := timestamppb.Now()
+	return &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now, KeyPem: "secret"}
+}
+
+// commitChange commits past all catalogs.
+func commitChange(t *testing.T, s store.Store, ch config.Change) {
+	t.Helper()
+	head, c, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(t.Context(), head, func([]store.Revision) (*store.Draft, error) {
+		next, err := c.With([]config.Change{ch})
+		if err != nil {
+			return nil, err
+		}
+		return &store.Draft{Hash: next.Hash(), Changes: []config.Change{ch}}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWhoLoadsForgets: who was asleep while a key was purged, and can't follow the revisions from which it was taken,
+// has no version with that key once it has loaded the newest one.
+func TestWhoLoadsForgets(t *testing.T) {
+	for _, notice := range []string{"a commit", "a look"} {
+		t.Run(notice, func(t *testing.T) {
+			s, follow := shared(t)
+			asleep, stop := follow()
+			m := certificate()
+			commitChange(t, s, config.Change{Kind: config.Certificate, After: m})
+			v := must(t, asleep, "r")
+			stop()
+			commitChange(t, s, config.Change{Kind: config.Certificate, Before: m})
+			if _, err := s.PurgeKeys(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			if asleep.At(v.Epoch, v.Revision) == nil {
+				t.Fatal("the version with the key is not kept")
+			}
+			if notice == "a commit" {
+				if _, err := commit(t, asleep, "s"); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := asleep.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for n := uint32(1); n <= v.Revision; n++ {
+				if asleep.At(v.Epoch, n) != nil {
+					t.Errorf("revision %d, which has the key, is kept", n)
+				}
+			}
+		})
+	}
+}
+
 func isPruned(err error) bool {
 	_, ok := errors.AsType[*store.PrunedError](err)
 	return ok
@@ -101,23 +159,9 @@ func isPruned(err error) bool {
 func TestPurgedKeysAreForgotten(t *testing.T) {
 	s, follow := shared(t)
 	first, _ := follow()
-	now := timestamppb.Now()
-	m := &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now, KeyPem: "secret"}
-	for _, ch := range []config.Change{{Kind: config.Certificate, After: m}, {Kind: config.Certificate, Before: m}} {
-		head, c, err := s.Load(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Commit(t.Context(), head, func([]store.Revision) (*store.Draft, error) {
-			next, err := c.With([]config.Change{ch})
-			if err != nil {
-				return nil, err
-			}
-			return &store.Draft{Hash: next.Hash(), Changes: []config.Change{ch}}, nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	m := certificate()
+	commitChange(t, s, config.Change{Kind: config.Certificate, After: m})
+	commitChange(t, s, config.Change{Kind: config.Certificate, Before: m})
 	v := must(t, first, "r")
 	key := func() (string, error) {
 		c, err := first.ConfigAt(t.Context(), 1)
