@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/shared/backoff"
 	"gateway.internal/shared/config"
 )
 
@@ -109,7 +109,7 @@ func (c *Catalog) wake() {
 
 // Run loads the configuration and follows the store until ctx ends. While the store is away, what is known stays.
 func (c *Catalog) Run(ctx context.Context) error {
-	wait := 100 * time.Millisecond
+	retry := backoff.Exponential{Least: 100 * time.Millisecond, Most: 5 * time.Second}
 	hints := c.store.Watch(ctx)
 	for {
 		err := c.Refresh(ctx)
@@ -121,17 +121,13 @@ func (c *Catalog) Run(ctx context.Context) error {
 				c.log.Error("the store can't be read; what is known stays", "error", err.Error())
 			}
 			c.storeErr.Store(&err)
-			select {
-			case <-ctx.Done():
+			if !retry.Wait(ctx, hints) { // a hint: it is there again, or somebody has committed
 				return nil
-			case <-time.After(wait/2 + rand.N(wait)):
-			case <-hints: // it is there again, or somebody has committed
 			}
-			wait = min(2*wait, 5*time.Second)
 			continue
 		}
 		c.storeErr.Store(nil)
-		wait = 100 * time.Millisecond
+		retry.Reset()
 		select {
 		case <-ctx.Done():
 			return nil

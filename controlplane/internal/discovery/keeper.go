@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/shared/backoff"
 )
 
 const (
@@ -71,7 +72,8 @@ func (k *keeper) count() { k.unsaved.Set(float64(len(k.found) + k.writing + len(
 
 // read returns what the store keeps, once what comes after that is done too. It waits for the store; the error is ctx's.
 func (k *keeper) read(ctx context.Context, after func(context.Context) error) ([]store.Discovered, error) {
-	for wait := keepInterval / 10; ; wait = min(2*wait, keepWait) {
+	retry := backoff.Exponential{Least: keepInterval / 10, Most: keepWait}
+	for failed := false; ; failed = true {
 		known, err := k.store.Discovered(ctx)
 		if err == nil {
 			err = after(ctx)
@@ -79,10 +81,10 @@ func (k *keeper) read(ctx context.Context, after func(context.Context) error) ([
 		if err == nil || ctx.Err() != nil {
 			return known, ctx.Err()
 		}
-		if wait == keepInterval/10 {
+		if !failed {
 			k.log.Error("what discovery found before can't be read; endpoints are published once it is", "error", err.Error())
 		}
-		if !rest(ctx, wait) {
+		if !retry.Wait(ctx, nil) {
 			return nil, ctx.Err()
 		}
 	}
@@ -90,8 +92,8 @@ func (k *keeper) read(ctx context.Context, after func(context.Context) error) ([
 
 // run writes until ctx ends, and what is left then.
 func (k *keeper) run(ctx context.Context) {
-	failed := false
-	for wait := keepInterval; ; {
+	retry := backoff.Exponential{Least: keepInterval, Most: keepWait}
+	for failed := false; ; {
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepAtEnd)
@@ -106,18 +108,20 @@ func (k *keeper) run(ctx context.Context) {
 		err := k.write(ctx)
 		switch {
 		case err == nil:
-			wait, failed = min(max(keepRest, keepShare*time.Since(begun)), keepInterval), false
+			failed = false
+			retry.Reset()
+			backoff.Sleep(ctx, min(max(keepRest, keepShare*time.Since(begun)), keepInterval), nil)
 		case ctx.Err() == nil:
 			if !failed {
 				k.log.Error("what discovery finds can't be kept for a restart; it is tried again", "error", err.Error())
 			}
-			wait, failed = min(2*max(wait, keepInterval/2), keepWait), true
+			failed = true
+			retry.Wait(ctx, nil)
 			select {
 			case k.news <- struct{}{}:
 			default:
 			}
 		}
-		rest(ctx, wait)
 	}
 }
 
@@ -206,16 +210,4 @@ func (k *keeper) writeBatch(ctx context.Context, ids []string, all map[string]*s
 		k.refused[ids[0]] = true
 	}
 	return nil
-}
-
-// rest waits, and reports whether ctx goes on.
-func rest(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

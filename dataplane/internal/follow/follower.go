@@ -15,6 +15,7 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/backoff"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/nodeid"
 )
@@ -288,7 +289,7 @@ func (f *Follower) Run(ctx context.Context) {
 // have written to the folder meanwhile, so the snapshot there is written anew.
 func (f *Follower) Follow(ctx context.Context) {
 	defer func() { f.unsaved = true }()
-	var b backoff
+	retry := backoff.Exponential{Least: 2 * minBackoff}
 	for turn := 0; ctx.Err() == nil; turn++ {
 		address := f.set.Addresses[turn%len(f.set.Addresses)]
 		begun := time.Now()
@@ -297,14 +298,13 @@ func (f *Follower) Follow(ctx context.Context) {
 			return
 		}
 		if time.Since(begun) > maxBackoff {
-			b = backoff{}
+			retry.Reset()
 		}
-		timer := time.NewTimer(b.next(f.explain(address, err)))
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
+		retry.Most = maxBackoff
+		if f.explain(address, err) {
+			retry.Most = maxRefused
 		}
-		timer.Stop()
+		retry.Wait(ctx, nil)
 		f.saveAgain()
 	}
 }

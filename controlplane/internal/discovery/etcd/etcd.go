@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -15,10 +14,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
+	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
 
 	"gateway.internal/controlplane/internal/discovery"
+	"gateway.internal/shared/backoff"
 )
 
 const (
@@ -107,7 +107,7 @@ func (s *Source) follow(ctx context.Context, batches chan<- batch, to *discovery
 			_ = client.Close()
 		}
 	}()
-	wait := shortWait
+	retry := backoff.Exponential{Least: shortWait, Most: longWait}
 	for {
 		began := time.Now()
 		var err error
@@ -124,14 +124,11 @@ func (s *Source) follow(ctx context.Context, batches chan<- batch, to *discovery
 			to.Down(err)
 		}
 		if time.Since(began) > steady {
-			wait = shortWait
+			retry.Reset()
 		}
-		select {
-		case <-ctx.Done():
+		if !retry.Wait(ctx, nil) {
 			return
-		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
-		wait = min(2*wait, longWait)
 	}
 }
 
@@ -141,7 +138,7 @@ func (s *Source) connect() (*clientv3.Client, error) {
 		DialTimeout: callTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second, Logger: zap.NewNop(),
 		// gRPC's own back-off grows to two minutes, for which an etcd that is back would not be noticed.
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: shortWait, Multiplier: 2, Jitter: 0.2, MaxDelay: longWait}, MinConnectTimeout: callTimeout,
+			Backoff: grpcbackoff.Config{BaseDelay: shortWait, Multiplier: 2, Jitter: 0.2, MaxDelay: longWait}, MinConnectTimeout: callTimeout,
 		})},
 	})
 }

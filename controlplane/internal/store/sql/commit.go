@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/shared/backoff"
 )
 
 // Commit implements store.Store.
@@ -112,7 +113,7 @@ func (s *Store) outcome(ctx context.Context, number uint32, draftID string, comm
 	}
 	look, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.limits.outcome, errNoAnswer)
 	defer cancel()
-	wait := 10 * time.Millisecond
+	retry := backoff.Exponential{Least: 10 * time.Millisecond, Most: time.Second}
 	for {
 		committed, err := s.committed(look, number, draftID)
 		switch {
@@ -121,12 +122,9 @@ func (s *Store) outcome(ctx context.Context, number uint32, draftID string, comm
 		case err == nil:
 			return s.fault(ctx, "commit", commitErr)
 		}
-		select {
-		case <-look.Done():
+		if !retry.Wait(look, nil) {
 			return fmt.Errorf("%w: %s", store.ErrUnknown, commitErr.Error())
-		case <-time.After(wait):
 		}
-		wait = min(2*wait, time.Second)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -17,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"gateway.internal/shared/backoff"
 )
 
 //go:embed migrations
@@ -107,14 +108,14 @@ func (*postgresql) permanent(err error) bool {
 
 // watch listens on a connection of its own. Notifications are lost while it is away, so every new connection begins with a hint.
 func (p *postgresql) watch(ctx context.Context, hint func()) {
-	const shortest = 100 * time.Millisecond
-	wait, away := shortest, false
+	retry, away := backoff.Exponential{Least: 100 * time.Millisecond, Most: 5 * time.Second}, false
 	for {
 		err := p.listen(ctx, func() {
 			if away {
 				p.log.InfoContext(ctx, "PostgreSQL notifies of revisions again")
 			}
-			wait, away = shortest, false
+			away = false
+			retry.Reset()
 			hint()
 		})
 		if ctx.Err() != nil {
@@ -124,12 +125,9 @@ func (p *postgresql) watch(ctx context.Context, hint func()) {
 			p.log.WarnContext(ctx, "PostgreSQL does not notify of revisions; they are polled for", "error", err.Error(), "interval", pollInterval)
 		}
 		away = true
-		select {
-		case <-ctx.Done():
+		if !retry.Wait(ctx, nil) {
 			return
-		case <-time.After(wait/2 + rand.N(wait)):
 		}
-		wait = min(2*wait, 5*time.Second)
 	}
 }
 

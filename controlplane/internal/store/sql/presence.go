@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/shared/backoff"
 )
 
 // How often the engine is looked after: while it is there, while it is away, and at most, when callers ask for another look.
@@ -126,23 +127,11 @@ func (s *Store) lookAfter(ctx context.Context) {
 		if err != nil {
 			interval = lookIntervalAway
 		}
-		if !wait(ctx, interval, s.presence.ask) || !wait(ctx, time.Until(last.Add(lookIntervalMost)), nil) {
+		if !backoff.Sleep(ctx, interval, s.presence.ask) || !backoff.Sleep(ctx, time.Until(last.Add(lookIntervalMost)), nil) {
 			s.presence.found(errors.New("the store is closed"))
 			return
 		}
 	}
-}
-
-// wait waits for a time or a reason, and reports false when ctx ends.
-func wait(ctx context.Context, d time.Duration, reason <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-reason:
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
 }
 
 // look returns why the engine can't be used. One look that gets no answer is no proof: the machine may have been busy.

@@ -3,7 +3,6 @@ package follow
 import (
 	"errors"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -16,19 +15,6 @@ const (
 	// maxRefused is for nodes that are refused, which only an operator can change.
 	maxRefused = 30 * time.Second
 )
-
-// backoff is how long to wait before the next stream: twice as long each time, of which up to a half is left to chance, so that a
-// fleet does not come back all at once. The zero value starts with minBackoff.
-type backoff struct{ last time.Duration }
-
-func (b *backoff) next(refused bool) time.Duration {
-	limit := maxBackoff
-	if refused {
-		limit = maxRefused
-	}
-	b.last = min(max(2*b.last, 2*minBackoff), limit)
-	return b.last/2 + rand.N(b.last/2+1)
-}
 
 // advice is what an operator can do about a refusal.
 func advice(code codes.Code) (string, bool) {
