@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"reflect"
@@ -12,6 +11,7 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/match"
+	"gateway.internal/shared/multiset"
 )
 
 // Config is an immutable, indexed set of resources. It is safe for concurrent use. One that is derived from another shares
@@ -19,7 +19,7 @@ import (
 type Config struct {
 	byID   [lastKind + 1]*index
 	byName [lastKind + 1]*index
-	hash   [4]uint64
+	hash   multiset.Hash // of the resources' hashes
 
 	table struct {
 		sync.Mutex
@@ -70,15 +70,9 @@ func (c *Config) Sorted(k Kind) []*Entry {
 	return list
 }
 
-// Hash identifies the content: the sum of the resources' hashes in four lanes of 64 bits, so that it follows a
-// change without reading the rest and does not depend on order. It guards against mistakes, not against forgery.
-func (c *Config) Hash() [32]byte {
-	var sum [32]byte
-	for i, lane := range c.hash {
-		binary.BigEndian.PutUint64(sum[8*i:], lane)
-	}
-	return sum
-}
+// Hash identifies the content: it is that of the set of the resources' hashes, so that it follows a change without
+// reading the rest and does not depend on order. It guards against mistakes, not against forgery.
+func (c *Config) Hash() [32]byte { return c.hash.Sum() }
 
 // Change is one committed difference: Before nil is a creation, After nil a removal.
 type Change struct {
@@ -186,7 +180,7 @@ func (c *Config) with(changes []entryChange) *Config {
 			if names[k].get(ch.before.Name()) == ch.before {
 				names[k].remove(ch.before.Name())
 			}
-			next.count(ch.before, -1)
+			next.hash.Remove(ch.before.hash)
 		}
 	}
 	for _, ch := range changes {
@@ -194,7 +188,7 @@ func (c *Config) with(changes []entryChange) *Config {
 			k := ch.kind()
 			ids[k].put(ch.after.ID(), ch.after)
 			names[k].put(ch.after.Name(), ch.after)
-			next.count(ch.after, 1)
+			next.hash.Add(ch.after.hash)
 		}
 	}
 	for k := range ids {
@@ -213,17 +207,6 @@ func (ch entryChange) kind() Kind {
 		return ch.after.Kind
 	}
 	return ch.before.Kind
-}
-
-// count adds an entry's hash to the sum, or takes it out.
-func (c *Config) count(e *Entry, sign int) {
-	for i := range c.hash {
-		lane := binary.BigEndian.Uint64(e.hash[8*i:])
-		if sign < 0 {
-			lane = -lane
-		}
-		c.hash[i] += lane
-	}
 }
 
 // Table returns the table of the enabled routes; each rule's Value is the route's *Entry. It is built at the first call, from

@@ -16,6 +16,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/multiset"
 )
 
 // Sets are the endpoints of services. The zero value has none. A value is immutable, and so are the messages in it.
@@ -23,34 +24,20 @@ type Sets struct {
 	// Services has the sets by service id, each by host and port. A set may be empty, which is another thing than none.
 	Services map[string]*streamv1.ServiceEndpoints
 
-	sum [4]uint64
+	hash multiset.Hash // of the hashes of all endpoints and services
 }
 
-// Hash identifies the content as config.Config.Hash does: the sum of the hashes of all endpoints and services in four
-// lanes of 64 bits.
-func (s Sets) Hash() [32]byte {
-	var h [32]byte
-	for i, lane := range s.sum {
-		binary.BigEndian.PutUint64(h[8*i:], lane)
-	}
-	return h
-}
+// Hash identifies the content as config.Config.Hash does.
+func (s Sets) Hash() [32]byte { return s.hash.Sum() }
 
-// count adds the hash of a service, or with an endpoint of that endpoint, or takes it out.
-func (s *Sets) count(service string, e *configv1.Endpoint, sign int) {
+// hashOf returns the hash of a service, or with an endpoint of that endpoint.
+func hashOf(service string, e *configv1.Endpoint) [32]byte {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, 256), uint32(len(service)))
 	b = append(b, service...)
 	if e != nil {
 		b, _ = proto.MarshalOptions{Deterministic: true}.MarshalAppend(append(b, 1), e)
 	}
-	h := sha256.Sum256(b)
-	for i := range s.sum {
-		lane := binary.BigEndian.Uint64(h[8*i:])
-		if sign < 0 {
-			lane = -lane
-		}
-		s.sum[i] += lane
-	}
+	return sha256.Sum256(b)
 }
 
 // Compare orders endpoints by host and port, which tell those of one service apart.
@@ -125,7 +112,7 @@ func Diff(from, to Sets) (upserts []*streamv1.ServiceEndpoints, removals []strin
 // same already stays as it is; changed reports whether anything differs, and left how many bytes of messages, about,
 // s alone still holds. It takes the messages over and sorts their endpoints.
 func (s Sets) Put(sets []*streamv1.ServiceEndpoints, forget []string) (next Sets, changed bool, left int) {
-	next = Sets{Services: maps.Clone(s.Services), sum: s.sum}
+	next = Sets{Services: maps.Clone(s.Services), hash: s.hash}
 	if next.Services == nil {
 		next.Services = map[string]*streamv1.ServiceEndpoints{}
 	}
@@ -150,20 +137,20 @@ func (s *Sets) replace(id string, set *streamv1.ServiceEndpoints) (changed bool,
 	case old == nil && set == nil:
 		return false, 0
 	case old == nil:
-		s.count(id, nil, 1)
+		s.hash.Add(hashOf(id, nil))
 		changed = true
 	case set == nil:
-		s.count(id, nil, -1)
+		s.hash.Remove(hashOf(id, nil))
 		changed = true
 	}
 	walk(old.GetEndpoints(), set.GetEndpoints(), func(before, after *configv1.Endpoint) {
 		changed = true
 		if before != nil {
-			s.count(id, before, -1)
+			s.hash.Remove(hashOf(id, before))
 			left += proto.Size(before)
 		}
 		if after != nil {
-			s.count(id, after, 1)
+			s.hash.Add(hashOf(id, after))
 		}
 	})
 	if !changed {
@@ -187,7 +174,7 @@ var ErrOther = errors.New("the update of endpoints is for others than are there"
 func (s Sets) With(u *streamv1.EndpointsUpdate) (Sets, error) {
 	next := Sets{Services: map[string]*streamv1.ServiceEndpoints{}}
 	if u.GetBaseVersion() != 0 {
-		next = Sets{Services: maps.Clone(s.Services), sum: s.sum}
+		next = Sets{Services: maps.Clone(s.Services), hash: s.hash}
 		if next.Services == nil {
 			next.Services = map[string]*streamv1.ServiceEndpoints{}
 		}
