@@ -39,10 +39,12 @@ func TestNobodyQueuesForTheDead(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
+		patient, end := context.WithTimeout(t.Context(), time.Minute)
+		defer end()
 		var all sync.WaitGroup
 		for range 9 {
 			all.Go(func() {
-				err := turns.takeToCommit(t.Context(), s)
+				err := turns.takeToCommit(patient, s)
 				if !errors.Is(err, store.ErrUnavailable) || time.Since(began) > 6*time.Second {
 					t.Errorf("%v after %v", err, time.Since(began))
 				}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"gateway.internal/controlplane/internal/catalog"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
@@ -74,51 +75,69 @@ func TestNodesThatTakeNothingHoldNobodyUp(t *testing.T) {
 	})
 }
 
-// TestSilentNodes is the same over connections: nodes that do not read are ended, and a fresh one does not wait for
-// that.
+// TestSilentNodes is the same over connections: a fresh node does not wait for those that do not read, and they are
+// ended.
 func TestSilentNodes(t *testing.T) {
-	p := newPlane(t)
-	p.server.sending.slotTime, p.server.sending.sendTimeout = time.Millisecond, time.Second
-	var edits []config.Edit
-	for i := range 64 {
-		edit := route(fmt.Sprint("r", i))
-		edit.Put.(*configv1.Route).DirectResponse.Body = strings.Repeat("x", 50<<10)
-		edits = append(edits, edit)
-	}
-	v := p.commit(edits...)
-	silent := make([]*node, maxFull+1)
-	for i := range silent {
-		silent[i] = &node{t: t, id: fmt.Sprint("silent", i)}
-		silent[i].connect(p, token)
-		defer silent[i].close()
-	}
-	waittest.UntilNil(t, "the streams of those that do not read", func() error {
-		if n := len(p.fleet.Nodes()); n != len(silent) {
-			return fmt.Errorf("%d of %d", n, len(silent))
-		}
-		return nil
-	})
-	fresh := &node{t: t, id: "fresh"}
-	fresh.connect(p, token)
-	defer fresh.close()
-	fresh.follow(v.Revision)
-	waittest.UntilNil(t, "the end of those that do not read", func() error {
-		for _, n := range p.fleet.Nodes() {
-			if n.GetConnected() == (n.GetId() != fresh.id) {
-				return fmt.Errorf("%v", n)
+	connected := func(p *plane) (n int) {
+		for _, v := range p.fleet.Nodes() {
+			if v.GetConnected() {
+				n++
 			}
 		}
-		return nil
-	})
-	for _, n := range silent {
-		var err error
-		for err == nil {
-			_, err = n.stream.Recv()
-		}
-		if status.Code(err) != codes.DeadlineExceeded {
-			t.Errorf("%s was ended with %v", n.id, err)
-		}
+		return n
 	}
+	begin := func(t *testing.T, sendTimeout time.Duration) (p *plane, v *catalog.Version, silent []*node) {
+		p = newPlane(t)
+		p.server.sending.slotTime, p.server.sending.sendTimeout = time.Millisecond, sendTimeout
+		var edits []config.Edit
+		for i := range 64 {
+			edit := route(fmt.Sprint("r", i))
+			edit.Put.(*configv1.Route).DirectResponse.Body = strings.Repeat("x", 50<<10)
+			edits = append(edits, edit)
+		}
+		v = p.commit(edits...)
+		for i := range maxFull + 1 {
+			n := &node{t: t, id: fmt.Sprint("silent", i)}
+			n.connect(p, token)
+			t.Cleanup(n.close)
+			silent = append(silent, n)
+		}
+		waittest.UntilNil(t, "the streams of those that do not read", func() error {
+			if n := len(p.fleet.Nodes()); n != len(silent) {
+				return fmt.Errorf("%d of %d", n, len(silent))
+			}
+			return nil
+		})
+		return p, v, silent
+	}
+	t.Run("a fresh one does not wait", func(t *testing.T) {
+		p, v, silent := begin(t, waittest.Limit)
+		fresh := &node{t: t, id: "fresh"}
+		fresh.connect(p, token)
+		t.Cleanup(fresh.close)
+		fresh.follow(v.Revision)
+		if n := connected(p); n != len(silent)+1 {
+			t.Errorf("%d of those that do not read have gone before", len(silent)+1-n)
+		}
+	})
+	t.Run("they are ended", func(t *testing.T) {
+		p, _, silent := begin(t, 100*time.Millisecond)
+		waittest.UntilNil(t, "the end of those that do not read", func() error {
+			if n := connected(p); n > 0 {
+				return fmt.Errorf("%d are connected", n)
+			}
+			return nil
+		})
+		for _, n := range silent {
+			var err error
+			for err == nil {
+				_, err = n.stream.Recv()
+			}
+			if status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("%s was ended with %v", n.id, err)
+			}
+		}
+	})
 }
 
 // TestNodeThatAnswersTooEarly can't make its stream wait for itself.

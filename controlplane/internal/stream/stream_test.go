@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/discovery"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/internal/store/sql"
@@ -43,6 +45,7 @@ type plane struct {
 	fleet   *fleet.Fleet
 	server  *Server
 	address string
+	stop    func()
 }
 
 func newPlane(t *testing.T) *plane {
@@ -52,13 +55,21 @@ func newPlane(t *testing.T) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = s.Close() })
+	return startPlane(t, s)
+}
+
+// startPlane starts a control plane on a store, until stop is called or the test ends.
+func startPlane(t *testing.T, s store.Store, sources ...discovery.Source) *plane {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
 	p := &plane{t: t, store: s, catalog: catalog.New(s, log), fleet: fleet.New(prometheus.NewRegistry())}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = p.catalog.Run(ctx)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { _ = p.catalog.Run(ctx) })
+	if len(sources) > 0 {
+		running.Go(func() { _ = discovery.Run(ctx, p.catalog, s, sources, prometheus.NewRegistry(), log) })
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -66,14 +77,14 @@ func newPlane(t *testing.T) *plane {
 	p.address = ln.Addr().String()
 	p.server = New(p.catalog, p.fleet, token, log)
 	g := p.server.GRPC()
-	go func() { _ = g.Serve(ln) }()
-	t.Cleanup(func() {
+	running.Go(func() { _ = g.Serve(ln) })
+	p.stop = sync.OnceFunc(func() {
 		p.server.Stop()
 		g.GracefulStop()
 		cancel()
-		<-done
-		_ = s.Close()
+		running.Wait()
 	})
+	t.Cleanup(p.stop)
 	waittest.UntilNil(t, "catalog", func() error {
 		if p.catalog.Current() == nil {
 			return fmt.Errorf("not loaded")
