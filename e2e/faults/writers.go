@@ -25,6 +25,7 @@ const (
 // attempt is one commit that a writer asked for.
 type attempt struct {
 	message    string // unique
+	writer     int
 	sent, told time.Time
 	outcome    outcome
 	revision   uint32 // of acknowledged ones
@@ -71,7 +72,7 @@ func (w *writers) one(i int) {
 			return
 		case <-tick.C:
 		}
-		a := attempt{message: fmt.Sprintf("run %d writer %d change %d", w.run, i, n), sent: time.Now()}
+		a := attempt{message: fmt.Sprintf("run %d writer %d change %d", w.run, i, n), writer: i, sent: time.Now()}
 		const change = `{"routes":[{"name":"w%d","path":"/w%[1]d","direct_response":{"status":200},"labels":{"n":"%d-%d"}}]}`
 		body := fmt.Sprintf(change, i, w.run, n)
 		replica := w.system.replicas[at%len(w.system.replicas)]
@@ -146,9 +147,12 @@ func (w *writers) await(t testing.TB, what string, since time.Time) uint32 {
 		}
 		if time.Now().After(end) {
 			w.mu.Lock()
-			last := w.attempts[len(w.attempts)-1]
+			last := "nothing"
+			if n := len(w.attempts); n > 0 {
+				last = w.attempts[n-1].text
+			}
 			w.mu.Unlock()
-			t.Fatalf("waited %v for %s: %d have committed; the last one was told %q", Limit, what, done, last.text)
+			t.Fatalf("waited %v for %s: %d have committed; the last one was told %q", Limit, what, done, last)
 		}
 	}
 }
@@ -156,15 +160,13 @@ func (w *writers) await(t testing.TB, what string, since time.Time) uint32 {
 func (w *writers) since(since time.Time) (head uint32, writers int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	done := map[string]bool{}
+	done := map[int]bool{}
 	for i := len(w.attempts) - 1; i >= 0 && w.attempts[i].told.After(since); i-- {
 		a := w.attempts[i]
 		if a.outcome != acknowledged || !a.sent.After(since) {
 			continue
 		}
-		var run, writer, change int
-		_, _ = fmt.Sscanf(a.message, "run %d writer %d change %d", &run, &writer, &change)
-		done[fmt.Sprint(writer)] = true
+		done[a.writer] = true
 		head = max(head, a.revision)
 	}
 	return head, len(done)

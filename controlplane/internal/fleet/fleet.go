@@ -64,26 +64,25 @@ func New(registry prometheus.Registerer) *Fleet {
 		}),
 		rejections: prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_node_rejections_total", Help: "Revisions that nodes refused."}),
 	}
-	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gateway_nodes_connected", Help: "Nodes whose stream is open."}, func() float64 {
-		n := 0
-		for _, v := range f.Nodes() {
-			if v.GetConnected() {
-				n++
+	count := func(counts func(*node) bool) func() float64 {
+		return func() float64 {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			n := 0
+			for _, one := range f.nodes {
+				if one.session != nil && counts(one) {
+					n++
+				}
 			}
+			return float64(n)
 		}
-		return float64(n)
-	})
+	}
+	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_nodes_connected", Help: "Nodes whose stream is open.",
+	}, count(func(*node) bool { return true }))
 	refusing := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_nodes_refusing", Help: "Connected nodes that refuse the revision that they were told to run last.",
-	}, func() float64 {
-		n := 0
-		for _, v := range f.Nodes() {
-			if v.GetConnected() && v.GetRefuses() != nil {
-				n++
-			}
-		}
-		return float64(n)
-	})
+	}, count(func(n *node) bool { return n.standing.refuses }))
 	registry.MustRegister(f.applySeconds, f.rejections, connected, refusing)
 	return f
 }
