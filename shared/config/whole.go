@@ -28,7 +28,7 @@ func (p *planner) checkWhole(next *Config, changes []Change) error {
 	p.checkServing(next, changes, at)
 	p.checkShownToServices(next, changes, at)
 	// Whoever removes a single resource knows what it does.
-	if lost, of := LostRoutes(p.base, next); lost > 0 && !p.opts.AllowShrink && (of >= guarded || p.isBulk()) {
+	if lost, of := LostRoutes(p.base, next); lost > 0 && !p.opts.AllowShrink && (of >= GuardedRoutes || p.isBulk()) {
 		which := fmt.Sprintf("%d of %d", lost, of)
 		if lost == of {
 			which = fmt.Sprintf("all %d", of)

@@ -103,12 +103,12 @@ func (s *state) checkShrink(u *streamv1.Update, next *config.Config) error {
 	if u.GetAllowShrink() {
 		return nil
 	}
-	before, after := s.config.Len(config.Route), next.Len(config.Route)
-	if before >= 10 && after*2 < before {
-		return refuse("it removes %d of %d routes, and its commit did not say that this is meant", before-after, before)
+	lost, of := config.LostRoutes(s.config, next)
+	if lost > 0 && of >= config.GuardedRoutes {
+		return refuse("it removes %d of %d routes, and its commit did not say that this is meant", lost, of)
 	}
 	single := u.GetBaseRevision() != 0 && len(u.GetRemovals()) == 1
-	if before > 0 && isEmpty(next) && !single {
+	if lost > 0 && isEmpty(next) && !single {
 		return refuse("it is empty, and its commit did not say that this is meant")
 	}
 	return nil
