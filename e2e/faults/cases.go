@@ -14,14 +14,14 @@ import (
 // Faults are all of them, in the order in which they go over the system.
 func Faults() []Fault {
 	const lasts = 10 * time.Second
-	stores := func(do func(*wire)) func(*System) {
+	stores := func(do func(*testserver.Wire)) func(*System) {
 		return func(s *System) {
 			for _, r := range s.replicas {
 				do(r.store)
 			}
 		}
 	}
-	etcds := func(do func(*wire)) func(*System) {
+	etcds := func(do func(*testserver.Wire)) func(*System) {
 		return func(s *System) {
 			for _, r := range s.replicas {
 				do(r.etcd)
@@ -32,10 +32,10 @@ func Faults() []Fault {
 		{Name: "nothing", Begin: func(*System) {}, End: func(*System) {}, Lasts: lasts, Finds: true},
 		{Name: "PostgreSQL killed", Begin: func(s *System) { s.postgres.Stop() },
 			End: func(s *System) { s.postgres.Start() }, Lasts: lasts},
-		{Name: "PostgreSQL frozen", Begin: stores((*wire).freeze), End: stores((*wire).thaw), Lasts: 2 * lasts},
-		{Name: "PostgreSQL cut off", Begin: stores((*wire).cut), End: stores((*wire).mend), Lasts: lasts},
-		{Name: "PostgreSQL frozen for one control plane", Begin: func(s *System) { s.replicas[0].store.freeze() },
-			End: func(s *System) { s.replicas[0].store.thaw() }, Lasts: 2 * lasts},
+		{Name: "PostgreSQL frozen", Begin: stores((*testserver.Wire).Freeze), End: stores((*testserver.Wire).Thaw), Lasts: 2 * lasts},
+		{Name: "PostgreSQL cut off", Begin: stores((*testserver.Wire).Cut), End: stores((*testserver.Wire).Mend), Lasts: lasts},
+		{Name: "PostgreSQL frozen for one control plane", Begin: func(s *System) { s.replicas[0].store.Freeze() },
+			End: func(s *System) { s.replicas[0].store.Thaw() }, Lasts: 2 * lasts},
 		{Name: "PostgreSQL's disk full", Begin: (*System).fill, End: (*System).free, Lasts: lasts, Skip: (*System).noDisk},
 		{Name: "PostgreSQL restored from a backup", Begin: func(s *System) { s.backup = s.postgres.Dump() },
 			End: func(s *System) { s.postgres.Restore(s.backup) }, Lasts: lasts, Restores: true},
@@ -54,8 +54,8 @@ func Faults() []Fault {
 		}, Lasts: lasts, Finds: true},
 		{Name: "etcd killed", Begin: func(s *System) { s.etcd.Kill() },
 			End: func(s *System) { s.etcd.Restart() }, Lasts: lasts, Finds: true},
-		{Name: "etcd frozen", Begin: etcds((*wire).freeze), End: etcds((*wire).thaw), Lasts: 2 * lasts, Finds: true},
-		{Name: "etcd cut off", Begin: etcds((*wire).cut), End: etcds((*wire).mend), Lasts: lasts, Finds: true},
+		{Name: "etcd frozen", Begin: etcds((*testserver.Wire).Freeze), End: etcds((*testserver.Wire).Thaw), Lasts: 2 * lasts, Finds: true},
+		{Name: "etcd cut off", Begin: etcds((*testserver.Wire).Cut), End: etcds((*testserver.Wire).Mend), Lasts: lasts, Finds: true},
 		{Name: "etcd lost, all control planes killed", Begin: func(s *System) {
 			s.etcd.Replace()
 			for _, r := range s.replicas {

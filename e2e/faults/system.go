@@ -97,7 +97,7 @@ func launch(t testing.TB, bin, name string, args ...string) *process {
 type replica struct {
 	*process
 	rest, stream string
-	store, etcd  *wire
+	store, etcd  *testserver.Wire
 }
 
 // node is a data plane.
@@ -132,11 +132,12 @@ func Start(t testing.TB, bin string) *System {
 	var streams []string
 	for range 3 {
 		r := &replica{
-			rest: address(), stream: address(), store: newWire(t, "127.0.0.1:"+port), etcd: newWire(t, s.etcd.Endpoint),
+			rest: address(), stream: address(),
+			store: testserver.NewWire(t, "127.0.0.1:"+port, nil), etcd: testserver.NewWire(t, s.etcd.Endpoint, nil),
 		}
 		r.process = launch(t, bin, "controlplane", "--http-addr", r.rest, "--grpc-addr", address(), "--stream-addr", r.stream,
-			"--data-dir", t.TempDir(), "--etcd-endpoints", r.etcd.address,
-			"--store", "postgres://gateway@"+r.store.address+"/"+database)
+			"--data-dir", t.TempDir(), "--etcd-endpoints", r.etcd.Address,
+			"--store", "postgres://gateway@"+r.store.Address+"/"+database)
 		s.replicas = append(s.replicas, r)
 		streams = append(streams, r.stream)
 		waittest.UntilNil(t, "a control plane", func() error { return answers("http://" + r.rest + "/readyz") })

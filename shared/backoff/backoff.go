@@ -26,7 +26,9 @@ func (e *Exponential) Next() time.Duration {
 func (e *Exponential) Reset() { e.last = 0 }
 
 // Wait is Sleep for Next.
-func (e *Exponential) Wait(ctx context.Context, wake <-chan struct{}) bool { return Sleep(ctx, e.Next(), wake) }
+func (e *Exponential) Wait(ctx context.Context, wake <-chan struct{}) bool {
+	return Sleep(ctx, e.Next(), wake)
+}
 
 // Sleep waits for d, or until something comes from wake, which may be nil, and reports false when ctx has ended.
 func Sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {

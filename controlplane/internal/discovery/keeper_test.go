@@ -42,7 +42,9 @@ func (m *memory) Load(context.Context) (store.Head, *config.Config, error) {
 
 func (m *memory) Since(context.Context, store.Head, int) ([]store.Revision, error) { return nil, nil }
 
-func (m *memory) History(context.Context) (store.History, error) { return store.History{Oldest: 1}, nil }
+func (m *memory) History(context.Context) (store.History, error) {
+	return store.History{Oldest: 1}, nil
+}
 
 func (m *memory) Watch(context.Context) <-chan struct{} { return nil }
 

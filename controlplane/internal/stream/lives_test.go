@@ -86,7 +86,9 @@ func (l *life) start(i int, cut bool) {
 	}
 }
 
-func (l *life) say(format string, args ...any) { l.steps = append(l.steps, fmt.Sprintf(format, args...)) }
+func (l *life) say(format string, args ...any) {
+	l.steps = append(l.steps, fmt.Sprintf(format, args...))
+}
 
 func (l *life) one(of ...string) string { return of[l.random.IntN(len(of))] }
 

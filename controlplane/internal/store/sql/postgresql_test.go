@@ -83,7 +83,7 @@ func TestFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.limits.read, s.limits.work = 200*time.Millisecond, 200*time.Millisecond
-	w.freeze()
+	w.Freeze()
 	if _, err := s.Since(t.Context(), head, 1); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("since: %v", err)
 	}
@@ -95,7 +95,7 @@ func TestFrozen(t *testing.T) {
 	if _, _, err := s.Load(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a deadline of the caller's: %v", err)
 	}
-	w.thaw()
+	w.Thaw()
 	s.limits.read, s.limits.work = 10*time.Second, 10*time.Second
 	if r, err := commitRoute(t, s, head, "a"); err != nil || r.Number != head.Number+1 {
 		t.Errorf("when it answers again: %d, %v", r.Number, err)
@@ -203,7 +203,7 @@ func TestFailover(t *testing.T) {
 		return nil
 	})
 	next.Promote()
-	w.lead(next.Address())
+	w.Lead(next.Address())
 	for name, s := range stores {
 		if refused := commitUntil(t, s, "after-"+name[:3]); refused > 1 {
 			t.Errorf("%s: %d commits were refused", name, refused)
@@ -235,7 +235,7 @@ func TestNobodyWaitsForTheDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.freeze()
+	w.Freeze()
 	begun := time.Now()
 	var writers sync.WaitGroup
 	for i := range 9 {
@@ -255,7 +255,7 @@ func TestNobodyWaitsForTheDead(t *testing.T) {
 		}
 		return nil
 	})
-	w.thaw()
+	w.Thaw()
 	if r, err := commitRoute(t, s, head, "again"); err != nil || r.Number != head.Number+1 {
 		t.Errorf("when it answers again: %d, %v", r.Number, err)
 	}
