@@ -2,6 +2,8 @@ package config
 
 import (
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -50,4 +52,46 @@ func fillEndpoints(m, before *configv1.Service) {
 			e.Id = id
 		}
 	}
+}
+
+// UnixPath returns the path of a host such as "unix:/run/app.sock", and whether it is one.
+func UnixPath(host string) (string, bool) { return strings.CutPrefix(host, "unix:") }
+
+// EndpointKey returns "host:port", or "unix:/path", which is what tells the endpoints of a service apart.
+func EndpointKey(e *configv1.Endpoint) string {
+	host := e.GetHost()
+	if _, isUnix := UnixPath(host); isUnix {
+		return host
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return host + ":" + strconv.FormatUint(uint64(e.GetPort()), 10)
+}
+
+func (c *checker) endpoint(field string, e *configv1.Endpoint) {
+	if path, isUnix := UnixPath(e.GetHost()); isUnix {
+		if !validUnixPath(path) {
+			c.fail(field+".host", e.GetHost(), `has to be "unix:" and an absolute path of up to %d bytes`, maxUnixPath)
+		}
+		if e.GetPort() != 0 {
+			c.fail(field+".port", strconv.FormatUint(uint64(e.GetPort()), 10), "has to be absent: a Unix socket has no port")
+		}
+	} else {
+		if !ValidHost(e.GetHost()) {
+			c.fail(field+".host", e.GetHost(), `has to be an IP address or a DNS name, without scheme and port, or "unix:/path"`)
+		}
+		c.number(field+".port", e.GetPort(), 1, 65535)
+	}
+	c.number(field+".weight", Weight(e), 0, maxWeight)
+	if len(e.GetLabels()) > maxLabels {
+		c.fail(field+".labels", "", "has %d entries; %d are allowed", len(e.GetLabels()), maxLabels)
+	}
+}
+
+// maxUnixPath is the longest path that a socket's address has room for on Linux, without its final NUL.
+const maxUnixPath = 107
+
+func validUnixPath(path string) bool {
+	return strings.HasPrefix(path, "/") && len(path) <= maxUnixPath && !strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
