@@ -170,7 +170,7 @@ func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r pa
 	if err != nil {
 		return none, nil, err
 	}
-	if err := checkSecrets(k, r.GetPatch()); err != nil {
+	if err := checkKept(k, r.GetPatch()); err != nil {
 		return none, nil, err
 	}
 	return renew[M](ctx, s, k, r, version, func(old config.Message) (config.Message, error) {
@@ -182,17 +182,25 @@ func patch[M config.Message](ctx context.Context, s *Server, k config.Kind, r pa
 	})
 }
 
-// checkSecrets refuses to remove what is write-only and required: a resource without it means to keep what is stored,
-// so that null, which says to remove it (RFC 7386), would be taken for the opposite.
-func checkSecrets(k config.Kind, patch *structpb.Struct) error {
+// checkKept refuses to remove what every resource has: without it a resource means to keep what is stored, so that
+// null, which says to remove it (RFC 7386), would be taken for the opposite.
+func checkKept(k config.Kind, patch *structpb.Struct) error {
 	d := config.New(k).ProtoReflect().Descriptor()
-	for name, v := range patch.GetFields() {
-		if f := fieldByJSON(d, name); f != nil && f.Name() == "key_pem" && isEmpty(v) {
-			return invalid(name, "", "can't be removed: a certificate has a key; leave the field out to keep the one that "+
-				"is stored")
+	for _, name := range slices.Sorted(maps.Keys(patch.GetFields())) {
+		f := fieldByJSON(d, name)
+		if f == nil || !isEmpty(patch.GetFields()[name]) {
+			continue
+		}
+		if what := kept[f.Name()]; what != "" {
+			return invalid(name, "", "can't be removed: "+what+"; leave the field out to keep the one that is stored")
 		}
 	}
 	return nil
+}
+
+// kept are the fields that a resource never loses.
+var kept = map[protoreflect.Name]string{
+	"id": "a resource has an id", "name": "a resource has a name", "key_pem": "a certificate has a key",
 }
 
 func isEmpty(v *structpb.Value) bool {

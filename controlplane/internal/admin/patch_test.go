@@ -119,6 +119,9 @@ func TestPatch(t *testing.T) {
 		{"an unknown field below", `{"health_check_config": {"pth": "/x"}}`, 400, `"field":"health_check_config.pth"`, false},
 		{"a wrong type", `{"endpoints": {"host": "127.0.0.2"}}`, 400, `"field":"endpoints"`, false},
 		{"a wrong value", `{"connection_pool": {"max_connections": "many"}}`, 400, `"field":"connection_pool.max_connections"`, false},
+		{"no name", `{"name": null, "protocol": "h2c"}`, 400, `"field":"name"`, false},
+		{"an empty name", `{"name": ""}`, 400, `"field":"name"`, false},
+		{"no id", `{"protocol": "h2c", "id": null}`, 400, `"field":"id"`, false},
 		{"no object", `[]`, 400, `INVALID_ARGUMENT`, false},
 		{"no body", ``, 200, `"labels":{"x":"1","y":"2"}`, false},
 	} {
