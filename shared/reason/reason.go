@@ -21,6 +21,7 @@ type rule struct {
 var rules = []rule{
 	{regexp.MustCompile(`rpc error: code = \w+ desc = `), ""},
 	{regexp.MustCompile(`type mismatch, parameter: ([\w.]+), error: `), `$1: `},
+	{regexp.MustCompile(`(?:strconv\.)?ParseUint: parsing ("-[0-9]+"): invalid syntax`), `$1 is below 0`},
 	{regexp.MustCompile(`(?:strconv\.)?(?:Parse(?:Uint|Int)|Atoi): parsing ("(?:[^"\\]|\\.)*"): invalid syntax`),
 		`$1 is no whole number`},
 	{regexp.MustCompile(`(?:strconv\.)?ParseFloat: parsing ("(?:[^"\\]|\\.)*"): invalid syntax`), `$1 is no number`},

@@ -32,7 +32,8 @@ func TestPlainWords(t *testing.T) {
 		want string
 	}{
 		"no number":         {of(strconv.ParseUint("x", 10, 32)), `"x" is no whole number`},
-		"a negative number": {of(strconv.ParseUint("-1", 10, 32)), `"-1" is no whole number`},
+		"a negative number": {of(strconv.ParseUint("-1", 10, 32)), `"-1" is below 0`},
+		"a sign alone":      {of(strconv.ParseUint("-", 10, 32)), `"-" is no whole number`},
 		"a large number": {of(strconv.ParseInt("99999999999", 10, 32)),
 			`"99999999999" is a number that is too large or too small`},
 		"quotes":     {of(strconv.Atoi(`a"b`)), `"a\"b" is no whole number`},

@@ -119,19 +119,23 @@ func (c call) checkQuery(r *http.Request) error {
 		return failure(fault.InvalidArgument, "the query can't be read: "+reason.Of(err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if c.query[name] {
-			continue
+		if !c.query[name] {
+			return c.takesNo(name, "query parameter of this call")
 		}
-		known := "this call has none"
-		if len(c.query) > 0 {
-			known = "there are " + strings.Join(slices.Sorted(maps.Keys(c.query)), ", ")
-			if near := suggest.Nearest(name, maps.Keys(c.query)); near != "" {
-				known = fmt.Sprintf("did you mean %q? ", near) + known
-			}
-		}
-		return invalid(name, "", "is no query parameter of this call: "+known)
 	}
 	return nil
+}
+
+// takesNo says that a parameter is none of the call, with those that are.
+func (c call) takesNo(name, what string) error {
+	known := "this call has none"
+	if len(c.query) > 0 {
+		known = "there are " + strings.Join(slices.Sorted(maps.Keys(c.query)), ", ")
+		if near := suggest.Nearest(name, maps.Keys(c.query)); near != "" {
+			known = fmt.Sprintf("did you mean %q? ", near) + known
+		}
+	}
+	return invalid(name, "", "is no "+what+": "+known)
 }
 
 // checkBody refuses a body that the call does not take, and what is more than one JSON value. The members of an object that is sent to a call without a
@@ -158,15 +162,14 @@ func (c call) checkBody(body []byte, rawQuery string) ([]byte, string, error) {
 	if err != nil {
 		return nil, "", failure(fault.InvalidArgument, "the query can't be read: "+reason.Of(err))
 	}
-	for name, v := range members {
-		if query.Has(name) {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch {
+		case !c.query[name]:
+			return nil, "", c.takesNo(name, "member of this call's body")
+		case query.Has(name):
 			return nil, "", invalid(name, "", "is in the query and in the body")
 		}
-		if !c.query[name] {
-			query.Set(name, "") // which is refused as such
-			continue
-		}
-		switch v := v.(type) {
+		switch v := members[name].(type) {
 		case nil:
 		case string:
 			query.Set(name, v)

@@ -29,11 +29,13 @@ func TestWhatACallDoesNotTake(t *testing.T) {
 		{"a query parameter where there are none", "POST", "/api/v1/config/routes/r/disable?dry_run=true", "", "", 400, "this call has none"},
 		{"a query parameter on a creation", "POST", "/api/v1/config/routes?dry_run=1", `{"name": "x", "path": "/x", "service_id": "s"}`, "", 400, "this call has none"},
 		{"a query parameter on a deletion", "DELETE", "/api/v1/config/routes/r?dry_run=true", "", "", 400, "there are version"},
-		{"a member of a body that is no parameter", "POST", "/api/v1/config/revisions/1/rollback", `{"dryrun": true}`, "", 400, `did you mean "dry_run"`},
+		{"a member of a body that is no parameter", "POST", "/api/v1/config/revisions/1/rollback", `{"dryrun": true}`, "", 400,
+			`dryrun is no member of this call's body: did you mean "dry_run"`},
 		{"a body of another shape", "POST", "/api/v1/config/revisions/1/rollback", `[true]`, "", 400, "takes no body but"},
 		{"a nested member", "POST", "/api/v1/config/revisions/1/rollback", `{"message": {"text": "x"}}`, "", 400, "has to be a string"},
 		{"a parameter in both places", "POST", "/api/v1/config/revisions/1/rollback?dry_run=true", `{"dry_run": false}`, "", 400, "in the query and in the body"},
-		{"a body on a deletion", "DELETE", "/api/v1/config/routes/r", `{"dry_run": true}`, "", 400, "dry_run"},
+		{"a body on a deletion", "DELETE", "/api/v1/config/routes/r", `{"dry_run": true}`, "", 400,
+			"dry_run is no member of this call's body: there are version"},
 		{"text after the body", "POST", "/api/v1/config/apply", `{} {"routes": []}`, "", 400, "goes on after"},
 		{"text after the object of a call without a body", "POST", "/api/v1/config/routes/r/disable", `{} x`, "", 400, "takes no body but"},
 		{"If-Match on a rollback", "POST", "/api/v1/config/revisions/1/rollback", "", "If-Match", 400, "If-Match"},
@@ -41,7 +43,10 @@ func TestWhatACallDoesNotTake(t *testing.T) {
 		{"If-Match on a creation", "POST", "/api/v1/config/routes", `{"name": "x", "path": "/x", "service_id": "s"}`, "If-Match", 400, "If-Match"},
 		{"a path that is not UTF-8", "DELETE", "/api/v1/config/routes/%ff", "", "", 400, "UTF-8"},
 		{"a query that is not UTF-8", "POST", "/api/v1/config/apply?message=%ff", `{}`, "", 400, "UTF-8"},
-		{"a rollback to before the first revision", "POST", "/api/v1/config/revisions/0/rollback", "", "", 404, "no such revision"},
+		{"a rollback to before the first revision", "POST", "/api/v1/config/revisions/0/rollback", "", "", 404,
+			"there is no revision 0"},
+		{"a rollback to what is not there yet", "POST", "/api/v1/config/revisions/7/rollback", "", "", 404,
+			"there is no revision 7"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var header []string
@@ -59,7 +64,6 @@ func TestWhatACallDoesNotTake(t *testing.T) {
 	}
 }
 
-// TestParametersInTheBody: a call that has no body takes its query parameters from one too.
 func TestAuthorsAreOneLine(t *testing.T) {
 	a := newAPI(t)
 	for query, status := range map[string]int{
@@ -76,6 +80,7 @@ func TestAuthorsAreOneLine(t *testing.T) {
 	}
 }
 
+// TestParametersInTheBody: a call that has no body takes its query parameters from one too.
 func TestParametersInTheBody(t *testing.T) {
 	a := newAPI(t)
 	a.must("POST", "/api/v1/config/services", `{"name": "s", "endpoints": [{"host": "127.0.0.1", "port": 9000}]}`)

@@ -66,6 +66,7 @@ func translate(ctx context.Context, log *slog.Logger, err error) error {
 		inUse    *config.InUse
 		revision *catalog.RevisionConflict
 		header   ifMatchFailed
+		unknown  *store.NotFoundError
 		pruned   *store.PrunedError
 	)
 	switch {
@@ -91,8 +92,8 @@ func translate(ctx context.Context, log *slog.Logger, err error) error {
 		return withDetail(fault.VersionConflict, &adminv1.ErrorDetail{Code: string(fault.VersionConflict), Message: revision.Error(), Field: "expected_revision", CurrentVersion: revision.Current})
 	case errors.As(err, &pruned):
 		return failure(fault.NotFound, pruned.Error())
-	case errors.Is(err, store.ErrNotFound):
-		return failure(fault.NotFound, "there is no such revision")
+	case errors.As(err, &unknown):
+		return failure(fault.NotFound, unknown.Error())
 	case errors.Is(err, store.ErrUnknown):
 		return failure(fault.OutcomeUnknown, "the store broke off at the commit; look at the revisions before you repeat the change")
 	case errors.Is(err, store.ErrUnavailable):

@@ -202,15 +202,11 @@ func (c call) check(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return failure(fault.InvalidArgument, "the body broke off")
 	}
-	before := r.URL.RawQuery
-	if body, r.URL.RawQuery, err = c.checkBody(body, before); err != nil {
+	if body, r.URL.RawQuery, err = c.checkBody(body, r.URL.RawQuery); err != nil {
 		return err
 	}
 	r.Form = nil
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	if r.URL.RawQuery != before {
-		return c.checkQuery(r) // it has the body's members now
-	}
 	return nil
 }
 

@@ -131,7 +131,7 @@ func (s whole) ListRevisions(ctx context.Context, r *adminv1.ListRevisionsReques
 	}
 	through := cmp.Or(r.GetRevision(), v.Revision)
 	if through > v.Revision {
-		return nil, store.ErrNotFound
+		return nil, &store.NotFoundError{Number: through}
 	}
 	list, total, err := s.store.Revisions(ctx, store.List{
 		Author: r.GetAuthor(), Through: through, Offset: int(meta.Page-1) * int(meta.PerPage), Limit: int(meta.PerPage),
@@ -180,7 +180,7 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 		return nil, err
 	}
 	if r.GetNumber() == 0 { // before the first one there was nothing to go back to
-		return nil, store.ErrNotFound
+		return nil, &store.NotFoundError{}
 	}
 	target, err := s.catalog.ConfigAt(ctx, r.GetNumber())
 	if err != nil {

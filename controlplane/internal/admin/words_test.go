@@ -30,7 +30,7 @@ func TestErrorsInPlainWords(t *testing.T) {
 		{"a mask", "PUT", "/services/s?update_mask=protcol", `{"name": "s"}`, `did you mean`},
 		{"a number that is none", "GET", "/routes?page=x", "", `"x" is no whole number`},
 		{"a number that is too large", "GET", "/routes?per_page=99999999999", "", `too large`},
-		{"a negative number", "GET", "/routes?page=-1", "", `"-1" is no whole number`},
+		{"a negative number", "GET", "/routes?per_page=-1", "", `per_page: "-1" is below 0`},
 		{"a boolean that is none", "GET", "/routes?enabled=maybe", "", `"maybe" is neither true nor false`},
 		{"a number in the path", "GET", "/revisions/x", "", `"x" is no whole number`},
 		{"a number in a body of parameters", "POST", "/revisions/1/rollback", `{"dry_run": "maybe"}`,

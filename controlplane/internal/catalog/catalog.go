@@ -423,15 +423,15 @@ func (req *CommitRequest) plan(v *Version) (*config.Plan, error) {
 	return v.Config.Plan(edits, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString, AllowShrink: req.AllowShrink, Restore: req.Restore})
 }
 
-// ConfigAt returns the configuration at a past revision: from memory, or by undoing what came later. It is store.ErrNotFound for
-// one that is not there.
+// ConfigAt returns the configuration at a past revision: from memory, or by undoing what came later. It is
+// *store.NotFoundError for one that is not there.
 func (c *Catalog) ConfigAt(ctx context.Context, revision uint32) (*config.Config, error) {
 	v := c.Current()
 	if v == nil {
 		return nil, fmt.Errorf("%w: the configuration has not been loaded yet", store.ErrUnavailable)
 	}
 	if revision > v.Revision {
-		return nil, store.ErrNotFound
+		return nil, &store.NotFoundError{Number: revision}
 	}
 	if oldest := c.oldest.Load(); revision < oldest && revision > 0 {
 		return nil, &store.PrunedError{Oldest: oldest}

@@ -18,11 +18,20 @@ var (
 	ErrUnavailable = errors.New("the store is unavailable")
 	// ErrUnknown is a commit whose end is not known: the engine broke off between doing and saying so.
 	ErrUnknown = errors.New("the store broke off at the commit, whose outcome is unknown")
-	// ErrNotFound is a revision that is not there.
+	// ErrNotFound is a revision that is not there; NotFoundError says which one.
 	ErrNotFound = errors.New("there is no such revision")
 	// ErrEpochChanged is a store that is not the one that was read before: its content was replaced.
 	ErrEpochChanged = errors.New("the store's epoch has changed")
 )
+
+// NotFoundError is a revision that is not there. It is ErrNotFound.
+type NotFoundError struct{ Number uint32 }
+
+// Error implements error.
+func (e *NotFoundError) Error() string { return fmt.Sprintf("there is no revision %d", e.Number) }
+
+// Unwrap is for errors.Is.
+func (e *NotFoundError) Unwrap() error { return ErrNotFound }
 
 // PrunedError is a revision that is not kept any more.
 type PrunedError struct {
@@ -138,7 +147,7 @@ type Store interface {
 	Commit(ctx context.Context, base Head, plan func(newer []Revision) (*Draft, error)) (Revision, error)
 	// BeginEpoch begins another epoch, if the store is still of the one that is named: its history is not the one that was read from it before.
 	BeginEpoch(ctx context.Context, of string) error
-	// Revision returns one with its changes, *PrunedError when it is not kept any more, or ErrNotFound.
+	// Revision returns one with its changes, *PrunedError when it is not kept any more, or *NotFoundError.
 	Revision(ctx context.Context, number uint32) (Revision, error)
 	// Revisions returns a part of the history, newest first and without changes, and how many there are in all.
 	Revisions(ctx context.Context, l List) ([]Revision, int, error)

@@ -213,7 +213,7 @@ func (s *Store) Revision(ctx context.Context, number uint32) (store.Revision, er
 			if _, oldest, err := readHead(ctx, tx, selectHead); err != nil || number < oldest && number > 0 {
 				return cmp.Or[error](err, &store.PrunedError{Oldest: oldest})
 			}
-			return store.ErrNotFound
+			return &store.NotFoundError{Number: number}
 		}
 		if err == nil {
 			r.Changes, err = changesOf(ctx, tx, r)

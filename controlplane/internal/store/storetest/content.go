@@ -23,7 +23,8 @@ func testEmpty(t *testing.T, e Engine) {
 	if err != nil || head.Number != 0 || head.Epoch == "" || c.Len(config.Route) != 0 {
 		t.Errorf("got %v, %v", head, err)
 	}
-	if _, err := s.Revision(t.Context(), 1); !errors.Is(err, store.ErrNotFound) {
+	_, err = s.Revision(t.Context(), 1)
+	if e, ok := errors.AsType[*store.NotFoundError](err); !ok || e.Number != 1 || !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }
