@@ -44,11 +44,13 @@ type PlanOptions struct {
 	NewID func() string
 	// AllowShrink lets the result be empty, or lose most of its routes.
 	AllowShrink bool
-	// Stored are the certificates whose keys stand in for those that are left out, as they do when they are put: for an
-	// export, which never has keys, to be as valid as what it was made of. It may be nil.
+	// Stored has the keys of certificates, and the values of texts that name variables of the environment, that stand in
+	// for those that are left out, as they do when they are put: for an export, which never has them, to be as valid as
+	// what it was made of. It may be nil.
 	Stored *Config
-	// KeysLeftOut takes certificates without keys, where it can't be seen whether they are stored.
-	KeysLeftOut bool
+	// LeftOut takes certificates without keys and such texts without values, where it can't be seen whether they are
+	// stored.
+	LeftOut bool
 	// Restore keeps ids and creation times of what is put: it has been part of an earlier revision.
 	Restore bool
 }
@@ -85,6 +87,11 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 	if len(p.problems) > 0 {
 		return nil, p.wrong()
 	}
+	if p.unread {
+		p.ignored = append(p.ignored, Problem{Message: "not everything was checked: some of it depends on variables that " +
+			"the environment does not have"})
+		return &Plan{Config: c, base: c, ignored: hideTaken(p.ignored, p.staging)}, nil
+	}
 	next, changes, err := p.build()
 	if err != nil {
 		return nil, err
@@ -110,6 +117,8 @@ type stage struct {
 	after  Message // nil: deleted
 	// written has what stood in references in place of ids.
 	written map[string]string
+	// unknown are the fields that have the text of a file, whose value is not known.
+	unknown []string
 }
 
 type planner struct {
@@ -122,6 +131,7 @@ type planner struct {
 	ignored  Problems // what was given and is not for the author of a change to say
 	errs     []error  // those of the problems that have a type of their own
 	hints    int      // how many names were looked for that are like a wrong one
+	unread   bool     // whether a value that is not known left something unchecked
 }
 
 // maxHints is for how many wrong references of one plan a similar name is looked for: that takes as long as there are names, while others wait to commit.
@@ -184,17 +194,15 @@ func (p *planner) stage(e Edit) {
 		p.refuse(e, name, &VersionConflict{e.Kind, name, e.Version, current})
 		return
 	}
-	after := proto.CloneOf(e.Put)
-	var stored Message
-	if before != nil {
-		stored = before.Message
+	after, stored := proto.CloneOf(e.Put), p.stored(e.Kind, name, before)
+	unknown := keepEnvironment(after, stored)
+	for _, path := range unknown {
+		if !p.opts.LeftOut {
+			p.problems.add(e.Kind, name, e.Location, path, after.GetEnvironment()[path],
+				"is what a file has, and no value of it is stored: apply the file where the variable is set, or give the value")
+		}
 	}
-	for _, path := range keepEnvironment(after, stored) {
-		p.problems.add(e.Kind, name, e.Location, path, after.GetEnvironment()[path],
-			"is what a file has, and no value of it is stored: "+
-				"apply the file, or give the value")
-	}
-	p.fill(after, before, e.Obtains)
+	p.fill(after, before, stored, e.Obtains)
 	if !p.opts.Restore {
 		p.ignore(e, before, after)
 	}
@@ -202,7 +210,18 @@ func (p *planner) stage(e Edit) {
 		p.problems.add(e.Kind, name, e.Location, "name", name, "is there twice: names are unique among %s", e.Kind.Plural())
 		return
 	}
-	p.put(&stage{edit: e, before: before, after: after})
+	p.put(&stage{edit: e, before: before, after: after, unknown: unknown})
+}
+
+// stored returns the resource whose keys and values stand in for those that are left out; nil: there is none.
+func (p *planner) stored(k Kind, name string, before *Entry) Message {
+	if before == nil && p.opts.Stored != nil {
+		before = p.opts.Stored.ByName(k, name)
+	}
+	if before == nil {
+		return nil
+	}
+	return before.Message
 }
 
 func (p *planner) stageDelete(e Edit) {
@@ -232,7 +251,7 @@ func (p *planner) put(s *stage) {
 }
 
 // fill sets what the server gives, drops what is read-only and fills defaults in.
-func (p *planner) fill(m Message, before *Entry, obtains bool) {
+func (p *planner) fill(m Message, before *Entry, stored Message, obtains bool) {
 	id, created, version := m.GetId(), m.GetCreatedAt(), uint32(1)
 	switch {
 	case before != nil:
@@ -248,14 +267,7 @@ func (p *planner) fill(m Message, before *Entry, obtains bool) {
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
 	case *configv1.Certificate:
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-		var stored *configv1.Certificate
-		if before != nil {
-			stored = before.Message.(*configv1.Certificate)
-		} else if p.opts.Stored != nil {
-			if e := p.opts.Stored.ByName(Certificate, m.GetName()); e != nil {
-				stored = e.Message.(*configv1.Certificate)
-			}
-		}
+		stored, _ := stored.(*configv1.Certificate)
 		if !obtains && !p.opts.Restore {
 			keepObtained(m, stored)
 		}
@@ -275,10 +287,7 @@ func (p *planner) fill(m Message, before *Entry, obtains bool) {
 	case *configv1.Service:
 		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
 		m.Healthy, m.DiscoveredAt, m.LastHealthCheck = nil, nil, nil
-		var stored *configv1.Service
-		if before != nil {
-			stored = before.Message.(*configv1.Service)
-		}
+		stored, _ := stored.(*configv1.Service)
 		fillEndpoints(m, stored)
 		m.Protocol = orString(m.GetProtocol(), "http")
 		m.LoadBalancerType = orString(m.GetLoadBalancerType(), "round_robin")

@@ -35,9 +35,17 @@ type checker struct {
 	name     string
 	location string
 	written  map[string]string // what a user wrote in references in place of these ids
+	unknown  []string          // the fields whose values are not known; nothing more is said of them and what they are in
+	unread   *bool             // set when one of them would have a problem
 }
 
 func (c *checker) fail(field, value, format string, args ...any) {
+	for _, path := range c.unknown {
+		if rest, ok := strings.CutPrefix(path, field); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			*c.unread = true
+			return
+		}
+	}
 	if name, ok := c.written[value]; ok {
 		value = name
 	}
@@ -50,7 +58,7 @@ func (p *planner) validate() {
 		if s.after == nil {
 			continue
 		}
-		c := &checker{&p.problems, s.edit.Kind, s.after.GetName(), s.edit.Location, s.written}
+		c := &checker{&p.problems, s.edit.Kind, s.after.GetName(), s.edit.Location, s.written, s.unknown, &p.unread}
 		c.common(s.after)
 		if e := p.base.ByID(c.kind, c.name); e != nil {
 			c.fail("name", c.name, "is the id of %s %q", e.Kind, e.Name())
@@ -64,7 +72,7 @@ func (p *planner) validate() {
 		case *configv1.Policy:
 			c.policy(m)
 		case *configv1.Certificate:
-			c.certificate(m, p.opts.KeysLeftOut)
+			c.certificate(m, p.opts.LeftOut)
 		case *configv1.Consumer:
 			c.consumer(m)
 		case *configv1.Middleware:

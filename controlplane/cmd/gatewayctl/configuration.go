@@ -22,7 +22,7 @@ func load(cmd *cobra.Command, paths []string) (*file.Document, error) {
 	if len(paths) == 0 {
 		return nil, &cli.UsageError{Message: "-f FILE, FOLDER or - is required"}
 	}
-	doc, err := file.Load(paths, cmd.InOrStdin())
+	doc, err := file.LoadWith(paths, cmd.InOrStdin(), &file.Resolver{KeepUnset: true})
 	if _, content := errors.AsType[file.Errors](err); err != nil && !content {
 		return nil, &cli.UsageError{Message: err.Error()}
 	}
@@ -93,9 +93,9 @@ func (r *root) apply() *cobra.Command {
 	return cmd
 }
 
-// warn writes warnings where the output is not disturbed.
+// warn writes warnings where the output is not disturbed, first those of the document itself, which may be nil.
 func warn(cmd *cobra.Command, warnings []*adminv1.Problem, doc *file.Document) {
-	for _, w := range warnings {
+	for _, w := range append(cli.Unset(doc), warnings...) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", (&cli.InvalidError{Problems: []*adminv1.Problem{w}, Document: doc}).Error())
 	}
 }
@@ -216,7 +216,7 @@ func (r *root) validate() *cobra.Command {
 
 func validateOffline(cmd *cobra.Command, doc *file.Document) error {
 	plan, err := config.Empty().Plan(file.Edits(doc.Configuration), config.PlanOptions{
-		Now: time.Now(), NewID: uuid.NewString, KeysLeftOut: true,
+		Now: time.Now(), NewID: uuid.NewString, LeftOut: true,
 	})
 	if err != nil {
 		return cli.ExplainOffline(err, doc)

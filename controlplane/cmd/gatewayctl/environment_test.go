@@ -58,6 +58,32 @@ routes:
 	if got := ctl(exported, 0, "apply", "-f", "-", "--prune"); !strings.Contains(got, "nothing to change") {
 		t.Errorf("what was exported: %s", got)
 	}
+	asList := ctl("", 0, "get", "middleware", "-o", "yaml")
+	if err := os.Unsetenv("GATEWAY_TEST_TOKEN"); err != nil { // t.Setenv brings it back
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, text, want string
+		code             int
+		args             []string
+	}{
+		{"an apply", exported, "nothing to change", 0, []string{"apply", "-f", "-", "--prune"}},
+		{"an apply of one kind", asList, "nothing to change", 0, []string{"apply", "-f", "-"}},
+		{"a diff", exported, "no variable GATEWAY_TEST_TOKEN", 0, []string{"diff", "-f", "-", "--prune"}},
+		{"a validation", exported, "valid\n", 0, []string{"validate", "-f", "-"}},
+		{"a validation without a control plane", exported, "valid\n", 0, []string{"validate", "-f", "-", "--offline"}},
+		{"another text", strings.ReplaceAll(exported, "Bearer ${env", "Basic ${env"), "no value of it is stored: apply " +
+			"the file where the variable is set, or give the value; the environment has no variable GATEWAY_TEST_TOKEN",
+			cli.ExitInvalid, []string{"apply", "-f", "-"}},
+		{"settings that can't be read", `middleware: [{name: m, type: cors, config: {max_age: "${env:GATEWAY_TEST_TOKEN}"}}]`,
+			"not everything was checked", 0, []string{"validate", "-f", "-", "--offline"}},
+	} {
+		if got := ctl(c.text, c.code, c.args...); !strings.Contains(got, c.want) ||
+			strings.Count(got, "no variable GATEWAY_TEST_TOKEN") != 1 {
+			t.Errorf("%s without the variable: %s", c.name, got)
+		}
+	}
+	t.Setenv("GATEWAY_TEST_TOKEN", "s3cret-1")
 	ctl("", 0, "disable", "middleware", "authorize")
 	show("after another change")
 	ctl("", 0, "apply", "-f", path)

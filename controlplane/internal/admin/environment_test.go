@@ -27,6 +27,15 @@ func TestTextsOfTheEnvironment(t *testing.T) {
 	}{
 		{"put back", "PUT", path, shown + `}`, 200, isMasked, "s3cret"},
 		{"put back with a label", "PUT", path, shown + `, "labels": {"x": "y"}}`, 200, isMasked, "s3cret"},
+		{"validated as it is shown", "POST", "/api/v1/config/validate", `{"middleware": [` + shown + `}]}`, 200,
+			`"valid":true`, "s3cret"},
+		{"compared as it is shown", "POST", "/api/v1/config/diff", `{"middleware": [` + shown + `}]}`, 200, `"data":[]`,
+			"s3cret"},
+		{"a wrong text for a duration", "POST", "/api/v1/config/validate", `{"middleware": [{"name": "x", "type": "cors",
+			"config": {"max_age": "${env:T}"}, "environment": {"config.max_age": "${env:T}"}}]}`, 200,
+			`"problems":[{"kind":"middleware","name":"x","field":"config.max_age","value":"${env:T}","message":"iswhatafile` +
+				`has,andnovalueofitisstored:applythefilewherethevariableisset,orgivethevalue","location":"middleware[0]"}]`,
+			"s3cret"},
 		{"another field patched", "PATCH", path, `{"labels": {"x": "y"}}`, 200, isMasked, "s3cret"},
 		{"a value that is typed", "PATCH", path, `{"config": {"request": {"set": {"A": "typed"}}}}`, 200,
 			`"A":"typed"`, "typed"},

@@ -61,6 +61,11 @@ func (e *InvalidError) place(p *adminv1.Problem) place {
 	}
 	if e.Document != nil {
 		if path, line, column, ok := e.Document.Position(p.GetLocation(), p.GetField()); ok {
+			for _, unset := range e.Document.Unset() {
+				if unset.Location == p.GetLocation() && unset.Field == p.GetField() {
+					text += "; the environment has no variable " + unset.Variable
+				}
+			}
 			source := e.Document.Source(path)
 			text = fmt.Sprintf("%s:%d:%d: %s", path, line, column, e.Document.Hide(source.Hide(text)))
 			return place{path, line, column, terminal.Line(text) + excerpt(source, line, column)}
@@ -134,6 +139,24 @@ func ProblemsOf(list config.Problems) []*adminv1.Problem {
 		}
 	}
 	return out
+}
+
+// Unset returns warnings of the variables that the environment lacks, each at the first text of a document that was
+// left as it is for want of it. doc may be nil.
+func Unset(doc *file.Document) (warnings []*adminv1.Problem) {
+	if doc == nil {
+		return nil
+	}
+	var said []string
+	for _, unset := range doc.Unset() {
+		if slices.Contains(said, unset.Variable) {
+			continue
+		}
+		said = append(said, unset.Variable)
+		warnings = append(warnings, &adminv1.Problem{Field: unset.Field, Location: unset.Location,
+			Message: "is left as it is: what a control plane has stored for the same text stays"})
+	}
+	return warnings
 }
 
 // Message returns what is shown of an error. Problems of files start with their place, as a compiler's do, all else with the command.

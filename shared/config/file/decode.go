@@ -30,6 +30,8 @@ type decoder struct {
 	at string
 	// environment has what the resource took from the environment, by path, as it is written.
 	environment map[string]string
+	// unset has the texts among them that were left as they are.
+	unset map[string]unsetText
 }
 
 func (d *decoder) fail(n *yaml.Node, format string, args ...any) {
@@ -245,7 +247,10 @@ func (d *decoder) scalar(v *yaml.Node, f protoreflect.FieldDescriptor, name stri
 		d.fail(v, "%s has to be a single value: %s", name, kindText(f.Kind()))
 		return protoreflect.Value{}, false
 	}
-	value := d.text(v)
+	value, ok := d.text(v, f.Kind() == protoreflect.StringKind)
+	if !ok {
+		return protoreflect.Value{}, false
+	}
 	switch f.Kind() {
 	case protoreflect.StringKind:
 		if v.Tag == "!!null" {
@@ -340,7 +345,10 @@ func (d *decoder) value(n *yaml.Node, name string, depth int) *structpb.Value {
 			return structpb.NewNumberValue(f)
 		}
 	}
-	text := d.text(n)
+	text, ok := d.text(n, true)
+	if !ok {
+		return structpb.NewNullValue()
+	}
 	if n.Style == 0 && text != n.Value && (text == "true" || text == "false") {
 		// Settings take a string for a number, but not for a boolean.
 		return structpb.NewBoolValue(text == "true")

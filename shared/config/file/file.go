@@ -71,6 +71,7 @@ type Document struct {
 	aliases aliases
 
 	resolver *Resolver
+	unset    []Unset
 }
 
 type item struct {
@@ -194,7 +195,10 @@ func (doc *Document) document(path string, n *yaml.Node, errs *Errors) {
 			node = resolve(node)
 			m := list.AppendMutable().Message()
 			d.message(node, m, kind.String(), 1)
-			d.setEnvironment(m)
+			for _, kept := range d.setEnvironment(m) {
+				kept.Location = fmt.Sprintf("%s[%d]", kind.Plural(), len(doc.items[kind]))
+				doc.unset = append(doc.unset, kept)
+			}
 			doc.items[kind] = append(doc.items[kind], item{path, node})
 		}
 	})
@@ -327,6 +331,9 @@ func member(n *yaml.Node, key string, depth int) *yaml.Node {
 
 // Hide puts the text that the files have in the place of what they took from the environment, in a message.
 func (doc *Document) Hide(message string) string { return doc.resolver.hide(message) }
+
+// Unset returns the texts that were left as they are; see Resolver.KeepUnset.
+func (doc *Document) Unset() []Unset { return doc.unset }
 
 // Source returns the text of a file that was read; nil when it was not.
 func (doc *Document) Source(path string) *Source { return doc.texts[path] }

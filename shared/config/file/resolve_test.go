@@ -175,6 +175,72 @@ middleware:
 	}
 }
 
+// TestUnsetVariables: what names a variable that is not set is one error, or stays as it is where that is asked for and
+// the text may be of the environment.
+func TestUnsetVariables(t *testing.T) {
+	with := func(keep bool, text string) (*Document, error) {
+		return LoadWith([]string{"-"}, strings.NewReader(text), &Resolver{KeepUnset: keep,
+			LookupEnv: func(name string) (string, bool) { return "s3cret-value", name == "SET" }})
+	}
+	const text = `x-set: &set {set: {Authorization: "$${env:X} ${env:SET} ${env:GONE} ${env:LOST}"}}
+middleware:
+  - {name: one, type: headers, config: {request: *set}}
+  - {name: two, type: headers, labels: {a: "${env:SET}"}, config: {request: *set}}
+`
+	doc, err := with(true, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path, kept = "config.request.set.Authorization", "$${env:X} ${env:SET} ${env:GONE} ${env:LOST}"
+	want := []Unset{{"GONE", "middleware[0]", path}, {"GONE", "middleware[1]", path}}
+	if d := cmp.Diff(want, doc.Unset()); d != "" {
+		t.Error(d)
+	}
+	for _, m := range doc.Configuration.GetMiddleware() {
+		value := ""
+		config.EachText(m, func(at, text string) string {
+			if at == path {
+				value = text
+			}
+			return text
+		})
+		if value != kept || m.GetEnvironment()[path] != kept {
+			t.Errorf("%v", m)
+		}
+	}
+	if l := doc.Configuration.GetMiddleware()[1]; l.GetLabels()["a"] != "s3cret-value" || len(l.GetEnvironment()) != 2 {
+		t.Errorf("%v", l)
+	}
+	for _, c := range []struct {
+		name string
+		keep bool
+		text string
+		want string
+	}{
+		{"not asked for", false, "routes:\n  - {name: a, path: \"/${env:GONE}\"}\n",
+			"-:2:21: the environment has no variable GONE"},
+		{"a number", true, "services: [{name: a, endpoints: [{host: h, port: \"${env:GONE}\"}]}]\n",
+			"-:1:50: the environment has no variable GONE"},
+		{"a boolean", true, "routes: [{name: a, enabled: \"${env:GONE}\"}]\n",
+			"-:1:29: the environment has no variable GONE"},
+		{"a name", true, "routes: [{name: \"${env:GONE}\"}]\n", "-:1:17: the environment has no variable GONE"},
+		{"a reference", true, "routes: [{name: a, service_id: \"${env:GONE}\"}]\n",
+			"-:1:32: the environment has no variable GONE"},
+		{"a file", true, "certificates: [{name: a, cert_file: \"${env:GONE}\"}]\n",
+			"-:1:37: cert_file the environment has no variable GONE"},
+		{"a name that is none", true, "routes: [{name: a, path: \"${env:GONE}${env:A-B}\"}]\n",
+			`-:1:26: "${env:A-B}" names no variable of the environment`},
+		{"a setting", false, "middleware: [{name: a, type: cors, config: {max_age: \"${env:GONE}\"}}]\n",
+			"-:1:54: the environment has no variable GONE"},
+	} {
+		_, err := with(c.keep, c.text)
+		errs, _ := errors.AsType[Errors](err)
+		if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), c.want) {
+			t.Errorf("%s: %v, want %q alone", c.name, err, c.want)
+		}
+	}
+}
+
 func TestReferredFiles(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"tls/tls.crt": "CERT", "tls/tls.key": "KEY", "ca.pem": "CA",
