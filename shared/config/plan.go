@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -29,6 +30,9 @@ type Edit struct {
 	MustExist, MustNotExist bool
 	// Version has to be the resource's current one; 0 is not compared.
 	Version uint32
+	// AsGiven says that it is a change to give a reference as a name in place of an id, or the other way round, since it
+	// is shown as it was given. Files have names throughout, so that applying one is none.
+	AsGiven bool
 	// Obtains says that the certificate comes from an ACME server just now: only then obtained, which is read-only, is
 	// taken.
 	Obtains bool
@@ -393,7 +397,8 @@ func (p *planner) build() (*Config, []Change, error) {
 				ec.before, ch.Before = s.before, s.before.Message
 			}
 			if s.after != nil {
-				if s.before != nil && sameContent(s.before.Message, s.after) {
+				if s.before != nil && sameContent(s.before.Message, s.after) && (!s.edit.AsGiven && !p.opts.Restore ||
+					slices.Equal(namedOf(s.before.Message), namedOf(s.after))) {
 					continue
 				}
 				e, err := newEntry(s.after)
@@ -415,13 +420,14 @@ func (p *planner) build() (*Config, []Change, error) {
 	return p.base.with(entries), changes, nil
 }
 
-// sameContent compares all but what a change itself sets. It leaves both as they are.
+// sameContent compares all but what a change itself sets, and whether ids or names were given. It leaves both as they
+// are.
 func sameContent(before, after Message) bool {
 	v, u := after.GetVersion(), after.GetUpdatedAt()
 	n := namedOf(after)
 	defer func() { setStamp(after, v, u); setNamed(after, n) }()
 	setStamp(after, before.GetVersion(), before.GetUpdatedAt())
-	setNamed(after, namedOf(before)) // whether ids or names were given makes no difference
+	setNamed(after, namedOf(before))
 	return proto.Equal(before, after)
 }
 

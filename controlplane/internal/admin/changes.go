@@ -58,7 +58,8 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 		default:
 			c.Action = adminv1.Change_ACTION_UPDATED
 			if size > limit.bytes && len(config.FromEnvironment(ch.Before, ch.After)) == 0 &&
-				proto.Equal(named(before, ch.Before).Interface(), named(after, ch.After).Interface()) {
+				proto.Equal(named(before, ch.Before).Interface(), named(after, ch.After).Interface()) &&
+				proto.Equal(given(before, ch.Before).Interface(), given(after, ch.After).Interface()) {
 				continue // as below
 			}
 		}
@@ -98,6 +99,9 @@ func differencesOf(before, after *config.Config, ch config.Change) differences {
 	if ch.Before == nil || ch.After == nil {
 		return d
 	}
+	if len(d) == 0 {
+		d.message("", given(before, ch.Before), given(after, ch.After))
+	}
 	for _, path := range config.FromEnvironment(ch.Before, ch.After) {
 		text := ch.After.GetEnvironment()[path]
 		d.add(path, structpb.NewStringValue(text), structpb.NewStringValue(text+" (another value)"))
@@ -110,6 +114,17 @@ func differencesOf(before, after *config.Config, ch config.Change) differences {
 func named(c *config.Config, m config.Message) protoreflect.Message {
 	m = proto.CloneOf(config.Shown(m))
 	file.Names(c, m)
+	return content(m)
+}
+
+// given is named with references as they were given: names in place of ids, or the other way round, may be all that
+// changes.
+func given(c *config.Config, m config.Message) protoreflect.Message {
+	return content(c.AsGiven(config.Shown(m)))
+}
+
+// content clears what every change sets, and what says how a resource was given, and returns it.
+func content(m config.Message) protoreflect.Message {
 	r := m.ProtoReflect()
 	for _, f := range []protoreflect.Name{
 		"id", "created_at", "updated_at", "version", "named_references", "environment",

@@ -187,9 +187,21 @@ func TestReferencesAsGiven(t *testing.T) {
 		string(exported)); r.field("committed") != false || len(r.field("changes").([]any)) > 0 {
 		t.Errorf("what was exported is another thing: %s", r.raw)
 	}
-	if r := a.must("PUT", "/api/v1/config/routes/by-id", `{"path": "/b", "service_id": "t", "priority": 3,
-		"enabled": false}`); r.Meta.Revision != renamed.Meta.Revision {
-		t.Errorf("the same service by name is another thing: %s", r.raw)
+	for _, service := range []string{"t", id, "t"} { // one form for the other, and no more
+		r := a.must("PUT", "/api/v1/config/routes/by-id", `{"path": "/b", "service_id": "`+service+`", "priority": 3,
+			"enabled": false}`)
+		if got := a.must("GET", "/api/v1/config/routes/by-id", ""); r.field("service_id") != service ||
+			got.field("service_id") != service {
+			t.Errorf("given as %s, the service is shown as %v, %s", service, r.field("service_id"), got.raw)
+		}
+		changes := fmt.Sprint(a.must("GET", fmt.Sprint("/api/v1/config/revisions/", r.Meta.Revision), "").field("changes"))
+		if !strings.Contains(changes, "after:"+service) || strings.Count(changes, "path:") != 1 {
+			t.Errorf("the revision that gives %s has %s", service, changes)
+		}
+		if again := a.must("PATCH", "/api/v1/config/routes/by-id", `{"service_id": "`+service+`"}`); again.Meta.Revision !=
+			r.Meta.Revision {
+			t.Errorf("given as %s again, it is another thing: %s", service, again.raw)
+		}
 	}
 	a.must("DELETE", "/api/v1/config/routes/by-name", "")
 	a.must("DELETE", "/api/v1/config/routes/both", "")

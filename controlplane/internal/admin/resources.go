@@ -393,7 +393,7 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 		s.forgetShown(m, old.Message)
 		config.RememberShown(m, old.Message)
 		config.ForgetTyped(m, old.Message)
-		return config.Edit{Kind: k, Put: m, Replace: old.ID(), MustExist: true}, nil
+		return config.Edit{Kind: k, Put: m, Replace: old.ID(), MustExist: true, AsGiven: true}, nil
 	})
 	if err == nil {
 		meta.Created = created
