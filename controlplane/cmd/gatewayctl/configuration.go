@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -29,6 +30,15 @@ func load(cmd *cobra.Command, paths []string) (*file.Document, error) {
 	return doc, err
 }
 
+// connect returns a client, and the context of one call. done is called at its end.
+func (r *root) connect(cmd *cobra.Command) (ctx context.Context, c *cli.Client, done func(), err error) {
+	if c, err = cli.Connect(r.set); err != nil {
+		return nil, nil, nil, err
+	}
+	ctx, cancel := c.Context(cmd.Context())
+	return ctx, c, func() { cancel(); c.Close() }, nil
+}
+
 func filesFlag(cmd *cobra.Command, paths *[]string) {
 	cmd.Flags().StringArrayVarP(paths, "file", "f", nil, "file, folder or - for standard input; may be repeated")
 }
@@ -52,13 +62,11 @@ func (r *root) apply() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			req.Configuration = doc.Configuration
 			reply, err := c.Config.ApplyConfiguration(ctx, req)
 			if err != nil {
@@ -114,13 +122,11 @@ func (r *root) diff() *cobra.Command {
 				}
 				req.Configuration = doc.Configuration
 			}
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			reply, err := c.Config.DiffConfiguration(ctx, req)
 			if err != nil {
 				return cli.Explain(err, doc)
@@ -151,13 +157,11 @@ func (r *root) export() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export", Short: "Write the whole configuration as YAML", Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			whole, err := c.Export(ctx, revision)
 			if err != nil {
 				return err
@@ -190,13 +194,11 @@ func (r *root) validate() *cobra.Command {
 			if offline {
 				return validateOffline(cmd, doc)
 			}
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			reply, err := c.Config.ValidateConfiguration(ctx, &adminv1.ValidateConfigurationRequest{Configuration: doc.Configuration})
 			if err != nil {
 				return cli.Explain(err, doc)
@@ -240,13 +242,11 @@ func (r *root) revisions() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "revisions [N]", Short: "Show the history, or one revision's changes", Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			out := cmd.OutOrStdout()
 			if len(given) == 1 {
 				n, err := number(given[0])
@@ -301,13 +301,11 @@ func (r *root) rollback() *cobra.Command {
 			if req.Number, err = number(given[0]); err != nil {
 				return err
 			}
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			reply, err := c.Config.RollbackRevision(ctx, req)
 			if err != nil {
 				return cli.Explain(err, nil)

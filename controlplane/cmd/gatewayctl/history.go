@@ -33,13 +33,11 @@ func (r *root) pruneHistory() *cobra.Command {
 			if age > 0 {
 				req.Age = age.String()
 			}
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			reply, err := c.Config.PruneHistory(ctx, req)
 			if err != nil {
 				return cli.Explain(err, nil)
@@ -68,13 +66,11 @@ func (r *root) purgeSecrets() *cobra.Command {
 		Use: "purge-secrets", Short: "Take the keys of certificates that are not current any more out of all revisions",
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			reply, err := c.Config.PurgeSecrets(ctx, req)
 			if err != nil {
 				return cli.Explain(err, nil)
