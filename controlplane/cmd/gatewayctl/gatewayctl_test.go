@@ -181,6 +181,7 @@ func TestHistory(t *testing.T) {
 		"revisions",
 		"get routes --revision 1",
 		"history prune",
+		"history prune --newest 2 --age -1h",
 		"history prune --newest 2 --dry-run",
 		"history prune --newest 2 --age 1h",
 		"history prune --newest 2",

@@ -27,8 +27,11 @@ func (r *root) pruneHistory() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "prune --newest N | --age DURATION", Short: "Remove the revisions that neither flag keeps", Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if req.GetNewest() == 0 && age <= 0 {
+			if req.GetNewest() == 0 && !cmd.Flags().Changed("age") {
 				return &cli.UsageError{Message: "--newest or --age has to say what stays: usage: " + cmd.UseLine()}
+			}
+			if cmd.Flags().Changed("age") && age <= 0 {
+				return &cli.UsageError{Message: fmt.Sprintf("--age %s: has to be above 0", age)}
 			}
 			if age > 0 {
 				req.Age = age.String()
