@@ -70,11 +70,7 @@ func (c *checker) errorPage(at string, page *configv1.ErrorPage) {
 	}
 	for i, code := range page.GetCodes() {
 		if !slices.Contains(slices.Collect(codes), code) {
-			hint := ""
-			if near := suggest.Nearest(code, codes); near != "" {
-				hint = fmt.Sprintf("; did you mean %q?", near)
-			}
-			c.fail(fmt.Sprintf("%scodes[%d]", at, i), code, "is no code of an error%s", hint)
+			c.fail(fmt.Sprintf("%scodes[%d]", at, i), code, "is no code of an error%s", suggest.Hint(code, codes))
 		}
 	}
 	for i, s := range page.GetStatuses() {

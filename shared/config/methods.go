@@ -39,9 +39,5 @@ func (w *warner) method(of Message, field, m string) {
 	if m == "" || m == "*" || method.Registered(m) {
 		return
 	}
-	hint := ""
-	if near := method.Nearest(m); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
-	w.say("methods that are not registered", of, field, m, "is no registered HTTP method%s", hint)
+	w.say("methods that are not registered", of, field, m, "is no registered HTTP method%s", method.Hint(m))
 }

@@ -103,14 +103,15 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 	if len(changes) == 0 {
 		return &Plan{Config: c, base: c, ignored: hideTaken(p.ignored, p.staging)}, nil
 	}
-	if err := p.checkWhole(next, changes); err != nil {
+	at := p.locations()
+	if err := p.checkWhole(next, changes, at); err != nil {
 		return nil, err
 	}
 	if len(p.problems) > 0 {
 		return nil, p.wrong()
 	}
 	next.Table() // built once here: every later one is derived from it
-	return &Plan{Config: next, Changes: changes, base: c, at: p.locations(), now: opts.Now,
+	return &Plan{Config: next, Changes: changes, base: c, at: at, now: opts.Now,
 		ignored: hideTaken(p.ignored, p.staging)}, nil
 }
 
@@ -354,11 +355,7 @@ func (p *planner) noneOf(ref reference) string {
 			}
 		}
 	}
-	hint := ""
-	if near := suggest.Nearest(*ref.value, known); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
-	return fmt.Sprintf("names no %s%s", ref.kind, hint)
+	return fmt.Sprintf("names no %s%s", ref.kind, suggest.Hint(*ref.value, known))
 }
 
 // find returns the id that a reference means in the result.

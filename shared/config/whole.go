@@ -10,11 +10,10 @@ import (
 
 // checkWhole checks what no resource can be blamed for alone: removed resources that others refer to, pipelines and their
 // middleware, timeouts of pipelines under their policies, and a result that lost most of its routes.
-func (p *planner) checkWhole(next *Config, changes []Change) error {
+func (p *planner) checkWhole(next *Config, changes []Change, at map[location]string) error {
 	if err := p.checkRemoved(next, changes); err != nil {
 		return err
 	}
-	at := p.locations()
 	touched := touchedBy(next, changes)
 	for id := range touched[Pipeline] {
 		if e := next.ByID(Pipeline, id); e != nil {

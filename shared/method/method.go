@@ -30,5 +30,5 @@ func Normal(m string) string {
 	return m
 }
 
-// Nearest returns the registered method that was probably meant; "": none is near.
-func Nearest(m string) string { return suggest.Nearest(strings.ToUpper(m), slices.Values(registered)) }
+// Hint is what follows the news that a method is not registered: which one was probably meant, or nothing.
+func Hint(m string) string { return suggest.Hint(strings.ToUpper(m), slices.Values(registered)) }

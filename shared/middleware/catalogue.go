@@ -114,19 +114,13 @@ func Parse(typeName string, cfg *structpb.Struct) (proto.Message, []FieldError) 
 }
 
 func decodeError(t *Type, err error) FieldError {
-	text := reason.Of(err)
+	text := reason.WithoutPlace(err)
 	if m := unknownField.FindStringSubmatch(text); m != nil {
 		return FieldError{"config." + m[1], "", fmt.Sprintf("is unknown in the settings of %s%s", t.Name,
 			suggest.Clause(m[1], suggest.Fields(t.New())))}
 	}
-	if place := placeInJSON.FindString(text); place != "" {
-		text = text[len(place):]
-	}
 	return FieldError{"config", "", "does not fit the settings of " + t.Name + ": " + text}
 }
-
-// placeInJSON is where in its JSON a config is wrong: what a user wrote may have been YAML.
-var placeInJSON = regexp.MustCompile(`^(?:syntax error )?\(line \d+, column \d+\): `)
 
 // collector gathers field errors.
 type collector struct{ errs []FieldError }

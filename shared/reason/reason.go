@@ -11,6 +11,13 @@ import (
 // Of is Text for an error.
 func Of(err error) string { return Text(err.Error()) }
 
+// placeInJSON is where protobuf says that something is wrong.
+var placeInJSON = regexp.MustCompile(`^(?:syntax error )?\(line \d+, column \d+\): `)
+
+// WithoutPlace is Of without the place in a JSON text that the user did not write: it may have been YAML, or a part of
+// another text.
+func WithoutPlace(err error) string { return placeInJSON.ReplaceAllString(Of(err), "") }
+
 // rule is a form of words that is replaced.
 type rule struct {
 	is *regexp.Regexp

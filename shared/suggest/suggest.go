@@ -38,10 +38,18 @@ func Nearest(name string, known func(yield func(string) bool)) string {
 	return best
 }
 
-// Clause is what follows the news that a name is unknown: which one was probably meant, or all there are.
-func Clause(name string, known []string) string {
-	if near := Nearest(name, slices.Values(known)); near != "" {
+// Hint is what follows the news that a name is unknown: which one was probably meant, or nothing.
+func Hint(name string, known func(yield func(string) bool)) string {
+	if near := Nearest(name, known); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
+}
+
+// Clause is Hint where there are few names: without one that was probably meant it lists all.
+func Clause(name string, known []string) string {
+	if hint := Hint(name, slices.Values(known)); hint != "" {
+		return hint
 	}
 	return "; there are " + strings.Join(known, ", ")
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -137,8 +136,6 @@ func replaceField(at string, m protoreflect.Message, f protoreflect.FieldDescrip
 	return nil
 }
 
-var placeInJSON = regexp.MustCompile(`^.*\(line \d+, column \d+\): `)
-
 // readField reads one field's JSON by protobuf's rules, into an empty message of m's type.
 func readField(at string, m protoreflect.Message, f protoreflect.FieldDescriptor, value *structpb.Value) (protoreflect.Message, error) {
 	raw, err := protojson.Marshal(&structpb.Struct{Fields: map[string]*structpb.Value{string(f.Name()): value}})
@@ -147,9 +144,8 @@ func readField(at string, m protoreflect.Message, f protoreflect.FieldDescriptor
 	}
 	read := m.New()
 	if err := protojson.Unmarshal(raw, read.Interface()); err != nil {
-		why := placeInJSON.ReplaceAllString(reason.Of(err), "")
 		shown, _ := json.Marshal(value.AsInterface())
-		return nil, invalid(at, string(shown), "has a wrong value: "+why)
+		return nil, invalid(at, string(shown), "has a wrong value: "+reason.WithoutPlace(err))
 	}
 	return read, nil
 }

@@ -38,9 +38,7 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		unknown, place := unknownField.FindStringSubmatch(err.Error()), placeOfError.FindStringSubmatch(err.Error())
 		if d := descriptorOf(v); d != nil && unknown != nil && place != nil {
 			known := fieldsOf(descriptorAt(d, body, offsetOf(body, place)))
-			if near := suggest.Nearest(unknown[1], slices.Values(known)); near != "" {
-				return fmt.Errorf("%w; did you mean %q?", err, near)
-			}
+			return fmt.Errorf("%w%s", err, suggest.Hint(unknown[1], slices.Values(known)))
 		}
 		return err
 	})
