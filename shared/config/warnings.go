@@ -44,8 +44,10 @@ func (p *Plan) warnings(looks match.Looks) Problems {
 	}
 	w.preflights()
 	w.openRoutes()
-	w.unreachable(looks)
-	w.overtaken()
+	if changed := w.changedRules(); len(changed) > 0 {
+		w.unreachable(changed, looks)
+		w.overtaken(changed)
+	}
 	for _, sort := range w.sorts {
 		if n := w.counts[sort] - maxOfSort; n > 0 {
 			w.list = append(w.list, Problem{Message: fmt.Sprintf("%d more %s are not named here", n, sort)})
@@ -147,14 +149,9 @@ func (w *warner) weights(m *configv1.Service) {
 
 // unreachable finds routes that can never match: those that changed, and others for which what changed answers from
 // now on.
-func (w *warner) unreachable(looks match.Looks) {
+func (w *warner) unreachable(changed map[*match.Rule]bool, looks match.Looks) {
 	const sort = "routes that can never match"
-	table := w.next.Table()
-	changed := w.changedRules()
-	if len(changed) == 0 {
-		return
-	}
-	found := table.Unreachable(changed, &looks)
+	found := w.next.Table().Unreachable(changed, &looks)
 	for _, rule := range slices.SortedFunc(maps.Keys(found),
 		func(a, b *match.Rule) int { return cmp.Compare(a.Name, b.Name) }) {
 		m := rule.Value.(*Entry).Message.(*configv1.Route)
@@ -173,11 +170,7 @@ func (w *warner) unreachable(looks match.Looks) {
 }
 
 // overtaken finds routes for all of a host that lose requests to routes for any host.
-func (w *warner) overtaken() {
-	changed := w.changedRules()
-	if len(changed) == 0 {
-		return
-	}
+func (w *warner) overtaken(changed map[*match.Rule]bool) {
 	for _, pair := range w.next.Table().Overtaken(changed) {
 		r, by := pair.Rule.Value.(*Entry).Message.(*configv1.Route), pair.By.Value.(*Entry).Message.(*configv1.Route)
 		if IsChallenge(by) || IsTransient(by) {

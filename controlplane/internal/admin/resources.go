@@ -277,7 +277,7 @@ func change[M config.Message](ctx context.Context, s *Server, e config.Edit, edi
 		}
 		return none, nil, err
 	}
-	meta := &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings())}
+	meta := metaOf(done)
 	if put.Put == nil {
 		return none, meta, nil
 	}
