@@ -310,7 +310,6 @@ func TestStandardInputAndExport(t *testing.T) {
 	}
 }
 
-// Configurations are far larger than gRPC's own limit of 4 MiB.
 // TestWhatGetShowsCanBeApplied gets every kind as YAML, and applies it: as it is, and where it is no longer there.
 func TestWhatGetShowsCanBeApplied(t *testing.T) {
 	serve(t)
@@ -354,6 +353,7 @@ certificates: [{name: shop, hosts: [shop.test], acme: {}}]
 	}
 }
 
+// TestLargeConfiguration: configurations are far larger than gRPC's own limit of 4 MiB.
 func TestLargeConfiguration(t *testing.T) {
 	const n, size = 500, 40_000
 	serve(t)
