@@ -93,5 +93,6 @@ func (c *checker) endpoint(field string, e *configv1.Endpoint) {
 const maxUnixPath = 107
 
 func validUnixPath(path string) bool {
-	return strings.HasPrefix(path, "/") && len(path) <= maxUnixPath && !strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return strings.HasPrefix(path, "/") && len(path) <= maxUnixPath &&
+		!strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == 0x7f })
 }

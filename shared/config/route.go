@@ -23,13 +23,16 @@ func (c *checker) route(m *configv1.Route) {
 		m.Hosts[i] = hostname.Normal(h)
 	}
 	targets := 0
-	for _, there := range []bool{m.GetServiceId() != "", len(m.GetBackends()) > 0, m.GetRedirect() != nil, m.GetDirectResponse() != nil} {
+	for _, there := range []bool{
+		m.GetServiceId() != "", len(m.GetBackends()) > 0, m.GetRedirect() != nil, m.GetDirectResponse() != nil,
+	} {
 		if there {
 			targets++
 		}
 	}
 	if targets != 1 {
-		c.fail("service_id", m.GetServiceId(), "exactly one of service_id, backends, redirect and direct_response is required; there are %d", targets)
+		c.fail("service_id", m.GetServiceId(),
+			"exactly one of service_id, backends, redirect and direct_response is required; there are %d", targets)
 	}
 	c.backends(m.GetBackends())
 	c.target(m)
@@ -97,12 +100,14 @@ func (c *checker) rewrite(rw *configv1.Rewrite, rule *match.Rule) {
 		c.fail("rewrite.host", h, `has to be a host with an optional port, or "endpoint" for the chosen endpoint's own`)
 	}
 	if rw.GetReverse() && (rw.GetPath() != "" || rw.GetRegex() != nil) {
-		c.fail("rewrite.reverse", "true", "can't be together with rewrite.path or rewrite.regex, which can't be undone in responses: only with prefix and host")
+		c.fail("rewrite.reverse", "true", "can't be together with rewrite.path or rewrite.regex, which can't be undone in "+
+			"responses: only with prefix and host")
 	}
 }
 
 func (c *checker) plainPath(field, path string) {
-	if path == "" || path[0] != '/' || len(path) > match.MaxPathLength || strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '?' || r == '#' }) {
+	if path == "" || path[0] != '/' || len(path) > match.MaxPathLength ||
+		strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '?' || r == '#' }) {
 		c.fail(field, path, `has to start with "/" and may not have spaces, "?" or "#"`)
 	}
 }
@@ -128,7 +133,8 @@ func (c *checker) redirect(r *configv1.Redirect, rule *match.Rule) {
 	if n := r.GetPort(); n != 0 {
 		c.number("redirect.port", n, 1, 65535)
 		if strings.Contains(r.GetHost(), ":") {
-			c.fail("redirect.port", strconv.FormatUint(uint64(n), 10), "can't be together with redirect.host %q, which has a port", r.GetHost())
+			c.fail("redirect.port", strconv.FormatUint(uint64(n), 10),
+				"can't be together with redirect.host %q, which has a port", r.GetHost())
 		}
 	}
 	if p := r.GetPath(); p != "" {
@@ -138,7 +144,8 @@ func (c *checker) redirect(r *configv1.Redirect, rule *match.Rule) {
 		c.fail("redirect", "", "changes nothing, so clients would go in circles: it needs scheme, host, port or path")
 	}
 	if rule.LeadsBack() {
-		c.fail("redirect", "", "leads to what the route is for, so clients would go in circles: scheme, host, port or path have to be others than those of the requests that it takes")
+		c.fail("redirect", "", "leads to what the route is for, so clients would go in circles: scheme, host, port or path "+
+			"have to be others than those of the requests that it takes")
 	}
 }
 
@@ -153,7 +160,9 @@ func (c *checker) directResponse(d *configv1.DirectResponse) {
 		c.fail("direct_response.body", "", "has to be empty: a response of status %d has no body", s)
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.GetHeaders())) {
-		if lower := strings.ToLower(name); !middleware.ValidFieldName(name) || slices.Contains([]string{"content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te", "keep-alive"}, lower) {
+		if lower := strings.ToLower(name); !middleware.ValidFieldName(name) || slices.Contains([]string{
+			"content-length", "transfer-encoding", "connection", "upgrade", "trailer", "te", "keep-alive",
+		}, lower) {
 			c.fail("direct_response.headers", name, "is no header field name that may be set")
 		}
 		if !middleware.ValidFieldValue(d.GetHeaders()[name]) {

@@ -48,7 +48,8 @@ func (c *checker) service(m *configv1.Service) {
 	if h := m.GetHealthCheckConfig(); h != nil {
 		c.healthCheck(h)
 		if h.GetType() == "grpc" && !SpeaksHTTP2(m) {
-			c.fail("health_check_config.type", h.GetType(), `is for services of protocol "h2c", "grpc", "grpcs", or "https" with tls.http2; this one is %q`, orString(m.GetProtocol(), "http"))
+			c.fail("health_check_config.type", h.GetType(), `is for services of protocol "h2c", "grpc", "grpcs", or `+
+				`"https" with tls.http2; this one is %q`, orString(m.GetProtocol(), "http"))
 		}
 	}
 	if p := m.GetConnectionPool(); p != nil {
@@ -68,7 +69,8 @@ func (c *checker) serviceTLS(m *configv1.Service) {
 	if UsesTLS(m.GetProtocol()) && t.GetServerName() == "" && !t.GetInsecureSkipVerify() {
 		for i, e := range m.GetEndpoints() {
 			if _, isUnix := UnixPath(e.GetHost()); isUnix {
-				c.fail("tls.server_name", "", "is required: endpoints[%d] is a Unix socket, which has no host to verify the certificate against", i)
+				c.fail("tls.server_name", "",
+					"is required: endpoints[%d] is a Unix socket, which has no host to verify the certificate against", i)
 				break
 			}
 		}
@@ -88,19 +90,22 @@ func (c *checker) serviceTLS(m *configv1.Service) {
 			c.fail("tls.ca_pem", "", "%s", err)
 		}
 		if t.GetInsecureSkipVerify() {
-			c.fail("tls.insecure_skip_verify", "true", "can't be together with ca_pem: one says that any certificate will do, the other which ones")
+			c.fail("tls.insecure_skip_verify", "true",
+				"can't be together with ca_pem: one says that any certificate will do, the other which ones")
 		}
 	}
 	c.oneOf("tls.min_version", t.GetMinVersion(), "1.2", "1.3")
 	if t.GetHttp2() && m.GetProtocol() != "https" {
-		c.fail("tls.http2", "true", `is for the protocol "https"; this service's, %q, is always spoken over HTTP/2`, m.GetProtocol())
+		c.fail("tls.http2", "true",
+			`is for the protocol "https"; this service's, %q, is always spoken over HTTP/2`, m.GetProtocol())
 	}
 }
 
 func (c *checker) healthCheck(h *configv1.HealthCheckConfig) {
 	const at = "health_check_config."
 	c.oneOf(at+"type", h.GetType(), "http", "tcp", "grpc")
-	if p := h.GetPath(); p != "" && (p[0] != '/' || len(p) > 2048 || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f })) {
+	if p := h.GetPath(); p != "" && (p[0] != '/' || len(p) > 2048 ||
+		strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f })) {
 		c.fail(at+"path", p, `has to start with "/" and may not have spaces`)
 	}
 	interval, ok := c.duration(at+"interval", h.GetInterval(), 100*time.Millisecond, time.Hour)
@@ -116,7 +121,8 @@ func (c *checker) healthCheck(h *configv1.HealthCheckConfig) {
 	if host := h.GetHost(); host != "" && !validAuthority(host) {
 		c.fail(at+"host", host, "has to be a host with an optional port")
 	}
-	if n := h.GetGrpcService(); len(n) > maxLabelLength || strings.ContainsFunc(n, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+	if n := h.GetGrpcService(); len(n) > maxLabelLength ||
+		strings.ContainsFunc(n, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		c.fail(at+"grpc_service", n, "has to be up to %d visible ASCII characters", maxLabelLength)
 	}
 }

@@ -142,7 +142,9 @@ func messageJSON(m proto.Message) (json.RawMessage, error) {
 type marshaler struct{ runtime.JSONPb }
 
 func newMarshaler() *marshaler {
-	return &marshaler{runtime.JSONPb{MarshalOptions: output, UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false}}}
+	return &marshaler{runtime.JSONPb{
+		MarshalOptions: output, UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
+	}}
 }
 
 // Marshal implements runtime.Marshaler.
@@ -210,10 +212,12 @@ func writeError(ctx context.Context, w http.ResponseWriter, err error) {
 
 // brokenOff tells an error that came instead of the answer to a change from those that say that nothing was changed.
 func brokenOff(r *http.Request, err error) error {
-	if _, said := errorOf(err); said || status.Code(err) != codes.Unavailable || r.Method == http.MethodGet || r.Method == http.MethodHead {
+	if _, said := errorOf(err); said || status.Code(err) != codes.Unavailable || r.Method == http.MethodGet ||
+		r.Method == http.MethodHead {
 		return err
 	}
-	return failure(fault.OutcomeUnknown, "the call broke off before its answer; look at the revisions before you repeat the change")
+	return failure(fault.OutcomeUnknown,
+		"the call broke off before its answer; look at the revisions before you repeat the change")
 }
 
 // detailOf describes errors that are not of the API: those of reading a request, and of gRPC itself.
