@@ -108,7 +108,7 @@ func (s *schemas) property(f *protogen.Field, form form) (object, bool) {
 	default:
 		schema = s.value(f, form)
 	}
-	if form == patch {
+	if form == patch && !isKept(f) {
 		schema = nullable(schema)
 	}
 	switch use(f) {
@@ -123,6 +123,12 @@ func (s *schemas) property(f *protogen.Field, form form) (object, bool) {
 		schema = beside(schema).with("description", d)
 	}
 	return schema, true
+}
+
+// isKept reports whether a patch can't take a field away: a resource, which has a version, has a name, and what is
+// write-only stays where it is left out.
+func isKept(f *protogen.Field) bool {
+	return use(f) == configv1.FieldUse_FIELD_USE_WRITE_ONLY || f.Desc.Name() == "name" && field(f.Parent, "version") != nil
 }
 
 // beside returns a schema that may have other members: a reference may not.
