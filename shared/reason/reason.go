@@ -27,6 +27,7 @@ type rule struct {
 // rules are applied in turn.
 var rules = []rule{
 	{regexp.MustCompile(`rpc error: code = \w+ desc = `), ""},
+	{regexp.MustCompile(`parsing field "([\w.]+)": `), `$1: `},
 	{regexp.MustCompile(`type mismatch, parameter: ([\w.]+), error: `), `$1: `},
 	{regexp.MustCompile(`(?:strconv\.)?ParseUint: parsing ("-[0-9]+"): invalid syntax`), `$1 is below 0`},
 	{regexp.MustCompile(`(?:strconv\.)?(?:Parse(?:Uint|Int)|Atoi): parsing ("(?:[^"\\]|\\.)*"): invalid syntax`),

@@ -75,8 +75,8 @@ routes:
 		{"another text", strings.ReplaceAll(exported, "Bearer ${env", "Basic ${env"), "no value of it is stored: apply " +
 			"the file where the variable is set, or give the value; the environment has no variable GATEWAY_TEST_TOKEN",
 			cli.ExitInvalid, []string{"apply", "-f", "-"}},
-		{"settings that can't be read", `middleware: [{name: m, type: cors, config: {max_age: "${env:GATEWAY_TEST_TOKEN}"}}]`,
-			"not everything was checked", 0, []string{"validate", "-f", "-", "--offline"}},
+		{"settings that can't be read", `middleware: [{name: m, type: cors, config: {allow_origins: ["*"],
+			max_age: "${env:GATEWAY_TEST_TOKEN}"}}]`, "not everything was checked", 0, []string{"validate", "-f", "-", "--offline"}},
 	} {
 		if got := ctl(c.text, c.code, c.args...); !strings.Contains(got, c.want) ||
 			strings.Count(got, "no variable GATEWAY_TEST_TOKEN") != 1 {

@@ -32,7 +32,7 @@ func TestTextsOfTheEnvironment(t *testing.T) {
 		{"compared as it is shown", "POST", "/api/v1/config/diff", `{"middleware": [` + shown + `}]}`, 200, `"data":[]`,
 			"s3cret"},
 		{"a wrong text for a duration", "POST", "/api/v1/config/validate", `{"middleware": [{"name": "x", "type": "cors",
-			"config": {"max_age": "${env:T}"}, "environment": {"config.max_age": "${env:T}"}}]}`, 200,
+			"config": {"allow_origins": ["*"], "max_age": "${env:T}"}, "environment": {"config.max_age": "${env:T}"}}]}`, 200,
 			`"problems":[{"kind":"middleware","name":"x","field":"config.max_age","value":"${env:T}","message":"iswhatafile` +
 				`has,andnovalueofitisstored:applythefilewherethevariableisset,orgivethevalue","location":"middleware[0]"}]`,
 			"s3cret"},
