@@ -55,7 +55,7 @@ lint: ## Check style, dependencies between folders, and that each module builds 
 		echo "== lint $$m"; unformatted=$$(gofmt -l $$m | grep -v '^proto/gen/' || true); \
 		if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi; \
 		(cd $$m && go vet ./... && GOWORK=off go build ./...); done
-	@for m in shared controlplane dataplane e2e; do (cd $$m && $(TOOLS)/golangci-lint run --config ../.golangci.yaml ./...); done
+	@for m in shared controlplane dataplane e2e; do (cd $$m && $(TOOLS)/golangci-lint run --allow-parallel-runners --config ../.golangci.yaml ./...); done
 
 proto: $(BIN)/buf ## Check and generate the messages, and the list of middleware types
 	@buf format -w && buf lint && buf generate
@@ -82,31 +82,30 @@ tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/
 	for p in curl:curl node:nodejs h2load:nghttp2-client chromium:chromium; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
+# $(call build-tool,PACKAGES,NAME) builds what a go.mod names, unless that was done for this go.mod. Several checkouts may ask at once.
+define build-tool
+@mkdir -p $(@D)
+@exec 9>$(TOOLS)/lock; flock 9; if [ ! -x $@ ] || ! cmp -s $< $@.mod; then \
+	echo "building $(@F) (once per machine; a minute or two)"; \
+	(cd $(<D) && GOWORK=off go build -o $(@D)/new/$(2) $(1)); mv $(@D)/new/* $(@D)/; rmdir $(@D)/new; cp $< $@.mod; \
+fi; touch $@
+endef
+
 $(TOOLS)/golangci-lint: e2e/tools/go.mod
-	@mkdir -p $(TOOLS)
-	@echo "building golangci-lint (once per machine; a minute or two)"
-	@cd e2e/tools && GOWORK=off go build -o $(TOOLS)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	$(call build-tool,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 
 $(TOOLS)/etcd: e2e/tools/etcd/go.mod
-	@mkdir -p $(TOOLS)
-	@echo "building etcd (once per machine)"
-	@cd e2e/tools/etcd && GOWORK=off go build -o $(TOOLS)/etcd go.etcd.io/etcd/server/v3
+	$(call build-tool,go.etcd.io/etcd/server/v3,etcd)
 
 $(TOOLS)/h2spec: e2e/tools/h2spec/go.mod
-	@mkdir -p $(TOOLS)
-	@cd e2e/tools/h2spec && GOWORK=off go build -o $(TOOLS)/h2spec github.com/summerwind/h2spec/cmd/h2spec
+	$(call build-tool,github.com/summerwind/h2spec/cmd/h2spec)
 
 $(TOOLS)/pebble: e2e/tools/pebble/go.mod
-	@mkdir -p $(TOOLS)
-	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble-challtestsrv github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
-	@cd e2e/tools/pebble && GOWORK=off go build -o $(TOOLS)/pebble github.com/letsencrypt/pebble/v2/cmd/pebble
+	$(call build-tool,github.com/letsencrypt/pebble/v2/cmd/pebble github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv)
 
 # The suite, and the clients and servers that it comes with.
 $(TOOLS)/conformance/connectconformance: e2e/tools/conformance/go.mod
-	@mkdir -p $(TOOLS)/conformance
-	@echo "building the gRPC conformance suite (once per machine)"
-	@cd e2e/tools/conformance && GOWORK=off go build -o $(TOOLS)/conformance/ tool
-	@touch $@
+	$(call build-tool,tool)
 
 PASSES ?= 20
 EXAMPLES ?= 30
