@@ -88,17 +88,18 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer closeAccess()
-	lot := socket.NewLot()
-	defer lot.Close()
+	idle := socket.NewIdleConns()
+	defer idle.Close()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_resting_connections", Help: "Open client connections over HTTP/1 that wait for a request without a goroutine.",
-	}, func() float64 { return float64(lot.Len()) }))
+	}, func() float64 { return float64(idle.Len()) }))
 	loops := socket.NewLoops(goruntime.GOMAXPROCS(0))
 	defer loops.Close()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_loop_connections", Help: "Open connections over HTTP/1, of clients and to services, that are used so often that a goroutine serves many of them.",
 	}, func() float64 { return float64(loops.Len()) }))
-	listeners, err := o.listen(running, in, lot, loops, log, proxy.New(node, counters, via.New(o.via), access).Headers(o.headers), node, counters)
+	handler := proxy.New(node, counters, via.New(o.via), access).Headers(o.headers)
+	listeners, err := o.listen(running, in, idle, loops, log, handler, node, counters)
 	if err != nil {
 		return err
 	}
@@ -202,10 +203,13 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 }
 
 // listen opens the addresses for traffic.
-func (o *options) listen(ctx context.Context, in *inheritance, lot *socket.Lot, loops *socket.Loops, log *slog.Logger, handler http1.Handler, node *runtime.Runtime, counters *telemetry.Registry) ([]*listener.Listener, error) {
+func (o *options) listen(
+	ctx context.Context, in *inheritance, idle *socket.IdleConns, loops *socket.Loops, log *slog.Logger, handler http1.Handler,
+	node *runtime.Runtime, counters *telemetry.Registry,
+) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)
-	one.RestIn(lot)
+	one.ParkIn(idle)
 	one.ServeIn(loops, http1.JoinAfter)
 	go one.Run(ctx)
 	set := listener.Settings{

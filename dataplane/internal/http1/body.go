@@ -34,8 +34,8 @@ var errBodySlow = &refusal{Code: fault.RequestTimeout, Reason: "the body comes t
 
 var errBodyTooLarge = &refusal{Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows"}
 
-// start prepares for a body. keep says that the head's views have to outlive the body's first bytes: the buffer that they point
-// into is then set aside until release.
+// start prepares for a body. keep says that the head's views have to outlive the body's first bytes: the buffer that
+// they point into is then set aside until release.
 func (b *body) start(length int64, chunked, keep bool) {
 	trail := b.chunks.trail
 	*b = body{max: -1, keep: keep, pace: b.pace}
@@ -52,8 +52,9 @@ func (b *body) start(length int64, chunked, keep bool) {
 	}
 }
 
-// take decodes what is buffered. It returns an empty part when more has to be received first; over tells that the body ended. Chunks
-// that are there together become one part, moved in place: sent on one by one, each would be a system call for as little as a byte.
+// take decodes what is buffered. It returns an empty part when more has to be received first; over tells that the body
+// ended. Chunks that are there together become one part, moved in place: sent on one by one, each would be a system
+// call for as little as a byte.
 func (b *body) take(c *socket.Conn, trailer *exchange.Header, maxFields int) ([]byte, error) {
 	var all []byte
 	for !b.over {

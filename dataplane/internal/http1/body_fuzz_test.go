@@ -11,8 +11,8 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// readBody reads a body of a framing, and no more than most bytes, from a connection where text comes in two parts. It returns what came of it, what is
-// left for the next message, and whether the body came to its end.
+// readBody reads a body of a framing, and no more than most bytes, from a connection where text comes in two parts. It
+// returns what came of it, what is left for the next message, and whether the body came to its end.
 func readBody(t *testing.T, framed bodyFraming, length int64, most int64, text []byte, cut int) (got, rest []byte, whole bool) {
 	near, far := net.Pipe()
 	go func() {
@@ -50,8 +50,8 @@ func readBody(t *testing.T, framed bodyFraming, length int64, most int64, text [
 	}
 }
 
-// FuzzBody reads bodies of all three framings that come in two parts: the same is read as from one part, never more than may be, and nothing is lost or
-// taken of what follows.
+// FuzzBody reads bodies of all three framings that come in two parts: the same is read as from one part, never more
+// than may be, and nothing is lost or taken of what follows.
 func FuzzBody(f *testing.F) {
 	for _, s := range []string{"", "hello", "5\r\nhello\r\n0\r\n\r\nGET /", "1\r\na\r\n2;x=y\r\nbc\r\n0\r\nA: b\r\n\r\n", "5\r\nhel", "ffffffffffffffff\r\n"} {
 		for framing := range 3 {
@@ -94,7 +94,8 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzUpgrade holds that a request asks for another protocol only where every reader sees that: one Upgrade, which Connection names, in HTTP/1.1, and no body.
+// FuzzUpgrade holds that a request asks for another protocol only where every reader sees that: one Upgrade, which
+// Connection names, in HTTP/1.1, and no body.
 func FuzzUpgrade(f *testing.F) {
 	for _, s := range []string{"websocket", "websocket\r\nUpgrade: h2c", "h2c, websocket", "websocket\r\nContent-Length: 3", "websocket\r\nTransfer-Encoding: chunked", ""} {
 		f.Add(s, "Upgrade", true)

@@ -11,7 +11,8 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// TestChunksThatCameTogetherAreOnePart keeps a peer that sends a byte in each chunk from costing a system call for each.
+// TestChunksThatCameTogetherAreOnePart keeps a peer that sends a byte in each chunk from costing a system call for
+// each.
 func TestChunksThatCameTogetherAreOnePart(t *testing.T) {
 	near, far := net.Pipe()
 	text := strings.Repeat("1\r\nx\r\n2;a=b\r\nyz\r\n", 100)

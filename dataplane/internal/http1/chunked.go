@@ -8,7 +8,8 @@ import (
 const (
 	// maxChunkLine is the longest line that gives a chunk's size, extensions included, in bytes.
 	maxChunkLine = 256
-	// maxChunkDigits is the largest number of digits of a chunk's size. More are leading zeros, which only serve to confuse.
+	// maxChunkDigits is the largest number of digits of a chunk's size. More are leading zeros, which only serve to
+	// confuse.
 	maxChunkDigits = 16
 	// maxTrailerBytes is the largest trailer section in bytes.
 	maxTrailerBytes = 8 << 10
@@ -27,8 +28,8 @@ var (
 // The zero value is at the start of a client's body.
 type chunks struct {
 	state chunkState
-	// lenient reads size lines of services whose extension breaks the grammar, or that have blanks at their end: there is one way to understand
-	// them. faulty tells that there was one.
+	// lenient reads size lines of services whose extension breaks the grammar, or that have blanks at their end: there
+	// is one way to understand them. faulty tells that there was one.
 	lenient, faulty bool
 	left            uint64 // of the current chunk
 	line            int    // bytes of the current size line so far
@@ -60,8 +61,8 @@ const (
 	chunkDone
 )
 
-// next decodes the start of b. It returns a run of body bytes (which may be empty), and how many bytes of b are used up.
-// done tells that the body is over; when it is not and used == len(b), more bytes are needed.
+// next decodes the start of b. It returns a run of body bytes (which may be empty), and how many bytes of b are used
+// up. done tells that the body is over; when it is not and used == len(b), more bytes are needed.
 func (c *chunks) next(b []byte) (body []byte, used int, done bool, err *refusal) {
 	for used < len(b) {
 		ch := b[used]
@@ -148,8 +149,8 @@ func (c *chunks) mayEnd() bool {
 	return c.lenient
 }
 
-// extension takes one byte of an extension in. What extensions say is ignored, as it has to be where it is not understood; but a line that is none by the
-// grammar may be another line to somebody else.
+// extension takes one byte of an extension in. What extensions say is ignored, as it has to be where it is not
+// understood; but a line that is none by the grammar may be another line to somebody else.
 //
 //	chunk-ext = *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )
 func (c *chunks) extension(ch byte) *refusal {

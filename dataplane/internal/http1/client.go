@@ -22,8 +22,8 @@ const (
 	maxInterim        = 16
 )
 
-// ClientConn is a connection to an endpoint. It carries one exchange at a time, whose goroutine owns it; but SendBody and its
-// companions may run on another one meanwhile.
+// ClientConn is a connection to an endpoint. It carries one exchange at a time, whose goroutine owns it; but SendBody
+// and its companions may run on another one meanwhile.
 type ClientConn struct {
 	sock *socket.Conn
 	body body
@@ -45,13 +45,13 @@ type ClientConn struct {
 	// sentAt is since when the service is to answer; none while it is being sent a body.
 	sentAt exchange.Moment
 
-	seat       socket.Seat
-	errand     errand
-	headLength int // of the head that is buffered, when it is known
+	registration socket.Registration
+	pending      pendingRequest
+	headLength   int // of the head that is buffered, when it is known
 }
 
-// NewClientConn takes a connection over. What breaks RFC 9112, but can be understood in one way only, is read in spite of that, and the connection does not
-// carry another exchange then; with strict it is refused.
+// NewClientConn takes a connection over. What breaks RFC 9112, but can be understood in one way only, is read in spite
+// of that, and the connection does not carry another exchange then; with strict it is refused.
 func NewClientConn(nc net.Conn, strict bool) *ClientConn {
 	return &ClientConn{sock: socket.New(nc), strict: strict}
 }
@@ -74,17 +74,17 @@ func (c *ClientConn) Used() bool { return c.used > 0 }
 
 // Quiet reports whether the endpoint has neither closed the connection nor sent anything unasked.
 func (c *ClientConn) Quiet() bool {
-	c.errand.unasked.Store(false) // what comes from here on is told of
+	c.pending.unasked.Store(false) // what comes from here on is reported
 	return c.sock.Quiet()
 }
 
-// Watched returns until when the connection's loop has seen that the endpoint has neither closed it nor sent anything unasked. Only what the
-// loop calls may ask.
+// Watched returns until when the connection's loop has seen that the endpoint has neither closed it nor sent anything
+// unasked. Only what the loop calls may ask.
 func (c *ClientConn) Watched() time.Time {
-	if c.errand.unasked.Load() {
+	if c.pending.unasked.Load() {
 		return time.Time{}
 	}
-	return c.seat.Loop().Looked()
+	return c.registration.Loop().PolledAt()
 }
 
 // Reusable reports whether the connection may carry another exchange: both messages are complete, both sides want to go
@@ -93,8 +93,9 @@ func (c *ClientConn) Reusable() bool {
 	return !c.broken && !c.sock.Aborted() && c.sentAll && c.body.over && c.msg.persistent() && !c.body.chunks.faulty && c.sock.Drained()
 }
 
-// Doubtful reports whether a reusable connection needs a look at what has come on it, however soon it is used again: services are known to
-// send bodies where none can be, and what follows a response that has just filled its buffer was not received.
+// Doubtful reports whether a reusable connection needs a look at what has come on it, however soon it is used again:
+// services are known to send bodies where none can be, and what follows a response that has just filled its buffer was
+// not received.
 func (c *ClientConn) Doubtful() bool { return c.hollow || c.sock.Cap() > 0 && c.sock.Room() == 0 }
 
 // Recycle makes a reusable connection ready to wait; it holds no buffer then.
@@ -104,21 +105,23 @@ func (c *ClientConn) Recycle() {
 	c.used++
 }
 
-// ErrStale is the end of a connection before anything of a response. Where the connection has carried an exchange before, the service may have closed it as an
-// idle one, and not have seen the request (RFC 9112 section 9.3.1).
+// ErrStale is the end of a connection before anything of a response. Where the connection has carried an exchange
+// before, the service may have closed it as an idle one, and not have seen the request (RFC 9112 section 9.3.1).
 var ErrStale = errors.New("the endpoint closed the connection before it answered")
 
-// ErrUnsent is the end of a connection that had carried an exchange before, and that nothing of the request could be written to.
+// ErrUnsent is the end of a connection that had carried an exchange before, and that nothing of the request could be
+// written to.
 var ErrUnsent = errors.New("the endpoint has closed the connection")
 
-// firstWrite is how much of a request is written before it is looked for an answer: a socket that nothing waits to be sent on takes it at once, even where the
-// service reads nothing.
+// firstWrite is how much of a request is written before it is looked for an answer: a socket that nothing waits to be
+// sent on takes it at once, even where the service reads nothing.
 const firstWrite = 32 << 10
 
-// Send writes the request's head with the given first part of its body, or as much of it as is written without waiting, and returns what is left of the part.
-// Where that is nothing and whole tells that the part is all of the body, it also waits for the response's head, as Answer does; otherwise the caller sends the
-// rest with SendBody from another goroutine, and calls Answer meanwhile. started tells that something of the response came: without it, the exchange may be
-// tried elsewhere if its request may.
+// Send writes the request's head with the given first part of its body, or as much of it as is written without waiting,
+// and returns what is left of the part. Where that is nothing and whole tells that the part is all of the body, it also
+// waits for the response's head, as Answer does; otherwise the caller sends the rest with SendBody from another
+// goroutine, and calls Answer meanwhile. started tells that something of the response came: without it, the exchange
+// may be tried elsewhere if its request may.
 func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error) {
 	c.broken = false
 	c.sock.SetSize(c.firstRead(x))
@@ -169,7 +172,8 @@ func (c *ClientConn) Send(x *exchange.Exchange, part []byte, whole bool, timeout
 	return nil, false, classify(err)
 }
 
-// first appends to a head what is written with it of the first part of a body, unless that is to be written beside it, and returns what is left of the part.
+// first appends to a head what is written with it of the first part of a body, unless that is to be written beside it,
+// and returns what is left of the part.
 func (c *ClientConn) first(b []byte, x *exchange.Exchange, part []byte, whole bool) (with, beside, left []byte) {
 	const size = 16 // of the line before a chunk, the one after it, and the last chunk
 	chunked := x.Request.ContentLength < 0
@@ -187,7 +191,8 @@ func (c *ClientConn) first(b []byte, x *exchange.Exchange, part []byte, whole bo
 	return b, part[:n], part[n:]
 }
 
-// refused goes on after a request that could not be written to its end: a service may answer what it has seen of it, and close the connection.
+// refused goes on after a request that could not be written to its end: a service may answer what it has seen of it,
+// and close the connection.
 func (c *ClientConn) refused(err error) error {
 	c.broken = true
 	c.tear(err)
@@ -209,8 +214,9 @@ func ended(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. It is called once after a Send of a part
-// of the body. The timeout begins when SendBody has sent the last part, or at once where the client waits for 100 (Continue).
+// Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. It is called once after
+// a Send of a part of the body. The timeout begins when SendBody has sent the last part, or at once where the client
+// waits for 100 (Continue).
 func (c *ClientConn) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	if err := c.awaitAnswer(x, timeout, time.Time{}); err != nil {
 		return false, err
@@ -235,8 +241,8 @@ func (c *ClientConn) awaitAnswer(x *exchange.Exchange, timeout time.Duration, si
 	}
 }
 
-// answerIsDue reports whether the service has had its time. It begins when the request has been sent: until then the client is waited for, or
-// the service takes what it is sent.
+// answerIsDue reports whether the service has had its time. It begins when the request has been sent: until then the
+// client is waited for, or the service takes what it is sent.
 func (c *ClientConn) answerIsDue(x *exchange.Exchange, now time.Time, timeout time.Duration, since time.Time) bool {
 	left, sent := c.sentAt.Left(x, now, timeout, since)
 	deadline := x.Until()
@@ -328,8 +334,9 @@ func (c *ClientConn) wholeHead(x *exchange.Exchange, timeout time.Duration) ([]b
 	}
 }
 
-// NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known. A part is valid until
-// the next call, which also ends the views of the head. more tells whether another call would give anything.
+// NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known. A part
+// is valid until the next call, which also ends the views of the head. more tells whether another call would give
+// anything.
 func (c *ClientConn) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
 	part, err := c.body.next(c.sock, &x.Response.Trailer, maxResponseFields, timeout, x.Until())
 	if err == io.EOF && c.body.framed == byClose && c.torn.Load() {
@@ -374,11 +381,12 @@ func (c *ClientConn) BufferedBody(x *exchange.Exchange, timeout time.Duration) (
 	return part, c.body.over, nil
 }
 
-// minSplice is the smallest rest of a body that is moved inside the kernel; below, the calls cost more than the copying (make bench, 100 KiB).
+// minSplice is the smallest rest of a body that is moved inside the kernel; below, the calls cost more than the copying
+// (make bench, 100 KiB).
 const minSplice = 32 << 10
 
-// firstRead chooses the buffer for the beginning of a response. When the last response was large, most of this one is probably going to be moved inside the
-// kernel, and only the rest would be copied through a large buffer.
+// firstRead chooses the buffer for the beginning of a response. When the last response was large, most of this one is
+// probably going to be moved inside the kernel, and only the rest would be copied through a large buffer.
 func (c *ClientConn) firstRead(x *exchange.Exchange) socket.Size {
 	if c.large && c.splicesTo(x) != nil {
 		return socket.HeadSize
@@ -395,8 +403,8 @@ func (c *ClientConn) splicesTo(x *exchange.Exchange) *conn {
 	return to
 }
 
-// MoveBody sends what is left of a large body of known length on without reading it, where both connections allow that, and otherwise does
-// nothing. ofClient tells that err is of the client's connection.
+// MoveBody sends what is left of a large body of known length on without reading it, where both connections allow that,
+// and otherwise does nothing. ofClient tells that err is of the client's connection.
 func (c *ClientConn) MoveBody(x *exchange.Exchange, timeout time.Duration) (moved int64, ofClient bool, err error) {
 	if c.body.framed != byLength || c.body.left < minSplice || len(c.sock.Buffered()) > 0 {
 		return 0, false, nil

@@ -23,7 +23,7 @@ type conn struct {
 	watch      watched
 	arrivedFn  func() bool
 	endedFn    func()
-	rested     time.Time // since when it waits for a request
+	idleSince  time.Time // since when it waits for a request
 	quick      uint16    // how many simple requests have come in a row
 	headLength int       // of the next head, when it is known
 	ended      bool      // the connection is over
@@ -48,19 +48,19 @@ type conn struct {
 	now       time.Time // when the last exchange ended
 
 	// where says who is at the connection; what follows is for the time in a loop.
-	where     atomic.Uint32
-	joinAfter uint16 // how many simple requests in a row it takes to be served in a loop
-	joined    uint32 // turns when it joined
-	loop      *socket.Loop
-	news      news
-	kept      []byte     // the response that Flush sends
-	seating   sync.Mutex // protects seat
-	seat      socket.Seat
-	turned    atomic.Uint32 // turns at the last tick
-	ticks     atomic.Uint32 // for how many ticks nothing has come
+	where        atomic.Uint32
+	joinAfter    uint16 // how many simple requests in a row it takes to be served in a loop
+	joined       uint32 // turns when it joined
+	loop         *socket.Loop
+	arrival      arrival
+	kept         []byte     // the response that Flush sends
+	registering  sync.Mutex // protects registration
+	registration socket.Registration
+	turned       atomic.Uint32 // turns at the last tick
+	ticks        atomic.Uint32 // for how many ticks nothing has come
 }
 
-// run serves the connection until it rests or is over.
+// run serves the connection until it is parked or over.
 func (c *conn) run() {
 	if c.serve() {
 		return // wake goes on
@@ -73,14 +73,14 @@ func (c *conn) run() {
 	c.endedFn()
 }
 
-// wake goes on with a connection that has rested.
+// wake goes on with a connection that was parked.
 func (c *conn) wake() {
 	c.sock.ResumeReads()
 	c.run()
 }
 
-// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has arrived. It reports whether the
-// connection has been parked; otherwise it is over.
+// serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has
+// arrived. It reports whether the connection has been parked; otherwise it is over.
 func (c *conn) serve() (parked bool) {
 	graced := false // the time that Drain gives is running
 	for !c.ended {
@@ -111,7 +111,7 @@ func (c *conn) serve() (parked bool) {
 				continue
 			}
 			now := time.Now()
-			if now.Sub(c.rested) >= c.server.limits.IdleTimeout {
+			if now.Sub(c.idleSince) >= c.server.limits.IdleTimeout {
 				break
 			}
 			if c.park() {
@@ -133,36 +133,37 @@ func (c *conn) serveBuffered() {
 	for !c.ended && len(c.sock.Buffered()) > 0 {
 		c.ended = !c.next()
 	}
-	c.rested = time.Time{}
+	c.idleSince = time.Time{}
 }
 
-// park lets the connection rest without this goroutine, where that is possible.
+// park lets the idle connection wait without this goroutine, where that is possible.
 func (c *conn) park() bool {
-	lot := c.server.lot
+	idle := c.server.idleConns
 	// From here on the goroutine that wakes may be at it.
-	id, ok := lot.Park(c.sock, c.rested.Add(c.server.limits.IdleTimeout), c.wake)
+	id, ok := idle.Park(c.sock, c.idleSince.Add(c.server.limits.IdleTimeout), c.wake)
 	if ok && (c.server.draining.Load() || c.sock.Aborted()) { // Drain or Cut may have been there before
-		lot.Wake(id)
+		idle.Wake(id)
 	}
 	return ok
 }
 
-// rest makes the connection wait for a request.
-func (c *conn) rest(now time.Time) {
-	c.rested = now
+// becomeIdle makes the connection wait for a request.
+func (c *conn) becomeIdle(now time.Time) {
+	c.idleSince = now
 	c.await(now)
 }
 
-// await makes the connection wait for a request for as long as it may: in this goroutine at first, where it can be parked afterwards.
+// await makes the connection wait for a request for as long as it may: in this goroutine at first, where it can be
+// parked afterwards.
 func (c *conn) await(now time.Time) {
-	if c.rested.IsZero() {
-		c.rested = now
+	if c.idleSince.IsZero() {
+		c.idleSince = now
 	}
 	c.sock.Release()
 	c.sock.SetSize(socket.HeadSize)
-	left := c.server.limits.IdleTimeout - now.Sub(c.rested)
-	if c.server.lot != nil && left > c.server.restless {
-		left = c.server.restless
+	left := c.server.limits.IdleTimeout - now.Sub(c.idleSince)
+	if c.server.idleConns != nil && left > c.server.parkAfter {
+		left = c.server.parkAfter
 	}
 	c.sock.ReadWithin(now, max(left, time.Nanosecond))
 	c.idle.Store(true)
@@ -181,11 +182,12 @@ func (c *conn) arrived() bool {
 			return false
 		}
 	}
-	c.rest(c.now)
+	c.becomeIdle(c.now)
 	return !c.server.draining.Load() && !c.joins()
 }
 
-// complete reports whether the next request is buffered to its end, body included, as most are. It may say no where it is.
+// complete reports whether the next request is buffered to its end, body included, as most are. It may say no where it
+// is.
 func (c *conn) complete() bool {
 	c.skipEmptyLine()
 	have := c.sock.Buffered()

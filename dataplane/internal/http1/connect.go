@@ -18,7 +18,8 @@ var (
 // connectStart is how the head of a CONNECT begins.
 const connectStart = "CONNECT "
 
-// parseConnect reads the target of a CONNECT: a host and a port and nothing else (RFC 9112 section 3.2.3, RFC 9113 section 8.5). It has no path.
+// parseConnect reads the target of a CONNECT: a host and a port and nothing else (RFC 9112 section 3.2.3, RFC 9113
+// section 8.5). It has no path.
 func parseConnect(target []byte, req *exchange.Request) *refusal {
 	switch {
 	case req.Version == exchange.HTTP10:
@@ -32,7 +33,8 @@ func parseConnect(target []byte, req *exchange.Request) *refusal {
 	return nil
 }
 
-// validAuthority reports whether b is host ":" port. Other than in Host, the port has to be there, and to be one (RFC 9110 section 9.3.6).
+// validAuthority reports whether b is host ":" port. Other than in Host, the port has to be there, and to be one (RFC
+// 9110 section 9.3.6).
 func validAuthority(b []byte) bool {
 	colon := bytes.LastIndexByte(b, ':')
 	if colon < 0 || !validHost(b) {
@@ -49,8 +51,9 @@ func validAuthority(b []byte) bool {
 	return n <= 65535
 }
 
-// connects makes the message that of a CONNECT. What follows it is for the other end of the tunnel, and no request whatever the answer is:
-// a body, which some would take for the tunnel's first bytes, is refused, and the connection carries nothing else afterwards.
+// connects makes the message that of a CONNECT. What follows it is for the other end of the tunnel, and no request
+// whatever the answer is: a body, which some would take for the tunnel's first bytes, is refused, and the connection
+// carries nothing else afterwards.
 func (m *message) connects() *refusal {
 	if m.hasTE || m.length >= 0 {
 		return errConnectBody
@@ -59,8 +62,8 @@ func (m *message) connects() *refusal {
 	return nil
 }
 
-// Opened is a connection to an endpoint that carries what a client and the endpoint say to each other once the client's CONNECT is answered.
-// Nothing of HTTP is spoken on it.
+// Opened is a connection to an endpoint that carries what a client and the endpoint say to each other once the client's
+// CONNECT is answered. Nothing of HTTP is spoken on it.
 type Opened struct{ *ClientConn }
 
 // NewOpened takes a connection over.

@@ -17,8 +17,9 @@ import (
 	"gateway.internal/dataplane/internal/http1/hostiletest"
 )
 
-// These tests hold our reading of a connection's bytes against net/http's. What we take, net/http has to take as well, and to understand as the
-// same messages with the same bodies; that we refuse more is what we are for. The exceptions are in laxer, each with its reason.
+// These tests hold our reading of a connection's bytes against net/http's. What we take, net/http has to take as well,
+// and to understand as the same messages with the same bodies; that we refuse more is what we are for. The exceptions
+// are in laxer, each with its reason.
 
 // heard is one message as a reader understood it.
 type heard struct {

@@ -91,7 +91,7 @@ func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) er
 
 func (c *conn) write(now time.Time, a, b []byte) error {
 	if c.writeErr == nil {
-		if c.where.Load() == apart { // it does not wait in a loop
+		if c.where.Load() == inGoroutine { // it does not wait in a loop
 			c.sock.WriteWithin(now, c.server.limits.WriteTimeout)
 		}
 		c.writeErr = c.sock.Write(a, b)
@@ -105,7 +105,8 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if last && c.coming.Load() {
 		c.skipBody()
 	}
-	// Who answers before the request has ended may not want the rest of it, and then nobody waits for it: the client is to know that now.
+	// Who answers before the request has ended may not want the rest of it, and then nobody waits for it: the client is
+	// to know that now.
 	if c.server.leaving.Load() || c.coming.Load() {
 		c.close = true
 	}
@@ -139,7 +140,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 		err = c.writeChunk(x, x.Now, b, part, last)
 	case len(b)+len(part) > len(room): // or b has grown out of it
 		err = c.write(x.Now, b, part)
-	case last && !res.Local && c.where.Load() != apart:
+	case last && !res.Local && c.where.Load() != inGoroutine:
 		c.kept = append(b, part...)
 		return nil
 	default:
@@ -198,8 +199,8 @@ func (c *conn) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 // takesRaw reports whether the rest of the response's body may be written past WriteBody.
 func (c *conn) takesRaw() bool { return !c.chunked && !c.bodyless && c.writeErr == nil }
 
-// writeChunk appends to b, and sends, a chunk and, at the end, the last chunk with the trailers. The CRLF after a chunk goes
-// with what follows it, so that a chunk takes one system call.
+// writeChunk appends to b, and sends, a chunk and, at the end, the last chunk with the trailers. The CRLF after a chunk
+// goes with what follows it, so that a chunk takes one system call.
 func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, last bool) error {
 	if len(part) > 0 {
 		if c.begun {

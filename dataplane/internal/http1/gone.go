@@ -8,7 +8,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// watched is who is told when the client goes away. Nobody reads from a connection while a response is waited for, so that has to be looked for.
+// watched is who is told when the client goes away. Nobody reads from a connection while a response is waited for, so
+// that has to be looked for.
 type watched struct {
 	mu   sync.Mutex
 	by   exchange.Aborter
@@ -18,7 +19,8 @@ type watched struct {
 // lookInterval is how often it is looked for, and so how long a client is waited for at least.
 const lookInterval = time.Second
 
-// Run looks once a second for clients that have gone while a service thinks about their request, and breaks those requests off; it returns when ctx is over.
+// Run looks once a second for clients that have gone while a service thinks about their request, and breaks those
+// requests off; it returns when ctx is over.
 func (s *Server) Run(ctx context.Context) {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()

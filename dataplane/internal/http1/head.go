@@ -36,7 +36,8 @@ func (c *conn) skipEmptyLine() {
 	}
 }
 
-// besideTarget is the most that a request line has besides path and query: the method, the scheme and authority of the absolute form, and the version.
+// besideTarget is the most that a request line has besides path and query: the method, the scheme and authority of the
+// absolute form, and the version.
 const besideTarget = maxMethodLength + len(" https:// HTTP/1.1\r\n") + maxHostLength
 
 // readRest goes on with a head that did not come at once.
@@ -105,10 +106,10 @@ func (c *conn) begin(x *exchange.Exchange) {
 	c.turns.Add(1)
 	x.From(c.peer)
 	x.Down, x.Shard = c, c.shard
-	if x.Start = c.news.at; x.Start.IsZero() {
+	if x.Start = c.arrival.at; x.Start.IsZero() {
 		x.Start = time.Now()
 	}
-	c.news.at = time.Time{}
+	c.arrival.at = time.Time{}
 	x.Now = x.Start
 	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
 	c.x, c.whole = x, false

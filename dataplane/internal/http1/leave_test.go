@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestLeave has connections that wait in a goroutine, in the lot and not at all yet: after Leave each is good for one more response, which says so.
+// TestLeave has connections that wait in a goroutine, parked and not at all yet: after Leave each is good for one more
+// response, which says so.
 func TestLeave(t *testing.T) {
 	n := newInn(t, DefaultLimits(), nil)
 	type client struct {
@@ -21,7 +22,7 @@ func TestLeave(t *testing.T) {
 	n.ask(resting.Conn, resting.Reader, 1)
 	n.await(2)
 	n.server.Leave()
-	clients := map[string]client{"one that rests": resting, "one that has not asked yet": silent, "one that comes later": dial()}
+	clients := map[string]client{"parked": resting, "has not asked yet": silent, "comes later": dial()}
 	for name, c := range clients {
 		_, _ = io.WriteString(c.Conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		res, err := http.ReadResponse(c.Reader, nil)

@@ -10,16 +10,19 @@ import (
 
 // The limits of a lingering close. They are those of nginx's lingering_time and lingering_timeout.
 const (
-	// lingerTime is how long a client whose request was answered early may go on sending, and lingerIdle how long it may send nothing.
+	// lingerTime is how long a client whose request was answered early may go on sending, and lingerIdle how long it
+	// may send nothing.
 	lingerTime = 30 * time.Second
 	lingerIdle = 5 * time.Second
-	// maxLingering is how many connections of a server linger at once. One more ends the one that has lingered for the longest.
+	// maxLingering is how many connections of a server linger at once. One more ends the one that has lingered for the
+	// longest.
 	maxLingering = 1024
 )
 
-// lingering are the connections whose last response has been written, and whose client may still be sending: what it sends is read and thrown away until the
-// client closes. Closing before would reset the connection, which takes the response away from a client that has not read it yet, above all from one that reads
-// only when it has written its whole request (RFC 9112 section 9.6).
+// lingering are the connections whose last response has been written, and whose client may still be sending: what it
+// sends is read and thrown away until the client closes. Closing before would reset the connection, which takes the
+// response away from a client that has not read it yet, above all from one that reads only when it has written its
+// whole request (RFC 9112 section 9.6).
 type lingering struct {
 	total, idle time.Duration
 	most        int

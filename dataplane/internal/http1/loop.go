@@ -7,102 +7,108 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// A connection that is used all the time is served in a loop, with many others in one goroutine, as long as that never has to wait for
-// anything: requests come whole, responses are taken at once, the service answers soon. Whenever it would have to wait, the connection leaves for a goroutine
-// of its own, and comes back when its requests are simple again.
+// A connection that is used all the time is served in a loop, with many others in one goroutine, as long as that never
+// has to wait for anything: requests come whole, responses are taken at once, the service answers soon. Whenever it
+// would have to wait, the connection leaves for a goroutine of its own, and comes back when its requests are simple
+// again.
 
 // Starter is a Handler that can serve in a loop too.
 type Starter interface {
 	Handler
-	// Start does what Serve does, but does not wait. It reports whether the exchange is over. Otherwise it goes on by itself, and host's Over is called
-	// when it is over. Where it has to wait, it calls host's Leave first, in a goroutine of its own.
-	Start(x *exchange.Exchange, host Host) (over bool)
+	// Start does what Serve does, but does not wait. It reports whether the exchange is over. Otherwise the exchange
+	// goes on by itself and calls conn.Over at its end. Before anything that waits it calls conn.Leave, in a goroutine
+	// of its own.
+	Start(x *exchange.Exchange, conn LoopConn) (over bool)
 }
 
-// Host is the connection that an exchange came on, served in a loop.
-type Host interface {
+// LoopConn is the client connection of an exchange that is served in a loop.
+type LoopConn interface {
 	// Loop is the loop.
 	Loop() *socket.Loop
 	// Leave takes the connection out of the loop: the methods of x.Down may wait from then on, and so may Over.
 	Leave()
-	// Flush sends the service's response at the end of the round, where WriteHead has kept it: in a loop it does so with one that is whole and small.
+	// Flush sends the response that WriteHead has kept for the end of the iteration: a whole and small one of the
+	// service's.
 	Flush() error
 	// Over goes on with the connection after the exchange.
 	Over()
 }
 
-// ServeIn makes connections that have brought a number of simple requests in a row, such as JoinAfter, be served in loops, where the handler can do that. It
-// is called before the first Serve.
+// ServeIn makes connections that have brought a number of simple requests in a row, such as JoinAfter, be served in
+// loops, where the handler can do that. It is called before the first Serve.
 func (s *Server) ServeIn(loops *socket.Loops, joinAfter uint16) {
 	if starter, ok := s.handler.(Starter); ok {
 		s.starter, s.loops, s.joinAfter = starter, loops, joinAfter
 	}
 }
 
-// Who is at a connection.
+// The values of conn.where: who works on the connection.
 const (
-	apart   uint32 = iota // its goroutine
-	resting               // nobody: it waits in its loop
-	busy                  // a loop's goroutine, or an exchange that has been started there
-	again                 // the same, and something has arrived meanwhile
+	inGoroutine uint32 = iota // its goroutine
+	idleInLoop                // nobody: it waits in its loop
+	busyInLoop                // a loop's goroutine, or an exchange that has been started there
+	busyAgain                 // the same, and something has arrived meanwhile
 )
 
-// JoinAfter is how many simple requests in a row a connection has to bring at first to be served in a loop: moving there and back costs as much as a few
-// tenths of a request. It takes twice as many, up to maxJoinAfter, after a stay that was no longer than that.
+// JoinAfter is how many simple requests in a row a connection has to bring at first to be served in a loop: moving
+// there and back costs as much as a few tenths of a request. It takes twice as many, up to maxJoinAfter, after a stay
+// that was no longer than that.
 const (
 	JoinAfter    = 8
 	maxJoinAfter = 4096
 )
 
-// patience is how long an exchange may take in a loop; then it goes on in a goroutine of its own, where every time limit is kept.
+// patience is how long an exchange may take in a loop; then it goes on in a goroutine of its own, where every time
+// limit is kept.
 const patience = 2 * socket.LoopTick
 
-// restTicks is how many ticks a connection rests in its loop before it leaves.
-const restTicks = uint32(restless / socket.LoopTick)
+// maxIdleTicks is how many ticks a connection may be idle in its loop before it leaves.
+const maxIdleTicks = uint32(parkAfter / socket.LoopTick)
 
 // joins reports whether the connection is to be served in a loop.
 func (c *conn) joins() bool {
 	return c.quick >= c.joinAfter && c.server.loops != nil && c.sock.CanLoop()
 }
 
-// join moves a connection that waits for a request into a loop. Its goroutine must not touch it any more when that is done.
+// join moves a connection that waits for a request into a loop. Its goroutine must not touch it any more when that is
+// done.
 func (c *conn) join() bool {
 	if !c.joins() || c.server.draining.Load() {
 		return false
 	}
 	c.quick = 0
 	loop := c.server.loops.Any()
-	c.rest(c.now)
+	c.becomeIdle(c.now)
 	c.idle.Store(false) // where says so from now on
 	c.loop, c.joined = loop, c.turns.Load()
 	c.ticks.Store(0)
-	c.where.Store(resting)
-	c.seating.Lock() // Leave needs the seat
-	defer c.seating.Unlock()
-	seat, taken := loop.Add(c.sock, c, socket.Questions)
+	c.where.Store(idleInLoop)
+	c.registering.Lock() // Leave needs the registration
+	defer c.registering.Unlock()
+	reg, taken := loop.Add(c.sock, c, socket.Downstream)
 	if !taken {
-		c.where.Store(apart)
+		c.where.Store(inGoroutine)
 		c.idle.Store(true)
 		return false
 	}
-	c.seat = seat
+	c.registration = reg
 	if c.server.draining.Load() || c.sock.Aborted() { // Drain or Cut may have been there before
-		c.roust()
+		c.evict()
 	}
 	return true
 }
 
-// Stirred implements socket.Guest.
-func (c *conn) Stirred(ended bool) bool {
+// OnReadable implements socket.EventHandler.
+func (c *conn) OnReadable(ended bool) bool {
 	for {
 		switch c.where.Load() {
-		case resting:
-			if c.where.CompareAndSwap(resting, busy) {
-				c.news.ended = ended
+		case idleInLoop:
+			if c.where.CompareAndSwap(idleInLoop, busyInLoop) {
+				c.arrival.ended = ended
 				return true
 			}
-		case busy:
-			if c.where.CompareAndSwap(busy, again) {
+		case busyInLoop:
+			if c.where.CompareAndSwap(busyInLoop, busyAgain) {
 				return false
 			}
 		default:
@@ -111,60 +117,60 @@ func (c *conn) Stirred(ended bool) bool {
 	}
 }
 
-// news is what has arrived in a loop. ended tells that the peer's end is among it, or may be.
-type news struct {
+// arrival is what has arrived in a loop. ended tells that the peer's end is among it, or may be.
+type arrival struct {
 	got, ended bool
 	err        error
 	at         time.Time // of the first request; zero: not known
 }
 
-// Receive implements socket.Guest.
+// Receive implements socket.EventHandler.
 func (c *conn) Receive() bool {
-	c.news.got, c.news.err = c.sock.Receive()
-	c.news.at = c.loop.Looked()
+	c.arrival.got, c.arrival.err = c.sock.Receive()
+	c.arrival.at = c.loop.PolledAt()
 	return true
 }
 
 // lookAgain looks for what has arrived after that.
 func (c *conn) lookAgain() {
-	c.news.got, c.news.err = c.sock.Receive()
-	c.news.at = time.Time{}
+	c.arrival.got, c.arrival.err = c.sock.Receive()
+	c.arrival.at = time.Time{}
 }
 
-// Serve implements socket.Guest: it serves what has arrived.
+// Serve implements socket.EventHandler: it serves what has arrived.
 func (c *conn) Serve() {
 	for {
 		full := c.sock.Room() == 0
-		switch n := &c.news; {
-		case n.err != nil:
+		switch a := &c.arrival; {
+		case a.err != nil:
 			c.ended = true
 			c.goOn()
 			return
-		case n.got && !c.proceed():
+		case a.got && !c.proceed():
 			return
-		case n.got && (full || n.ended):
+		case a.got && (full || a.ended):
 			c.sock.Release()
 		case c.settle():
 			return
 		default:
-			n.ended = true // perhaps
+			a.ended = true // perhaps
 		}
 		c.lookAgain()
 	}
 }
 
-// Tick implements socket.Guest: a connection that is not used any more leaves.
+// Tick implements socket.EventHandler: a connection that is not used any more leaves.
 func (c *conn) Tick() {
 	if turns := c.turns.Load(); c.turned.Swap(turns) != turns {
 		c.ticks.Store(0)
-	} else if c.ticks.Add(1) >= restTicks {
-		c.roust()
+	} else if c.ticks.Add(1) >= maxIdleTicks {
+		c.evict()
 	}
 }
 
-// roust makes a connection that rests in a loop leave. Any goroutine may call it.
-func (c *conn) roust() {
-	if c.where.CompareAndSwap(resting, busy) {
+// evict makes an idle connection leave its loop. Any goroutine may call it.
+func (c *conn) evict() {
+	if c.where.CompareAndSwap(idleInLoop, busyInLoop) {
 		go func() {
 			c.Leave()
 			c.wake()
@@ -172,23 +178,24 @@ func (c *conn) roust() {
 	}
 }
 
-// settle makes the connection wait for a request, and reports whether there is none yet. If so, it is not the caller's any more.
+// settle makes the connection wait for a request, and reports whether there is none yet. If so, it is not the caller's
+// any more.
 func (c *conn) settle() bool {
 	c.sock.Release()
 	c.sock.SetSize(socket.HeadSize)
-	c.rested = c.now
-	if !c.where.CompareAndSwap(busy, resting) {
-		c.where.Store(busy)
+	c.idleSince = c.now
+	if !c.where.CompareAndSwap(busyInLoop, idleInLoop) {
+		c.where.Store(busyInLoop)
 		return false
 	}
 	if c.server.draining.Load() || c.sock.Aborted() {
-		c.roust()
+		c.evict()
 	}
 	return true
 }
 
-// proceed serves the requests that are buffered, and reports whether the connection may wait for more in the loop now. Otherwise it is not the caller's
-// any more: an exchange is under way, or it has left.
+// proceed serves the requests that are buffered, and reports whether the connection may wait for more in the loop now.
+// Otherwise it is not the caller's any more: an exchange is under way, or it has left.
 func (c *conn) proceed() bool {
 	for len(c.sock.Buffered()) > 0 {
 		if !c.complete() {
@@ -213,7 +220,7 @@ func (c *conn) conclude() bool {
 	if !c.over() {
 		c.ended = true
 	}
-	if c.ended || c.sock.Owes() || c.server.draining.Load() || c.sock.Aborted() {
+	if c.ended || c.sock.HasPending() || c.server.draining.Load() || c.sock.Aborted() {
 		c.goOn()
 		return false
 	}
@@ -225,9 +232,9 @@ func (c *conn) goOn() {
 	go func() {
 		c.Leave()
 		c.sock.ResumeReads()
-		if c.sock.Owes() { // also where the connection ends: it is of a response
+		if c.sock.HasPending() { // also where the connection ends: it is of a response
 			c.sock.WriteWithin(time.Now(), c.server.limits.WriteTimeout)
-			if c.sock.Settle() != nil {
+			if c.sock.FlushPending() != nil {
 				c.ended = true
 			}
 		}
@@ -235,24 +242,24 @@ func (c *conn) goOn() {
 	}()
 }
 
-// Loop implements Host.
+// Loop implements LoopConn.
 func (c *conn) Loop() *socket.Loop { return c.loop }
 
-// Leave implements Host.
+// Leave implements LoopConn.
 func (c *conn) Leave() {
 	if c.turns.Load()-c.joined <= uint32(c.joinAfter) {
 		c.joinAfter = min(2*c.joinAfter, maxJoinAfter)
 	}
 	c.joinAfter = max(c.joinAfter, 1)
-	c.seating.Lock()
-	c.seat.Leave(c.sock)
-	c.seat = socket.Seat{}
-	c.seating.Unlock()
-	c.news = news{}
-	c.where.Store(apart)
+	c.registering.Lock()
+	c.registration.Leave(c.sock)
+	c.registration = socket.Registration{}
+	c.registering.Unlock()
+	c.arrival = arrival{}
+	c.where.Store(inGoroutine)
 }
 
-// Flush implements Host.
+// Flush implements LoopConn.
 func (c *conn) Flush() error {
 	kept := c.kept
 	if kept == nil {
@@ -264,9 +271,9 @@ func (c *conn) Flush() error {
 	return err
 }
 
-// Over implements Host.
+// Over implements LoopConn.
 func (c *conn) Over() {
-	if c.where.Load() == apart {
+	if c.where.Load() == inGoroutine {
 		if !c.over() {
 			c.ended = true
 		}
@@ -275,7 +282,7 @@ func (c *conn) Over() {
 		return
 	}
 	if c.conclude() && c.proceed() && !c.settle() {
-		c.news.ended = true // perhaps
+		c.arrival.ended = true // perhaps
 		c.lookAgain()
 		c.Serve()
 	}

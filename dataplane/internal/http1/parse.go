@@ -60,8 +60,8 @@ func headEnd(b []byte, from int) int {
 	}
 }
 
-// peek looks for the end of a head that has not been parsed, and for its body's length. simple is false when only the parser can tell: the head is not
-// complete, or there is a length that is odd or comes in another way.
+// peek looks for the end of a head that has not been parsed, and for its body's length. simple is false when only the
+// parser can tell: the head is not complete, or there is a length that is odd or comes in another way.
 func peek(b []byte) (head, length int, simple bool) {
 	if b[0] == 'C' && bytes.HasPrefix(b, octets(connectStart)) {
 		return 0, 0, false // as with Upgrade below
@@ -108,8 +108,8 @@ func peek(b []byte) (head, length int, simple bool) {
 type framing struct {
 	// lenient reads faults of services that can be understood in one way only. faulty tells that there was one.
 	lenient, faulty bool
-	// bareLF tells that the status line ends with LF alone: all lines of the head have to then (RFC 9112 section 2.2). Where only some do, a value with
-	// something from elsewhere in it is more likely.
+	// bareLF tells that the status line ends with LF alone: all lines of the head have to then (RFC 9112 section 2.2).
+	// Where only some do, a value with something from elsewhere in it is more likely.
 	bareLF bool
 
 	length    int64 // -1: no Content-Length
@@ -270,8 +270,8 @@ func parseSameLength(s string) (int64, bool) {
 	return length, length >= 0
 }
 
-// allChunked reports whether a Transfer-Encoding says nothing but chunked, however often: whoever says it twice has applied it once, since no body is
-// framed in two ways at once.
+// allChunked reports whether a Transfer-Encoding says nothing but chunked, however often: whoever says it twice has
+// applied it once, since no body is framed in two ways at once.
 func allChunked(s string) bool {
 	for item := range listItems(s) {
 		if !exchange.EqualFold(item, "chunked") {
@@ -320,8 +320,8 @@ func trimOWS(s string) string {
 // maxNominated is how many fields Connection may name. Each is looked for among all fields.
 const maxNominated = 16
 
-// dropNominated takes the fields that Connection names out of h (RFC 9110 section 7.6.1). Fields that frame or route the
-// message stay, whatever Connection says: dropping them by a client's word is a known way to smuggle.
+// dropNominated takes the fields that Connection names out of h (RFC 9110 section 7.6.1). Fields that frame or route
+// the message stay, whatever Connection says: dropping them by a client's word is a known way to smuggle.
 func dropNominated(h *exchange.Header) {
 	for {
 		name := nominatedField(h)

@@ -251,7 +251,8 @@ func BenchmarkParseRequest(b *testing.B) {
 	}
 }
 
-// FuzzParseRequest holds the parser against net/http's: what is taken here, net/http takes too, and understands in the same way.
+// FuzzParseRequest holds the parser against net/http's: what is taken here, net/http takes too, and understands in the
+// same way.
 func FuzzParseRequest(f *testing.F) {
 	for _, text := range hostile() {
 		f.Add([]byte(text))

@@ -68,8 +68,9 @@ func parseRequest(head []byte, x *exchange.Exchange, maxFields int) (message, *r
 	return m, nil
 }
 
-// refuseCoding tells what is wrong with a Transfer-Encoding that is not chunked alone. Where chunked is not the last coding, or is there twice, nobody knows
-// where the body ends (RFC 9112 section 6.3); otherwise it is one that is not spoken (section 6.1).
+// refuseCoding tells what is wrong with a Transfer-Encoding that is not chunked alone. Where chunked is not the last
+// coding, or is there twice, nobody knows where the body ends (RFC 9112 section 6.3); otherwise it is one that is not
+// spoken (section 6.1).
 func refuseCoding(h *exchange.Header) *refusal {
 	value, _ := h.Known(exchange.TransferEncoding)
 	last := ""
@@ -97,8 +98,8 @@ func validCoding(s string) bool {
 	return name != "" && allOf(octets(name), classToken)
 }
 
-// overlong tells what is wrong with a request line that goes on for longer than it may: its method, where that is none or takes more than a method
-// may have, or else its target.
+// overlong tells what is wrong with a request line that goes on for longer than it may: its method, where that is none
+// or takes more than a method may have, or else its target.
 func overlong(line []byte, maxBytes int) *refusal {
 	i := 0
 	for i < len(line) && classes[line[i]]&classToken != 0 {
@@ -328,12 +329,13 @@ func validPort(b []byte) bool {
 	return len(b) <= 5 && allOf(b, classDigit)
 }
 
-// A target may have any visible ASCII character but "#". RFC 3986 has some of them escaped, but the URL standard of the WHATWG, by which browsers go, lets
-// them stand: { } ^ ` | \ in queries, ^ and | in paths; others send more of them. Queries are passed on as they are, since nothing here goes by what
-// they mean. What may stand in paths is for package target to say.
+// A target may have any visible ASCII character but "#". RFC 3986 has some of them escaped, but the URL standard of the
+// WHATWG, by which browsers go, lets them stand: { } ^ ` | \ in queries, ^ and | in paths; others send more of them.
+// Queries are passed on as they are, since nothing here goes by what they mean. What may stand in paths is for package
+// target to say.
 
-// ReadTarget sets what a request's method and target say, for versions of HTTP that send them by themselves. Host is set, and checked, before
-// where the version sends it apart.
+// ReadTarget sets what a request's method and target say, for versions of HTTP that send them by themselves. Host is
+// set, and checked, before where the version sends it apart.
 func ReadTarget(req *exchange.Request, method, target string, maxBytes int) *fault.Error {
 	switch {
 	case len(target) > maxBytes:

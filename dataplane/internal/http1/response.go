@@ -4,9 +4,10 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// parseResponse reads a response's head, which ends head with its empty line, into x.Response (RFC 9112 sections 4 and 6).
-// method is the request's. The body's length goes into ContentLength; -1 with m.chunked false means until the connection closes. Unless strict is set, faults
-// are read that can be understood in one way only; m.faulty tells that there was one, and the connection is not used again.
+// parseResponse reads a response's head, which ends head with its empty line, into x.Response (RFC 9112 sections 4 and
+// 6). method is the request's. The body's length goes into ContentLength; -1 with m.chunked false means until the
+// connection closes. Unless strict is set, faults are read that can be understood in one way only; m.faulty tells that
+// there was one, and the connection is not used again.
 func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields int, strict bool) (message, *refusal) {
 	res := &x.Response
 	res.Head = head
@@ -58,7 +59,8 @@ func parseResponse(head []byte, x *exchange.Exchange, method string, maxFields i
 	return m, nil
 }
 
-// oneLength leaves of the fields that say a length one that says it once; none where it does not count. Responses without a body pass it on.
+// oneLength leaves of the fields that say a length one that says it once; none where it does not count. Responses
+// without a body pass it on.
 func oneLength(h *exchange.Header, length int64) {
 	said, there := h.Known(exchange.ContentLength)
 	switch {

@@ -1,6 +1,6 @@
-// Package http1 speaks HTTP/1.1 on both sides of an exchange (RFC 9112): the client's, where it serves connections, and the
-// service's, where it sends requests. Heads are parsed in place, bodies stream through, and whatever two readers could understand
-// differently is refused. It does not know where a request goes.
+// Package http1 speaks HTTP/1.1 on both sides of an exchange (RFC 9112): the client's, where it serves connections, and
+// the service's, where it sends requests. Heads are parsed in place, bodies stream through, and whatever two readers
+// could understand differently is refused. It does not know where a request goes.
 package http1
 
 import (
@@ -31,11 +31,12 @@ type Limits struct {
 	BodyTimeout time.Duration
 	// WriteTimeout is the longest that a client may take nothing of a response.
 	WriteTimeout time.Duration
-	// MinRate is the least number of bytes a second that a client has to send of a body, averaged over BodyTimeout, and to take of a
-	// response, averaged over WriteTimeout, while it is waited for; 0: any.
+	// MinRate is the least number of bytes a second that a client has to send of a body, averaged over BodyTimeout, and
+	// to take of a response, averaged over WriteTimeout, while it is waited for; 0: any.
 	MinRate int64
-	// HalfClosed lets clients that have shut their side of the connection down wait for the response for as long as it takes. Otherwise they count as gone
-	// after a second or two, since one that has closed the connection can't be told from them.
+	// HalfClosed lets clients that have shut their side of the connection down wait for the response for as long as it
+	// takes. Otherwise they count as gone after a second or two, since one that has closed the connection can't be told
+	// from them.
 	HalfClosed bool
 }
 
@@ -62,9 +63,9 @@ type Server struct {
 	shards   atomic.Uint32
 	// http2 takes connections over whose client begins with the preface of HTTP/2; nil: nobody does.
 	http2 func(sock *socket.Conn, peer *exchange.Peer, ended func())
-	// lot is where connections rest that nothing has come on for restless; nil: each waits in its goroutine.
-	lot      *socket.Lot
-	restless time.Duration
+	// idleConns watches the connections that were idle for parkAfter; nil: each waits in its goroutine.
+	idleConns *socket.IdleConns
+	parkAfter time.Duration
 	// loops are where connections are served that are used often, by the starter; nil: each in its goroutine.
 	loops     *socket.Loops
 	starter   Starter
@@ -78,20 +79,21 @@ type Server struct {
 
 // NewServer returns a server that gives every exchange to handler.
 func NewServer(limits Limits, handler Handler) *Server {
-	s := &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, restless: restless}
+	s := &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, parkAfter: parkAfter}
 	s.lingering.total, s.lingering.idle, s.lingering.most = lingerTime, lingerIdle, maxLingering
 	return s
 }
 
-// restless is how long a connection waits for a request in its goroutine before it gives that up: one that is used more often than that is
-// served at the least cost, one that is not takes little memory.
-const restless = 2 * time.Second
+// parkAfter is how long a connection waits for a request in its goroutine before it is parked: one that is used more
+// often than that is served at the least cost, one that is not takes little memory.
+const parkAfter = 2 * time.Second
 
-// RestIn makes connections that nothing has come on for two seconds wait in a lot. It is called before the first Serve.
-func (s *Server) RestIn(lot *socket.Lot) { s.lot = lot }
+// ParkIn makes connections that were idle for two seconds wait in idle, without a goroutine. It is called before the
+// first Serve.
+func (s *Server) ParkIn(idle *socket.IdleConns) { s.idleConns = idle }
 
-// HandOver makes serve own connections whose client speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3); the preface is still buffered
-// then. It is called before the first Serve.
+// HandOver makes serve own connections whose client speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3); the
+// preface is still buffered then. It is called before the first Serve.
 func (s *Server) HandOver(serve func(sock *socket.Conn, peer *exchange.Peer, ended func())) {
 	s.http2 = serve
 }
@@ -103,7 +105,8 @@ func (s *Server) Active() int {
 	return len(s.conns)
 }
 
-// Serve owns a peer's connection until it is closed, and then calls ended. It returns then, or, where the connection rests without a goroutine, before.
+// Serve owns a peer's connection until it is closed, and then calls ended. It returns then, or, where the connection is
+// parked, before.
 func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
 	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1), endedFn: ended, joinAfter: s.joinAfter}
 	c.arrivedFn = c.arrived
@@ -133,22 +136,22 @@ func (s *Server) remove(c *conn) {
 	s.mu.Unlock()
 }
 
-// Leave makes every response from now on the last one of its connection, with "Connection: close". Connections that wait for a request, and those that come
-// later, go on waiting.
+// Leave makes every response from now on the last one of its connection, with "Connection: close". Connections that
+// wait for a request, and those that come later, go on waiting.
 func (s *Server) Leave() { s.leaving.Store(true) }
 
-// Drain lets every exchange that is under way end, with "Connection: close". An idle connection, or one that comes later, has LastRequestTimeout to
-// bring one more request, which may be on its way already.
+// Drain lets every exchange that is under way end, with "Connection: close". An idle connection, or one that comes
+// later, has LastRequestTimeout to bring one more request, which may be on its way already.
 func (s *Server) Drain() {
 	s.leaving.Store(true)
 	s.draining.Store(true)
 	s.each(func(c *conn) {
-		if c.idle.Load() || c.where.Load() == resting {
+		if c.idle.Load() || c.where.Load() == idleInLoop {
 			c.sock.Interrupt()
-			c.roust()
+			c.evict()
 		}
 	})
-	s.lot.WakeAll()
+	s.idleConns.WakeAll()
 }
 
 // Cut ends all connections, and those that come later, at once.
@@ -158,9 +161,9 @@ func (s *Server) Cut() {
 	s.mu.Unlock()
 	s.each(func(c *conn) {
 		c.sock.Abort()
-		c.roust()
+		c.evict()
 	})
-	s.lot.WakeAll()
+	s.idleConns.WakeAll()
 }
 
 func (s *Server) each(f func(*conn)) {

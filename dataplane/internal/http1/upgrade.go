@@ -10,9 +10,9 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// parseUpgrade sees whether a request, whose Connection names Upgrade, asks for other protocols (RFC 9110 section 7.8). Where that could be
-// understood differently, it does not: in HTTP/1.0, with a body, which some would take for the first bytes of the other protocol, and with
-// more than one Upgrade field.
+// parseUpgrade sees whether a request, whose Connection names Upgrade, asks for other protocols (RFC 9110 section 7.8).
+// Where that could be understood differently, it does not: in HTTP/1.0, with a body, which some would take for the
+// first bytes of the other protocol, and with more than one Upgrade field.
 func parseUpgrade(req *exchange.Request, m *message) {
 	if m.http10 || m.hasTE || m.length > 0 || req.Method == "HEAD" {
 		return

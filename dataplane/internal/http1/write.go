@@ -46,7 +46,8 @@ func skipResponse(f *exchange.Field) bool { return f.Known.Answered() }
 // skipRequest also drops what every forwarded request gets anew.
 func skipRequest(f *exchange.Field) bool { return f.Known.Renewed() }
 
-// appendRequest appends the head that the service gets (RFC 9110 section 7.6). chunked says how a body of unknown length is framed.
+// appendRequest appends the head that the service gets (RFC 9110 section 7.6). chunked says how a body of unknown
+// length is framed.
 func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	req := &x.Request
 	b = append(b, req.Method...)

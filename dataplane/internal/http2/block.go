@@ -29,8 +29,8 @@ func (c *link) headers(h *frameHead, payload []byte) error {
 	return nil
 }
 
-// readBlocks is how many times as large as is allowed a header list may be that is still read, and refused as one message's: one that is larger ends the
-// connection with all that is under way on it.
+// readBlocks is how many times as large as is allowed a header list may be that is still read, and refused as one
+// message's: one that is larger ends the connection with all that is under way on it.
 const readBlocks = 2
 
 func (c *link) continuation(h *frameHead, payload []byte) error {

@@ -47,7 +47,8 @@ func (h bothWays) Serve(x *exchange.Exchange) {
 	}
 }
 
-// A client may pause its request's body, or send it by bytes, while the response goes on: nobody waits for it. When neither goes on, it is over.
+// A client may pause its request's body, or send it by bytes, while the response goes on: nobody waits for it. When
+// neither goes on, it is over.
 func TestPauseWhileTheResponseGoesOn(t *testing.T) {
 	const often, never = 30 * time.Second, time.Hour
 	for _, c := range []struct {

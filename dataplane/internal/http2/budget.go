@@ -2,8 +2,8 @@ package http2
 
 import "time"
 
-// budget is a token bucket: how often a peer may do what costs us something and brings nobody anything. It fills with time, up to most, and with what is
-// earned meanwhile. The link's mutex protects it.
+// budget is a token bucket: how often a peer may do what costs us something and brings nobody anything. It fills with
+// time, up to most, and with what is earned meanwhile. The link's mutex protects it.
 type budget struct {
 	left, most int
 	rate       int // a second

@@ -16,7 +16,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// waiting is a handler whose exchanges last until they are broken off, except for "/now", and for "/begun", whose responses begin at once.
+// waiting is a handler whose exchanges last until they are broken off, except for "/now", and for "/begun", whose
+// responses begin at once.
 type waiting struct{}
 
 type closing chan struct{}
@@ -60,7 +61,8 @@ func bubble(t *testing.T, limits http1.Limits, h http1.Handler, say func(k *talk
 	})
 }
 
-// Requests that a client breaks off are no attack while they are few at a time, were answered or waited for: they do not end the connection.
+// Requests that a client breaks off are no attack while they are few at a time, were answered or waited for: they do
+// not end the connection.
 func TestRequestsThatClientsBreakOff(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -248,7 +250,8 @@ func TestFloodsInTurn(t *testing.T) {
 	}
 }
 
-// What a service breaks off, it was asked for: that does not end the connection which others share, however often it happens.
+// What a service breaks off, it was asked for: that does not end the connection which others share, however often it
+// happens.
 func TestResetsByServices(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	_, neighbour := ask(t, c, 3)

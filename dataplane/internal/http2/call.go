@@ -10,8 +10,8 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// Call is one exchange with an endpoint. The exchange's goroutine owns it from Begin to Release; SendBody may run on another one
-// meanwhile, and anybody may call Abort.
+// Call is one exchange with an endpoint. The exchange's goroutine owns it from Begin to Release; SendBody may run on
+// another one meanwhile, and anybody may call Abort.
 type Call struct {
 	flow
 	client   *Client
@@ -102,8 +102,9 @@ func copyFields(to, from *exchange.Header) {
 // Used reports whether the connection has carried an exchange before.
 func (s *Call) Used() bool { return s.used }
 
-// Send writes the request's head with the given first part of its body, as far as the service takes that at once, and returns what is left of the part for
-// SendBody. Where that is nothing and whole tells that the part is all of the body, it also waits for the response's head, as Answer does.
+// Send writes the request's head with the given first part of its body, as far as the service takes that at once, and
+// returns what is left of the part for SendBody. Where that is nothing and whole tells that the part is all of the
+// body, it also waits for the response's head, as Answer does.
 func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error) {
 	now := time.Now()
 	s.sentAt.Set(x, now)
@@ -193,8 +194,8 @@ func (s *Call) await(d time.Duration) error {
 	}
 }
 
-// Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. The timeout begins when the last part of the
-// request was sent, or at once where the client waits for 100 (Continue).
+// Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. The timeout begins when
+// the last part of the request was sent, or at once where the client waits for 100 (Continue).
 func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	c := s.client
 	var since time.Time // the last interim response came, with which the service's time begins anew
@@ -309,7 +310,8 @@ func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout ti
 // Sent does nothing: other calls on the connection do not mind a request that was not sent to its end.
 func (s *Call) Sent() {}
 
-// Abort makes every waiting and later call of a method fail at once. Any goroutine may call it that has ended before Release.
+// Abort makes every waiting and later call of a method fail at once. Any goroutine may call it that has ended before
+// Release.
 func (s *Call) Abort() {
 	c := s.client
 	c.mu.Lock()

@@ -23,26 +23,28 @@ const (
 	maxResponseFields = 256
 	// maxInterim is how many 1xx responses may come before the final one.
 	maxInterim = 16
-	// clientWindow is how much of all responses of a connection may be on its way here. What waits for clients to take it does not count: it is
-	// bounded by the windows of the streams, so that slow clients do not hold up the others.
+	// clientWindow is how much of all responses of a connection may be on its way here. What waits for clients to take
+	// it does not count: it is bounded by the windows of the streams, so that slow clients do not hold up the others.
 	clientWindow = 128 * streamWindow
-	// silence is how long an endpoint that owes answers may send nothing before it is asked whether it is there, and pingPatience how long it
-	// may take to say so.
+	// silence is how long an endpoint that owes answers may send nothing before it is asked whether it is there, and
+	// pingPatience how long it may take to say so.
 	silence      = 10 * time.Second
 	pingPatience = 5 * time.Second
 	// stalled is how long an endpoint may take nothing of what is sent.
 	stalled = 30 * time.Second
-	// lookAgain is how long nothing may come before it is looked whether the endpoint has ended the connection: an end that came together with
-	// bytes is not announced (see socket.Conn.Each), and whoever waits for an answer would wait in vain.
+	// lookAgain is how long nothing may come before it is looked whether the endpoint has ended the connection: an end
+	// that came together with bytes is not announced (see socket.Conn.Each), and whoever waits for an answer would wait
+	// in vain.
 	lookAgain = 20 * time.Millisecond
-	// unseen is how long there may be no call before the next one begins with a look whether the endpoint has ended the connection: a system call, where the
-	// reading goroutine has not been told yet.
+	// unseen is how long there may be no call before the next one begins with a look whether the endpoint has ended the
+	// connection: a system call, where the reading goroutine has not been told yet.
 	unseen = time.Millisecond
 	// lastUsable is where the identifiers of streams are about to run out.
 	lastUsable = 1 << 30
 )
 
-// ErrNotProcessed is of a request that the endpoint has not looked at, as it says itself: any request may be sent again (RFC 9113 section 8.7).
+// ErrNotProcessed is of a request that the endpoint has not looked at, as it says itself: any request may be sent again
+// (RFC 9113 section 8.7).
 var ErrNotProcessed = errors.New("the endpoint has not processed the request")
 
 var (
@@ -75,8 +77,9 @@ type Client struct {
 	asked      time.Time // when a ping was sent that nothing has come after; zero: none
 }
 
-// NewClient takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above 599. freed, which may be nil, is called on
-// another goroutine when the endpoint has changed how many calls it takes, or the connection is over.
+// NewClient takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above 599.
+// freed, which may be nil, is called on another goroutine when the endpoint has changed how many calls it takes, or the
+// connection is over.
 func NewClient(nc net.Conn, scheme string, strict bool, freed func()) *Client {
 	c := &Client{scheme: scheme, freed: freed, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, born: time.Now()}
 	c.idleSince = c.born
@@ -230,8 +233,9 @@ func (c *Client) endIfUnused() {
 	}
 }
 
-// Check has to be called every second or so. It reports whether the connection may still be used: it may not be when it is over, and ends when
-// there was no call on it for idle, or when an endpoint that owes answers is silent and does not answer a ping.
+// Check has to be called every second or so. It reports whether the connection may still be used: it may not be when it
+// is over, and ends when there was no call on it for idle, or when an endpoint that owes answers is silent and does not
+// answer a ping.
 func (c *Client) Check(now time.Time, idle time.Duration) bool {
 	c.mu.Lock()
 	heard := c.born.Add(time.Duration(c.heard.Load()))

@@ -11,7 +11,8 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// conn is a client's connection: a link whose other side opens the streams. Each one's exchange runs in a goroutine of its own.
+// conn is a client's connection: a link whose other side opens the streams. Each one's exchange runs in a goroutine of
+// its own.
 type conn struct {
 	link
 	server  *Server
@@ -44,8 +45,9 @@ func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 // opened implements side: streams of clients have odd numbers.
 func (c *conn) opened(id uint32) bool { return id <= c.lastID && id%2 == 1 }
 
-// brokenOff implements side: a request that is broken off at once has cost us, and perhaps a service, something for nothing (CVE-2023-44487), whether the
-// client has done so itself or by breaking a rule (CVE-2025-8671). One that was answered, or that the client has waited for, has not.
+// brokenOff implements side: a request that is broken off at once has cost us, and perhaps a service, something for
+// nothing (CVE-2023-44487), whether the client has done so itself or by breaking a rule (CVE-2025-8671). One that was
+// answered, or that the client has waited for, has not.
 func (c *conn) brokenOff(f *flow) error {
 	now := c.clock()
 	if f.answered || now.Sub(f.since) >= waitedFor || c.resets.spend(now) {
@@ -57,8 +59,9 @@ func (c *conn) brokenOff(f *flow) error {
 // setting implements side.
 func (c *conn) setting(uint16, uint32) {}
 
-// goAway implements side: the client opens no more streams. Those that it has are served, and then the connection is closed, since clients wait for that;
-// an end of theirs that came with the frame would not be announced (see socket.Conn.Each).
+// goAway implements side: the client opens no more streams. Those that it has are served, and then the connection is
+// closed, since clients wait for that; an end of theirs that came with the frame would not be announced (see
+// socket.Conn.Each).
 func (c *conn) goAway(uint32, code) {
 	c.parted, c.idleTimeout = true, 0
 	c.sock.ReadWithin(time.Now(), time.Millisecond)
@@ -125,7 +128,8 @@ func (c *conn) goesOn(err error) bool {
 	return true
 }
 
-// took takes in what has come, and looks now and then whether something is overdue: a client that always sends something never lets a wait end.
+// took takes in what has come, and looks now and then whether something is overdue: a client that always sends
+// something never lets a wait end.
 func (c *conn) took() bool {
 	if !c.arrived() {
 		return false
@@ -176,8 +180,8 @@ func (c *conn) left(now time.Time) (left time.Duration, why code) {
 	return left, why
 }
 
-// leave goes through the steps of a graceful end (RFC 9113 section 6.8): the client is asked to open no more streams; what it opened before
-// it heard is served; then it is told which stream was the last.
+// leave goes through the steps of a graceful end (RFC 9113 section 6.8): the client is asked to open no more streams;
+// what it opened before it heard is served; then it is told which stream was the last.
 func (c *conn) leave(idle bool) bool {
 	c.idleTimeout = 0
 	left := settleTime

@@ -81,7 +81,8 @@ func (c *link) ping(h *frameHead, payload []byte) error {
 	return c.waitForRoom()
 }
 
-// waitForRoom keeps a peer that does not take our answers from making them pile up: it is not read from meanwhile. The mutex is held.
+// waitForRoom keeps a peer that does not take our answers from making them pile up: it is not read from meanwhile. The
+// mutex is held.
 func (c *link) waitForRoom() error {
 	for len(c.out.pending) >= maxPending && c.err == nil && c.mute == nil {
 		c.out.reader = true
@@ -197,7 +198,8 @@ func (c *link) refuseStream(id uint32, why code) error {
 	return c.waitForRoom()
 }
 
-// forget remembers that we have reset a stream: what the peer sent before it knew is ignored (RFC 9113 section 5.1). The mutex is held.
+// forget remembers that we have reset a stream: what the peer sent before it knew is ignored (RFC 9113 section 5.1).
+// The mutex is held.
 func (c *link) forget(id uint32) {
 	at := &c.forgotten[c.nForgotten%len(c.forgotten)]
 	c.longForgotten = max(c.longForgotten, *at)
@@ -205,8 +207,8 @@ func (c *link) forget(id uint32) {
 	c.nForgotten++
 }
 
-// wasForgotten reports whether we have, or may have, reset a stream that is over: of old ones it is not known any more, and the peer is believed. The
-// mutex is held.
+// wasForgotten reports whether we have, or may have, reset a stream that is over: of old ones it is not known any more,
+// and the peer is believed. The mutex is held.
 func (c *link) wasForgotten(id uint32) bool {
 	if id <= c.longForgotten {
 		return true

@@ -1,7 +1,8 @@
 package http2
 
-// credit is the receiving side of a flow-control window (RFC 9113 section 5.2). Every byte of the window is in one of three places: the peer may send it
-// (open), it has come and waits here (held), or it is done with and has not been granted anew yet (spent). They always add up to the window's size.
+// credit is the receiving side of a flow-control window (RFC 9113 section 5.2). Every byte of the window is in one of
+// three places: the peer may send it (open), it has come and waits here (held), or it is done with and has not been
+// granted anew yet (spent). They always add up to the window's size.
 type credit struct{ size, open, held, spent int64 }
 
 // reset makes the window one that the peer may send all of.

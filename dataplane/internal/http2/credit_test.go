@@ -20,8 +20,8 @@ func (w *credit) check(held int) error {
 	return nil
 }
 
-// checkCredit returns which window of a connection has lost or won bytes: what is granted, what waits and what is about to be granted have to be the whole
-// window at any time.
+// checkCredit returns which window of a connection has lost or won bytes: what is granted, what waits and what is about
+// to be granted have to be the whole window at any time.
 func (c *link) checkCredit() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,7 +143,8 @@ func TestStuckUploads(t *testing.T) {
 	}
 }
 
-// The same on a connection to an endpoint: responses that nobody takes, or whose calls have been given up, do not hold up others.
+// The same on a connection to an endpoint: responses that nobody takes, or whose calls have been given up, do not hold
+// up others.
 func TestStuckResponses(t *testing.T) {
 	const many = clientWindow/streamWindow + 20
 	c, f, peer := newClientConn(t)

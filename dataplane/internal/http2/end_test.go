@@ -13,7 +13,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// An endpoint that dies together with its last bytes, while those before are still taken in, is noticed: the poller says nothing of its own about it.
+// An endpoint that dies together with its last bytes, while those before are still taken in, is noticed: the poller
+// says nothing of its own about it.
 func TestEndTogetherWithBytes(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	_, done := ask(t, c, 10)
@@ -87,7 +88,8 @@ func (h *holding) Abort() {
 	}
 }
 
-// A tunnel that is aborted when both sides have ended it, before all was taken, is over: its end must not look like a wait that took too long.
+// A tunnel that is aborted when both sides have ended it, before all was taken, is over: its end must not look like a
+// wait that took too long.
 func TestAbortedTunnelIsOver(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	_ = f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: 1})

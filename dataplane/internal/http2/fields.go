@@ -7,8 +7,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// The entries of the static table that are used (RFC 7541 appendix A). Other names are written out: like the C proxies', the
-// encoder keeps no table of what it sent, which would have to be searched for every field.
+// The entries of the static table that are used (RFC 7541 appendix A). Other names are written out: like the C
+// proxies', the encoder keeps no table of what it sent, which would have to be searched for every field.
 var staticNames = map[string]byte{
 	"accept": 19, "accept-charset": 15, "accept-encoding": 16, "accept-language": 17, "accept-ranges": 18, "access-control-allow-origin": 20,
 	"age": 21, "allow": 22, "authorization": 23, "cache-control": 24, "content-disposition": 25, "content-encoding": 26, "content-language": 27,
@@ -18,7 +18,8 @@ var staticNames = map[string]byte{
 	"user-agent": 58, "vary": 59, "via": 60, "www-authenticate": 61,
 }
 
-// neverIndexed are the names of secrets, which nobody on the way is to keep in a table that an attacker might probe (RFC 7541 section 7.1.3).
+// neverIndexed are the names of secrets, which nobody on the way is to keep in a table that an attacker might probe
+// (RFC 7541 section 7.1.3).
 func neverIndexed(index byte) bool { return index == 23 || index == 32 || index == 55 }
 
 // appendStatus appends the pseudo-header field of a response.
@@ -103,7 +104,8 @@ func appendFields(b []byte, h *exchange.Header) []byte {
 	return b
 }
 
-// appendResponse appends the header list of a response whose body begins, or is, part. bodyless tells that no body may follow.
+// appendResponse appends the header list of a response whose body begins, or is, part. bodyless tells that no body may
+// follow.
 func appendResponse(b []byte, x *exchange.Exchange, part []byte, last bool) (list []byte, bodyless bool) {
 	res := &x.Response
 	b = appendStatus(b, res.Status)

@@ -9,8 +9,8 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// flow is a stream as its link sees it: the windows and what waits for them. One goroutine takes the body that comes, and one, perhaps the
-// same, sends.
+// flow is a stream as its link sees it: the windows and what waits for them. One goroutine takes the body that comes,
+// and one, perhaps the same, sends.
 type flow struct {
 	c       *link
 	id      uint32
@@ -94,7 +94,8 @@ func (f *flow) breakOff(err error) {
 	}
 }
 
-// receive takes in a DATA frame: of what is not kept for the exchange, the padding for one thing, the peer gets the credit back. The mutex is held.
+// receive takes in a DATA frame: of what is not kept for the exchange, the padding for one thing, the peer gets the
+// credit back. The mutex is held.
 func (f *flow) receive(h *frameHead, body []byte) code {
 	if !f.recv.receive(h.length) {
 		return codeFlowControl
@@ -174,7 +175,8 @@ func (f *flow) take() (part []byte, whole, told bool, err error) {
 	return f.out, f.remoteEnded && f.bodyErr == nil, f.grant(), nil
 }
 
-// grant lets the peer send anew what the stream is done with, where more is wanted and it is enough to say so, which it reports. The mutex is held.
+// grant lets the peer send anew what the stream is done with, where more is wanted and it is enough to say so, which it
+// reports. The mutex is held.
 func (f *flow) grant() bool {
 	if f.remoteEnded || f.reset || f.bodyErr != nil {
 		return false
@@ -186,7 +188,8 @@ func (f *flow) grant() bool {
 	return n > 0
 }
 
-// sendBody sends a part of the body and, after the last, the trailers, which are asked for only then: before, they may be about to come.
+// sendBody sends a part of the body and, after the last, the trailers, which are asked for only then: before, they may
+// be about to come.
 func (f *flow) sendBody(part []byte, last bool, trailersOf func() *exchange.Header) error {
 	var trailer *exchange.Header
 	if last {
@@ -261,8 +264,8 @@ func (f *flow) broken() error {
 	return f.c.mute
 }
 
-// offer sends a part of the body as far as that can be done without waiting, and after the last the trailers, and returns what is left of the part. Nothing is
-// left where nothing more can be sent.
+// offer sends a part of the body as far as that can be done without waiting, and after the last the trailers, and
+// returns what is left of the part. Nothing is left where nothing more can be sent.
 func (f *flow) offer(part []byte, last bool, trailersOf func() *exchange.Header) (left []byte) {
 	trailers := last && trailersOf().Len() > 0
 	f.c.mu.Lock()
@@ -280,7 +283,8 @@ func (f *flow) offer(part []byte, last bool, trailersOf func() *exchange.Header)
 	return part
 }
 
-// put appends DATA frames as the peer's windows, and the room for what is pending, allow, and returns what is left. The mutex is held.
+// put appends DATA frames as the peer's windows, and the room for what is pending, allow, and returns what is left. The
+// mutex is held.
 func (f *flow) put(part []byte, end bool) (left []byte, all bool) {
 	c := f.c
 	for {
@@ -331,8 +335,8 @@ func (f *flow) sendData(part []byte, end bool) error {
 	}
 }
 
-// waitToWrite waits until there may be a window or room. stuck is since when the stream's own window has been empty. A peer that grants nothing for too long,
-// or until the exchange is to end, or less than it has to, loses the stream.
+// waitToWrite waits until there may be a window or room. stuck is since when the stream's own window has been empty. A
+// peer that grants nothing for too long, or until the exchange is to end, or less than it has to, loses the stream.
 func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
 	c := f.c
 	c.mu.Lock()

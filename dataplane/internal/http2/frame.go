@@ -1,6 +1,6 @@
-// Package http2 speaks HTTP/2 with clients (RFC 9113): frames are read in place, each stream's exchange runs in a goroutine of its own, and
-// what all streams of a connection have to say goes out together. Header lists are decoded by the hpack library. Like http1 it
-// does not know where a request goes; the two are one to every later step.
+// Package http2 speaks HTTP/2 with clients (RFC 9113): frames are read in place, each stream's exchange runs in a
+// goroutine of its own, and what all streams of a connection have to say goes out together. Header lists are decoded by
+// the hpack library. Like http1 it does not know where a request goes; the two are one to every later step.
 package http2
 
 import (

@@ -43,8 +43,8 @@ type told struct {
 	whole bool
 }
 
-// answered lets a client with three calls under way hear b, the first cut bytes of it apart from the rest, and then the end. It returns what each call
-// was told when everything of the client has ended.
+// answered lets a client with three calls under way hear b, the first cut bytes of it apart from the rest, and then the
+// end. It returns what each call was told when everything of the client has ended.
 func answered(t *testing.T, b []byte, cut int) []told {
 	ours, theirs := net.Pipe()
 	c := NewClient(ours, "http", false, nil)
@@ -157,8 +157,8 @@ func (d *interims) WriteInterim(status int, h *exchange.Header, _ []byte) error 
 	return nil
 }
 
-// FuzzClient lets an endpoint say anything to a connection with three requests: a GET, a HEAD and a POST. Every call ends, whole responses are well-formed
-// and as long as they say, and however the bytes are cut, the same is understood.
+// FuzzClient lets an endpoint say anything to a connection with three requests: a GET, a HEAD and a POST. Every call
+// ends, whole responses are well-formed and as long as they say, and however the bytes are cut, the same is understood.
 func FuzzClient(f *testing.F) {
 	for _, write := range []func(f *xhttp2.Framer, list func(...string) []byte){
 		func(f *xhttp2.Framer, list func(...string) []byte) {
@@ -230,7 +230,8 @@ func (r *recording) Serve(x *exchange.Exchange) {
 	_ = x.Down.WriteHead(x, x.Response.Body, true)
 }
 
-// asked lets a client say b, the first cut bytes apart from the rest, and returns the requests that were seen, by stream.
+// asked lets a client say b, the first cut bytes apart from the rest, and returns the requests that were seen, by
+// stream.
 func asked(t *testing.T, b []byte, cut int) map[uint32]string {
 	r := &recording{seen: map[uint32]string{}}
 	ours, theirs := net.Pipe()
@@ -292,7 +293,8 @@ func readResponses(r io.Reader) error {
 	}
 }
 
-// FuzzRequests lets a client say anything. However its bytes are cut, the same requests are seen, and what is answered keeps to the rules.
+// FuzzRequests lets a client say anything. However its bytes are cut, the same requests are seen, and what is answered
+// keeps to the rules.
 func FuzzRequests(f *testing.F) {
 	pseudo := []string{":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/a?b"}
 	for _, write := range []func(f *xhttp2.Framer, list func(...string) []byte){
@@ -334,7 +336,8 @@ func FuzzRequests(f *testing.F) {
 	})
 }
 
-// FuzzHeaderList takes in any header list. What is taken is well-formed, and means the same when it is written for the next one to read.
+// FuzzHeaderList takes in any header list. What is taken is well-formed, and means the same when it is written for the
+// next one to read.
 func FuzzHeaderList(f *testing.F) {
 	for _, write := range []func(list func(...string) []byte) []byte{
 		func(list func(...string) []byte) []byte {

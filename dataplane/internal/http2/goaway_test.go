@@ -7,7 +7,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// A client that is through says GOAWAY, ends its side and waits for the other one, as Node does. Its end may come together with the frame.
+// A client that is through says GOAWAY, ends its side and waits for the other one, as Node does. Its end may come
+// together with the frame.
 func TestClientThatParts(t *testing.T) {
 	r := start(t)
 	w := r.raw()

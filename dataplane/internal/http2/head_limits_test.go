@@ -8,7 +8,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 )
 
-// A head that is larger than allowed is refused as one request's: the connection goes on. Cookies count as the one field that they become.
+// A head that is larger than allowed is refused as one request's: the connection goes on. Cookies count as the one
+// field that they become.
 func TestHeadsThatAreTooLarge(t *testing.T) {
 	crumbs := func(n, size int) (fields []string) {
 		for i := range n {

@@ -10,7 +10,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// What was on its way for streams that were reset, however many they are by now, is ignored: neither trailers nor data end the connection.
+// What was on its way for streams that were reset, however many they are by now, is ignored: neither trailers nor data
+// end the connection.
 func TestLateFramesOfClients(t *testing.T) {
 	const many = 20 * len(link{}.forgotten)
 	k := start(t).talk()

@@ -20,8 +20,9 @@ func (w *raw) goAway(t *testing.T) (last uint32) {
 	}
 }
 
-// TestLeave has a connection that is used, one that comes afterwards, and one that has not asked anything yet: each is asked to open no more
-// streams, but not before it has had one, and whatever its client opens all the same is served until Drain.
+// TestLeave has a connection that is used, one that comes afterwards, and one that has not asked anything yet: each is
+// asked to open no more streams, but not before it has had one, and whatever its client opens all the same is served
+// until Drain.
 func TestLeave(t *testing.T) {
 	r := start(t)
 	used, fresh := r.raw(), r.raw()

@@ -52,9 +52,11 @@ func (limited) Serve(x *exchange.Exchange) {
 // conduct is how a client behaves.
 type conduct struct {
 	name string
-	// silent clients say hello and nothing more; noisy ones say all the time what is allowed and achieves nothing, where their protocol has that.
+	// silent clients say hello and nothing more; noisy ones say all the time what is allowed and achieves nothing,
+	// where their protocol has that.
 	silent, noisy bool
-	// headBy is how many bytes of the head are sent a second; 0: all at once. parts: in frames of their own. halfHead clients stop in its middle.
+	// headBy is how many bytes of the head are sent a second; 0: all at once. parts: in frames of their own. halfHead
+	// clients stop in its middle.
 	headBy          int
 	parts, halfHead bool
 	target          string
@@ -64,7 +66,8 @@ type conduct struct {
 	// large is the size of the pieces that the body is cut into: frames, or chunks, that come part by part; 0: what
 	// is sent at once is one.
 	large int
-	// takes is how many bytes of the response are taken a second, 0: any number, and through what that is bounded where there are windows.
+	// takes is how many bytes of the response are taken a second, 0: any number, and through what that is bounded where
+	// there are windows.
 	takes   int
 	through string
 	stops   bool // and nothing after the first seconds
@@ -72,7 +75,8 @@ type conduct struct {
 	stopsAfter int
 	any        bool // without a least rate
 	again      bool // a request before, on the same connection
-	// want is what comes of it: a status, "cut" for half a response, or how the connection ends; of HTTP/2 where that is something else.
+	// want is what comes of it: a status, "cut" for half a response, or how the connection ends; of HTTP/2 where that
+	// is something else.
 	want, want2 string
 	after       time.Duration
 	late        time.Duration // how much later that may be

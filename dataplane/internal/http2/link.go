@@ -12,18 +12,20 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// link is a connection, whichever side has opened it: the frames that come and go, and the windows of both directions. One goroutine reads; what
-// is sent comes from those of the streams.
+// link is a connection, whichever side has opened it: the frames that come and go, and the windows of both directions.
+// One goroutine reads; what is sent comes from those of the streams.
 type link struct {
 	sock *socket.Conn
 	side side
 	// writeTimeout is how long the peer may take nothing of what is sent.
 	writeTimeout time.Duration
-	// idleTimeout is how long the peer may send nothing; it is only changed by the reading goroutine. 0: what the last call of wait said.
+	// idleTimeout is how long the peer may send nothing; it is only changed by the reading goroutine. 0: what the last
+	// call of wait said.
 	idleTimeout time.Duration
 	// maxBlock is the largest header list, and maxParts how many frames one may be cut into besides the first.
 	maxBlock, maxParts int
-	// listens tells that a peer that has closed the connection may have said something before: a service that answers early does so.
+	// listens tells that a peer that has closed the connection may have said something before: a service that answers
+	// early does so.
 	listens bool
 
 	// The reading goroutine's.
@@ -68,7 +70,8 @@ type link struct {
 	writers sync.WaitGroup
 }
 
-// side is what servers and clients do differently. Its methods are called by the reading goroutine, setting and brokenOff with the mutex held.
+// side is what servers and clients do differently. Its methods are called by the reading goroutine, setting and
+// brokenOff with the mutex held.
 type side interface {
 	// list takes in a whole header list of a stream. itself tells that the stream says that it depends on itself.
 	list(id uint32, block []byte, end, itself bool) error
@@ -124,7 +127,8 @@ func (c *link) arrived() bool {
 	return true
 }
 
-// partly reports whether there is something to come that was begun: the rest of a frame, of a header list, or the settings after the preface.
+// partly reports whether there is something to come that was begun: the rest of a frame, of a header list, or the
+// settings after the preface.
 func (c *link) partly() bool { return len(c.sock.Buffered()) > 0 || c.blockID != 0 || !c.settled }
 
 func (c *link) frames() error {
@@ -253,7 +257,8 @@ func (c *link) send(frames []byte) {
 	c.flush()
 }
 
-// sendLast sends frames before the connection is given up: it waits for another goroutine that sends, which would leave them behind.
+// sendLast sends frames before the connection is given up: it waits for another goroutine that sends, which would leave
+// them behind.
 func (c *link) sendLast(frames []byte) {
 	c.mu.Lock()
 	c.out.pending = append(c.out.buf(), frames...)

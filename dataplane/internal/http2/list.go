@@ -150,7 +150,8 @@ func (l *list) add(f hpack.HeaderField) {
 // crumbSeparator is between the cookies of one field.
 const crumbSeparator = "; "
 
-// crumb makes one field of the crumbs that a client may send cookies in (RFC 9113 section 8.2.3), in the place of the first.
+// crumb makes one field of the crumbs that a client may send cookies in (RFC 9113 section 8.2.3), in the place of the
+// first.
 func (l *list) crumb(value string) {
 	switch {
 	case !l.hasCookie:

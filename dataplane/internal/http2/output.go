@@ -7,8 +7,9 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// output is what waits to be sent on a connection. Streams append whole frames under the connection's mutex; one of those that
-// have something to send becomes the writer, lets the others that are ready add theirs, and sends it all with one call.
+// output is what waits to be sent on a connection. Streams append whole frames under the connection's mutex; one of
+// those that have something to send becomes the writer, lets the others that are ready add theirs, and sends it all
+// with one call.
 type output struct {
 	pending []byte // frames to send
 	spare   []byte // the buffer that was sent last
@@ -20,7 +21,8 @@ type output struct {
 // buf returns the buffer to append frames to, with room for two of them. The mutex is held.
 func (o *output) buf() []byte { return o.bufFor(2 * maxFrameBytes) }
 
-// bufFor returns the buffer with room for n bytes: what grew by itself would leave a pool's buffer behind. The mutex is held.
+// bufFor returns the buffer with room for n bytes: what grew by itself would leave a pool's buffer behind. The mutex is
+// held.
 func (o *output) bufFor(n int) []byte {
 	if o.pending != nil && cap(o.pending)-len(o.pending) >= n {
 		return o.pending
@@ -40,7 +42,8 @@ func (o *output) bufFor(n int) []byte {
 	return o.pending
 }
 
-// flush sends what is pending, unless somebody else is at it. It does not wait for the peer: whoever calls it has a time limit of its own.
+// flush sends what is pending, unless somebody else is at it. It does not wait for the peer: whoever calls it has a
+// time limit of its own.
 func (c *link) flush() {
 	c.mu.Lock()
 	if c.out.writing || len(c.out.pending) == 0 {
@@ -59,8 +62,8 @@ func (c *link) flush() {
 			c.out.pending = c.out.pending[:0]
 		}
 		c.mu.Unlock()
-		err := c.sock.WriteNow(b)
-		owes := err == nil && c.sock.Owes()
+		err := c.sock.WriteNonblocking(b)
+		owes := err == nil && c.sock.HasPending()
 		c.mu.Lock()
 		if err != nil {
 			c.unsent(err)
@@ -84,7 +87,7 @@ func (c *link) flush() {
 // drain goes on for a flush whose peer takes no more for now.
 func (c *link) drain() {
 	c.sock.WriteWithin(time.Now(), c.writeTimeout)
-	err := c.sock.Settle()
+	err := c.sock.FlushPending()
 	c.mu.Lock()
 	if err != nil {
 		c.unsent(err)

@@ -325,7 +325,8 @@ func (w *raw) get(id uint32, path string, more ...string) {
 	_ = w.f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: w.list(append([]string{":method", "GET", ":scheme", "http", ":authority", "a", ":path", path}, more...)...), EndHeaders: true, EndStream: true})
 }
 
-// outcome reads until the connection's end, or something that tells how a stream ended: "reset CODE", "goaway CODE", or "status N".
+// outcome reads until the connection's end, or something that tells how a stream ended: "reset CODE", "goaway CODE", or
+// "status N".
 func (w *raw) outcome() string {
 	dec := hpack.NewDecoder(4096, nil)
 	for {

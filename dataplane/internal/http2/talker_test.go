@@ -15,7 +15,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// talker is a client that writes frames by hand, keeps to the windows that it is granted, and takes everything that comes at once.
+// talker is a client that writes frames by hand, keeps to the windows that it is granted, and takes everything that
+// comes at once.
 type talker struct {
 	t *testing.T
 	c net.Conn
@@ -185,8 +186,8 @@ func (k *talker) ask(method, path string, end bool, more ...string) uint32 {
 	return id
 }
 
-// send sends n bytes of body in frames of at most a size, besides so many bytes of padding, as the windows allow; where n is 0, one frame. It reports whether all were sent: a
-// stream that has ended gets no more.
+// send sends n bytes of body in frames of at most a size, besides so many bytes of padding, as the windows allow; where
+// n is 0, one frame. It reports whether all were sent: a stream that has ended gets no more.
 func (k *talker) send(id uint32, n, size int, padding byte) bool {
 	for first := true; first || n > 0; first = false {
 		extra := 0
@@ -244,7 +245,8 @@ func (k *talker) head(id uint32) string {
 	})
 }
 
-// outcome waits for the end of a stream, and returns its status or "reset CODE"; where the connection has ended, "goaway CODE" or "end".
+// outcome waits for the end of a stream, and returns its status or "reset CODE"; where the connection has ended,
+// "goaway CODE" or "end".
 func (k *talker) outcome(id uint32) string {
 	return k.await(fmt.Sprintf("the end of stream %d", id), func() string { return k.ends[id] })
 }

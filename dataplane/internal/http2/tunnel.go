@@ -10,7 +10,8 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// tunnel is a stream that carries another protocol in its DATA frames (RFC 8441): END_STREAM ends a direction, RST_STREAM cuts both.
+// tunnel is a stream that carries another protocol in its DATA frames (RFC 8441): END_STREAM ends a direction,
+// RST_STREAM cuts both.
 type tunnel struct{ f *flow }
 
 var errCutHere = errors.New("the tunnel is cut")
@@ -108,8 +109,8 @@ func (s *Call) Tunnel() exchange.Tunnel { return tunnel{&s.flow} }
 
 var errNotExtended = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service does not take other protocols over HTTP/2"}
 
-// extend waits until the endpoint has said whether it takes streams that carry other protocols, as it has to before one is opened (RFC 8441
-// section 3), and makes the call's one of them.
+// extend waits until the endpoint has said whether it takes streams that carry other protocols, as it has to before one
+// is opened (RFC 8441 section 3), and makes the call's one of them.
 func (s *Call) extend(within time.Duration) error {
 	c := s.client
 	c.flush() // our preface, which it may wait for

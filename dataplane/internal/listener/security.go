@@ -26,7 +26,7 @@ func (s *Security) handshake(parent context.Context, nc net.Conn, peer *exchange
 	var policy certificate.Policy
 	ctx, cancel := context.WithTimeout(context.WithValue(parent, policyKey{}, &policy), s.HandshakeTimeout)
 	defer cancel()
-	conn := tls.Server(socket.NewBeneath(nc), &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: s.choose})
+	conn := tls.Server(socket.NewTransport(nc), &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: s.choose})
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, nil, err
 	}

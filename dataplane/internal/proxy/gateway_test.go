@@ -141,8 +141,8 @@ func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, header
 	two := http2.NewServer(limits, p)
 	g.two = two
 	g.server.HandOver(two.Serve)
-	lot := socket.NewLot()
-	g.server.RestIn(lot)
+	idle := socket.NewIdleConns()
+	g.server.ParkIn(idle)
 	if looping {
 		g.loops = socket.NewLoops(2)
 		g.server.ServeIn(g.loops, 0)
@@ -160,7 +160,7 @@ func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, header
 	t.Cleanup(func() {
 		g.end()
 		stop()
-		lot.Close()
+		idle.Close()
 		services.Close()
 		g.loops.Close()
 		access.Close()

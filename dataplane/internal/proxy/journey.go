@@ -31,7 +31,7 @@ type journey struct {
 	attempt attempt
 	// host is the client's connection and client the service's, where they are served in a loop; started and broken are what sending the request there
 	// came to.
-	host    http1.Host
+	host    http1.LoopConn
 	client  *http1.ClientConn
 	started bool
 	broken  error

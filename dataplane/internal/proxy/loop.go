@@ -14,7 +14,7 @@ import (
 const leastDeadline = 4 * socket.LoopTick
 
 // Start implements http1.Starter.
-func (p *Proxy) Start(x *exchange.Exchange, host http1.Host) (over bool) {
+func (p *Proxy) Start(x *exchange.Exchange, host http1.LoopConn) (over bool) {
 	j := p.begin(x)
 	if !j.find() {
 		j.end()
@@ -74,7 +74,7 @@ func (j *journey) dispatch() bool {
 	return true
 }
 
-// Send implements socket.Parcel, with the request or, on the way back, the response.
+// Send implements socket.DeferredWrite, with the request or, on the way back, the response.
 func (j *journey) Send() bool {
 	if j.back {
 		j.broken = j.host.Flush()
@@ -96,7 +96,7 @@ func (j *journey) Send() bool {
 	return false
 }
 
-// Sent implements socket.Parcel: the client has been sent the response.
+// Sent implements socket.DeferredWrite: the client has been sent the response.
 func (j *journey) Sent() {
 	if j.broken != nil {
 		j.x.Response.Code = fault.ClientClosed
@@ -107,12 +107,12 @@ func (j *journey) Sent() {
 	host.Over()
 }
 
-// Answered implements http1.Errand.
+// Answered implements http1.ResponseWaiter.
 func (j *journey) Answered() {
 	x, a := j.x, &j.attempt
 	progress, started, err := j.client.Collect(x)
 	switch {
-	case progress == http1.Resting:
+	case progress == http1.Receiving:
 		return
 	case err != nil:
 		j.started, j.broken = started, err
@@ -122,7 +122,7 @@ func (j *journey) Answered() {
 		go j.apart((*journey).await)
 		return
 	}
-	x.Now = j.host.Loop().Looked()
+	x.Now = j.host.Loop().PolledAt()
 	a.answered = x.Now
 	if first := a.responsePart(); first.err == nil && !first.whole {
 		go j.apart((*journey).respond)
@@ -133,7 +133,7 @@ func (j *journey) Answered() {
 	j.host.Loop().Post(j)
 }
 
-// Late implements http1.Errand.
+// Late implements http1.ResponseWaiter.
 func (j *journey) Late() { j.apart((*journey).await) }
 
 // await waits for the response to the request that was dispatched.

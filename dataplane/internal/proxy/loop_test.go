@@ -34,8 +34,8 @@ func startInLoops(t *testing.T, config string, edits ...func(*http1.Limits)) *ga
 	return startWith(t, limits, config)
 }
 
-// guests waits until a number of connections are in loops, those to services included.
-func (g *gateway) guests(n int) {
+// registered waits until a number of connections are in loops, those to services included.
+func (g *gateway) registered(n int) {
 	g.t.Helper()
 	waittest.UntilNil(g.t, fmt.Sprintf("%d connections are in loops", n), func() error {
 		if have := g.loops.Len(); have != n {
@@ -94,16 +94,16 @@ func (c *client) read() string {
 func TestInLoops(t *testing.T) {
 	g := startInLoops(t, to(echo(t), ""))
 	c := g.client()
-	g.guests(1)
+	g.registered(1)
 	for i := range 3 {
 		if got, want := c.get(fmt.Sprint("/", i)), fmt.Sprint("200 GET /", i); got != want {
 			t.Fatalf("got %s, want %s", got, want)
 		}
 	}
 	// The first request had to open a connection to the service. After that one both are in loops.
-	g.guests(2)
+	g.registered(2)
 	c.send("GET /slow HTTP/1.1\r\nHo")
-	g.guests(1)
+	g.registered(1)
 	c.send("st: a\r\n\r\n")
 	if got := c.read(); got != "200 GET /slow" {
 		t.Fatal(got)
@@ -111,14 +111,14 @@ func TestInLoops(t *testing.T) {
 	for range 4 {
 		c.get("/")
 	}
-	g.guests(2)
+	g.registered(2)
 	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nwhole")
 	if got := c.read(); got != "200 whole" {
 		t.Fatal(got)
 	}
-	g.guests(2)
+	g.registered(2)
 	_ = c.Close()
-	g.guests(1)
+	g.registered(1)
 }
 
 // TestTimeInLoops lets services take their time: exchanges leave the loop, and every limit holds.
@@ -299,10 +299,10 @@ func TestDrainReachesLoops(t *testing.T) {
 		for range 3 {
 			c.get("/")
 		}
-		g.guests(2)
+		g.registered(2)
 		begun := time.Now()
 		g.server.Drain()
-		g.guests(1)
+		g.registered(1)
 		if took := time.Since(begun); took > 1500*time.Millisecond {
 			return fmt.Errorf("it took %v", took) // it may on a slow machine, but not again and again
 		}
@@ -360,8 +360,8 @@ func TestUnusedLeaveLoops(t *testing.T) {
 	for range 3 {
 		c.get("/")
 	}
-	g.guests(2)
-	g.guests(1) // in two seconds
+	g.registered(2)
+	g.registered(1) // in two seconds
 	if got := c.get("/again"); got != "200 GET /again" {
 		t.Error(got)
 	}

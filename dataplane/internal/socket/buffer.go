@@ -31,8 +31,9 @@ func (s Size) Bytes() int {
 }
 
 const (
-	// headBytes is not a power of two, but a class of the allocator's whose members begin at many places of a page and of the cache: with 16 KiB the
-	// first lines of all buffers would compete for the same few sets, and those are the lines that are used.
+	// headBytes is not a power of two, but a class of the allocator's whose members begin at many places of a page and
+	// of the cache: with 16 KiB the first lines of all buffers would compete for the same few sets, and those are the
+	// lines that are used.
 	headBytes  = 19072
 	bodyBytes  = 64 << 10
 	largeBytes = 256 << 10

@@ -15,8 +15,8 @@ import (
 // Conn is a connection with its receive buffer. One goroutine reads and one writes; both may be the same. Only the
 // owner closes it, when neither runs: everybody else uses Interrupt.
 //
-// Every wait has a limit of its own: ReadWithin comes before each Fill, Each and Splice, WriteWithin before each Write and Settle, and both before
-// SendAndFill. In builds with the race detector a wait without is a panic.
+// Every wait has a limit of its own: ReadWithin comes before each Fill, Each and Splice, WriteWithin before each Write
+// and FlushPending, and both before SendAndFill. In builds with the race detector a wait without is a panic.
 //
 // Received bytes are Buffered until Consume. They stay where they are until the buffer is released or compacted, so
 // that what was parsed from them may point at them.
@@ -27,10 +27,10 @@ type Conn struct {
 	nc  net.Conn
 	raw syscall.RawConn // nil: plain net.Conn calls
 	fd  int             // -1: not known
-	// beneath is what TLS stands on, where that is known; first is the byte that a read without a buffer waits for.
-	beneath *Beneath
-	under   syscall.RawConn // of beneath; nil: plain net.Conn calls
-	first   [1]byte
+	// transport is the connection under TLS, where it is known; first is the byte that a read without a buffer waits for.
+	transport    *Transport
+	transportRaw syscall.RawConn // transport's; nil: plain net.Conn calls
+	first        [1]byte
 
 	buf  []byte // nil while nothing was received
 	r, w int    // the received and not yet consumed bytes are buf[r:w]
@@ -49,8 +49,8 @@ type Conn struct {
 	writing  [2][]byte
 	writeErr error
 
-	hasty bool   // it is in a loop, and Write must not wait
-	owed  []byte // what it has left to Settle
+	nonblocking bool   // it is in a loop: Write must not wait
+	pending     []byte // what Write has kept for FlushPending
 
 	wrote    int           // how much of it
 	pace     Pace          // of the peer as it takes what is written
@@ -98,8 +98,8 @@ func (c *Conn) Compact() {
 	}
 }
 
-// Grow moves the unread bytes to a new buffer of a larger class, leaving the old one to the caller, who Gives it back when
-// the views into it are over.
+// Grow moves the unread bytes to a new buffer of a larger class, leaving the old one to the caller, who Gives it back
+// when the views into it are over.
 func (c *Conn) Grow(s Size) (old []byte) {
 	old = c.buf
 	next := Take(s)
@@ -109,8 +109,8 @@ func (c *Conn) Grow(s Size) (old []byte) {
 	return old
 }
 
-// Detach takes the buffer out of the connection, when nothing in it is unread: views into it stay valid until the caller
-// Gives it back.
+// Detach takes the buffer out of the connection, when nothing in it is unread: views into it stay valid until the
+// caller Gives it back.
 func (c *Conn) Detach() []byte {
 	b := c.buf
 	c.buf, c.r, c.w = nil, 0, 0
@@ -138,7 +138,7 @@ func (c *Conn) fill() error {
 		return c.fillRaw()
 	}
 	if c.buf == nil {
-		if c.beneath != nil {
+		if c.transport != nil {
 			return c.fillTLS()
 		}
 		c.buf = Take(c.size)
@@ -160,20 +160,20 @@ func noProgress(err error) error {
 	return err
 }
 
-// Each waits for bytes and calls serve, again and again, until serve returns false (then it returns nil) or nothing more can be
-// received. serve returns true only with nothing buffered, and does not read from the connection.
+// Each waits for bytes and calls serve, again and again, until serve returns false (then it returns nil) or nothing
+// more can be received. serve returns true only with nothing buffered, and does not read from the connection.
 //
-// It is Fill in a loop at the cost of fewer system calls: the poller is not re-armed in between, so that no arrival
-// is lost, and no read has to be tried just to be sure that nothing arrived meanwhile. Only the first time it is tried, since an end
-// that arrives together with bytes is not announced again: a client that sends one request and shuts its side down is
-// noticed at once, one that does so with a later request when the read deadline passes.
+// It is Fill in a loop at the cost of fewer system calls: the poller is not re-armed in between, so that no arrival is
+// lost, and no read has to be tried just to be sure that nothing arrived meanwhile. Only the first time it is tried,
+// since an end that arrives together with bytes is not announced again: a client that sends one request and shuts its
+// side down is noticed at once, one that does so with a later request when the read deadline passes.
 func (c *Conn) Each(serve func() bool) error {
 	c.limits.reading()
 	if c.raw != nil {
 		c.serve, c.served = serve, false
 		return c.eachRaw()
 	}
-	if c.under != nil {
+	if c.transportRaw != nil {
 		c.serve, c.served = serve, false
 		return c.eachTLS()
 	}
@@ -187,9 +187,9 @@ func (c *Conn) Each(serve func() bool) error {
 	}
 }
 
-// SendAndFill writes b and waits for the first bytes of the answer, as Write and Fill would, but arms the poller before it
-// writes, so that no read is tried in vain. Nothing may be buffered.
-// written tells how much of b left; when it is less than all, err is of the write.
+// SendAndFill writes b and waits for the first bytes of the answer, as Write and Fill would, but arms the poller before
+// it writes, so that no read is tried in vain. Nothing may be buffered. written tells how much of b left; when it is
+// less than all, err is of the write.
 func (c *Conn) SendAndFill(b []byte) (written int, err error) {
 	c.limits.read()
 	c.limits.write()
@@ -204,17 +204,17 @@ func (c *Conn) SendAndFill(b []byte) (written int, err error) {
 
 // Write sends a and then b, which may be empty, with as few packets as it takes.
 func (c *Conn) Write(a, b []byte) error {
-	if !c.hasty {
+	if !c.nonblocking {
 		c.limits.write()
 	}
 	return c.write(a, b)
 }
 
 func (c *Conn) write(a, b []byte) error {
-	if c.raw != nil || c.hasty {
+	if c.raw != nil || c.nonblocking {
 		return c.writeRaw(a, b)
 	}
-	if c.beneath != nil {
+	if c.transport != nil {
 		return c.writeTLS(a, b)
 	}
 	if c.pace.Least > 0 {
@@ -238,8 +238,8 @@ func (c *Conn) write(a, b []byte) error {
 // would cost half a microsecond each.
 func slack(d time.Duration) time.Duration { return min(d/8, time.Second) }
 
-// ReadWithin makes reads fail with os.ErrDeadlineExceeded after d from now, or up to an eighth (at most a second) later;
-// d <= 0: at once.
+// ReadWithin makes reads fail with os.ErrDeadlineExceeded after d from now, or up to an eighth (at most a second)
+// later; d <= 0: at once.
 func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
 	c.limits.setRead()
 	if by, ok := move(c.readBy, now, d); ok {
@@ -251,7 +251,8 @@ func (c *Conn) ReadWithin(now time.Time, d time.Duration) {
 	}
 }
 
-// ReadAlways lets reads wait for as long as it takes. It is for a goroutine that reads for others who keep limits of their own.
+// ReadAlways lets reads wait for as long as it takes. It is for a goroutine that reads for others who keep limits of
+// their own.
 func (c *Conn) ReadAlways() {
 	c.limits.setAlways()
 	if !c.readBy.IsZero() {
@@ -286,8 +287,8 @@ func move(have, now time.Time, d time.Duration) (time.Time, bool) {
 	return want.Add(s), true
 }
 
-// Interrupt makes a waiting read and every later one fail with os.ErrDeadlineExceeded, until ResumeReads. Any goroutine may
-// call it.
+// Interrupt makes a waiting read and every later one fail with os.ErrDeadlineExceeded, until ResumeReads. Any goroutine
+// may call it.
 func (c *Conn) Interrupt() {
 	c.interrupted.Store(true)
 	c.mu.Lock()
@@ -313,7 +314,8 @@ func (c *Conn) Aborted() bool { return c.aborted.Load() }
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-// ResumeReads ends what Interrupt began, but not what Abort did, and takes the limit of reads away. Only the owner calls it.
+// ResumeReads ends what Interrupt began, but not what Abort did, and takes the limit of reads away. Only the owner
+// calls it.
 func (c *Conn) ResumeReads() {
 	c.limits.dropRead()
 	c.readBy = time.Time{}
@@ -335,8 +337,8 @@ func (c *Conn) CloseWrite() error {
 // Reset makes Close drop what was not sent and tell the peer so (RST), for responses that end too early.
 func (c *Conn) Reset() {
 	nc := c.nc
-	if c.beneath != nil {
-		nc = c.beneath.Conn
+	if c.transport != nil {
+		nc = c.transport.Conn
 	}
 	if tc, ok := nc.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tc.SetLinger(0)

@@ -2,8 +2,9 @@
 
 package socket
 
-// limits remembers whether the waits of a connection have a limit. One that has none, or only what was left of the limit of an earlier wait, is a fault that
-// shows when a peer stalls: in builds with the race detector, which is how tests are run, it is a panic instead. Other builds know nothing of it.
+// limits remembers whether the waits of a connection have a limit. One that has none, or only what was left of the
+// limit of an earlier wait, is a fault that shows when a peer stalls: in builds with the race detector, which is how
+// tests are run, it is a panic instead. Other builds know nothing of it.
 type limits struct {
 	reads, writes bool // ReadWithin, WriteWithin was called since the last wait
 	always        bool // ReadAlways was

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Loops serve connections that are in use all the time, many in one goroutine: what serves one after the other keeps its stack and its
-// code's data in the processor's cache, where a goroutine for each would have to fetch its own from memory whenever something arrives (make bench,
-// 256 connections). What is done in a loop must not wait for anything. They are safe for concurrent use; nil takes nothing in.
+// Loops are event loops. Each serves many connections that are in use all the time in one goroutine, which keeps its
+// stack and its data in the processor's cache; a goroutine for each connection would fetch its own from memory at every
+// arrival (make bench, 256 connections). What runs in a loop must not block. Loops are safe for concurrent use; a nil
+// Loops registers nothing.
 type Loops struct {
 	all  []*Loop
 	next atomic.Uint32
@@ -17,16 +18,17 @@ type Loops struct {
 	done sync.WaitGroup
 }
 
-// LoopTick is how often guests are told that time has passed.
+// LoopTick is how often handlers are told that time has passed.
 const LoopTick = 50 * time.Millisecond
 
-// Seat is a guest's place in a loop. The zero value is none.
-type Seat struct {
+// Registration is a handler's registration with a loop. The zero value is none.
+type Registration struct {
 	loop *Loop
 	id   uint64
 }
 
-// NewLoops starts a number of loops; nil where the system has nothing to watch connections with. Close ends what it starts.
+// NewLoops starts a number of loops; nil where the system has nothing to watch connections with. Close ends what it
+// starts.
 func NewLoops(n int) *Loops {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Loops{stop: stop}
@@ -37,22 +39,22 @@ func NewLoops(n int) *Loops {
 			return nil
 		}
 		l.all = append(l.all, one)
-		l.done.Go(func() { one.watch.run(one.look) })
+		l.done.Go(func() { one.watch.run(one.run) })
 		l.done.Go(func() { one.tick(ctx) })
 	}
 	return l
 }
 
 func newLoop(number int) *Loop {
-	l := &Loop{number: number, watch: newWatch(), guests: make(chan struct{}, 1)}
+	l := &Loop{number: number, watch: newWatch(), added: make(chan struct{}, 1)}
 	if l.watch == nil {
 		return nil
 	}
-	if l.answers = newInnerWatch(); l.answers == nil {
+	if l.upstreamWatch = newInnerWatch(); l.upstreamWatch == nil {
 		l.watch.close()
 		return nil
 	}
-	if !l.watch.add(l.answers.fd, answersID, watchAlways) {
+	if !l.watch.add(l.upstreamWatch.fd, upstreamID, watchAlways) {
 		l.close()
 		return nil
 	}
@@ -61,10 +63,10 @@ func newLoop(number int) *Loop {
 
 func (l *Loop) close() {
 	l.watch.close()
-	l.answers.close()
+	l.upstreamWatch.close()
 }
 
-// Any returns one of the loops, each in turn; nil where there are none.
+// Any returns one of the loops, in turn; nil where there are none.
 func (l *Loops) Any() *Loop {
 	if l == nil {
 		return nil
@@ -72,7 +74,7 @@ func (l *Loops) Any() *Loop {
 	return l.all[int(l.next.Add(1))%len(l.all)]
 }
 
-// Len returns the number of guests.
+// Len returns the number of registered handlers.
 func (l *Loops) Len() int {
 	if l == nil {
 		return 0
@@ -86,7 +88,7 @@ func (l *Loops) Len() int {
 	return n
 }
 
-// Close ends the loops. Guests have to have left.
+// Close ends the loops. Every handler has to have left before.
 func (l *Loops) Close() {
 	if l == nil {
 		return
@@ -97,7 +99,7 @@ func (l *Loops) Close() {
 	}
 	l.done.Wait()
 	for _, one := range l.all {
-		one.answers.close()
+		one.upstreamWatch.close()
 	}
 }
 
@@ -105,51 +107,52 @@ func (l *Loops) Close() {
 type Loop struct {
 	number int
 	watch  *watch
-	// answers, which watch watches too, has the guests that are called first.
-	answers *watch
-	// guests has something in it when there may be guests again.
-	guests chan struct{}
+	// upstreamWatch, which watch watches too, has the upstream connections. Their handlers are called first.
+	upstreamWatch *watch
+	// added is signalled when a handler was registered.
+	added chan struct{}
 
 	mu    sync.Mutex
-	seats []seat
+	slots []slot
 	free  []uint32
 	taken int
 
-	// What follows is the goroutine's.
-	looked    time.Time // when it was last seen what has arrived
-	behind    bool      // there may be answers that were not looked at
-	asked     [questionsAtOnce]event
-	answered  [answersAtOnce]event
-	questions [questionsAtOnce]Guest
-	ends      [answersAtOnce]Guest
-	posted    []Parcel
-	sent      []Parcel // whose memory posted gets next
+	// The loop's goroutine owns what follows.
+	polledAt       time.Time // when the system was last asked for events
+	moreUpstream   bool      // there may be upstream events that were not polled
+	events         [downstreamBatch]event
+	upstreamEvents [upstreamBatch]event
+	downstream     [downstreamBatch]EventHandler
+	upstream       [upstreamBatch]EventHandler
+	posted         []DeferredWrite
+	sent           []DeferredWrite // its memory is used for posted next
 }
 
-// Kind is what a guest brings.
+// Kind is the side that a connection is on.
 type Kind uint8
 
 const (
-	// Questions begin something: a client's requests.
-	Questions Kind = iota
-	// Answers end something that has begun. Guests who bring them are called before others: what they have held, which is in the processor's cache, is then
-	// used for the next question, and less of everything is in use at a time.
-	Answers
+	// Downstream connections are clients': they bring requests.
+	Downstream Kind = iota
+	// Upstream connections are services': they bring responses. Their handlers are called first: the buffers that a
+	// finished exchange gives back are in the processor's cache and serve the next request, and fewer are in use at a
+	// time.
+	Upstream
 )
 
-// answersID is what answers is watched as. Guests have other numbers.
-const answersID = 0
+// upstreamID is the number that upstreamWatch is watched as. Handlers have other numbers.
+const upstreamID = 0
 
-// seat is one place. A report of the system's that is older than the guest who sits there now has another turn.
-type seat struct {
-	guest  Guest
-	turn   uint32 // 1 or more
-	brings Kind
+// slot holds one registered handler. An event that is older than the registration has another generation.
+type slot struct {
+	handler    EventHandler
+	generation uint32 // 1 or more
+	kind       Kind
 }
 
 func (l *Loop) watchOf(k Kind) *watch {
-	if k == Answers {
-		return l.answers
+	if k == Upstream {
+		return l.upstreamWatch
 	}
 	return l.watch
 }
@@ -157,87 +160,88 @@ func (l *Loop) watchOf(k Kind) *watch {
 // Number returns which one of Loops it is, from 0.
 func (l *Loop) Number() int { return l.number }
 
-// Add takes a guest in, whose connection nobody may wait on until it leaves. From here on, also before Add returns, the guest may be called; what has arrived
-// before is reported too. Until it leaves, nothing on the connection can wait: only what says so works. taken is false, and nothing happens, where the
-// connection can't be watched.
-func (l *Loop) Add(c *Conn, g Guest, brings Kind) (at Seat, taken bool) {
-	if l == nil || c.raw == nil || !c.loosen() {
-		return Seat{}, false
+// Add registers a handler for a connection, on which nobody may wait until the handler leaves. The handler may be
+// called from here on, also before Add returns; what arrived before is reported too. While it is registered, the
+// connection is nonblocking: only methods that never wait work. Where the connection can't be watched, taken is false
+// and nothing happens.
+func (l *Loop) Add(c *Conn, h EventHandler, kind Kind) (at Registration, taken bool) {
+	if l == nil || c.raw == nil || !c.leavePoller() {
+		return Registration{}, false
 	}
-	if at, taken = l.seat(c, g, brings); !taken {
-		c.fasten()
+	if at, taken = l.register(c, h, kind); !taken {
+		c.rejoinPoller()
 	}
 	return at, taken
 }
 
-func (l *Loop) seat(c *Conn, g Guest, brings Kind) (at Seat, taken bool) {
+func (l *Loop) register(c *Conn, h EventHandler, kind Kind) (at Registration, taken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var i uint32
 	if n := len(l.free); n > 0 {
 		i, l.free = l.free[n-1], l.free[:n-1]
 	} else {
-		i = uint32(len(l.seats))
-		l.seats = append(l.seats, seat{})
+		i = uint32(len(l.slots))
+		l.slots = append(l.slots, slot{})
 	}
-	s := &l.seats[i]
-	s.turn++
-	s.guest, s.brings = g, brings
-	id := uint64(s.turn)<<32 | uint64(i)
-	if !l.watchOf(brings).add(c.fd, id, watchAlways) {
-		s.guest = nil
+	s := &l.slots[i]
+	s.generation++
+	s.handler, s.kind = h, kind
+	id := uint64(s.generation)<<32 | uint64(i)
+	if !l.watchOf(kind).add(c.fd, id, watchAlways) {
+		s.handler = nil
 		l.free = append(l.free, i)
-		return Seat{}, false
+		return Registration{}, false
 	}
 	l.taken++
 	select {
-	case l.guests <- struct{}{}:
+	case l.added <- struct{}{}:
 	default:
 	}
-	return Seat{l, id}, true
+	return Registration{l, id}, true
 }
 
-// Leave ends what Add began. It is called while the connection is open, by whom it belongs to: a call of Stirred, which finds that out, or of Tick may be
-// under way.
-func (s Seat) Leave(c *Conn) {
-	if s.loop != nil {
-		s.leave(c)
-		c.fasten()
+// Leave removes the registration. The connection's owner calls it while the connection is open. A call of OnReadable or
+// of Tick may be running meanwhile.
+func (r Registration) Leave(c *Conn) {
+	if r.loop != nil {
+		r.leave(c)
+		c.rejoinPoller()
 	}
 }
 
-func (s Seat) leave(c *Conn) (g Guest, brings Kind) {
-	l, i := s.loop, uint32(s.id)
+func (r Registration) leave(c *Conn) (h EventHandler, kind Kind) {
+	l, i := r.loop, uint32(r.id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g, brings = l.seats[i].guest, l.seats[i].brings
-	l.watchOf(brings).remove(c.fd)
-	l.seats[i].guest = nil
+	h, kind = l.slots[i].handler, l.slots[i].kind
+	l.watchOf(kind).remove(c.fd)
+	l.slots[i].handler = nil
 	l.free = append(l.free, i)
 	l.taken--
-	return g, brings
+	return h, kind
 }
 
-// Move is Leave and then Add to another loop, but costs less. Where it can't be done, the guest has left.
-func (s Seat) Move(c *Conn, to *Loop) (at Seat, taken bool) {
-	g, brings := s.leave(c)
-	if at, taken = to.seat(c, g, brings); !taken {
-		c.fasten()
+// Move is Leave followed by Add to another loop, at a lower cost. Where it fails, the handler has left.
+func (r Registration) Move(c *Conn, to *Loop) (at Registration, taken bool) {
+	h, kind := r.leave(c)
+	if at, taken = to.register(c, h, kind); !taken {
+		c.rejoinPoller()
 	}
 	return at, taken
 }
 
-// Taken reports whether it is a place.
-func (s Seat) Taken() bool { return s.loop != nil }
+// Taken reports whether a handler is registered.
+func (r Registration) Taken() bool { return r.loop != nil }
 
-// Loop returns the loop that it is in; nil: none.
-func (s Seat) Loop() *Loop { return s.loop }
+// Loop returns the loop of the registration; nil: none.
+func (r Registration) Loop() *Loop { return r.loop }
 
-// tick tells guests, as long as there are any, that time passes.
+// tick calls every handler's Tick, as long as there are handlers.
 func (l *Loop) tick(ctx context.Context) {
 	tick := time.NewTicker(LoopTick)
 	defer tick.Stop()
-	var here []Guest
+	var here []EventHandler
 	for {
 		select {
 		case <-ctx.Done():
@@ -245,21 +249,21 @@ func (l *Loop) tick(ctx context.Context) {
 		case <-tick.C:
 		}
 		l.mu.Lock()
-		for i := range l.seats {
-			if g := l.seats[i].guest; g != nil {
-				here = append(here, g)
+		for i := range l.slots {
+			if h := l.slots[i].handler; h != nil {
+				here = append(here, h)
 			}
 		}
 		l.mu.Unlock()
-		for _, g := range here {
-			g.Tick()
+		for _, h := range here {
+			h.Tick()
 		}
 		if len(here) == 0 {
 			tick.Stop()
 			select {
 			case <-ctx.Done():
 				return
-			case <-l.guests:
+			case <-l.added:
 			}
 			tick.Reset(LoopTick)
 		}

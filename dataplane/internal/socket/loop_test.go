@@ -23,7 +23,7 @@ type visitor struct {
 	came  chan struct{}
 }
 
-func (*visitor) Stirred(bool) bool { return true }
+func (*visitor) OnReadable(bool) bool { return true }
 
 func (*visitor) Receive() bool { return true }
 
@@ -77,7 +77,7 @@ func loops(t *testing.T) *Loops {
 	}
 	t.Cleanup(func() {
 		if n := l.Len(); n != 0 {
-			t.Errorf("%d guests are left", n)
+			t.Errorf("%d handlers are left", n)
 		}
 		l.Close()
 		if n := InUse.Load(); n != 0 {
@@ -111,9 +111,9 @@ func TestLoop(t *testing.T) {
 	near, far := accepted(t)
 	send(t, far, "be")
 	v := &visitor{c: near, came: make(chan struct{}, 100)}
-	seat, taken := l.Any().Add(near, v, Questions)
-	if !taken || !seat.Taken() || l.Len() != 1 {
-		t.Fatalf("taken: %v, %d guests", taken, l.Len())
+	reg, taken := l.Any().Add(near, v, Downstream)
+	if !taken || !reg.Taken() || l.Len() != 1 {
+		t.Fatalf("taken: %v, %d handlers", taken, l.Len())
 	}
 	v.until(t, func() bool { return string(v.got) == "be" }) // had arrived before
 	for _, s := range []string{"f", "ore", " and after"} {
@@ -128,10 +128,10 @@ func TestLoop(t *testing.T) {
 		t.Fatalf("%q, %v", answer, err)
 	}
 
-	// A guest that has left waits by itself, with time limits, as it did before it came.
-	seat.Leave(near)
+	// A handler that has left waits by itself, with time limits, as it did before it came.
+	reg.Leave(near)
 	if l.Len() != 0 {
-		t.Errorf("%d guests", l.Len())
+		t.Errorf("%d handlers", l.Len())
 	}
 	send(t, far, "alone")
 	near.ReadWithin(time.Now(), waittest.Limit)
@@ -145,14 +145,14 @@ func TestLoop(t *testing.T) {
 		t.Errorf("%v, want a timeout", err)
 	}
 	if string(v.got) != "before and after" {
-		t.Errorf("a guest that had left was called: %q", v.got)
+		t.Errorf("a handler that had left was called: %q", v.got)
 	}
 
 	// It may come back, and sees the end.
-	seat, _ = l.Any().Add(near, v, Questions)
+	reg, _ = l.Any().Add(near, v, Downstream)
 	_ = far.Close()
 	v.until(t, func() bool { return v.err == io.EOF })
-	seat.Leave(near)
+	reg.Leave(near)
 }
 
 func isTimeout(err error) bool {
@@ -165,7 +165,7 @@ func TestAbortInALoop(t *testing.T) {
 	l := loops(t)
 	near, far := accepted(t)
 	v := &visitor{c: near, came: make(chan struct{}, 100)}
-	seat, taken := l.Any().Add(near, v, Questions)
+	reg, taken := l.Any().Add(near, v, Downstream)
 	if !taken {
 		t.Fatal("not taken")
 	}
@@ -175,7 +175,7 @@ func TestAbortInALoop(t *testing.T) {
 	others.Wait()
 	send(t, far, "late")
 	v.until(t, func() bool { return isTimeout(v.err) })
-	seat.Leave(near)
+	reg.Leave(near)
 	near.ReadWithin(time.Now(), 10*time.Second)
 	near.WriteWithin(time.Now(), 10*time.Second)
 	if err := near.Fill(); !isTimeout(err) {
@@ -187,10 +187,10 @@ func TestAbortInALoop(t *testing.T) {
 }
 
 // What a peer does not take at once is kept in a loop, and sent afterwards, in order.
-func TestOwing(t *testing.T) {
+func TestPendingWrites(t *testing.T) {
 	l := loops(t)
 	near, far := accepted(t)
-	seat, taken := l.Any().Add(near, &visitor{c: near, came: make(chan struct{}, 1000)}, Answers)
+	reg, taken := l.Any().Add(near, &visitor{c: near, came: make(chan struct{}, 1000)}, Upstream)
 	if !taken {
 		t.Fatal("not taken")
 	}
@@ -205,10 +205,10 @@ func TestOwing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !near.Owes() {
+	if !near.HasPending() {
 		t.Fatal("the system took all of it")
 	}
-	seat.Leave(near)
+	reg.Leave(near)
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		got := make([]byte, len(part))
@@ -225,13 +225,13 @@ func TestOwing(t *testing.T) {
 	if err := near.Write([]byte("last"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if near.Owes() {
-		t.Error("something is owed still")
+	if near.HasPending() {
+		t.Error("something is pending still")
 	}
 	reader.Wait()
 }
 
-// A guest that is moved brings what has arrived to its new loop, and only to that.
+// A handler that is moved brings what has arrived to its new loop, and only to that.
 func TestMove(t *testing.T) {
 	l := NewLoops(2)
 	if l == nil {
@@ -241,7 +241,7 @@ func TestMove(t *testing.T) {
 	near, far := accepted(t)
 	v := &visitor{c: near, came: make(chan struct{}, 100)}
 	from, to := l.Any(), l.Any()
-	seat, taken := from.Add(near, v, Answers)
+	reg, taken := from.Add(near, v, Upstream)
 	if !taken {
 		t.Fatal("not taken")
 	}
@@ -252,11 +252,12 @@ func TestMove(t *testing.T) {
 		if i%2 == 0 {
 			send(t, far, word)
 		}
-		old := seat
-		if seat, taken = seat.Move(near, to); !taken || seat.Loop() != to || l.Len() != 1 {
-			t.Fatalf("taken: %v, %d guests", taken, l.Len())
+		old := reg
+		if reg, taken = reg.Move(near, to); !taken || reg.Loop() != to || l.Len() != 1 {
+			t.Fatalf("taken: %v, %d handlers", taken, l.Len())
 		}
-		if found, _ := from.stirred([]event{{Fd: int32(uint32(old.id)), Pad: int32(uint32(old.id >> 32))}}, make([]Guest, 1)); len(found) > 0 {
+		stale := []event{{Fd: int32(uint32(old.id)), Pad: int32(uint32(old.id >> 32))}}
+		if found, _ := from.ready(stale, make([]EventHandler, 1)); len(found) > 0 {
 			t.Error("the loop that it has left calls it")
 		}
 		if i%2 != 0 {
@@ -265,50 +266,50 @@ func TestMove(t *testing.T) {
 		v.until(t, func() bool { return string(v.got) == want })
 		from, to = to, from
 	}
-	seat.Leave(near)
+	reg.Leave(near)
 	near.ReadWithin(time.Now(), time.Millisecond)
 	if err := near.Fill(); !isTimeout(err) {
 		t.Errorf("%v, want a timeout", err)
 	}
 }
 
-// parcel tells of its way.
-type parcel struct {
+// write logs its calls.
+type write struct {
 	name  string
 	log   *[]string
 	again func()
 }
 
-func (p *parcel) Send() bool {
-	*p.log = append(*p.log, "send "+p.name)
-	return p.again != nil
+func (w *write) Send() bool {
+	*w.log = append(*w.log, "send "+w.name)
+	return w.again != nil
 }
 
-func (p *parcel) Sent() {
-	*p.log = append(*p.log, "sent "+p.name)
-	p.again()
+func (w *write) Sent() {
+	*w.log = append(*w.log, "sent "+w.name)
+	w.again()
 }
 
-// In a round every guest receives before any is served, and is served before anything is sent.
-func TestRound(t *testing.T) {
+// In an iteration every handler receives before any is served, and is served before anything is sent.
+func TestIteration(t *testing.T) {
 	var log []string
 	l := &Loop{}
 	post := func(name string, again func()) func() {
-		return func() { l.Post(&parcel{name, &log, again}) }
+		return func() { l.Post(&write{name, &log, again}) }
 	}
 	third := post("c", nil)
-	l.serve([]Guest{
+	l.serve([]EventHandler{
 		&step{"1", &log, true, post("a", third)},
 		&step{"2", &log, false, nil},
 		&step{"3", &log, true, post("b", third)},
 	})
 	want := "receive 1,receive 2,receive 3,serve 1,serve 3,send a,send b,sent a,sent b,send c,send c"
 	if got := strings.Join(log, ","); got != want {
-		t.Errorf("the round went\n%s, not\n%s", got, want)
+		t.Errorf("the iteration went\n%s, not\n%s", got, want)
 	}
 }
 
-// chatter is a guest for whom something arrives whenever it is served.
+// chatter is a handler for which something arrives whenever it is served.
 type chatter struct {
 	c   *Conn
 	far net.Conn
@@ -317,7 +318,7 @@ type chatter struct {
 	over bool
 }
 
-func (*chatter) Stirred(bool) bool { return true }
+func (*chatter) OnReadable(bool) bool { return true }
 
 func (c *chatter) Receive() bool {
 	c.mu.Lock()
@@ -342,36 +343,36 @@ func (c *chatter) Serve() { _, _ = c.far.Write([]byte("x")) }
 
 func (*chatter) Tick() {}
 
-// Answers that never cease keep neither questions nor other goroutines from their turn.
-func TestAnswersWithoutEnd(t *testing.T) {
+// Upstream events that never cease keep neither downstream ones nor other goroutines waiting.
+func TestUpstreamEventsWithoutEnd(t *testing.T) {
 	l := loops(t)
-	for range 4 * answersAtOnce {
+	for range 4 * upstreamBatch {
 		near, far := accepted(t)
-		guest := &chatter{c: near, far: far}
-		seat, taken := l.Any().Add(near, guest, Answers)
+		handler := &chatter{c: near, far: far}
+		reg, taken := l.Any().Add(near, handler, Upstream)
 		if !taken {
 			t.Fatal("not taken")
 		}
 		defer func() {
-			guest.end()
-			seat.Leave(near)
+			handler.end()
+			reg.Leave(near)
 		}()
 		send(t, far, "x")
 	}
 	for range 3 {
 		near, far := accepted(t)
 		v := &visitor{c: near, came: make(chan struct{}, 100)}
-		seat, taken := l.Any().Add(near, v, Questions)
+		reg, taken := l.Any().Add(near, v, Downstream)
 		if !taken {
 			t.Fatal("not taken")
 		}
-		defer seat.Leave(near)
-		send(t, far, "question")
-		v.until(t, func() bool { return string(v.got) == "question" })
+		defer reg.Leave(near)
+		send(t, far, "request")
+		v.until(t, func() bool { return string(v.got) == "request" })
 	}
 }
 
-// step is a guest who tells of its steps.
+// step is a handler that logs its calls.
 type step struct {
 	name   string
 	log    *[]string
@@ -379,7 +380,7 @@ type step struct {
 	serve  func()
 }
 
-func (*step) Stirred(bool) bool { return true }
+func (*step) OnReadable(bool) bool { return true }
 
 func (s *step) Receive() bool {
 	*s.log = append(*s.log, "receive "+s.name)
@@ -393,39 +394,39 @@ func (s *step) Serve() {
 
 func (*step) Tick() {}
 
-// A report that is older than the guest who sits where it is about is nobody's.
+// An event that is older than the registration calls nobody.
 func TestStaleReport(t *testing.T) {
 	l := loops(t).Any()
 	near, _ := accepted(t)
 	v := &visitor{c: near, came: make(chan struct{}, 1)}
-	report := func(s Seat) int {
-		found, _ := l.stirred([]event{{Fd: int32(uint32(s.id)), Pad: int32(uint32(s.id >> 32))}}, make([]Guest, 1))
+	report := func(s Registration) int {
+		found, _ := l.ready([]event{{Fd: int32(uint32(s.id)), Pad: int32(uint32(s.id >> 32))}}, make([]EventHandler, 1))
 		return len(found)
 	}
-	before, _ := l.Add(near, v, Questions)
+	before, _ := l.Add(near, v, Downstream)
 	if n := report(before); n != 1 {
-		t.Errorf("%d guests are called, not 1", n)
+		t.Errorf("%d handlers are called, not 1", n)
 	}
 	before.Leave(near)
 	if n := report(before); n != 0 {
-		t.Errorf("%d guests are called, and none is there", n)
+		t.Errorf("%d handlers are called, and none is registered", n)
 	}
-	now, _ := l.Add(near, v, Questions)
+	now, _ := l.Add(near, v, Downstream)
 	if uint32(now.id) != uint32(before.id) {
-		t.Fatal("the seat is another one")
+		t.Fatal("the slot is another one")
 	}
 	if n := report(before); n != 0 {
-		t.Errorf("%d guests are called for one who has left", n)
+		t.Errorf("%d handlers are called for one that has left", n)
 	}
 	now.Leave(near)
 }
 
 func TestTicks(t *testing.T) {
 	l := loops(t)
-	for range 2 { // they begin anew when there are guests again
+	for range 2 { // they begin anew when there are handlers again
 		near, _ := accepted(t)
 		v := &visitor{c: near, came: make(chan struct{}, 1)}
-		seat, taken := l.Any().Add(near, v, Questions)
+		reg, taken := l.Any().Add(near, v, Downstream)
 		if !taken {
 			t.Fatal("not taken")
 		}
@@ -434,11 +435,11 @@ func TestTicks(t *testing.T) {
 			defer v.mu.Unlock()
 			return v.ticks > 2
 		})
-		seat.Leave(near)
+		reg.Leave(near)
 	}
 }
 
-// Guests come and go while others are stirred: nobody is called for another one's arrivals.
+// Handlers come and go while others are called: nobody is called for another one's arrivals.
 func TestLoopUnderChange(t *testing.T) {
 	l := loops(t)
 	var all sync.WaitGroup
@@ -448,7 +449,7 @@ func TestLoopUnderChange(t *testing.T) {
 			v := &visitor{c: near, came: make(chan struct{}, 10_000)}
 			want := ""
 			for i := range 50 {
-				seat, taken := l.Any().Add(near, v, Kind(i%2))
+				reg, taken := l.Any().Add(near, v, Kind(i%2))
 				if !taken {
 					t.Error("not taken")
 					return
@@ -457,7 +458,7 @@ func TestLoopUnderChange(t *testing.T) {
 				want += word
 				send(t, far, word)
 				v.until(t, func() bool { return string(v.got) == want })
-				seat.Leave(near)
+				reg.Leave(near)
 			}
 		})
 	}

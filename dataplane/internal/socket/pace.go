@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Pace watches how many bytes a peer sends or takes while it is waited for. Time in which nobody waits does not count: a client whose service is
-// slow is not slow itself. The zero value lets everybody through.
+// Pace watches how many bytes a peer sends or takes while it is waited for. Time in which nobody waits does not count:
+// a client whose service is slow is not slow itself. The zero value lets everybody through.
 type Pace struct {
 	// Least is the smallest number of bytes a second; 0: any.
 	Least int64
@@ -36,8 +36,8 @@ func (p *Pace) Add(waited time.Duration, n int) bool {
 // ErrTooSlow is of a write to a peer that takes less than it has to.
 var ErrTooSlow = errors.New("the peer takes less than the least number of bytes a second")
 
-// SetWritePace makes writes fail with ErrTooSlow when the peer is slower. Then the time of WriteWithin is that in which the peer takes
-// nothing: it begins anew with everything that is taken.
+// SetWritePace makes writes fail with ErrTooSlow when the peer is slower. Then the time of WriteWithin is that in which
+// the peer takes nothing: it begins anew with everything that is taken.
 func (c *Conn) SetWritePace(p Pace) { c.pace = p }
 
 // onePiece is how much is written at once to a peer that is waited for, where what it takes can't be seen otherwise.

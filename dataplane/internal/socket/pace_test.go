@@ -37,7 +37,8 @@ func pair(t *testing.T) (near, far *net.TCPConn) {
 	return near, far
 }
 
-// A peer that takes little at a time is cut when that is less than it has to, and not when it is enough, however long all of it takes.
+// A peer that takes little at a time is cut when that is less than it has to, and not when it is enough, however long
+// all of it takes.
 func TestWritePace(t *testing.T) {
 	const size = 2 << 20
 	for name, c := range map[string]struct {

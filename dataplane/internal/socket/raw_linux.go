@@ -39,17 +39,17 @@ func (c *Conn) initPeek(nc net.Conn) syscall.RawConn {
 	return raw
 }
 
-// initBeneath gets at the descriptor under TLS.
-func (c *Conn) initBeneath() {
-	if c.under = c.initPeek(c.beneath.Conn); c.under != nil {
-		c.beneath.fd, c.beneath.owner = c.fd, c
+// initTransport gets at the descriptor under TLS.
+func (c *Conn) initTransport() {
+	if c.transportRaw = c.initPeek(c.transport.Conn); c.transportRaw != nil {
+		c.transport.fd, c.transport.owner = c.fd, c
 		c.writeFn = c.onWritable
 		c.eachFn = c.onEachTLS
 	}
 }
 
 // readDirect reads what the socket has.
-func (b *Beneath) readDirect(p []byte) (int, error) {
+func (b *Transport) readDirect(p []byte) (int, error) {
 	if b.dry {
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -72,7 +72,7 @@ func (b *Beneath) readDirect(p []byte) (int, error) {
 }
 
 // writeDirect tries without the poller first, as writeRaw does.
-func (b *Beneath) writeDirect(p []byte) (int, error) {
+func (b *Transport) writeDirect(p []byte) (int, error) {
 	if b.fd < 0 {
 		return b.Conn.Write(p)
 	}
@@ -84,7 +84,7 @@ func (b *Beneath) writeDirect(p []byte) (int, error) {
 			sent += n
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			n, err := b.owner.writeWaiting(b.owner.under, p[sent:], nil)
+			n, err := b.owner.writeWaiting(b.owner.transportRaw, p[sent:], nil)
 			if sent += n; err != nil {
 				return sent, err
 			}
@@ -96,7 +96,7 @@ func (b *Beneath) writeDirect(p []byte) (int, error) {
 }
 
 // offerDirect writes as much of p as the socket takes at once. It is called where the descriptor is known.
-func (b *Beneath) offerDirect(p []byte) (sent int, err error) {
+func (b *Transport) offerDirect(p []byte) (sent int, err error) {
 	for sent < len(p) {
 		n, errno := sysWrite(b.fd, p[sent:])
 		switch errno {
@@ -115,7 +115,7 @@ func (b *Beneath) offerDirect(p []byte) (sent int, err error) {
 // eachTLS is eachRaw for a connection over TLS, which reads from the socket inside the poller's callback.
 func (c *Conn) eachTLS() error {
 	c.readErr = nil
-	if err := c.under.Read(c.eachFn); err != nil {
+	if err := c.transportRaw.Read(c.eachFn); err != nil {
 		return c.pollError(err)
 	}
 	return c.readErr
@@ -123,15 +123,15 @@ func (c *Conn) eachTLS() error {
 
 // onEachTLS is called once when Each starts, and again whenever the poller says that something happened since.
 func (c *Conn) onEachTLS(uintptr) bool {
-	c.beneath.dry = false
+	c.transport.dry = false
 	for {
 		if c.buf == nil {
 			c.buf = Take(c.size)
 			c.r, c.w = 0, 0
 		}
-		c.beneath.direct = true
+		c.transport.direct = true
 		n, err := c.nc.Read(c.buf[c.w:])
-		c.beneath.direct = false
+		c.transport.direct = false
 		if n == 0 {
 			c.Release()
 			if os.IsTimeout(err) {
@@ -145,7 +145,7 @@ func (c *Conn) onEachTLS(uintptr) bool {
 			return true
 		}
 		if !c.served {
-			c.beneath.dry = false // see Each
+			c.transport.dry = false // see Each
 		}
 		c.served = true
 	}
@@ -281,18 +281,18 @@ func (c *Conn) sendAndFillRaw(b []byte) (int, error) {
 	return sent, c.readOutcome()
 }
 
-// writeRaw tries without the poller first: nearly always the socket has room. The descriptor is valid, since only the owner
-// closes the connection.
+// writeRaw tries without the poller first: nearly always the socket has room. The descriptor is valid, since only the
+// owner closes the connection.
 func (c *Conn) writeRaw(a, b []byte) error {
 	if c.aborted.Load() {
 		return os.ErrDeadlineExceeded
 	}
-	if len(c.owed) > 0 {
-		if c.hasty {
-			c.owe(a, b)
+	if len(c.pending) > 0 {
+		if c.nonblocking {
+			c.keepPending(a, b)
 			return nil
 		}
-		if err := c.settle(); err != nil {
+		if err := c.flushPending(); err != nil {
 			return err
 		}
 	}
@@ -311,8 +311,8 @@ func (c *Conn) writeRaw(a, b []byte) error {
 		default:
 			return os.NewSyscallError("write", errno)
 		}
-		if c.hasty {
-			c.owe(a, b)
+		if c.nonblocking {
+			c.keepPending(a, b)
 			return nil
 		}
 		n, err := c.writeWaiting(c.raw, a, b)
@@ -384,8 +384,8 @@ func advance(a, b []byte, n int) ([]byte, []byte) {
 	return b[n-len(a):], nil
 }
 
-// Quiet reports whether the peer has sent nothing and has not ended: only then may an idle connection carry another request.
-// What an upstream sends unasked would otherwise be taken for the next request's response.
+// Quiet reports whether the peer has sent nothing and has not ended: only then may an idle connection carry another
+// request. What an upstream sends unasked would otherwise be taken for the next request's response.
 func (c *Conn) Quiet() bool {
 	if !c.Drained() {
 		return false
@@ -411,8 +411,8 @@ const (
 	pollRdHup = 0x2000
 )
 
-// PeerGone reports whether the peer has reset the connection or, unless halfClosed allows that, ended its side. Any goroutine may call it while
-// the connection is open.
+// PeerGone reports whether the peer has reset the connection or, unless halfClosed allows that, ended its side. Any
+// goroutine may call it while the connection is open.
 func (c *Conn) PeerGone(halfClosed bool) bool {
 	if c.fd < 0 {
 		return false
@@ -437,9 +437,9 @@ func (c *Conn) pollError(err error) error {
 	return err
 }
 
-// The calls below never wait, since the sockets are non-blocking, so the scheduler is not told of them: they are over before anybody could
-// have used the processor. They are the socket's own calls: read and write go through the file layer first, which costs a fifth of a
-// small receive.
+// The calls below never wait, since the sockets are non-blocking, so the scheduler is not told of them: they are over
+// before anybody could have used the processor. They are the socket's own calls: read and write go through the file
+// layer first, which costs a fifth of a small receive.
 
 func sysRead(fd int, b []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)

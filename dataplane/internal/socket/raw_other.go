@@ -6,13 +6,13 @@ import "time"
 
 func (c *Conn) initRaw() {}
 
-func (c *Conn) initBeneath() {}
+func (c *Conn) initTransport() {}
 
-func (b *Beneath) readDirect([]byte) (int, error) { panic("socket: no raw connection") }
+func (b *Transport) readDirect([]byte) (int, error) { panic("socket: no raw connection") }
 
-func (b *Beneath) offerDirect([]byte) (int, error) { panic("socket: no raw connection") }
+func (b *Transport) offerDirect([]byte) (int, error) { panic("socket: no raw connection") }
 
-func (b *Beneath) writeDirect(p []byte) (int, error) { return b.Conn.Write(p) }
+func (b *Transport) writeDirect(p []byte) (int, error) { return b.Conn.Write(p) }
 
 func (c *Conn) eachTLS() error { panic("socket: no raw connection") }
 
@@ -24,9 +24,9 @@ func (c *Conn) sendAndFillRaw([]byte) (int, error) { panic("socket: no raw conne
 
 func (c *Conn) writeRaw(_, _ []byte) error { panic("socket: no raw connection") }
 
-func (c *Conn) loosen() bool { return false }
+func (c *Conn) leavePoller() bool { return false }
 
-func (c *Conn) fasten() {}
+func (c *Conn) rejoinPoller() {}
 
 func (c *Conn) receive(int) bool { panic("socket: no raw connection") }
 

@@ -61,8 +61,9 @@ func (p *pipe) give() {
 // CanSplice reports whether bytes can go from c to dst without passing through the process.
 func (c *Conn) CanSplice(dst *Conn) bool { return c.raw != nil && dst.raw != nil }
 
-// Splice moves n bytes from c to dst inside the kernel (splice(2)). Nothing may be buffered. before is called before each wait, to move
-// deadlines. ofDst tells that err is of dst; bytes that dst did not take are lost then, and so they are with every error.
+// Splice moves n bytes from c to dst inside the kernel (splice(2)). Nothing may be buffered. before is called before
+// each wait, to move deadlines. ofDst tells that err is of dst; bytes that dst did not take are lost then, and so they
+// are with every error.
 func (c *Conn) Splice(dst *Conn, n int64, before func(now time.Time)) (moved int64, ofDst bool, err error) {
 	p, err := takePipe()
 	if err != nil {
@@ -132,8 +133,8 @@ func (c *Conn) spliceOut(p *pipe) (int, error) {
 	return int(sent), nil
 }
 
-// splice does not wait, and the scheduler is not told of it: told, it takes the processor away after 20 microseconds, of which
-// a large move needs some hundred, and gives it back through another thread each time.
+// splice does not wait, and the scheduler is not told of it: told, it takes the processor away after 20 microseconds,
+// of which a large move needs some hundred, and gives it back through another thread each time.
 func splice(from, to, n int) (int64, syscall.Errno) {
 	for {
 		moved, _, errno := syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), spliceMove|spliceNonblock)

@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// Beneath is the connection under a *tls.Conn. With it, a Conn over TLS waits without a buffer, as one without TLS does, can tell
-// whether TLS holds something that came and was not read, and sends several records at once.
-type Beneath struct {
+// Transport is the transport under a *tls.Conn (its NetConn). With it, a Conn over TLS waits without a buffer, as one
+// without TLS does, can tell whether TLS holds bytes that were not read, and sends several records at once.
+type Transport struct {
 	net.Conn
 	fd    int   // -1: not known
 	owner *Conn // the Conn over TLS, once there is one that knows fd
@@ -19,18 +19,19 @@ type Beneath struct {
 	direct bool // reads are the socket's own calls, and don't wait
 	dry    bool // the last such read took everything: another would find nothing
 
-	// TLS answers some of what it reads, such as a key update, from the reading goroutine: mu keeps that apart from what is being written.
-	mu     sync.Mutex
-	corked []byte // what is held back to be sent at once, nil while nothing is
-	hasty  bool   // writes don't wait: what the peer does not take at once is owed
-	owed   []byte
+	// TLS answers some of what it reads, such as a key update, from the reading goroutine: mu keeps that apart from
+	// what is being written.
+	mu          sync.Mutex
+	corked      []byte // what is held back to be sent at once, nil while nothing is
+	nonblocking bool   // writes don't wait: what the peer does not take at once is pending
+	pending     []byte
 }
 
-// NewBeneath wraps a connection that TLS is going to be spoken on.
-func NewBeneath(nc net.Conn) *Beneath { return &Beneath{Conn: nc, fd: -1} }
+// NewTransport wraps a connection for TLS to be spoken on.
+func NewTransport(nc net.Conn) *Transport { return &Transport{Conn: nc, fd: -1} }
 
 // Read implements net.Conn.
-func (b *Beneath) Read(p []byte) (int, error) {
+func (b *Transport) Read(p []byte) (int, error) {
 	switch {
 	case b.refuse:
 		return 0, os.ErrDeadlineExceeded // to TLS a passing error: what it holds of a record stays
@@ -41,7 +42,7 @@ func (b *Beneath) Read(p []byte) (int, error) {
 }
 
 // Write implements net.Conn.
-func (b *Beneath) Write(p []byte) (int, error) {
+func (b *Transport) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.corked == nil {
@@ -60,14 +61,14 @@ func (b *Beneath) Write(p []byte) (int, error) {
 }
 
 // cork makes writes wait until uncork.
-func (b *Beneath) cork(s Size) {
+func (b *Transport) cork(s Size) {
 	b.mu.Lock()
 	b.corked = Take(s)[:0]
 	b.mu.Unlock()
 }
 
 // uncork sends what has been held back, or drops it.
-func (b *Beneath) uncork(send bool) (err error) {
+func (b *Transport) uncork(send bool) (err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if send {
@@ -79,7 +80,7 @@ func (b *Beneath) uncork(send bool) (err error) {
 }
 
 // flush is called with the mutex held.
-func (b *Beneath) flush() error {
+func (b *Transport) flush() error {
 	if len(b.corked) == 0 {
 		return nil
 	}
@@ -88,11 +89,11 @@ func (b *Beneath) flush() error {
 	return err
 }
 
-// send writes behind what is owed. The mutex is held.
-func (b *Beneath) send(p []byte) (int, error) {
+// send writes after what is pending. The mutex is held.
+func (b *Transport) send(p []byte) (int, error) {
 	sent := 0
-	if len(b.owed) == 0 {
-		if !b.hasty {
+	if len(b.pending) == 0 {
+		if !b.nonblocking {
 			return b.writeDirect(p)
 		}
 		var err error
@@ -100,26 +101,26 @@ func (b *Beneath) send(p []byte) (int, error) {
 			return sent, err
 		}
 	}
-	b.owed = append(b.owed, p[sent:]...)
+	b.pending = append(b.pending, p[sent:]...)
 	return len(p), nil
 }
 
-func (b *Beneath) owes() bool {
+func (b *Transport) hasPending() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.owed) > 0
+	return len(b.pending) > 0
 }
 
-// settle writes what is owed, and waits for the peer to take it.
-func (b *Beneath) settle() error {
+// settle writes what is pending, and waits for the peer to take it.
+func (b *Transport) flushPending() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	owed := b.owed
-	b.owed = nil
-	if len(owed) == 0 {
+	pending := b.pending
+	b.pending = nil
+	if len(pending) == 0 {
 		return nil
 	}
-	_, err := b.writeDirect(owed)
+	_, err := b.writeDirect(pending)
 	return err
 }
 
@@ -128,23 +129,23 @@ func (c *Conn) initTLS() {
 	if !ok {
 		return
 	}
-	if c.beneath, ok = t.NetConn().(*Beneath); ok {
-		c.initBeneath()
+	if c.transport, ok = t.NetConn().(*Transport); ok {
+		c.initTransport()
 	}
 }
 
-// writeTLSNow is WriteNow over TLS.
-func (c *Conn) writeTLSNow(p []byte) error {
+// writeTLSNonblocking is WriteNonblocking over TLS.
+func (c *Conn) writeTLSNonblocking(p []byte) error {
 	if c.aborted.Load() {
 		return os.ErrDeadlineExceeded
 	}
-	b := c.beneath
+	b := c.transport
 	b.mu.Lock()
-	b.hasty = true
+	b.nonblocking = true
 	b.mu.Unlock()
 	err := c.writeTLS(p, nil)
 	b.mu.Lock()
-	b.hasty = false
+	b.nonblocking = false
 	b.mu.Unlock()
 	return err
 }
@@ -160,12 +161,12 @@ func (c *Conn) writeTLS(a, b []byte) error {
 	if len(a)+len(b) > size.Bytes() {
 		size = LargeSize
 	}
-	c.beneath.cork(size)
+	c.transport.cork(size)
 	_, err := c.nc.Write(a)
 	if err == nil && len(b) > 0 {
 		_, err = c.nc.Write(b)
 	}
-	if e := c.beneath.uncork(err == nil); err == nil {
+	if e := c.transport.uncork(err == nil); err == nil {
 		err = e
 	}
 	return err
@@ -187,18 +188,19 @@ func (c *Conn) fillTLS() error {
 
 // held reads what TLS has without a look at the socket.
 func (c *Conn) held(b []byte) (int, error) {
-	c.beneath.refuse = true
+	c.transport.refuse = true
 	n, err := c.nc.Read(b)
-	c.beneath.refuse = false
+	c.transport.refuse = false
 	return n, err
 }
 
-// Drained reports whether nothing is left of what was received, neither here nor in TLS. The answer costs no system call.
+// Drained reports whether nothing is left of what was received, neither here nor in TLS. The answer costs no system
+// call.
 func (c *Conn) Drained() bool {
 	if c.r != c.w {
 		return false
 	}
-	if c.beneath == nil {
+	if c.transport == nil {
 		return true
 	}
 	n, err := c.held(c.first[:])

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// recordWriter stands for TLS: what it is given goes beneath as it is.
-type recordWriter struct{ *Beneath }
+// recordWriter stands for TLS: what it is given goes transport as it is.
+type recordWriter struct{ *Transport }
 
-func (w recordWriter) Write(p []byte) (int, error) { return w.Beneath.Write(p) }
+func (w recordWriter) Write(p []byte) (int, error) { return w.Transport.Write(p) }
 
-// TLS writes from the reading goroutine too, when a peer asks for new keys. Nothing of that may get lost, or into a buffer that has been given back,
-// while a large write is held together.
+// TLS writes from the reading goroutine too, when a peer asks for new keys. Nothing of that may get lost, or into a
+// buffer that has been given back, while a large write is held together.
 func TestWritesOfBothGoroutines(t *testing.T) {
 	near, far := net.Pipe()
-	b := NewBeneath(near)
-	c := &Conn{nc: recordWriter{b}, fd: -1, beneath: b}
+	b := NewTransport(near)
+	c := &Conn{nc: recordWriter{b}, fd: -1, transport: b}
 	const rounds, large, small = 300, 20 << 10, 10
 	got := make(chan int64)
 	go func() {

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// watch is an epoll instance of its own, which the runtime's poller watches in turn: a goroutine waits for any number of connections.
+// watch is an epoll instance of its own, which the runtime's poller watches in turn: a goroutine waits for any number
+// of connections.
 type watch struct {
 	file *os.File
 	raw  syscall.RawConn

@@ -121,7 +121,7 @@ func (e *errTLS) Unwrap() []error { return []error{e.answer, e.cause} }
 
 // secure does the handshake on a new connection, which it closes where that fails.
 func secure(ctx context.Context, nc net.Conn, c *tls.Config, http2 mode) (*tls.Conn, error) {
-	conn := tls.Client(socket.NewBeneath(nc), c)
+	conn := tls.Client(socket.NewTransport(nc), c)
 	err := conn.HandshakeContext(ctx)
 	if err == nil && http2 == always && conn.ConnectionState().NegotiatedProtocol != "h2" {
 		err = errNoHTTP2

@@ -25,22 +25,22 @@ import (
 
 // inn is a server whose connections rest as soon as they may.
 type inn struct {
-	t       *testing.T
-	server  *Server
-	lot     *socket.Lot
-	address string
-	ended   sync.WaitGroup
-	secure  *tls.Config
+	t         *testing.T
+	server    *Server
+	idleConns *socket.IdleConns
+	address   string
+	ended     sync.WaitGroup
+	secure    *tls.Config
 }
 
 func newInn(t *testing.T, limits Limits, secure *tls.Config) *inn {
 	t.Helper()
-	n := &inn{t: t, server: NewServer(limits, answering("hello")), lot: socket.NewLot(), secure: secure}
-	if n.lot == nil {
-		t.Skip("connections can't rest on this system")
+	n := &inn{t: t, server: NewServer(limits, answering("hello")), idleConns: socket.NewIdleConns(), secure: secure}
+	if n.idleConns == nil {
+		t.Skip("connections can't be parked on this system")
 	}
-	n.server.RestIn(n.lot)
-	n.server.restless = time.Millisecond
+	n.server.ParkIn(n.idleConns)
+	n.server.parkAfter = time.Millisecond
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func newInn(t *testing.T, limits Limits, secure *tls.Config) *inn {
 		accepting.Wait()
 		n.server.Cut()
 		n.ended.Wait()
-		n.lot.Close()
+		n.idleConns.Close()
 		if buffers := socket.InUse.Load(); buffers != 0 {
 			t.Errorf("%d buffers are in use", buffers)
 		}
@@ -73,7 +73,7 @@ func newInn(t *testing.T, limits Limits, secure *tls.Config) *inn {
 func (n *inn) serve(nc net.Conn) {
 	peer := exchange.NewPeer(nc.RemoteAddr())
 	if n.secure != nil {
-		secured := tls.Server(socket.NewBeneath(nc), n.secure)
+		secured := tls.Server(socket.NewTransport(nc), n.secure)
 		if err := secured.Handshake(); err != nil {
 			_ = secured.Close()
 			n.ended.Done()
@@ -115,9 +115,10 @@ func (n *inn) ask(c net.Conn, r *bufio.Reader, requests int) {
 }
 
 // await waits until a number of connections rest.
-func (n *inn) await(resting int) {
+func (n *inn) await(parked int) {
 	n.t.Helper()
-	n.until(func() (int, bool) { return n.lot.Len(), n.lot.Len() == resting }, fmt.Sprintf("%d connections rest", resting))
+	isParked := func() (int, bool) { return n.idleConns.Len(), n.idleConns.Len() == parked }
+	n.until(isParked, fmt.Sprintf("%d connections are parked", parked))
 }
 
 // until waits until something holds; the number says how far it is.
