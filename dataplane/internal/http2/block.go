@@ -5,7 +5,7 @@ import (
 )
 
 // headers takes the start of a header list in: a request's, or that of its trailers.
-func (c *link) headers(h *frameHead, payload []byte) error {
+func (c *connection) headers(h *frameHead, payload []byte) error {
 	if h.stream == 0 || h.stream%2 == 0 {
 		return codeProtocol
 	}
@@ -33,7 +33,7 @@ func (c *link) headers(h *frameHead, payload []byte) error {
 // message's: one that is larger ends the connection with all that is under way on it.
 const readBlocks = 2
 
-func (c *link) continuation(h *frameHead, payload []byte) error {
+func (c *connection) continuation(h *frameHead, payload []byte) error {
 	if c.blockID == 0 {
 		return codeProtocol
 	}
@@ -52,7 +52,7 @@ func (c *link) continuation(h *frameHead, payload []byte) error {
 	return err
 }
 
-func (c *link) decode(block []byte) error {
+func (c *connection) decode(block []byte) error {
 	if _, err := c.decoder.Write(block); err != nil {
 		return codeCompression
 	}
@@ -67,7 +67,7 @@ func parseDependency(b []byte) uint32 {
 }
 
 // trailers ends a stream's body.
-func (c *link) trailers(id uint32, block []byte, end bool) error {
+func (c *connection) trailers(id uint32, block []byte, end bool) error {
 	c.mu.Lock()
 	s := c.streams[id]
 	ignored := s != nil && s.reset && !s.peerReset || s == nil && c.wasForgotten(id)

@@ -3,7 +3,7 @@ package http2
 import "time"
 
 // budget is a token bucket: how often a peer may do what costs us something and brings nobody anything. It fills with
-// time, up to most, and with what is earned meanwhile. The link's mutex protects it.
+// time, up to most, and with what is earned meanwhile. The connection's mutex protects it.
 type budget struct {
 	left, most int
 	rate       int // a second
@@ -32,14 +32,14 @@ func (b *budget) spend(now time.Time) bool {
 func (b *budget) earn(n int) { b.left = min(b.left+n, b.most) }
 
 // spend counts a frame that achieves nothing. A peer that sends too many of them is told to calm down.
-func (c *link) spend() error {
+func (c *connection) spend() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.spendHeld()
 }
 
 // spendHeld is spend where the mutex is held.
-func (c *link) spendHeld() error {
+func (c *connection) spendHeld() error {
 	if !c.idle.spend(c.clock()) {
 		return codeEnhanceCalm
 	}
@@ -47,7 +47,7 @@ func (c *link) spendHeld() error {
 }
 
 // clock returns when the frames came that are being taken in. It is the reading goroutine's.
-func (c *link) clock() time.Time {
+func (c *connection) clock() time.Time {
 	if c.now.IsZero() {
 		c.now = time.Now()
 	}

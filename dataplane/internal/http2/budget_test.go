@@ -258,16 +258,16 @@ func TestResetsByServices(t *testing.T) {
 	skipPreface(t, peer)
 	first := readUntil[*xhttp2.HeadersFrame](t, f).StreamID
 	for i := range 2 * maxIdleFrames {
-		call := c.Begin(3, false)
-		if call == nil {
+		stream := c.Begin(3, false)
+		if stream == nil {
 			t.Fatalf("the connection is over after %d resets", i)
 		}
 		x := &exchange.Exchange{}
 		x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
 		done := make(chan error, 1)
 		go func() {
-			_, _, err := call.Send(x, nil, true, waittest.Limit)
-			call.Release(time.Now())
+			_, _, err := stream.Send(x, nil, true, waittest.Limit)
+			stream.Release(time.Now())
 			done <- err
 		}()
 		id := readUntil[*xhttp2.HeadersFrame](t, f).StreamID
@@ -282,7 +282,7 @@ func TestResetsByServices(t *testing.T) {
 	}
 	_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: first, BlockFragment: []byte{0x88}, EndHeaders: true, EndStream: true})
 	if err := <-neighbour; err != nil {
-		t.Errorf("a call beside them: %v", err)
+		t.Errorf("a stream beside them: %v", err)
 	}
 }
 
@@ -297,11 +297,11 @@ func TestFloodsByServices(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, f, peer := newClientConn(t)
-			call, done := ask(t, c, 1)
+			stream, done := ask(t, c, 1)
 			skipPreface(t, peer)
 			readUntil[*xhttp2.HeadersFrame](t, f)
 			_ = f.WriteSettings()
-			call.Abort()
+			stream.Abort()
 			<-done
 			go func() {
 				for each(f) == nil {

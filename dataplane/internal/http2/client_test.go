@@ -13,10 +13,10 @@ import (
 )
 
 // newClientConn returns a client and the other end of its connection, after the first frames.
-func newClientConn(t *testing.T) (*Client, *xhttp2.Framer, net.Conn) {
+func newClientConn(t *testing.T) (*ClientConn, *xhttp2.Framer, net.Conn) {
 	t.Helper()
 	nc, peer := pair(t)
-	c := NewClient(nc, "http", false, nil)
+	c := NewClientConn(nc, "http", false, nil)
 	t.Cleanup(c.Close)
 	return c, xhttp2.NewFramer(peer, peer), peer
 }
@@ -50,21 +50,21 @@ func skipPreface(t *testing.T, peer io.Reader) {
 }
 
 // ask sends a GET on a new call, in a goroutine of its own.
-func ask(t *testing.T, c *Client, limit int) (*Call, chan error) {
+func ask(t *testing.T, c *ClientConn, limit int) (*ClientStream, chan error) {
 	t.Helper()
-	call := c.Begin(limit, false)
-	if call == nil {
-		t.Fatal("no call can begin")
+	stream := c.Begin(limit, false)
+	if stream == nil {
+		t.Fatal("no stream can begin")
 	}
 	x := &exchange.Exchange{}
 	x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
 	done := make(chan error, 1)
 	go func() {
-		_, _, err := call.Send(x, nil, true, time.Minute)
-		call.Release(time.Now())
+		_, _, err := stream.Send(x, nil, true, time.Minute)
+		stream.Release(time.Now())
 		done <- err
 	}()
-	return call, done
+	return stream, done
 }
 
 func readUntil[T xhttp2.Frame](t *testing.T, f *xhttp2.Framer) T {
@@ -99,10 +99,10 @@ func TestSilentEndpointIsGivenUp(t *testing.T) {
 		t.Fatal("not given up")
 	}
 	if err := <-done; err == nil {
-		t.Fatal("the call has an answer")
+		t.Fatal("the stream has an answer")
 	}
 	if c.Begin(10, false) != nil {
-		t.Fatal("another call began")
+		t.Fatal("another stream began")
 	}
 }
 
@@ -110,7 +110,7 @@ func TestSilentEndpointIsGivenUp(t *testing.T) {
 func TestSilenceBeginsWithACall(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	c.heard.Store(-int64(time.Minute)) // that long ago
-	call, done := ask(t, c, 10)
+	stream, done := ask(t, c, 10)
 	skipPreface(t, peer)
 	readUntil[*xhttp2.HeadersFrame](t, f)
 	now := time.Now()
@@ -120,19 +120,19 @@ func TestSilenceBeginsWithACall(t *testing.T) {
 		asked := !c.asked.IsZero()
 		c.mu.Unlock()
 		if asked != (after > silence) {
-			t.Errorf("asked whether it is there %s after the first call began: %t", after, asked)
+			t.Errorf("asked whether it is there %s after the first stream began: %t", after, asked)
 		}
 	}
 	readUntil[*xhttp2.PingFrame](t, f)
-	call.Abort()
+	stream.Abort()
 	if err := <-done; err == nil {
-		t.Error("an aborted call has an answer")
+		t.Error("an aborted stream has an answer")
 	}
 }
 
 func TestPingKeepsTheConnection(t *testing.T) {
 	c, f, peer := newClientConn(t)
-	call, done := ask(t, c, 10)
+	stream, done := ask(t, c, 10)
 	if _, err := io.ReadFull(peer, make([]byte, len(preface))); err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +149,9 @@ func TestPingKeepsTheConnection(t *testing.T) {
 	if !c.Check(asked.Add(pingPatience+time.Second), time.Minute) {
 		t.Error("given up although it answered")
 	}
-	call.Abort()
+	stream.Abort()
 	if err := <-done; err == nil {
-		t.Error("an aborted call has an answer")
+		t.Error("an aborted stream has an answer")
 	}
 }
 
@@ -171,9 +171,9 @@ func TestUnusedClientEnds(t *testing.T) {
 
 func TestRetiredClientEndsWithItsLastCall(t *testing.T) {
 	c, f, peer := newClientConn(t)
-	call, done := ask(t, c, 1)
+	stream, done := ask(t, c, 1)
 	if c.Begin(1, false) != nil {
-		t.Fatal("a call began beyond the limit")
+		t.Fatal("a stream began beyond the limit")
 	}
 	if _, err := io.ReadFull(peer, make([]byte, len(preface))); err != nil {
 		t.Fatal(err)
@@ -181,9 +181,9 @@ func TestRetiredClientEndsWithItsLastCall(t *testing.T) {
 	readUntil[*xhttp2.HeadersFrame](t, f)
 	c.Retire()
 	if c.Begin(10, false) != nil {
-		t.Fatal("a call began on a retired connection")
+		t.Fatal("a stream began on a retired connection")
 	}
-	call.Abort()
+	stream.Abort()
 	<-done
 	_, _ = io.Copy(io.Discard, peer)
 }

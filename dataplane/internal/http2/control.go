@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 )
 
-func (c *link) settings(h *frameHead, payload []byte) error {
+func (c *connection) settings(h *frameHead, payload []byte) error {
 	switch {
 	case h.stream != 0:
 		return codeProtocol
@@ -51,7 +51,7 @@ func (c *link) settings(h *frameHead, payload []byte) error {
 // resize gives the windows of all streams another size (RFC 9113 section 6.9.2), once for a whole frame: it may say
 // thousands of sizes, of which the last one counts. widest is the largest of them, and resize reports false where that
 // one would have made a window too large. The mutex is held.
-func (c *link) resize(window, widest int64) bool {
+func (c *connection) resize(window, widest int64) bool {
 	if widest == c.peerWindow && window == c.peerWindow {
 		return true
 	}
@@ -66,7 +66,7 @@ func (c *link) resize(window, widest int64) bool {
 	return true
 }
 
-func (c *link) ping(h *frameHead, payload []byte) error {
+func (c *connection) ping(h *frameHead, payload []byte) error {
 	switch {
 	case h.stream != 0:
 		return codeProtocol
@@ -83,7 +83,7 @@ func (c *link) ping(h *frameHead, payload []byte) error {
 
 // waitForRoom keeps a peer that does not take our answers from making them pile up: it is not read from meanwhile. The
 // mutex is held.
-func (c *link) waitForRoom() error {
+func (c *connection) waitForRoom() error {
 	for len(c.out.pending) >= maxPending && c.err == nil && c.mute == nil {
 		c.out.reader = true
 		c.mu.Unlock()
@@ -94,7 +94,7 @@ func (c *link) waitForRoom() error {
 	return nil
 }
 
-func (c *link) windowUpdate(h *frameHead, payload []byte) error {
+func (c *connection) windowUpdate(h *frameHead, payload []byte) error {
 	if h.length != 4 {
 		return codeFrameSize
 	}
@@ -150,7 +150,7 @@ func (c *link) windowUpdate(h *frameHead, payload []byte) error {
 	return nil
 }
 
-func (c *link) resetByPeer(h *frameHead, payload []byte) error {
+func (c *connection) resetByPeer(h *frameHead, payload []byte) error {
 	switch {
 	case h.length != 4:
 		return codeFrameSize
@@ -175,7 +175,7 @@ func (c *link) resetByPeer(h *frameHead, payload []byte) error {
 }
 
 // refuseStream resets a stream for a fault of the client's.
-func (c *link) refuseStream(id uint32, why code) error {
+func (c *connection) refuseStream(id uint32, why code) error {
 	if err := c.spend(); err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (c *link) refuseStream(id uint32, why code) error {
 
 // forget remembers that we have reset a stream: what the peer sent before it knew is ignored (RFC 9113 section 5.1).
 // The mutex is held.
-func (c *link) forget(id uint32) {
+func (c *connection) forget(id uint32) {
 	at := &c.forgotten[c.nForgotten%len(c.forgotten)]
 	c.longForgotten = max(c.longForgotten, *at)
 	*at = id
@@ -209,7 +209,7 @@ func (c *link) forget(id uint32) {
 
 // wasForgotten reports whether we have, or may have, reset a stream that is over: of old ones it is not known any more,
 // and the peer is believed. The mutex is held.
-func (c *link) wasForgotten(id uint32) bool {
+func (c *connection) wasForgotten(id uint32) bool {
 	if id <= c.longForgotten {
 		return true
 	}
@@ -221,7 +221,7 @@ func (c *link) wasForgotten(id uint32) bool {
 	return false
 }
 
-func (c *link) data(h *frameHead, payload []byte) error {
+func (c *connection) data(h *frameHead, payload []byte) error {
 	if !c.side.opened(h.stream) {
 		return codeProtocol
 	}

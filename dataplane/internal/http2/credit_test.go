@@ -22,7 +22,7 @@ func (w *credit) check(held int) error {
 
 // checkCredit returns which window of a connection has lost or won bytes: what is granted, what waits and what is about
 // to be granted have to be the whole window at any time.
-func (c *link) checkCredit() error {
+func (c *connection) checkCredit() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.recv.check(0); err != nil {
@@ -44,7 +44,7 @@ type creditChecked struct {
 
 func (h creditChecked) Serve(x *exchange.Exchange) {
 	h.Handler.Serve(x)
-	if err := x.Down.(*stream).c.checkCredit(); err != nil {
+	if err := x.Down.(*serverStream).c.checkCredit(); err != nil {
 		h.t.Error(err)
 	}
 }
@@ -143,7 +143,7 @@ func TestStuckUploads(t *testing.T) {
 	}
 }
 
-// The same on a connection to an endpoint: responses that nobody takes, or whose calls have been given up, do not hold
+// The same on a connection to an endpoint: responses that nobody takes, or whose streams have been given up, do not hold
 // up others.
 func TestStuckResponses(t *testing.T) {
 	const many = clientWindow/streamWindow + 20
@@ -151,11 +151,11 @@ func TestStuckResponses(t *testing.T) {
 	_ = f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: many})
 	x := &exchange.Exchange{}
 	x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
-	begin := func(first bool) (*Call, uint32) {
-		call := c.Begin(many, false)
+	begin := func(first bool) (*ClientStream, uint32) {
+		stream := c.Begin(many, false)
 		sent := make(chan error, 1)
 		go func() {
-			_, _, err := call.Send(x, nil, true, waittest.Limit)
+			_, _, err := stream.Send(x, nil, true, waittest.Limit)
 			sent <- err
 		}()
 		if first {
@@ -166,31 +166,31 @@ func TestStuckResponses(t *testing.T) {
 		if err := <-sent; err != nil {
 			t.Fatal(err)
 		}
-		return call, id
+		return stream, id
 	}
-	var stuck []*Call
+	var stuck []*ClientStream
 	for i := range many {
-		call, id := begin(i == 0)
+		stream, id := begin(i == 0)
 		for range streamWindow / maxFrameBytes {
 			_ = f.WriteData(id, false, make([]byte, maxFrameBytes))
 		}
 		if i%10 == 0 { // its response is taken and given up half way
-			_, _, _ = call.BufferedBody(x, time.Second)
-			call.Release(time.Now())
+			_, _, _ = stream.BufferedBody(x, time.Second)
+			stream.Release(time.Now())
 		} else {
-			stuck = append(stuck, call)
+			stuck = append(stuck, stream)
 		}
 		if err := c.checkCredit(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	call, id := begin(false)
+	stream, id := begin(false)
 	_ = f.WriteData(id, true, []byte("whole"))
-	if part, err := call.NextBody(x, waittest.Limit); string(part) != "whole" {
+	if part, err := stream.NextBody(x, waittest.Limit); string(part) != "whole" {
 		t.Errorf("%q, %v", part, err)
 	}
-	for _, call := range append(stuck, call) {
-		call.Release(time.Now())
+	for _, stream := range append(stuck, stream) {
+		stream.Release(time.Now())
 	}
 	if err := c.checkCredit(); err != nil {
 		t.Error(err)

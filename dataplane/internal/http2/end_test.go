@@ -38,7 +38,7 @@ func TestEndTogetherWithBytes(t *testing.T) {
 	_ = f.WritePing(false, [8]byte{})
 	_ = peer.(*net.TCPConn).CloseWrite()
 	c.mu.Unlock()
-	if err := waittest.Receive(t, "the call is over, since the endpoint has gone", done); err == nil {
+	if err := waittest.Receive(t, "the stream is over, since the endpoint has gone", done); err == nil {
 		t.Error("an answer came from nowhere")
 	}
 }
@@ -51,7 +51,7 @@ func TestClientEndTogetherWithBytes(t *testing.T) {
 	s.streams.New = func() any {
 		reads <- struct{}{}
 		<-proceed
-		return newStream()
+		return newServerStream()
 	}
 	ours, theirs := pair(t)
 	go s.Serve(socket.New(ours), exchange.NewPeer(ours.RemoteAddr()), func() {})
@@ -79,7 +79,7 @@ func (h *holding) Serve(x *exchange.Exchange) {
 	x.Down.Watch(nil)
 }
 
-// Abort implements exchange.Aborter. It is called with the link's mutex held.
+// Abort implements exchange.Aborter. It is called with the connection's mutex held.
 func (h *holding) Abort() {
 	select {
 	case <-h.over:
@@ -93,12 +93,12 @@ func (h *holding) Abort() {
 func TestAbortedTunnelIsOver(t *testing.T) {
 	c, f, peer := newClientConn(t)
 	_ = f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingEnableConnectProtocol, Val: 1})
-	call := c.Begin(1, false)
+	stream := c.Begin(1, false)
 	x := &exchange.Exchange{}
 	x.Request.Method, x.Request.Path, x.Request.Host, x.Request.Upgrade = "GET", "/", "a", exchange.WebSocket
 	sent := make(chan error, 1)
 	go func() {
-		_, _, err := call.Send(x, nil, true, time.Minute)
+		_, _, err := stream.Send(x, nil, true, time.Minute)
 		sent <- err
 	}()
 	skipPreface(t, peer)
@@ -107,7 +107,7 @@ func TestAbortedTunnelIsOver(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
-	tunnel := call.Tunnel()
+	tunnel := stream.Tunnel()
 	if err := tunnel.End(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,13 +115,13 @@ func TestAbortedTunnelIsOver(t *testing.T) {
 	waittest.Until(t, "the stream's end has come", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return call.remoteEnded
+		return stream.remoteEnded
 	})
-	call.Abort()
+	stream.Abort()
 	for err := error(nil); err == nil; {
 		if _, err = tunnel.Receive(time.Minute); errors.Is(err, timedOut) {
 			t.Error("it may go on")
 		}
 	}
-	call.Release(time.Now())
+	stream.Release(time.Now())
 }

@@ -43,11 +43,11 @@ type told struct {
 	whole bool
 }
 
-// answered lets a client with three calls under way hear b, the first cut bytes of it apart from the rest, and then the
+// answered lets a client with three streams under way hear b, the first cut bytes of it apart from the rest, and then the
 // end. It returns what each call was told when everything of the client has ended.
 func answered(t *testing.T, b []byte, cut int) []told {
 	ours, theirs := net.Pipe()
-	c := NewClient(ours, "http", false, nil)
+	c := NewClientConn(ours, "http", false, nil)
 	methods := []string{"GET", "HEAD", "POST"}
 	results := make([]told, len(methods))
 	var wg sync.WaitGroup
@@ -69,12 +69,12 @@ func answered(t *testing.T, b []byte, cut int) []told {
 		}
 	}()
 	for i, method := range methods {
-		call := c.Begin(len(methods), false)
-		if call == nil {
-			t.Fatal("no call can begin")
+		stream := c.Begin(len(methods), false)
+		if stream == nil {
+			t.Fatal("no stream can begin")
 		}
-		wg.Go(func() { results[i] = ask1(t, call, method) })
-		<-heads // so that the streams are always those of the same calls
+		wg.Go(func() { results[i] = ask1(t, stream, method) })
+		<-heads // so that the streams are always those of the same streams
 	}
 	_ = theirs.SetWriteDeadline(waittest.Deadline())
 	inTwo(theirs, b, cut)
@@ -98,23 +98,23 @@ func inTwo(c net.Conn, b []byte, cut int) {
 }
 
 // ask1 takes a call to its end.
-func ask1(t *testing.T, call *Call, method string) (r told) {
+func ask1(t *testing.T, stream *ClientStream, method string) (r told) {
 	x := &exchange.Exchange{}
 	down := &interims{}
 	x.Down = down
 	x.Request.Method, x.Request.Path, x.Request.Host = method, "/", "a"
-	defer call.Release(time.Now())
-	if _, _, err := call.Send(x, nil, true, time.Minute); err != nil {
+	defer stream.Release(time.Now())
+	if _, _, err := stream.Send(x, nil, true, time.Minute); err != nil {
 		if errors.Is(err, timedOut) {
-			t.Error("a call waits for a connection that is over")
+			t.Error("a stream waits for a connection that is over")
 		}
 		return r
 	}
 	var body []byte
-	part, whole, err := call.BufferedBody(x, time.Second)
+	part, whole, err := stream.BufferedBody(x, time.Second)
 	body = append(body, part...)
 	for err == nil && !whole {
-		if part, err = call.NextBody(x, time.Minute); err == io.EOF {
+		if part, err = stream.NextBody(x, time.Minute); err == io.EOF {
 			whole, err = true, nil
 		}
 		body = append(body, part...)
@@ -194,7 +194,7 @@ func FuzzClient(f *testing.F) {
 		for i := range one {
 			// Whether the end of the connection overtakes what came before it, is a matter of time.
 			if one[i].whole && two[i].whole && one[i] != two[i] {
-				t.Errorf("call %d: %q in one piece, %q cut at %d", i, one[i].text, two[i].text, at)
+				t.Errorf("stream %d: %q in one piece, %q cut at %d", i, one[i].text, two[i].text, at)
 			}
 		}
 	})
@@ -215,7 +215,7 @@ func (r *recording) Serve(x *exchange.Exchange) {
 		fmt.Fprintf(&text, "%s: %s\n", name, value)
 	}
 	r.mu.Lock()
-	r.seen[x.Down.(*stream).id] = text.String()
+	r.seen[x.Down.(*serverStream).id] = text.String()
 	r.mu.Unlock()
 	if x.Response.Local {
 		_ = x.Down.WriteHead(x, x.Response.Body, true)
@@ -356,7 +356,7 @@ func FuzzHeaderList(f *testing.F) {
 		})
 	}
 	f.Fuzz(func(t *testing.T, block []byte, kind uint8) {
-		c := &link{}
+		c := &connection{}
 		c.init(socket.New(nil), nil, 64<<10, 100)
 		var h, again exchange.Header
 		c.fields.begin(&h, listKind(kind%3))
@@ -372,7 +372,7 @@ func FuzzHeaderList(f *testing.F) {
 		for name, value := range h.All() {
 			out = appendField(out, name, value)
 		}
-		next := &link{}
+		next := &connection{}
 		next.init(socket.New(nil), nil, 64<<10, 100)
 		next.fields.begin(&again, listKind(kind%3))
 		if err := next.decode(out); err != nil || next.fields.malformed != "" {

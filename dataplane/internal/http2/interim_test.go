@@ -35,7 +35,7 @@ func TestTimeAfterInterimResponses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ours, theirs := net.Pipe()
-				client := NewClient(ours, "http", false, nil)
+				client := NewClientConn(ours, "http", false, nil)
 				asked := make(chan struct{}, 1)
 				served := make(chan struct{})
 				go func() { // takes what the client says
@@ -74,13 +74,13 @@ func TestTimeAfterInterimResponses(t *testing.T) {
 				down := &interims{}
 				x := &exchange.Exchange{Start: time.Now(), Down: down}
 				x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
-				call := &Call{} // not one that others have used: its channels are the bubble's
-				call.init()
+				stream := &ClientStream{} // not one that others have used: its channels are the bubble's
+				stream.init()
 				client.mu.Lock()
-				client.calls++
-				call.begin(client, false)
+				client.active++
+				stream.begin(client, false)
 				client.mu.Unlock()
-				_, _, err := call.Send(x, nil, true, timeout)
+				_, _, err := stream.Send(x, nil, true, timeout)
 				took := time.Since(x.Start)
 				got := fmt.Sprint(x.Response.Status)
 				var own *fault.Error

@@ -13,7 +13,7 @@ import (
 // What was on its way for streams that were reset, however many they are by now, is ignored: neither trailers nor data
 // end the connection.
 func TestLateFramesOfClients(t *testing.T) {
-	const many = 20 * len(link{}.forgotten)
+	const many = 20 * len(connection{}.forgotten)
 	k := start(t).talk()
 	var early []uint32
 	for range many {
@@ -56,9 +56,9 @@ func TestLateFramesOfEndedStreams(t *testing.T) {
 	}
 }
 
-// What a service had on its way for calls that were given up does not end the connection that others share.
+// What a service had on its way for streams that were given up does not end the connection that others share.
 func TestLateFramesOfServices(t *testing.T) {
-	const many = 100 * len(link{}.forgotten)
+	const many = 100 * len(connection{}.forgotten)
 	c, f, peer := newClientConn(t)
 	_ = f.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 2})
 	x := &exchange.Exchange{}
@@ -82,13 +82,13 @@ func TestLateFramesOfServices(t *testing.T) {
 		if before := i - 2*len(c.forgotten); before >= 0 {
 			late(before, ids[before])
 		}
-		call := c.Begin(1, false)
-		if call == nil {
+		stream := c.Begin(1, false)
+		if stream == nil {
 			t.Fatal("the connection is over")
 		}
 		sent := make(chan error, 1)
 		go func() {
-			_, _, err := call.Send(x, nil, true, waittest.Limit)
+			_, _, err := stream.Send(x, nil, true, waittest.Limit)
 			sent <- err
 		}()
 		if i == 0 {
@@ -101,16 +101,16 @@ func TestLateFramesOfServices(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			call.Abort()
+			stream.Abort()
 			<-sent
 		}
-		call.Release(time.Now())
+		stream.Release(time.Now())
 		ids = append(ids, id)
 	}
 	_, done := ask(t, c, 1)
 	id := readUntil[*xhttp2.HeadersFrame](t, f).StreamID
 	_ = f.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: []byte{0x88}, EndHeaders: true, EndStream: true})
 	if err := <-done; err != nil {
-		t.Errorf("a call afterwards: %v", err)
+		t.Errorf("a stream afterwards: %v", err)
 	}
 }

@@ -14,8 +14,8 @@ type output struct {
 	pending []byte // frames to send
 	spare   []byte // the buffer that was sent last
 	writing bool
-	waiting []*flow // for room
-	reader  bool    // the reader waits for room
+	waiting []*streamFlow // for room
+	reader  bool          // the reader waits for room
 }
 
 // buf returns the buffer to append frames to, with room for two of them. The mutex is held.
@@ -44,7 +44,7 @@ func (o *output) bufFor(n int) []byte {
 
 // flush sends what is pending, unless somebody else is at it. It does not wait for the peer: whoever calls it has a
 // time limit of its own.
-func (c *link) flush() {
+func (c *connection) flush() {
 	c.mu.Lock()
 	if c.out.writing || len(c.out.pending) == 0 {
 		c.mu.Unlock()
@@ -85,7 +85,7 @@ func (c *link) flush() {
 }
 
 // drain goes on for a flush whose peer takes no more for now.
-func (c *link) drain() {
+func (c *connection) drain() {
 	c.sock.WriteWithin(time.Now(), c.writeTimeout)
 	err := c.sock.FlushPending()
 	c.mu.Lock()
@@ -100,7 +100,7 @@ func (c *link) drain() {
 }
 
 // room wakes those who wait for others' frames to be sent. The mutex is held.
-func (c *link) room() {
+func (c *connection) room() {
 	for i, s := range c.out.waiting {
 		wake(s.writable)
 		c.out.waiting[i] = nil
@@ -113,7 +113,7 @@ func (c *link) room() {
 }
 
 // release gives the buffers back when nothing waits: an idle connection holds none. The mutex is held.
-func (c *link) release() {
+func (c *connection) release() {
 	if len(c.out.pending) > 0 && c.err == nil {
 		return
 	}

@@ -11,8 +11,8 @@ import (
 func TestOutputGivesItsBuffersBack(t *testing.T) {
 	for _, size := range []int{10, 20_000, 100_000, 300_000} {
 		before := socket.InUse.Load()
-		c := &link{}
-		f := &flow{c: c, id: 1}
+		c := &connection{}
+		f := &streamFlow{c: c, id: 1}
 		for range 20 {
 			f.appendList(make([]byte, size), false)
 			c.out.pending = appendReset(c.out.buf(), 1, codeCancel)

@@ -9,12 +9,12 @@ import (
 )
 
 // list implements side: it decodes a header list and begins or ends a request with it.
-func (c *conn) list(id uint32, block []byte, end, itself bool) error {
+func (c *serverConn) list(id uint32, block []byte, end, itself bool) error {
 	if id <= c.lastID {
 		return c.trailers(id, block, end)
 	}
 	c.lastID = id
-	s := c.server.streams.Get().(*stream)
+	s := c.server.streams.Get().(*serverStream)
 	c.fields.begin(&s.Request.Header, ofRequest)
 	if err := c.decode(block); err != nil {
 		return err
@@ -36,7 +36,7 @@ func (c *conn) list(id uint32, block []byte, end, itself bool) error {
 			s.open(c, id)
 			s.remoteEnded = end
 			s.declared = c.fields.length
-			c.streams[id] = &s.flow
+			c.streams[id] = &s.streamFlow
 		}
 		c.mu.Unlock()
 	}
@@ -53,7 +53,7 @@ func (c *conn) list(id uint32, block []byte, end, itself bool) error {
 }
 
 // open returns how many streams are open for the client. The mutex is held.
-func (c *conn) open() int {
+func (c *serverConn) open() int {
 	n := 0
 	for _, f := range c.streams {
 		if !f.reset && (!f.localEnded || !f.remoteEnded) {
@@ -78,7 +78,7 @@ func (l *list) complete() bool {
 }
 
 // request makes the exchange that of a decoded list.
-func (s *stream) request(l *list, end bool) {
+func (s *serverStream) request(l *list, end bool) {
 	x := &s.Exchange
 	x.From(s.conn.peer)
 	x.Down, x.Shard = s, s.conn.shard
@@ -119,14 +119,14 @@ func (s *stream) request(l *list, end bool) {
 	}
 }
 
-func (s *stream) refuse(why *fault.Error) {
+func (s *serverStream) refuse(why *fault.Error) {
 	s.Request.Header.Reset() // perhaps only a part of it
 	s.SetID(exchange.OwnRequestID)
 	s.Exchange.Fail(why.Code, why.Reason)
 }
 
 // run takes the exchange to its end.
-func (s *stream) run() {
+func (s *serverStream) run() {
 	c := s.conn
 	defer c.running.Done()
 	c.server.handler.Serve(&s.Exchange)

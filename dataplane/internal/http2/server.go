@@ -63,14 +63,14 @@ type Server struct {
 	streams  sync.Pool
 
 	mu    sync.Mutex
-	conns map[*conn]struct{}
+	conns map[*serverConn]struct{}
 	cut   bool
 }
 
 // NewServer returns a server that gives every exchange to handler.
 func NewServer(limits http1.Limits, handler http1.Handler) *Server {
-	s := &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}}
-	s.streams.New = func() any { return newStream() }
+	s := &Server{limits: limits, handler: handler, conns: map[*serverConn]struct{}{}}
+	s.streams.New = func() any { return newServerStream() }
 	return s
 }
 
@@ -79,7 +79,7 @@ func NewServer(limits http1.Limits, handler http1.Handler) *Server {
 func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
 	defer ended()
 	sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
-	c := newConn(s, sock, peer)
+	c := newServerConn(s, sock, peer)
 	if !s.add(c) {
 		_ = sock.Close()
 		return
@@ -95,7 +95,7 @@ func (s *Server) Active() int {
 	return len(s.conns)
 }
 
-func (s *Server) add(c *conn) bool {
+func (s *Server) add(c *serverConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut {
@@ -105,7 +105,7 @@ func (s *Server) add(c *conn) bool {
 	return true
 }
 
-func (s *Server) remove(c *conn) {
+func (s *Server) remove(c *serverConn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *Server) remove(c *conn) {
 // ever asking anything.
 func (s *Server) Leave() {
 	s.leaving.Store(true)
-	s.each(func(c *conn) { c.sock.Interrupt() })
+	s.each(func(c *serverConn) { c.sock.Interrupt() })
 }
 
 // Drain does that of all connections, tells clients a second later which stream was the last, and ends each connection
@@ -125,7 +125,7 @@ func (s *Server) Leave() {
 func (s *Server) Drain() {
 	s.leaving.Store(true)
 	s.draining.Store(true)
-	s.each(func(c *conn) { c.sock.Interrupt() })
+	s.each(func(c *serverConn) { c.sock.Interrupt() })
 }
 
 // Cut ends all connections, and those that come later, at once.
@@ -133,10 +133,10 @@ func (s *Server) Cut() {
 	s.mu.Lock()
 	s.cut = true
 	s.mu.Unlock()
-	s.each(func(c *conn) { c.kill(errCut) })
+	s.each(func(c *serverConn) { c.kill(errCut) })
 }
 
-func (s *Server) each(f func(*conn)) {
+func (s *Server) each(f func(*serverConn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {

@@ -55,7 +55,7 @@ func (h *handler) Serve(x *exchange.Exchange) {
 	case strings.HasPrefix(x.Request.Path, "/limited"): // "/limited/late": looks at the body when all of it may have come
 		x.Down.LimitBody(100_000)
 		if x.Request.Path == "/limited/late" {
-			h.late(x.Down.(*stream))
+			h.late(x.Down.(*serverStream))
 		}
 		_, whole, err := x.Down.BufferedBody()
 		for err == nil && !whole {
@@ -91,7 +91,7 @@ func (h *handler) Serve(x *exchange.Exchange) {
 }
 
 // late waits until the client has ended its request, or broken it off.
-func (h *handler) late(s *stream) {
+func (h *handler) late(s *serverStream) {
 	limit := time.NewTimer(waittest.Limit)
 	defer limit.Stop()
 	for {

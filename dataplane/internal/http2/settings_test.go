@@ -15,19 +15,19 @@ func sizes(values ...uint32) (payload []byte) {
 	return payload
 }
 
-// withStreams returns a link with streams whose windows are what the peer has said at first.
-func withStreams(n int) *link {
-	c := &link{}
+// withStreams returns a connection with streams whose windows are what the peer has said at first.
+func withStreams(n int) *connection {
+	c := &connection{}
 	c.init(socket.New(nil), nil, 64<<10, 100)
 	for i := range n {
-		s := newStream()
-		s.flow.open(c, uint32(2*i+1), nil, 0)
-		c.streams[s.id] = &s.flow
+		s := newServerStream()
+		s.streamFlow.open(c, uint32(2*i+1), nil, 0)
+		c.streams[s.id] = &s.streamFlow
 	}
 	return c
 }
 
-func (c *link) takeSettings(payload []byte) error {
+func (c *connection) takeSettings(payload []byte) error {
 	err := c.settings(&frameHead{length: len(payload), kind: frameSettings}, payload)
 	c.out.pending = c.out.pending[:0]
 	return err

@@ -53,7 +53,7 @@ func (s *shares) widen(size int64) {
 }
 
 // mayUse returns how much of the connection's window the stream may use. The mutex is held.
-func (f *flow) mayUse() int64 {
+func (f *streamFlow) mayUse() int64 {
 	c := f.c
 	left := c.sendWindow
 	if left <= 0 || c.shares.kept == 0 {
@@ -70,7 +70,7 @@ func (f *flow) mayUse() int64 {
 
 // widened wakes the streams that may use some of the connection's window, which has just become larger. The mutex is
 // held.
-func (c *link) widened() {
+func (c *connection) widened() {
 	if c.sendWindow > c.shares.kept {
 		c.scarce = time.Time{}
 	}
@@ -82,12 +82,12 @@ func (c *link) widened() {
 }
 
 // usedUp reports whether a request's body would wait for the connection's window. The mutex is held.
-func (c *link) usedUp() bool {
+func (c *connection) usedUp() bool {
 	return len(c.starving) > 0 && !c.scarce.IsZero() && time.Since(c.scarce) >= usedUpAfter
 }
 
 // starve says that a stream waits for the connection's window. The mutex is held.
-func (c *link) starve(f *flow, now time.Time) {
+func (c *connection) starve(f *streamFlow, now time.Time) {
 	if len(c.starving) == 0 {
 		c.starved, c.scarce = now, time.Time{}
 	}
@@ -98,7 +98,7 @@ func (c *link) starve(f *flow, now time.Time) {
 }
 
 // sate says that it does so no more, and reports whether the peer has granted enough meanwhile. The mutex is held.
-func (c *link) sate(f *flow, now time.Time) bool {
+func (c *connection) sate(f *streamFlow, now time.Time) bool {
 	i := slices.Index(c.starving, f)
 	c.starving = slices.Delete(c.starving, i, i+1)
 	return len(c.starving) > 0 || c.takes.Add(now.Sub(c.starved), 0)
@@ -106,7 +106,7 @@ func (c *link) sate(f *flow, now time.Time) bool {
 
 // grantedAll reports whether the peer, which grants n bytes to the connection, grants enough where streams wait for
 // it. The mutex is held.
-func (c *link) grantedAll(n int64) bool {
+func (c *connection) grantedAll(n int64) bool {
 	if len(c.starving) == 0 {
 		return true
 	}

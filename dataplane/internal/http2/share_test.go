@@ -11,14 +11,14 @@ import (
 )
 
 // shared is a connection to a service as its streams' windows see it.
-func shared(window int64) *link {
-	c := &link{streams: map[uint32]*flow{}, peerWindow: window, sendWindow: window}
+func shared(window int64) *connection {
+	c := &connection{streams: map[uint32]*streamFlow{}, peerWindow: window, sendWindow: window}
 	c.shares.widen(window)
 	return c
 }
 
 // fill sends a stream's body for as long as nothing has to be waited for, and returns how much that was.
-func (c *link) fill(f *flow) int64 {
+func (c *connection) fill(f *streamFlow) int64 {
 	before := c.sendWindow
 	for part := make([]byte, maxFrameBytes); ; {
 		left, _ := f.put(part, false)
@@ -29,8 +29,8 @@ func (c *link) fill(f *flow) int64 {
 	}
 }
 
-func (c *link) upload(read bool) *flow {
-	return &flow{c: c, sendWindow: c.peerWindow, read: read}
+func (c *connection) upload(read bool) *streamFlow {
+	return &streamFlow{c: c, sendWindow: c.peerWindow, read: read}
 }
 
 // What streams take of the connection's window that the service does not read leaves the others something.
@@ -78,21 +78,21 @@ func TestSharesOfStreamsThatAreRead(t *testing.T) {
 	}
 }
 
-// A connection whose window is used up takes calls with a body only where there is no other one, and all the others
+// A connection whose window is used up takes streams with a body only where there is no other one, and all the others
 // as before.
 func TestLoadOfAConnectionWithoutWindow(t *testing.T) {
 	c, f, peer := newClientConn(t)
-	call := c.Begin(2, true)
+	stream := c.Begin(2, true)
 	x := &exchange.Exchange{}
 	x.Request.Method, x.Request.Path, x.Request.Host, x.Request.ContentLength = "POST", "/", "a", -1
-	left, _, err := call.Send(x, make([]byte, 2*initialWindow), false, time.Minute)
+	left, _, err := stream.Send(x, make([]byte, 2*initialWindow), false, time.Minute)
 	if err != nil || len(left) == 0 {
 		t.Fatalf("%d bytes are left, %v", len(left), err)
 	}
 	skipPreface(t, peer)
 	readUntil[*xhttp2.DataFrame](t, f)
 	done := make(chan error, 1)
-	go func() { done <- call.SendBody(x, left, false, time.Minute) }()
+	go func() { done <- stream.SendBody(x, left, false, time.Minute) }()
 	waittest.Until(t, "the body waits for the window", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -115,17 +115,17 @@ func TestLoadOfAConnectionWithoutWindow(t *testing.T) {
 	load(true, MaxLoad+1)
 	load(false, 1)
 	if c.Begin(MaxLoad, true) != nil {
-		t.Error("a call with a body begins")
+		t.Error("a stream with a body begins")
 	}
 	if other := c.Begin(2, false); other == nil {
-		t.Error("no call without a body begins")
+		t.Error("no stream without a body begins")
 	} else {
 		other.Release(time.Now())
 	}
-	call.Abort()
+	stream.Abort()
 	if err := waittest.Receive(t, "the end of the body", done); err == nil {
 		t.Error("all of the body was sent")
 	}
 	load(true, 1)
-	call.Release(time.Now())
+	stream.Release(time.Now())
 }

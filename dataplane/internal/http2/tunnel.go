@@ -12,7 +12,7 @@ import (
 
 // tunnel is a stream that carries another protocol in its DATA frames (RFC 8441): END_STREAM ends a direction,
 // RST_STREAM cuts both.
-type tunnel struct{ f *flow }
+type tunnel struct{ f *streamFlow }
 
 var errCutHere = errors.New("the tunnel is cut")
 
@@ -88,7 +88,7 @@ func (t tunnel) Abort() {
 }
 
 // Tunnel implements exchange.Downstream.
-func (s *stream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
+func (s *serverStream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	x.Response.Status = 200
 	s.c.mu.Lock()
 	s.limit = -1 // that was for a body
@@ -101,17 +101,17 @@ func (s *stream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	err := s.sendList(b, false)
 	socket.Give(room) // b may have grown out of it
 	s.c.flush()
-	return tunnel{&s.flow}, err
+	return tunnel{&s.streamFlow}, err
 }
 
 // Tunnel returns what follows a response that has gone over to another protocol.
-func (s *Call) Tunnel() exchange.Tunnel { return tunnel{&s.flow} }
+func (s *ClientStream) Tunnel() exchange.Tunnel { return tunnel{&s.streamFlow} }
 
 var errNotExtended = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service does not take other protocols over HTTP/2"}
 
 // extend waits until the endpoint has said whether it takes streams that carry other protocols, as it has to before one
-// is opened (RFC 8441 section 3), and makes the call's one of them.
-func (s *Call) extend(within time.Duration) error {
+// is opened (RFC 8441 section 3), and makes the stream one of them.
+func (s *ClientStream) extend(within time.Duration) error {
 	c := s.client
 	c.flush() // our preface, which it may wait for
 	timer := time.NewTimer(within)

@@ -176,9 +176,9 @@ func (e *Endpoint) Acquire(x *exchange.Exchange, fresh bool) (Conn, error) {
 	how := e.how.Load()
 	shares := how.transport.http2 != never
 	if shares {
-		call, refused := e.beginAtOnce(how, x.Request.ContentLength != 0)
-		if call != nil {
-			return call, nil
+		stream, refused := e.beginAtOnce(how, x.Request.ContentLength != 0)
+		if stream != nil {
+			return stream, nil
 		}
 		shares = !refused
 	}
@@ -335,8 +335,8 @@ func (e *Endpoint) logTLS(how *how, err error) {
 
 // Release takes a connection back: it is kept when it may be used again, and closed otherwise.
 func (e *Endpoint) Release(conn Conn, now time.Time) {
-	if call, ok := conn.(*http2.Call); ok {
-		call.Release(now)
+	if stream, ok := conn.(*http2.ClientStream); ok {
+		stream.Release(now)
 		e.freed()
 		return
 	}
@@ -359,7 +359,7 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 	e.unlock()
 }
 
-// freed is called when a connection that speaks HTTP/2 may take more calls than before.
+// freed is called when a connection that speaks HTTP/2 may take more streams than before.
 func (e *Endpoint) freed() {
 	if e.queue.len.Load() == 0 {
 		return

@@ -232,11 +232,11 @@ func (e *Endpoint) serveOne(how *how, p *pending, now time.Time) bool {
 		e.serve1(how, p, now)
 		return true
 	}
-	call := e.begin(how, p.body)
-	if call == nil {
+	stream := e.begin(how, p.body)
+	if stream == nil {
 		return false
 	}
-	p.settle(call, nil)
+	p.settle(stream, nil)
 	return true
 }
 

@@ -9,10 +9,12 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// sharing is an endpoint's connections that many exchanges share at once: those that speak HTTP/2. The endpoint's mutex protects it.
+// sharing is an endpoint's connections that many exchanges share at once: those that speak HTTP/2. The endpoint's mutex
+// protects it.
 type sharing struct {
 	conns []sharedConn
-	// opening tells that one more is being opened. Exchanges that come meanwhile wait for it if they have to, instead of opening a connection each.
+	// opening tells that one more is being opened. Exchanges that come meanwhile wait for it if they have to, instead
+	// of opening a connection each.
 	opening bool
 	// failed tells that one more could not be opened a moment ago.
 	failed bool
@@ -21,13 +23,13 @@ type sharing struct {
 }
 
 type sharedConn struct {
-	*http2.Client
+	*http2.ClientConn
 	transport *transport // that it was opened with
-	ends      time.Time  // when it is too old for more calls
+	ends      time.Time  // when it is too old for more streams
 }
 
-// begin returns a call on the connection that has the least load, less than limit; nil: there is none. body tells
-// that the call is to send a body. The endpoint's mutex is held.
+// begin returns a stream on the connection that has the least load, less than limit; nil: there is none. body tells
+// that the stream is to send a body. The endpoint's mutex is held.
 func (s *sharing) begin(t *transport, limit int, body bool) Conn {
 	best, least := -1, limit
 	for i, c := range s.conns {
@@ -41,8 +43,8 @@ func (s *sharing) begin(t *transport, limit int, body bool) Conn {
 		}
 	}
 	if best >= 0 {
-		if call := s.conns[best].Begin(limit, body); call != nil {
-			return call
+		if stream := s.conns[best].Begin(limit, body); stream != nil {
+			return stream
 		}
 	}
 	return nil
@@ -51,8 +53,9 @@ func (s *sharing) begin(t *transport, limit int, body bool) Conn {
 // anyLoad is more than the load of any connection.
 const anyLoad = 2 * http2.MaxLoad
 
-// beginAtOnce returns a call on a connection that carries few, unless others wait for one. refused tells that the endpoint, given the choice, wants HTTP/1.1.
-func (e *Endpoint) beginAtOnce(how *how, body bool) (call Conn, refused bool) {
+// beginAtOnce returns a stream on a connection that carries few, unless others wait for one. refused tells that the
+// endpoint, given the choice, wants HTTP/1.1.
+func (e *Endpoint) beginAtOnce(how *how, body bool) (stream Conn, refused bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -64,13 +67,13 @@ func (e *Endpoint) beginAtOnce(how *how, body bool) (call Conn, refused bool) {
 	return e.sharing.begin(how.transport, config.SharedRequests, body), false
 }
 
-// begin returns a call, on a connection that carries many if need be, and has another one opened where those that are
+// begin returns a stream, on a connection that carries many if need be, and has another one opened where those that are
 // open do: nil: no connection takes any more. While another one is being opened, what has a body to send waits for it
 // rather than for the window of a connection where that is used up. The mutex is held.
 func (e *Endpoint) begin(how *how, body bool) Conn {
 	s := &e.sharing
-	if call := s.begin(how.transport, config.SharedRequests, body); call != nil {
-		return call
+	if stream := s.begin(how.transport, config.SharedRequests, body); stream != nil {
+		return stream
 	}
 	s.prune()
 	if !s.opening && !s.failed && s.count(how.transport) < how.pool.SharedConnections() {
@@ -117,7 +120,8 @@ func (e *Endpoint) share(nc net.Conn, how *how) bool {
 	if how.tls != nil {
 		scheme = "https"
 	}
-	c := sharedConn{http2.NewClient(nc, scheme, how.transport.strict, e.freed), how.transport, endOf(time.Now(), how.pool.MaxAge)}
+	client := http2.NewClientConn(nc, scheme, how.transport.strict, e.freed)
+	c := sharedConn{client, how.transport, endOf(time.Now(), how.pool.MaxAge)}
 	if !c.Usable() {
 		return false
 	}
@@ -126,7 +130,8 @@ func (e *Endpoint) share(nc net.Conn, how *how) bool {
 	return true
 }
 
-// prune lets go of connections that carry no more calls, so that they do not count against the limit until the next sweep. The endpoint's mutex is held.
+// prune lets go of connections that carry no more streams, so that they do not count against the limit until the next
+// sweep. The endpoint's mutex is held.
 func (s *sharing) prune() {
 	s.conns = slices.DeleteFunc(s.conns, func(c sharedConn) bool { return !c.Usable() })
 }

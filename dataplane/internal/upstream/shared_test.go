@@ -12,14 +12,14 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// A connection may be over before the first call can begin on it: it is not kept.
+// A connection may be over before the first stream can begin on it: it is not kept.
 func TestConnectionIsOverAtOnce(t *testing.T) {
 	e := newEndpoint(place{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}, slog.New(slog.DiscardHandler), newDials())
 	e.set("s", config.Pool{}, &transport{http2: always})
 	end := time.Now().Add(10 * time.Second)
 	for met := false; !met; {
 		if time.Now().After(end) {
-			t.Fatal("no connection was over before its first call")
+			t.Fatal("no connection was over before its first stream")
 		}
 		near, far := net.Pipe()
 		_, _ = near.Close(), far.Close()
@@ -41,17 +41,17 @@ func TestCallsGoToTheLeastLoaded(t *testing.T) {
 	for range 3 {
 		near, far := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, far) }()
-		c := http2.NewClient(near, "http", false, nil)
+		c := http2.NewClientConn(near, "http", false, nil)
 		t.Cleanup(func() {
 			c.Close()
 			_ = far.Close()
 		})
-		s.conns = append(s.conns, sharedConn{Client: c, transport: over})
+		s.conns = append(s.conns, sharedConn{ClientConn: c, transport: over})
 	}
-	var calls []*http2.Call
+	var streams []*http2.ClientStream
 	begin := func(n int) {
 		for range n {
-			calls = append(calls, s.begin(over, anyLoad, false).(*http2.Call))
+			streams = append(streams, s.begin(over, anyLoad, false).(*http2.ClientStream))
 		}
 	}
 	loads := func() (n [3]int) {
@@ -62,18 +62,18 @@ func TestCallsGoToTheLeastLoaded(t *testing.T) {
 	}
 	begin(9)
 	if n := loads(); n != [3]int{3, 3, 3} {
-		t.Errorf("9 calls are on the connections as %v", n)
+		t.Errorf("9 streams are on the connections as %v", n)
 	}
-	for i, c := range calls { // each third is on the same
+	for i, c := range streams { // each third is on the same
 		if i%3 == 1 {
 			c.Release(time.Now())
 		}
 	}
 	begin(2)
 	if n := loads(); n != [3]int{3, 2, 3} {
-		t.Errorf("once one is empty, 2 more calls are on the connections as %v", n)
+		t.Errorf("once one is empty, 2 more streams are on the connections as %v", n)
 	}
-	for i, c := range calls {
+	for i, c := range streams {
 		if i >= 9 || i%3 != 1 {
 			c.Release(time.Now())
 		}

@@ -11,29 +11,30 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// stream is one request of a client's with its response; it implements exchange.Downstream. Streams are used again.
-type stream struct {
+// serverStream is one request of a client's with its response; it implements exchange.Downstream. Streams are used
+// again.
+type serverStream struct {
 	exchange.Exchange
-	flow
+	streamFlow
 
-	conn      *conn
+	conn      *serverConn
 	cancelled atomic.Bool
 	bodyless  bool
 	gives     socket.Pace // how fast the client sends the body
 	runFn     func()
 }
 
-func newStream() *stream {
-	s := &stream{}
-	s.flow.init()
+func newServerStream() *serverStream {
+	s := &serverStream{}
+	s.streamFlow.init()
 	s.runFn = s.run
 	return s
 }
 
 // open makes the stream that of a request that has just come.
-func (s *stream) open(c *conn, id uint32) {
+func (s *serverStream) open(c *serverConn, id uint32) {
 	limits := &c.server.limits
-	s.flow.open(&c.link, id, &s.Request.Trailer, limits.WriteTimeout)
+	s.streamFlow.open(&c.connection, id, &s.Request.Trailer, limits.WriteTimeout)
 	s.takes = socket.Pace{Least: limits.MinRate, Over: limits.WriteTimeout}
 	s.gives = socket.Pace{Least: limits.MinRate, Over: limits.BodyTimeout}
 	s.conn, s.bodyless = c, false
@@ -41,17 +42,17 @@ func (s *stream) open(c *conn, id uint32) {
 }
 
 // close gives everything back that the stream holds. Its exchange has ended.
-func (s *stream) close() {
+func (s *serverStream) close() {
 	s.Exchange.Reset()
-	s.flow.close()
+	s.streamFlow.close()
 	s.conn = nil
 }
 
 // LimitBody implements exchange.Downstream.
-func (s *stream) LimitBody(bytes int64) { s.limit = bytes }
+func (s *serverStream) LimitBody(bytes int64) { s.limit = bytes }
 
 // BufferedBody implements exchange.Downstream.
-func (s *stream) BufferedBody() ([]byte, bool, error) {
+func (s *serverStream) BufferedBody() ([]byte, bool, error) {
 	if s.Request.Upgrade != "" {
 		return nil, true, nil
 	}
@@ -60,7 +61,7 @@ func (s *stream) BufferedBody() ([]byte, bool, error) {
 }
 
 // NextBody implements exchange.Downstream.
-func (s *stream) NextBody() ([]byte, error) {
+func (s *serverStream) NextBody() ([]byte, error) {
 	within := s.conn.server.limits.BodyTimeout
 	var begun time.Time // since when it is waited
 	counted := 0        // bytes of the next part that have come by then
@@ -121,7 +122,7 @@ var errBodySlow = &fault.Error{Code: fault.RequestTimeout, Reason: "the body com
 
 // paced notes that n bytes of the body have come, which were waited for so long, and returns an error where that is
 // too slow.
-func (s *stream) paced(waited time.Duration, n int) error {
+func (s *serverStream) paced(waited time.Duration, n int) error {
 	if s.StreamIdle() > 0 || s.Both() { // nobody owes anything
 		s.Moved()
 		return nil
@@ -133,13 +134,13 @@ func (s *stream) paced(waited time.Duration, n int) error {
 }
 
 // CancelBody implements exchange.Downstream.
-func (s *stream) CancelBody() {
+func (s *serverStream) CancelBody() {
 	s.cancelled.Store(true)
 	wake(s.readable)
 }
 
 // WriteInterim implements exchange.Downstream.
-func (s *stream) WriteInterim(status int, header *exchange.Header, _ []byte) error {
+func (s *serverStream) WriteInterim(status int, header *exchange.Header, _ []byte) error {
 	room := socket.Take(socket.HeadSize)
 	err := s.sendList(appendFields(appendStatus(room[:0], status), header), false)
 	socket.Give(room) // the list may have grown out of it
@@ -148,7 +149,7 @@ func (s *stream) WriteInterim(status int, header *exchange.Header, _ []byte) err
 }
 
 // WriteHead implements exchange.Downstream.
-func (s *stream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
+func (s *serverStream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	room := socket.Take(socket.HeadSize)
 	var b []byte
 	b, s.bodyless = appendResponse(room[:0], x, part, last)
@@ -164,7 +165,7 @@ func (s *stream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 }
 
 // WriteBody implements exchange.Downstream.
-func (s *stream) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
+func (s *serverStream) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	if s.bodyless {
 		return nil
 	}
@@ -174,7 +175,7 @@ func (s *stream) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 }
 
 // Watch implements exchange.Downstream.
-func (s *stream) Watch(a exchange.Aborter) {
+func (s *serverStream) Watch(a exchange.Aborter) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.watch = a
@@ -184,14 +185,14 @@ func (s *stream) Watch(a exchange.Aborter) {
 }
 
 // Gone implements exchange.Downstream.
-func (s *stream) Gone() bool {
+func (s *serverStream) Gone() bool {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	return s.broken() != nil
 }
 
 // Abort implements exchange.Downstream.
-func (s *stream) Abort() {
+func (s *serverStream) Abort() {
 	c := s.c
 	c.mu.Lock()
 	if s.broken() == nil && !s.localEnded {

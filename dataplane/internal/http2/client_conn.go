@@ -36,7 +36,7 @@ const (
 	// that came together with bytes is not announced (see socket.Conn.Each), and whoever waits for an answer would wait
 	// in vain.
 	lookAgain = 20 * time.Millisecond
-	// unseen is how long there may be no call before the next one begins with a look whether the endpoint has ended the
+	// unseen is how long there may be no stream before the next one begins with a look whether the endpoint has ended the
 	// connection: a system call, where the reading goroutine has not been told yet.
 	unseen = time.Millisecond
 	// lastUsable is where the identifiers of streams are about to run out.
@@ -52,11 +52,11 @@ var (
 	errRetired = errors.New("the connection is not used any more")
 )
 
-// Client is a connection to an endpoint, which many exchanges share. Its methods are safe for concurrent use.
-type Client struct {
-	link
+// ClientConn is a connection to an endpoint, which many exchanges share. Its methods are safe for concurrent use.
+type ClientConn struct {
+	connection
 	scheme  string
-	running sync.WaitGroup // calls
+	running sync.WaitGroup // streams
 	born    time.Time
 	heard   atomic.Int64 // when something came last, in nanoseconds after born
 
@@ -69,19 +69,22 @@ type Client struct {
 	nextID     uint32
 	maxStreams int       // what the endpoint allows
 	extended   bool      // and it takes extended CONNECT
-	calls      int       // under way
-	retired    bool      // no more calls begin
+	active     int       // under way
+	retired    bool      // no more streams begin
 	lastTaken  uint32    // no stream above is processed
-	idleSince  time.Time // while there are no calls
-	owesSince  time.Time // when a call began last while there were none
+	idleSince  time.Time // while there are no streams
+	owesSince  time.Time // when a stream began last while there were none
 	asked      time.Time // when a ping was sent that nothing has come after; zero: none
 }
 
-// NewClient takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above 599.
-// freed, which may be nil, is called on another goroutine when the endpoint has changed how many calls it takes, or the
-// connection is over.
-func NewClient(nc net.Conn, scheme string, strict bool, freed func()) *Client {
-	c := &Client{scheme: scheme, freed: freed, told: make(chan struct{}), nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow, born: time.Now()}
+// NewClientConn takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above
+// 599. freed, which may be nil, is called on another goroutine when the endpoint has changed how many streams it takes,
+// or the connection is over.
+func NewClientConn(nc net.Conn, scheme string, strict bool, freed func()) *ClientConn {
+	c := &ClientConn{
+		scheme: scheme, freed: freed, told: make(chan struct{}), born: time.Now(),
+		nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow,
+	}
 	c.idleSince = c.born
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
 	c.fields.strict = strict
@@ -115,9 +118,9 @@ func NewClient(nc net.Conn, scheme string, strict bool, freed func()) *Client {
 }
 
 // read takes in what comes until the connection is over.
-func (c *Client) read() {
+func (c *ClientConn) read() {
 	c.rest()
-	c.sock.ReadAlways() // the calls keep their own limits
+	c.sock.ReadAlways() // the streams keep their own limits
 	for c.ended == nil {
 		if err := c.sock.Each(c.arrivedFn); err != nil {
 			c.stopped(err)
@@ -144,14 +147,14 @@ func (c *Client) read() {
 	_ = c.sock.Close()
 }
 
-func (c *Client) free() {
+func (c *ClientConn) free() {
 	if c.freed != nil {
 		c.freed()
 	}
 }
 
 // stopped decides what an error of the reading goroutine's means.
-func (c *Client) stopped(err error) {
+func (c *ClientConn) stopped(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -169,74 +172,74 @@ func (c *Client) stopped(err error) {
 // MaxLoad is more than the load of any connection that has some of its window left.
 const MaxLoad = 1 << 30
 
-// load returns how many calls are under way. With a body to send, the load of a connection whose window is used up is
+// load returns how many streams are under way. With a body to send, the load of a connection whose window is used up is
 // MaxLoad more. The mutex is held.
-func (c *Client) load(body bool) int {
+func (c *ClientConn) load(body bool) int {
 	if body && c.usedUp() {
-		return MaxLoad + c.calls
+		return MaxLoad + c.active
 	}
-	return c.calls
+	return c.active
 }
 
-// Begin returns a call, or nil when the connection is over, has a load of limit, see Load, or carries as many calls
-// as the endpoint allows. body tells that the call is to send a body.
-func (c *Client) Begin(limit int, body bool) *Call {
+// Begin returns a stream, or nil when the connection is over, has a load of limit, see Load, or carries as many streams
+// as the endpoint allows. body tells that the stream is to send a body.
+func (c *ClientConn) Begin(limit int, body bool) *ClientStream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.mute != nil || c.retired || c.calls >= c.maxStreams || c.load(body) >= limit {
+	if c.err != nil || c.mute != nil || c.retired || c.active >= c.maxStreams || c.load(body) >= limit {
 		return nil
 	}
-	if c.calls == 0 {
+	if c.active == 0 {
 		c.owesSince = time.Now()
 		if c.owesSince.Sub(c.idleSince) >= unseen && c.sock.PeerGone(false) {
 			c.retired = true // it has just ended: what is sent on it is lost, and nobody could tell whether it was looked at
 			return nil
 		}
 	}
-	c.calls++
+	c.active++
 	c.running.Add(1)
 	if c.nextID >= lastUsable {
 		c.retired = true
 	}
-	call := calls.Get().(*Call)
-	call.begin(c, c.nextID > 1)
-	return call
+	stream := clientStreams.Get().(*ClientStream)
+	stream.begin(c, c.nextID > 1)
+	return stream
 }
 
-// Load returns how many calls are under way; ok tells whether another one may begin. With a body to send, a
+// Load returns how many streams are under way; ok tells whether another one may begin. With a body to send, a
 // connection whose window is used up has a load of MaxLoad or more.
-func (c *Client) Load(body bool) (n int, ok bool) {
+func (c *ClientConn) Load(body bool) (n int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.load(body), c.err == nil && c.mute == nil && !c.retired && c.calls < c.maxStreams
+	return c.load(body), c.err == nil && c.mute == nil && !c.retired && c.active < c.maxStreams
 }
 
-// Usable reports whether calls may still begin, now or when others have ended.
-func (c *Client) Usable() bool {
+// Usable reports whether streams may still begin, now or when others have ended.
+func (c *ClientConn) Usable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err == nil && c.mute == nil && !c.retired
 }
 
-// Retire lets no more calls begin; the connection ends with the last that is under way.
-func (c *Client) Retire() {
+// Retire lets no more streams begin; the connection ends with the last that is under way.
+func (c *ClientConn) Retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retired = true
 	c.endIfUnused()
 }
 
-// endIfUnused ends a retired connection without calls. The mutex is held.
-func (c *Client) endIfUnused() {
-	if c.retired && c.calls == 0 {
+// endIfUnused ends a retired connection without streams. The mutex is held.
+func (c *ClientConn) endIfUnused() {
+	if c.retired && c.active == 0 {
 		c.fail(errRetired)
 	}
 }
 
 // Check has to be called every second or so. It reports whether the connection may still be used: it may not be when it
-// is over, and ends when there was no call on it for idle, or when an endpoint that owes answers is silent and does not
-// answer a ping.
-func (c *Client) Check(now time.Time, idle time.Duration) bool {
+// is over, and ends when there was no stream on it for idle, or when an endpoint that owes answers is silent and does
+// not answer a ping.
+func (c *ClientConn) Check(now time.Time, idle time.Duration) bool {
 	c.mu.Lock()
 	heard := c.born.Add(time.Duration(c.heard.Load()))
 	if heard.Before(c.owesSince) {
@@ -244,7 +247,7 @@ func (c *Client) Check(now time.Time, idle time.Duration) bool {
 	}
 	ping, dead := false, false
 	switch {
-	case c.calls == 0:
+	case c.active == 0:
 		if now.Sub(c.idleSince) > idle {
 			c.retired = true
 		}
@@ -267,17 +270,17 @@ func (c *Client) Check(now time.Time, idle time.Duration) bool {
 }
 
 // Close breaks off what is under way.
-func (c *Client) Close() { c.kill(errRetired) }
+func (c *ClientConn) Close() { c.kill(errRetired) }
 
 // opened implements side: the streams are ours; there is no server push.
-func (c *Client) opened(id uint32) bool {
+func (c *ClientConn) opened(id uint32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return id%2 == 1 && id < c.nextID
 }
 
 // setting implements side.
-func (c *Client) setting(id uint16, value uint32) {
+func (c *ClientConn) setting(id uint16, value uint32) {
 	switch id {
 	case settingMaxConcurrentStreams:
 		c.maxStreams = int(min(value, maxWindow))
@@ -288,16 +291,16 @@ func (c *Client) setting(id uint16, value uint32) {
 }
 
 // brokenOff implements side: what an endpoint breaks off, we have asked it for.
-func (c *Client) brokenOff(*flow) error { return nil }
+func (c *ClientConn) brokenOff(*streamFlow) error { return nil }
 
 // goAway implements side (RFC 9113 section 6.8).
-func (c *Client) goAway(last uint32, _ code) {
+func (c *ClientConn) goAway(last uint32, _ code) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retired, c.changed = true, true
 	c.lastTaken = min(c.lastTaken, last)
 	for id, f := range c.streams {
-		if id > last && !f.call.headed { // what has been answered was looked at, whatever is said now
+		if id > last && !f.clientStream.headed { // what has been answered was looked at, whatever is said now
 			f.bodyErr = ErrNotProcessed
 			f.breakOff(ErrNotProcessed)
 		}
@@ -306,11 +309,11 @@ func (c *Client) goAway(last uint32, _ code) {
 }
 
 // list implements side: it takes in the head of a response, or its trailers.
-func (c *Client) list(id uint32, block []byte, end, _ bool) error {
+func (c *ClientConn) list(id uint32, block []byte, end, _ bool) error {
 	c.mu.Lock()
 	opened := id%2 == 1 && id < c.nextID
 	f := c.streams[id]
-	trailers := f != nil && f.call.headed
+	trailers := f != nil && f.clientStream.headed
 	c.mu.Unlock()
 	switch {
 	case !opened:
@@ -329,7 +332,7 @@ func (c *Client) list(id uint32, block []byte, end, _ bool) error {
 		defer c.mu.Unlock()
 		return c.spendHeld()
 	}
-	reason := f.call.head(&c.fields, end)
+	reason := f.clientStream.head(&c.fields, end)
 	if reason != "" {
 		f.bodyErr = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + reason}
 	}

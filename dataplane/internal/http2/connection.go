@@ -12,9 +12,9 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// link is a connection, whichever side has opened it: the frames that come and go, and the windows of both directions.
-// One goroutine reads; what is sent comes from those of the streams.
-type link struct {
+// connection is a connection, whichever side has opened it: the frames that come and go, and the windows of both
+// directions. One goroutine reads; what is sent comes from those of the streams.
+type connection struct {
 	sock *socket.Conn
 	side side
 	// writeTimeout is how long the peer may take nothing of what is sent.
@@ -44,7 +44,7 @@ type link struct {
 	partSince  time.Time // since when something is to come that was begun, see partly; zero: nothing is
 
 	mu         sync.Mutex
-	streams    map[uint32]*flow
+	streams    map[uint32]*streamFlow
 	peerWindow int64 // of new streams
 	sendWindow int64
 	shares     shares // in it
@@ -60,9 +60,9 @@ type link struct {
 	idle          budget // of frames that achieve nothing
 	updates       int    // window updates that data sent has paid for
 	readerRoom    chan struct{}
-	takes         socket.Pace // how fast the peer opens the connection's window
-	starving      []*flow     // the streams that wait for that
-	starved       time.Time   // since when, or since it was opened last
+	takes         socket.Pace   // how fast the peer opens the connection's window
+	starving      []*streamFlow // the streams that wait for that
+	starved       time.Time     // since when, or since it was opened last
 	// scarce is since when there has been no more of it than is kept back; zero: there was more since the last began
 	// to wait.
 	scarce time.Time
@@ -80,14 +80,14 @@ type side interface {
 	// setting takes a setting of the peer's that concerns one of the sides only.
 	setting(id uint16, value uint32)
 	// brokenOff says that the peer has broken a stream off, or that it was refused for a fault of the peer's.
-	brokenOff(f *flow) error
+	brokenOff(f *streamFlow) error
 	// goAway says that the peer handles no stream above last.
 	goAway(last uint32, why code)
 }
 
-func (c *link) init(sock *socket.Conn, s side, maxBlock, maxFields int) {
+func (c *connection) init(sock *socket.Conn, s side, maxBlock, maxFields int) {
 	c.sock, c.side, c.maxBlock, c.maxParts = sock, s, maxBlock, max(maxContinuations, readBlocks*maxBlock/maxFrameBytes)
-	c.streams, c.readerRoom = map[uint32]*flow{}, make(chan struct{}, 1)
+	c.streams, c.readerRoom = map[uint32]*streamFlow{}, make(chan struct{}, 1)
 	c.peerWindow, c.sendWindow, c.idle = initialWindow, initialWindow, newBudget(maxIdleFrames, idleFramesRate)
 	c.fields = list{maxBytes: maxBlock, maxFields: maxFields}
 	c.decoder = hpack.NewDecoder(4096, c.fields.add)
@@ -96,19 +96,19 @@ func (c *link) init(sock *socket.Conn, s side, maxBlock, maxFields int) {
 }
 
 // wait sets how long the next bytes may take, and gives the buffer back when nothing is in it.
-func (c *link) wait(d time.Duration) {
+func (c *connection) wait(d time.Duration) {
 	c.rest()
 	c.sock.ReadWithin(time.Now(), d)
 }
 
 // rest gives the buffer back when nothing is in it.
-func (c *link) rest() {
+func (c *connection) rest() {
 	c.sock.Release()
 	c.sock.SetSize(socket.BodySize)
 }
 
 // arrived takes in the frames that have come whole. It returns false when the connection is over.
-func (c *link) arrived() bool {
+func (c *connection) arrived() bool {
 	c.now = time.Time{}
 	if err := c.frames(); err != nil {
 		c.ended = err
@@ -129,9 +129,9 @@ func (c *link) arrived() bool {
 
 // partly reports whether there is something to come that was begun: the rest of a frame, of a header list, or the
 // settings after the preface.
-func (c *link) partly() bool { return len(c.sock.Buffered()) > 0 || c.blockID != 0 || !c.settled }
+func (c *connection) partly() bool { return len(c.sock.Buffered()) > 0 || c.blockID != 0 || !c.settled }
 
-func (c *link) frames() error {
+func (c *connection) frames() error {
 	if !c.greeted {
 		have := c.sock.Buffered()
 		n := min(len(have), len(preface))
@@ -167,7 +167,7 @@ func (c *link) frames() error {
 }
 
 // frame takes one frame in. What it returns ends the connection.
-func (c *link) frame(h *frameHead, payload []byte) error {
+func (c *connection) frame(h *frameHead, payload []byte) error {
 	switch {
 	case !c.settled && (h.kind != frameSettings || h.has(flagAck)):
 		return codeProtocol
@@ -216,7 +216,7 @@ func (c *link) frame(h *frameHead, payload []byte) error {
 }
 
 // kill makes everything that waits on the connection end. Any goroutine may call it.
-func (c *link) kill(err error) {
+func (c *connection) kill(err error) {
 	c.mu.Lock()
 	c.fail(err)
 	c.mu.Unlock()
@@ -224,7 +224,7 @@ func (c *link) kill(err error) {
 }
 
 // fail records that nothing can be sent any more. The mutex is held.
-func (c *link) fail(err error) {
+func (c *connection) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
@@ -236,7 +236,7 @@ func (c *link) fail(err error) {
 }
 
 // unsent records that frames can't be sent. The mutex is held.
-func (c *link) unsent(err error) {
+func (c *connection) unsent(err error) {
 	if !c.listens || !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		c.fail(err)
 		return
@@ -250,7 +250,7 @@ func (c *link) unsent(err error) {
 }
 
 // send sends frames.
-func (c *link) send(frames []byte) {
+func (c *connection) send(frames []byte) {
 	c.mu.Lock()
 	c.out.pending = append(c.out.buf(), frames...)
 	c.mu.Unlock()
@@ -259,7 +259,7 @@ func (c *link) send(frames []byte) {
 
 // sendLast sends frames before the connection is given up: it waits for another goroutine that sends, which would leave
 // them behind.
-func (c *link) sendLast(frames []byte) {
+func (c *connection) sendLast(frames []byte) {
 	c.mu.Lock()
 	c.out.pending = append(c.out.buf(), frames...)
 	for c.out.writing && len(c.out.pending) > 0 && c.err == nil {
@@ -273,7 +273,7 @@ func (c *link) sendLast(frames []byte) {
 }
 
 // linger reads for a moment what the client still sends: a reset would take our last word away from it.
-func (c *link) linger() {
+func (c *connection) linger() {
 	if c.sock.CloseWrite() != nil {
 		return
 	}

@@ -10,11 +10,11 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// Call is one exchange with an endpoint. The exchange's goroutine owns it from Begin to Release; SendBody may run on
-// another one meanwhile, and anybody may call Abort.
-type Call struct {
-	flow
-	client   *Client
+// ClientStream is one exchange with an endpoint. The exchange's goroutine owns it from Begin to Release; SendBody may
+// run on another one meanwhile, and anybody may call Abort.
+type ClientStream struct {
+	streamFlow
+	client   *ClientConn
 	used     bool
 	over     bool            // the response's body was taken to its end
 	extended bool            // the stream is to carry another protocol (RFC 8441)
@@ -42,15 +42,15 @@ type interim struct {
 	fields exchange.Header
 }
 
-// calls are used again.
-var calls = sync.Pool{New: func() any {
-	s := &Call{}
+// clientStreams are used again.
+var clientStreams = sync.Pool{New: func() any {
+	s := &ClientStream{}
 	s.init()
 	return s
 }}
 
-// begin makes the call one of a connection's. The mutex is held.
-func (s *Call) begin(c *Client, used bool) {
+// begin makes the stream one of a connection's. The mutex is held.
+func (s *ClientStream) begin(c *ClientConn, used bool) {
 	s.client, s.used, s.id, s.extended = c, used, 0, false
 	s.over, s.hollow, s.aborted, s.headed = false, false, false, false
 	s.status, s.length, s.method = 0, -1, ""
@@ -61,7 +61,7 @@ func (s *Call) begin(c *Client, used bool) {
 }
 
 // head takes in a decoded header list of the response, and returns what is wrong with it. The mutex is held.
-func (s *Call) head(l *list, end bool) (malformed string) {
+func (s *ClientStream) head(l *list, end bool) (malformed string) {
 	switch {
 	case l.tooLarge:
 		return "its header fields are larger than 256 KiB, or more than 256"
@@ -100,12 +100,14 @@ func copyFields(to, from *exchange.Header) {
 }
 
 // Used reports whether the connection has carried an exchange before.
-func (s *Call) Used() bool { return s.used }
+func (s *ClientStream) Used() bool { return s.used }
 
 // Send writes the request's head with the given first part of its body, as far as the service takes that at once, and
 // returns what is left of the part for SendBody. Where that is nothing and whole tells that the part is all of the
 // body, it also waits for the response's head, as Answer does.
-func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.Duration) (left []byte, started bool, err error) {
+func (s *ClientStream) Send(
+	x *exchange.Exchange, part []byte, whole bool, timeout time.Duration,
+) (left []byte, started bool, err error) {
 	now := time.Now()
 	s.sentAt.Set(x, now)
 	if x.Request.Upgrade != "" {
@@ -137,7 +139,7 @@ func (s *Call) Send(x *exchange.Exchange, part []byte, whole bool, timeout time.
 }
 
 // start opens the stream with the request's head.
-func (s *Call) start(x *exchange.Exchange, block []byte, end bool, patient time.Duration) error {
+func (s *ClientStream) start(x *exchange.Exchange, block []byte, end bool, patient time.Duration) error {
 	c := s.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,10 +151,10 @@ func (s *Call) start(x *exchange.Exchange, block []byte, end bool, patient time.
 	}
 	id := c.nextID
 	c.nextID += 2
-	s.open(&c.link, id, &s.trailers, patient)
-	s.call, s.bounds, s.method = s, x, x.Request.Method
+	s.open(&c.connection, id, &s.trailers, patient)
+	s.clientStream, s.bounds, s.method = s, x, x.Request.Method
 	c.idle.earn(earnedByExchange)
-	c.streams[id] = &s.flow
+	c.streams[id] = &s.streamFlow
 	s.appendList(block, end)
 	return nil
 }
@@ -166,7 +168,7 @@ func until(now time.Time, within time.Duration, deadline time.Time) time.Duratio
 }
 
 // cause returns why the stream has ended, where err is only that it has.
-func (s *Call) cause(err error) error {
+func (s *ClientStream) cause(err error) error {
 	s.client.mu.Lock()
 	defer s.client.mu.Unlock()
 	switch {
@@ -183,7 +185,7 @@ func (s *Call) cause(err error) error {
 }
 
 // await waits for something to come.
-func (s *Call) await(d time.Duration) error {
+func (s *ClientStream) await(d time.Duration) error {
 	s.timer.Reset(max(d, time.Nanosecond))
 	select {
 	case <-s.readable:
@@ -196,7 +198,7 @@ func (s *Call) await(d time.Duration) error {
 
 // Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. The timeout begins when
 // the last part of the request was sent, or at once where the client waits for 100 (Continue).
-func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
+func (s *ClientStream) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	c := s.client
 	var since time.Time // the last interim response came, with which the service's time begins anew
 	for {
@@ -237,7 +239,7 @@ func (s *Call) Answer(x *exchange.Exchange, timeout time.Duration) (started bool
 }
 
 // answer puts the head into a response. The mutex is held.
-func (s *Call) answer(res *exchange.Response) {
+func (s *ClientStream) answer(res *exchange.Response) {
 	res.Status, res.Reason, res.Head, res.ContentLength = s.status, "", nil, s.length
 	copyFields(&res.Header, &s.fields)
 	switch {
@@ -249,7 +251,7 @@ func (s *Call) answer(res *exchange.Response) {
 }
 
 // BufferedBody returns what came of the body with the head, and whether that is all of it.
-func (s *Call) BufferedBody(x *exchange.Exchange, _ time.Duration) (part []byte, whole bool, err error) {
+func (s *ClientStream) BufferedBody(x *exchange.Exchange, _ time.Duration) (part []byte, whole bool, err error) {
 	if s.over {
 		return nil, true, nil
 	}
@@ -258,7 +260,7 @@ func (s *Call) BufferedBody(x *exchange.Exchange, _ time.Duration) (part []byte,
 }
 
 // NextBody waits for the next part of the response's body; io.EOF comes after the last, when trailers are known.
-func (s *Call) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
+func (s *ClientStream) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
 	for {
 		if s.over {
 			return nil, io.EOF
@@ -277,7 +279,7 @@ func (s *Call) NextBody(x *exchange.Exchange, timeout time.Duration) ([]byte, er
 }
 
 // next takes what has come of the body, and the trailers after it.
-func (s *Call) next(x *exchange.Exchange) ([]byte, error) {
+func (s *ClientStream) next(x *exchange.Exchange) ([]byte, error) {
 	part, whole, err := s.pull()
 	if err != nil {
 		return nil, s.cause(err)
@@ -289,13 +291,15 @@ func (s *Call) next(x *exchange.Exchange) ([]byte, error) {
 }
 
 // MoveBody does nothing: what comes in frames has to be read.
-func (s *Call) MoveBody(*exchange.Exchange, time.Duration) (int64, bool, error) { return 0, false, nil }
+func (s *ClientStream) MoveBody(*exchange.Exchange, time.Duration) (int64, bool, error) {
+	return 0, false, nil
+}
 
 // BodyOver reports whether the response's body has been taken to its end.
-func (s *Call) BodyOver() bool { return s.over }
+func (s *ClientStream) BodyOver() bool { return s.over }
 
 // SendBody sends a further part of the request's body; last tells that it is the end.
-func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
+func (s *ClientStream) SendBody(x *exchange.Exchange, part []byte, last bool, timeout time.Duration) error {
 	s.sentAt.Clear()
 	s.patient = timeout
 	err := s.sendBody(part, last, x.Request.Trailers)
@@ -307,12 +311,12 @@ func (s *Call) SendBody(x *exchange.Exchange, part []byte, last bool, timeout ti
 	return err
 }
 
-// Sent does nothing: other calls on the connection do not mind a request that was not sent to its end.
-func (s *Call) Sent() {}
+// Sent does nothing: other streams of the connection do not mind a request that was not sent to its end.
+func (s *ClientStream) Sent() {}
 
 // Abort makes every waiting and later call of a method fail at once. Any goroutine may call it that has ended before
 // Release.
-func (s *Call) Abort() {
+func (s *ClientStream) Abort() {
 	c := s.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -327,7 +331,7 @@ func (s *Call) Abort() {
 }
 
 // cancel resets the stream, unless it has ended. The reset goes out with the next frames. The mutex is held.
-func (s *Call) cancel() {
+func (s *ClientStream) cancel() {
 	c := s.client
 	if c.err != nil || s.reset || s.localEnded && s.remoteEnded {
 		return
@@ -337,8 +341,8 @@ func (s *Call) cancel() {
 	c.out.pending = appendReset(c.out.buf(), s.id, codeCancel)
 }
 
-// Release ends the call: what is left of the exchange is not wanted. The call is another exchange's from then on.
-func (s *Call) Release(now time.Time) {
+// Release ends the stream: what is left of the exchange is not wanted. The stream is another exchange's from then on.
+func (s *ClientStream) Release(now time.Time) {
 	c := s.client
 	c.mu.Lock()
 	if s.id != 0 {
@@ -346,13 +350,13 @@ func (s *Call) Release(now time.Time) {
 		s.cancel()
 		s.close()
 	}
-	if c.calls--; c.calls == 0 {
+	if c.active--; c.active == 0 {
 		c.idleSince = now
 	}
 	c.endIfUnused()
 	c.mu.Unlock()
 	c.flush()
-	s.client, s.call, s.bounds = nil, nil, nil
-	calls.Put(s)
+	s.client, s.clientStream, s.bounds = nil, nil, nil
+	clientStreams.Put(s)
 	c.running.Done()
 }

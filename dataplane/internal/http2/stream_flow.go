@@ -9,19 +9,19 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// flow is a stream as its link sees it: the windows and what waits for them. One goroutine takes the body that comes,
-// and one, perhaps the same, sends.
-type flow struct {
-	c       *link
-	id      uint32
-	call    *Call            // that this is the stream of; nil for a client's
-	trailer *exchange.Header // of the message that comes
-	opaque  bool             // the stream is a tunnel: nothing comes but DATA (RFC 9113 section 8.5)
-	patient time.Duration    // how long the peer may grant nothing
-	since   time.Time        // when a client's request came; the reading goroutine's
-	watch   exchange.Aborter // what ends with the stream; the link's mutex protects it
+// streamFlow is a stream as its connection sees it: the windows and what waits for them. One goroutine takes the body
+// that comes, and one, perhaps the same, sends.
+type streamFlow struct {
+	c            *connection
+	id           uint32
+	clientStream *ClientStream    // that this is the stream of; nil for a client's
+	trailer      *exchange.Header // of the message that comes
+	opaque       bool             // the stream is a tunnel: nothing comes but DATA (RFC 9113 section 8.5)
+	patient      time.Duration    // how long the peer may grant nothing
+	since        time.Time        // when a client's request came; the reading goroutine's
+	watch        exchange.Aborter // what ends with the stream; the connection's mutex protects it
 
-	// The link's mutex protects these.
+	// The connection's mutex protects these.
 	remoteEnded bool   // the peer has sent everything
 	localEnded  bool   // we have
 	answered    bool   // we have sent a header list
@@ -44,7 +44,7 @@ type flow struct {
 	patience *time.Timer // of the writing goroutine
 }
 
-func (f *flow) init() {
+func (f *streamFlow) init() {
 	f.readable, f.writable = make(chan struct{}, 1), make(chan struct{}, 1)
 	f.timer, f.patience = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	f.timer.Stop()
@@ -52,7 +52,7 @@ func (f *flow) init() {
 }
 
 // open makes the flow that of a new stream. The mutex is held.
-func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.Duration) {
+func (f *streamFlow) open(c *connection, id uint32, trailer *exchange.Header, patient time.Duration) {
 	f.c, f.id, f.trailer, f.patient, f.opaque = c, id, trailer, patient, false
 	f.remoteEnded, f.localEnded, f.answered, f.reset, f.peerReset, f.resetWith = false, false, false, false, false, codeNo
 	f.sendWindow, f.read, f.declared = c.peerWindow, false, -1
@@ -63,7 +63,7 @@ func (f *flow) open(c *link, id uint32, trailer *exchange.Header, patient time.D
 }
 
 // close gives everything back that the flow holds.
-func (f *flow) close() {
+func (f *streamFlow) close() {
 	give(f.in)
 	give(f.out)
 	f.in, f.out, f.c, f.trailer = nil, nil, nil, nil
@@ -82,7 +82,7 @@ var errBodyTooLarge = &fault.Error{Code: fault.RequestTooLarge, Reason: "the bod
 var errNoHead = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: its body comes before its head"}
 
 // breakOff ends a stream from the client's side. The mutex is held.
-func (f *flow) breakOff(err error) {
+func (f *streamFlow) breakOff(err error) {
 	f.reset = true
 	if f.bodyErr == nil && !f.remoteEnded {
 		f.bodyErr = err
@@ -96,7 +96,7 @@ func (f *flow) breakOff(err error) {
 
 // receive takes in a DATA frame: of what is not kept for the exchange, the padding for one thing, the peer gets the
 // credit back. The mutex is held.
-func (f *flow) receive(h *frameHead, body []byte) code {
+func (f *streamFlow) receive(h *frameHead, body []byte) code {
 	if !f.recv.receive(h.length) {
 		return codeFlowControl
 	}
@@ -107,8 +107,8 @@ func (f *flow) receive(h *frameHead, body []byte) code {
 }
 
 // accept keeps a part of the body, the last one where end says so, and returns how much it has kept. The mutex is held.
-func (f *flow) accept(body []byte, end bool) (kept int, why code) {
-	if f.call != nil && !f.call.headed {
+func (f *streamFlow) accept(body []byte, end bool) (kept int, why code) {
+	if f.clientStream != nil && !f.clientStream.headed {
 		f.bodyErr = errNoHead
 		return 0, codeProtocol
 	}
@@ -126,7 +126,7 @@ func (f *flow) accept(body []byte, end bool) (kept int, why code) {
 }
 
 // came says that something has come, and whether it was the end. The mutex is held.
-func (f *flow) came(end bool) {
+func (f *streamFlow) came(end bool) {
 	wake(f.readable)
 	if end {
 		f.remoteEnded = true
@@ -134,7 +134,7 @@ func (f *flow) came(end bool) {
 	}
 }
 
-func (f *flow) keep(body []byte) {
+func (f *streamFlow) keep(body []byte) {
 	switch {
 	case f.in == nil:
 		f.in = socket.Take(socket.BodySize)[:0]
@@ -147,7 +147,7 @@ func (f *flow) keep(body []byte) {
 }
 
 // pull takes what waits of the body, and lets the peer send as much anew.
-func (f *flow) pull() (part []byte, whole bool, err error) {
+func (f *streamFlow) pull() (part []byte, whole bool, err error) {
 	f.c.mu.Lock()
 	part, whole, told, err := f.take()
 	f.c.mu.Unlock()
@@ -158,7 +158,7 @@ func (f *flow) pull() (part []byte, whole bool, err error) {
 }
 
 // take is pull where the mutex is held. told tells that there is something to send.
-func (f *flow) take() (part []byte, whole, told bool, err error) {
+func (f *streamFlow) take() (part []byte, whole, told bool, err error) {
 	if len(f.in) == 0 {
 		return nil, f.remoteEnded && f.bodyErr == nil, false, f.bodyErr
 	}
@@ -177,7 +177,7 @@ func (f *flow) take() (part []byte, whole, told bool, err error) {
 
 // grant lets the peer send anew what the stream is done with, where more is wanted and it is enough to say so, which it
 // reports. The mutex is held.
-func (f *flow) grant() bool {
+func (f *streamFlow) grant() bool {
 	if f.remoteEnded || f.reset || f.bodyErr != nil {
 		return false
 	}
@@ -190,7 +190,7 @@ func (f *flow) grant() bool {
 
 // sendBody sends a part of the body and, after the last, the trailers, which are asked for only then: before, they may
 // be about to come.
-func (f *flow) sendBody(part []byte, last bool, trailersOf func() *exchange.Header) error {
+func (f *streamFlow) sendBody(part []byte, last bool, trailersOf func() *exchange.Header) error {
 	var trailer *exchange.Header
 	if last {
 		trailer = trailersOf()
@@ -211,7 +211,7 @@ func (f *flow) sendBody(part []byte, last bool, trailersOf func() *exchange.Head
 }
 
 // sendList appends a header list to what is sent.
-func (f *flow) sendList(block []byte, end bool) error {
+func (f *streamFlow) sendList(block []byte, end bool) error {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
 	if err := f.broken(); err != nil {
@@ -222,7 +222,7 @@ func (f *flow) sendList(block []byte, end bool) error {
 }
 
 // appendList appends a header list as HEADERS and, where it is long, CONTINUATION frames. The mutex is held.
-func (f *flow) appendList(block []byte, end bool) {
+func (f *streamFlow) appendList(block []byte, end bool) {
 	c := f.c
 	f.answered = true
 	flags := uint8(0)
@@ -252,9 +252,9 @@ func (f *flow) appendList(block []byte, end bool) {
 }
 
 // broken returns why nothing more can be sent. The mutex is held.
-func (f *flow) broken() error {
+func (f *streamFlow) broken() error {
 	switch {
-	case f.call != nil && f.remoteEnded && !f.call.extended:
+	case f.clientStream != nil && f.remoteEnded && !f.clientStream.extended:
 		return errAnswered // whatever became of the stream, or the connection, afterwards
 	case f.reset:
 		return errReset
@@ -266,7 +266,7 @@ func (f *flow) broken() error {
 
 // offer sends a part of the body as far as that can be done without waiting, and after the last the trailers, and
 // returns what is left of the part. Nothing is left where nothing more can be sent.
-func (f *flow) offer(part []byte, last bool, trailersOf func() *exchange.Header) (left []byte) {
+func (f *streamFlow) offer(part []byte, last bool, trailersOf func() *exchange.Header) (left []byte) {
 	trailers := last && trailersOf().Len() > 0
 	f.c.mu.Lock()
 	if f.broken() != nil {
@@ -285,7 +285,7 @@ func (f *flow) offer(part []byte, last bool, trailersOf func() *exchange.Header)
 
 // put appends DATA frames as the peer's windows, and the room for what is pending, allow, and returns what is left. The
 // mutex is held.
-func (f *flow) put(part []byte, end bool) (left []byte, all bool) {
+func (f *streamFlow) put(part []byte, end bool) (left []byte, all bool) {
 	c := f.c
 	for {
 		n := int(min(int64(len(part)), f.sendWindow, maxFrameBytes))
@@ -313,7 +313,7 @@ func (f *flow) put(part []byte, end bool) (left []byte, all bool) {
 }
 
 // sendData appends DATA frames, and waits for windows and room.
-func (f *flow) sendData(part []byte, end bool) error {
+func (f *streamFlow) sendData(part []byte, end bool) error {
 	c := f.c
 	var stuck time.Time
 	for {
@@ -337,7 +337,7 @@ func (f *flow) sendData(part []byte, end bool) error {
 
 // waitToWrite waits until there may be a window or room. stuck is since when the stream's own window has been empty. A
 // peer that grants nothing for too long, or until the exchange is to end, or less than it has to, loses the stream.
-func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
+func (f *streamFlow) waitToWrite(part []byte, stuck *time.Time) error {
 	c := f.c
 	c.mu.Lock()
 	own := len(part) > 0 && f.sendWindow <= 0
@@ -390,11 +390,11 @@ func (f *flow) waitToWrite(part []byte, stuck *time.Time) error {
 }
 
 // within shortens a wait to send so that it ends with the exchange, where the stream is one to a service.
-func (f *flow) within(d time.Duration) time.Duration {
-	if f.call == nil || f.call.bounds == nil {
+func (f *streamFlow) within(d time.Duration) time.Duration {
+	if f.clientStream == nil || f.clientStream.bounds == nil {
 		return d
 	}
-	return until(time.Now(), d, f.call.bounds.Until())
+	return until(time.Now(), d, f.clientStream.bounds.Until())
 }
 
 func drain(ch chan struct{}) {

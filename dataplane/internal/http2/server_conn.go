@@ -11,10 +11,10 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// conn is a client's connection: a link whose other side opens the streams. Each one's exchange runs in a goroutine of
-// its own.
-type conn struct {
-	link
+// serverConn is a client's connection: a connection whose other side opens the streams. Each one's exchange runs in a
+// goroutine of its own.
+type serverConn struct {
+	connection
 	server  *Server
 	peer    *exchange.Peer
 	shard   uint32
@@ -30,8 +30,8 @@ type conn struct {
 	coming    coming
 }
 
-func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
-	c := &conn{server: s, peer: peer, shard: s.shards.Add(1)}
+func newServerConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *serverConn {
+	c := &serverConn{server: s, peer: peer, shard: s.shards.Add(1)}
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
 	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, newBudget(maxResets, resetsRate)
 	c.recv.reset(connWindow)
@@ -43,12 +43,12 @@ func newConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *conn {
 }
 
 // opened implements side: streams of clients have odd numbers.
-func (c *conn) opened(id uint32) bool { return id <= c.lastID && id%2 == 1 }
+func (c *serverConn) opened(id uint32) bool { return id <= c.lastID && id%2 == 1 }
 
 // brokenOff implements side: a request that is broken off at once has cost us, and perhaps a service, something for
 // nothing (CVE-2023-44487), whether the client has done so itself or by breaking a rule (CVE-2025-8671). One that was
 // answered, or that the client has waited for, has not.
-func (c *conn) brokenOff(f *flow) error {
+func (c *serverConn) brokenOff(f *streamFlow) error {
 	now := c.clock()
 	if f.answered || now.Sub(f.since) >= waitedFor || c.resets.spend(now) {
 		return nil
@@ -57,18 +57,18 @@ func (c *conn) brokenOff(f *flow) error {
 }
 
 // setting implements side.
-func (c *conn) setting(uint16, uint32) {}
+func (c *serverConn) setting(uint16, uint32) {}
 
 // goAway implements side: the client opens no more streams. Those that it has are served, and then the connection is
 // closed, since clients wait for that; an end of theirs that came with the frame would not be announced (see
 // socket.Conn.Each).
-func (c *conn) goAway(uint32, code) {
+func (c *serverConn) goAway(uint32, code) {
 	c.parted, c.idleTimeout = true, 0
 	c.sock.ReadWithin(time.Now(), time.Millisecond)
 }
 
 // serve says hello, and reads until the connection is over.
-func (c *conn) serve() {
+func (c *serverConn) serve() {
 	c.mu.Lock()
 	b := appendFrameHead(c.out.buf(), 24, frameSettings, 0, 0)
 	b = appendSetting(b, settingEnableConnect, 1)
@@ -94,7 +94,7 @@ func (c *conn) serve() {
 }
 
 // goesOn decides what the end of a wait means.
-func (c *conn) goesOn(err error) bool {
+func (c *serverConn) goesOn(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.ended = err
 		return false
@@ -130,7 +130,7 @@ func (c *conn) goesOn(err error) bool {
 
 // took takes in what has come, and looks now and then whether something is overdue: a client that always sends
 // something never lets a wait end.
-func (c *conn) took() bool {
+func (c *serverConn) took() bool {
 	if !c.arrived() {
 		return false
 	}
@@ -154,7 +154,7 @@ func (c *conn) took() bool {
 }
 
 // left returns how much longer the client may leave it at what it has sent, and how the connection ends then.
-func (c *conn) left(now time.Time) (left time.Duration, why code) {
+func (c *serverConn) left(now time.Time) (left time.Duration, why code) {
 	limits := &c.server.limits
 	left, why = limits.IdleTimeout, codeNo
 	c.mu.Lock()
@@ -182,7 +182,7 @@ func (c *conn) left(now time.Time) (left time.Duration, why code) {
 
 // leave goes through the steps of a graceful end (RFC 9113 section 6.8): the client is asked to open no more streams;
 // what it opened before it heard is served; then it is told which stream was the last.
-func (c *conn) leave(idle bool) bool {
+func (c *serverConn) leave(idle bool) bool {
 	c.idleTimeout = 0
 	left := settleTime
 	if c.asked.IsZero() {
@@ -203,7 +203,7 @@ func (c *conn) leave(idle bool) bool {
 }
 
 // depart asks the client to open no more streams, if it has had one, and goes on.
-func (c *conn) depart() {
+func (c *serverConn) depart() {
 	if c.asked.IsZero() && c.lastID > 0 {
 		c.ask()
 	}
@@ -218,7 +218,7 @@ func (c *conn) depart() {
 	}
 }
 
-func (c *conn) ask() {
+func (c *serverConn) ask() {
 	c.mu.Lock()
 	c.asked = time.Now()
 	c.mu.Unlock()
@@ -226,7 +226,7 @@ func (c *conn) ask() {
 }
 
 // end closes the connection. A client that broke the rules is told which, and left a moment to hear it.
-func (c *conn) end() {
+func (c *serverConn) end() {
 	var why code
 	said := errors.As(c.ended, &why)
 	if said {
