@@ -111,13 +111,9 @@ func (c *Config) With(changes []Change) (*Config, error) {
 	for _, ch := range changes {
 		var ec entryChange
 		if ch.After != nil {
-			e, err := newEntry(ch.After)
+			e, err := entryOf(ch)
 			if err != nil {
 				return nil, err
-			}
-			if ch.AfterHash != nil {
-				e.hash = *ch.AfterHash
-				e.encoded.Hash = e.hash[:]
 			}
 			ec.after = e
 		}

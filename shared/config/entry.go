@@ -74,6 +74,17 @@ func newEntry(m Message) (*Entry, error) {
 	return e, nil
 }
 
+// entryOf is newEntry for what a change leads to. What secrets have been taken out of has the hash that it was
+// committed with, and no settings: the text that stands for a secret may be none that its type takes.
+func entryOf(ch Change) (*Entry, error) {
+	if ch.AfterHash == nil {
+		return newEntry(ch.After)
+	}
+	e := &Entry{Kind: KindOfMessage(ch.After), Message: ch.After, hash: *ch.AfterHash}
+	e.encoded = &streamv1.Resource{Kind: e.Kind.Proto(), Id: e.ID(), Hash: e.hash[:]}
+	return e, nil
+}
+
 // HashOf returns the hash that a resource counts with in a configuration's.
 func HashOf(m Message) ([32]byte, error) {
 	e, err := newEntry(m)

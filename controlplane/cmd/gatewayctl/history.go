@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 func (r *root) history() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "history COMMAND", Short: "Remove old revisions, or keys of deleted certificates, from the history",
+		Use: "history COMMAND", Short: "Remove old revisions, or secrets that are not current any more, from the history",
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -66,8 +67,8 @@ func (r *root) pruneHistory() *cobra.Command {
 func (r *root) purgeSecrets() *cobra.Command {
 	req := &adminv1.PurgeSecretsRequest{}
 	cmd := &cobra.Command{
-		Use: "purge-secrets", Short: "Take the keys of certificates that are not current any more out of all revisions",
-		Args: args(0, 0),
+		Use: "purge-secrets", Args: args(0, 0),
+		Short: "Take keys of certificates, and values of the environment, that are not current any more out of all revisions",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
@@ -86,11 +87,12 @@ func (r *root) purgeSecrets() *cobra.Command {
 				did = "dry run: would purge"
 			}
 			of := ""
-			if names := reply.GetCertificates(); len(names) > 0 {
+			if names := slices.Concat(reply.GetCertificates(), reply.GetFields()); len(names) > 0 {
 				of = ": " + strings.Join(names, ", ")
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %d keys from %d revisions%s\n", did, reply.GetKeys(), reply.GetRevisions(), of)
-			return nil
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %d keys and %d values of the environment from %d revisions%s\n",
+				did, reply.GetKeys(), reply.GetValues(), reply.GetRevisions(), of)
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would go")

@@ -236,6 +236,13 @@ func TestEndpointIDs(t *testing.T) {
 	if got := ids(); !slices.Equal(got, first) || a.must("GET", path, "").Meta.Revision != revision {
 		t.Errorf("put without ids they have %v, had %v", got, first)
 	}
+	a.must("PUT", path, `{"endpoints": [{"host": "127.0.0.1", "port": 1}, {"host": "127.0.0.1", "port": 2},
+		{"host": "127.0.0.1", "port": 3, "id": "mine"}]}`)
+	if got := ids(); got[0] != first[0] || len(got[1]) != 36 || got[2] != "mine" {
+		t.Errorf("with an id that was given to another one they have %v, had %v", got, first)
+	}
+	a.must("PUT", path, `{"endpoints": [{"host": "127.0.0.1", "port": 1}, {"host": "127.0.0.1", "port": 2, "id": "mine"},
+		{"host": "unix:/run/a.sock", "id": "other"}]}`)
 	a.must("POST", path+"/endpoints", `{"host": "127.0.0.1", "port": 1, "weight": 3}`)
 	a.must("POST", path+"/endpoints", `{"host": "127.0.0.1", "port": 2, "id": "new"}`)
 	if got := ids(); !slices.Equal(got, []string{first[0], "new", "other"}) {

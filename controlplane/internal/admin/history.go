@@ -45,13 +45,16 @@ func (s whole) PruneHistory(ctx context.Context, r *adminv1.PruneHistoryRequest)
 	return &adminv1.PruneHistoryResponse{Removed: uint32(n), Oldest: oldest, Meta: meta}, nil
 }
 
-// PurgeSecrets takes keys out of the history.
+// maxPurgedNames is how many names a reply has of what secrets were purged from; the counts are of all.
+const maxPurgedNames = 1000
+
+// PurgeSecrets takes secrets out of the history.
 func (s whole) PurgeSecrets(ctx context.Context, r *adminv1.PurgeSecretsRequest) (*adminv1.PurgeSecretsResponse, error) {
 	v, err := s.version()
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.store.PurgeKeys(ctx, r.GetDryRun())
+	p, err := s.store.PurgeSecrets(ctx, r.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +62,13 @@ func (s whole) PurgeSecrets(ctx context.Context, r *adminv1.PurgeSecretsRequest)
 		if err := s.catalog.SeeHistory(ctx); err != nil {
 			return nil, err
 		}
-		s.log.InfoContext(ctx, "keys were purged from the history",
-			"author", author(ctx), "keys", p.Keys, "revisions", p.Revisions)
+		s.log.InfoContext(ctx, "secrets were purged from the history",
+			"author", author(ctx), "keys", p.Keys, "values", p.Values, "revisions", p.Revisions)
 	}
 	return &adminv1.PurgeSecretsResponse{
-		Keys: uint32(p.Keys), Revisions: uint32(p.Revisions), Certificates: p.Certificates,
-		Meta: &adminv1.ReplyMeta{Revision: v.Revision},
+		Keys: uint32(p.Keys), Values: uint32(p.Values), Revisions: uint32(p.Revisions),
+		Certificates: p.Certificates[:min(len(p.Certificates), maxPurgedNames)],
+		Fields:       p.Fields[:min(len(p.Fields), maxPurgedNames)],
+		Meta:         &adminv1.ReplyMeta{Revision: v.Revision},
 	}, nil
 }

@@ -93,6 +93,55 @@ func TestPurgedKeysAndRollback(t *testing.T) {
 	}
 }
 
+// TestPurgedValuesAndRollback: of values of the environment that were purged, a rollback names those that it can't bring
+// back, all at once, and changes nothing; for one whose text is still there it uses, and says so, the value of now.
+func TestPurgedValuesAndRollback(t *testing.T) {
+	a := newAPI(t)
+	apply := func(name, value, label string) {
+		t.Helper()
+		a.must("POST", "/api/v1/config/apply", fmt.Sprintf(`{"middleware": [{"name": %q, "type": "headers",
+			"labels": {"l": %q}, "config": {"request": {"set": {"A": "Bearer %s"}}},
+			"environment": {"config.request.set.A": "Bearer ${env:T}"}}]}`, name, label, value))
+	}
+	apply("m", "canary-1", "first")
+	apply("n", "canary-2", "")
+	apply("m", "of-now", "second")
+	a.must("DELETE", "/api/v1/config/middleware/n", "")
+	r := a.must("POST", "/api/v1/config/history/purge-secrets", "")
+	if r.field("values") != 2.0 || r.field("keys") != 0.0 || r.field("revisions") != 4.0 ||
+		fmt.Sprint(r.field("fields")) != "[middleware m: config.request.set.A middleware n: config.request.set.A]" {
+		t.Errorf("purge: %s", r.raw)
+	}
+	for n := range 4 {
+		r := a.must("GET", fmt.Sprintf("/api/v1/config/revisions/%d", n+1), "")
+		if r.field("purged_count") != 1.0 || strings.Contains(r.raw, "canary") || !strings.Contains(r.raw, "${env:T}") {
+			t.Errorf("revision %d: %s", n+1, r.raw)
+		}
+	}
+	for _, dry := range []bool{true, false} {
+		r = a.call("POST", "/api/v1/config/revisions/2/rollback", fmt.Sprintf(`{"dry_run": %t}`, dry))
+		if r.Error.Code != "VALIDATION_FAILED" || len(r.Error.Details) != 1 || r.Error.Details[0]["name"] != "n" ||
+			r.Error.Details[0]["field"] != "config.request.set.A" || r.Error.Details[0]["value"] != "Bearer ${env:T}" ||
+			!strings.Contains(fmt.Sprint(r.Error.Details[0]["message"]), "was purged from the history: export revision 2") {
+			t.Errorf("rollback, dry run %t: %d %s", dry, r.status, r.raw)
+		}
+	}
+	r = a.must("POST", "/api/v1/config/revisions/1/rollback", "")
+	if r.field("committed") != true || !strings.Contains(r.raw, "has the value of now: that of revision 1 was purged") {
+		t.Errorf("rollback to the first: %s", r.raw)
+	}
+	m := a.catalog.Current().Config.ByName(config.Middleware, "m").Message.(*configv1.Middleware)
+	request := m.GetConfig().GetFields()["request"].GetStructValue().GetFields()["set"].GetStructValue().GetFields()
+	if m.GetLabels()["l"] != "first" || request["A"].GetStringValue() != "Bearer of-now" {
+		t.Errorf("the rollback led to %v", m)
+	}
+	// Whoever has the values can go back: as a file has them, with the variable set.
+	apply("n", "canary-2", "")
+	if r := a.must("POST", "/api/v1/config/revisions/2/rollback", ""); !strings.Contains(r.raw, "has the value of now") {
+		t.Errorf("rollback with the value there again: %s", r.raw)
+	}
+}
+
 func TestPruneHistory(t *testing.T) {
 	a := newAPI(t)
 	for i := range 6 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -186,22 +187,27 @@ func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevision
 	if err != nil {
 		return nil, err
 	}
+	var replaced config.Problems
 	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
 		Author: cmp.Or(r.GetAuthor(), author(ctx)), Message: cmp.Or(r.GetMessage(), fmt.Sprint("rollback to revision ", r.GetNumber())),
 		RollbackOf: r.GetNumber(), AllowShrink: r.GetAllowShrink(), DryRun: r.GetDryRun(), Restore: true,
-		Edits: func(v *catalog.Version) ([]config.Edit, error) { return back(v.Config, target, r.GetNumber()) },
+		Edits: func(v *catalog.Version) (edits []config.Edit, err error) {
+			edits, replaced, err = back(v.Config, target, r.GetNumber())
+			return edits, err
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
 	meta := metaOf(done)
+	meta.Warnings = problemsOf(slices.Concat(replaced, done.Plan.Warnings()))
 	return &adminv1.RollbackRevisionResponse{Changes: changesOf(done, meta), Committed: done.Committed, Meta: meta}, nil
 }
 
-// back returns the edits that lead from now to what was at a revision. Certificates whose keys were purged from the
-// history are Problems.
-func back(now, then *config.Config, number uint32) ([]config.Edit, error) {
-	var edits []config.Edit
+// back returns the edits that lead from now to what was at a revision. Secrets that were purged from the history and
+// can't be had otherwise are Problems. Of a value of the environment that the same field of now has with the same text
+// the one of now is used, which is told in replaced.
+func back(now, then *config.Config, number uint32) (edits []config.Edit, replaced config.Problems, err error) {
 	var missing config.Problems
 	for _, ch := range config.Diff(now, then) {
 		if isTransient(ch) {
@@ -219,12 +225,29 @@ func back(now, then *config.Config, number uint32) ([]config.Edit, error) {
 						"export revision %d, add the key, and apply that with prune", number)})
 			}
 		}
+		same := ch.Before
+		if e := now.ByName(ch.Kind, ch.Name()); same == nil && e != nil {
+			same = e.Message // which was removed and created again since
+		}
+		ch.After = proto.CloneOf(ch.After)
+		known, unknown := config.PutValuesBack(ch.After, same)
+		about := func(path, format string) config.Problem {
+			return config.Problem{Kind: ch.Kind, Name: ch.After.GetName(), Field: path,
+				Value: ch.After.GetEnvironment()[path], Message: fmt.Sprintf(format, number)}
+		}
+		for _, path := range known {
+			replaced = append(replaced, about(path, "has the value of now: that of revision %d was purged from the history"))
+		}
+		for _, path := range unknown {
+			missing = append(missing, about(path, "had a value of the environment that was purged from the history: "+
+				"export revision %d, and apply that with prune where the variable is set"))
+		}
 		edits = append(edits, config.Edit{Kind: ch.Kind, Put: ch.After})
 	}
 	if len(missing) > 0 {
-		return nil, missing
+		return nil, nil, missing
 	}
-	return edits, nil
+	return edits, replaced, nil
 }
 
 // withKey completes a certificate whose key was purged from the history by a key of now that goes with it, and reports

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -98,6 +99,13 @@ func certificate() *configv1.Certificate {
 	return &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now, KeyPem: "secret"}
 }
 
+// consumer is one with a value of the environment.
+func consumer() *configv1.Consumer {
+	now := timestamppb.Now()
+	return &configv1.Consumer{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now,
+		Labels: map[string]string{"l": "secret"}, Environment: map[string]string{"labels.l": "${env:L}"}}
+}
+
 // commitChange commits past all catalogs.
 func commitChange(t *testing.T, s store.Store, ch config.Change) {
 	t.Helper()
@@ -119,22 +127,25 @@ func commitChange(t *testing.T, s store.Store, ch config.Change) {
 // TestWhoLoadsForgets: who was asleep while a key was purged, and can't follow the revisions from which it was taken,
 // has no version with that key once it has loaded the newest one.
 func TestWhoLoadsForgets(t *testing.T) {
-	for _, notice := range []string{"a commit", "a look"} {
+	for _, notice := range []string{"a commit", "a look", "a commit after a value", "a look after a value"} {
 		t.Run(notice, func(t *testing.T) {
 			s, follow := shared(t)
 			asleep, stop := follow()
-			m := certificate()
-			commitChange(t, s, config.Change{Kind: config.Certificate, After: m})
+			var m config.Message = certificate()
+			if strings.HasSuffix(notice, "value") {
+				m = consumer()
+			}
+			commitChange(t, s, config.Change{Kind: config.KindOfMessage(m), After: m})
 			v := must(t, asleep, "r")
 			stop()
-			commitChange(t, s, config.Change{Kind: config.Certificate, Before: m})
-			if _, err := s.PurgeKeys(t.Context(), false); err != nil {
+			commitChange(t, s, config.Change{Kind: config.KindOfMessage(m), Before: m})
+			if _, err := s.PurgeSecrets(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 			if asleep.At(v.Epoch, v.Revision) == nil {
 				t.Fatal("the version with the key is not kept")
 			}
-			if notice == "a commit" {
+			if strings.HasPrefix(notice, "a commit") {
 				if _, err := commit(t, asleep, "s"); err != nil {
 					t.Fatal(err)
 				}
@@ -177,7 +188,7 @@ func TestPurgedKeysAreForgotten(t *testing.T) {
 	if kept == nil {
 		t.Fatal("revision 1 is not in memory")
 	}
-	if _, err := s.PurgeKeys(t.Context(), false); err != nil {
+	if _, err := s.PurgeSecrets(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	waittest.UntilNil(t, "the key to be forgotten", func() error {

@@ -114,10 +114,14 @@ type History struct {
 
 // Purged is what was taken out of the history.
 type Purged struct {
-	// Revisions is how many revisions had keys that went, Keys how many different ones those were.
-	Revisions, Keys int
-	// Certificates are the names that they belonged to, sorted.
+	// Revisions is how many revisions had secrets that went.
+	Revisions int
+	// Keys and Values are how many different keys of certificates, and values that files took from the environment, went.
+	Keys, Values int
+	// Certificates are the names that the keys belonged to, sorted.
 	Certificates []string
+	// Fields are what had the values, such as "middleware auth: config.token", sorted.
+	Fields []string
 }
 
 // Discovered is what discovery found for a service. It is no part of the configuration, and outlives the control
@@ -158,10 +162,10 @@ type Store interface {
 	// Prune removes old revisions from the history, and returns how many, or with dry how many it would. What the
 	// configuration is does not change.
 	Prune(ctx context.Context, keep Keep, dry bool) (int, error)
-	// PurgeKeys takes the keys of certificates out of the history, but those that the newest configuration has; with
-	// dry it only says what it would take. The hashes of what was committed stay. It also sees to it that they are not
-	// left in what the engine has freed, as far as it can.
-	PurgeKeys(ctx context.Context, dry bool) (Purged, error)
+	// PurgeSecrets takes secrets out of the history, as config.WithoutSecrets does, but those that the newest
+	// configuration has; with dry it only says what it would take. The hashes of what was committed stay. It also sees to
+	// it that they are not left in what the engine has freed, as far as it can.
+	PurgeSecrets(ctx context.Context, dry bool) (Purged, error)
 	// History returns what the history is like.
 	History(ctx context.Context) (History, error)
 	// Watch returns a channel that hints that there may be something new: after commits, of whoever, and from time to time. It is closed

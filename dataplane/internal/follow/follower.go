@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/dataplane/internal/runtime"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -164,7 +166,7 @@ func (f *Follower) take(m *streamv1.StreamResponse) (*streamv1.Result, error) {
 		if m.GetUpdate() != nil {
 			f.refused.Store(nil)
 		}
-		f.save(m, r, m.GetUpdate() != nil && losesKeys(before.config, next.config))
+		f.save(m, r, m.GetUpdate() != nil && losesSecrets(before.config, next.config))
 	}
 	hash := f.state.config.Hash()
 	r.Hash = hash[:]
@@ -216,35 +218,43 @@ func describe(problems []*streamv1.Problem) []string {
 // retrySave is how long after a failed write the next is tried.
 const retrySave = 10 * time.Second
 
-// losesKeys reports whether certificates of one configuration have keys that are not in the next one.
-func losesKeys(before, after *config.Config) bool {
-	for e := range before.All(config.Certificate) {
-		now := after.ByID(config.Certificate, e.ID())
-		if now == e {
+// losesSecrets reports whether resources of one configuration may have secrets that are not in the next one.
+func losesSecrets(before, after *config.Config) bool {
+	for _, ch := range config.Diff(before, after) {
+		if ch.Before == nil {
 			continue
 		}
-		m, _ := e.Message.(*configv1.Certificate)
-		if m.GetKeyPem() == "" {
+		was, now := before.ByID(ch.Kind, ch.ID()), after.ByID(ch.Kind, ch.ID())
+		secrets := config.Secrets(was.Message)
+		if now == nil && (len(secrets) > 0 || len(was.Message.GetEnvironment()) > 0) {
+			return true
+		}
+		if now == nil {
 			continue
 		}
-		if now == nil || now.Message.(*configv1.Certificate).GetKeyPem() != m.GetKeyPem() {
+		still := config.Secrets(now.Message)
+		if slices.ContainsFunc(secrets, func(s config.Secret) bool { return !slices.Contains(still, s) }) {
+			return true
+		}
+		// What a middleware took is in its settings, whose fields are not those of the environment.
+		if was.Settings != nil && len(was.Message.GetEnvironment()) > 0 && !proto.Equal(was.Settings, now.Settings) {
 			return true
 		}
 	}
 	return false
 }
 
-// save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded. Keys that
+// save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded. Secrets that
 // are gone must not stay in the file, so everything is written anew then.
-func (f *Follower) save(m *streamv1.StreamResponse, r *streamv1.Result, keysGone bool) {
+func (f *Follower) save(m *streamv1.StreamResponse, r *streamv1.Result, secretsGone bool) {
 	if f.state.revision == 0 {
 		return // endpoints alone can't be started from
 	}
 	change := m
-	if f.unsaved || keysGone || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
+	if f.unsaved || secretsGone || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
 		change = nil
 	}
-	if keysGone {
+	if secretsGone {
 		f.disk.forgetDamaged()
 	}
 	if err := f.write(change); err != nil {

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/structpb"
+
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
@@ -93,6 +95,56 @@ func TestKeysThatAreGoneAreNotOnDisk(t *testing.T) {
 			f.disk.close()
 			if _, n2 := follower(t, dir); n2.version.Config.Hash() != n.version.Config.Hash() {
 				t.Error("the next start has something else")
+			}
+		})
+	}
+}
+
+// TestValuesThatAreGoneAreNotOnDisk is the same for values that a file took from the environment.
+func TestValuesThatAreGoneAreNotOnDisk(t *testing.T) {
+	const canary = "the value that nobody is to find"
+	consumer := func(value string) config.Edit {
+		return config.Edit{Kind: config.Consumer, Put: &configv1.Consumer{Name: "c", Labels: map[string]string{"l": value},
+			Environment: map[string]string{"labels.l": "${env:L}"}}}
+	}
+	headers := func(value, label string) config.Edit {
+		settings, err := structpb.NewStruct(map[string]any{"request": map[string]any{"set": map[string]any{"A": value}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return config.Edit{Kind: config.Middleware, Put: &configv1.Middleware{Name: "m", Type: "headers", Config: settings,
+			Labels: map[string]string{"l": label}, Environment: map[string]string{"config.request.set.A": "${env:A}"}}}
+	}
+	for name, test := range map[string]struct {
+		first, then config.Edit
+		gone        bool
+	}{
+		"another value":            {consumer(canary), consumer("x"), true},
+		"removed":                  {consumer(canary), config.Edit{Kind: config.Consumer, Delete: "c"}, true},
+		"another one of settings":  {headers(canary, ""), headers("x", ""), true},
+		"settings are removed":     {headers(canary, ""), config.Edit{Kind: config.Middleware, Delete: "m"}, true},
+		"another field":            {headers(canary, ""), headers(canary, "x"), false},
+		"nothing to do with it":    {consumer(canary), route("b"), false},
+		"one that stays elsewhere": {consumer(canary), headers("x", ""), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, _ := follower(t, t.TempDir())
+			src := &source{t: t, config: config.Empty()}
+			applied(t, take(t, f, src.change(true, route("a"))))
+			applied(t, take(t, f, src.change(false, test.first)))
+			has := func() bool {
+				text, err := os.ReadFile(f.disk.path())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strings.Contains(string(text), canary)
+			}
+			if !has() {
+				t.Fatal("the value was never there")
+			}
+			applied(t, take(t, f, src.change(false, test.then)))
+			if there := has(); there == test.gone {
+				t.Errorf("the value is there: %t", there)
 			}
 		})
 	}

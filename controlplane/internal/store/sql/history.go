@@ -8,10 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"gateway.internal/controlplane/internal/store"
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 )
 
@@ -94,10 +91,12 @@ func firstKept(ctx context.Context, tx *dbsql.Tx, head, oldest uint32, keep stor
 	return max(first, oldest), nil
 }
 
-// PurgeKeys implements store.Store.
-func (s *Store) PurgeKeys(ctx context.Context, dry bool) (store.Purged, error) {
-	p := &purge{dry: dry, keys: map[string]bool{}, names: map[string]bool{}}
-	doing := "purge keys from the history"
+// PurgeSecrets implements store.Store.
+func (s *Store) PurgeSecrets(ctx context.Context, dry bool) (store.Purged, error) {
+	p := &purge{
+		dry: dry, keys: map[string]bool{}, values: map[string]bool{}, names: map[string]bool{}, fields: map[string]bool{},
+	}
+	doing := "purge secrets from the history"
 	for more := true; more; {
 		batch := func(ctx context.Context, tx *dbsql.Tx) (err error) {
 			more, err = p.batch(ctx, tx, s.dialect.lockHead())
@@ -118,10 +117,13 @@ func (s *Store) PurgeKeys(ctx context.Context, dry bool) (store.Purged, error) {
 			return store.Purged{}, err
 		}
 	}
-	return store.Purged{Revisions: p.revisions, Keys: len(p.keys), Certificates: slices.Sorted(maps.Keys(p.names))}, nil
+	return store.Purged{
+		Revisions: p.revisions, Keys: len(p.keys), Values: len(p.values),
+		Certificates: slices.Sorted(maps.Keys(p.names)), Fields: slices.Sorted(maps.Keys(p.fields)),
+	}, nil
 }
 
-// purged tells everybody who may remember keys, and has the engine forget them. A purge that found nothing does so too:
+// purged tells everybody who may remember secrets, and has the engine forget them. A purge that found nothing does so too:
 // one before may have broken off.
 func (s *Store) purged(ctx context.Context) error {
 	err := s.writing(ctx, "say that the history was purged", func(ctx context.Context, tx *dbsql.Tx) error {
@@ -140,7 +142,7 @@ func (s *Store) purged(ctx context.Context) error {
 	}
 	defer cancel()
 	if err := s.dialect.scrub(ctx, s.db); err != nil {
-		return s.fault(ctx, "the keys are out of the history, but not yet of the store's free space: repeat the purge", err)
+		return s.fault(ctx, "the secrets are out of the history, but not yet of the store's free space: repeat the purge", err)
 	}
 	return nil
 }
@@ -151,10 +153,14 @@ type purge struct {
 	revision, seq int64 // how far it has come
 	last          int64 // the last revision that was counted
 	revisions     int
-	keys, names   map[string]bool
+
+	keys, values, names, fields map[string]bool // of what went
+
+	current map[string]bool // the secrets of the newest configuration
+	head    store.Head      // that it is of; zero: none was read yet
 }
 
-// purgedChange is a row that keys were taken out of.
+// purgedChange is a row that secrets were taken out of.
 type purgedChange struct {
 	revision, seq         int64
 	before, after         any
@@ -164,18 +170,22 @@ type purgedChange struct {
 
 // batch looks at some changes, and reports whether there are more.
 func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool, err error) {
-	if !p.dry { // nobody may go back to a key meanwhile
-		if _, _, err := readHead(ctx, tx, lock); err != nil {
-			return false, err
-		}
+	if p.dry {
+		lock = selectHead
 	}
-	current, err := currentKeys(ctx, tx)
+	head, _, err := readHead(ctx, tx, lock) // nobody may go back to a secret meanwhile
 	if err != nil {
 		return false, err
 	}
-	rows, err := tx.QueryContext(ctx, "SELECT revision, seq, before, after, before_hash, after_hash FROM revision_changes "+
-		"WHERE kind = $1 AND (revision > $2 OR revision = $2 AND seq > $3) ORDER BY revision, seq LIMIT $4",
-		config.Certificate.String(), p.revision, p.seq, purgeBatch)
+	if p.current == nil || p.head != head {
+		if p.current, err = currentSecrets(ctx, tx); err != nil {
+			return false, err
+		}
+		p.head = head
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT revision, seq, kind, before, after, before_hash, after_hash "+
+		"FROM revision_changes WHERE revision > $1 OR revision = $1 AND seq > $2 ORDER BY revision, seq LIMIT $3",
+		p.revision, p.seq, purgeBatch)
 	if err != nil {
 		return false, err
 	}
@@ -183,16 +193,21 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 	n := 0
 	err = each(rows, func() error {
 		n++
+		var kind string
 		var before, after, beforeHash, afterHash []byte
-		if err := rows.Scan(&p.revision, &p.seq, &before, &after, &beforeHash, &afterHash); err != nil {
+		if err := rows.Scan(&p.revision, &p.seq, &kind, &before, &after, &beforeHash, &afterHash); err != nil {
 			return err
+		}
+		k, err := config.ParseKind(kind)
+		if err != nil {
+			return fmt.Errorf("revision %d: %w", p.revision, err)
 		}
 		ch := purgedChange{revision: p.revision, seq: p.seq, fresh: beforeHash == nil && afterHash == nil}
 		var one, other bool
-		if ch.before, ch.beforeHash, one, err = p.without(current, before, beforeHash); err != nil {
+		if ch.before, ch.beforeHash, one, err = p.without(k, before, beforeHash); err != nil {
 			return fmt.Errorf("revision %d: %w", p.revision, err)
 		}
-		if ch.after, ch.afterHash, other, err = p.without(current, after, afterHash); err != nil {
+		if ch.after, ch.afterHash, other, err = p.without(k, after, afterHash); err != nil {
 			return fmt.Errorf("revision %d: %w", p.revision, err)
 		}
 		if !one && !other {
@@ -225,28 +240,32 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 	return n == purgeBatch, nil
 }
 
-// without returns a certificate as it is kept without its key, unless that is a current one, with the hash of what was
+// without returns a resource as it is kept without its secrets, but the current ones, with the hash of what was
 // committed.
-func (p *purge) without(current map[string]bool, raw, hash []byte) (kept, committed any, taken bool, err error) {
+func (p *purge) without(k config.Kind, raw, hash []byte) (kept, committed any, taken bool, err error) {
 	kept, committed = orNull(raw), orNull(hash)
-	m, err := decode(config.Certificate, raw)
+	m, err := decode(k, raw)
 	if err != nil || m == nil {
 		return kept, committed, false, err
 	}
-	c := m.(*configv1.Certificate)
-	if c.GetKeyPem() == "" || current[c.GetKeyPem()] {
+	bare, secrets := config.WithoutSecrets(m, p.current)
+	if len(secrets) == 0 {
 		return kept, committed, false, nil
 	}
-	p.keys[c.GetKeyPem()], p.names[c.GetName()] = true, true
+	for _, s := range secrets {
+		if s.Field == "key_pem" {
+			p.keys[s.Value], p.names[m.GetName()] = true, true
+		} else {
+			p.values[s.Value], p.fields[fmt.Sprintf("%s %s: %s", k, m.GetName(), s.Field)] = true, true
+		}
+	}
 	if hash == nil {
-		sum, err := config.HashOf(c)
+		sum, err := config.HashOf(m)
 		if err != nil {
 			return nil, nil, false, err
 		}
 		committed = sum[:]
 	}
-	bare := proto.CloneOf(c)
-	bare.KeyPem = ""
 	kept, err = encode(bare)
 	return kept, committed, true, err
 }
@@ -258,24 +277,31 @@ func orNull(raw []byte) any {
 	return raw
 }
 
-// currentKeys are those of the newest configuration.
-func currentKeys(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) {
-	keys := map[string]bool{}
-	rows, err := tx.QueryContext(ctx, "SELECT body FROM "+tables()[config.Certificate].name)
-	if err != nil {
-		return nil, err
-	}
-	err = each(rows, func() error {
-		var body dbsql.RawBytes
-		if err := rows.Scan(&body); err != nil {
-			return err
-		}
-		m, err := decode(config.Certificate, body)
+// currentSecrets are those of the newest configuration.
+func currentSecrets(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) {
+	current := map[string]bool{}
+	for k, t := range tables() {
+		rows, err := tx.QueryContext(ctx, "SELECT body FROM "+t.name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		keys[m.(*configv1.Certificate).GetKeyPem()] = true
-		return nil
-	})
-	return keys, err
+		err = each(rows, func() error {
+			var body dbsql.RawBytes
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			m, err := decode(k, body)
+			if err != nil {
+				return err
+			}
+			for _, s := range config.Secrets(m) {
+				current[s.Value] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return current, nil
 }

@@ -1,7 +1,9 @@
 package sql
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -60,13 +62,18 @@ func TestPostgreSQL(t *testing.T) {
 				admin(t, "postgres", fmt.Sprintf("ALTER DATABASE %s SET default_transaction_read_only = %t", name, on),
 					"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '"+name+"'")
 			},
+			Content: func(t *testing.T) string {
+				t.Helper()
+				return contentOf(t, strings.Replace(server.URL, "/postgres?", "/"+name+"?", 1))
+			},
 		}
 	})
 }
 
 func TestSQLite(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Engine {
-		open := opener("embedded:" + filepath.Join(t.TempDir(), "gateway.db"))
+		path := filepath.Join(t.TempDir(), "gateway.db")
+		open := opener("embedded:" + path)
 		var opened *Store
 		run := func(t *testing.T, q string) {
 			t.Helper()
@@ -79,8 +86,54 @@ func TestSQLite(t *testing.T) {
 			Open:     func(t *testing.T) store.Store { t.Helper(); opened = open(t).(*Store); return opened },
 			NewEpoch: func(t *testing.T) { t.Helper(); run(t, "UPDATE meta SET epoch = 'restored'") },
 			ReadOnly: func(t *testing.T, on bool) { t.Helper(); run(t, fmt.Sprintf("PRAGMA query_only = %t", on)) },
+			Content: func(t *testing.T) string {
+				t.Helper()
+				var all strings.Builder
+				for _, p := range []string{path, path + "-wal", path + "-shm"} {
+					text, err := os.ReadFile(p)
+					if err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Fatal(err)
+					}
+					all.Write(text)
+				}
+				return all.String()
+			},
 		}
 	})
+}
+
+// contentOf returns every column of every row of all tables.
+func contentOf(t *testing.T, url string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("the tables are %v, %v", tables, err)
+	}
+	var all strings.Builder
+	for _, table := range tables {
+		rows, err := conn.Query(t.Context(), "SELECT * FROM "+pgx.Identifier{table}.Sanitize())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			for _, column := range rows.RawValues() {
+				all.Write(column)
+			}
+		}
+		if rows.Err() != nil {
+			t.Fatal(rows.Err())
+		}
+	}
+	return all.String()
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -208,7 +208,7 @@ func TestPurgedKeysAreNotInTheFile(t *testing.T) {
 	if len(found()) == 0 {
 		t.Fatal("the key was not there before")
 	}
-	if got, err := s.PurgeKeys(t.Context(), false); err != nil || got.Keys != 1 {
+	if got, err := s.PurgeSecrets(t.Context(), false); err != nil || got.Keys != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	if in := found(); len(in) > 0 {

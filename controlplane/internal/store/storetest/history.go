@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gateway.internal/controlplane/internal/store"
@@ -138,7 +142,7 @@ func testPurge(t *testing.T, e Engine) {
 	deleted := w.keyed(config.Change{Kind: config.Certificate, Before: b})
 	want := store.Purged{Revisions: 3, Keys: 2, Certificates: []string{"name of a", "name of b"}}
 	for _, dry := range []bool{true, false} {
-		got, err := s.PurgeKeys(t.Context(), dry)
+		got, err := s.PurgeSecrets(t.Context(), dry)
 		if err != nil || got.Keys != want.Keys || got.Revisions != want.Revisions || !slices.Equal(got.Certificates, want.Certificates) {
 			t.Errorf("dry %t: %+v, %v", dry, got, err)
 		}
@@ -146,7 +150,7 @@ func testPurge(t *testing.T, e Engine) {
 			t.Errorf("dry %t: %+v, %v", dry, h, err)
 		}
 	}
-	if got, err := s.PurgeKeys(t.Context(), false); err != nil || got.Keys != 0 || got.Revisions != 0 {
+	if got, err := s.PurgeSecrets(t.Context(), false); err != nil || got.Keys != 0 || got.Revisions != 0 {
 		t.Errorf("again: %+v, %v", got, err)
 	}
 	key := func(m config.Message) string {
@@ -190,5 +194,104 @@ func testPurge(t *testing.T, e Engine) {
 	}
 	if list, total, err := s.Revisions(t.Context(), store.List{Limit: 10}); err != nil || total != 4 || list[3].PurgedCount != 2 {
 		t.Errorf("listed %v, %v", list, err)
+	}
+}
+
+// fromEnvironment are resources of several kinds with values that a file took from the environment, among them one
+// whose text is none that its field takes.
+func fromEnvironment(t *testing.T, token, age, host string) []config.Edit {
+	t.Helper()
+	settings := func(fields map[string]any) *structpb.Struct {
+		s, err := structpb.NewStruct(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	return []config.Edit{
+		put(&configv1.Middleware{
+			Name: "auth", Type: "headers",
+			Config:      settings(map[string]any{"request": map[string]any{"set": map[string]any{"A": "Bearer " + token}}}),
+			Environment: map[string]string{"config.request.set.A": "Bearer ${env:TOKEN}"},
+		}),
+		put(&configv1.Middleware{
+			Name: "cross", Type: "cors", Config: settings(map[string]any{"allow_origins": []any{"*"}, "max_age": age}),
+			Environment: map[string]string{"config.max_age": "${env:AGE}"},
+		}),
+		put(&configv1.Service{
+			Name: "s", Endpoints: []*configv1.Endpoint{{Host: host, Port: 80}},
+			Environment: map[string]string{"endpoints[0].host": "${env:HOST}"},
+		}),
+		put(&configv1.Consumer{
+			Name: "same", Labels: map[string]string{"host": "kept.test"},
+			Environment: map[string]string{"labels.host": "${env:KEPT}"},
+		}),
+	}
+}
+
+// testPurgeValues: nothing that is stored has a value of the environment that the newest configuration does not have,
+// and what the hashes say can still be verified.
+func testPurgeValues(t *testing.T, e Engine) {
+	s := open(t, e)
+	w := newWriter(t, s)
+	gone := []string{"old-canary", "54321s", "canary.test"}
+	first := w.must(fromEnvironment(t, gone[0], gone[1], gone[2])...)
+	w.must(route("r"))
+	second := w.must(fromEnvironment(t, "new-token", "60s", "now.test")...)
+	third := w.must(config.Edit{Kind: config.Service, Delete: "s"})
+	content := e.Content(t)
+	for _, value := range append(gone, "new-token", "kept.test", "now.test") {
+		if !strings.Contains(content, value) {
+			t.Fatalf("%s is not stored at all", value)
+		}
+	}
+	for _, dry := range []bool{true, false} {
+		got, err := s.PurgeSecrets(t.Context(), dry)
+		want := store.Purged{Revisions: 3, Values: 4, Fields: []string{
+			"middleware auth: config.request.set.A", "middleware cross: config.max_age", "service s: endpoints[0].host"}}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Errorf("dry %t: %v\n%s", dry, err, diff)
+		}
+	}
+	if got, err := s.PurgeSecrets(t.Context(), false); err != nil || got.Values != 0 || got.Revisions != 0 {
+		t.Errorf("again: %+v, %v", got, err)
+	}
+	content = e.Content(t)
+	for value, there := range map[string]bool{
+		gone[0]: false, gone[1]: false, gone[2]: false, "now.test": false, "new-token": true, "kept.test": true,
+	} {
+		if strings.Contains(content, value) != there {
+			t.Errorf("%s is stored: %t", value, !there)
+		}
+	}
+	head, c, err := s.Load(t.Context())
+	if err != nil || c.Hash() != w.conf.Hash() {
+		t.Fatalf("loaded %v, %v", head, err)
+	}
+	for n := head.Number; n > 0; n-- {
+		r, err := s.Revision(t.Context(), n)
+		if err != nil || c.Hash() != r.Hash {
+			t.Errorf("at revision %d the hash is %x, the revision says %x; %v", n, c.Hash(), r.Hash, err)
+		}
+		purged := map[uint32]int{first.Number: 3, second.Number: 3, third.Number: 1}[n]
+		if r.PurgedCount != purged {
+			t.Errorf("revision %d: %d were purged", n, r.PurgedCount)
+		}
+		if n == first.Number {
+			m := c.ByName(config.Middleware, "auth").Message
+			_, unknown := config.PutValuesBack(proto.CloneOf(m), nil)
+			if !slices.Equal(unknown, []string{"config.request.set.A"}) || !proto.Equal(config.Shown(m), m) {
+				t.Errorf("at revision %d there was %v, without %v", n, m, unknown)
+			}
+		}
+		if c, err = c.With(config.Invert(r.Changes)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.Hash() != config.Empty().Hash() {
+		t.Error("at the beginning there was something")
+	}
+	if r := w.must(route("more")); r.Number != third.Number+1 {
+		t.Errorf("went on with revision %d", r.Number)
 	}
 }

@@ -25,6 +25,8 @@ type Engine struct {
 	NewEpoch func(t *testing.T)
 	// ReadOnly lets the data be read and not written, and back.
 	ReadOnly func(t *testing.T, on bool)
+	// Content is all that the engine has stored, byte by byte: what a backup would have.
+	Content func(t *testing.T) string
 }
 
 // Run runs the suite; engine is called for each test, with empty data.
@@ -44,6 +46,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"history":                                     testHistory,
 		"a history that is pruned":                    testPrune,
 		"keys are purged":                             testPurge,
+		"values of the environment are purged":        testPurgeValues,
 		"another epoch":                               testEpoch,
 		"revisions that may shrink":                   testAllowedShrink,
 		"another history":                             testAnotherHistory,

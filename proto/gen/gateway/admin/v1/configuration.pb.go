@@ -1494,12 +1494,16 @@ func (x *PurgeSecretsRequest) GetDryRun() bool {
 // PurgeSecretsResponse is what went.
 type PurgeSecretsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many different keys went, or would.
+	// How many different keys of certificates went, or would.
 	Keys uint32 `protobuf:"varint,1,opt,name=keys,proto3" json:"keys,omitempty"`
 	// Out of how many revisions.
 	Revisions uint32 `protobuf:"varint,2,opt,name=revisions,proto3" json:"revisions,omitempty"`
-	// The names of the certificates that they belonged to.
+	// The names of the certificates that they belonged to; the first 1,000.
 	Certificates []string `protobuf:"bytes,3,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	// How many different values of the environment went, or would.
+	Values uint32 `protobuf:"varint,4,opt,name=values,proto3" json:"values,omitempty"`
+	// What had them, such as "middleware auth: config.token"; the first 1,000.
+	Fields []string `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
 	// The newest revision.
 	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1553,6 +1557,20 @@ func (x *PurgeSecretsResponse) GetRevisions() uint32 {
 func (x *PurgeSecretsResponse) GetCertificates() []string {
 	if x != nil {
 		return x.Certificates
+	}
+	return nil
+}
+
+func (x *PurgeSecretsResponse) GetValues() uint32 {
+	if x != nil {
+		return x.Values
+	}
+	return 0
+}
+
+func (x *PurgeSecretsResponse) GetFields() []string {
+	if x != nil {
+		return x.Fields
 	}
 	return nil
 }
@@ -1663,11 +1681,13 @@ const file_gateway_admin_v1_configuration_proto_rawDesc = "" +
 	"\x06oldest\x18\x02 \x01(\rR\x06oldest\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\".\n" +
 	"\x13PurgeSecretsRequest\x12\x17\n" +
-	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"\x9d\x01\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"\xcd\x01\n" +
 	"\x14PurgeSecretsResponse\x12\x12\n" +
 	"\x04keys\x18\x01 \x01(\rR\x04keys\x12\x1c\n" +
 	"\trevisions\x18\x02 \x01(\rR\trevisions\x12\"\n" +
-	"\fcertificates\x18\x03 \x03(\tR\fcertificates\x12/\n" +
+	"\fcertificates\x18\x03 \x03(\tR\fcertificates\x12\x16\n" +
+	"\x06values\x18\x04 \x01(\rR\x06values\x12\x16\n" +
+	"\x06fields\x18\x05 \x03(\tR\x06fields\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xc0\b\n" +
 	"\x14ConfigurationService\x12o\n" +
 	"\x12ApplyConfiguration\x12+.gateway.admin.v1.ApplyConfigurationRequest\x1a,.gateway.admin.v1.ApplyConfigurationResponse\x12x\n" +

@@ -57,7 +57,8 @@ type ConfigurationServiceClient interface {
 	// PruneHistory removes old revisions from the history. The configuration stays as it is, and so do the numbers of
 	// revisions.
 	PruneHistory(ctx context.Context, in *PruneHistoryRequest, opts ...grpc.CallOption) (*PruneHistoryResponse, error)
-	// PurgeSecrets takes the keys of certificates out of the history, but those that the newest configuration has.
+	// PurgeSecrets takes the keys of certificates, and values that files took from the environment, out of the history,
+	// but those that the newest configuration has.
 	PurgeSecrets(ctx context.Context, in *PurgeSecretsRequest, opts ...grpc.CallOption) (*PurgeSecretsResponse, error)
 }
 
@@ -204,7 +205,8 @@ type ConfigurationServiceServer interface {
 	// PruneHistory removes old revisions from the history. The configuration stays as it is, and so do the numbers of
 	// revisions.
 	PruneHistory(context.Context, *PruneHistoryRequest) (*PruneHistoryResponse, error)
-	// PurgeSecrets takes the keys of certificates out of the history, but those that the newest configuration has.
+	// PurgeSecrets takes the keys of certificates, and values that files took from the environment, out of the history,
+	// but those that the newest configuration has.
 	PurgeSecrets(context.Context, *PurgeSecretsRequest) (*PurgeSecretsResponse, error)
 	mustEmbedUnimplementedConfigurationServiceServer()
 }
