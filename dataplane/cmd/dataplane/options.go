@@ -11,12 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
+	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/resolve"
-	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/bearer"
 	"gateway.internal/shared/shutdown"
@@ -41,8 +41,8 @@ type options struct {
 	accessLog           string
 	accessLogQuery      bool
 	ticketSecretFile    string
-	limits              http1.Limits
-	paths               target.Settings
+	limits              codec.Limits
+	paths               pathnorm.Settings
 	via                 via.Settings
 	trustedProxies      []string
 	proxies             *exchange.Proxies // of trustedProxies, once they are checked
@@ -85,7 +85,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.accessLog, "access-log", "", `file for a line of JSON for every request, or "stdout" or "stderr"; SIGUSR1 opens the file anew; empty: none`)
 	f.BoolVar(&o.accessLogQuery, "access-log-query", false, "log queries too, which may carry secrets")
 	f.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof/ on the status address")
-	o.limits = http1.DefaultLimits()
+	o.limits = codec.DefaultLimits()
 	f.IntVar(&o.limits.MaxHeadBytes, "max-header-bytes", o.limits.MaxHeadBytes, "largest request head, up to 65536")
 	f.IntVar(&o.limits.MaxTargetBytes, "max-target-bytes", o.limits.MaxTargetBytes, "longest path of a request together with its query, 64 to 65536; routes may allow less")
 	f.IntVar(&o.limits.MaxFields, "max-header-fields", o.limits.MaxFields, "largest number of request header fields")
@@ -103,7 +103,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.Var(&o.headers.RequestIDs, "request-id-from", `whose X-Request-Id becomes the request's id: "any" client's, "trusted" proxies' (--trusted-proxies) or "none", so that every id is made here`)
 	f.StringVar(&o.via.Pseudonym, "via", "", "name of the node in the field Via, 1 to 64 letters, digits and -._; nodes with the same name count each other's visits; empty: made of --node-id, or the host's name and --data-dir")
 	f.IntVar(&o.via.MaxVisits, "max-visits", via.DefaultMaxVisits, fmt.Sprintf("how often one request may pass the node, by its entries in Via, 1 to %d; the next time is answered with 508", via.MaxVisits))
-	o.paths = target.DefaultSettings()
+	o.paths = pathnorm.DefaultSettings()
 	for _, p := range o.paths.Options() {
 		choices := "refuse, normalise or keep"
 		if p.NotNormal {

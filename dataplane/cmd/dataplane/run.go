@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"gateway.internal/dataplane/internal/accesslog"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
@@ -204,8 +205,8 @@ func (o *options) openAccessLog(log *slog.Logger, registry *prometheus.Registry)
 
 // listen opens the addresses for traffic.
 func (o *options) listen(
-	ctx context.Context, in *inheritance, idle *socket.IdleConns, loops *socket.Loops, log *slog.Logger, handler http1.Handler,
-	node *runtime.Runtime, counters *telemetry.Registry,
+	ctx context.Context, in *inheritance, idle *socket.IdleConns, loops *socket.Loops, log *slog.Logger,
+	handler codec.Handler, node *runtime.Runtime, counters *telemetry.Registry,
 ) ([]*listener.Listener, error) {
 	one, two := http1.NewServer(o.limits, handler), http2.NewServer(o.limits, handler)
 	one.HandOver(two.Serve)

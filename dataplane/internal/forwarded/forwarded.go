@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"unsafe"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 )
 
 // MaxProxies is how many trusted proxies are gone back through. Where there are more, the last of them counts for the client.
@@ -170,7 +170,7 @@ func (o *origin) byX(x *exchange.Exchange, proxies *exchange.Proxies) {
 	}
 	asked = max(asked, 1)
 	o.scheme = schemeOf(nth(&x.Request.Header, exchange.XForwardedProto, asked))
-	if host := nth(&x.Request.Header, exchange.XForwardedHost, asked); http1.ValidHost(host) {
+	if host := nth(&x.Request.Header, exchange.XForwardedHost, asked); codec.ValidHost(host) {
 		o.host = host
 	}
 }
@@ -191,7 +191,7 @@ func (o *origin) byStandard(x *exchange.Exchange, proxies *exchange.Proxies) {
 		for j := n - 1; j >= max(n-len(last), 0); j-- {
 			e := &last[j%len(last)]
 			o.scheme, o.host = schemeOf(e.proto), ""
-			if http1.ValidHost(e.host) {
+			if codec.ValidHost(e.host) {
 				o.host = e.host
 			}
 			a, ok := parseNode(e.node, false)

@@ -3,67 +3,9 @@ package http1
 import (
 	"math/bits"
 	"unsafe"
+
+	"gateway.internal/dataplane/internal/codec"
 )
-
-// Character classes of RFC 9110 section 5.6.2 and RFC 3986, as bits of one table.
-const (
-	classToken   uint8 = 1 << iota // tchar
-	classTarget                    // what a request target may hold: visible ASCII but "#"; see ReadTarget
-	classHost                      // what a Host may hold: unreserved, sub-delims, ":", "[", "]", "%"
-	classHex                       // HEXDIG
-	classDigit                     // DIGIT
-	classVisible                   // VCHAR, SP, HTAB and obs-text: what a field value may hold
-	classPlain                     // letters, digits and "-": the tokens that services can't mistake for another; see exchange.NameRule
-)
-
-var classes = func() (t [256]uint8) {
-	for c := range 256 {
-		b := byte(c)
-		digit := b >= '0' && b <= '9'
-		alpha := b|0x20 >= 'a' && b|0x20 <= 'z'
-		if digit || alpha || contains("!#$%&'*+-.^_`|~", b) {
-			t[c] |= classToken
-		}
-		if b > ' ' && b < 0x7f && b != '#' {
-			t[c] |= classTarget
-		}
-		if digit || alpha || contains("-._~!$&'()*+,;=:[]%", b) {
-			t[c] |= classHost
-		}
-		if digit || b|0x20 >= 'a' && b|0x20 <= 'f' {
-			t[c] |= classHex
-		}
-		if digit || alpha || b == '-' {
-			t[c] |= classPlain
-		}
-		if digit {
-			t[c] |= classDigit
-		}
-		if b >= 0x20 && b != 0x7f || b == '\t' {
-			t[c] |= classVisible
-		}
-	}
-	return t
-}()
-
-func contains(s string, b byte) bool {
-	for i := range len(s) {
-		if s[i] == b {
-			return true
-		}
-	}
-	return false
-}
-
-// allOf reports whether every byte of s is of a class.
-func allOf(s []byte, class uint8) bool {
-	for _, c := range s {
-		if classes[c]&class == 0 {
-			return false
-		}
-	}
-	return true
-}
 
 const (
 	ones  = 0x0101010101010101
@@ -91,7 +33,7 @@ func endOfVisible(b []byte, i int) int {
 		i += 8
 	}
 	for ; i < len(b); i++ {
-		if classes[b[i]]&classVisible == 0 {
+		if codec.Chars[b[i]]&codec.CharVisible == 0 {
 			return i
 		}
 	}

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/shared/fault"
 )
@@ -115,7 +116,7 @@ func (c *chunks) sizeByte(ch byte) *refusal {
 		return errChunkLine
 	}
 	switch {
-	case c.state == chunkSize && classes[ch]&classHex != 0:
+	case c.state == chunkSize && codec.Chars[ch]&codec.CharHex != 0:
 		if c.digit++; c.left >= 1<<59 || c.digit > maxChunkDigits {
 			return errChunkSize
 		}
@@ -154,7 +155,7 @@ func (c *chunks) mayEnd() bool {
 //
 //	chunk-ext = *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )
 func (c *chunks) extension(ch byte) *refusal {
-	isBlank, isToken := ch == ' ' || ch == '\t', classes[ch]&classToken != 0
+	isBlank, isToken := ch == ' ' || ch == '\t', codec.Chars[ch]&codec.CharToken != 0
 	switch c.state {
 	case chunkSize, chunkBlank, chunkQuoteEnd:
 		switch {
@@ -212,7 +213,7 @@ func (c *chunks) extension(ch byte) *refusal {
 		}
 	case chunkQuoted, chunkEscape:
 		switch {
-		case classes[ch]&classVisible == 0:
+		case codec.Chars[ch]&codec.CharVisible == 0:
 		case c.state == chunkEscape:
 			c.state = chunkQuoted
 			return nil
@@ -226,7 +227,7 @@ func (c *chunks) extension(ch byte) *refusal {
 			return nil
 		}
 	}
-	if !c.lenient || classes[ch]&classVisible == 0 {
+	if !c.lenient || codec.Chars[ch]&codec.CharVisible == 0 {
 		return errChunkExt
 	}
 	c.state, c.faulty = chunkAnything, true

@@ -58,7 +58,7 @@ func laxer(text []byte, err error) string {
 	case strings.Contains(said, "Content-Length") && saysOnly(lengths, text), strings.Contains(said, "transfer encoding") && saysOnly(codings, text):
 		return "services may say the same twice"
 	case errors.As(err, &escape):
-		return "escapes of the path are looked at before it is matched, by package target"
+		return "escapes of the path are looked at before it is matched, by package pathnorm"
 	case strings.Contains(said, "bad trailer key"):
 		return "Trailer only announces: which trailer fields are passed on does not go by it"
 	case strings.Contains(said, "chunked encoding contains too much non-data"):

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/fault"
@@ -38,7 +39,7 @@ func (c *conn) skipEmptyLine() {
 
 // besideTarget is the most that a request line has besides path and query: the method, the scheme and authority of the
 // absolute form, and the version.
-const besideTarget = maxMethodLength + len(" https:// HTTP/1.1\r\n") + maxHostLength
+const besideTarget = codec.MaxMethodLength + len(" https:// HTTP/1.1\r\n") + codec.MaxHostLength
 
 // readRest goes on with a head that did not come at once.
 func (c *conn) readRest() ([]byte, error) {
@@ -125,7 +126,7 @@ func (c *conn) parse(x *exchange.Exchange, head []byte) *refusal {
 	m, err := parseRequest(head, x, c.server.limits.MaxFields)
 	c.sock.Consume(len(head))
 	if most := c.server.limits.MaxTargetBytes; err == nil && x.Request.TargetBytes() > most {
-		err = tooLong(most)
+		err = codec.TargetTooLong(most)
 	}
 	if err != nil {
 		return err

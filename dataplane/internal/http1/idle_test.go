@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
@@ -33,7 +34,7 @@ type inn struct {
 	secure    *tls.Config
 }
 
-func newInn(t *testing.T, limits Limits, secure *tls.Config) *inn {
+func newInn(t *testing.T, limits codec.Limits, secure *tls.Config) *inn {
 	t.Helper()
 	n := &inn{t: t, server: NewServer(limits, answering("hello")), idleConns: socket.NewIdleConns(), secure: secure}
 	if n.idleConns == nil {
@@ -134,7 +135,7 @@ func (n *inn) until(holds func() (int, bool), what string) {
 
 func TestConnectionsRest(t *testing.T) {
 	for _, secure := range []*tls.Config{nil, {Certificates: []tls.Certificate{selfSigned(t)}}} {
-		n := newInn(t, DefaultLimits(), secure)
+		n := newInn(t, codec.DefaultLimits(), secure)
 		before := runtime.NumGoroutine()
 		c, r := n.dial()
 		if secure == nil {
@@ -155,7 +156,7 @@ func TestConnectionsRest(t *testing.T) {
 }
 
 func TestPartOfARequestWakes(t *testing.T) {
-	n := newInn(t, DefaultLimits(), nil)
+	n := newInn(t, codec.DefaultLimits(), nil)
 	c, r := n.dial()
 	n.await(1)
 	if _, err := io.WriteString(c, "GET / HT"); err != nil {
@@ -171,7 +172,7 @@ func TestPartOfARequestWakes(t *testing.T) {
 }
 
 func TestRestEndsWithTheIdleTimeout(t *testing.T) {
-	limits := DefaultLimits()
+	limits := codec.DefaultLimits()
 	limits.IdleTimeout = 100 * time.Millisecond
 	n := newInn(t, limits, nil)
 	c, r := n.dial()
@@ -184,7 +185,7 @@ func TestRestEndsWithTheIdleTimeout(t *testing.T) {
 
 func TestDrainAndCutReachThoseThatRest(t *testing.T) {
 	for name, end := range map[string]func(*Server){"drain": (*Server).Drain, "cut": (*Server).Cut} {
-		n := newInn(t, DefaultLimits(), nil)
+		n := newInn(t, codec.DefaultLimits(), nil)
 		for range 10 {
 			c, r := n.dial()
 			n.ask(c, r, 1)
@@ -199,7 +200,7 @@ func TestDrainAndCutReachThoseThatRest(t *testing.T) {
 }
 
 func TestRestsAndRequestsCross(t *testing.T) {
-	n := newInn(t, DefaultLimits(), nil)
+	n := newInn(t, codec.DefaultLimits(), nil)
 	var clients sync.WaitGroup
 	for range 8 {
 		c, r := n.dial()

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 )
@@ -52,7 +53,7 @@ func TestLingeringIsBounded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := refusedUpload(t, NewServer(DefaultLimits(), refusing{}))
+				client := refusedUpload(t, NewServer(codec.DefaultLimits(), refusing{}))
 				begun := time.Now()
 				for c.pause > 0 && time.Since(begun) < 2*c.most {
 					if _, err := client.Write([]byte("x")); err != nil {
@@ -71,7 +72,7 @@ func TestLingeringIsBounded(t *testing.T) {
 	}
 	t.Run("one connection too many", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := NewServer(DefaultLimits(), refusing{})
+			s := NewServer(codec.DefaultLimits(), refusing{})
 			s.lingering.most = 2
 			begun := time.Now()
 			first, second, third := refusedUpload(t, s), refusedUpload(t, s), refusedUpload(t, s)

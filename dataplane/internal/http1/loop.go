@@ -3,6 +3,7 @@ package http1
 import (
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 )
@@ -12,9 +13,9 @@ import (
 // would have to wait, the connection leaves for a goroutine of its own, and comes back when its requests are simple
 // again.
 
-// Starter is a Handler that can serve in a loop too.
+// Starter is a codec.Handler that can serve in a loop too.
 type Starter interface {
-	Handler
+	codec.Handler
 	// Start does what Serve does, but does not wait. It reports whether the exchange is over. Otherwise the exchange
 	// goes on by itself and calls conn.Over at its end. Before anything that waits it calls conn.Leave, in a goroutine
 	// of its own.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/shared/fault"
 )
@@ -16,10 +17,6 @@ func bad(reason string) *refusal { return &refusal{Code: fault.BadRequest, Reaso
 // The refusals, made once so that an attack costs no allocation.
 var (
 	errRequestLine     = bad("the request line is not METHOD SP TARGET SP HTTP/1.x CRLF")
-	errMethod          = bad("the method is not a token")
-	errMethodLength    = &refusal{Code: fault.NotImplemented, Reason: "the method is longer than 32 characters"}
-	errTarget          = bad("the request target has characters that it may not have")
-	errTargetForm      = bad("the request target is not an absolute path, an absolute http URI or *")
 	errVersion         = &refusal{Code: fault.VersionNotSupported, Reason: "the HTTP version is not 1.0, 1.1 or another 1.x"}
 	errStatusLine      = bad("the status line is not HTTP/1.x SP STATUS SP REASON CRLF")
 	errFieldName       = bad("a field name is not a token, or is not followed by a colon at once")
@@ -32,14 +29,10 @@ var (
 	errTransferFraming = bad("Transfer-Encoding does not end with chunked, or has it twice")
 	errTransferRepeat  = bad("Transfer-Encoding is repeated")
 	errTransferVersion = bad("Transfer-Encoding is in an HTTP/1.0 message")
-	errNoHost          = bad("Host is missing")
 	errHostRepeat      = bad("Host is repeated")
-	errHost            = bad("Host is not a host with an optional port")
 	errHostMismatch    = bad("Host contradicts the request target")
 	errExpect          = &refusal{Code: fault.ExpectationFailed, Reason: "Expect is not 100-continue"}
-	errTrace           = &refusal{Code: fault.NotImplemented, Reason: "TRACE is not supported"}
 	errNominated       = bad("Connection names too many fields")
-	errUserinfo        = bad("the request target carries user information")
 )
 
 // headEnd returns the length of the head that starts b, its empty line included, or 0 when it is not complete.
@@ -137,11 +130,11 @@ func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *fram
 		if c := head[i]; c == ' ' || c == '\t' {
 			return errObsFold
 		}
-		for classes[head[i]]&classPlain != 0 {
+		for codec.Chars[head[i]]&codec.CharPlain != 0 {
 			i++ // the head ends with LF, which is no token character
 		}
-		odd := classes[head[i]]&classToken != 0
-		for odd && classes[head[i]]&classToken != 0 {
+		odd := codec.Chars[head[i]]&codec.CharToken != 0
+		for odd && codec.Chars[head[i]]&codec.CharToken != 0 {
 			i++
 		}
 		nameEnd := i

@@ -1,15 +1,9 @@
 package http1
 
 import (
-	"bytes"
-	"strconv"
-
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/shared/fault"
 )
-
-// maxMethodLength is the longest method that is accepted, in bytes.
-const maxMethodLength = 32
 
 // message is what the codec has to remember of a head that was parsed.
 type message struct {
@@ -95,42 +89,37 @@ func validCoding(s string) bool {
 			return false
 		}
 	}
-	return name != "" && allOf(octets(name), classToken)
+	return name != "" && codec.AllOf(name, codec.CharToken)
 }
 
 // overlong tells what is wrong with a request line that goes on for longer than it may: its method, where that is none
 // or takes more than a method may have, or else its target.
 func overlong(line []byte, maxBytes int) *refusal {
 	i := 0
-	for i < len(line) && classes[line[i]]&classToken != 0 {
-		if i++; i > maxMethodLength {
-			return errMethodLength
+	for i < len(line) && codec.Chars[line[i]]&codec.CharToken != 0 {
+		if i++; i > codec.MaxMethodLength {
+			return codec.ErrMethodLength
 		}
 	}
 	if i < len(line) && line[i] != ' ' {
-		return errMethod
+		return codec.ErrMethod
 	}
-	return tooLong(maxBytes)
-}
-
-// tooLong refuses a target for its length.
-func tooLong(maxBytes int) *refusal {
-	return &refusal{Code: fault.URITooLong, Reason: "the request target is longer than " + strconv.Itoa(maxBytes) + " bytes"}
+	return codec.TargetTooLong(maxBytes)
 }
 
 func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *refusal) {
 	i := 0
-	for classes[head[i]]&classToken != 0 {
+	for codec.Chars[head[i]]&codec.CharToken != 0 {
 		i++
 	}
-	if i > maxMethodLength {
-		return 0, errMethodLength
+	if i > codec.MaxMethodLength {
+		return 0, codec.ErrMethodLength
 	}
 	if head[i] != ' ' {
 		if i == 0 || head[i] == '\r' || head[i] == '\n' {
 			return 0, errRequestLine
 		}
-		return 0, errMethod
+		return 0, codec.ErrMethod
 	}
 	if i == 0 {
 		return 0, errRequestLine
@@ -138,14 +127,14 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 	req.Method = view(head[:i])
 	i++
 	start := i
-	for classes[head[i]]&classTarget != 0 {
+	for codec.Chars[head[i]]&codec.CharTarget != 0 {
 		i++
 	}
 	if head[i] != ' ' {
 		if head[i] == '\r' || head[i] == '\n' {
 			return 0, errRequestLine
 		}
-		return 0, errTarget
+		return 0, codec.ErrTarget
 	}
 	if i == start {
 		return 0, errRequestLine
@@ -157,7 +146,7 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 		return 0, errRequestLine
 	}
 	v := head[i+5 : i+10]
-	if v[1] != '.' || v[3] != '\r' || v[4] != '\n' || classes[v[0]]&classes[v[2]]&classDigit == 0 {
+	if v[1] != '.' || v[3] != '\r' || v[4] != '\n' || codec.Chars[v[0]]&codec.Chars[v[2]]&codec.CharDigit == 0 {
 		return 0, errRequestLine
 	}
 	if v[0] != '1' {
@@ -167,71 +156,7 @@ func parseRequestLine(head []byte, req *exchange.Request, m *message) (int, *ref
 	if m.http10 {
 		req.Version = exchange.HTTP10
 	}
-	return i + 10, parseTarget(target, req)
-}
-
-// parseTarget takes the target apart (RFC 9112 section 3.2).
-func parseTarget(target []byte, req *exchange.Request) *refusal {
-	switch req.Method {
-	case "CONNECT":
-		return parseConnect(target, req)
-	case "TRACE":
-		return errTrace // it would show the client what the gateway adds for services only
-	}
-	switch {
-	case target[0] == '/':
-	case len(target) == 1 && target[0] == '*':
-		if req.Method != "OPTIONS" {
-			return errTargetForm
-		}
-		req.Path = "*"
-		return nil
-	default:
-		rest, err := parseAbsolute(target, req)
-		if err != nil {
-			return err
-		}
-		if len(rest) == 0 || rest[0] == '?' {
-			req.Path = "/"
-			if len(rest) > 0 {
-				req.RawQuery, req.HasQuery = view(rest[1:]), true
-			} else if req.Method == "OPTIONS" {
-				req.Path = "*"
-			}
-			return nil
-		}
-		target = rest
-	}
-	if q := bytes.IndexByte(target, '?'); q >= 0 {
-		req.RawQuery, req.HasQuery = view(target[q+1:]), true
-		target = target[:q]
-	}
-	req.Path = view(target)
-	return nil
-}
-
-// parseAbsolute reads "http://authority" off an absolute-form target and returns what follows.
-func parseAbsolute(target []byte, req *exchange.Request) ([]byte, *refusal) {
-	i := bytes.Index(target, []byte("://"))
-	if i < 0 {
-		return nil, errTargetForm
-	}
-	if s := view(target[:i]); !exchange.EqualFold(s, "http") && !exchange.EqualFold(s, "https") {
-		return nil, errTargetForm
-	}
-	rest := target[i+3:]
-	end := bytes.IndexAny(rest, "/?")
-	if end < 0 {
-		end = len(rest)
-	}
-	if bytes.IndexByte(rest[:end], '@') >= 0 {
-		return nil, errUserinfo
-	}
-	if !validHost(rest[:end]) {
-		return nil, errHost
-	}
-	req.Host = view(rest[:end])
-	return rest[end:], nil
+	return i + 10, codec.ParseTarget(view(target), req)
 }
 
 // parseHostAndExpect takes Host out of the fields and looks at Expect and TE.
@@ -249,8 +174,8 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 			if req.Host != "" && !exchange.EqualFold(req.Host, f.Value) {
 				return errHostMismatch
 			}
-			if f.Value == "" || !validHost([]byte(f.Value)) {
-				return errHost
+			if f.Value == "" || !codec.ValidHost(f.Value) {
+				return codec.ErrHost
 			}
 			req.Host = f.Value
 		case exchange.Expect:
@@ -277,85 +202,7 @@ func parseHostAndExpect(req *exchange.Request, http10 bool) *refusal {
 		}
 	}
 	if hosts == 0 && !http10 {
-		return errNoHost
+		return codec.ErrNoHost
 	}
 	return nil
-}
-
-// maxHostLength is the longest host with its port, in bytes.
-const maxHostLength = 255 + len(":65535")
-
-// ValidHost reports whether s is what the field Host may say, which is validHost's rule.
-func ValidHost(s string) bool { return validHost(octets(s)) }
-
-// validHost reports whether b is host [":" port] (RFC 3986 section 3.2.2). Names are compared, not resolved, so any
-// reg-name may stand there; brackets have to pair and a port has to be a number.
-func validHost(b []byte) bool {
-	if len(b) == 0 || len(b) > maxHostLength {
-		return false
-	}
-	host := b
-	if b[0] == '[' {
-		end := bytes.IndexByte(b, ']')
-		if end < 2 {
-			return false
-		}
-		for _, c := range b[1:end] {
-			if classes[c]&classHex == 0 && c != ':' && c != '.' {
-				return false
-			}
-		}
-		host = b[end+1:]
-		if len(host) == 0 {
-			return true
-		}
-		return host[0] == ':' && validPort(host[1:])
-	}
-	if i := bytes.IndexByte(b, ':'); i >= 0 {
-		if i == 0 || !validPort(b[i+1:]) {
-			return false
-		}
-		host = b[:i]
-	}
-	for _, c := range host {
-		if classes[c]&classHost == 0 || c == '[' || c == ']' {
-			return false
-		}
-	}
-	return true
-}
-
-func validPort(b []byte) bool {
-	return len(b) <= 5 && allOf(b, classDigit)
-}
-
-// A target may have any visible ASCII character but "#". RFC 3986 has some of them escaped, but the URL standard of the
-// WHATWG, by which browsers go, lets them stand: { } ^ ` | \ in queries, ^ and | in paths; others send more of them.
-// Queries are passed on as they are, since nothing here goes by what they mean. What may stand in paths is for package
-// target to say.
-
-// ReadTarget sets what a request's method and target say, for versions of HTTP that send them by themselves. Host is
-// set, and checked, before where the version sends it apart.
-func ReadTarget(req *exchange.Request, method, target string, maxBytes int) *fault.Error {
-	switch {
-	case len(target) > maxBytes:
-		return tooLong(maxBytes)
-	case method == "" || !allOf(octets(method), classToken):
-		return errMethod
-	case len(method) > maxMethodLength:
-		return errMethodLength
-	case method == "CONNECT":
-		req.Method = method
-		return parseConnect(octets(req.Host), req)
-	case target == "" || !allOf(octets(target), classTarget):
-		return errTarget
-	case target[0] != '/' && target != "*":
-		return errTargetForm
-	case req.Host == "":
-		return errNoHost
-	case !validHost(octets(req.Host)):
-		return errHost
-	}
-	req.Method = method
-	return parseTarget(octets(target), req)
 }

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 )
 
@@ -78,7 +79,7 @@ func oneLength(h *exchange.Header, length int64) {
 func parseStatusLine(head []byte, res *exchange.Response, m *message) (int, *refusal) {
 	// "HTTP/1.1 200\r\n", with the space after the code left out as many servers do where there is no reason.
 	// A later minor version than 1.1 is read as that (RFC 9110 section 2.5).
-	if len(head) < 14 || string(head[:7]) != "HTTP/1." || classes[head[7]]&classDigit == 0 || head[8] != ' ' {
+	if len(head) < 14 || string(head[:7]) != "HTTP/1." || codec.Chars[head[7]]&codec.CharDigit == 0 || head[8] != ' ' {
 		return 0, errStatusLine
 	}
 	a, b, c := head[9]-'0', head[10]-'0', head[11]-'0'

@@ -8,56 +8,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/inuse"
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// Limits bound what a client may send and how long it may take. Every field is required.
-type Limits struct {
-	// MaxHeadBytes is the largest head, up to 64 KiB.
-	MaxHeadBytes int
-	// MaxTargetBytes is the longest path together with its query.
-	MaxTargetBytes int
-	// MaxFields is the largest number of header fields.
-	MaxFields int
-	// HeadTimeout is the longest from a head's first byte to its last.
-	HeadTimeout time.Duration
-	// IdleTimeout is how long a connection may wait for a request.
-	IdleTimeout time.Duration
-	// LastRequestTimeout is how long a connection of a server that drains may wait for one more request.
-	LastRequestTimeout time.Duration
-	// BodyTimeout is the longest wait for more of a body.
-	BodyTimeout time.Duration
-	// WriteTimeout is the longest that a client may take nothing of a response.
-	WriteTimeout time.Duration
-	// MinRate is the least number of bytes a second that a client has to send of a body, averaged over BodyTimeout, and
-	// to take of a response, averaged over WriteTimeout, while it is waited for; 0: any.
-	MinRate int64
-	// HalfClosed lets clients that have shut their side of the connection down wait for the response for as long as it
-	// takes. Otherwise they count as gone after a second or two, since one that has closed the connection can't be told
-	// from them.
-	HalfClosed bool
-}
-
-// DefaultLimits returns the limits of a node that was told nothing else.
-func DefaultLimits() Limits {
-	return Limits{
-		MaxHeadBytes: 64 << 10, MaxTargetBytes: 8 << 10, MaxFields: 128,
-		HeadTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second, LastRequestTimeout: time.Second, BodyTimeout: time.Minute, WriteTimeout: time.Minute,
-		MinRate: 100,
-	}
-}
-
-// Handler takes an exchange from its parsed head to the last byte of its response, through x.Down.
-type Handler interface {
-	Serve(x *exchange.Exchange)
-}
-
 // Server serves connections. Its methods are safe for concurrent use.
 type Server struct {
-	limits   Limits
-	handler  Handler
+	limits   codec.Limits
+	handler  codec.Handler
 	leaving  atomic.Bool // Leave or Drain was called
 	draining atomic.Bool // Drain was
 	shards   atomic.Uint32
@@ -78,7 +38,7 @@ type Server struct {
 }
 
 // NewServer returns a server that gives every exchange to handler.
-func NewServer(limits Limits, handler Handler) *Server {
+func NewServer(limits codec.Limits, handler codec.Handler) *Server {
 	s := &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, parkAfter: parkAfter}
 	s.lingering.total, s.lingering.idle, s.lingering.most = lingerTime, lingerIdle, maxLingering
 	return s

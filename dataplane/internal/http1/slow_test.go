@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/fault"
@@ -76,7 +77,7 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				limits := DefaultLimits()
+				limits := codec.DefaultLimits()
 				if c.any {
 					limits.MinRate = 0
 				}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
@@ -79,7 +80,7 @@ func TestPauseWhileTheResponseGoesOn(t *testing.T) {
 					t.Errorf("%s: %s after %s, want %s after %s", version, got, took, c.want, c.after)
 				}
 			}
-			bubble(t, http1.DefaultLimits(), bothWays(c.every), func(k *talker) {
+			bubble(t, codec.DefaultLimits(), bothWays(c.every), func(k *talker) {
 				begun := time.Now()
 				id := k.ask("POST", "/", false)
 				var sending sync.WaitGroup
@@ -99,7 +100,8 @@ func TestPauseWhileTheResponseGoesOn(t *testing.T) {
 				served := make(chan struct{})
 				go func() {
 					defer close(served)
-					http1.NewServer(http1.DefaultLimits(), bothWays(c.every)).Serve(socket.New(near), exchange.NewPeer(near.RemoteAddr()), func() {})
+					http1.NewServer(codec.DefaultLimits(),
+						bothWays(c.every)).Serve(socket.New(near), exchange.NewPeer(near.RemoteAddr()), func() {})
 				}()
 				begun := time.Now()
 				var sending sync.WaitGroup

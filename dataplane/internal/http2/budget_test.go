@@ -10,8 +10,8 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
 )
@@ -46,7 +46,7 @@ func (waiting) Serve(x *exchange.Exchange) {
 }
 
 // bubble runs a client's conversation with a server, in virtual time.
-func bubble(t *testing.T, limits http1.Limits, h http1.Handler, say func(k *talker)) {
+func bubble(t *testing.T, limits codec.Limits, h codec.Handler, say func(k *talker)) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		served := make(chan struct{})
@@ -100,7 +100,7 @@ func TestRequestsThatClientsBreakOff(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			bubble(t, http1.DefaultLimits(), waiting{}, func(k *talker) {
+			bubble(t, codec.DefaultLimits(), waiting{}, func(k *talker) {
 				neighbour := k.ask("GET", "/begun", true)
 				for i := range c.times {
 					if c.one(k); i%100 == 0 {
@@ -229,7 +229,7 @@ func TestFloodsInTurn(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			bubble(t, http1.DefaultLimits(), waiting{}, func(k *talker) {
+			bubble(t, codec.DefaultLimits(), waiting{}, func(k *talker) {
 				over := func() bool {
 					k.mu.Lock()
 					defer k.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/shared/waittest"
 )
 
@@ -39,7 +39,7 @@ func (c *connection) checkCredit() error {
 // creditChecked checks the windows of the connection after each exchange.
 type creditChecked struct {
 	t *testing.T
-	http1.Handler
+	codec.Handler
 }
 
 func (h creditChecked) Serve(x *exchange.Exchange) {

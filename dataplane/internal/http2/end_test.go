@@ -71,7 +71,7 @@ func TestClientEndTogetherWithBytes(t *testing.T) {
 // holding is a handler whose exchanges last until they are aborted.
 type holding struct{ begun, over chan struct{} }
 
-// Serve implements http1.Handler.
+// Serve implements codec.Handler.
 func (h *holding) Serve(x *exchange.Exchange) {
 	x.Down.Watch(h)
 	close(h.begun)

@@ -206,7 +206,7 @@ type recording struct {
 	seen map[uint32]string
 }
 
-// Serve implements http1.Handler.
+// Serve implements codec.Handler.
 func (r *recording) Serve(x *exchange.Exchange) {
 	var text strings.Builder
 	req := &x.Request

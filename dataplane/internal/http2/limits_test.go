@@ -13,6 +13,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
@@ -171,7 +172,7 @@ func TestLimits(t *testing.T) {
 		for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
 			t.Run(version+", "+c.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					limits := http1.DefaultLimits()
+					limits := codec.DefaultLimits()
 					if c.any {
 						limits.MinRate = 0
 					}

@@ -3,8 +3,8 @@ package http2
 import (
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/shared/fault"
 )
 
@@ -114,7 +114,7 @@ func (s *serverStream) request(l *list, end bool) {
 		// To all later steps it is the request that it would be in HTTP/1.1. What follows is not a body.
 		method, req.Upgrade, req.ContentLength = "GET", exchange.WebSocket, 0
 	}
-	if err := http1.ReadTarget(req, method, l.path, s.conn.server.limits.MaxTargetBytes); err != nil {
+	if err := codec.ReadTarget(req, method, l.path, s.conn.server.limits.MaxTargetBytes); err != nil {
 		s.refuse(err)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
 )
 
@@ -55,8 +55,8 @@ const (
 
 // Server serves connections. Its methods are safe for concurrent use.
 type Server struct {
-	limits   http1.Limits
-	handler  http1.Handler
+	limits   codec.Limits
+	handler  codec.Handler
 	leaving  atomic.Bool // Leave or Drain was called
 	draining atomic.Bool // Drain was
 	shards   atomic.Uint32
@@ -68,7 +68,7 @@ type Server struct {
 }
 
 // NewServer returns a server that gives every exchange to handler.
-func NewServer(limits http1.Limits, handler http1.Handler) *Server {
+func NewServer(limits codec.Limits, handler codec.Handler) *Server {
 	s := &Server{limits: limits, handler: handler, conns: map[*serverConn]struct{}{}}
 	s.streams.New = func() any { return newServerStream() }
 	return s

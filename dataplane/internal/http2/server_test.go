@@ -18,8 +18,8 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
 )
@@ -151,8 +151,8 @@ type running struct {
 	address string
 }
 
-func limits() http1.Limits {
-	l := http1.DefaultLimits()
+func limits() codec.Limits {
+	l := codec.DefaultLimits()
 	l.HeadTimeout = time.Second
 	l.MaxFields = 50
 	return l
@@ -163,7 +163,7 @@ func start(t *testing.T) *running {
 	return startWith(t, limits())
 }
 
-func startWith(t *testing.T, limits http1.Limits) *running {
+func startWith(t *testing.T, limits codec.Limits) *running {
 	t.Helper()
 	h := &handler{hold: make(chan struct{}), holding: make(chan struct{}, 1000)}
 	r := &running{t: t, handler: h, server: NewServer(limits, creditChecked{t, h})}

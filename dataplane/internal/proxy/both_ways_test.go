@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 )
 
 // TestOneDirectionPauses lets either side of an exchange say nothing for longer than it may, while the other one goes on: that is no reason to end it.
@@ -39,7 +39,7 @@ func TestOneDirectionPauses(t *testing.T) {
 	one := httptest.NewServer(handler)
 	t.Cleanup(one.Close)
 	two := newH2Server(t, nil, handler)
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	limits.BodyTimeout = pause
 	for protocol, address := range map[string]string{"http": one.Listener.Addr().String(), "h2c": two.address} {
 		config := strings.NewReplacer("name: s,", "name: s, protocol: "+protocol+",", "response_timeout: 500ms", "response_timeout: "+pause.String()).Replace(to(address, ""))

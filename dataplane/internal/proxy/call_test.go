@@ -20,8 +20,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/waittest"
@@ -165,7 +165,7 @@ routes:
   - {name: P-small, path: /P/small/*, service_id: P, policy_id: small, rewrite: {prefix: /P}}
 `, host, port), "P", protocol)
 	}
-	g := startWith(t, http1.DefaultLimits(), config)
+	g := startWith(t, codec.DefaultLimits(), config)
 	for _, protocol := range []string{"h2c", "grpc"} {
 		// net/http's server ends a connection whose settings it has not seen within two seconds, as where the machine is
 		// busy, with all calls that it carries.
@@ -356,7 +356,7 @@ func TestTimeOfACallThatHasWaited(t *testing.T) {
 	}))
 	t.Cleanup(sync.OnceFunc(func() { close(release) }))
 	config := speaking("h2c", service.address, ", max_connections: 1")
-	g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", config))
+	g := startWith(t, codec.DefaultLimits(), respondingWithin("5m", config))
 	ask := func() {
 		const fields = "Content-Type: application/grpc\r\nGrpc-Timeout: 60S\r\nContent-Length: 0\r\n"
 		g.client().send("POST / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n")

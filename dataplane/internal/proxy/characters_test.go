@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
-	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/dataplane/internal/codec"
+	"gateway.internal/dataplane/internal/pathnorm"
 )
 
-// inQuery and inPath are the characters that may stand in targets as they are, see package target and http1.ReadTarget. What else is visible is refused in paths,
+// inQuery and inPath are the characters that may stand in targets as they are, see package pathnorm and
+// codec.ReadTarget. What else is visible is refused in paths,
 // and space, "#", control characters and what is not ASCII everywhere.
 const (
 	always  = "!$&'()*+,-.0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_abcdefghijklmnopqrstuvwxyz|~"
@@ -25,9 +26,9 @@ const (
 // TestCharactersOfTargets sends every character in a query and in a path, over HTTP/1.1 and HTTP/2: both take the same, and the service sees what was sent.
 func TestCharactersOfTargets(t *testing.T) {
 	w := newWitness(t)
-	g := startWith(t, http1.DefaultLimits(), to(w.address, ""))
+	g := startWith(t, codec.DefaultLimits(), to(w.address, ""))
 	two := newH2Server(t, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, r.RequestURI) }))
-	onward := startWith(t, http1.DefaultLimits(), speaking("h2c", two.address, ""))
+	onward := startWith(t, codec.DefaultLimits(), speaking("h2c", two.address, ""))
 	for c := range 256 {
 		for _, part := range []struct{ before, allowed string }{{"/p?a=b&c=", inQuery}, {"/p", inPath}} {
 			sent := part.before + string([]byte{byte(c)}) + "x"
@@ -65,12 +66,12 @@ func TestRouteWithUnescapedCharacters(t *testing.T) {
 func TestUnescapedPaths(t *testing.T) {
 	w := newWitness(t)
 	for _, test := range []struct {
-		action target.Action
+		action pathnorm.Action
 		want   string
-	}{{target.Refuse, ""}, {target.Normalise, "/a%22%3C%3E%60%7B%7D?{\""}, {target.Keep, "/a\"<>`{}?{\""}} {
-		set := target.DefaultSettings()
+	}{{pathnorm.Refuse, ""}, {pathnorm.Normalise, "/a%22%3C%3E%60%7B%7D?{\""}, {pathnorm.Keep, "/a\"<>`{}?{\""}} {
+		set := pathnorm.DefaultSettings()
 		set.Unescaped = test.action
-		g := startNode(t, http1.DefaultLimits(), set, to(w.address, ""))
+		g := startNode(t, codec.DefaultLimits(), set, to(w.address, ""))
 		g.raw("GET /a\"<>`{}?{\" HTTP/1.1\r\nHost: a\r\n\r\n", "GET")
 		if saw := w.target(); saw != test.want {
 			t.Errorf("HTTP/1.1, %v: the service saw %q", test.action, saw)
@@ -85,7 +86,7 @@ func TestUnescapedPaths(t *testing.T) {
 // The longest target is as long in both versions, whether it comes whole or in pieces.
 func TestLongestTarget(t *testing.T) {
 	w := newWitness(t)
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	limits.MaxTargetBytes = 1000
 	g := startWith(t, limits, to(w.address, ""))
 	for _, sent := range []string{"/" + strings.Repeat("a", 999), "/a?" + strings.Repeat("b", 997), "/" + strings.Repeat("a", 1000), "/a?" + strings.Repeat("b", 998)} {

@@ -18,7 +18,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
 )
@@ -131,7 +131,8 @@ func TestConnect(t *testing.T) {
 			}
 			sendBack(n, c, r)
 		})
-		g := startWith(t, http1.DefaultLimits(), tunnels(address, ", protocol: "+protocol+service, ", timeout: 2s, max_request_bytes: 1"))
+		g := startWith(t, codec.DefaultLimits(),
+			tunnels(address, ", protocol: "+protocol+service, ", timeout: 2s, max_request_bytes: 1"))
 		payload := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
 		for version, dig := range versions {
 			t.Run(version+" to "+protocol, func(t *testing.T) {
@@ -171,7 +172,7 @@ func TestConnectServiceEndsFirst(t *testing.T) {
 		all, err := io.ReadAll(r)
 		got <- fmt.Sprintf("%s, %v", all, err)
 	})
-	g := startWith(t, http1.DefaultLimits(), tunnels(address, "", ""))
+	g := startWith(t, codec.DefaultLimits(), tunnels(address, "", ""))
 	early := func(t *testing.T, address, target string) *dug {
 		return digBy(t, address, "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\nearly ")
 	}
@@ -208,8 +209,8 @@ func TestConnectIsCut(t *testing.T) {
 		}
 		ended <- err
 	})
-	idle := startWith(t, http1.DefaultLimits(), tunnels(address, "", ", stream_idle_timeout: 150ms"))
-	long := startWith(t, http1.DefaultLimits(), tunnels(address, "", ""))
+	idle := startWith(t, codec.DefaultLimits(), tunnels(address, "", ", stream_idle_timeout: 150ms"))
+	long := startWith(t, codec.DefaultLimits(), tunnels(address, "", ""))
 	for version, dig := range versions {
 		t.Run(version, func(t *testing.T) {
 			d := dig(t, idle.address, nowhere)
@@ -259,7 +260,7 @@ func TestConnectRefused(t *testing.T) {
 		"a 200 of its own":       {fmt.Sprintf(all, "direct_response: {status: 200}, policy_id: p"), "501 NOT_IMPLEMENTED"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := startWith(t, http1.DefaultLimits(), c.config)
+			g := startWith(t, codec.DefaultLimits(), c.config)
 			for version, dig := range versions {
 				if got := dig(t, g.address, nowhere).refused(t); got != c.want {
 					t.Errorf("%s: %s", version, got)
@@ -284,7 +285,7 @@ func TestConnectRefused(t *testing.T) {
 			g.none(1 << 20)
 		})
 	}
-	g := startWith(t, http1.DefaultLimits(), fmt.Sprintf(all, "direct_response: {status: 403, body: no}, policy_id: p"))
+	g := startWith(t, codec.DefaultLimits(), fmt.Sprintf(all, "direct_response: {status: 403, body: no}, policy_id: p"))
 	for version, dig := range versions {
 		d := dig(t, g.address, nowhere)
 		if text, err := io.ReadAll(d); d.res.StatusCode != 403 || string(text) != "no" || err != nil {
@@ -317,7 +318,8 @@ func TestConnectLimits(t *testing.T) {
 		}
 		sendBack(0, c, r)
 	})
-	g := startWith(t, http1.DefaultLimits(), tunnels(address, ", connection_pool: {max_connections: 1, max_pending: 0}", ""))
+	g := startWith(t, codec.DefaultLimits(),
+		tunnels(address, ", connection_pool: {max_connections: 1, max_pending: 0}", ""))
 	if res := g.raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]; res.StatusCode != 200 {
 		t.Fatalf("a request: %d", res.StatusCode)
 	}
@@ -338,7 +340,8 @@ func TestConnectLimits(t *testing.T) {
 		}
 		g.none(1 << 20)
 	}
-	dead := startWith(t, http1.DefaultLimits(), tunnels("127.0.0.1:1", ", connection_pool: {max_connections: 1, max_pending: 0}", ""))
+	dead := startWith(t, codec.DefaultLimits(),
+		tunnels("127.0.0.1:1", ", connection_pool: {max_connections: 1, max_pending: 0}", ""))
 	for range 2 { // what could not be opened does not count
 		if got := digHTTP1(t, dead.address, nowhere).refused(t); got != "502 UPSTREAM_UNAVAILABLE" {
 			t.Errorf("a dead endpoint: %s", got)
@@ -350,8 +353,9 @@ func TestConnectLimits(t *testing.T) {
 	a, b := names("a"), names("b")
 	_, portA, _ := net.SplitHostPort(a)
 	_, portB, _ := net.SplitHostPort(b)
-	g = startWith(t, http1.DefaultLimits(), strings.Replace(tunnels(a, "", ""), "endpoints: [{host: 127.0.0.1, port: "+portA+"}]",
-		"endpoints: [{host: 127.0.0.1, port: "+portA+"}, {host: 127.0.0.1, port: 1}, {host: 127.0.0.1, port: "+portB+"}]", 1))
+	g = startWith(t, codec.DefaultLimits(),
+		strings.Replace(tunnels(a, "", ""), "endpoints: [{host: 127.0.0.1, port: "+portA+"}]",
+			"endpoints: [{host: 127.0.0.1, port: "+portA+"}, {host: 127.0.0.1, port: 1}, {host: 127.0.0.1, port: "+portB+"}]", 1))
 	seen := map[string]int{}
 	for range 6 {
 		d := digHTTP1(t, g.address, nowhere)
@@ -371,7 +375,7 @@ func TestConnectLimits(t *testing.T) {
 func TestConnectDrain(t *testing.T) {
 	for version, dig := range versions {
 		t.Run(version, func(t *testing.T) {
-			g := startWith(t, http1.DefaultLimits(), tunnels(scripted(t, sendBack), "", ""))
+			g := startWith(t, codec.DefaultLimits(), tunnels(scripted(t, sendBack), "", ""))
 			d := dig(t, g.address, nowhere)
 			waittest.Until(t, "the connection was upgraded", func() bool { return g.counters.Upgrades().Active() == 1 })
 			cut, drained := g.drain()

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -78,7 +78,7 @@ func TestCutRPCServices(t *testing.T) {
 	leavesNothing(t)
 	s := &rpcEnd{t: t}
 	address := scripted(t, s.serve)
-	g := startWith(t, http1.DefaultLimits(), speaking("grpc", address, ""))
+	g := startWith(t, codec.DefaultLimits(), speaking("grpc", address, ""))
 	client := rpcClient(t, g.address)
 	said := rpcAnswer(t)
 	for _, reset := range []bool{false, true} {

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -17,7 +17,7 @@ func TestCutHTTP2UpstreamsThatRead(t *testing.T) {
 	leavesNothing(t)
 	var plan atomic.Pointer[cut]
 	var open atomic.Int64
-	g := startWith(t, http1.DefaultLimits(), speaking("h2c", scripted(t, func(_ int, nc net.Conn, r *bufio.Reader) {
+	g := startWith(t, codec.DefaultLimits(), speaking("h2c", scripted(t, func(_ int, nc net.Conn, r *bufio.Reader) {
 		open.Add(1)
 		defer open.Add(-1)
 		at := *plan.Load()

@@ -17,7 +17,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -236,7 +236,7 @@ func TestCutHTTP2Clients(t *testing.T) {
 			t.Cleanup(func() {
 				waittest.Until(t, "the end of connections to the service", func() bool { return service.open.Load() == 0 })
 			})
-			g := startWith(t, http1.DefaultLimits(), speaking(protocol, service.Listener.Addr().String(), ""))
+			g := startWith(t, codec.DefaultLimits(), speaking(protocol, service.Listener.Addr().String(), ""))
 			client := survivor(t)
 			k := &clientCutter{t: t, g: g, lives: func() error { return lives(client, g.address) }}
 			for _, c := range conversations(0) {

@@ -15,7 +15,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -253,7 +253,7 @@ func TestCutHTTP2Upstreams(t *testing.T) {
 				waittest.Until(t, "the end of connections to the service", func() bool { return d.open.Load() == 0 })
 			})
 			k := &upstreamCutter{t: t, service: d, survivor: survivor(t)}
-			k.g = startWith(t, http1.DefaultLimits(), speaking("h2c", address, ", max_connections: 2"))
+			k.g = startWith(t, codec.DefaultLimits(), speaking("h2c", address, ", max_connections: 2"))
 			opening, rest := answers("/000000/first", pathsAfter("/000000/first"))
 			total := opening.b.Len() + rest.b.Len()
 			for offset := range offsets(total, 1, reset) {

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
@@ -160,7 +161,7 @@ func (m *mortal) serve(_ int, nc net.Conn, _ *bufio.Reader) {
 func TestCutAnywhere(t *testing.T) {
 	leavesNothing(t)
 	m := &mortal{}
-	g := startWith(t, http1.DefaultLimits(), to(scripted(t, m.serve), ""))
+	g := startWith(t, codec.DefaultLimits(), to(scripted(t, m.serve), ""))
 	c := &cutter{t: t, gateway: g, service: m}
 	for _, s := range shapes() {
 		t.Run(s.name, func(t *testing.T) {

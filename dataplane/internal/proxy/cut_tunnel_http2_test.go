@@ -13,7 +13,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -154,7 +154,7 @@ func TestCutTunnelServices(t *testing.T) {
 	leavesNothing(t)
 	s := &tunnelEnd{}
 	address := scripted(t, s.serve)
-	g := startWith(t, http1.DefaultLimits(), speaking("h2c", address, ""))
+	g := startWith(t, codec.DefaultLimits(), speaking("h2c", address, ""))
 	said := tunnelAnswer()
 	for _, reset := range []bool{false, true} {
 		for offset := range offsets(said.b.Len(), 1, reset) {

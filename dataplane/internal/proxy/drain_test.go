@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -17,7 +17,7 @@ func TestDrain(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	answer := sync.OnceFunc(func() { close(release) })
 	defer answer()
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	limits.LastRequestTimeout = waittest.Limit
 	g := startWith(t, limits, to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if readRequest(r) {
@@ -65,7 +65,7 @@ func TestDrain(t *testing.T) {
 
 // A connection that brings nothing does not keep a node that drains for longer than its last request may take.
 func TestDrainEndsSilentConnections(t *testing.T) {
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	limits.LastRequestTimeout = 10 * time.Millisecond
 	g := startWith(t, limits, to(echo(t), ""))
 	fresh, idle := g.client(), g.client()

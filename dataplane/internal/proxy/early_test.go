@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 )
 
 // What clients and services speak.
@@ -62,7 +62,7 @@ routes:
 			route(service + "-" + client)
 		}
 	}
-	g = startWith(t, http1.DefaultLimits(), config+"certificates:\n"+certificateOf("a", cert, key, ""))
+	g = startWith(t, codec.DefaultLimits(), config+"certificates:\n"+certificateOf("a", cert, key, ""))
 	return g, ca
 }
 

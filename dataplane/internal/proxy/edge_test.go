@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 
@@ -27,7 +27,7 @@ func behind(t *testing.T, proxies []string, config string, edits ...func(*listen
 	edits = append([]func(*listener.Settings){func(set *listener.Settings) {
 		set.Proxies, set.HeaderTimeout = trusted, 5*time.Second
 	}}, edits...)
-	return startNode(t, http1.DefaultLimits(), target.DefaultSettings(), config, edits...)
+	return startNode(t, codec.DefaultLimits(), pathnorm.DefaultSettings(), config, edits...)
 }
 
 func TestPROXYProtocolBeforeTLS(t *testing.T) {

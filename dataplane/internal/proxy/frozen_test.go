@@ -14,7 +14,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -72,7 +72,8 @@ func TestFrozenService(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			host, port, _ := net.SplitHostPort(frozen(t, c.secure))
-			g := startWith(t, http1.DefaultLimits(), fmt.Sprintf(`services: [{name: s, protocol: %s, endpoints: [{host: %s, port: %s}]%s}]
+			g := startWith(t, codec.DefaultLimits(),
+				fmt.Sprintf(`services: [{name: s, protocol: %s, endpoints: [{host: %s, port: %s}]%s}]
 routes: [{name: all, path: /*, service_id: s, policy_id: p}]
 policies: [{name: p, timeout: 500ms}]
 `, c.protocol, host, port, c.settings))
@@ -147,7 +148,9 @@ func TestTimeOfAConnectionForAll(t *testing.T) {
 			t.Cleanup(open)
 			config := overTLS(server.Listener.Addr().String(), "https", "insecure_skip_verify: true, http2: true")
 			config = strings.Replace(config, "connect_timeout: 20s", "connect_timeout: 5m", 1)
-			g := startWith(t, http1.DefaultLimits(), config+"---\nroutes: [{name: short, path: /short, service_id: s, policy_id: p}]\npolicies: [{name: p, timeout: 300ms}]\n")
+			g := startWith(t, codec.DefaultLimits(),
+				config+"---\nroutes: [{name: short, path: /short, service_id: s, policy_id: p}]\n"+
+					"policies: [{name: p, timeout: 300ms}]\n")
 			answers := map[string]chan string{"/short": make(chan string, 1), "/long": make(chan string, 1)}
 			begun := time.Now()
 			ask := func(path string) {

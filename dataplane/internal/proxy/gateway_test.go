@@ -21,13 +21,14 @@ import (
 
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
+	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/socket"
-	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/dataplane/internal/via"
@@ -97,28 +98,33 @@ func (s *syncBuffer) String() string {
 
 func start(t *testing.T, config string) *gateway {
 	t.Helper()
-	return startWith(t, http1.DefaultLimits(), config)
+	return startWith(t, codec.DefaultLimits(), config)
 }
 
 // startHasty starts a node that does not wait long for heads and bodies, for tests of these limits: on a slow machine others would reach them.
 func startHasty(t *testing.T, config string) *gateway {
 	t.Helper()
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	limits.HeadTimeout, limits.BodyTimeout = 300*time.Millisecond, 300*time.Millisecond
 	return startWith(t, limits, config)
 }
 
-func startWith(t *testing.T, limits http1.Limits, config string) *gateway {
+func startWith(t *testing.T, limits codec.Limits, config string) *gateway {
 	t.Helper()
-	return startNode(t, limits, target.DefaultSettings(), config)
+	return startNode(t, limits, pathnorm.DefaultSettings(), config)
 }
 
-func startNode(t *testing.T, limits http1.Limits, paths target.Settings, config string, edits ...func(*listener.Settings)) *gateway {
+func startNode(
+	t *testing.T, limits codec.Limits, paths pathnorm.Settings, config string, edits ...func(*listener.Settings),
+) *gateway {
 	t.Helper()
 	return startProxy(t, limits, paths, HeaderSettings{}, config, edits...)
 }
 
-func startProxy(t *testing.T, limits http1.Limits, paths target.Settings, headers HeaderSettings, config string, edits ...func(*listener.Settings)) *gateway {
+func startProxy(
+	t *testing.T, limits codec.Limits, paths pathnorm.Settings, headers HeaderSettings, config string,
+	edits ...func(*listener.Settings),
+) *gateway {
 	t.Helper()
 	waittest.Watch(t)
 	logged := &syncBuffer{}

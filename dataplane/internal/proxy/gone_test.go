@@ -8,7 +8,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -29,7 +29,7 @@ func (s *thinker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // thinking starts a gateway before a thinker, and asks it.
-func thinking(t *testing.T, limits http1.Limits) (*thinker, *net.TCPConn) {
+func thinking(t *testing.T, limits codec.Limits) (*thinker, *net.TCPConn) {
 	t.Helper()
 	s := &thinker{asked: make(chan struct{}, 1), gone: make(chan struct{}, 1), answer: make(chan struct{})}
 	service := httptest.NewServer(s)
@@ -58,7 +58,7 @@ func TestClientThatGoesWhileItsServiceThinks(t *testing.T) {
 		"resets": func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, c := thinking(t, http1.DefaultLimits())
+			s, c := thinking(t, codec.DefaultLimits())
 			if err := leave(c); err != nil {
 				t.Fatal(err)
 			}
@@ -69,7 +69,7 @@ func TestClientThatGoesWhileItsServiceThinks(t *testing.T) {
 
 // A client that has shut its side down may wait where that is allowed: longer than one that has done so later where it is not.
 func TestHalfClosedClientMayWait(t *testing.T) {
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	strict, later := thinking(t, limits)
 	limits.HalfClosed = true
 	s, c := thinking(t, limits)

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -106,7 +106,10 @@ func rpcClient(t *testing.T, address string) testgrpc.TestServiceClient {
 func TestGRPC(t *testing.T) {
 	once(t)
 	s, server, address := newRPCServer(t)
-	g := startWith(t, http1.DefaultLimits(), speaking("grpc", address, "")+"policies: [{name: short, timeout: 400ms}]\n---\nroutes: [{name: limited, path: /grpc.testing.TestService/EmptyCall, service_id: s, policy_id: short}]\n")
+	g := startWith(t, codec.DefaultLimits(),
+		speaking("grpc", address, "")+
+			"policies: [{name: short, timeout: 400ms}]\n---\n"+
+			"routes: [{name: limited, path: /grpc.testing.TestService/EmptyCall, service_id: s, policy_id: short}]\n")
 	client := rpcClient(t, g.address)
 	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
@@ -182,7 +185,7 @@ func TestGRPC(t *testing.T) {
 func TestGRPCCancelReachesTheService(t *testing.T) {
 	once(t)
 	s, _, address := newRPCServer(t)
-	g := startWith(t, http1.DefaultLimits(), respondingWithin("2m", speaking("grpc", address, "")))
+	g := startWith(t, codec.DefaultLimits(), respondingWithin("2m", speaking("grpc", address, "")))
 	client := rpcClient(t, g.address)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -202,7 +205,8 @@ func TestGRPCBalancing(t *testing.T) {
 	one, _, first := newRPCServer(t)
 	two, _, second := newRPCServer(t)
 	_, port, _ := net.SplitHostPort(second)
-	g := startWith(t, http1.DefaultLimits(), strings.Replace(speaking("grpc", first, ""), "endpoints: [", "endpoints: [{host: 127.0.0.1, port: "+port+"}, ", 1))
+	g := startWith(t, codec.DefaultLimits(),
+		strings.Replace(speaking("grpc", first, ""), "endpoints: [", "endpoints: [{host: 127.0.0.1, port: "+port+"}, ", 1))
 	client := rpcClient(t, g.address)
 	ctx, cancel := context.WithTimeout(t.Context(), waittest.Limit)
 	defer cancel()
@@ -223,7 +227,9 @@ func frame(flag byte, payload []byte) []byte {
 
 func TestGRPCWeb(t *testing.T) {
 	_, _, address := newRPCServer(t)
-	g := startWith(t, http1.DefaultLimits(), speaking("grpc", address, "")+"---\nservices: [{name: nobody, protocol: grpc}]\nroutes: [{name: nobody, path: /nobody/*, service_id: nobody}]\n")
+	g := startWith(t, codec.DefaultLimits(),
+		speaking("grpc", address, "")+
+			"---\nservices: [{name: nobody, protocol: grpc}]\nroutes: [{name: nobody, path: /nobody/*, service_id: nobody}]\n")
 	call := func(path, mediaType string, m proto.Message) (*http.Response, []byte, string) {
 		t.Helper()
 		payload, err := proto.Marshal(m)

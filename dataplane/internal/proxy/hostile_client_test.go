@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/http1/hostiletest"
 	"gateway.internal/shared/waittest"
 )
@@ -136,7 +136,7 @@ func TestHostileClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, address := newCanary(t)
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	patient := startWith(t, limits, to(address, ""))
 	limits.HeadTimeout, limits.BodyTimeout = 200*time.Millisecond, 200*time.Millisecond
 	hasty := startWith(t, limits, to(address, ""))

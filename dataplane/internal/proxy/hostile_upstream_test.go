@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/http1/hostiletest"
 	"gateway.internal/shared/waittest"
 )
@@ -109,8 +109,8 @@ func TestHostileServices(t *testing.T) {
 	}
 	s := &hostileService{cases: cases, proceed: make(chan struct{}), sent: make(chan struct{}), on: map[string]int{}}
 	address := scripted(t, s.serve)
-	lenient := startWith(t, http1.DefaultLimits(), to(address, ""))
-	strict := startWith(t, http1.DefaultLimits(), strictly(to(address, "")))
+	lenient := startWith(t, codec.DefaultLimits(), to(address, ""))
+	strict := startWith(t, codec.DefaultLimits(), strictly(to(address, "")))
 	for i := range cases {
 		t.Run(cases[i].Name, func(t *testing.T) {
 			hostileResponse(t, lenient, s, i, cases[i].Verdicts)

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 )
 
 // Heads, and first parts of chunked bodies, that outgrow the buffer that they are put together in do not take it with them.
@@ -29,7 +29,7 @@ func TestLargeHeadsLeaveNothing(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			leavesNothing(t)
 			service := newService(t, protocol, answer)
-			g := startWith(t, http1.DefaultLimits(), speaking(protocol, service.Listener.Addr().String(), ""))
+			g := startWith(t, codec.DefaultLimits(), speaking(protocol, service.Listener.Addr().String(), ""))
 			for _, client := range []*http.Client{{Transport: &http.Transport{}}, survivor(t)} {
 				req, err := http.NewRequest("POST", "http://"+g.address+"/", io.MultiReader(strings.NewReader(long), strings.NewReader(long)))
 				if err != nil {
@@ -50,7 +50,7 @@ func TestLargeHeadsLeaveNothing(t *testing.T) {
 	}
 	t.Run("upgrade", func(t *testing.T) {
 		leavesNothing(t)
-		g := startWith(t, http1.DefaultLimits(), to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		g := startWith(t, codec.DefaultLimits(), to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 			if req, err := http.ReadRequest(r); err == nil {
 				_, _ = fmt.Fprintf(c, "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\nLink: %s\r\n\r\n",
 					exchange.WebSocketAccept(req.Header.Get("Sec-WebSocket-Key")), long)

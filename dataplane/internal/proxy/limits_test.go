@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -95,7 +95,7 @@ func TestStalledService(t *testing.T) {
 
 // A client that takes nothing of its responses has the time to do so that it would have outside of a loop.
 func TestClientThatTakesNothingInALoop(t *testing.T) {
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	limits.WriteTimeout, limits.MinRate = 300*time.Millisecond, 0
 	page := strings.Repeat("x", 15_000)
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {

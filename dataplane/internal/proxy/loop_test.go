@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
 )
 
 // startInLoops starts a node that serves connections in loops from their first request on.
-func startInLoops(t *testing.T, config string, edits ...func(*http1.Limits)) *gateway {
+func startInLoops(t *testing.T, config string, edits ...func(*codec.Limits)) *gateway {
 	t.Helper()
 	if probe := socket.NewLoops(1); probe == nil {
 		t.Skip("there are no loops on this system")
@@ -27,7 +27,7 @@ func startInLoops(t *testing.T, config string, edits ...func(*http1.Limits)) *ga
 	before := looping
 	looping = true
 	defer func() { looping = before }()
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	for _, edit := range edits {
 		edit(&limits)
 	}
@@ -294,7 +294,7 @@ func TestDrainOfLoops(t *testing.T) {
 // TestDrainReachesLoops sees that a connection does not wait in a loop until it is found to be unused.
 func TestDrainReachesLoops(t *testing.T) {
 	waittest.UntilNil(t, "a connection leaves its loop with Drain, not after two seconds as an unused one", func() error {
-		g := startInLoops(t, to(echo(t), ""), func(l *http1.Limits) { l.LastRequestTimeout = waittest.Limit })
+		g := startInLoops(t, to(echo(t), ""), func(l *codec.Limits) { l.LastRequestTimeout = waittest.Limit })
 		c := g.client()
 		for range 3 {
 			c.get("/")

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/waittest"
 )
@@ -30,7 +30,7 @@ func toHosts(addresses map[string]string) string {
 // TestLoopsEnd has a service lead back to the node: one request must not become many.
 func TestLoopsEnd(t *testing.T) {
 	for _, protocol := range []string{"http", "h2c"} {
-		g := startWith(t, http1.DefaultLimits(), "")
+		g := startWith(t, codec.DefaultLimits(), "")
 		g.apply(speaking(protocol, g.address, ""))
 		// A comment that is not closed hides nothing of what comes behind it.
 		res := g.raw("GET /a HTTP/1.1\r\nHost: a\r\nVia: 1.1 fred (\r\n\r\n", "GET")[0]
@@ -55,7 +55,7 @@ func TestChainsAreNoLoops(t *testing.T) {
 		_, _ = fmt.Fprint(w, r.Header.Get("Via"))
 	}))
 	t.Cleanup(last.Close)
-	g := startWith(t, http1.DefaultLimits(), "")
+	g := startWith(t, codec.DefaultLimits(), "")
 	// The service "through" asks "last" through the node.
 	through := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: g.address})
@@ -63,7 +63,7 @@ func TestChainsAreNoLoops(t *testing.T) {
 	}})
 	t.Cleanup(through.Close)
 	g.apply(toHosts(map[string]string{"through": through.Listener.Addr().String(), "last": last.Listener.Addr().String()}))
-	before := startWith(t, http1.DefaultLimits(), toHosts(map[string]string{"through": g.address}))
+	before := startWith(t, codec.DefaultLimits(), toHosts(map[string]string{"through": g.address}))
 	for from, want := range map[*gateway]string{
 		g: "1.0 fred (a, b), 1.1 gateway, 1.1 gateway", before: "1.0 fred (a, b), 1.1 gateway, 1.1 gateway, 1.1 gateway",
 	} {

@@ -11,10 +11,10 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/dataplane/internal/pathnorm"
 )
 
 // fields are names and values in turn.
@@ -76,7 +76,7 @@ func TestNamesOfRequests(t *testing.T) {
 				t.Run(c.name+", "+client+" to "+service, func(t *testing.T) {
 					seen := new(seenFields)
 					config := speaking(service, seen.service(t, service), "") + decided
-					g := startProxy(t, http1.DefaultLimits(), target.DefaultSettings(), HeaderSettings{Names: c.rule}, config)
+					g := startProxy(t, codec.DefaultLimits(), pathnorm.DefaultSettings(), HeaderSettings{Names: c.rule}, config)
 					req, err := http.NewRequest("POST", "http://"+g.address+"/", io.MultiReader(strings.NewReader("body")))
 					if err != nil {
 						t.Fatal(err)
@@ -288,7 +288,9 @@ func TestWhoseRequestIDIsAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 		headers := HeaderSettings{RequestIDs: c.rule}
-		g := startProxy(t, http1.DefaultLimits(), target.DefaultSettings(), headers, speaking("http", server, ""), func(set *listener.Settings) { set.Proxies = trusted })
+		g := startProxy(t, codec.DefaultLimits(),
+			pathnorm.DefaultSettings(), headers, speaking("http", server, ""),
+			func(set *listener.Settings) { set.Proxies = trusted })
 		res := g.raw("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n", "GET")[0]
 		if id := res.Header.Get("X-Request-Id"); (id == "mine") != c.accepted || id == "" {
 			t.Errorf("%s with %q: %q", c.rule, c.proxies, id)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -83,7 +83,9 @@ func both(t *testing.T, pool, rest string, test func(t *testing.T, g *gateway, h
 	for _, protocol := range []string{"http", "h2c"} {
 		t.Run(protocol, func(t *testing.T) {
 			h, limit := newHolding(t, protocol)
-			g := startWith(t, http1.DefaultLimits(), strings.Replace(respondingWithin("5m", speaking(protocol, h.address, limit)), "connect_timeout: 20s", pool, 1)+rest)
+			g := startWith(t, codec.DefaultLimits(),
+				strings.Replace(respondingWithin("5m", speaking(protocol, h.address, limit)), "connect_timeout: 20s",
+					pool, 1)+rest)
 			// A first answer tells how many streams there may be.
 			h.release <- struct{}{}
 			if status, text := g.get("/first"); status != 200 {

@@ -8,8 +8,8 @@ import (
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/runtime"
-	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/via"
 )
@@ -19,7 +19,7 @@ type Proxy struct {
 	runtime *runtime.Runtime
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
-	paths   *target.Rules // the node's
+	paths   *pathnorm.Rules // the node's
 	headers HeaderSettings
 	via     *via.Node
 	// upgrades counts the exchanges that have gone over to another protocol.

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"gateway.internal/dataplane/internal/http1"
-	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/dataplane/internal/codec"
+	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 
@@ -323,9 +323,9 @@ pipelines: [{name: nobody, middleware_ids: [deny]}]
 			t.Errorf("%s: got %s, want %s", path, got, want)
 		}
 	}
-	paths := target.DefaultSettings()
-	paths.EncodedSlash, paths.EmptySegments = target.Keep, target.Keep
-	g = startNode(t, http1.DefaultLimits(), paths, config)
+	paths := pathnorm.DefaultSettings()
+	paths.EncodedSlash, paths.EmptySegments = pathnorm.Keep, pathnorm.Keep
+	g = startNode(t, codec.DefaultLimits(), paths, config)
 	if got := body(t, g.raw("GET /x%2fy//z HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]); got != "GET /x%2Fy//z" {
 		t.Errorf("with other settings: %s", got)
 	}

@@ -9,17 +9,17 @@ import (
 	"strings"
 	"testing"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/dataplane/internal/pathnorm"
 )
 
 // TestRedirects sends requests to routes of which the later ones are for what the redirects do not take.
 func TestRedirects(t *testing.T) {
 	ca := newAuthority(t)
 	cert, key, _ := ca.issue("a.test")
-	g := startNode(t, http1.DefaultLimits(), target.DefaultSettings(), `
+	g := startNode(t, codec.DefaultLimits(), pathnorm.DefaultSettings(), `
 routes:
   - {name: rest, path: /*, direct_response: {body: rest}}
   - {name: to-https, path: /tls/*, redirect: {scheme: https, status: 308}}

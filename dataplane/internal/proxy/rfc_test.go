@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -160,7 +160,7 @@ var clauses = []clause{
 
 // TestClauses goes through what RFC 9110 and RFC 9112 ask of whoever is between clients and services.
 func TestClauses(t *testing.T) {
-	limits := http1.DefaultLimits()
+	limits := codec.DefaultLimits()
 	w := newWitness(t)
 	g := startWith(t, limits, strings.Replace(to(w.address, ""), "path: /*,", "path: /*, hosts: [h.test],", 1))
 	limits.BodyTimeout = 300 * time.Millisecond // for what is to be given up

@@ -11,7 +11,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -26,7 +26,8 @@ func TestResetsByAService(t *testing.T) {
 		<-release
 		_, _ = io.WriteString(w, "ok")
 	}))
-	g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", server.address, ", max_connections: 1")))
+	g := startWith(t, codec.DefaultLimits(),
+		respondingWithin("5m", speaking("h2c", server.address, ", max_connections: 1")))
 	answers := make(chan string, 3)
 	for range 3 {
 		go func() {
@@ -73,7 +74,8 @@ func TestManySlowClientsOfAService(t *testing.T) {
 		}
 		_, _ = w.Write(make([]byte, size))
 	}))
-	g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", server.address, ", max_connections: 1")))
+	g := startWith(t, codec.DefaultLimits(),
+		respondingWithin("5m", speaking("h2c", server.address, ", max_connections: 1")))
 	for range 2 {
 		takesNothing(t, g.address, 80)
 	}

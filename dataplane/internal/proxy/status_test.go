@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 )
 
 // A service of HTTP/2 may answer with a status of no class too, unless it is strict.
@@ -16,7 +16,7 @@ func TestOddStatusOverHTTP2(t *testing.T) {
 	})
 	config := speaking("h2c", service, "")
 	for want, config := range map[int]string{999: config, 502: strings.Replace(config, "{name: s,", "{name: s, http: {strict: true},", 1)} {
-		g := startWith(t, http1.DefaultLimits(), config)
+		g := startWith(t, codec.DefaultLimits(), config)
 		if res := g.raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]; res.StatusCode != want {
 			t.Errorf("%d, want %d", res.StatusCode, want)
 		}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -130,7 +130,7 @@ func TestStuckUploadsOfAService(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			service := newStuckService(t)
-			g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), c.pool)))
+			g := startWith(t, codec.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), c.pool)))
 			service.stick(g, c.path, c.stuck)
 			service.upload(g, 172)
 			service.upload(g, 1<<20)
@@ -151,7 +151,7 @@ func TestUploadsBesideAStuckOne(t *testing.T) {
 	} {
 		t.Run(c.pool[2:], func(t *testing.T) {
 			service := newStuckService(t)
-			g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), c.pool)))
+			g := startWith(t, codec.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), c.pool)))
 			service.stick(g, "/stuck", 1)
 			waittest.Until(t, "connections as many as there may be", func() bool {
 				service.upload(g, 172)
@@ -173,7 +173,7 @@ func TestUploadsBesideAStuckOne(t *testing.T) {
 // Where the other connection can't be opened, the one whose window is used up has to do.
 func TestUploadsBesideAStuckOneAlone(t *testing.T) {
 	service := newStuckService(t)
-	g := startWith(t, http1.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), "")))
+	g := startWith(t, codec.DefaultLimits(), respondingWithin("5m", speaking("h2c", service.Addr().String(), "")))
 	service.stick(g, "/stuck", 1)
 	_ = service.Close()
 	begun := time.Now()

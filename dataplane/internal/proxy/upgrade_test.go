@@ -14,8 +14,8 @@ import (
 
 	"github.com/coder/websocket"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
 )
@@ -65,7 +65,7 @@ func TestUpgradeHalfClose(t *testing.T) {
 		_, _ = io.WriteString(c, "last")
 	})
 	buffers := socket.InUse.Load()
-	g := startWith(t, http1.DefaultLimits(), to(service, ", timeout: 1s"))
+	g := startWith(t, codec.DefaultLimits(), to(service, ", timeout: 1s"))
 	c, r := g.upgraded("early ")
 	begun := time.Now()
 	defer func() { _ = c.Close() }()
@@ -229,7 +229,7 @@ func TestUpgradeIdle(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, r)
 	})
-	g := startWith(t, http1.DefaultLimits(), to(service, ", stream_idle_timeout: 1s"))
+	g := startWith(t, codec.DefaultLimits(), to(service, ", stream_idle_timeout: 1s"))
 	c, r := g.upgraded("")
 	defer func() { _ = c.Close() }()
 	begun := time.Now()
@@ -248,7 +248,7 @@ func TestUpgradeIdle(t *testing.T) {
 func TestUpgradeDrain(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(echoMessages))
 	defer plain.Close()
-	g := startWith(t, http1.DefaultLimits(), to(plain.Listener.Addr().String(), ""))
+	g := startWith(t, codec.DefaultLimits(), to(plain.Listener.Addr().String(), ""))
 	c := dialWebSocket(t, "ws://"+g.address, nil)
 	waittest.Until(t, "the connection was upgraded", func() bool { return g.counters.Upgrades().Active() == 1 })
 	cut, drained := g.drain()

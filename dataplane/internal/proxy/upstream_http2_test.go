@@ -18,7 +18,7 @@ import (
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/shared/waittest"
 )
 
@@ -87,7 +87,7 @@ func TestUpstreamHTTP2(t *testing.T) {
 
 func TestUpstreamHTTP2Bodies(t *testing.T) {
 	server := newH2Server(t, nil, http.HandlerFunc(tellAll))
-	g := startWith(t, http1.DefaultLimits(), speaking("h2c", server.address, ""))
+	g := startWith(t, codec.DefaultLimits(), speaking("h2c", server.address, ""))
 	payload := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB: many windows
 	for _, transport := range []*http.Transport{{}, func() *http.Transport {
 		p := &http.Protocols{}

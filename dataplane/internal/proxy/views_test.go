@@ -8,8 +8,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/runtime"
 )
 
@@ -31,7 +31,7 @@ func named(address string, routes ...string) string {
 // better one refuses.
 func TestPathOptionsOfRoutes(t *testing.T) {
 	w := newWitness(t)
-	g := startWith(t, http1.DefaultLimits(), named(w.address,
+	g := startWith(t, codec.DefaultLimits(), named(w.address,
 		"all path: /*",
 		"admin path: /admin/*",
 		"files path: /files/*, path_options: {encoded_slash: keep}",
@@ -108,7 +108,7 @@ func routeAndTarget(saw string) string {
 // A route's options come, change and go with it; what a rewrite has put together is brought into the route's form.
 func TestPathOptionsChange(t *testing.T) {
 	w := newWitness(t)
-	g := startWith(t, http1.DefaultLimits(), "")
+	g := startWith(t, codec.DefaultLimits(), "")
 	for i, test := range []struct{ options, path, want string }{
 		{"", "/a%2Fb", ""},
 		{", path_options: {encoded_slash: keep}", "/a%2Fb", "/a%2Fb"},
@@ -148,7 +148,7 @@ func (g *gateway) matcher() func(path string) (route, seen, refused string) {
 // Whatever a service gets leads to the same route when it is sent as it is, and so do all forms that other routes would make of it, unless they are refused: there
 // is no path by which the rules of a better route can be gone around.
 func TestWhatIsForwardedIsStable(t *testing.T) {
-	g := startWith(t, http1.DefaultLimits(), named("127.0.0.1:1",
+	g := startWith(t, codec.DefaultLimits(), named("127.0.0.1:1",
 		"all path: /*", "admin path: /a/*", "kept path: /b/*, path_options: {encoded_slash: keep, empty_segments: keep}", "inner path: /b/a/*",
 		"dots path: /a/b/*, path_options: {dot_segments: normalise, parameters: normalise}", "any path: '/{x}/b', path_options: {encoded_slash: normalise, unescaped: keep}"))
 	find := g.matcher()
@@ -178,8 +178,10 @@ func TestWhatIsForwardedIsStable(t *testing.T) {
 // A preflight is for the route of the request that it asks about, in the form that this one sees.
 func TestPreflightOfAView(t *testing.T) {
 	w := newWitness(t)
-	g := startWith(t, http1.DefaultLimits(), to(w.address, "")+"---\nmiddleware: [{name: c, type: cors, config: {allow_origins: [\"https://o.test\"]}}]\n"+
-		"pipelines: [{name: c, middleware_ids: [c]}]\nroutes: [{name: posts, path: '/posts/{id}', methods: [POST], service_id: s, pipeline_id: c, path_options: {encoded_slash: keep}}]\n")
+	g := startWith(t, codec.DefaultLimits(),
+		to(w.address, "")+"---\nmiddleware: [{name: c, type: cors, config: {allow_origins: [\"https://o.test\"]}}]\n"+
+			"pipelines: [{name: c, middleware_ids: [c]}]\nroutes: [{name: posts, path: '/posts/{id}', methods: [POST], "+
+			"service_id: s, pipeline_id: c, path_options: {encoded_slash: keep}}]\n")
 	for path, want := range map[string]string{"/posts/a%2Fb": "https://o.test", "/posts/a": "https://o.test", "/posts/a/b": "", "/other%2Fa": ""} {
 		res := g.raw("OPTIONS "+path+" HTTP/1.1\r\nHost: a\r\nOrigin: https://o.test\r\nAccess-Control-Request-Method: POST\r\n\r\n", "OPTIONS")[0]
 		if got := res.Header.Get("Access-Control-Allow-Origin"); got != want {

@@ -15,7 +15,7 @@ import (
 
 	xhttp2 "golang.org/x/net/http2"
 
-	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/waittest"
 )
@@ -63,8 +63,8 @@ func chain(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) (near, far *ga
 		switching(c, req)
 		serve(c, r)
 	})
-	near = startWith(t, http1.DefaultLimits(), to(service, ""))
-	far = startWith(t, http1.DefaultLimits(), speaking("h2c", near.address, ""))
+	near = startWith(t, codec.DefaultLimits(), to(service, ""))
+	far = startWith(t, codec.DefaultLimits(), speaking("h2c", near.address, ""))
 	return near, far
 }
 
@@ -72,8 +72,8 @@ func TestWebSocketThroughHTTP2(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(echoMessages))
 	defer plain.Close()
 	buffers := socket.InUse.Load()
-	near := startWith(t, http1.DefaultLimits(), to(plain.Listener.Addr().String(), ""))
-	far := startWith(t, http1.DefaultLimits(), speaking("h2c", near.address, ""))
+	near := startWith(t, codec.DefaultLimits(), to(plain.Listener.Addr().String(), ""))
+	far := startWith(t, codec.DefaultLimits(), speaking("h2c", near.address, ""))
 	talk(t, dialWebSocket(t, "ws://"+far.address, nil))
 	near.none(buffers + 1) // the connection between the two waits for frames
 	far.none(buffers + 1)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
@@ -178,7 +179,7 @@ func TestWebSocketBackPressure(t *testing.T) {
 		n, _ := io.Copy(c, io.LimitReader(zeros{}, 1<<30))
 		sent <- n
 	})
-	g := startWith(t, http1.DefaultLimits(), to(service, ""))
+	g := startWith(t, codec.DefaultLimits(), to(service, ""))
 	c, r := g.upgraded("")
 	defer func() { _ = c.Close() }()
 	n := <-sent
@@ -226,7 +227,7 @@ func TestWebSocketCutAnywhere(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r)
 	})
 	buffers, exchanges := socket.InUse.Load(), http1.ExchangesInUse.Load()
-	g := startWith(t, http1.DefaultLimits(), to(service, ""))
+	g := startWith(t, codec.DefaultLimits(), to(service, ""))
 	request := "GET /x HTTP/1.1\r\nHost: a\r\n" + upgradeLines + "\r\n0123456789"
 	dial := func() net.Conn {
 		c, err := net.Dial("tcp", g.address)

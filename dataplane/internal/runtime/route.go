@@ -11,8 +11,8 @@ import (
 
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
-	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -29,7 +29,7 @@ type Route struct {
 	// Local counts exchanges that no backend is chosen for.
 	Local *telemetry.Route
 	// Paths are the rules that bring paths into the form that the route sees; nil: the node's.
-	Paths *target.Rules
+	Paths *pathnorm.Rules
 	// MaxTargetBytes is the longest path with its query; 0: the node's limit.
 	MaxTargetBytes int
 	// Allow is what Allow says of its methods.
@@ -135,7 +135,7 @@ type compiler struct {
 	before    *made
 	config    *config.Config
 	log       *slog.Logger
-	paths     func(*configv1.Route) (*target.Rules, error)
+	paths     func(*configv1.Route) (*pathnorm.Rules, error)
 	services  *upstream.Registry
 	counters  *telemetry.Registry
 	pipelines map[string]madeOf[*pipeline.Pipeline] // by id

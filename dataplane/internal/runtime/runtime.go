@@ -16,8 +16,8 @@ import (
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/middleware"
+	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
-	"gateway.internal/dataplane/internal/target"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -69,10 +69,10 @@ type Runtime struct {
 
 	mu       sync.Mutex
 	rules    map[string]*match.Rule // by route id
-	paths    target.Settings
-	node     *target.Rules
+	paths    pathnorm.Settings
+	node     *pathnorm.Rules
 	made     made
-	views    map[string]*target.Rules // by what match.ViewOf says
+	views    map[string]*pathnorm.Rules // by what match.ViewOf says
 	found    map[string][]*configv1.Endpoint
 	reporter *telemetry.Reporter
 }
@@ -80,17 +80,17 @@ type Runtime struct {
 // New returns a runtime without a snapshot. tickets make the sessions of TLS clients resumable.
 func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Registry, tickets *certificate.Tickets) *Runtime {
 	r := &Runtime{log: log, services: services, counters: counters, tickets: tickets, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
-	r.UsePaths(target.DefaultSettings())
+	r.UsePaths(pathnorm.DefaultSettings())
 	return r
 }
 
 // UsePaths makes these the node's settings for paths, instead of the default ones. It is called before the first Apply, with what Check has passed.
-func (r *Runtime) UsePaths(s target.Settings) {
-	r.paths, r.node, r.views = s, target.Compile(s), map[string]*target.Rules{}
+func (r *Runtime) UsePaths(s pathnorm.Settings) {
+	r.paths, r.node, r.views = s, pathnorm.Compile(s), map[string]*pathnorm.Rules{}
 }
 
 // Paths returns the node's rules for paths.
-func (r *Runtime) Paths() *target.Rules { return r.node }
+func (r *Runtime) Paths() *pathnorm.Rules { return r.node }
 
 // Snapshot returns what exchanges run on; nil before the first Apply.
 func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }

@@ -3,7 +3,7 @@ package runtime
 import (
 	"slices"
 
-	"gateway.internal/dataplane/internal/target"
+	"gateway.internal/dataplane/internal/pathnorm"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/match"
@@ -12,13 +12,13 @@ import (
 // View is the routes that see paths in a form of their own.
 type View struct {
 	// Paths are the rules that bring paths into it.
-	Paths *target.Rules
+	Paths *pathnorm.Rules
 	// Table finds the routes.
 	Table *match.Table
 }
 
 // pathRules returns the rules for the paths of a route; nil: the node's. Routes with the same options share them.
-func (r *Runtime) pathRules(msg *configv1.Route) (*target.Rules, error) {
+func (r *Runtime) pathRules(msg *configv1.Route) (*pathnorm.Rules, error) {
 	key := match.ViewOf(msg.GetPathOptions())
 	if key == "" {
 		return nil, nil //nolint:nilnil // most routes have none of their own
@@ -30,9 +30,9 @@ func (r *Runtime) pathRules(msg *configv1.Route) (*target.Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rules *target.Rules
+	var rules *pathnorm.Rules
 	if set != r.paths {
-		rules = target.Compile(set)
+		rules = pathnorm.Compile(set)
 		for _, other := range r.views { // said in another way
 			if other != nil && other.Settings() == set {
 				rules = other
@@ -45,7 +45,7 @@ func (r *Runtime) pathRules(msg *configv1.Route) (*target.Rules, error) {
 
 // withViews returns the node's table, and the others, without the rules of these IDs and with the added ones, each in the table of its route's view.
 func withViews(table *match.Table, views []View, remove []string, add []*match.Rule) (*match.Table, []View) {
-	of := map[*target.Rules][]*match.Rule{}
+	of := map[*pathnorm.Rules][]*match.Rule{}
 	for _, rule := range add {
 		paths := rule.Value.(*Route).Paths
 		of[paths] = append(of[paths], rule)

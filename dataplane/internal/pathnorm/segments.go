@@ -1,7 +1,7 @@
-package target
+package pathnorm
 
-// segments applies the settings for whole segments to b, a path whose escapes have been settled, in place. cut tells that b has kept
-// escapes of slashes or backslashes.
+// segments applies the settings for whole segments to b, a path whose escapes have been settled, in place. cut tells
+// that b has kept escapes of slashes or backslashes.
 func (r *Rules) segments(b []byte, cut bool) (out []byte, refused string) {
 	w := 1 // what is done is b[:w], which ends with a slash until the last segment is there
 	for i := 1; i <= len(b); {
@@ -60,8 +60,9 @@ func index(b []byte, c byte) int {
 	return -1
 }
 
-// dotSegment returns how many dots a segment has when it has nothing else and they are one or two, and 0 otherwise. doubtful tells that it is
-// a dot segment only to services that take parameters off, or that read escaped slashes (which cut says are there) as slashes.
+// dotSegment returns how many dots a segment has when it has nothing else and they are one or two, and 0 otherwise.
+// doubtful tells that it is a dot segment only to services that take parameters off, or that read escaped slashes
+// (which cut says are there) as slashes.
 func dotSegment(segment []byte, cut bool) (dots int, doubtful bool) {
 	for len(segment) > 0 {
 		n, rest := leadingDots(segment)

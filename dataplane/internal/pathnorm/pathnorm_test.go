@@ -1,4 +1,4 @@
-package target
+package pathnorm
 
 import (
 	"net/url"
@@ -249,8 +249,8 @@ func checkIdempotent(t fataler, r *Rules, p string) {
 	}
 }
 
-// TestStaysBelowItsPrefix reads what is forwarded as services do, by net/url, with and without path.Clean, with parameters and with
-// backslashes: it must stay below every prefix that a route could have matched it by.
+// TestStaysBelowItsPrefix reads what is forwarded as services do, by net/url, with and without path.Clean, with
+// parameters and with backslashes: it must stay below every prefix that a route could have matched it by.
 func TestStaysBelowItsPrefix(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, p := drawSettings(t), drawPath(t)

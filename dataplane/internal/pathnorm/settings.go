@@ -1,7 +1,8 @@
-// Package target brings the paths of request targets into one form, once, before anything looks at them: routes are matched, access
-// rules are applied and services are reached with the same bytes. What a service might read as another path than the one
-// that was matched is refused, normalised or kept, as the node's settings say. It knows no requests and no routes.
-package target
+// Package pathnorm brings the paths of request targets into one form, once, before anything looks at them: routes are
+// matched, access rules are applied and services are reached with the same bytes. What a service might read as another
+// path than the one that was matched is refused, normalised or kept, as the node's settings say. It knows no requests
+// and no routes.
+package pathnorm
 
 import (
 	"fmt"
@@ -42,12 +43,12 @@ func (a *Action) Type() string { return "action" }
 
 // Settings say what happens to each kind of doubt about a path. The zero value refuses all.
 //
-// Some things have no setting: a % that two hexadecimal digits do not follow, spaces, control characters and what is not ASCII, unless they are
-// escaped. They are refused.
+// Some things have no setting: a % that two hexadecimal digits do not follow, spaces, control characters and what is
+// not ASCII, unless they are escaped. They are refused.
 type Settings struct {
-	// DotSegments are the segments "." and "..", plain or escaped. Normalise removes them (RFC 3986 section 5.2.4), but refuses a path
-	// that would climb above its root, and one in which they stand beside parameters or kept escapes of slashes, since only some
-	// services see them there.
+	// DotSegments are the segments "." and "..", plain or escaped. Normalise removes them (RFC 3986 section 5.2.4), but
+	// refuses a path that would climb above its root, and one in which they stand beside parameters or kept escapes of
+	// slashes, since only some services see them there.
 	DotSegments Action
 	// EmptySegments are slashes side by side. Normalise makes one of them.
 	EmptySegments Action
@@ -61,21 +62,25 @@ type Settings struct {
 	EncodedControl Action
 	// InvalidUTF8 is a path that is not UTF-8 once it is decoded. It can't be normalised.
 	InvalidUTF8 Action
-	// Unescaped are the characters that may only stand in a path as escapes, but that some clients send as they are: " < > \ ` { }. Normalise
-	// escapes them. A backslash is then treated as %5C is, by EncodedBackslash, and with Keep too.
+	// Unescaped are the characters that may only stand in a path as escapes, but that some clients send as they are: "
+	// < > \ ` { }. Normalise escapes them. A backslash is then treated as %5C is, by EncodedBackslash, and with Keep
+	// too.
 	Unescaped Action
-	// UnneededEscapes are those of letters, digits, "-", ".", "_" and "~", which mean the same without (RFC 3986 section 6.2.2.2).
+	// UnneededEscapes are those of letters, digits, "-", ".", "_" and "~", which mean the same without (RFC 3986
+	// section 6.2.2.2).
 	UnneededEscapes Action
 	// EscapeCase is about lower-case digits in escapes, which mean the same in upper case (RFC 3986 section 6.2.2.1).
 	EscapeCase Action
-	// Parameters are what follows ";" in a segment. Normalise takes them away, as servlet containers do for their own rules.
+	// Parameters are what follows ";" in a segment. Normalise takes them away, as servlet containers do for their own
+	// rules.
 	Parameters Action
 }
 
-// DefaultSettings are strict: what RFC 3986 section 6.2.2 calls equivalent is normalised, and so are slashes side by side, which
-// nginx, Apache and Go's own router merge too, since a service that merges them would serve //admin under rules that
-// were made for other paths than /admin. Where services differ on which path is meant (dot segments, escaped slashes), and what no honest
-// client sends, is refused. Parameters are kept: they are ordinary characters to RFC 3986 and to most services.
+// DefaultSettings are strict: what RFC 3986 section 6.2.2 calls equivalent is normalised, and so are slashes side by
+// side, which nginx, Apache and Go's own router merge too, since a service that merges them would serve //admin under
+// rules that were made for other paths than /admin. Where services differ on which path is meant (dot segments, escaped
+// slashes), and what no honest client sends, is refused. Parameters are kept: they are ordinary characters to RFC 3986
+// and to most services.
 func DefaultSettings() Settings {
 	return Settings{EmptySegments: Normalise, UnneededEscapes: Normalise, EscapeCase: Normalise, Parameters: Keep}
 }

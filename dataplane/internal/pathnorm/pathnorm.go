@@ -1,4 +1,4 @@
-package target
+package pathnorm
 
 import (
 	"unicode/utf8"
@@ -35,8 +35,9 @@ func compile(s Settings) *Rules {
 	return r
 }
 
-// mayStand reports whether a byte may stand in a path (RFC 3986 section 3.3). The four that browsers send although it does not
-// name them are taken too: the WHATWG's URL standard has them in no set of what is escaped in paths, or had not for long.
+// mayStand reports whether a byte may stand in a path (RFC 3986 section 3.3). The four that browsers send although it
+// does not name them are taken too: the WHATWG's URL standard has them in no set of what is escaped in paths, or had
+// not for long.
 func mayStand(c byte) bool {
 	if unreserved(c) {
 		return true
@@ -70,9 +71,9 @@ const (
 	reasonParameters = "the path has parameters"
 )
 
-// Apply returns the path as it is to be matched and forwarded, or the reason why it is refused. The result is path itself, which costs one
-// pass, or a view of memory, which starts as the caller's and may have grown: it is returned for the next call, and the result is
-// valid until then. Applied again, the rules change nothing.
+// Apply returns the path as it is to be matched and forwarded, or the reason why it is refused. The result is path
+// itself, which costs one pass, or a view of memory, which starts as the caller's and may have grown: it is returned
+// for the next call, and the result is valid until then. Applied again, the rules change nothing.
 func (r *Rules) Apply(path string, memory []byte) (result string, grown []byte, refused string) {
 	if path == "" || path[0] != '/' {
 		return "", memory, reasonForm
@@ -95,7 +96,8 @@ func (r *Rules) Apply(path string, memory []byte) (result string, grown []byte, 
 	return path, memory, ""
 }
 
-// Meant returns the path that is probably meant by one that Apply refuses, to find out whom it was for, and nothing else. It takes the place of Apply otherwise.
+// Meant returns the path that is probably meant by one that Apply refuses, to find out whom it was for, and nothing
+// else. It takes the place of Apply otherwise.
 func (r *Rules) Meant(path string, memory []byte) (result string, grown []byte, refused string) {
 	return r.lax.Apply(path, memory)
 }
@@ -119,8 +121,8 @@ func (r *Rules) rewrite(path string, memory []byte) (string, []byte, string) {
 	return unsafe.String(unsafe.SliceData(b), len(b)), b, ""
 }
 
-// escapes appends path to b with the settings for single characters applied. cut tells that escaped slashes or backslashes were
-// kept, at which some services cut the path into segments.
+// escapes appends path to b with the settings for single characters applied. cut tells that escaped slashes or
+// backslashes were kept, at which some services cut the path into segments.
 func (r *Rules) escapes(path string, b []byte) (out []byte, cut bool, refused string) {
 	for i := 0; i < len(path); i++ {
 		c := path[i]
