@@ -21,6 +21,9 @@ type body struct {
 	pace   socket.Pace
 }
 
+// emptyBody is a body without bytes.
+var emptyBody = body{max: -1, over: true}
+
 type bodyFraming uint8
 
 const (

@@ -422,7 +422,7 @@ func (c *ClientConn) MoveBody(x *exchange.Exchange, timeout time.Duration) (move
 	c.body.over = c.body.left == 0
 	switch {
 	case err != nil && ofClient:
-		to.writeErr = err
+		to.req.writeErr = err
 		c.broken = true
 	case err != nil || !c.sock.Quiet(): // nobody has seen what follows the body
 		c.broken = true

@@ -11,19 +11,22 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// conn is one client connection; it implements exchange.Downstream.
+// conn is one client connection; it implements exchange.Downstream. Besides what belongs to the connection, it has the
+// state of the request under way, and its place.
 type conn struct {
-	server     *Server
-	sock       *socket.Conn
-	peer       *exchange.Peer
-	shard      uint32
-	idle       atomic.Bool
-	turns      atomic.Uint32 // how often an exchange has begun
-	looked     uint32        // turns when Run last looked
-	watch      watched
-	arrivedFn  func() bool
-	endedFn    func()
+	server    *Server
+	sock      *socket.Conn
+	peer      *exchange.Peer
+	shard     uint32
+	endedFn   func()      // called once the connection is over
+	arrivedFn func() bool // c.arrived
+
+	idle  atomic.Bool   // it waits for a request in its goroutine
+	turns atomic.Uint32 // how often an exchange has begun
+	watch abortWatch
+
 	idleSince  time.Time // since when it waits for a request
+	finishedAt time.Time // when the last exchange ended
 	quick      uint16    // how many simple requests have come in a row
 	headLength int       // of the next head, when it is known
 	ended      bool      // the connection is over
@@ -31,33 +34,53 @@ type conn struct {
 	served     bool      // a request has come
 	http2      bool      // the client speaks HTTP/2
 
+	req   requestState
+	place place
+}
+
+// requestState is what belongs to one request and its response. begin zeroes it by assignment, so that nothing of one
+// request is left for the next.
+type requestState struct {
+	x         *exchange.Exchange // nil between two exchanges
 	msg       message
 	body      body
-	bodyErr   error
-	cancelled atomic.Bool
-	coming    atomic.Bool // more of the request's body is to come than has been read
-	bodyless  bool        // the response has no body, whatever its length says
-	chunked   bool        // the response is written in chunks
-	begun     bool        // a chunk was written
-	whole     bool        // the response was written at once
-	close     bool        // the connection ends after this exchange
-	cut       bool        // the response was not completed
-	refused   bool        // a head was not understood: nobody knows how much of it is to come
-	writeErr  error
-	x         *exchange.Exchange
-	now       time.Time // when the last exchange ended
+	bodyErr   error       // why no more of the body comes
+	cancelled atomic.Bool // CancelBody was called
+	coming    atomic.Bool // more of the body is to come than has been read
 
-	// where says who is at the connection; what follows is for the time in a loop.
-	where        atomic.Uint32
-	joinAfter    uint16 // how many simple requests in a row it takes to be served in a loop
-	joined       uint32 // turns when it joined
+	bodyless bool   // the response has no body, whatever its length says
+	chunked  bool   // the response is written in chunks
+	begun    bool   // a chunk was written
+	whole    bool   // the response was written at once
+	close    bool   // the connection ends after this exchange
+	cut      bool   // the response was not completed
+	refused  bool   // a head was not understood: nobody knows how much of it is to come
+	kept     []byte // the response that Flush sends
+	writeErr error
+}
+
+// reset makes it that of a new exchange, whose body, until a head says more, is empty. Only the memory for trailers
+// stays.
+func (r *requestState) reset(x *exchange.Exchange) {
+	trail := r.body.chunks.trail[:0]
+	*r = requestState{x: x, body: emptyBody}
+	r.body.chunks.trail = trail
+}
+
+// place is where a connection is served: in a goroutine of its own, or in a loop.
+type place struct {
+	// state says who works on the connection.
+	state     atomic.Uint32
+	joinAfter uint16 // how many simple requests in a row it takes to be served in a loop
+
+	// What follows is of the stay in a loop.
 	loop         *socket.Loop
+	joinedAt     uint32 // turns when it joined
 	arrival      arrival
-	kept         []byte     // the response that Flush sends
-	registering  sync.Mutex // protects registration
+	mu           sync.Mutex // protects registration
 	registration socket.Registration
-	turned       atomic.Uint32 // turns at the last tick
-	ticks        atomic.Uint32 // for how many ticks nothing has come
+	tickTurns    atomic.Uint32 // turns at the last tick
+	idleTicks    atomic.Uint32 // for how many ticks nothing has come
 }
 
 // run serves the connection until it is parked or over.
@@ -182,7 +205,7 @@ func (c *conn) arrived() bool {
 			return false
 		}
 	}
-	c.becomeIdle(c.now)
+	c.becomeIdle(c.finishedAt)
 	return !c.server.draining.Load() && !c.joins()
 }
 
@@ -233,34 +256,34 @@ func (c *conn) open() *exchange.Exchange {
 
 // over ends the exchange, which the handler has served, and reports whether another may follow.
 func (c *conn) over() bool {
-	x := c.x
-	if c.msg.connect && !x.Response.Tunnel {
-		c.refused = true
+	x := c.req.x
+	if c.req.msg.connect && !x.Response.Tunnel {
+		c.req.refused = true
 	}
-	if !c.body.over {
+	if !c.req.body.over {
 		// What is left of the body would be taken for the next request.
-		c.close = true
+		c.req.close = true
 	}
-	if c.cancelled.Load() {
-		c.cancelled.Store(false)
+	if c.req.cancelled.Load() {
+		c.req.cancelled.Store(false)
 		c.sock.ResumeReads()
 	}
-	if c.whole && x.Now.Sub(x.Start) < patience {
+	if c.req.whole && x.Now.Sub(x.Start) < patience {
 		c.quick = min(c.quick+1, maxJoinAfter)
 	} else {
 		c.quick = 0
 	}
-	c.now, c.x = x.Now, nil
+	c.finishedAt, c.req.x = x.Now, nil
 	giveExchange(x)
-	c.body.release()
-	return !c.close && !c.cut && c.writeErr == nil
+	c.req.body.release()
+	return !c.req.close && !c.req.cut && c.req.writeErr == nil
 }
 
 // end closes the connection, which lingers where the client may still be sending.
 func (c *conn) end() {
-	if c.cut {
+	if c.req.cut {
 		c.sock.Reset()
-	} else if !c.body.over || c.refused || len(c.sock.Buffered()) > 0 {
+	} else if !c.req.body.over || c.req.refused || len(c.sock.Buffered()) > 0 {
 		c.linger()
 	}
 	_ = c.sock.Close()

@@ -13,37 +13,37 @@ import (
 )
 
 // LimitBody implements exchange.Downstream.
-func (c *conn) LimitBody(bytes int64) { c.body.max = bytes }
+func (c *conn) LimitBody(bytes int64) { c.req.body.max = bytes }
 
 // BufferedBody implements exchange.Downstream.
 func (c *conn) BufferedBody() ([]byte, bool, error) {
-	if c.body.over {
+	if c.req.body.over {
 		return nil, true, nil
 	}
-	part, err := c.body.take(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields)
+	part, err := c.req.body.take(c.sock, &c.req.x.Request.Trailer, c.server.limits.MaxFields)
 	if err != nil {
-		c.bodyErr = err
+		c.req.bodyErr = err
 		return nil, false, err
 	}
 	c.bodyRead()
-	return part, c.body.over, nil
+	return part, c.req.body.over, nil
 }
 
 // bodyRead notes where the request's body has been read to its end.
 func (c *conn) bodyRead() {
-	if c.body.over {
-		c.coming.Store(false)
+	if c.req.body.over {
+		c.req.coming.Store(false)
 	}
 }
 
 // skipBody throws away what has come of a body that nobody wants: where that is all of it, the connection may go on.
 func (c *conn) skipBody() {
-	if c.bodyErr != nil && !errors.Is(c.bodyErr, os.ErrDeadlineExceeded) {
+	if c.req.bodyErr != nil && !errors.Is(c.req.bodyErr, os.ErrDeadlineExceeded) {
 		return // nobody knows where it ends
 	}
-	c.body.max = -1
-	for !c.body.over && len(c.sock.Buffered()) > 0 {
-		if _, err := c.body.take(c.sock, &c.x.Request.Trailer, c.server.limits.MaxFields); err != nil {
+	c.req.body.max = -1
+	for !c.req.body.over && len(c.sock.Buffered()) > 0 {
+		if _, err := c.req.body.take(c.sock, &c.req.x.Request.Trailer, c.server.limits.MaxFields); err != nil {
 			return
 		}
 	}
@@ -52,18 +52,18 @@ func (c *conn) skipBody() {
 
 // NextBody implements exchange.Downstream.
 func (c *conn) NextBody() ([]byte, error) {
-	if c.bodyErr != nil {
-		return nil, c.bodyErr
+	if c.req.bodyErr != nil {
+		return nil, c.req.bodyErr
 	}
-	if c.cancelled.Load() {
+	if c.req.cancelled.Load() {
 		return nil, os.ErrDeadlineExceeded
 	}
 	part, err := c.nextPart()
 	if err != nil && err != io.EOF {
-		if errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !c.req.cancelled.Load() {
 			err = &refusal{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
 		}
-		c.bodyErr = err
+		c.req.bodyErr = err
 	}
 	c.bodyRead()
 	return part, err
@@ -71,13 +71,13 @@ func (c *conn) NextBody() ([]byte, error) {
 
 // CancelBody implements exchange.Downstream.
 func (c *conn) CancelBody() {
-	c.cancelled.Store(true)
+	c.req.cancelled.Store(true)
 	c.sock.Interrupt()
 }
 
 // WriteInterim implements exchange.Downstream.
 func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) error {
-	if c.msg.http10 {
+	if c.req.msg.http10 {
 		return nil // RFC 9110 section 15.2: such clients do not know them
 	}
 	room := socket.Take(socket.HeadSize)
@@ -90,25 +90,25 @@ func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) er
 }
 
 func (c *conn) write(now time.Time, a, b []byte) error {
-	if c.writeErr == nil {
-		if c.where.Load() == inGoroutine { // it does not wait in a loop
+	if c.req.writeErr == nil {
+		if c.place.state.Load() == inGoroutine { // it does not wait in a loop
 			c.sock.WriteWithin(now, c.server.limits.WriteTimeout)
 		}
-		c.writeErr = c.sock.Write(a, b)
+		c.req.writeErr = c.sock.Write(a, b)
 	}
-	return c.writeErr
+	return c.req.writeErr
 }
 
 // WriteHead implements exchange.Downstream.
 func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	res := &x.Response
-	if last && c.coming.Load() {
+	if last && c.req.coming.Load() {
 		c.skipBody()
 	}
 	// Who answers before the request has ended may not want the rest of it, and then nobody waits for it: the client is
 	// to know that now.
-	if c.server.leaving.Load() || c.coming.Load() {
-		c.close = true
+	if c.server.leaving.Load() || c.req.coming.Load() {
+		c.req.close = true
 	}
 	if res.Local {
 		x.Tick() // it may be long since the request came
@@ -124,24 +124,24 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	}
 	b = c.appendFraming(b, x, part, last)
 	switch {
-	case c.close:
+	case c.req.close:
 		b = append(b, "Connection: close\r\n"...)
-	case c.msg.http10:
+	case c.req.msg.http10:
 		b = append(b, "Connection: keep-alive\r\n"...)
 	}
 	b = append(b, "\r\n"...)
-	if c.bodyless {
+	if c.req.bodyless {
 		part = nil
 	}
-	c.whole = last
+	c.req.whole = last
 	var err error
 	switch {
-	case c.chunked:
+	case c.req.chunked:
 		err = c.writeChunk(x, x.Now, b, part, last)
 	case len(b)+len(part) > len(room): // or b has grown out of it
 		err = c.write(x.Now, b, part)
-	case last && !res.Local && c.where.Load() != inGoroutine:
-		c.kept = append(b, part...)
+	case last && !res.Local && c.place.state.Load() != inGoroutine:
+		c.req.kept = append(b, part...)
 		return nil
 	default:
 		err = c.write(x.Now, append(b, part...), nil)
@@ -156,11 +156,11 @@ func (c *conn) appendFraming(b []byte, x *exchange.Exchange, part []byte, last b
 	length := res.ContentLength
 	switch {
 	case res.Status == 204:
-		c.bodyless = true
+		c.req.bodyless = true
 		return b
 	case x.Request.Method == "HEAD" || res.Status == 304:
 		// The length that a GET would have had, if it is known.
-		c.bodyless = true
+		c.req.bodyless = true
 		if v, ok := res.Header.Known(exchange.ContentLength); ok && !res.Local {
 			return appendField(b, "Content-Length", v)
 		} else if !res.Local {
@@ -168,11 +168,11 @@ func (c *conn) appendFraming(b []byte, x *exchange.Exchange, part []byte, last b
 		}
 	case length < 0 && last && res.Trailers().Len() == 0:
 		length = int64(len(part))
-	case length < 0 && c.msg.http10:
-		c.close = true
+	case length < 0 && c.req.msg.http10:
+		c.req.close = true
 		return b
 	case length < 0:
-		c.chunked = true
+		c.req.chunked = true
 		return append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
 	b = append(b, "Content-Length: "...)
@@ -183,30 +183,30 @@ func (c *conn) appendFraming(b []byte, x *exchange.Exchange, part []byte, last b
 // WriteBody implements exchange.Downstream.
 func (c *conn) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	switch {
-	case c.bodyless:
-		return c.writeErr
-	case c.chunked:
+	case c.req.bodyless:
+		return c.req.writeErr
+	case c.req.chunked:
 		b := socket.Take(socket.HeadSize)[:0]
 		err := c.writeChunk(x, time.Now(), b, part, last)
 		socket.Give(b)
 		return err
 	case len(part) == 0:
-		return c.writeErr
+		return c.req.writeErr
 	}
 	return c.write(time.Now(), part, nil)
 }
 
 // takesRaw reports whether the rest of the response's body may be written past WriteBody.
-func (c *conn) takesRaw() bool { return !c.chunked && !c.bodyless && c.writeErr == nil }
+func (c *conn) takesRaw() bool { return !c.req.chunked && !c.req.bodyless && c.req.writeErr == nil }
 
 // writeChunk appends to b, and sends, a chunk and, at the end, the last chunk with the trailers. The CRLF after a chunk
 // goes with what follows it, so that a chunk takes one system call.
 func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, last bool) error {
 	if len(part) > 0 {
-		if c.begun {
+		if c.req.begun {
 			b = append(b, "\r\n"...)
 		}
-		c.begun = true
+		c.req.begun = true
 		b = strconv.AppendUint(b, uint64(len(part)), 16)
 		b = append(b, "\r\n"...)
 		if len(b)+len(part) <= cap(b) {
@@ -222,9 +222,9 @@ func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, l
 		if len(b) > 0 {
 			return c.write(now, b, nil)
 		}
-		return c.writeErr
+		return c.req.writeErr
 	}
-	if c.begun {
+	if c.req.begun {
 		b = append(b, "\r\n"...)
 	}
 	b = append(b, "0\r\n"...)
@@ -234,4 +234,4 @@ func (c *conn) writeChunk(x *exchange.Exchange, now time.Time, b, part []byte, l
 }
 
 // Abort implements exchange.Downstream.
-func (c *conn) Abort() { c.cut = true }
+func (c *conn) Abort() { c.req.cut = true }

@@ -6,12 +6,15 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/socket"
 )
 
-// watched is who is told when the client goes away. Nobody reads from a connection while a response is waited for, so
-// that has to be looked for.
-type watched struct {
-	mu   sync.Mutex
+// abortWatch is who is told when the client goes away. Nobody reads from a connection while a response is waited for,
+// so that has to be looked for.
+type abortWatch struct {
+	turns uint32 // of the connection when Run last looked; Run's
+
+	mu   sync.Mutex // protects what follows
 	by   exchange.Aborter
 	gone bool
 }
@@ -20,38 +23,65 @@ type watched struct {
 const lookInterval = time.Second
 
 // Run looks once a second for clients that have gone while a service thinks about their request, and breaks those
-// requests off; it returns when ctx is over.
+// requests off; it returns when ctx is over. It is called once.
 func (s *Server) Run(ctx context.Context) {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
+	var waiting []*conn
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.each((*conn).look)
+			s.each(func(c *conn) {
+				if c.waits() {
+					waiting = append(waiting, c)
+				}
+			})
+			for _, c := range waiting {
+				c.look()
+			}
+			clear(waiting)
+			waiting = waiting[:0]
 		}
 	}
 }
 
-// look costs a system call only where the same exchange was under way the last time.
-func (c *conn) look() {
-	turn := c.turns.Load()
-	if turn != c.looked {
-		c.looked = turn
-		return
+// waits reports whether the exchange that was under way at the last look still is.
+func (c *conn) waits() bool {
+	turns := c.turns.Load()
+	if turns != c.watch.turns {
+		c.watch.turns = turns
+		return false
 	}
-	if c.idle.Load() {
+	return !c.idle.Load()
+}
+
+// look asks the system whether the client has gone. It does so without the mutex, and believes the answer only where
+// the same exchange is under way before and after: the connection was open all the time then.
+func (c *conn) look() {
+	probe, asked := c.probe()
+	if !asked || !probe.PeerGone(c.server.limits.HalfClosed) {
 		return
 	}
 	c.watch.mu.Lock()
 	defer c.watch.mu.Unlock()
-	// As long as somebody is to be told, the exchange is not over, and the connection is open.
-	if c.watch.by == nil || c.watch.gone || !c.sock.PeerGone(c.server.limits.HalfClosed) {
+	if c.watch.by == nil || c.turns.Load() != c.watch.turns {
 		return
 	}
 	c.watch.gone = true
 	c.watch.by.Abort()
+}
+
+// probe returns what PeerGone needs, where somebody is to be told: as long as that is so, the exchange is not over, and
+// the connection is open.
+func (c *conn) probe() (p socket.Probe, asked bool) {
+	c.watch.mu.Lock()
+	defer c.watch.mu.Unlock()
+	if c.watch.by == nil || c.watch.gone || c.turns.Load() != c.watch.turns {
+		return socket.Probe{}, false
+	}
+	return c.sock.Probe(), true
 }
 
 // Watch implements exchange.Downstream.
@@ -68,5 +98,5 @@ func (c *conn) Watch(a exchange.Aborter) {
 func (c *conn) Gone() bool {
 	c.watch.mu.Lock()
 	defer c.watch.mu.Unlock()
-	return c.writeErr != nil || c.watch.gone
+	return c.req.writeErr != nil || c.watch.gone
 }

@@ -95,7 +95,7 @@ func (c *conn) refuseHead(err error) {
 
 // refuse sets the response to what was not understood, after which the connection ends.
 func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
-	c.close, c.refused = true, true
+	c.req.close, c.req.refused = true, true
 	x.Request.Header.Reset() // perhaps only a part of it
 	x.SetID(exchange.OwnRequestID)
 	x.Fail(r.Code, r.Reason)
@@ -107,17 +107,12 @@ func (c *conn) begin(x *exchange.Exchange) {
 	c.turns.Add(1)
 	x.From(c.peer)
 	x.Down, x.Shard = c, c.shard
-	if x.Start = c.arrival.at; x.Start.IsZero() {
+	if x.Start = c.place.arrival.at; x.Start.IsZero() {
 		x.Start = time.Now()
 	}
-	c.arrival.at = time.Time{}
+	c.place.arrival.at = time.Time{}
 	x.Now = x.Start
-	c.bodyErr, c.bodyless, c.chunked, c.begun, c.cut, c.writeErr = nil, false, false, false, false, nil
-	c.x, c.whole = x, false
-	c.body.start(0, false, false)
-	if c.coming.Load() {
-		c.coming.Store(false)
-	}
+	c.req.reset(x)
 }
 
 // parse reads the head into the exchange and prepares for its body.
@@ -131,12 +126,12 @@ func (c *conn) parse(x *exchange.Exchange, head []byte) *refusal {
 	if err != nil {
 		return err
 	}
-	c.msg = m
-	c.close = !m.persistent()
-	c.body.pace = socket.Pace{Least: c.server.limits.MinRate, Over: c.server.limits.BodyTimeout}
-	c.body.start(x.Request.ContentLength, m.chunked, true)
-	if !c.body.over {
-		c.coming.Store(true)
+	c.req.msg = m
+	c.req.close = !m.persistent()
+	c.req.body.pace = socket.Pace{Least: c.server.limits.MinRate, Over: c.server.limits.BodyTimeout}
+	c.req.body.start(x.Request.ContentLength, m.chunked, true)
+	if !c.req.body.over {
+		c.req.coming.Store(true)
 	}
 	return nil
 }

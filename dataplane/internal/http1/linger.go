@@ -51,7 +51,7 @@ func (l *lingering) leave(e *fifo.Element) {
 
 // linger reads what the client still sends.
 func (c *conn) linger() {
-	if c.writeErr != nil || c.sock.CloseWrite() != nil {
+	if c.req.writeErr != nil || c.sock.CloseWrite() != nil {
 		return
 	}
 	l := &c.server.lingering

@@ -43,7 +43,7 @@ func (s *Server) ServeIn(loops *socket.Loops, joinAfter uint16) {
 	}
 }
 
-// The values of conn.where: who works on the connection.
+// The states of a place: who works on the connection.
 const (
 	inGoroutine uint32 = iota // its goroutine
 	idleInLoop                // nobody: it waits in its loop
@@ -68,7 +68,7 @@ const maxIdleTicks = uint32(parkAfter / socket.LoopTick)
 
 // joins reports whether the connection is to be served in a loop.
 func (c *conn) joins() bool {
-	return c.quick >= c.joinAfter && c.server.loops != nil && c.sock.CanLoop()
+	return c.quick >= c.place.joinAfter && c.server.loops != nil && c.sock.CanLoop()
 }
 
 // join moves a connection that waits for a request into a loop. Its goroutine must not touch it any more when that is
@@ -79,20 +79,20 @@ func (c *conn) join() bool {
 	}
 	c.quick = 0
 	loop := c.server.loops.Any()
-	c.becomeIdle(c.now)
+	c.becomeIdle(c.finishedAt)
 	c.idle.Store(false) // where says so from now on
-	c.loop, c.joined = loop, c.turns.Load()
-	c.ticks.Store(0)
-	c.where.Store(idleInLoop)
-	c.registering.Lock() // Leave needs the registration
-	defer c.registering.Unlock()
+	c.place.loop, c.place.joinedAt = loop, c.turns.Load()
+	c.place.idleTicks.Store(0)
+	c.place.state.Store(idleInLoop)
+	c.place.mu.Lock() // Leave needs the registration
+	defer c.place.mu.Unlock()
 	reg, taken := loop.Add(c.sock, c, socket.Downstream)
 	if !taken {
-		c.where.Store(inGoroutine)
+		c.place.state.Store(inGoroutine)
 		c.idle.Store(true)
 		return false
 	}
-	c.registration = reg
+	c.place.registration = reg
 	if c.server.draining.Load() || c.sock.Aborted() { // Drain or Cut may have been there before
 		c.evict()
 	}
@@ -102,14 +102,14 @@ func (c *conn) join() bool {
 // OnReadable implements socket.EventHandler.
 func (c *conn) OnReadable(ended bool) bool {
 	for {
-		switch c.where.Load() {
+		switch c.place.state.Load() {
 		case idleInLoop:
-			if c.where.CompareAndSwap(idleInLoop, busyInLoop) {
-				c.arrival.ended = ended
+			if c.place.state.CompareAndSwap(idleInLoop, busyInLoop) {
+				c.place.arrival.ended = ended
 				return true
 			}
 		case busyInLoop:
-			if c.where.CompareAndSwap(busyInLoop, busyAgain) {
+			if c.place.state.CompareAndSwap(busyInLoop, busyAgain) {
 				return false
 			}
 		default:
@@ -127,22 +127,22 @@ type arrival struct {
 
 // Receive implements socket.EventHandler.
 func (c *conn) Receive() bool {
-	c.arrival.got, c.arrival.err = c.sock.Receive()
-	c.arrival.at = c.loop.PolledAt()
+	c.place.arrival.got, c.place.arrival.err = c.sock.Receive()
+	c.place.arrival.at = c.place.loop.PolledAt()
 	return true
 }
 
 // lookAgain looks for what has arrived after that.
 func (c *conn) lookAgain() {
-	c.arrival.got, c.arrival.err = c.sock.Receive()
-	c.arrival.at = time.Time{}
+	c.place.arrival.got, c.place.arrival.err = c.sock.Receive()
+	c.place.arrival.at = time.Time{}
 }
 
 // Serve implements socket.EventHandler: it serves what has arrived.
 func (c *conn) Serve() {
 	for {
 		full := c.sock.Room() == 0
-		switch a := &c.arrival; {
+		switch a := &c.place.arrival; {
 		case a.err != nil:
 			c.ended = true
 			c.goOn()
@@ -162,16 +162,16 @@ func (c *conn) Serve() {
 
 // Tick implements socket.EventHandler: a connection that is not used any more leaves.
 func (c *conn) Tick() {
-	if turns := c.turns.Load(); c.turned.Swap(turns) != turns {
-		c.ticks.Store(0)
-	} else if c.ticks.Add(1) >= maxIdleTicks {
+	if turns := c.turns.Load(); c.place.tickTurns.Swap(turns) != turns {
+		c.place.idleTicks.Store(0)
+	} else if c.place.idleTicks.Add(1) >= maxIdleTicks {
 		c.evict()
 	}
 }
 
 // evict makes an idle connection leave its loop. Any goroutine may call it.
 func (c *conn) evict() {
-	if c.where.CompareAndSwap(idleInLoop, busyInLoop) {
+	if c.place.state.CompareAndSwap(idleInLoop, busyInLoop) {
 		go func() {
 			c.Leave()
 			c.wake()
@@ -184,9 +184,9 @@ func (c *conn) evict() {
 func (c *conn) settle() bool {
 	c.sock.Release()
 	c.sock.SetSize(socket.HeadSize)
-	c.idleSince = c.now
-	if !c.where.CompareAndSwap(busyInLoop, idleInLoop) {
-		c.where.Store(busyInLoop)
+	c.idleSince = c.finishedAt
+	if !c.place.state.CompareAndSwap(busyInLoop, idleInLoop) {
+		c.place.state.Store(busyInLoop)
 		return false
 	}
 	if c.server.draining.Load() || c.sock.Aborted() {
@@ -244,37 +244,37 @@ func (c *conn) goOn() {
 }
 
 // Loop implements LoopConn.
-func (c *conn) Loop() *socket.Loop { return c.loop }
+func (c *conn) Loop() *socket.Loop { return c.place.loop }
 
 // Leave implements LoopConn.
 func (c *conn) Leave() {
-	if c.turns.Load()-c.joined <= uint32(c.joinAfter) {
-		c.joinAfter = min(2*c.joinAfter, maxJoinAfter)
+	if c.turns.Load()-c.place.joinedAt <= uint32(c.place.joinAfter) {
+		c.place.joinAfter = min(2*c.place.joinAfter, maxJoinAfter)
 	}
-	c.joinAfter = max(c.joinAfter, 1)
-	c.registering.Lock()
-	c.registration.Leave(c.sock)
-	c.registration = socket.Registration{}
-	c.registering.Unlock()
-	c.arrival = arrival{}
-	c.where.Store(inGoroutine)
+	c.place.joinAfter = max(c.place.joinAfter, 1)
+	c.place.mu.Lock()
+	c.place.registration.Leave(c.sock)
+	c.place.registration = socket.Registration{}
+	c.place.mu.Unlock()
+	c.place.arrival = arrival{}
+	c.place.state.Store(inGoroutine)
 }
 
 // Flush implements LoopConn.
 func (c *conn) Flush() error {
-	kept := c.kept
+	kept := c.req.kept
 	if kept == nil {
 		return nil
 	}
-	c.kept = nil
-	err := c.write(c.x.Now, kept, nil)
+	c.req.kept = nil
+	err := c.write(c.req.x.Now, kept, nil)
 	socket.Give(kept)
 	return err
 }
 
 // Over implements LoopConn.
 func (c *conn) Over() {
-	if c.where.Load() == inGoroutine {
+	if c.place.state.Load() == inGoroutine {
 		if !c.over() {
 			c.ended = true
 		}
@@ -283,7 +283,7 @@ func (c *conn) Over() {
 		return
 	}
 	if c.conclude() && c.proceed() && !c.settle() {
-		c.arrival.ended = true // perhaps
+		c.place.arrival.ended = true // perhaps
 		c.lookAgain()
 		c.Serve()
 	}

@@ -68,9 +68,10 @@ func (s *Server) Active() int {
 // Serve owns a peer's connection until it is closed, and then calls ended. It returns then, or, where the connection is
 // parked, before.
 func (s *Server) Serve(sock *socket.Conn, peer *exchange.Peer, ended func()) {
-	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1), endedFn: ended, joinAfter: s.joinAfter}
+	c := &conn{server: s, sock: sock, peer: peer, shard: s.shards.Add(1), endedFn: ended}
+	c.place.joinAfter = s.joinAfter
 	c.arrivedFn = c.arrived
-	c.body.over = true
+	c.req.body.over = true
 	c.sock.SetWritePace(socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout})
 	if !s.add(c) {
 		_ = c.sock.Close()
@@ -106,7 +107,7 @@ func (s *Server) Drain() {
 	s.leaving.Store(true)
 	s.draining.Store(true)
 	s.each(func(c *conn) {
-		if c.idle.Load() || c.where.Load() == idleInLoop {
+		if c.idle.Load() || c.place.state.Load() == idleInLoop {
 			c.sock.Interrupt()
 			c.evict()
 		}

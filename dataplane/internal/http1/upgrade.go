@@ -81,7 +81,7 @@ func (c *ClientConn) Tunnel() exchange.Tunnel { return &tunnel{sock: c.sock} }
 
 // Tunnel implements exchange.Downstream.
 func (c *conn) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
-	c.close = true
+	c.req.close = true
 	c.Watch(nil) // a side that is shut down is no end of a tunnel
 	isWebSocket := exchange.EqualFold(x.Request.Upgrade, exchange.WebSocket)
 	if isWebSocket { // a service that speaks HTTP/2 has none
@@ -163,28 +163,29 @@ func (c *conn) nextPart() ([]byte, error) {
 	lim := &c.server.limits
 	within := lim.BodyTimeout
 	for {
-		if left := c.x.StreamLeft(); left > 0 {
+		if left := c.req.x.StreamLeft(); left > 0 {
 			within = left
-			c.body.pace.Least = 0 // nobody owes anything
-		} else if c.x.Both() {
-			c.body.pace.Least = 0
+			c.req.body.pace.Least = 0 // nobody owes anything
+		} else if c.req.x.Both() {
+			c.req.body.pace.Least = 0
 		}
-		part, err := c.body.next(c.sock, &c.x.Request.Trailer, lim.MaxFields, within, c.x.Until())
-		if c.x.StreamIdle() > 0 {
+		part, err := c.req.body.next(c.sock, &c.req.x.Request.Trailer, lim.MaxFields, within, c.req.x.Until())
+		if c.req.x.StreamIdle() > 0 {
 			if err == nil {
-				c.x.Moved()
+				c.req.x.Moved()
 			}
-			if left := c.x.StreamLeft(); left > 0 && errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() && !c.sock.Aborted() {
+			if c.req.x.StreamLeft() > 0 && errors.Is(err, os.ErrDeadlineExceeded) && !c.req.cancelled.Load() &&
+				!c.sock.Aborted() {
 				continue
 			}
-		} else if c.x.Both() {
+		} else if c.req.x.Both() {
 			switch {
 			case err == nil:
-				c.x.Moved()
+				c.req.x.Moved()
 			case err == errBodySlow: // of a wait that began before the response
 				continue
-			case errors.Is(err, os.ErrDeadlineExceeded) && !c.cancelled.Load() && !c.sock.Aborted():
-				if within = c.x.PauseLeft(lim.BodyTimeout); within > 0 {
+			case errors.Is(err, os.ErrDeadlineExceeded) && !c.req.cancelled.Load() && !c.sock.Aborted():
+				if within = c.req.x.PauseLeft(lim.BodyTimeout); within > 0 {
 					continue
 				}
 			}

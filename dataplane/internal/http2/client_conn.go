@@ -191,7 +191,7 @@ func (c *ClientConn) Begin(limit int, body bool) *ClientStream {
 	}
 	if c.active == 0 {
 		c.owesSince = time.Now()
-		if c.owesSince.Sub(c.idleSince) >= unseen && c.sock.PeerGone(false) {
+		if c.owesSince.Sub(c.idleSince) >= unseen && c.sock.Probe().PeerGone(false) {
 			c.retired = true // it has just ended: what is sent on it is lost, and nobody could tell whether it was looked at
 			return nil
 		}

@@ -326,6 +326,16 @@ func (c *Conn) ResumeReads() {
 	}
 }
 
+// Probe asks the system about a connection without its owner: see PeerGone.
+type Probe struct {
+	fd    int
+	known bool
+}
+
+// Probe returns the connection's probe. Any goroutine may call it while nobody closes the connection or registers it with
+// a loop.
+func (c *Conn) Probe() Probe { return Probe{c.fd, c.fd >= 0} }
+
 // CloseWrite tells the peer that nothing more will be sent.
 func (c *Conn) CloseWrite() error {
 	if cw, ok := c.nc.(interface{ CloseWrite() error }); ok {

@@ -412,21 +412,21 @@ const (
 )
 
 // PeerGone reports whether the peer has reset the connection or, unless halfClosed allows that, ended its side. Any
-// goroutine may call it while the connection is open.
-func (c *Conn) PeerGone(halfClosed bool) bool {
-	if c.fd < 0 {
+// goroutine may call it. Of a connection that was closed meanwhile the answer means nothing.
+func (p Probe) PeerGone(halfClosed bool) bool {
+	if !p.known {
 		return false
 	}
-	p := struct {
+	asked := struct {
 		fd              int32
 		events, revents int16
-	}{fd: int32(c.fd), events: pollRdHup}
+	}{fd: int32(p.fd), events: pollRdHup}
 	var now syscall.Timespec
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&asked)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	if errno != 0 || n == 0 {
 		return false
 	}
-	return p.revents&(pollErr|pollHup) != 0 || !halfClosed && p.revents&pollRdHup != 0
+	return asked.revents&(pollErr|pollHup) != 0 || !halfClosed && asked.revents&pollRdHup != 0
 }
 
 // pollError makes of the poller's errors what net.Conn would give.

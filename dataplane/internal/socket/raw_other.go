@@ -38,7 +38,7 @@ func (c *Conn) offerRaw([]byte) (int, error) { panic("socket: no raw connection"
 func (c *Conn) Quiet() bool { return c.Drained() }
 
 // PeerGone reports that nothing is known. Without raw access to the socket nothing can be.
-func (c *Conn) PeerGone(bool) bool { return false }
+func (Probe) PeerGone(bool) bool { return false }
 
 // CanSplice reports that bytes have to pass through the process.
 func (c *Conn) CanSplice(*Conn) bool { return false }
