@@ -422,7 +422,8 @@ func (p Probe) PeerGone(halfClosed bool) bool {
 		events, revents int16
 	}{fd: int32(p.fd), events: pollRdHup}
 	var now syscall.Timespec
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&asked)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_PPOLL,
+		uintptr(unsafe.Pointer(&asked)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	if errno != 0 || n == 0 {
 		return false
 	}
