@@ -141,7 +141,8 @@ func (p *planner) checkShownToServices(next *Config, changes []Change, at map[lo
 		return
 	}
 	for _, ch := range changes {
-		if m, ok := ch.After.(*configv1.Service); ok {
+		_, after := ch.Messages()
+		if m, ok := after.(*configv1.Service); ok {
 			check(m)
 		}
 	}

@@ -20,6 +20,8 @@ type Config struct {
 	byID   [lastKind + 1]*index
 	byName [lastKind + 1]*index
 	hash   multiset.Hash // of the resources' hashes
+	// unknown are the resources with fields that this build does not know.
+	unknown []*Entry
 
 	table struct {
 		sync.Mutex
@@ -77,47 +79,44 @@ func (c *Config) Hash() [32]byte { return c.hash.Sum() }
 // Change is one committed difference: Before nil is a creation, After nil a removal.
 type Change struct {
 	Kind          Kind
-	Before, After Message
-	// BeforeHash and AfterHash are the hashes of the resources as they were committed, where secrets have been taken
-	// out of the messages since; nil where nothing has.
-	BeforeHash, AfterHash *[32]byte
+	Before, After *Entry
 }
 
 // Purged reports whether secrets have been taken out of the change.
-func (c Change) Purged() bool { return c.BeforeHash != nil || c.AfterHash != nil }
+func (c Change) Purged() bool {
+	return c.Before != nil && c.Before.Purged() || c.After != nil && c.After.Purged()
+}
+
+// Messages returns the resource before and after the change; nil where it is not there.
+func (c Change) Messages() (before, after Message) {
+	if c.Before != nil {
+		before = c.Before.Message
+	}
+	if c.After != nil {
+		after = c.After.Message
+	}
+	return before, after
+}
+
+// entry returns the newer side.
+func (c Change) entry() *Entry {
+	if c.After != nil {
+		return c.After
+	}
+	return c.Before
+}
 
 // Name returns the name of the resource that changed.
-func (c Change) Name() string {
-	if c.After != nil {
-		return c.After.GetName()
-	}
-	return c.Before.GetName()
-}
+func (c Change) Name() string { return c.entry().Name() }
 
 // ID returns the id of the resource that changed.
-func (c Change) ID() string {
-	if c.After != nil {
-		return c.After.GetId()
-	}
-	return c.Before.GetId()
-}
+func (c Change) ID() string { return c.entry().ID() }
 
-// With applies changes that were validated when they were committed. It takes their messages over. It fails only on
-// what can't be indexed, such as a middleware of a type that this build does not have. A resource that secrets have
-// been taken out of counts with the hash that it was committed with, so that the result's can be verified; nodes would
-// not take it.
+// With applies changes that were validated when they were committed. It fails only on the removal of what is not there.
 func (c *Config) With(changes []Change) (*Config, error) {
 	list := make([]entryChange, 0, len(changes))
 	for _, ch := range changes {
-		var ec entryChange
-		if ch.After != nil {
-			e, err := entryOf(ch)
-			if err != nil {
-				return nil, err
-			}
-			ec.after = e
-		}
-		ec.before = c.ByID(ch.Kind, ch.ID())
+		ec := entryChange{c.ByID(ch.Kind, ch.ID()), ch.After}
 		if ec.before == nil && ec.after == nil {
 			return nil, fmt.Errorf("remove %s %s: it is not there", ch.Kind, ch.ID())
 		}
@@ -164,7 +163,7 @@ func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef)
 }
 
 func (c *Config) with(changes []entryChange) *Config {
-	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash}
+	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash, unknown: unknownAfter(c.unknown, changes)}
 	var ids, names [lastKind + 1]*draft
 	for _, ch := range changes {
 		k := ch.kind()
@@ -196,6 +195,32 @@ func (c *Config) with(changes []entryChange) *Config {
 		next.table.parent, next.table.changes = c, changes
 	}
 	return next
+}
+
+// unknownAfter is what entries with unknown fields become by changes.
+func unknownAfter(unknown []*Entry, changes []entryChange) []*Entry {
+	gone := map[*Entry]bool{}
+	var more []*Entry
+	for _, ch := range changes {
+		if ch.before != nil && ch.before.unknown != nil {
+			gone[ch.before] = true
+		}
+		if ch.after != nil && ch.after.unknown != nil {
+			more = append(more, ch.after)
+		}
+	}
+	if len(gone)+len(more) == 0 {
+		return unknown
+	}
+	unknown = slices.DeleteFunc(slices.Clone(unknown), func(e *Entry) bool { return gone[e] })
+	return append(unknown, more...)
+}
+
+// Unknown returns the resources with fields that this build does not know, by kind and name.
+func (c *Config) Unknown() []*Entry {
+	return slices.SortedFunc(slices.Values(c.unknown), func(a, b *Entry) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name(), b.Name()))
+	})
 }
 
 func (ch entryChange) kind() Kind {
@@ -277,14 +302,14 @@ func Diff(a, b *Config) []Change {
 				old := before[id]
 				switch {
 				case old == nil:
-					changes = append(changes, Change{Kind: k, After: e.Message})
+					changes = append(changes, Change{Kind: k, After: e})
 				case old != e && old.hash != e.hash:
-					changes = append(changes, Change{Kind: k, Before: old.Message, After: e.Message})
+					changes = append(changes, Change{Kind: k, Before: old, After: e})
 				}
 			}
 			for id, e := range before {
 				if after[id] == nil {
-					changes = append(changes, Change{Kind: k, Before: e.Message})
+					changes = append(changes, Change{Kind: k, Before: e})
 				}
 			}
 		}
@@ -299,9 +324,7 @@ func Diff(a, b *Config) []Change {
 func Invert(changes []Change) []Change {
 	inverse := make([]Change, 0, len(changes))
 	for _, ch := range slices.Backward(changes) {
-		inverse = append(inverse, Change{
-			Kind: ch.Kind, Before: ch.After, After: ch.Before, BeforeHash: ch.AfterHash, AfterHash: ch.BeforeHash,
-		})
+		inverse = append(inverse, Change{Kind: ch.Kind, Before: ch.After, After: ch.Before})
 	}
 	return inverse
 }

@@ -222,7 +222,7 @@ func TestStreamFollowsPlans(t *testing.T) {
 			var all []Change
 			for _, k := range Kinds() {
 				for e := range c.All(k) {
-					all = append(all, Change{Kind: k, After: e.Message})
+					all = append(all, Change{Kind: k, After: e})
 					if c.ByName(k, e.Name()) != e {
 						t.Fatalf("%s %q is not found by name", k, e.Name())
 					}

@@ -17,17 +17,34 @@ import (
 // MaxResourceBytes is the largest that one resource may be, serialised: it has to fit in a stream message with room to spare.
 const MaxResourceBytes = 1 << 20
 
-// Entry is one resource at rest. It is immutable, and so is its message.
+// Entry is one resource at rest, with the bytes that it was committed as. Nobody serialises it again: a build that does
+// not know all of its fields would write them in another order, and find another hash. It is immutable, and so is its
+// message.
 type Entry struct {
 	// Kind is the resource's kind.
 	Kind Kind
-	// Message is the resource; references are ids.
+	// Message is the resource; references are ids. Fields that this build does not know are its unknown fields.
 	Message Message
-	// Settings is a middleware's config as its type's message; nil for other kinds.
+	// Settings is a middleware's config as its type's message; nil for other kinds, and where this build does not have
+	// the type, which only control planes take.
 	Settings proto.Message
 
+	stored  []byte // the message as it was committed; nil where it came over the stream, without what nodes have no use for
 	encoded *streamv1.Resource
 	hash    [32]byte
+	purged  bool // secrets have been taken out since it was committed; hash is of what was
+	unknown []string
+}
+
+// Stored is a resource as a store keeps it.
+type Stored struct {
+	// Body is the resource's message, as it was serialised when it was committed.
+	Body []byte
+	// Settings is a middleware's config as its type's message in a google.protobuf.Any, as it was serialised then; empty
+	// for other kinds, and where the build that committed it did not keep it.
+	Settings []byte
+	// Hash is the hash that it was committed with, where secrets have been taken out of Body since; nil where nothing has.
+	Hash *[32]byte
 }
 
 // ID returns the resource's id.
@@ -36,62 +53,93 @@ func (e *Entry) ID() string { return e.Message.GetId() }
 // Name returns the resource's name.
 func (e *Entry) Name() string { return e.Message.GetName() }
 
-// Hash returns the SHA-256 of the serialised resource.
+// Hash returns the SHA-256 of the resource's bytes.
 func (e *Entry) Hash() [32]byte { return e.hash }
 
 // Encoded returns the resource as nodes get it. It is made once and shared: it is not to be changed.
 func (e *Entry) Encoded() *streamv1.Resource { return e.encoded }
 
-// newEntry serialises a valid message, which it takes over.
-func newEntry(m Message) (*Entry, error) {
-	e := &Entry{Kind: KindOfMessage(m), Message: m}
-	body := proto.Message(m)
-	var settings *anypb.Any
-	if mw, ok := m.(*configv1.Middleware); ok {
-		parsed, errs := middleware.Parse(mw.GetType(), mw.GetConfig())
-		if len(errs) > 0 {
-			return nil, fmt.Errorf("middleware %q: %s %s", mw.GetName(), errs[0].Field, errs[0].Message)
-		}
-		e.Settings = parsed
-		settings = &anypb.Any{}
-		if err := anypb.MarshalFrom(settings, parsed, proto.MarshalOptions{Deterministic: true}); err != nil {
-			return nil, fmt.Errorf("middleware %q: serialise its settings: %w", mw.GetName(), err)
-		}
-		bare := proto.CloneOf(mw)
-		bare.Config = nil
-		body = bare
+// Size returns how many bytes nodes get.
+func (e *Entry) Size() int { return len(e.encoded.GetBody()) + len(e.encoded.GetSettings().GetValue()) }
+
+// Purged reports whether secrets have been taken out of the resource since it was committed. Its hash is that of what
+// was committed, so that the hash of the whole can be verified; nodes would not take it.
+func (e *Entry) Purged() bool { return e.purged }
+
+// Unknown returns the places of the fields that this build does not know, such as "rewrite.field 12" for what has the
+// number 12; nil: it knows all.
+func (e *Entry) Unknown() []string { return e.unknown }
+
+// Stored returns the resource as a store keeps it; its bytes are not to be changed. It is for entries that did not come over the stream.
+func (e *Entry) Stored() Stored {
+	s := Stored{Body: e.stored}
+	if settings := e.encoded.GetSettings(); settings != nil {
+		s.Settings = marshalAny(settings)
 	}
-	if namedOf(m) != nil {
-		body = withoutNamed(body) // nodes have no use for it
+	if e.purged {
+		s.Hash = &e.hash
 	}
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(body)
+	return s
+}
+
+// NewEntry serialises a valid message, which it takes over, as it is committed.
+func NewEntry(m Message) (*Entry, error) {
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
-		return nil, fmt.Errorf("%s %q: serialise: %w", e.Kind, m.GetName(), err)
+		return nil, fmt.Errorf("%s %q: serialise: %w", KindOfMessage(m), m.GetName(), err)
 	}
-	e.encoded = &streamv1.Resource{Kind: e.Kind.Proto(), Id: m.GetId(), Body: raw, Settings: settings}
-	e.hash = resourceHash(e.encoded)
+	return entryOf(KindOfMessage(m), m, Stored{Body: raw})
+}
+
+// FromStore reads a resource that a store has kept. It takes the bytes over. It fails only on what can't be read, and on a middleware
+// without settings of a type that this build does not have.
+func FromStore(kind Kind, s Stored) (*Entry, error) {
+	m := New(kind)
+	if err := proto.Unmarshal(s.Body, m); err != nil {
+		return nil, fmt.Errorf("read a %s: %w", kind, err)
+	}
+	return entryOf(kind, m, s)
+}
+
+func entryOf(kind Kind, m Message, s Stored) (*Entry, error) {
+	e := &Entry{Kind: kind, Message: m, stored: s.Body}
+	e.encoded = &streamv1.Resource{Kind: kind.Proto(), Id: m.GetId(), Body: withoutInternal(kind, s.Body)}
+	// What secrets have been taken out of has no settings: the text that stands for one may be none that its type takes.
+	if mw, ok := m.(*configv1.Middleware); ok && s.Hash == nil {
+		if err := e.settle(mw, s.Settings); err != nil {
+			return nil, fmt.Errorf("middleware %q: %w", mw.GetName(), err)
+		}
+	}
+	if s.Hash != nil {
+		e.hash, e.purged = *s.Hash, true
+	} else {
+		e.hash = resourceHash(e.encoded)
+	}
 	e.encoded.Hash = e.hash[:]
+	e.unknown = unknownFields(e)
 	return e, nil
 }
 
-// entryOf is newEntry for what a change leads to. What secrets have been taken out of has the hash that it was
-// committed with, and no settings: the text that stands for a secret may be none that its type takes.
-func entryOf(ch Change) (*Entry, error) {
-	if ch.AfterHash == nil {
-		return newEntry(ch.After)
+// settle sets a middleware's settings: those that were kept or, where there are none, what its config says.
+func (e *Entry) settle(mw *configv1.Middleware, kept []byte) error {
+	if len(kept) > 0 {
+		e.encoded.Settings = &anypb.Any{}
+		if err := proto.Unmarshal(kept, e.encoded.GetSettings()); err != nil {
+			return fmt.Errorf("read its settings: %w", err)
+		}
+		t, known := middleware.Lookup(mw.GetType())
+		if !known {
+			return nil // there is a later build beside this one, which has the type
+		}
+		e.Settings = t.New()
+		return e.encoded.GetSettings().UnmarshalTo(e.Settings)
 	}
-	e := &Entry{Kind: KindOfMessage(ch.After), Message: ch.After, hash: *ch.AfterHash}
-	e.encoded = &streamv1.Resource{Kind: e.Kind.Proto(), Id: e.ID(), Hash: e.hash[:]}
-	return e, nil
-}
-
-// HashOf returns the hash that a resource counts with in a configuration's.
-func HashOf(m Message) ([32]byte, error) {
-	e, err := newEntry(m)
-	if err != nil {
-		return [32]byte{}, err
+	parsed, errs := middleware.Parse(mw.GetType(), mw.GetConfig())
+	if len(errs) > 0 {
+		return fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
 	}
-	return e.hash, nil
+	e.Settings, e.encoded.Settings = parsed, &anypb.Any{}
+	return anypb.MarshalFrom(e.encoded.GetSettings(), parsed, proto.MarshalOptions{Deterministic: true})
 }
 
 // resourceHash covers kind, id, body and settings, each with its length.
@@ -142,5 +190,6 @@ func Decode(r *streamv1.Resource) (*Entry, error) {
 			return nil, fmt.Errorf("middleware %q: its settings are not those of type %q: %w", mw.GetName(), mw.GetType(), err)
 		}
 	}
+	e.unknown = unknownFields(e)
 	return e, nil
 }

@@ -66,7 +66,7 @@ func TestTextsWithoutValues(t *testing.T) {
 			opts = options()
 			opts.Stored = mustPlan(t, Empty(), put(c.make(c.value, map[string]string{field: text}))).Config
 			plan, err = Empty().Plan([]Edit{put(unknown)}, opts)
-			if err != nil || len(plan.Changes) != 1 || texts(plan.Changes[0].After)[field] != c.value {
+			if err != nil || len(plan.Changes) != 1 || texts(plan.Changes[0].After.Message)[field] != c.value {
 				t.Errorf("where it is stored: %v, %v", plan, err)
 			}
 			opts.Stored = mustPlan(t, Empty(), put(c.make(c.value, map[string]string{field: "${env:W}"}))).Config

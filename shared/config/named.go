@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
@@ -52,18 +51,4 @@ func setNamed(m Message, fields []string) {
 	case *configv1.Pipeline:
 		m.NamedReferences = named
 	}
-}
-
-// withoutNamed returns a message that has all but that. It shares its parts with m, which may be in use.
-func withoutNamed(m proto.Message) proto.Message {
-	from := m.ProtoReflect()
-	to := from.New()
-	from.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if f.Name() != "named_references" {
-			to.Set(f, v)
-		}
-		return true
-	})
-	to.SetUnknown(from.GetUnknown())
-	return to.Interface()
 }

@@ -391,21 +391,21 @@ func (p *planner) build() (*Config, []Change, error) {
 			var ec entryChange
 			ch := Change{Kind: k}
 			if s.before != nil {
-				ec.before, ch.Before = s.before, s.before.Message
+				ec.before, ch.Before = s.before, s.before
 			}
 			if s.after != nil {
 				if s.before != nil && sameContent(s.before.Message, s.after) && (!s.edit.AsGiven && !p.opts.Restore ||
 					slices.Equal(namedOf(s.before.Message), namedOf(s.after))) {
 					continue
 				}
-				e, err := newEntry(s.after)
+				e, err := NewEntry(s.after)
 				if err != nil {
 					return nil, nil, fmt.Errorf("plan: %w", err)
 				}
-				if n := len(e.encoded.GetBody()) + len(e.encoded.GetSettings().GetValue()); n > MaxResourceBytes {
+				if n := e.Size(); n > MaxResourceBytes {
 					p.problems.add(k, e.Name(), s.edit.Location, "", "", "has %d bytes; a resource may have %d", n, MaxResourceBytes)
 				}
-				ec.after, ch.After = e, s.after
+				ec.after, ch.After = e, e
 			}
 			entries = append(entries, ec)
 			changes = append(changes, ch)

@@ -57,6 +57,19 @@ func nodeHeadings() []string {
 		"BUILD", "LAST REFUSED"}
 }
 
+// placeOf names the first resource that is the cause of problems; it is empty where none is.
+func placeOf(problems []*adminv1.Problem) string {
+	p := problems[0]
+	if p.GetKind() == "" {
+		return ""
+	}
+	place := fmt.Sprintf(" (%s %s %s", p.GetKind(), p.GetName(), p.GetField())
+	if more := len(problems) - 1; more > 0 {
+		place += fmt.Sprintf(" and %d more", more)
+	}
+	return place + ")"
+}
+
 // nodeCells are a row under nodeHeadings.
 func nodeCells(n *adminv1.Node) []string {
 	state := "connected"
@@ -68,7 +81,7 @@ func nodeCells(n *adminv1.Node) []string {
 	case n.GetRefuses() != nil:
 		state = fmt.Sprint("refuses ", n.GetRefuses().GetRevision())
 	case len(n.GetDegraded()) > 0:
-		state = "degraded"
+		state = "degraded" + placeOf(n.GetDegraded())
 	}
 	refused := "-"
 	if rej := n.GetLastRejection(); rej != nil {

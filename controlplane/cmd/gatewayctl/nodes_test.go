@@ -55,6 +55,26 @@ func TestNodes(t *testing.T) {
 	}
 }
 
+// TestDegradedNodes: the list says of a node what does not work.
+func TestDegradedNodes(t *testing.T) {
+	nodes := serve(t)
+	problems := []*streamv1.Problem{{Kind: "route", Name: "r", Field: "field 9"}, {Reason: "the disk is full"}}
+	for id, list := range map[string][]*streamv1.Problem{"one": problems[:1], "other": problems[1:], "two": problems} {
+		h := &streamv1.Hello{NodeId: id, InstanceId: "1", Degradation: &streamv1.Degradation{Problems: list}}
+		if _, err := nodes.Connect(h, "127.0.0.1:1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id, want := range map[string]string{"one": "degraded (route r field 9) ", "other": "degraded ",
+		"two": "degraded (route r field 9 and 1 more) "} {
+		out, _, _ := gatewayctl(t, "", "nodes", id)
+		heading, row, _ := strings.Cut(out, "\n")
+		if at := strings.Index(heading, "STATE"); at < 0 || !strings.HasPrefix(row[at:], want) {
+			t.Errorf("no %q:\n%s", want, out)
+		}
+	}
+}
+
 func TestWrongPort(t *testing.T) {
 	rest := httptest.NewServer(http.NotFoundHandler())
 	defer rest.Close()

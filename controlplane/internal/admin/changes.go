@@ -57,9 +57,9 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 			c.Action = adminv1.Change_ACTION_DELETED
 		default:
 			c.Action = adminv1.Change_ACTION_UPDATED
-			if size > limit.bytes && len(config.FromEnvironment(ch.Before, ch.After)) == 0 &&
-				proto.Equal(named(before, ch.Before).Interface(), named(after, ch.After).Interface()) &&
-				proto.Equal(given(before, ch.Before).Interface(), given(after, ch.After).Interface()) {
+			if m, n := ch.Messages(); size > limit.bytes && len(config.FromEnvironment(m, n)) == 0 &&
+				proto.Equal(named(before, m).Interface(), named(after, n).Interface()) &&
+				proto.Equal(given(before, m).Interface(), given(after, n).Interface()) {
 				continue // as below
 			}
 		}
@@ -87,23 +87,24 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 
 // differencesOf returns the fields in which the sides of a change differ.
 func differencesOf(before, after *config.Config, ch config.Change) differences {
+	m, n := ch.Messages()
 	var a, b protoreflect.Message
-	if ch.Before != nil {
-		a = named(before, ch.Before)
+	if m != nil {
+		a = named(before, m)
 	}
-	if ch.After != nil {
-		b = named(after, ch.After)
+	if n != nil {
+		b = named(after, n)
 	}
 	var d differences
 	d.message("", a, b)
-	if ch.Before == nil || ch.After == nil {
+	if m == nil || n == nil {
 		return d
 	}
 	if len(d) == 0 {
-		d.message("", given(before, ch.Before), given(after, ch.After))
+		d.message("", given(before, m), given(after, n))
 	}
-	for _, path := range config.FromEnvironment(ch.Before, ch.After) {
-		text := ch.After.GetEnvironment()[path]
+	for _, path := range config.FromEnvironment(m, n) {
+		text := n.GetEnvironment()[path]
 		d.add(path, structpb.NewStringValue(text), structpb.NewStringValue(text+" (another value)"))
 	}
 	return d

@@ -217,23 +217,24 @@ func back(now, then *config.Config, number uint32) (edits []config.Edit, replace
 			edits = append(edits, config.Edit{Kind: ch.Kind, Delete: ch.ID()})
 			continue
 		}
-		if m, ok := ch.After.(*configv1.Certificate); ok {
+		put := ch.After.Message
+		if m, ok := put.(*configv1.Certificate); ok {
 			var have bool
-			if ch.After, have = withKey(now, m); !have {
+			if put, have = withKey(now, m); !have {
 				missing = append(missing, config.Problem{Kind: config.Certificate, Name: m.GetName(), Field: "key_pem",
 					Message: fmt.Sprintf("was purged from the history, and is no current one: "+
 						"export revision %d, add the key, and apply that with prune", number)})
 			}
 		}
-		same := ch.Before
+		same, _ := ch.Messages()
 		if e := now.ByName(ch.Kind, ch.Name()); same == nil && e != nil {
 			same = e.Message // which was removed and created again since
 		}
-		ch.After = proto.CloneOf(ch.After)
-		known, unknown := config.PutValuesBack(ch.After, same)
+		put = proto.CloneOf(put)
+		known, unknown := config.PutValuesBack(put, same)
 		about := func(path, format string) config.Problem {
-			return config.Problem{Kind: ch.Kind, Name: ch.After.GetName(), Field: path,
-				Value: ch.After.GetEnvironment()[path], Message: fmt.Sprintf(format, number)}
+			return config.Problem{Kind: ch.Kind, Name: put.GetName(), Field: path,
+				Value: put.GetEnvironment()[path], Message: fmt.Sprintf(format, number)}
 		}
 		for _, path := range known {
 			replaced = append(replaced, about(path, "has the value of now: that of revision %d was purged from the history"))
@@ -242,7 +243,7 @@ func back(now, then *config.Config, number uint32) (edits []config.Edit, replace
 			missing = append(missing, about(path, "had a value of the environment that was purged from the history: "+
 				"export revision %d, and apply that with prune where the variable is set"))
 		}
-		edits = append(edits, config.Edit{Kind: ch.Kind, Put: ch.After})
+		edits = append(edits, config.Edit{Kind: ch.Kind, Put: put})
 	}
 	if len(missing) > 0 {
 		return nil, nil, missing
@@ -273,5 +274,6 @@ func withKey(now *config.Config, m *configv1.Certificate) (config.Message, bool)
 
 // isTransient reports whether a change is none of anybody's wishes.
 func isTransient(ch config.Change) bool {
-	return ch.Before != nil && config.IsTransient(ch.Before) || ch.After != nil && config.IsTransient(ch.After)
+	before, after := ch.Messages()
+	return before != nil && config.IsTransient(before) || after != nil && config.IsTransient(after)
 }

@@ -15,6 +15,7 @@ import (
 	"gateway.internal/controlplane/internal/store/sql"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
 	"gateway.internal/shared/waittest"
 )
 
@@ -135,10 +136,11 @@ func TestWhoLoadsForgets(t *testing.T) {
 			if strings.HasSuffix(notice, "value") {
 				m = consumer()
 			}
-			commitChange(t, s, config.Change{Kind: config.KindOfMessage(m), After: m})
+			e := configtest.Entry(t, m)
+			commitChange(t, s, config.Change{Kind: e.Kind, After: e})
 			v := must(t, asleep, "r")
 			stop()
-			commitChange(t, s, config.Change{Kind: config.KindOfMessage(m), Before: m})
+			commitChange(t, s, config.Change{Kind: e.Kind, Before: e})
 			if _, err := s.PurgeSecrets(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +172,7 @@ func isPruned(err error) bool {
 func TestPurgedKeysAreForgotten(t *testing.T) {
 	s, follow := shared(t)
 	first, _ := follow()
-	m := certificate()
+	m := configtest.Entry(t, certificate())
 	commitChange(t, s, config.Change{Kind: config.Certificate, After: m})
 	commitChange(t, s, config.Change{Kind: config.Certificate, Before: m})
 	v := must(t, first, "r")

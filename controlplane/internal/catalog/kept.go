@@ -3,8 +3,6 @@ package catalog
 import (
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"gateway.internal/shared/config"
 )
 
@@ -54,7 +52,7 @@ func costOf(conf, next *config.Config) int {
 	cost := index + ofRule*conf.Len(config.Route)
 	for _, ch := range config.Diff(conf, next) {
 		if ch.Before != nil {
-			cost += ofResource + content*proto.Size(ch.Before)
+			cost += ofResource + content*ch.Before.Size()
 		}
 	}
 	return cost

@@ -34,7 +34,11 @@ type memory struct {
 func (m *memory) Load(context.Context) (store.Head, *config.Config, error) {
 	var changes []config.Change
 	for _, s := range m.services {
-		changes = append(changes, config.Change{Kind: config.Service, After: s})
+		e, err := config.NewEntry(s)
+		if err != nil {
+			return store.Head{}, nil, err
+		}
+		changes = append(changes, config.Change{Kind: config.Service, After: e})
 	}
 	c, err := config.Empty().With(changes)
 	return store.Head{Epoch: "e"}, c, err

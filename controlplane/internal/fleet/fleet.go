@@ -83,7 +83,10 @@ func New(registry prometheus.Registerer) *Fleet {
 	refusing := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_nodes_refusing", Help: "Connected nodes that refuse the revision that they were told to run last.",
 	}, count(func(n *node) bool { return n.standing.refuses }))
-	registry.MustRegister(f.applySeconds, f.rejections, connected, refusing)
+	degraded := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_nodes_degraded", Help: "Connected nodes that run a revision of which something does not work.",
+	}, count(func(n *node) bool { return len(n.view.GetDegraded()) > 0 }))
+	registry.MustRegister(f.applySeconds, f.rejections, connected, refusing, degraded)
 	return f
 }
 
@@ -128,7 +131,7 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	v.Id, v.Group, v.Labels, v.Build, v.Address = h.GetNodeId(), h.GetGroup(), h.GetLabels(), h.GetBuild(), address
 	v.Host = h.GetHost()
 	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
-	v.Revision, v.Degraded, v.Refuses, n.epoch = h.GetRevision(), nil, nil, h.GetEpoch()
+	v.Revision, v.Degraded, v.Refuses, n.epoch = h.GetRevision(), problems(h.GetDegradation().GetProblems()), nil, h.GetEpoch()
 	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{})}
 	f.stand(n)
 	return n.session, nil
@@ -194,6 +197,9 @@ func problems(list []*streamv1.Problem) []*adminv1.Problem {
 // Report takes a report in.
 func (s *Session) Report(r *streamv1.Report) {
 	s.with(func(n *node) {
+		if d := r.GetDegradation(); d != nil {
+			n.view.Degraded = problems(d.GetProblems())
+		}
 		var requests, errs uint64
 		for _, t := range r.GetRoutes() {
 			requests += t.GetRequests()

@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/handover"
 	"gateway.internal/dataplane/internal/runtime"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
 // configuration brings configuration to the node, while it runs. One goroutine uses it.
 type configuration struct {
 	follower *follow.Follower // nil: it comes from files
+	metrics  prometheus.Collector
 	run      func(context.Context)
 	cancel   context.CancelFunc // nil: it does not run
 	done     chan struct{}
@@ -25,6 +29,14 @@ func (c *configuration) notReady() string {
 		return ""
 	}
 	return c.follower.NotReady()
+}
+
+// degraded returns what of the configuration does not work. What files say is known whole, or refused.
+func (c *configuration) degraded() []*streamv1.Problem {
+	if c.follower == nil {
+		return nil
+	}
+	return c.follower.Degraded()
 }
 
 // start does nothing when it runs already.

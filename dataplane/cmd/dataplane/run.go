@@ -113,6 +113,7 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer conf.stop()
+	registry.MustRegister(conf.metrics)
 	if err := in.take(stop, log, version, node, conf); err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	health := status.NewHealth(func() bool { return node.Snapshot() != nil && notReady() == "" })
 	statusServer := serveStatus(statusListener, log, health, status.Options{
-		Registry: registry, Node: node, Profiling: o.profiling, NotReady: notReady,
+		Registry: registry, Node: node, Profiling: o.profiling, NotReady: notReady, Degraded: conf.degraded,
 	})
 	endStatus := sync.OnceFunc(func() {
 		health.End()
@@ -280,7 +281,7 @@ func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtim
 		return nil, err
 	}
 	log.Info("following control planes", "node", follower.NodeID(), "addresses", o.controlPlane)
-	return &configuration{follower: follower, run: follower.Follow}, nil
+	return &configuration{follower: follower, metrics: follower, run: follower.Follow}, nil
 }
 
 // followFiles looks at files now and then, and at once on SIGHUP.
@@ -289,7 +290,7 @@ func followFiles(files *follow.Files) *configuration {
 	signal.Notify(hup, syscall.SIGHUP)
 	reload := make(chan struct{}, 1)
 	files.Reload = reload
-	return &configuration{run: func(ctx context.Context) {
+	return &configuration{metrics: files, run: func(ctx context.Context) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)

@@ -10,6 +10,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
 	"gateway.internal/shared/hostname"
 	"gateway.internal/shared/hostname/hostnametest"
 )
@@ -27,7 +28,7 @@ func TestHosts(t *testing.T) {
 			} else {
 				m.CertPem, m.KeyPem = cert, key
 			}
-			plan, err := config.Empty().With([]config.Change{{Kind: config.Certificate, After: m}})
+			plan, err := config.Empty().With([]config.Change{{Kind: config.Certificate, After: configtest.Entry(t, m)}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -71,8 +71,11 @@ type Follower struct {
 	savedAt  time.Time // the last attempt to write
 	reported time.Time // up to when reports have told what happened
 
-	refused  atomic.Pointer[refused] // nil: it runs what it was told to run last
-	outcomes map[string]codes.Code   // how the last stream to an address ended, as far as it was logged; OK: it works
+	unkept   string                               // why the state can't be put on disk; "": it is there
+	degraded atomic.Pointer[streamv1.Degradation] // what of the revision does not work; nil: it works
+	told     *streamv1.Degradation                // what the stream was told last
+	refused  atomic.Pointer[refused]              // nil: it runs what it was told to run last
+	outcomes map[string]codes.Code                // how the last stream to an address ended, as far as it was logged; OK: it works
 }
 
 // NewFollower opens the data folder, and starts the node from the last good snapshot there, if there is one. A damaged snapshot is
@@ -129,6 +132,7 @@ func (f *Follower) restore() {
 		return
 	}
 	f.state = s
+	f.judge()
 	f.log.Info("started from the last good snapshot", "revision", s.revision)
 }
 
@@ -166,7 +170,13 @@ func (f *Follower) take(m *streamv1.StreamResponse) (*streamv1.Result, error) {
 		if m.GetUpdate() != nil {
 			f.refused.Store(nil)
 		}
-		f.save(m, r, m.GetUpdate() != nil && losesSecrets(before.config, next.config))
+		f.save(m, m.GetUpdate() != nil && losesSecrets(before.config, next.config))
+		if f.judge(); f.degraded.Load() != nil {
+			r.Outcome, r.Problems = streamv1.Result_OUTCOME_DEGRADED, f.degraded.Load().GetProblems()
+		}
+		if m.GetUpdate() != nil {
+			f.told = f.degraded.Load()
+		}
 	}
 	hash := f.state.config.Hash()
 	r.Hash = hash[:]
@@ -246,7 +256,7 @@ func losesSecrets(before, after *config.Config) bool {
 
 // save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded. Secrets that
 // are gone must not stay in the file, so everything is written anew then.
-func (f *Follower) save(m *streamv1.StreamResponse, r *streamv1.Result, secretsGone bool) {
+func (f *Follower) save(m *streamv1.StreamResponse, secretsGone bool) {
 	if f.state.revision == 0 {
 		return // endpoints alone can't be started from
 	}
@@ -258,8 +268,6 @@ func (f *Follower) save(m *streamv1.StreamResponse, r *streamv1.Result, secretsG
 		f.disk.forgetDamaged()
 	}
 	if err := f.write(change); err != nil {
-		r.Outcome = streamv1.Result_OUTCOME_DEGRADED
-		r.Problems = append(r.Problems, &streamv1.Problem{Reason: fmt.Sprintf("the node runs it, but can't keep it for a restart: %s", err)})
 		f.log.Error("the last good snapshot can't be written; after a restart the node would run an older one", "error", err.Error())
 	}
 }
@@ -270,13 +278,17 @@ func (f *Follower) saveAgain() {
 		return
 	}
 	if f.write(nil) == nil {
+		f.judge()
 		f.log.Info("the last good snapshot is on disk again", "revision", f.state.revision)
 	}
 }
 
 func (f *Follower) write(change *streamv1.StreamResponse) error {
 	err := f.disk.save(change, f.state.records)
-	f.unsaved, f.savedAt = err != nil, time.Now()
+	f.unsaved, f.savedAt, f.unkept = err != nil, time.Now(), ""
+	if err != nil {
+		f.unkept = err.Error()
+	}
 	return err
 }
 

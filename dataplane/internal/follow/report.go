@@ -19,6 +19,7 @@ func split(r *streamv1.Report, limit int) []*streamv1.Report {
 		return &streamv1.Report{Revision: r.GetRevision(), IntervalMicros: r.GetIntervalMicros(), ActiveConnections: r.GetActiveConnections()}
 	}
 	parts := []*streamv1.Report{fresh()}
+	parts[0].Degradation = r.GetDegradation()
 	size := 0
 	room := func(m proto.Message) *streamv1.Report {
 		n := proto.Size(m) + 8

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +80,7 @@ func (f *Follower) hello() *streamv1.Hello {
 	}
 	h.Host, _ = os.Hostname() // empty where it is not known
 	h.Epoch, h.Revision = f.state.epoch, f.state.revision
+	h.Degradation, f.told = f.degraded.Load(), f.degraded.Load()
 	if !f.fresh {
 		hash, known := f.state.config.Hash(), f.state.endpoints.Hash()
 		h.Hash, h.EndpointsVersion, h.EndpointsHash = hash[:], f.state.endpointsVersion, known[:]
@@ -171,12 +173,16 @@ func (f *Follower) report(s stream, all bool) error {
 	report, commit := f.node.Report(all)
 	now := time.Now()
 	report.IntervalMicros = uint64(now.Sub(f.reported).Microseconds())
+	degraded := f.degraded.Load()
+	if degraded != f.told {
+		report.Degradation = cmp.Or(degraded, &streamv1.Degradation{})
+	}
 	for _, part := range split(report, maxReportBytes) {
 		if err := s.Send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Report{Report: part}}); err != nil {
 			return err
 		}
 	}
 	commit()
-	f.reported = now
+	f.reported, f.told = now, degraded
 	return nil
 }

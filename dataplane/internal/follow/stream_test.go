@@ -268,8 +268,14 @@ func TestDegraded(t *testing.T) {
 			<-p.up // reports, and attempts
 		}
 		broken()
+		var told []*streamv1.Degradation
 		for range 10 {
-			<-p.up
+			if d := (<-p.up).GetReport().GetDegradation(); d != nil {
+				told = append(told, d)
+			}
+		}
+		if len(told) != 1 || len(told[0].GetProblems()) > 0 {
+			t.Errorf("reported %v, once it was on disk", told)
 		}
 		if s.log.count("is on disk again") != 1 {
 			t.Errorf("the log:\n%s", s.log.b.String())

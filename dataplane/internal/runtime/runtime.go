@@ -318,14 +318,16 @@ func affectedRoutes(old, next *config.Config, changes []config.Change) []string 
 		case config.Route:
 			ids[ch.ID()] = true
 		case config.Service:
-			if b, ok := ch.Before.(*configv1.Service); ok {
-				if a, ok := ch.After.(*configv1.Service); ok && a.GetName() == b.GetName() && a.GetPolicyId() == b.GetPolicyId() && a.GetPipelineId() == b.GetPipelineId() {
+			before, after := ch.Messages()
+			if b, ok := before.(*configv1.Service); ok {
+				if a, ok := after.(*configv1.Service); ok && a.GetName() == b.GetName() && a.GetPolicyId() == b.GetPolicyId() && a.GetPipelineId() == b.GetPipelineId() {
 					continue // only what upstream takes care of
 				}
 			}
 			mark(ch.Kind, ch.ID())
 		case config.Policy:
-			all = all || isGlobal(ch.Before) || isGlobal(ch.After)
+			before, after := ch.Messages()
+			all = all || isGlobal(before) || isGlobal(after)
 			mark(ch.Kind, ch.ID())
 		case config.Pipeline, config.Middleware:
 			mark(ch.Kind, ch.ID())

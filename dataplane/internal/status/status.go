@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"gateway.internal/dataplane/internal/runtime"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/observe"
 )
@@ -30,6 +31,8 @@ type Options struct {
 	Node Node
 	// NotReady returns why the node takes no traffic besides having no snapshot: "" when there is no such reason.
 	NotReady func() string
+	// Degraded returns what of the configuration that the node runs does not work.
+	Degraded func() []*streamv1.Problem
 	// Profiling serves /debug/pprof/.
 	Profiling bool
 }
@@ -51,7 +54,11 @@ func Handler(o Options) http.Handler {
 			reply(w, 503, map[string]any{"status": "not ready", "reason": reason})
 			return
 		}
-		reply(w, 200, map[string]any{"status": "ready", "revision": s.Revision})
+		ready := map[string]any{"status": "ready", "revision": s.Revision}
+		if list := degraded(o); len(list) > 0 {
+			ready["degraded"] = list
+		}
+		reply(w, 200, ready)
 	})
 	mux.HandleFunc("GET /debug/config", func(w http.ResponseWriter, _ *http.Request) {
 		s := o.Node.Snapshot()
@@ -65,6 +72,7 @@ func Handler(o Options) http.Handler {
 		}
 		reply(w, 200, map[string]any{
 			"revision": s.Revision, "epoch": s.Epoch, "hash": hex.EncodeToString(s.Hash[:]), "age_seconds": time.Since(s.AppliedAt).Seconds(), "resources": counts,
+			"degraded": degraded(o),
 		})
 	})
 	if o.Profiling {
@@ -74,6 +82,21 @@ func Handler(o Options) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	}
 	return mux
+}
+
+// degraded is what of the configuration does not work; never nil.
+func degraded(o Options) []map[string]string {
+	list := []map[string]string{}
+	for _, p := range o.Degraded() {
+		one := map[string]string{"reason": p.GetReason()}
+		for name, value := range map[string]string{"kind": p.GetKind(), "name": p.GetName(), "field": p.GetField()} {
+			if value != "" {
+				one[name] = value
+			}
+		}
+		list = append(list, one)
+	}
+	return list
 }
 
 func reply(w http.ResponseWriter, status int, body map[string]any) {

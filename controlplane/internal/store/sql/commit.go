@@ -85,17 +85,12 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 	}
 	rows := make([][]any, len(r.Changes))
 	for i, ch := range r.Changes {
-		before, err := encode(ch.Before)
-		if err != nil {
-			return err
-		}
-		after, err := encode(ch.After)
-		if err != nil {
-			return err
-		}
-		rows[i] = []any{int64(r.Number), int64(i), ch.Kind.String(), ch.ID(), before, after}
+		before, after := stored(ch.Before), stored(ch.After)
+		rows[i] = []any{int64(r.Number), int64(i), ch.Kind.String(), ch.ID(),
+			orNull(before.Body), orNull(after.Body), orNull(before.Settings), orNull(after.Settings)}
 	}
-	if err := s.dialect.insert(ctx, w, "revision_changes", []string{"revision", "seq", "kind", "resource_id", "before", "after"}, rows); err != nil {
+	columns := []string{"revision", "seq", "kind", "resource_id", "before", "after", "before_settings", "after_settings"}
+	if err := s.dialect.insert(ctx, w, "revision_changes", columns, rows); err != nil {
 		return err
 	}
 	q = "UPDATE meta SET head = $1, allowed_shrink = CASE WHEN $2 THEN $1 ELSE allowed_shrink END WHERE one = 1"

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/shared/config"
 )
@@ -162,11 +164,13 @@ type purge struct {
 
 // purgedChange is a row that secrets were taken out of.
 type purgedChange struct {
-	revision, seq         int64
-	before, after         any
-	beforeHash, afterHash any
-	fresh                 bool // nothing was taken out of it earlier
+	revision, seq int64
+	before, after purgedSide
+	fresh         bool // nothing was taken out of it earlier
 }
+
+// purgeable is one side of a row.
+type purgeable struct{ body, settings, hash []byte }
 
 // batch looks at some changes, and reports whether there are more.
 func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool, err error) {
@@ -183,7 +187,8 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 		}
 		p.head = head
 	}
-	rows, err := tx.QueryContext(ctx, "SELECT revision, seq, kind, before, after, before_hash, after_hash "+
+	rows, err := tx.QueryContext(ctx, "SELECT revision, seq, kind, "+
+		"before, before_settings, before_hash, after, after_settings, after_hash "+
 		"FROM revision_changes WHERE revision > $1 OR revision = $1 AND seq > $2 ORDER BY revision, seq LIMIT $3",
 		p.revision, p.seq, purgeBatch)
 	if err != nil {
@@ -194,20 +199,21 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 	err = each(rows, func() error {
 		n++
 		var kind string
-		var before, after, beforeHash, afterHash []byte
-		if err := rows.Scan(&p.revision, &p.seq, &kind, &before, &after, &beforeHash, &afterHash); err != nil {
+		var before, after purgeable
+		if err := rows.Scan(&p.revision, &p.seq, &kind, &before.body, &before.settings, &before.hash,
+			&after.body, &after.settings, &after.hash); err != nil {
 			return err
 		}
 		k, err := config.ParseKind(kind)
 		if err != nil {
 			return fmt.Errorf("revision %d: %w", p.revision, err)
 		}
-		ch := purgedChange{revision: p.revision, seq: p.seq, fresh: beforeHash == nil && afterHash == nil}
+		ch := purgedChange{revision: p.revision, seq: p.seq, fresh: before.hash == nil && after.hash == nil}
 		var one, other bool
-		if ch.before, ch.beforeHash, one, err = p.without(k, before, beforeHash); err != nil {
+		if ch.before, one, err = p.without(k, before); err != nil {
 			return fmt.Errorf("revision %d: %w", p.revision, err)
 		}
-		if ch.after, ch.afterHash, other, err = p.without(k, after, afterHash); err != nil {
+		if ch.after, other, err = p.without(k, after); err != nil {
 			return fmt.Errorf("revision %d: %w", p.revision, err)
 		}
 		if !one && !other {
@@ -224,9 +230,10 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 		return n == purgeBatch, err
 	}
 	for _, ch := range changed {
-		q := "UPDATE revision_changes SET before = $1, after = $2, before_hash = $3, after_hash = $4 " +
-			"WHERE revision = $5 AND seq = $6"
-		if _, err := tx.ExecContext(ctx, q, ch.before, ch.after, ch.beforeHash, ch.afterHash, ch.revision, ch.seq); err != nil {
+		q := "UPDATE revision_changes SET before = $1, before_settings = $2, before_hash = $3, " +
+			"after = $4, after_settings = $5, after_hash = $6 WHERE revision = $7 AND seq = $8"
+		if _, err := tx.ExecContext(ctx, q, ch.before.body, ch.before.settings, ch.before.hash,
+			ch.after.body, ch.after.settings, ch.after.hash, ch.revision, ch.seq); err != nil {
 			return false, err
 		}
 		if !ch.fresh {
@@ -240,34 +247,31 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool
 	return n == purgeBatch, nil
 }
 
+// purgedSide is one side of such a row as it is kept.
+type purgedSide struct{ body, settings, hash any }
+
 // without returns a resource as it is kept without its secrets, but the current ones, with the hash of what was
-// committed.
-func (p *purge) without(k config.Kind, raw, hash []byte) (kept, committed any, taken bool, err error) {
-	kept, committed = orNull(raw), orNull(hash)
-	m, err := decode(k, raw)
-	if err != nil || m == nil {
-		return kept, committed, false, err
+// committed, and whether any was taken out. What a middleware took is in its settings too, which go.
+func (p *purge) without(k config.Kind, s purgeable) (side purgedSide, taken bool, err error) {
+	side = purgedSide{orNull(s.body), orNull(s.settings), orNull(s.hash)}
+	e, err := entry(k, s.body, s.settings, s.hash)
+	if err != nil || e == nil {
+		return side, false, err
 	}
-	bare, secrets := config.WithoutSecrets(m, p.current)
+	bare, secrets := config.WithoutSecrets(e.Message, p.current)
 	if len(secrets) == 0 {
-		return kept, committed, false, nil
+		return side, false, nil
 	}
 	for _, s := range secrets {
 		if s.Field == "key_pem" {
-			p.keys[s.Value], p.names[m.GetName()] = true, true
+			p.keys[s.Value], p.names[e.Name()] = true, true
 		} else {
-			p.values[s.Value], p.fields[fmt.Sprintf("%s %s: %s", k, m.GetName(), s.Field)] = true, true
+			p.values[s.Value], p.fields[fmt.Sprintf("%s %s: %s", k, e.Name(), s.Field)] = true, true
 		}
 	}
-	if hash == nil {
-		sum, err := config.HashOf(m)
-		if err != nil {
-			return nil, nil, false, err
-		}
-		committed = sum[:]
-	}
-	kept, err = encode(bare)
-	return kept, committed, true, err
+	hash := e.Hash()
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(bare) // no hash is of it
+	return purgedSide{body, nil, hash[:]}, true, err
 }
 
 func orNull(raw []byte) any {
@@ -290,9 +294,9 @@ func currentSecrets(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) 
 			if err := rows.Scan(&body); err != nil {
 				return err
 			}
-			m, err := decode(k, body)
-			if err != nil {
-				return err
+			m := config.New(k)
+			if err := proto.Unmarshal(body, m); err != nil {
+				return fmt.Errorf("read a %s: %w", k, err)
 			}
 			for _, s := range config.Secrets(m) {
 				current[s.Value] = true

@@ -39,16 +39,16 @@ func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Ki
 	var rows [][]any
 	below := make([][][]any, len(t.children))
 	for _, ch := range changes {
-		m := ch.After
-		if ch.Kind != k || m == nil {
+		if ch.Kind != k || ch.After == nil {
 			continue
 		}
-		body, err := encode(m)
-		if err != nil {
-			return err
-		}
+		m, kept := ch.After.Message, ch.After.Stored()
 		row := []any{m.GetId(), m.GetName(), timeOf(m.GetCreatedAt()), timeOf(m.GetUpdatedAt()), int64(m.GetVersion()), labelsJSON(m.GetLabels())}
-		rows = append(rows, append(append(row, t.row(m)...), body))
+		row = append(append(row, t.row(m)...), kept.Body)
+		if t.settings {
+			row = append(row, orNull(kept.Settings))
+		}
+		rows = append(rows, row)
 		for i, c := range t.children {
 			below[i] = append(below[i], c.rows(m)...)
 		}
@@ -56,7 +56,11 @@ func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Ki
 	if len(rows) == 0 {
 		return nil
 	}
-	if err := s.dialect.insert(ctx, w, t.name, slices.Concat(common, t.columns, []string{"body"}), rows); err != nil {
+	columns := slices.Concat(common, t.columns, []string{"body"})
+	if t.settings {
+		columns = append(columns, "settings")
+	}
+	if err := s.dialect.insert(ctx, w, t.name, columns, rows); err != nil {
 		return err
 	}
 	for i, c := range t.children {
@@ -75,17 +79,21 @@ func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
 	var changes []config.Change
 	all := tables()
 	for _, k := range config.Kinds() {
-		rows, err := tx.QueryContext(ctx, "SELECT body FROM "+all[k].name)
+		settings := "NULL"
+		if all[k].settings {
+			settings = "settings"
+		}
+		rows, err := tx.QueryContext(ctx, "SELECT body, "+settings+" FROM "+all[k].name)
 		if err != nil {
 			return nil, err
 		}
 		err = each(rows, func() error {
-			var body dbsql.RawBytes
-			if err := rows.Scan(&body); err != nil {
+			var body, settings dbsql.RawBytes
+			if err := rows.Scan(&body, &settings); err != nil {
 				return err
 			}
-			m, err := decode(k, body)
-			changes = append(changes, config.Change{Kind: k, After: m})
+			e, err := entry(k, body, settings, nil)
+			changes = append(changes, config.Change{Kind: k, After: e})
 			return err
 		})
 		if err != nil {

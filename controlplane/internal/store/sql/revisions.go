@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/shared/config"
@@ -125,27 +124,27 @@ func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Ch
 // eachChange calls take for the changes that the rest of a query yields, with the revisions that they are of.
 func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revision uint32, ch config.Change),
 	args ...any) error {
-	rows, err := tx.QueryContext(ctx, "SELECT c.revision, c.kind, c.before, c.after, c.before_hash, c.after_hash "+
-		from, args...)
+	rows, err := tx.QueryContext(ctx, "SELECT c.revision, c.kind, c.before, c.after, c.before_settings, c.after_settings, "+
+		"c.before_hash, c.after_hash "+from, args...)
 	if err != nil {
 		return err
 	}
 	return each(rows, func() error {
 		var revision uint32
 		var kind string
-		var before, after, beforeHash, afterHash dbsql.RawBytes
-		if err := rows.Scan(&revision, &kind, &before, &after, &beforeHash, &afterHash); err != nil {
+		var before, after, beforeSettings, afterSettings, beforeHash, afterHash dbsql.RawBytes
+		if err := rows.Scan(&revision, &kind, &before, &after, &beforeSettings, &afterSettings, &beforeHash, &afterHash); err != nil {
 			return err
 		}
 		k, err := config.ParseKind(kind)
 		if err != nil {
 			return fmt.Errorf("revision %d: %w", revision, err)
 		}
-		ch := config.Change{Kind: k, BeforeHash: hashOf(beforeHash), AfterHash: hashOf(afterHash)}
-		if ch.Before, err = decode(k, before); err != nil {
+		ch := config.Change{Kind: k}
+		if ch.Before, err = entry(k, before, beforeSettings, beforeHash); err != nil {
 			return fmt.Errorf("revision %d: %w", revision, err)
 		}
-		if ch.After, err = decode(k, after); err != nil {
+		if ch.After, err = entry(k, after, afterSettings, afterHash); err != nil {
 			return fmt.Errorf("revision %d: %w", revision, err)
 		}
 		take(revision, ch)
@@ -184,24 +183,20 @@ func hashOf(raw []byte) *[32]byte {
 	return &h
 }
 
-// encode returns a resource as it is kept, and NULL for none.
-func encode(m config.Message) (any, error) {
-	if m == nil {
-		return nil, nil //nolint:nilnil // NULL
+// stored returns a resource as it is kept; nothing for none.
+func stored(e *config.Entry) config.Stored {
+	if e == nil {
+		return config.Stored{}
 	}
-	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	return e.Stored()
 }
 
-// decode returns what encode was given. NULL is nil, while a resource has a byte at least.
-func decode(k config.Kind, raw []byte) (config.Message, error) {
-	if raw == nil {
+// entry returns what was kept, whose bytes the driver still owns. NULL is nil, while a resource has a byte at least.
+func entry(k config.Kind, body, settings, hash dbsql.RawBytes) (*config.Entry, error) {
+	if body == nil {
 		return nil, nil //nolint:nilnil // NULL
 	}
-	m := config.New(k)
-	if err := proto.Unmarshal(raw, m); err != nil {
-		return nil, fmt.Errorf("read a %s: %w", k, err)
-	}
-	return m, nil
+	return config.FromStore(k, config.Stored{Body: bytes.Clone(body), Settings: bytes.Clone(settings), Hash: hashOf(hash)})
 }
 
 // Revision implements store.Store.

@@ -11,7 +11,8 @@ import (
 )
 
 // Each kind has a table with a column for everything that is queried or constrained, and the whole resource as its message in
-// "body", so that nothing of it can be lost between a field and a column.
+// "body", so that nothing of it can be lost between a field and a column. The body has the bytes of the commit: hashes
+// are of those, and a build that does not know all of the fields would serialise them in another order.
 
 // table is where a kind is kept.
 type table struct {
@@ -21,6 +22,8 @@ type table struct {
 	row func(m config.Message) []any
 	// children are the tables that hold a resource's lists.
 	children []child
+	// settings says that the table has a column for a middleware's settings as they are serialised.
+	settings bool
 }
 
 // child is a table of rows that belong to a resource and go with it.
@@ -37,18 +40,18 @@ func tables() map[config.Kind]table {
 		config.Policy: {"policies", []string{"timeout", "max_timeout", "max_request_bytes"}, func(m config.Message) []any {
 			p := m.(*configv1.Policy)
 			return []any{p.GetTimeout(), p.GetMaxTimeout(), p.MaxRequestBytes}
-		}, nil},
+		}, nil, false},
 		config.Certificate: {"certificates", []string{"hosts", "not_after"}, func(m config.Message) []any {
 			c := m.(*configv1.Certificate)
 			return []any{toJSON(c.GetHosts()), timeOf(c.GetNotAfter())}
-		}, nil},
+		}, nil, false},
 		config.Consumer: {"consumers", []string{"groups_in"}, func(m config.Message) []any {
 			return []any{toJSON(m.(*configv1.Consumer).GetGroups())}
-		}, nil},
+		}, nil, false},
 		config.Middleware: {"middleware", []string{"type", "position", "enabled", "config"}, func(m config.Message) []any {
 			w := m.(*configv1.Middleware)
 			return []any{w.GetType(), int64(w.GetOrder()), w.GetEnabled(), toJSON(w.GetConfig().AsMap())}
-		}, nil},
+		}, nil, true},
 		config.Pipeline: {"pipelines", []string{"parallel", "timeout_ms", "is_global"}, func(m config.Message) []any {
 			p := m.(*configv1.Pipeline)
 			return []any{p.GetParallel(), int64(p.GetTimeoutMs()), p.GetGlobal()}
@@ -58,7 +61,7 @@ func tables() map[config.Kind]table {
 				rows = append(rows, []any{m.GetId(), int64(i), id})
 			}
 			return rows
-		}}}},
+		}}}, false},
 		config.Service: {"services", []string{"protocol", "load_balancer_type", "pipeline_id", "policy_id"}, func(m config.Message) []any {
 			s := m.(*configv1.Service)
 			return []any{s.GetProtocol(), s.GetLoadBalancerType(), reference(s.GetPipelineId()), reference(s.GetPolicyId())}
@@ -68,7 +71,7 @@ func tables() map[config.Kind]table {
 				rows = append(rows, []any{m.GetId(), int64(i), e.GetHost(), int64(e.GetPort()), int64(config.Weight(e))})
 			}
 			return rows
-		}}}},
+		}}}, false},
 		config.Route: {"routes", []string{"path", "methods", "hosts", "enabled", "priority", "pipeline_id", "policy_id"}, func(m config.Message) []any {
 			r := m.(*configv1.Route)
 			methods := r.GetMethods()
@@ -76,7 +79,7 @@ func tables() map[config.Kind]table {
 				methods = []string{r.GetMethod()}
 			}
 			return []any{r.GetPath(), toJSON(methods), toJSON(r.GetHosts()), r.GetEnabled(), int64(r.GetPriority()), reference(r.GetPipelineId()), reference(r.GetPolicyId())}
-		}, []child{{"route_backends", []string{"route_id", "seq", "service_id", "weight"}, backendRows}}},
+		}, []child{{"route_backends", []string{"route_id", "seq", "service_id", "weight"}, backendRows}}, false},
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
 	"gateway.internal/shared/waittest"
 )
 
@@ -186,7 +187,8 @@ func TestPurgedKeysAreNotInTheFile(t *testing.T) {
 	now := timestamppb.Now()
 	m := &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now}
 	m.KeyPem = strings.Repeat(key, 1000)
-	for _, ch := range []config.Change{{Kind: config.Certificate, After: m}, {Kind: config.Certificate, Before: m}} {
+	e := configtest.Entry(t, m)
+	for _, ch := range []config.Change{{Kind: config.Certificate, After: e}, {Kind: config.Certificate, Before: e}} {
 		head, _, err := s.Load(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
 )
 
 // Revisions follow one another without gaps, whoever writes them.
@@ -44,7 +45,7 @@ func testDangling(t *testing.T, e Engine) {
 	w := newWriter(t, s)
 	_, err := s.Commit(t.Context(), w.head, func([]store.Revision) (*store.Draft, error) {
 		m := &configv1.Route{Id: uuid.NewString(), Name: "a", ServiceId: uuid.NewString(), CreatedAt: stamp(), UpdatedAt: stamp()}
-		return &store.Draft{Changes: []config.Change{{Kind: config.Route, After: m}}}, nil
+		return &store.Draft{Changes: []config.Change{{Kind: config.Route, After: configtest.Entry(t, m)}}}, nil
 	})
 	if err == nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown) {
 		t.Errorf("got %v", err)

@@ -18,6 +18,7 @@ import (
 	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
 )
 
 // testExact stores resources whose every field has a random value, whatever fields the messages have, and expects each of them back,
@@ -31,7 +32,7 @@ func testExact(t *testing.T, e Engine) {
 	w := newWriter(t, s)
 	var written []config.Change
 	for round := range 20 {
-		changes := f.resources(round)
+		changes := f.resources(t, round)
 		r, err := s.Commit(t.Context(), w.head, func([]store.Revision) (*store.Draft, error) {
 			draft := &store.Draft{Author: "ann", Message: f.text(), RollbackOf: f.Uint32(), AllowShrink: true, Changes: changes}
 			f.Read(draft.Hash[:])
@@ -44,7 +45,7 @@ func testExact(t *testing.T, e Engine) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(r, back, protocmp.Transform()); d != "" {
+		if d := cmp.Diff(r, back, bytesOf); d != "" {
 			t.Fatalf("revision (-written +read)\n%s", d)
 		}
 		w.head.Number = r.Number
@@ -59,11 +60,19 @@ func testExact(t *testing.T, e Engine) {
 		if entry == nil {
 			t.Fatalf("%s %s is not there", ch.Kind, ch.Name())
 		}
-		if d := cmp.Diff(ch.After, entry.Message, protocmp.Transform()); d != "" {
+		if d := cmp.Diff(ch.After, entry, bytesOf); d != "" {
 			t.Fatalf("%s (-written +read)\n%s", ch.Kind, d)
 		}
 	}
 }
+
+// bytesOf compares resources by the bytes that they were committed as, which are what hashes are of.
+var bytesOf = cmp.Transformer("bytes", func(e *config.Entry) config.Stored {
+	if e == nil {
+		return config.Stored{}
+	}
+	return e.Stored()
+})
 
 // filler fills messages.
 type filler struct {
@@ -72,7 +81,7 @@ type filler struct {
 }
 
 // resources returns the creation of one resource of each kind, each referring to those before it.
-func (f *filler) resources(round int) []config.Change {
+func (f *filler) resources(t *testing.T, round int) []config.Change {
 	ids := map[config.Kind]string{}
 	var changes []config.Change
 	for _, k := range config.Kinds() {
@@ -104,7 +113,7 @@ func (f *filler) resources(round int) []config.Change {
 			}
 		}
 		m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 5000, protowire.VarintType), f.Uint64()))
-		changes = append(changes, config.Change{Kind: k, After: m})
+		changes = append(changes, config.Change{Kind: k, After: configtest.Entry(t, m)})
 	}
 	return changes
 }
@@ -203,7 +212,7 @@ func testNUL(t *testing.T, e Engine) {
 	w := newWriter(t, s)
 	m := &configv1.Consumer{Id: uuid.NewString(), Name: "app", Labels: map[string]string{"a": "x\x00y", "b": `\u0000`}, Groups: []string{"\x00"}, CreatedAt: stamp(), UpdatedAt: stamp()}
 	r, err := s.Commit(t.Context(), w.head, func([]store.Revision) (*store.Draft, error) {
-		return &store.Draft{Author: "a\x00", Message: "m\x00", Changes: []config.Change{{Kind: config.Consumer, After: m}}}, nil
+		return &store.Draft{Author: "a\x00", Message: "m\x00", Changes: []config.Change{{Kind: config.Consumer, After: configtest.Entry(t, m)}}}, nil
 	})
 	if err != nil || r.Author != "a\uFFFD" || r.Message != "m\uFFFD" {
 		t.Fatalf("got %q, %q, %v", r.Author, r.Message, err)

@@ -17,6 +17,7 @@ import (
 	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
 )
 
 // isPruned reports whether an error says that the history begins at oldest.
@@ -135,11 +136,12 @@ func testPurge(t *testing.T, e Engine) {
 	s := open(t, e)
 	w := newWriter(t, s)
 	a1, a2, b := certificate("a", "key a1"), certificate("a", "key a2"), certificate("b", "key b")
-	both := w.keyed(config.Change{Kind: config.Certificate, After: a1}, config.Change{Kind: config.Certificate, After: b},
-		config.Change{Kind: config.Certificate, After: certificate("c", "")})
-	renewed := w.keyed(config.Change{Kind: config.Certificate, Before: a1, After: a2})
+	entry := func(m config.Message) *config.Entry { return configtest.Entry(t, m) }
+	both := w.keyed(config.Change{Kind: config.Certificate, After: entry(a1)}, config.Change{Kind: config.Certificate, After: entry(b)},
+		config.Change{Kind: config.Certificate, After: entry(certificate("c", ""))})
+	renewed := w.keyed(config.Change{Kind: config.Certificate, Before: entry(a1), After: entry(a2)})
 	w.must(route("r"))
-	deleted := w.keyed(config.Change{Kind: config.Certificate, Before: b})
+	deleted := w.keyed(config.Change{Kind: config.Certificate, Before: entry(b)})
 	want := store.Purged{Revisions: 3, Keys: 2, Certificates: []string{"name of a", "name of b"}}
 	for _, dry := range []bool{true, false} {
 		got, err := s.PurgeSecrets(t.Context(), dry)
@@ -164,7 +166,8 @@ func testPurge(t *testing.T, e Engine) {
 		}
 		var got []string
 		for _, ch := range r.Changes {
-			got = append(got, key(ch.Before)+"|"+key(ch.After))
+			before, after := ch.Messages()
+			got = append(got, key(before)+"|"+key(after))
 		}
 		if !slices.Equal(got, want) || r.PurgedCount != map[uint32]int{both.Number: 2, renewed.Number: 1, deleted.Number: 1}[number] {
 			t.Errorf("revision %d has the keys %q; %d were purged", number, got, r.PurgedCount)

@@ -47,6 +47,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"a history that is pruned":                    testPrune,
 		"keys are purged":                             testPurge,
 		"values of the environment are purged":        testPurgeValues,
+		"resources of a later build":                  testBuilds,
 		"another epoch":                               testEpoch,
 		"revisions that may shrink":                   testAllowedShrink,
 		"another history":                             testAnotherHistory,

@@ -32,7 +32,8 @@ const (
 	FieldUse_FIELD_USE_READ_ONLY FieldUse = 1
 	// Requests give it, replies never show it.
 	FieldUse_FIELD_USE_WRITE_ONLY FieldUse = 2
-	// The server keeps it with the resource: neither requests nor replies have it.
+	// The server keeps it with the resource: neither requests nor replies have it, nor do nodes. Such fields of resources
+	// have the numbers 60 to 69, which no other field has: builds that do not know one leave it out by its number.
 	FieldUse_FIELD_USE_INTERNAL FieldUse = 3
 )
 

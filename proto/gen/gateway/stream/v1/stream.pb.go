@@ -109,7 +109,8 @@ const (
 	Result_OUTCOME_APPLIED Result_Outcome = 1
 	// The node keeps what it had.
 	Result_OUTCOME_REJECTED Result_Outcome = 2
-	// The node runs the revision, but something of it stopped working, or it could not be written to disk.
+	// The node runs the revision, but something of it does not work: it has fields that the node's build does not know, or
+	// could not be written to disk.
 	Result_OUTCOME_DEGRADED Result_Outcome = 3
 )
 
@@ -153,7 +154,7 @@ func (x Result_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Outcome.Descriptor instead.
 func (Result_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11, 0}
 }
 
 // StreamRequest is a message of a node.
@@ -455,6 +456,8 @@ type Hello struct {
 	Host string `protobuf:"bytes,11,opt,name=host,proto3" json:"host,omitempty"`
 	// Hash of the discovered endpoints that it has; it is the same in all processes that know the same.
 	EndpointsHash []byte `protobuf:"bytes,12,opt,name=endpoints_hash,json=endpointsHash,proto3" json:"endpoints_hash,omitempty"`
+	// What of that revision does not work; absent: it works.
+	Degradation   *Degradation `protobuf:"bytes,20,opt,name=degradation,proto3" json:"degradation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -573,6 +576,59 @@ func (x *Hello) GetEndpointsHash() []byte {
 	return nil
 }
 
+func (x *Hello) GetDegradation() *Degradation {
+	if x != nil {
+		return x.Degradation
+	}
+	return nil
+}
+
+// Degradation is what of a revision that a node runs does not work.
+type Degradation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The problems; none: it works again.
+	Problems      []*Problem `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Degradation) Reset() {
+	*x = Degradation{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Degradation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Degradation) ProtoMessage() {}
+
+func (x *Degradation) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
+func (*Degradation) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Degradation) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
 // Update leads a node to a revision: a delta from base_revision, or a full snapshot when base_revision is 0.
 // A large one comes in chunks that follow each other with the same revision; nothing is applied before the last.
 type Update struct {
@@ -605,7 +661,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +673,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +686,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Update) GetEpoch() string {
@@ -717,9 +773,11 @@ type Resource struct {
 	Kind Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=gateway.stream.v1.Kind" json:"kind,omitempty"`
 	// Its id.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// SHA-256 over kind, id, body and settings.
+	// SHA-256 over kind, id, body and settings, as these bytes are: nobody serialises them again, since a build that does not
+	// know all fields would do so in another order.
 	Hash []byte `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
-	// The resource's message, deterministically serialised; references are ids, a middleware's config is absent.
+	// The resource's message as it was serialised when it was committed, without the fields that control planes alone keep:
+	// those of the numbers 60 to 69, and a middleware's config. References are ids.
 	Body []byte `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
 	// A middleware's settings as its type's message.
 	Settings      *anypb.Any `protobuf:"bytes,5,opt,name=settings,proto3" json:"settings,omitempty"`
@@ -729,7 +787,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +799,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +812,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Resource) GetKind() Kind {
@@ -805,7 +863,7 @@ type ResourceRef struct {
 
 func (x *ResourceRef) Reset() {
 	*x = ResourceRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +875,7 @@ func (x *ResourceRef) String() string {
 func (*ResourceRef) ProtoMessage() {}
 
 func (x *ResourceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +888,7 @@ func (x *ResourceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRef.ProtoReflect.Descriptor instead.
 func (*ResourceRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ResourceRef) GetKind() Kind {
@@ -870,7 +928,7 @@ type EndpointsUpdate struct {
 
 func (x *EndpointsUpdate) Reset() {
 	*x = EndpointsUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +940,7 @@ func (x *EndpointsUpdate) String() string {
 func (*EndpointsUpdate) ProtoMessage() {}
 
 func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +953,7 @@ func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointsUpdate.ProtoReflect.Descriptor instead.
 func (*EndpointsUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EndpointsUpdate) GetVersion() uint64 {
@@ -965,7 +1023,7 @@ type ServiceEndpoints struct {
 
 func (x *ServiceEndpoints) Reset() {
 	*x = ServiceEndpoints{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1035,7 @@ func (x *ServiceEndpoints) String() string {
 func (*ServiceEndpoints) ProtoMessage() {}
 
 func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1048,7 @@ func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceEndpoints.ProtoReflect.Descriptor instead.
 func (*ServiceEndpoints) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ServiceEndpoints) GetServiceId() string {
@@ -1034,7 +1092,7 @@ type EndpointRef struct {
 
 func (x *EndpointRef) Reset() {
 	*x = EndpointRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1104,7 @@ func (x *EndpointRef) String() string {
 func (*EndpointRef) ProtoMessage() {}
 
 func (x *EndpointRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1117,7 @@ func (x *EndpointRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointRef.ProtoReflect.Descriptor instead.
 func (*EndpointRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EndpointRef) GetHost() string {
@@ -1099,7 +1157,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1169,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1182,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Result) GetOutcome() Result_Outcome {
@@ -1193,7 +1251,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1263,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1276,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Problem) GetKind() string {
@@ -1263,14 +1321,16 @@ type Report struct {
 	// Only endpoints whose health or check time changed; after connecting, all.
 	Endpoints []*EndpointHealth `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// Endpoints that were reported and are not checked any more: they are gone, or their service has no checks.
-	Unchecked     []*UncheckedEndpoint `protobuf:"bytes,20,rep,name=unchecked,proto3" json:"unchecked,omitempty"`
+	Unchecked []*UncheckedEndpoint `protobuf:"bytes,20,rep,name=unchecked,proto3" json:"unchecked,omitempty"`
+	// What of the revision does not work; absent: as the stream was told last, by hello, by a result or by another report.
+	Degradation   *Degradation `protobuf:"bytes,21,opt,name=degradation,proto3" json:"degradation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1342,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1355,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Report) GetRevision() uint32 {
@@ -1340,6 +1400,13 @@ func (x *Report) GetUnchecked() []*UncheckedEndpoint {
 	return nil
 }
 
+func (x *Report) GetDegradation() *Degradation {
+	if x != nil {
+		return x.Degradation
+	}
+	return nil
+}
+
 // UncheckedEndpoint names one endpoint of a service.
 type UncheckedEndpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1355,7 +1422,7 @@ type UncheckedEndpoint struct {
 
 func (x *UncheckedEndpoint) Reset() {
 	*x = UncheckedEndpoint{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1434,7 @@ func (x *UncheckedEndpoint) String() string {
 func (*UncheckedEndpoint) ProtoMessage() {}
 
 func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1447,7 @@ func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UncheckedEndpoint.ProtoReflect.Descriptor instead.
 func (*UncheckedEndpoint) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UncheckedEndpoint) GetServiceId() string {
@@ -1425,7 +1492,7 @@ type RouteTraffic struct {
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1504,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1517,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -1516,7 +1583,7 @@ type EndpointHealth struct {
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1595,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1608,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -1605,7 +1672,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12\x1d\n" +
 	"\n" +
-	"others_run\x18\x03 \x01(\bR\tothersRun\"\xcf\x03\n" +
+	"others_run\x18\x03 \x01(\bR\tothersRun\"\x91\x04\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1621,10 +1688,13 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"started_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x12\n" +
 	"\x04host\x18\v \x01(\tR\x04host\x12%\n" +
-	"\x0eendpoints_hash\x18\f \x01(\fR\rendpointsHash\x1a9\n" +
+	"\x0eendpoints_hash\x18\f \x01(\fR\rendpointsHash\x12@\n" +
+	"\vdegradation\x18\x14 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\vDegradation\x126\n" +
+	"\bproblems\x18\x01 \x03(\v2\x1a.gateway.stream.v1.ProblemR\bproblems\"\x97\x03\n" +
 	"\x06Update\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12\x12\n" +
@@ -1682,14 +1752,15 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xba\x02\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xfc\x02\n" +
 	"\x06Report\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12'\n" +
 	"\x0finterval_micros\x18\x02 \x01(\x04R\x0eintervalMicros\x12-\n" +
 	"\x12active_connections\x18\x03 \x01(\x04R\x11activeConnections\x127\n" +
 	"\x06routes\x18\x04 \x03(\v2\x1f.gateway.stream.v1.RouteTrafficR\x06routes\x12?\n" +
 	"\tendpoints\x18\x05 \x03(\v2!.gateway.stream.v1.EndpointHealthR\tendpoints\x12B\n" +
-	"\tunchecked\x18\x14 \x03(\v2$.gateway.stream.v1.UncheckedEndpointR\tunchecked\"Z\n" +
+	"\tunchecked\x18\x14 \x03(\v2$.gateway.stream.v1.UncheckedEndpointR\tunchecked\x12@\n" +
+	"\vdegradation\x18\x15 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\"Z\n" +
 	"\x11UncheckedEndpoint\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -1739,7 +1810,7 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
 	(Result_Outcome)(0),           // 1: gateway.stream.v1.Result.Outcome
@@ -1747,54 +1818,58 @@ var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(*StreamResponse)(nil),        // 3: gateway.stream.v1.StreamResponse
 	(*FleetStanding)(nil),         // 4: gateway.stream.v1.FleetStanding
 	(*Hello)(nil),                 // 5: gateway.stream.v1.Hello
-	(*Update)(nil),                // 6: gateway.stream.v1.Update
-	(*Resource)(nil),              // 7: gateway.stream.v1.Resource
-	(*ResourceRef)(nil),           // 8: gateway.stream.v1.ResourceRef
-	(*EndpointsUpdate)(nil),       // 9: gateway.stream.v1.EndpointsUpdate
-	(*ServiceEndpoints)(nil),      // 10: gateway.stream.v1.ServiceEndpoints
-	(*EndpointRef)(nil),           // 11: gateway.stream.v1.EndpointRef
-	(*Result)(nil),                // 12: gateway.stream.v1.Result
-	(*Problem)(nil),               // 13: gateway.stream.v1.Problem
-	(*Report)(nil),                // 14: gateway.stream.v1.Report
-	(*UncheckedEndpoint)(nil),     // 15: gateway.stream.v1.UncheckedEndpoint
-	(*RouteTraffic)(nil),          // 16: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 17: gateway.stream.v1.EndpointHealth
-	nil,                           // 18: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 20: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 21: gateway.config.v1.Endpoint
+	(*Degradation)(nil),           // 6: gateway.stream.v1.Degradation
+	(*Update)(nil),                // 7: gateway.stream.v1.Update
+	(*Resource)(nil),              // 8: gateway.stream.v1.Resource
+	(*ResourceRef)(nil),           // 9: gateway.stream.v1.ResourceRef
+	(*EndpointsUpdate)(nil),       // 10: gateway.stream.v1.EndpointsUpdate
+	(*ServiceEndpoints)(nil),      // 11: gateway.stream.v1.ServiceEndpoints
+	(*EndpointRef)(nil),           // 12: gateway.stream.v1.EndpointRef
+	(*Result)(nil),                // 13: gateway.stream.v1.Result
+	(*Problem)(nil),               // 14: gateway.stream.v1.Problem
+	(*Report)(nil),                // 15: gateway.stream.v1.Report
+	(*UncheckedEndpoint)(nil),     // 16: gateway.stream.v1.UncheckedEndpoint
+	(*RouteTraffic)(nil),          // 17: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 18: gateway.stream.v1.EndpointHealth
+	nil,                           // 19: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 21: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 22: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
 	5,  // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
-	12, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
-	14, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
-	6,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
-	9,  // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
+	13, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
+	15, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
+	7,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
+	10, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
 	4,  // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
-	18, // 6: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	19, // 7: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
-	7,  // 8: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
-	8,  // 9: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	19, // 10: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
-	0,  // 11: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	20, // 12: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
-	0,  // 13: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
-	10, // 14: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	21, // 15: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
-	11, // 16: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
-	1,  // 17: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
-	13, // 18: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
-	16, // 19: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	17, // 20: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	15, // 21: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
-	19, // 22: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	2,  // 23: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	3,  // 24: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	24, // [24:25] is the sub-list for method output_type
-	23, // [23:24] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	19, // 6: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	20, // 7: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	6,  // 8: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
+	14, // 9: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
+	8,  // 10: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
+	9,  // 11: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
+	20, // 12: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	0,  // 13: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
+	21, // 14: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	0,  // 15: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
+	11, // 16: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
+	22, // 17: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	12, // 18: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
+	1,  // 19: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
+	14, // 20: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
+	17, // 21: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	18, // 22: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	16, // 23: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
+	6,  // 24: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
+	20, // 25: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	2,  // 26: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	3,  // 27: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -1818,7 +1893,7 @@ func file_gateway_stream_v1_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
