@@ -34,6 +34,12 @@ func TestNodesOfTwoBuilds(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	waittest.UntilNil(t, "the later build's revision", func() error {
+		if v := p.catalog.Current(); v.Revision != 2 {
+			return fmt.Errorf("at revision %d; %w", v.Revision, p.catalog.StoreError())
+		}
+		return nil
+	})
 	n := &node{t: t, id: "n1"}
 	n.connect(p, token)
 	for n.revision < 2 {
