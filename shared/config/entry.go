@@ -29,7 +29,7 @@ type Entry struct {
 	// the type, which only control planes take.
 	Settings proto.Message
 
-	stored  []byte // the message as it was committed; nil where it came over the stream, without what nodes have no use for
+	stored  []byte // the message as it was committed; nil where it came over the stream, without internal fields
 	encoded *streamv1.Resource
 	hash    [32]byte
 	purged  bool // secrets have been taken out since it was committed; hash is of what was
@@ -70,7 +70,8 @@ func (e *Entry) Purged() bool { return e.purged }
 // number 12; nil: it knows all.
 func (e *Entry) Unknown() []string { return e.unknown }
 
-// Stored returns the resource as a store keeps it; its bytes are not to be changed. It is for entries that did not come over the stream.
+// Stored returns the resource as a store keeps it; its bytes are not to be changed. It is for entries that did not come
+// over the stream.
 func (e *Entry) Stored() Stored {
 	s := Stored{Body: e.stored}
 	if settings := e.encoded.GetSettings(); settings != nil {
@@ -91,8 +92,8 @@ func NewEntry(m Message) (*Entry, error) {
 	return entryOf(KindOfMessage(m), m, Stored{Body: raw})
 }
 
-// FromStore reads a resource that a store has kept. It takes the bytes over. It fails only on what can't be read, and on a middleware
-// without settings of a type that this build does not have.
+// FromStore reads a resource that a store has kept. It takes the bytes over. It fails only on what can't be read, and on
+// a middleware without settings of a type that this build does not have.
 func FromStore(kind Kind, s Stored) (*Entry, error) {
 	m := New(kind)
 	if err := proto.Unmarshal(s.Body, m); err != nil {

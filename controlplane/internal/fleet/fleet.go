@@ -131,7 +131,8 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	v.Id, v.Group, v.Labels, v.Build, v.Address = h.GetNodeId(), h.GetGroup(), h.GetLabels(), h.GetBuild(), address
 	v.Host = h.GetHost()
 	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
-	v.Revision, v.Degraded, v.Refuses, n.epoch = h.GetRevision(), problems(h.GetDegradation().GetProblems()), nil, h.GetEpoch()
+	v.Revision, v.Refuses, n.epoch = h.GetRevision(), nil, h.GetEpoch()
+	v.Degraded = problems(h.GetDegradation().GetProblems())
 	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{})}
 	f.stand(n)
 	return n.session, nil

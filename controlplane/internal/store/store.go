@@ -1,6 +1,6 @@
-// Package store is the port to where the configuration is kept: its newest state, and every revision that led there. Resources
-// are kept, and given back, as the bytes that they were committed as, which hashes are of. Beside them are the leases
-// and secrets that control planes share. It says what an engine has to promise; storetest checks that it does.
+// Package store is the port to where the configuration is kept: its newest state, and every revision that led there.
+// Resources are kept, and given back, as the bytes that they were committed as, which hashes are of. Beside them are the
+// leases and secrets that control planes share. It says what an engine has to promise; storetest checks that it does.
 package store
 
 import (

@@ -54,8 +54,8 @@ func (f *Follower) judge() {
 func (f *Follower) Degraded() []*streamv1.Problem { return f.degraded.Load().GetProblems() }
 
 var degradedDesc = prometheus.NewDesc("gateway_config_problems",
-	"What of the revision that the node runs does not work: fields that this build does not know, and the revision itself "+
-		"where it can't be kept for a restart.", nil, nil)
+	"What of the revision that the node runs does not work: fields that this build does not know, and the revision "+
+		"itself where it can't be kept for a restart.", nil, nil)
 
 // Describe implements prometheus.Collector.
 func (f *Follower) Describe(ch chan<- *prometheus.Desc) { ch <- degradedDesc }

@@ -41,7 +41,8 @@ func TestFieldsOfALaterBuild(t *testing.T) {
 	dir := t.TempDir()
 	src := &source{t: t, config: config.Empty()}
 	named := func(list []*streamv1.Problem) bool {
-		return len(list) == 1 && list[0].GetKind() == "route" && list[0].GetName() == "b" && list[0].GetField() == "field 9" &&
+		return len(list) == 1 && list[0].GetKind() == "route" && list[0].GetName() == "b" &&
+			list[0].GetField() == "field 9" &&
 			strings.Contains(list[0].GetReason(), "this build (v1) does not know the field")
 	}
 	play(t, dir, Settings{Build: "v1"}, func(s *scene) {
@@ -93,8 +94,9 @@ func TestManyFieldsOfALaterBuild(t *testing.T) {
 		list[maxUnknown].GetReason() != "10 more fields have no effect" {
 		t.Errorf("got %d problems: %v", len(list), list)
 	}
-	want := "# HELP gateway_config_problems What of the revision that the node runs does not work: fields that this build does " +
-		"not know, and the revision itself where it can't be kept for a restart.\n# TYPE gateway_config_problems gauge\n" +
+	want := "# HELP gateway_config_problems What of the revision that the node runs does not work: fields that this " +
+		"build does not know, and the revision itself where it can't be kept for a restart.\n" +
+		"# TYPE gateway_config_problems gauge\n" +
 		"gateway_config_problems 51\n"
 	if err := testutil.CollectAndCompare(f, strings.NewReader(want)); err != nil {
 		t.Error(err)

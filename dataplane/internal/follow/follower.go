@@ -75,7 +75,7 @@ type Follower struct {
 	degraded atomic.Pointer[streamv1.Degradation] // what of the revision does not work; nil: it works
 	told     *streamv1.Degradation                // what the stream was told last
 	refused  atomic.Pointer[refused]              // nil: it runs what it was told to run last
-	outcomes map[string]codes.Code                // how the last stream to an address ended, as far as it was logged; OK: it works
+	outcomes map[string]codes.Code                // how the last stream to an address ended, as far as it was logged
 }
 
 // NewFollower opens the data folder, and starts the node from the last good snapshot there, if there is one. A damaged snapshot is

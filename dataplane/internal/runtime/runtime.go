@@ -320,7 +320,8 @@ func affectedRoutes(old, next *config.Config, changes []config.Change) []string 
 		case config.Service:
 			before, after := ch.Messages()
 			if b, ok := before.(*configv1.Service); ok {
-				if a, ok := after.(*configv1.Service); ok && a.GetName() == b.GetName() && a.GetPolicyId() == b.GetPolicyId() && a.GetPipelineId() == b.GetPipelineId() {
+				if a, ok := after.(*configv1.Service); ok && a.GetName() == b.GetName() &&
+					a.GetPolicyId() == b.GetPolicyId() && a.GetPipelineId() == b.GetPipelineId() {
 					continue // only what upstream takes care of
 				}
 			}

@@ -133,7 +133,8 @@ func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revisi
 		var revision uint32
 		var kind string
 		var before, after, beforeSettings, afterSettings, beforeHash, afterHash dbsql.RawBytes
-		if err := rows.Scan(&revision, &kind, &before, &after, &beforeSettings, &afterSettings, &beforeHash, &afterHash); err != nil {
+		if err := rows.Scan(&revision, &kind, &before, &after, &beforeSettings, &afterSettings,
+			&beforeHash, &afterHash); err != nil {
 			return err
 		}
 		k, err := config.ParseKind(kind)

@@ -212,7 +212,8 @@ func testNUL(t *testing.T, e Engine) {
 	w := newWriter(t, s)
 	m := &configv1.Consumer{Id: uuid.NewString(), Name: "app", Labels: map[string]string{"a": "x\x00y", "b": `\u0000`}, Groups: []string{"\x00"}, CreatedAt: stamp(), UpdatedAt: stamp()}
 	r, err := s.Commit(t.Context(), w.head, func([]store.Revision) (*store.Draft, error) {
-		return &store.Draft{Author: "a\x00", Message: "m\x00", Changes: []config.Change{{Kind: config.Consumer, After: configtest.Entry(t, m)}}}, nil
+		changes := []config.Change{{Kind: config.Consumer, After: configtest.Entry(t, m)}}
+		return &store.Draft{Author: "a\x00", Message: "m\x00", Changes: changes}, nil
 	})
 	if err != nil || r.Author != "a\uFFFD" || r.Message != "m\uFFFD" {
 		t.Fatalf("got %q, %q, %v", r.Author, r.Message, err)

@@ -137,7 +137,8 @@ func testPurge(t *testing.T, e Engine) {
 	w := newWriter(t, s)
 	a1, a2, b := certificate("a", "key a1"), certificate("a", "key a2"), certificate("b", "key b")
 	entry := func(m config.Message) *config.Entry { return configtest.Entry(t, m) }
-	both := w.keyed(config.Change{Kind: config.Certificate, After: entry(a1)}, config.Change{Kind: config.Certificate, After: entry(b)},
+	both := w.keyed(config.Change{Kind: config.Certificate, After: entry(a1)},
+		config.Change{Kind: config.Certificate, After: entry(b)},
 		config.Change{Kind: config.Certificate, After: entry(certificate("c", ""))})
 	renewed := w.keyed(config.Change{Kind: config.Certificate, Before: entry(a1), After: entry(a2)})
 	w.must(route("r"))
