@@ -97,7 +97,7 @@ func (p *Pages) Apply(x *exchange.Exchange) {
 	e := &p.entries[i]
 	b := e.choose(&x.Request.Header)
 	if len(e.bodies) > 1 {
-		res.Header.Add("Vary", "Accept")
+		x.Vary("Accept")
 	}
 	if b.text == nil {
 		return

@@ -151,7 +151,7 @@ func FuzzQuality(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		var h exchange.Header
 		h.Add("Accept", s)
-		if q := quality(&h, "text/html"); q < 0 || q > full {
+		if q := quality(&h, "text/html"); q < 0 || q > exchange.MaxWeight {
 			t.Errorf("%q: %d", s, q)
 		}
 	})

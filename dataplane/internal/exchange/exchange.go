@@ -55,6 +55,11 @@ type Exchange struct {
 	Forward Forward
 	// Down is the client's side.
 	Down Downstream
+	// BodyLimit is the most bytes that the request's body may have; negative: any number. Down keeps it already: a step that decodes the body counts by
+	// it what comes out.
+	BodyLimit int64
+	// Accepts is which content codings the client accepts, as a step has read that before later ones could change it.
+	Accepts AcceptedCodings
 	// Match is what routes are matched against; its fields are set when that happens.
 	Match match.Request
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
@@ -255,6 +260,7 @@ func (x *Exchange) Reset() {
 		x.Texts = nil
 	}
 	x.RouteMethods = ""
+	x.BodyLimit, x.Accepts = 0, AcceptedCodings{}
 	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0
 }
 

@@ -24,6 +24,7 @@ func (x *Exchange) Fork(f *Fork) {
 	f.X.Start, f.X.Now, f.X.Deadline = x.Start, x.Now, x.Deadline
 	f.X.Params = x.Params
 	f.X.Consumer = x.Consumer
+	f.X.BodyLimit = x.BodyLimit
 	f.X.Texts = nil // what it gets is given to x, and the fork is used again before x has ended
 	f.X.Route, f.X.RouteMethods, f.X.Service, f.X.Shard = x.Route, x.RouteMethods, x.Service, x.Shard
 }

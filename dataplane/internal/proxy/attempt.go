@@ -219,9 +219,10 @@ func (a *attempt) begin(rest []byte) {
 	u := &upload{done: make(chan struct{}), whole: a.request.whole}
 	a.upload = u
 	conn, x, timeout, left := a.conn, a.x, a.timeout, a.x.Request.ContentLength-int64(len(a.request.bytes))
+	from := x.Down // what stands before it later is for the response
 	go func() {
 		defer close(u.done)
-		u.err = u.sendBody(conn, x, timeout, rest, left)
+		u.err = u.sendBody(conn, from, x, timeout, rest, left)
 		if u.err != nil && (u.state.CompareAndSwap(underWay, failed) || x.RPC != exchange.NoRPC) {
 			// The endpoint must not take what came for the whole, and the exchange must not wait for its answer. A
 			// response that has begun comes to its end, but for a call's, which has a place for what is wrong.
@@ -256,7 +257,7 @@ func (u *upload) answered() error {
 var errClientGone = errors.New("the client broke off")
 
 // sendBody sends what is left of the body: rest, and what has not been read yet, left bytes where that is known.
-func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time.Duration, rest []byte, left int64) error {
+func (u *upload) sendBody(conn upstream.Conn, from exchange.Downstream, x *exchange.Exchange, timeout time.Duration, rest []byte, left int64) error {
 	u.read.Store(u.whole)
 	if len(rest) > 0 || u.whole {
 		err := conn.SendBody(x, rest, u.whole, timeout)
@@ -264,12 +265,12 @@ func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time
 			return nil
 		}
 		if err != nil {
-			u.discard(x, left)
+			u.discard(from, x, left)
 			return nil
 		}
 	}
 	for {
-		part, err := x.Down.NextBody()
+		part, err := from.NextBody()
 		if left -= int64(len(part)); err == io.EOF || err == nil && left == 0 {
 			u.read.Store(true)
 		}
@@ -285,19 +286,19 @@ func (u *upload) sendBody(conn upstream.Conn, x *exchange.Exchange, timeout time
 			return errClientGone
 		}
 		if conn.SendBody(x, part, false, timeout) != nil {
-			u.discard(x, left)
+			u.discard(from, x, left)
 			return nil // what the endpoint has to say, if anything, is in its response
 		}
 	}
 }
 
 // discard reads on where the endpoint wants no more: over HTTP/1 there are clients that do not read the response before they have written the whole request.
-func (u *upload) discard(x *exchange.Exchange, left int64) {
+func (u *upload) discard(from exchange.Downstream, x *exchange.Exchange, left int64) {
 	if x.Request.Version == exchange.HTTP2 {
 		return
 	}
 	for left != 0 {
-		part, err := x.Down.NextBody()
+		part, err := from.NextBody()
 		if err != nil {
 			u.read.Store(err == io.EOF)
 			return

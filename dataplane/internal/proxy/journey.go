@@ -149,7 +149,8 @@ func (j *journey) prepare() bool {
 	if x.RPC != exchange.NoRPC {
 		limitRPC(x)
 	}
-	x.Down.LimitBody(b.Limits.MaxRequestBytes)
+	x.BodyLimit = b.Limits.MaxRequestBytes
+	x.Down.LimitBody(x.BodyLimit)
 	if req.Upgrade != "" && !admit(x, &b.Limits) {
 		return j.answer()
 	}

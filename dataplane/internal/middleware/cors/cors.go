@@ -140,7 +140,7 @@ func (c *step) Response(x *exchange.Exchange) {
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Allow-Credentials")
 	if !c.any || c.credentials {
-		vary(h)
+		x.Vary("Origin")
 	}
 	from, ok := x.Request.Header.Known(exchange.Origin)
 	if !ok || !c.allowed(from) {
@@ -157,16 +157,4 @@ func (c *step) Response(x *exchange.Exchange) {
 	if c.expose != "" && x.Request.Method != "OPTIONS" {
 		h.Set("Access-Control-Expose-Headers", c.expose)
 	}
-}
-
-// vary says that the response depends on Origin, unless it says so already.
-func vary(h *exchange.Header) {
-	for v := range h.Values("Vary") {
-		for item := range strings.SplitSeq(v, ",") {
-			if item = strings.TrimSpace(item); item == "*" || exchange.EqualFold(item, "Origin") {
-				return
-			}
-		}
-	}
-	h.Add("Vary", "Origin")
 }
