@@ -17,7 +17,11 @@ require (
 
 require github.com/coder/websocket v1.8.15
 
-require github.com/miekg/dns v1.1.73
+require (
+	github.com/andybalholm/brotli v1.3.0
+	github.com/klauspost/compress v1.20.4
+	github.com/miekg/dns v1.1.73
+)
 
 require go.yaml.in/yaml/v4 v4.0.0 // indirect
 
