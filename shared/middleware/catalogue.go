@@ -55,7 +55,7 @@ type FieldError struct {
 
 // types returns the catalogue, by name.
 func types() []*Type {
-	return []*Type{corsType(), headersType(), ipRestrictionType()}
+	return []*Type{compressType(), corsType(), decompressType(), headersType(), ipRestrictionType()}
 }
 
 // Names returns the names of all types, sorted.

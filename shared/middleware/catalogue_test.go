@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/types/known/structpb"
@@ -35,6 +36,19 @@ func TestParse(t *testing.T) {
 		{"ip_restriction", map[string]any{"deny": []any{"x"}}, "config.deny[0]"},
 		{"ip_restriction", map[string]any{"deny": []any{"::1"}, "status": 200.0}, "config.status"},
 		{"ip_restriction", nil, "config.allow"},
+		{"compress", nil, ""},
+		{"compress", map[string]any{"algorithms": []any{"br", "gzip"}, "types": []any{"text/*", "application/*+json"}, "min_bytes": 0.0}, ""},
+		{"compress", map[string]any{"algorithms": []any{"gzip", "deflate"}}, "config.algorithms[1]"},
+		{"compress", map[string]any{"algorithms": []any{"gzip", "br", "gzip"}}, "config.algorithms[2]"},
+		{"compress", map[string]any{"types": []any{"text/*", "html"}}, "config.types[1]"},
+		{"compress", map[string]any{"types": slices.Repeat([]any{"text/html"}, 257)}, "config.types"},
+		{"compress", map[string]any{"min_bytes": float64(1<<30 + 1)}, "config.min_bytes"},
+		{"decompress", nil, ""},
+		{"decompress", map[string]any{"algorithms": []any{"zstd"}, "max_bytes": float64(1 << 40), "max_ratio": 1.0}, ""},
+		{"decompress", map[string]any{"algorithms": []any{"identity"}}, "config.algorithms[0]"},
+		{"decompress", map[string]any{"max_bytes": -1.0}, "config.max_bytes"},
+		{"decompress", map[string]any{"max_bytes": float64(1<<40 + 1)}, "config.max_bytes"},
+		{"decompress", map[string]any{"max_ratio": float64(1<<20 + 1)}, "config.max_ratio"},
 		{"nothing", nil, "type"},
 	} {
 		cfg, err := structpb.NewStruct(c.config)

@@ -22,6 +22,8 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
+	"gateway.internal/dataplane/internal/middleware/compress"
+	"gateway.internal/dataplane/internal/middleware/decompress"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/runtime"
@@ -75,7 +77,7 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	node := runtime.New(log, services, counters, tickets)
 	node.UsePaths(o.paths)
-	registry.MustRegister(counters, services, node, resolver)
+	registry.MustRegister(counters, services, node, resolver, compress.Metrics, decompress.Counters)
 	go tickets.Run(running)
 
 	var leaving atomic.Bool

@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/dataplane/internal/middleware/compress"
 	"gateway.internal/dataplane/internal/middleware/cors"
+	"gateway.internal/dataplane/internal/middleware/decompress"
 	"gateway.internal/dataplane/internal/middleware/headers"
 	"gateway.internal/dataplane/internal/middleware/iprestriction"
 	"gateway.internal/dataplane/internal/pipeline"
@@ -17,8 +19,12 @@ import (
 // New returns the step of a type for its settings.
 func New(typeName string, settings proto.Message) (pipeline.Step, error) {
 	switch typeName {
+	case "compress":
+		return compress.New(settings)
 	case "cors":
 		return cors.New(settings)
+	case "decompress":
+		return decompress.New(settings)
 	case "headers":
 		return headers.New(settings)
 	case "ip_restriction":

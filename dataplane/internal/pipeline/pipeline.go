@@ -33,6 +33,13 @@ type Preflighter interface {
 	AnswersPreflights() bool
 }
 
+// Worker is a Step that may work long at a response's body while that is sent. Such a response is sent where no other connection waits meanwhile.
+type Worker interface {
+	Step
+	// WorksOn reports whether it does so, of a response that has a number of bytes so far.
+	WorksOn(x *exchange.Exchange, bytes int) bool
+}
+
 // Bound is a step in its place.
 type Bound struct {
 	// Name is the middleware's.
@@ -56,6 +63,7 @@ type Pipeline struct {
 type Chain struct {
 	log       *slog.Logger
 	pipelines []*Pipeline
+	workers   []Worker
 	waits     bool
 	preflight bool
 }
@@ -70,6 +78,9 @@ func NewChain(log *slog.Logger, pipelines ...*Pipeline) *Chain {
 			for _, s := range p.Steps {
 				f, ok := s.Step.(Preflighter)
 				c.preflight = c.preflight || ok && f.AnswersPreflights()
+				if w, ok := s.Step.(Worker); ok {
+					c.workers = append(c.workers, w)
+				}
 			}
 		}
 	}
@@ -84,6 +95,19 @@ func (c *Chain) Waits() bool { return c != nil && c.waits }
 
 // AnswersPreflights reports whether a step answers CORS preflights.
 func (c *Chain) AnswersPreflights() bool { return c != nil && c.preflight }
+
+// WorksOn reports whether a step may work long at the body of a response that has a number of bytes so far.
+func (c *Chain) WorksOn(x *exchange.Exchange, bytes int) bool {
+	if c == nil {
+		return false
+	}
+	for _, w := range c.workers {
+		if w.WorksOn(x, bytes) {
+			return true
+		}
+	}
+	return false
+}
 
 // Progress is how far the request phase came: what Response has to go back through. The zero value is nowhere.
 type Progress struct{ pipelines, steps int }

@@ -124,7 +124,7 @@ func (j *journey) Answered() {
 	}
 	x.Now = j.host.Loop().PolledAt()
 	a.answered = x.Now
-	if first := a.responsePart(); first.err == nil && !first.whole {
+	if first := a.responsePart(); first.err == nil && (!first.whole || j.backend.Chain.WorksOn(x, len(first.bytes))) {
 		go j.apart((*journey).respond)
 		return
 	}
