@@ -59,8 +59,7 @@ func (d *down) LimitBody(bytes int64) {
 func (d *down) BufferedBody() ([]byte, bool, error) {
 	part, whole, err := d.Downstream.BufferedBody()
 	if err != nil {
-		d.end(err)
-		return nil, false, err
+		return nil, false, d.end(err)
 	}
 	d.part, d.whole = part, whole
 	if !whole {
@@ -81,7 +80,7 @@ func (d *down) BufferedBody() ([]byte, bool, error) {
 	}
 	start := len(d.x.Texts) // it has to live until nobody may want to send it again
 	d.x.Texts = append(d.x.Texts, d.out[:filled]...)
-	d.end(io.EOF)
+	_ = d.end(io.EOF)
 	if d.x.Request.Trailer.Len() == 0 {
 		d.x.Request.ContentLength = int64(filled)
 	}
