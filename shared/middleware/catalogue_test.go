@@ -37,7 +37,7 @@ func TestParse(t *testing.T) {
 		{"ip_restriction", map[string]any{"deny": []any{"::1"}, "status": 200.0}, "config.status"},
 		{"ip_restriction", nil, "config.allow"},
 		{"compress", nil, ""},
-		{"compress", map[string]any{"algorithms": []any{"br", "gzip"}, "types": []any{"text/*", "application/*+json"}, "min_bytes": 0.0}, ""},
+		{"compress", map[string]any{"algorithms": []any{"br", "gzip"}, "types": []any{"*/*"}, "min_bytes": 0.0}, ""},
 		{"compress", map[string]any{"algorithms": []any{"gzip", "deflate"}}, "config.algorithms[1]"},
 		{"compress", map[string]any{"algorithms": []any{"gzip", "br", "gzip"}}, "config.algorithms[2]"},
 		{"compress", map[string]any{"types": []any{"text/*", "html"}}, "config.types[1]"},

@@ -33,7 +33,8 @@ func validateCompress(m proto.Message) []FieldError {
 	}
 	for i, t := range s.GetTypes() {
 		if !ValidMediaRange(t) {
-			c.fail(fmt.Sprintf("types[%d]", i), t, `is no media type such as "application/json", "text/*", "application/*+json" or "*/*", without parameters`)
+			c.fail(fmt.Sprintf("types[%d]", i), t,
+				`is no media type such as "application/json", "text/*", "application/*+json" or "*/*", without parameters`)
 		}
 	}
 	if n := s.GetMinBytes(); n > maxMinBytes {
@@ -42,7 +43,8 @@ func validateCompress(m proto.Message) []FieldError {
 	return c.errs
 }
 
-// ValidMediaRange reports whether s is a media type without parameters (RFC 9110 section 8.3.1), or a pattern of some: "type/*", "type/*+suffix" or "*/*".
+// ValidMediaRange reports whether s is a media type without parameters (RFC 9110 section 8.3.1), or a pattern of
+// some: "type/*", "type/*+suffix" or "*/*".
 func ValidMediaRange(s string) bool {
 	kind, subtype, ok := strings.Cut(s, "/")
 	if !ok || kind == "*" && subtype != "*" {

@@ -37,7 +37,8 @@ func validateDecompress(m proto.Message) []FieldError {
 	return c.errs
 }
 
-// ContentCodings returns the names of the content codings that are encoded and decoded, in the order in which they are preferred.
+// ContentCodings returns the names of the content codings that are encoded and decoded, in the order in which they
+// are preferred.
 func ContentCodings() []string { return []string{"zstd", "br", "gzip"} }
 
 func (c *collector) algorithms(names []string) {

@@ -15,9 +15,10 @@ import (
 // maxZstdWindow is the largest window of zstd that HTTP allows (RFC 9659 section 3).
 const maxZstdWindow = 8 << 20
 
-// Decoder reads from an io.Reader, decoded. Read fails with io.ErrUnexpectedEOF where the reader ends too early, and with another error where what it
-// gives is not of the coding, or where something comes after its end; of gzip and zstd there may be several in a row. No bytes at all are taken for
-// nothing. One goroutine uses it at a time. It does not wait for more than something needs to come out.
+// Decoder reads from an io.Reader, decoded. Read fails with io.ErrUnexpectedEOF where the reader ends too early, and
+// with another error where what it gives is not of the coding, or where something comes after its end; of gzip and
+// zstd there may be several in a row. No bytes at all are taken for nothing. One goroutine uses it at a time. It does
+// not wait for more than something needs to come out.
 type Decoder interface {
 	io.Reader
 	reset(from io.Reader)
@@ -27,7 +28,8 @@ var decoders = [exchange.Codings]sync.Pool{
 	exchange.Gzip:   {New: func() any { return newGzipDecoder() }},
 	exchange.Brotli: {New: func() any { return &brotliDecoder{Reader: brotli.NewReader(nothing{})} }},
 	exchange.Zstd: {New: func() any {
-		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		r, err := zstd.NewReader(nil,
+			zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		return &zstdDecoder{made(r, err)}
 	}},
 }

@@ -1,5 +1,5 @@
-// Package coding encodes and decodes bodies in the content codings of HTTP: gzip (RFC 1952), br (RFC 7932) and zstd (RFC 8878). Encoders and decoders are kept
-// and used again. It does not know which messages are encoded.
+// Package coding encodes and decodes bodies in the content codings of HTTP: gzip (RFC 1952), br (RFC 7932) and zstd
+// (RFC 8878). Encoders and decoders are kept and used again. It does not know which messages are encoded.
 package coding
 
 import (
@@ -13,8 +13,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// An encoder keeps the last 128 KiB of what it has encoded, where the coding allows that: less memory for each open response counts for more than the
-// percent or two that a longer memory saves.
+// An encoder keeps the last 128 KiB of what it has encoded, where the coding allows that: less memory for each open
+// response counts for more than the percent or two that a longer memory saves.
 const (
 	windowBits = 17
 	window     = 1 << windowBits
@@ -47,7 +47,8 @@ var encoders = [exchange.Codings]sync.Pool{
 		return Encoder(brotli.NewWriterOptions(nil, brotli.WriterOptions{Quality: brotliLevel, LGWin: windowBits}))
 	}},
 	exchange.Zstd: {New: func() any {
-		w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstdLevel), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
+		w, err := zstd.NewWriter(nil,
+			zstd.WithEncoderLevel(zstdLevel), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
 			zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true))
 		return made[Encoder](w, err)
 	}},

@@ -8,20 +8,24 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// Metrics counts messages whose bodies are encoded or decoded. It is a prometheus.Collector, and safe for concurrent use.
+// Metrics counts messages whose bodies are encoded or decoded. It is a prometheus.Collector, and safe for concurrent
+// use.
 type Metrics struct {
 	messages, plain, encoded *prometheus.Desc
 	byCoding                 [exchange.Codings]struct{ messages, plain, encoded atomic.Uint64 }
 }
 
-// NewMetrics returns the metrics of a middleware type, for what it calls its messages: "gateway_TYPE_MESSAGES_total" and, of their bodies,
-// "gateway_TYPE_plain_bytes_total" and "gateway_TYPE_encoded_bytes_total", by algorithm.
+// NewMetrics returns the metrics of a middleware type, for what it calls its messages: "gateway_TYPE_MESSAGES_total"
+// and, of their bodies, "gateway_TYPE_plain_bytes_total" and "gateway_TYPE_encoded_bytes_total", by algorithm.
 func NewMetrics(typeName, messages, verb string) *Metrics {
 	labels := []string{"algorithm"}
+	desc := func(what, help string) *prometheus.Desc {
+		return prometheus.NewDesc("gateway_"+typeName+"_"+what+"_total", help, labels, nil)
+	}
 	return &Metrics{
-		messages: prometheus.NewDesc("gateway_"+typeName+"_"+messages+"_total", "Bodies of "+messages+" that were "+verb+".", labels, nil),
-		plain:    prometheus.NewDesc("gateway_"+typeName+"_plain_bytes_total", "Size of these bodies without the content coding.", labels, nil),
-		encoded:  prometheus.NewDesc("gateway_"+typeName+"_encoded_bytes_total", "Size of these bodies in the content coding.", labels, nil),
+		messages: desc(messages, "Bodies of "+messages+" that were "+verb+"."),
+		plain:    desc("plain_bytes", "Size of these bodies without the content coding."),
+		encoded:  desc("encoded_bytes", "Size of these bodies in the content coding."),
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// quality returns how much a client likes a media type, from 0, not at all, to exchange.MaxWeight (RFC 9110 section 12.5.1): what the
-// most specific range says that has it. Parameters of a range other than q are not looked at.
+// quality returns how much a client likes a media type, from 0, not at all, to exchange.MaxWeight (RFC 9110 section
+// 12.5.1): what the most specific range says that has it. Parameters of a range other than q are not looked at.
 func quality(h *exchange.Header, mediaType string) int {
 	q, specific, said := 0, -1, false
 	for value := range h.Values("Accept") {

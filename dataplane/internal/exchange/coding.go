@@ -34,16 +34,19 @@ func CodingOf(name string) (c Coding, known bool) {
 	return Identity, false
 }
 
-// AcceptedCodings is how much a client likes each content coding, as Accept-Encoding says. The zero value accepts Identity alone.
+// AcceptedCodings is how much a client likes each content coding, as Accept-Encoding says. The zero value accepts
+// Identity alone.
 type AcceptedCodings struct {
 	weights [Codings]int16 // in thousandths, and refused
 }
 
-// refused is the weight of a coding that the client does not accept. It is not 0, so that the zero value accepts Identity.
+// refused is the weight of a coding that the client does not accept. It is not 0, so that the zero value accepts
+// Identity.
 const refused = -1
 
-// AcceptedCodings reads Accept-Encoding (RFC 9110 section 12.5.3). A client that does not send the field accepts everything, but says nothing of what
-// it understands: Identity is what it gets. A name that is there twice counts the first time; a weight that is none is 0.
+// AcceptedCodings reads Accept-Encoding (RFC 9110 section 12.5.3). A client that does not send the field accepts
+// everything, but says nothing of what it understands: Identity is what it gets. A name that is there twice counts
+// the first time; a weight that is none is 0.
 func (h *Header) AcceptedCodings() AcceptedCodings {
 	const unsaid = -2
 	weights, any := [Codings]int16{unsaid, unsaid, unsaid, unsaid}, int16(unsaid)
@@ -92,8 +95,8 @@ func (h *Header) AcceptedCodings() AcceptedCodings {
 	return AcceptedCodings{weights}
 }
 
-// Choose returns which of some codings the client likes best; of several that it likes equally well, the one that stands first. Identity: it accepts none
-// of them, or likes Identity more.
+// Choose returns which of some codings the client likes best; of several that it likes equally well, the one that
+// stands first. Identity: it accepts none of them, or likes Identity more.
 func (a *AcceptedCodings) Choose(among []Coding) Coding {
 	best, most := Identity, max(a.weights[Identity], 0)
 	for _, c := range among {

@@ -58,10 +58,12 @@ func TestAcceptedCodings(t *testing.T) {
 	}
 }
 
-// FuzzAcceptEncoding reads any Accept-Encoding, and the same in two fields. What is chosen is one of those that there are, stands in the field or is
-// covered by "*", and does not depend on where a list is cut.
+// FuzzAcceptEncoding reads any Accept-Encoding, and the same in two fields. What is chosen is one of those that there
+// are, stands in the field or is covered by "*", and does not depend on where a list is cut.
 func FuzzAcceptEncoding(f *testing.F) {
-	for _, s := range []string{"gzip", "gzip;q=0.5, *;q=0", "identity;q=0,br", "x-gzip;q=1.000;a=b", ";,;q=,*", "zstd;q=0.0011", "gzip;q=0;q=1"} {
+	for _, s := range []string{
+		"gzip", "gzip;q=0.5, *;q=0", "identity;q=0,br", "x-gzip;q=1.000;a=b", ";,;q=,*", "zstd;q=0.0011", "gzip;q=0;q=1",
+	} {
 		f.Add(s, 3)
 	}
 	f.Fuzz(func(t *testing.T, s string, at int) {
@@ -74,7 +76,8 @@ func FuzzAcceptEncoding(f *testing.F) {
 		}
 		a := read(s)
 		c := a.Choose([]Coding{Brotli, Gzip})
-		if lower := strings.ToLower(s); c != Identity && !strings.Contains(lower, c.String()) && !strings.Contains(lower, "*") {
+		lower := strings.ToLower(s)
+		if c != Identity && !strings.Contains(lower, c.String()) && !strings.Contains(lower, "*") {
 			t.Errorf("%q: %s", s, c)
 		}
 		if c == Zstd {

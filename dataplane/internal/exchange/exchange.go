@@ -55,8 +55,8 @@ type Exchange struct {
 	Forward Forward
 	// Down is the client's side.
 	Down Downstream
-	// BodyLimit is the most bytes that the request's body may have; negative: any number. Down keeps it already: a step that decodes the body counts by
-	// it what comes out.
+	// BodyLimit is the most bytes that the request's body may have; negative: any number. Down keeps it already: a
+	// step that decodes the body counts by it what comes out.
 	BodyLimit int64
 	// Accepts is which content codings the client accepts, as a step has read that before later ones could change it.
 	Accepts AcceptedCodings

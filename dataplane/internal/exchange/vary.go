@@ -8,8 +8,8 @@ func (x *Exchange) Text(since int) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }
 
-// Vary says that the response depends on a field of the request, unless it says so already (RFC 9110 section 12.5.5). All that it depends on is in
-// one field then. The name has to live as long as the exchange.
+// Vary says that the response depends on a field of the request, unless it says so already (RFC 9110 section 12.5.5).
+// All that it depends on is in one field then. The name has to live as long as the exchange.
 func (x *Exchange) Vary(name string) {
 	h := &x.Response.Header
 	start, fields := len(x.Texts), 0

@@ -5,8 +5,8 @@ import "strings"
 // MaxWeight is the weight of what a client likes most.
 const MaxWeight = 1000
 
-// Weight returns the weight among the parameters of an item of a field such as Accept, in thousandths (RFC 9110 section 12.4.2): MaxWeight where none is
-// said, 0 where it is no weight.
+// Weight returns the weight among the parameters of an item of a field such as Accept, in thousandths (RFC 9110
+// section 12.4.2): MaxWeight where none is said, 0 where it is no weight.
 func Weight(parameters string) int {
 	for more := true; more; {
 		var p string

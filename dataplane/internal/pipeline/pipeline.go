@@ -33,7 +33,8 @@ type Preflighter interface {
 	AnswersPreflights() bool
 }
 
-// Worker is a Step that may work long at a response's body while that is sent. Such a response is sent where no other connection waits meanwhile.
+// Worker is a Step that may work long at a response's body while that is sent. Such a response is sent where no other
+// connection waits meanwhile.
 type Worker interface {
 	Step
 	// WorksOn reports whether it does so, of a response that has a number of bytes so far.

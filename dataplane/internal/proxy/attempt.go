@@ -257,7 +257,9 @@ func (u *upload) answered() error {
 var errClientGone = errors.New("the client broke off")
 
 // sendBody sends what is left of the body: rest, and what has not been read yet, left bytes where that is known.
-func (u *upload) sendBody(conn upstream.Conn, from exchange.Downstream, x *exchange.Exchange, timeout time.Duration, rest []byte, left int64) error {
+func (u *upload) sendBody(
+	conn upstream.Conn, from exchange.Downstream, x *exchange.Exchange, timeout time.Duration, rest []byte, left int64,
+) error {
 	u.read.Store(u.whole)
 	if len(rest) > 0 || u.whole {
 		err := conn.SendBody(x, rest, u.whole, timeout)

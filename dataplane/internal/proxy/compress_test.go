@@ -19,11 +19,12 @@ import (
 
 // compressed adds a middleware of type compress, with settings, to a configuration.
 func compressed(config, settings string) string {
-	return config + "---\nmiddleware: [{name: c, type: compress, order: 1, config: {" + settings + "}}]\npipelines: [{name: g, global: true, middleware_ids: [c]}]\n"
+	return config + "---\nmiddleware: [{name: c, type: compress, order: 1, config: {" + settings + "}}]\n" +
+		"pipelines: [{name: g, global: true, middleware_ids: [c]}]\n"
 }
 
-// giving answers as a request asks it to: X-Give has fields, X-Status the status, X-Size the body's size, X-Parts in how many parts it comes, each
-// flushed.
+// giving answers as a request asks it to: X-Give has fields, X-Status the status, X-Size the body's size, X-Parts in
+// how many parts it comes, each flushed.
 func giving(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Content-Type"] = nil // it is not guessed
 	for _, v := range r.Header["X-Give"] {
@@ -216,7 +217,9 @@ func TestCompressNeverTwice(t *testing.T) {
 	t.Cleanup(s.Close)
 	twice := `
 ---
-middleware: [{name: c, type: compress, order: 1, config: {min_bytes: 0}}, {name: d, type: compress, order: 2, config: {min_bytes: 0, algorithms: [br]}}]
+middleware:
+  - {name: c, type: compress, order: 1, config: {min_bytes: 0}}
+  - {name: d, type: compress, order: 2, config: {min_bytes: 0, algorithms: [br]}}
 pipelines: [{name: g, global: true, middleware_ids: [c, d]}]
 `
 	g := start(t, to(s.Listener.Addr().String(), "")+twice)
@@ -333,7 +336,8 @@ policies: [{name: p, errors: [{bodies: [{content_type: text/plain, body: %q}, {c
 	}
 }
 
-// A client validates what it has with the tag that it got, whichever way the service compares tags, and whether this node knows the tag or not.
+// A client validates what it has with the tag that it got, whichever way the service compares tags, and whether this
+// node knows the tag or not.
 func TestCompressValidates(t *testing.T) {
 	for _, c := range []struct {
 		name, tag, plain string
@@ -404,7 +408,8 @@ middleware:
   - {name: h, type: headers, order: 2, config: {request: {remove: [Accept-Encoding]}}}
 pipelines: [{name: g, global: true, middleware_ids: [c, h]}]
 `)
-	res, got := asks(t, g.undecoding("http/1.1"), "GET", "http://"+g.address+"/", "Accept-Encoding: gzip", "X-Give: Content-Type: text/plain", "X-Size: 2000")
+	res, got := asks(t, g.undecoding("http/1.1"), "GET", "http://"+g.address+"/",
+		"Accept-Encoding: gzip", "X-Give: Content-Type: text/plain", "X-Size: 2000")
 	if res.Header.Get("Content-Encoding") != "gzip" || res.Header.Get("X-Seen-Codings") != "" || !bytes.Equal(got, given(2000)) {
 		t.Errorf("%v, %d bytes", res.Header, len(got))
 	}

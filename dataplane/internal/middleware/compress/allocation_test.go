@@ -31,7 +31,8 @@ func (n *nowhere) WriteBody(_ *exchange.Exchange, b []byte, _ bool) error {
 func records(n int) []byte {
 	var b bytes.Buffer
 	for i := 0; b.Len() < n; i++ {
-		fmt.Fprintf(&b, `{"id":%d,"name":"user-%x","email":"u%d@example.com","active":%v,"tags":["alpha","beta%d"]},`, i*7919, i*2654435761, i*31, i%3 == 0, i%17)
+		fmt.Fprintf(&b, `{"id":%d,"name":"user-%x","email":"u%d@example.com","active":%v,"tags":["alpha","beta%d"]},`,
+			i*7919, i*2654435761, i*31, i%3 == 0, i%17)
 	}
 	return b.Bytes()[:n]
 }
@@ -64,7 +65,8 @@ func TestNoAllocationPerResponse(t *testing.T) {
 	var x exchange.Exchange
 	to := &nowhere{}
 	for _, accept := range []string{"gzip", "br", "zstd", "identity"} {
-		for size, most := range map[int]float64{2000: 0, 60_000: 0, 200_000: 1} { // zstd takes 16 bytes for the head of what it does not have at once
+		// zstd takes 16 bytes for the head of what it does not have at once.
+		for size, most := range map[int]float64{2000: 0, 60_000: 0, 200_000: 1} {
 			body := records(size)
 			exchanged(s, &x, to, accept, body)
 			if n := testing.AllocsPerRun(50, func() { exchanged(s, &x, to, accept, body) }); n > most {

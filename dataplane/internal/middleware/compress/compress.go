@@ -1,4 +1,5 @@
-// Package compress is the middleware type "compress": it encodes the bodies of responses in a content coding that the client accepts.
+// Package compress is the middleware type "compress": it encodes the bodies of responses in a content coding that the
+// client accepts.
 package compress
 
 import (
@@ -12,10 +13,12 @@ import (
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
 
-// defaultMinBytes is the least length of a body that is encoded, where nothing else is said: what is shorter fits in one packet as it is.
+// defaultMinBytes is the least length of a body that is encoded, where nothing else is said: what is shorter fits in
+// one packet as it is.
 const defaultMinBytes = 1024
 
-// maxInLoop is the longest body that is encoded where other connections wait meanwhile: gzip takes some 30 microseconds for it, br 200.
+// maxInLoop is the longest body that is encoded where other connections wait meanwhile: gzip takes some 30
+// microseconds for it, br 200.
 const maxInLoop = 8 << 10
 
 // Metrics counts what all steps of this type do.
@@ -54,8 +57,8 @@ type step struct {
 	metrics  *coding.Metrics
 }
 
-// Request reads what the client accepts, before a later step can take it out so that the service answers plain, and brings validators into a form that
-// the service knows.
+// Request reads what the client accepts, before a later step can take it out so that the service answers plain, and
+// brings validators into a form that the service knows.
 func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 	if x.RPC == exchange.NoRPC {
 		x.Accepts = x.Request.Header.AcceptedCodings()
@@ -64,8 +67,8 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 	return exchange.Continue
 }
 
-// Response stands between, where the response might be encoded. What is done is decided when the head is sent: until then steps that come after this one,
-// and pages of errors, may change it.
+// Response stands between, where the response might be encoded. What is done is decided when the head is sent: until
+// then steps that come after this one, and pages of errors, may change it.
 func (s *step) Response(x *exchange.Exchange) {
 	if x.Response.Local || x.Response.Status == 304 || s.eligible(x) {
 		stand(x, s)

@@ -117,7 +117,8 @@ func TestLongWork(t *testing.T) {
 	}
 }
 
-// What stands between is gone as soon as it has nothing to do: the rest of such a body may then be moved inside the kernel.
+// What stands between is gone as soon as it has nothing to do: the rest of such a body may then be moved inside the
+// kernel.
 func TestStandsNoLongerThanItHasTo(t *testing.T) {
 	s := newStep(t, &middlewarev1.Compress{})
 	broken := errors.New("broken")
@@ -128,7 +129,8 @@ func TestStandsNoLongerThanItHasTo(t *testing.T) {
 		},
 		"whole": func(x *exchange.Exchange, _ *client) error { return x.Down.WriteHead(x, make([]byte, 9000), true) },
 		"ended": func(x *exchange.Exchange, _ *client) error {
-			return errors.Join(x.Down.WriteHead(x, nil, false), x.Down.WriteBody(x, []byte("a"), false), x.Down.WriteBody(x, nil, true))
+			err := x.Down.WriteHead(x, nil, false)
+			return errors.Join(err, x.Down.WriteBody(x, []byte("a"), false), x.Down.WriteBody(x, nil, true))
 		},
 		"aborted": func(x *exchange.Exchange, c *client) error {
 			err := x.Down.WriteHead(x, []byte("a"), false)

@@ -17,7 +17,8 @@ func (s *step) eligible(x *exchange.Exchange) bool {
 		return false
 	}
 	contentType, ok := res.Header.Known(exchange.ContentType)
-	return ok && s.encodes(contentType) && !has(&res.Header, "Content-Encoding", "") && !has(&res.Header, "Content-Range", "") &&
+	return ok && s.encodes(contentType) &&
+		!has(&res.Header, "Content-Encoding", "") && !has(&res.Header, "Content-Range", "") &&
 		!has(&res.Header, "Cache-Control", "no-transform") && !has(&x.Request.Header, "Cache-Control", "no-transform")
 }
 
@@ -33,7 +34,8 @@ func has(h *exchange.Header, name, item string) bool {
 	return false
 }
 
-// decide makes the head of a response what it is to be, and returns the coding of the body. Of HEAD, whose body is not sent, it does the same as of GET.
+// decide makes the head of a response what it is to be, and returns the coding of the body. Of HEAD, whose body is
+// not sent, it does the same as of GET.
 func (s *step) decide(x *exchange.Exchange, part []byte, last bool) exchange.Coding {
 	if x.Response.Status == 304 {
 		s.tags.notModified(x, s)

@@ -8,12 +8,14 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// An encoded response is another representation than the plain one, with other bytes, so it can't have the same strong entity tag (RFC 9110 section 8.8.3).
-// It gets the tag as a weak one: W/"a" for "a". If-None-Match then comes with W/"a". A service that compares as RFC 9110 section 13.1.2 says knows that for its
-// own "a". Many others compare texts, of the field or of each item of it; they know what they have sent. What that was is remembered, of as many tags as
-// there is room for. Of a tag that is not remembered both forms are sent.
+// An encoded response is another representation than the plain one, with other bytes, so it can't have the same
+// strong entity tag (RFC 9110 section 8.8.3). It gets the tag as a weak one: W/"a" for "a". If-None-Match then comes
+// with W/"a". A service that compares as RFC 9110 section 13.1.2 says knows that for its own "a". Many others compare
+// texts, of the field or of each item of it; they know what they have sent. What that was is remembered, of as many
+// tags as there is room for. Of a tag that is not remembered both forms are sent.
 
-// tags remembers in which form the service has sent entity tags. It may forget one, and, very rarely, take one for another.
+// tags remembers in which form the service has sent entity tags. It may forget one, and, very rarely, take one for
+// another.
 type tags struct {
 	seed  maphash.Seed
 	slots [1024]atomic.Uint32 // a part of the tag's sum, and its form; 0: none
@@ -72,8 +74,8 @@ func setWeak(x *exchange.Exchange, tag string) {
 	x.Response.Header.Set("ETag", x.Text(start))
 }
 
-// notModified makes the fields of a 304 those of the response that the client has (RFC 9110 section 15.4.5). Its media type is not known, but whether
-// a response with this tag was encoded is, or that the client has one that was.
+// notModified makes the fields of a 304 those of the response that the client has (RFC 9110 section 15.4.5). Its
+// media type is not known, but whether a response with this tag was encoded is, or that the client has one that was.
 func (t *tags) notModified(x *exchange.Exchange, s *step) {
 	tag, ok := x.Response.Header.Lookup("ETag")
 	if !ok || strings.HasPrefix(tag, "W/") {
@@ -109,7 +111,8 @@ func hasWeak(list, tag string) bool {
 // maxTranslated is the longest If-None-Match that is brought into another form: it may become twice as long.
 const maxTranslated = 4 << 10
 
-// translate brings a request's If-None-Match into a form that the service knows. What is no list of entity tags stays as it is.
+// translate brings a request's If-None-Match into a form that the service knows. What is no list of entity tags stays
+// as it is.
 func (t *tags) translate(x *exchange.Exchange) {
 	h := &x.Request.Header
 	length, any := 0, false
@@ -137,7 +140,8 @@ func (t *tags) translate(x *exchange.Exchange) {
 	h.Set("If-None-Match", x.Text(start))
 }
 
-// appendKnown appends the items of a list to what x.Texts has from start on, and reports whether it is a list of entity tags.
+// appendKnown appends the items of a list to what x.Texts has from start on, and reports whether it is a list of
+// entity tags.
 func (t *tags) appendKnown(x *exchange.Exchange, start int, list string) bool {
 	put := func(prefix, opaque string) {
 		if len(x.Texts) > start {

@@ -6,8 +6,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// defaultTypes are the media types that are encoded where nothing else is said: those that become much smaller. Images, sound, films and archives are
-// compressed as they are.
+// defaultTypes are the media types that are encoded where nothing else is said: those that become much smaller.
+// Images, sound, films and archives are compressed as they are.
 var defaultTypes = [...]string{
 	"text/*",
 	"application/json", "application/*+json", "application/x-ndjson", "application/jsonl",
@@ -47,7 +47,8 @@ func (r *mediaRange) has(kind, subtype string) bool {
 	return n >= 0 && exchange.EqualFold(subtype[n:], r.suffix)
 }
 
-// encodes reports whether bodies with a Content-Type are encoded. Those of gRPC are not: their messages have codings of their own.
+// encodes reports whether bodies with a Content-Type are encoded. Those of gRPC are not: their messages have codings
+// of their own.
 func (s *step) encodes(contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	kind, subtype, ok := strings.Cut(strings.Trim(mediaType, " \t"), "/")

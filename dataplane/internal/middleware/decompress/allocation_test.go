@@ -10,8 +10,8 @@ import (
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
 
-// A body that comes whole takes what stands between, and what the decoder takes for its tables; no buffers, once there are some. Under the race detector pools
-// drop what they are given on purpose, so this is tested without it.
+// A body that comes whole takes what stands between, and what the decoder takes for its tables; no buffers, once
+// there are some. Under the race detector pools drop what they are given on purpose, so this is tested without it.
 func TestAllocations(t *testing.T) {
 	s := newStep(t, &middlewarev1.Decompress{})
 	for c, most := range map[exchange.Coding]float64{exchange.Gzip: 3, exchange.Zstd: 3, exchange.Brotli: 6} {

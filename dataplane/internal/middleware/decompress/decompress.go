@@ -1,4 +1,5 @@
-// Package decompress is the middleware type "decompress": it decodes the bodies of requests that have a content coding, within bounds.
+// Package decompress is the middleware type "decompress": it decodes the bodies of requests that have a content
+// coding, within bounds.
 package decompress
 
 import (
@@ -44,9 +45,13 @@ func New(settings proto.Message) (pipeline.Step, error) {
 	if m.GetMaxRatio() > 0 {
 		s.maxRatio = int64(m.GetMaxRatio())
 	}
-	s.tooLarge = &fault.Error{Code: fault.RequestTooLarge, Reason: fmt.Sprintf("the body has more than %d bytes when it is decoded", s.maxBytes)}
+	s.tooLarge = &fault.Error{
+		Code:   fault.RequestTooLarge,
+		Reason: fmt.Sprintf("the body has more than %d bytes when it is decoded", s.maxBytes),
+	}
 	s.tooDense = &fault.Error{
-		Code: fault.BadRequest, Reason: fmt.Sprintf("the body is more than %d times as large when it is decoded as it was sent", s.maxRatio),
+		Code:   fault.BadRequest,
+		Reason: fmt.Sprintf("the body is more than %d times as large when it is decoded as it was sent", s.maxRatio),
 	}
 	return s, nil
 }

@@ -98,7 +98,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// Calls of gRPC have codings of their own, upgrades have no body, and a body that is too large as it is, is refused as it is.
+// Calls of gRPC have codings of their own, upgrades have no body, and a body that is too large as it is, is refused
+// as it is.
 func TestRequestsThatAreLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(x *exchange.Exchange){
 		"gRPC":      func(x *exchange.Exchange) { x.RPC = exchange.GRPC },
@@ -108,8 +109,10 @@ func TestRequestsThatAreLeftAlone(t *testing.T) {
 		c := &client{}
 		x := request("gzip", c)
 		change(x)
-		if v := newStep(t, &middlewarev1.Decompress{}).Request(x); v != exchange.Continue || x.Down != exchange.Downstream(c) || x.Request.Header.Get("Content-Encoding") != "gzip" {
-			t.Errorf("%s: %v, %T", name, v, x.Down)
+		v := newStep(t, &middlewarev1.Decompress{}).Request(x)
+		encoding := x.Request.Header.Get("Content-Encoding")
+		if v != exchange.Continue || x.Down != exchange.Downstream(c) || encoding != "gzip" {
+			t.Errorf("%s: %v, %T, %q", name, v, x.Down, encoding)
 		}
 	}
 }
@@ -117,7 +120,8 @@ func TestRequestsThatAreLeftAlone(t *testing.T) {
 // What goes wrong on the client's side is told as it is, and stays.
 func TestErrorsOfTheClient(t *testing.T) {
 	broken := errors.New("broken off")
-	for name, parts := range map[string][][]byte{"at once": nil, "within": {encode(exchange.Gzip, []byte("some text"))[:15]}} {
+	within := encode(exchange.Gzip, []byte("some text"))[:15]
+	for name, parts := range map[string][][]byte{"at once": nil, "within": {within}} {
 		x := request("gzip", &client{parts: parts, err: broken})
 		newStep(t, &middlewarev1.Decompress{}).Request(x)
 		if _, err := readAll(x); !errors.Is(err, broken) {
@@ -155,15 +159,15 @@ func TestPanickingDecoder(t *testing.T) {
 	}
 }
 
-// FuzzBody sends anything in two parts as a body in one or two codings. It comes out as the decoders read it, or with an error of the client's, within
-// the bounds.
+// FuzzBody sends anything in two parts as a body in one or two codings. It comes out as the decoders read it, or with
+// an error of the client's, within the bounds.
 func FuzzBody(f *testing.F) {
 	text := bytes.Repeat([]byte("some text. "), 30)
 	for i, c := range []exchange.Coding{exchange.Gzip, exchange.Brotli, exchange.Zstd} {
 		b := encode(c, text)
 		for _, sent := range [][]byte{
-			b, encode(c, b), b[:len(b)/2], append(bytes.Clone(b), "behind"...), append(bytes.Clone(b), b...), encode(c, make([]byte, 300_000)),
-			encode(c, encode(c, make([]byte, 300_000))), nil,
+			b, encode(c, b), b[:len(b)/2], append(bytes.Clone(b), "behind"...), append(bytes.Clone(b), b...),
+			encode(c, make([]byte, 300_000)), encode(c, encode(c, make([]byte, 300_000))), nil,
 		} {
 			f.Add(sent, 7, uint8(i))
 			f.Add(sent, 7, uint8(i|4|i<<3))

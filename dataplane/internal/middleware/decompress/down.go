@@ -13,7 +13,9 @@ import (
 var (
 	errMalformed = &fault.Error{Code: fault.BadRequest, Reason: "the body is not what its Content-Encoding says"}
 	errTruncated = &fault.Error{Code: fault.BadRequest, Reason: "the body ends before its Content-Encoding does"}
-	errTooLarge  = &fault.Error{Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows when it is decoded"}
+	errTooLarge  = &fault.Error{
+		Code: fault.RequestTooLarge, Reason: "the body is larger than the policy allows when it is decoded",
+	}
 )
 
 // outBytes is how much is decoded at once.
@@ -21,7 +23,8 @@ const outBytes = 32 << 10
 
 var outs = sync.Pool{New: func() any { return new([outBytes]byte) }}
 
-// down is the client's side, as one would be that sends the body plain. Whoever reads the body owns all of it but Downstream.
+// down is the client's side, as one would be that sends the body plain. Whoever reads the body owns all of it but
+// Downstream.
 type down struct {
 	exchange.Downstream
 	step    *step
@@ -55,7 +58,8 @@ func (d *down) LimitBody(bytes int64) {
 	d.Downstream.LimitBody(bytes)
 }
 
-// BufferedBody implements exchange.Downstream. A body that has come whole, and is not long when it is decoded, is decoded at once, and has a length again.
+// BufferedBody implements exchange.Downstream. A body that has come whole, and is not long when it is decoded, is
+// decoded at once, and has a length again.
 func (d *down) BufferedBody() ([]byte, bool, error) {
 	part, whole, err := d.Downstream.BufferedBody()
 	if err != nil {

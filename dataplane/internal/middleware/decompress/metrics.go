@@ -20,7 +20,8 @@ const (
 // refusals are the values of the label "reason".
 var refusals = [...]string{"malformed", "max_bytes", "max_ratio"}
 
-var refusedDesc = prometheus.NewDesc("gateway_decompress_refused_total", "Requests whose bodies could not be decoded, or not within the bounds.", []string{"reason"}, nil)
+var refusedDesc = prometheus.NewDesc("gateway_decompress_refused_total",
+	"Requests whose bodies could not be decoded, or not within the bounds.", []string{"reason"}, nil)
 
 // metrics is what coding.Metrics counts, and refusals.
 type metrics struct {
