@@ -24,14 +24,15 @@ const (
 // Compress encodes the bodies of responses in a content coding that the client accepts (RFC 9110 section 12.5.3).
 type Compress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Content codings in the order of preference where a client likes several equally well: "zstd", "br", "gzip". Empty means all three, in this
-	// order.
+	// Content codings in the order of preference where a client likes several equally well: "zstd", "br", "gzip".
+	// Empty means all three, in this order.
 	Algorithms []string `protobuf:"bytes,1,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
-	// Media types that are encoded: "application/json", "text/*" for a whole type, "application/*+json" for those with a suffix, "*/*" for any. Empty
-	// means those of text, JSON, XML, scripts, WebAssembly and uncompressed fonts.
+	// Media types that are encoded: "application/json", "text/*" for a whole type, "application/*+json" for those
+	// with a suffix, "*/*" for any. Empty means those of text, JSON, XML, scripts, WebAssembly and uncompressed
+	// fonts.
 	Types []string `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`
-	// Least length in bytes of a body that is encoded, up to 1 GiB. A body whose length is not known before its end is encoded whatever its length
-	// will be. Absent means 1024; 0 encodes any.
+	// Least length in bytes of a body that is encoded, up to 1 GiB. A body whose length is not known before its
+	// end is encoded whatever its length will be. Absent means 1024; 0 encodes any.
 	MinBytes      *uint32 `protobuf:"varint,3,opt,name=min_bytes,json=minBytes,proto3,oneof" json:"min_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -21,15 +21,18 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Decompress decodes the bodies of requests that have a content coding (RFC 9110 section 8.4), so that services see them plain.
+// Decompress decodes the bodies of requests that have a content coding (RFC 9110 section 8.4), so that services see
+// them plain.
 type Decompress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Content codings that are decoded: "gzip", "br", "zstd". Empty means all three. A request with any other one goes to the service as it came.
+	// Content codings that are decoded: "gzip", "br", "zstd". Empty means all three. A request with any other one
+	// goes to the service as it came.
 	Algorithms []string `protobuf:"bytes,1,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
-	// Greatest length in bytes of a decoded body; a larger one is answered with 413. The policy's max_request_bytes limits it as well. 0 means 64 MiB.
+	// Greatest length in bytes of a decoded body; a larger one is answered with 413. The policy's
+	// max_request_bytes limits it as well. 0 means 64 MiB.
 	MaxBytes int64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
-	// How many times as large as what was sent a decoded body may be; what goes beyond is answered with 400. It is not looked at before 64 KiB have
-	// been decoded. 0 means 100.
+	// How many times as large as what was sent a decoded body may be; what goes beyond is answered with 400. It
+	// is not looked at before 64 KiB have been decoded. 0 means 100.
 	MaxRatio      uint32 `protobuf:"varint,3,opt,name=max_ratio,json=maxRatio,proto3" json:"max_ratio,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
