@@ -13,6 +13,7 @@ import (
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/proxy"
@@ -47,7 +48,7 @@ type options struct {
 	trustedProxies      []string
 	proxies             *exchange.Proxies // of trustedProxies, once they are checked
 	proxyProtocol       listener.ProxyProtocol
-	forwarded           exchange.ForwardedFields
+	forwarded           forwarded.Flag
 	forwardedHost       bool
 	headers             proxy.HeaderSettings
 	maxConnections      int
@@ -145,7 +146,7 @@ func (o *options) check() error {
 	if o.proxyProtocol != listener.ProxyProtocolOff && len(o.trustedProxies) == 0 {
 		return fmt.Errorf("--proxy-protocol %s: has to come with --trusted-proxies, the addresses that it is accepted from", &o.proxyProtocol)
 	}
-	if o.forwardedHost && (len(o.trustedProxies) == 0 || o.forwarded == exchange.NoForwardedFields) {
+	if o.forwardedHost && (len(o.trustedProxies) == 0 || o.forwarded.Fields() == exchange.NoForwardedFields) {
 		return errors.New("--route-by-forwarded-host: has to come with --trusted-proxies, and not with --forwarded off")
 	}
 	if o.headers.RequestIDs == exchange.TrustedRequestID && len(o.trustedProxies) == 0 {

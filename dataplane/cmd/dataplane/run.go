@@ -220,7 +220,7 @@ func (o *options) listen(
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,
 		Limit: listener.NewLimit(o.maxConnections, o.maxPerClient), SocketMode: o.socketMode,
-		Forwarded: o.forwarded, RouteByForwardedHost: o.forwardedHost,
+		Forwarded: o.forwarded.Fields(), RouteByForwardedHost: o.forwardedHost,
 	}
 	var all []*listener.Listener
 	for _, at := range []struct {

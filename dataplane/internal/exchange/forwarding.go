@@ -1,7 +1,5 @@
 package exchange
 
-import "fmt"
-
 // Forwarding says how the node learns from proxies before it who the client is, and how it tells the services behind it. It is immutable and
 // shared. Nil and the zero value believe nobody, and tell services by X-Forwarded-For and its companions.
 type Forwarding struct {
@@ -28,30 +26,11 @@ const (
 	NoForwardedFields
 )
 
-var forwardedFieldsNames = [...]string{"x-forwarded", "forwarded", "both", "off"}
-
 // X reports whether X-Forwarded-For and its companions are among them.
 func (f ForwardedFields) X() bool { return f == XForwardedFields || f == BothForwardedFields }
 
 // Standard reports whether Forwarded is among them.
 func (f ForwardedFields) Standard() bool { return f == ForwardedField || f == BothForwardedFields }
-
-// String returns the choice's name.
-func (f ForwardedFields) String() string { return forwardedFieldsNames[f] }
-
-// Set makes it the choice of a name. With Type it makes this a flag's value.
-func (f *ForwardedFields) Set(name string) error {
-	for i, n := range forwardedFieldsNames {
-		if n == name {
-			*f = ForwardedFields(i)
-			return nil
-		}
-	}
-	return fmt.Errorf("has to be x-forwarded, forwarded, both or off")
-}
-
-// Type names the kind of value that a flag takes.
-func (f *ForwardedFields) Type() string { return "choice" }
 
 // Told is what services are told of where a request comes from. The zero value tells them of a client without proxies before this node.
 type Told struct {
