@@ -102,7 +102,7 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("Cache-Control", "no-store")
 		defer func() {
-			if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // it is that value
+			if p := recover(); p == http.ErrAbortHandler {
 				panic(p)
 			} else if p != nil {
 				s.log.ErrorContext(ctx, "admin call panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))

@@ -77,7 +77,7 @@ func (s whole) ValidateConfiguration(_ context.Context, r *adminv1.ValidateConfi
 	plan, err := config.Empty().Plan(file.Edits(r.GetConfiguration()), config.PlanOptions{
 		Now: time.Now(), Stored: stored, NewID: func() string { n++; return fmt.Sprint("new-", n) },
 	})
-	switch e := err.(type) { //nolint:errorlint // Plan returns these as they are
+	switch e := err.(type) { // Plan returns these as they are
 	case nil:
 		out.Meta.Warnings = problemsOf(plan.Warnings())
 	case config.Problems:

@@ -114,7 +114,7 @@ func (c *Catalog) Run(ctx context.Context) error {
 	for {
 		err := c.Refresh(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		}
 		if err != nil {
 			if c.storeErr.Load() == nil && c.store.Err() == nil { // the store itself says that it is away

@@ -42,8 +42,8 @@ type Fleet struct {
 	// forgotAt is when it was last looked for nodes that went away long ago.
 	forgotAt time.Time
 
-	applySeconds prometheus.Histogram
-	rejections   prometheus.Counter
+	propagation prometheus.Histogram
+	rejections  prometheus.Counter
 }
 
 type node struct {
@@ -59,8 +59,10 @@ type node struct {
 func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
 		nodes: map[string]*node{}, tallies: map[string]*tally{},
-		applySeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "gateway_config_apply_seconds", Help: "From a commit until a node has applied it.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "gateway_config_propagation_seconds",
+			Help:    "From the commit of a revision until a connected node says that it has applied it.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}),
 		rejections: prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_node_rejections_total", Help: "Revisions that nodes refused."}),
 	}
@@ -86,7 +88,7 @@ func New(registry prometheus.Registerer) *Fleet {
 	degraded := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_nodes_degraded", Help: "Connected nodes that run a revision of which something does not work.",
 	}, count(func(n *node) bool { return len(n.view.GetDegraded()) > 0 }))
-	registry.MustRegister(f.applySeconds, f.rejections, connected, refusing, degraded)
+	registry.MustRegister(f.propagation, f.rejections, connected, refusing, degraded)
 	return f
 }
 
@@ -182,7 +184,7 @@ func (s *Session) Result(r *streamv1.Result, committedAt time.Time) {
 			n.view.Revision, n.view.PropagationMs = r.GetRevision(), float64(took)/1e6
 			n.view.Degraded = problems(r.GetProblems())
 			n.view.Refuses, n.epoch = nil, r.GetEpoch()
-			s.fleet.applySeconds.Observe(took.Seconds())
+			s.fleet.propagation.Observe(took.Seconds())
 		}
 	})
 }

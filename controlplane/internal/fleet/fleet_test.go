@@ -26,7 +26,7 @@ func TestNoTimeIsNegative(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, family := range families {
-		if family.GetName() == "gateway_config_apply_seconds" && family.GetMetric()[0].GetHistogram().GetSampleSum() != 0 {
+		if family.GetName() == "gateway_config_propagation_seconds" && family.GetMetric()[0].GetHistogram().GetSampleSum() != 0 {
 			t.Errorf("the metric has %v", family.GetMetric())
 		}
 	}

@@ -19,7 +19,7 @@ import (
 // says how many there are.
 type nodeStream struct {
 	server  *Server
-	ctx     context.Context //nolint:containedctx // the stream's, whose life this is
+	ctx     context.Context // the stream's, whose life this is
 	session *fleet.Session
 	id      string
 	hello   *streamv1.Hello

@@ -155,7 +155,7 @@ func (d *disk) load() (records []*streamv1.StreamResponse, cut int64, err error)
 	}
 	if f.Truncate(whole) != nil {
 		_ = f.Close()
-		return records, cut, nil
+		return records, cut, nil //nolint:nilerr // as above
 	}
 	if _, err := f.Seek(0, io.SeekEnd); err != nil {
 		_ = f.Close()

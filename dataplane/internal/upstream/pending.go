@@ -194,7 +194,7 @@ func (e *Endpoint) outcome(x *exchange.Exchange, p *pending, late bool) (conn Co
 	case late && !p.opening && !e.sharing.opening: // what is being opened has a limit of its own
 		err = errNoneFree
 	default:
-		return nil, nil, false
+		return nil, nil, false //nolint:nilnil // it goes on waiting
 	}
 	e.queue.remove(p)
 	p.settle(nil, err)

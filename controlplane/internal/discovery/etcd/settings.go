@@ -68,7 +68,7 @@ func (f *Flags) Bind(set *pflag.FlagSet) {
 // Source returns the source that the flags describe; nil when they name no endpoint.
 func (f *Flags) Source() (*Source, error) {
 	if len(f.endpoints) == 0 {
-		return nil, nil
+		return nil, nil //nolint:nilnil // it is an option
 	}
 	s := Settings{Endpoints: f.endpoints, Prefix: f.prefix, Username: f.username, Password: os.Getenv("GATEWAY_ETCD_PASSWORD")}
 	if s.Password == "" && f.passwordFile != "" {

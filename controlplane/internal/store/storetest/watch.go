@@ -39,7 +39,7 @@ func testWatch(t *testing.T, e Engine) {
 		return nil
 	})
 	cancel()
-	for range hints { //nolint:revive // until it is closed
+	for range hints { // until it is closed
 	}
 }
 
@@ -49,7 +49,7 @@ func testWatchEnds(t *testing.T, e Engine) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	for range hints { //nolint:revive // until it is closed
+	for range hints { // until it is closed
 	}
 	if _, open := <-s.Watch(t.Context()); open {
 		t.Error("a closed store hints")
