@@ -11,7 +11,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// ChallengePath is what the paths begin with at which ACME servers ask for the answers to their challenges (RFC 8555 section 8.3).
+// ChallengePath is what the paths begin with at which ACME servers ask for the answers to their challenges (RFC 8555
+// section 8.3).
 const ChallengePath = "/.well-known/acme-challenge/"
 
 // ManagedByLabel and ManagedByACME label the routes that the control plane adds by itself to answer challenges.
@@ -26,15 +27,16 @@ const maxACMEHosts = 100
 // maxDirectoryURL is the longest URL of a directory, in bytes.
 const maxDirectoryURL = 512
 
-// IsChallenge reports whether a route answers an ACME challenge: one exact path below ChallengePath, a fixed answer, nothing that it runs
-// through. Such an answer is public by its nature, so nodes give it to everybody, whatever global pipelines and client_auth say.
+// IsChallenge reports whether a route answers an ACME challenge: one exact path below ChallengePath, a fixed answer,
+// nothing that it runs through. Such an answer is public by its nature, so nodes give it to everybody, whatever global
+// pipelines and client_auth say.
 func IsChallenge(m *configv1.Route) bool {
 	token, below := strings.CutPrefix(m.GetPath(), ChallengePath)
 	return below && token != "" && !strings.ContainsAny(token, "/*{}") && m.GetDirectResponse() != nil && m.GetPipelineId() == "" && m.GetPolicyId() == ""
 }
 
-// IsTransient reports whether a resource comes and goes by itself. It is in revisions as any other is, but it is nobody's wish: exports do
-// not have it, and neither an apply that prunes nor a rollback touches it.
+// IsTransient reports whether a resource comes and goes by itself. It is in revisions as any other is, but nobody
+// desires it: exports do not have it, and neither an apply that prunes nor a rollback touches it.
 func IsTransient(m Message) bool {
 	r, ok := m.(*configv1.Route)
 	return ok && r.GetLabels()[ManagedByLabel] == ManagedByACME && IsChallenge(r)
@@ -57,8 +59,9 @@ func keepObtained(m, before *configv1.Certificate) {
 	}
 }
 
-// keepKeyPair completes a certificate that is put without a key by what is stored. One that ACME keeps valid takes over all that was
-// obtained; restored from an earlier revision it does so too where that is newer: a rollback brings wishes back, not old certificates.
+// keepKeyPair completes a certificate that is put without a key by what is stored. One that ACME keeps valid takes over
+// all that was obtained; restored from an earlier revision it does so too where that is newer: a rollback brings back
+// what was desired, not old certificates.
 func keepKeyPair(m, before *configv1.Certificate, restore bool) {
 	byACME := m.GetAcme() != nil
 	older := restore && byACME && before.GetAcme() != nil && m.GetNotAfter().AsTime().Before(before.GetNotAfter().AsTime())
@@ -124,8 +127,9 @@ func CheckDirectoryURL(s string) error {
 	return nil
 }
 
-// checkShownToServices refuses services that would show an ACME certificate: those are for servers, and may not be there yet.
-func (p *planner) checkShownToServices(next *Config, changes []Change, at map[location]string) {
+// checkServiceCertificates refuses services that would show an ACME certificate: those are for servers, and may not be
+// there yet.
+func (p *planner) checkServiceCertificates(next *Config, changes []Change, at map[location]string) {
 	certificates := slices.ContainsFunc(changes, func(ch Change) bool { return ch.Kind == Certificate })
 	check := func(m *configv1.Service) {
 		e := next.ByID(Certificate, m.GetTls().GetCertificateId())

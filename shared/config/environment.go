@@ -12,9 +12,9 @@ import (
 // What a file took from the environment may be a secret. The configuration has the value, since nodes need it, and
 // beside it, in environment, the text that the file has. Whatever shows a resource shows that text.
 
-// Shown returns a resource with what the file has in the place of what was taken from the environment; the resource
+// Redacted returns a resource with what the file has in the place of what was taken from the environment; the resource
 // itself where nothing was.
-func Shown[M Message](m M) M {
+func Redacted[M Message](m M) M {
 	if len(m.GetEnvironment()) == 0 {
 		return m
 	}
@@ -76,9 +76,9 @@ func keepEnvironment(m, before Message) (unknown []string) {
 	return unknown
 }
 
-// RememberShown says in a resource that is put where it has the text of a file as it was shown: whoever leaves out, or
+// RememberRedacted says in a resource that is put where it has the text of a file as it was shown: whoever leaves out, or
 // changes, what environment has means the text, not another value, and not to see the value.
-func RememberShown(m, before Message) {
+func RememberRedacted(m, before Message) {
 	if len(before.GetEnvironment()) == 0 {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 	"gateway.internal/shared/suggest"
 )
 
-// Edit is one wish: to put a resource or to delete one.
+// Edit is one desired change: to put a resource or to delete one.
 type Edit struct {
 	// Kind is the kind of both.
 	Kind Kind
@@ -36,7 +36,7 @@ type Edit struct {
 	// Obtains says that the certificate comes from an ACME server just now: only then obtained, which is read-only, is
 	// taken.
 	Obtains bool
-	// Location is where the wish stands in what was sent, for problems.
+	// Location is where the edit stands in what was sent, for problems.
 	Location string
 }
 
@@ -72,9 +72,10 @@ type Plan struct {
 	ignored Problems
 }
 
-// Plan works out what edits come to. Names in references become ids, absent fields their defaults; a resource that is put as it
-// is makes no change. The whole result is validated, and everything that is wrong is reported at once as Problems. Other errors
-// are *VersionConflict, *NotFound, *Exists and *InUse, when they are all that is wrong with a single edit.
+// Plan works out what edits come to. Names in references become ids, absent fields their defaults; a resource that is
+// put as it is makes no change. The whole result is validated, and everything that is wrong is reported at once as
+// Problems. Other errors are *VersionConflict, *NotFound, *Exists and *InUse, when they are all that is wrong with a
+// single edit.
 func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 	p := &planner{base: c, opts: opts}
 	for k := range p.staged {
@@ -104,7 +105,7 @@ func (c *Config) Plan(edits []Edit, opts PlanOptions) (*Plan, error) {
 		return &Plan{Config: c, base: c, ignored: hideTaken(p.ignored, p.staging)}, nil
 	}
 	at := p.locations()
-	if err := p.checkWhole(next, changes, at); err != nil {
+	if err := p.checkConfiguration(next, changes, at); err != nil {
 		return nil, err
 	}
 	if len(p.problems) > 0 {
@@ -139,7 +140,8 @@ type planner struct {
 	unread   bool     // whether a value that is not known left something unchecked
 }
 
-// maxHints is for how many wrong references of one plan a similar name is looked for: that takes as long as there are names, while others wait to commit.
+// maxHints is for how many wrong references of one plan a similar name is looked for: that takes as long as there are
+// names, while others wait to commit.
 const maxHints = 20
 
 func (p *planner) refuse(e Edit, name string, err error) {

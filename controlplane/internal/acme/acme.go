@@ -191,7 +191,7 @@ func (k *Keeper) renewLease(ctx context.Context) {
 // task is one certificate that is kept valid. The goroutine of work owns it, except while it is under way.
 type task struct {
 	name     string
-	wish     string // what is asked for; a new one is looked at at once
+	desired  string // what is asked for; a new one is looked at at once
 	next     time.Time
 	failures int
 	underway bool
@@ -222,7 +222,7 @@ func (k *Keeper) work(ctx context.Context) {
 	for {
 		changed := k.catalog.Changed()
 		now, wake := time.Now(), time.Now().Add(time.Hour)
-		for id, m := range k.wishes(tasks) {
+		for id, m := range k.desiredCertificates(tasks) {
 			t := tasks[id]
 			switch {
 			case t.underway:
@@ -263,8 +263,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// wishes returns the certificates to keep valid by id, and brings tasks in line with them.
-func (k *Keeper) wishes(tasks map[string]*task) map[string]*configv1.Certificate {
+// desiredCertificates returns the certificates to keep valid by id, and brings tasks in line with them.
+func (k *Keeper) desiredCertificates(tasks map[string]*task) map[string]*configv1.Certificate {
 	wanted := map[string]*configv1.Certificate{}
 	for e := range k.catalog.Current().Config.All(config.Certificate) {
 		m := e.Message.(*configv1.Certificate)
@@ -282,8 +282,8 @@ func (k *Keeper) wishes(tasks map[string]*task) map[string]*configv1.Certificate
 			t.name = m.GetName()
 			k.setFailures(t.name, t.failures)
 		}
-		if wish := k.wish(m); t.wish != wish && !t.underway {
-			t.wish, t.next, t.failures = wish, time.Time{}, 0
+		if desired := k.desired(m); t.desired != desired && !t.underway {
+			t.desired, t.next, t.failures = desired, time.Time{}, 0
 			k.setFailures(m.GetName(), 0)
 		}
 	}

@@ -33,8 +33,8 @@ func (k *Keeper) directory(m *configv1.Certificate) string {
 	return cmp.Or(m.GetAcme().GetDirectoryUrl(), k.settings.DirectoryURL)
 }
 
-// wish is what a certificate asks for and what it has: as long as it is the same there is no reason to look again.
-func (k *Keeper) wish(m *configv1.Certificate) string {
+// desired is what a certificate asks for and what it has: as long as it is the same there is no reason to look again.
+func (k *Keeper) desired(m *configv1.Certificate) string {
 	a := m.GetAcme()
 	return strings.Join([]string{k.directory(m), a.GetKeyType(), a.GetProfile(), strings.Join(m.GetHosts(), ","), m.GetCertPem()}, "\n")
 }

@@ -121,7 +121,7 @@ func (k *Keeper) keep(ctx context.Context, ordered *configv1.Certificate, chain 
 			return nil, errChanged
 		}
 		current := e.Message.(*configv1.Certificate)
-		if current.GetAcme() == nil || k.wish(current) != k.wish(ordered) {
+		if current.GetAcme() == nil || k.desired(current) != k.desired(ordered) {
 			return nil, errChanged
 		}
 		next := proto.CloneOf(current)

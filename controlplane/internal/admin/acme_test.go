@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestChallengesAreNobodysWish has a challenge come and go under an apply that prunes, an export and rollbacks.
-func TestChallengesAreNobodysWish(t *testing.T) {
+// TestChallengesAreNotDesired has a challenge come and go under an apply that prunes, an export and rollbacks.
+func TestChallengesAreNotDesired(t *testing.T) {
 	a := newAPI(t)
 	wish := `{"routes":[{"name":"a","path":"/a","direct_response":{"body":"a"}}],"certificates":[{"name":"shop","hosts":["shop.example"],"acme":{}}]}`
 	a.must("POST", "/api/v1/config/apply", wish)

@@ -113,7 +113,7 @@ func differencesOf(before, after *config.Config, ch config.Change) differences {
 // named returns a copy of a resource with names for references and the texts of files for what they took from the
 // environment, and without what every change sets.
 func named(c *config.Config, m config.Message) protoreflect.Message {
-	m = proto.CloneOf(config.Shown(m))
+	m = proto.CloneOf(config.Redacted(m))
 	file.Names(c, m)
 	return content(m)
 }
@@ -121,7 +121,7 @@ func named(c *config.Config, m config.Message) protoreflect.Message {
 // given is named with references as they were given: names in place of ids, or the other way round, may be all that
 // changes.
 func given(c *config.Config, m config.Message) protoreflect.Message {
-	return content(c.AsGiven(config.Shown(m)))
+	return content(c.AsGiven(config.Redacted(m)))
 }
 
 // content clears what every change sets, and what says how a resource was given, and returns it.

@@ -27,7 +27,7 @@ const partBytes = 1 << 20
 const writeTimeout = 30 * time.Second
 
 // ExportConfiguration returns the configuration in one message.
-func (s whole) ExportConfiguration(
+func (s configurationService) ExportConfiguration(
 	ctx context.Context, r *adminv1.ExportConfigurationRequest,
 ) (*adminv1.ExportConfigurationResponse, error) {
 	v, err := s.versionAt(ctx, r.GetRevision())
@@ -44,7 +44,7 @@ func (s whole) ExportConfiguration(
 }
 
 // StreamConfiguration returns the configuration in parts.
-func (s whole) StreamConfiguration(
+func (s configurationService) StreamConfiguration(
 	r *adminv1.StreamConfigurationRequest, stream grpc.ServerStreamingServer[adminv1.StreamConfigurationResponse],
 ) error {
 	v, err := s.versionAt(stream.Context(), r.GetRevision())

@@ -9,7 +9,9 @@ import (
 )
 
 // PruneHistory removes old revisions.
-func (s whole) PruneHistory(ctx context.Context, r *adminv1.PruneHistoryRequest) (*adminv1.PruneHistoryResponse, error) {
+func (s configurationService) PruneHistory(
+	ctx context.Context, r *adminv1.PruneHistoryRequest,
+) (*adminv1.PruneHistoryResponse, error) {
 	v, err := s.version()
 	if err != nil {
 		return nil, err
@@ -49,7 +51,9 @@ func (s whole) PruneHistory(ctx context.Context, r *adminv1.PruneHistoryRequest)
 const maxPurgedNames = 1000
 
 // PurgeSecrets takes secrets out of the history.
-func (s whole) PurgeSecrets(ctx context.Context, r *adminv1.PurgeSecretsRequest) (*adminv1.PurgeSecretsResponse, error) {
+func (s configurationService) PurgeSecrets(
+	ctx context.Context, r *adminv1.PurgeSecretsRequest,
+) (*adminv1.PurgeSecretsResponse, error) {
 	v, err := s.version()
 	if err != nil {
 		return nil, err

@@ -122,7 +122,7 @@ func listOf[M config.Message](
 				"the page has more than %d MiB: ask for fewer items than %d per_page", s.largestPage>>20, meta.GetPerPage()))
 		}
 	}
-	return shownAll(s, v.Config, part), meta, nil
+	return redactedAll(s, v.Config, part), meta, nil
 }
 
 func hasLabels(have map[string]string, want []string) bool {
@@ -178,11 +178,11 @@ func number(v protoreflect.Value) int64 {
 	return 0
 }
 
-// shownAll returns copies as clients may see them.
-func shownAll[M config.Message](s *Server, c *config.Config, list []M) []M {
+// redactedAll returns copies as clients may see them.
+func redactedAll[M config.Message](s *Server, c *config.Config, list []M) []M {
 	out := make([]M, len(list))
 	for i, m := range list {
-		out[i] = shown(s, c, m)
+		out[i] = redacted(s, c, m)
 	}
 	return out
 }
@@ -198,12 +198,12 @@ func get[M config.Message](s *Server, k config.Kind, idOrName string) (M, *admin
 	if e == nil {
 		return none, nil, &config.NotFound{Kind: k, Ref: idOrName}
 	}
-	return shown(s, v.Config, e.Message.(M)), &adminv1.ReplyMeta{Revision: v.Revision}, nil
+	return redacted(s, v.Config, e.Message.(M)), &adminv1.ReplyMeta{Revision: v.Revision}, nil
 }
 
-// shown returns a copy without secrets, with references as they were given, and with what nodes and discovery say.
-func shown[M config.Message](s *Server, c *config.Config, m M) M {
-	out := c.AsGiven(config.Shown(m))
+// redacted returns a copy without secrets, with references as they were given, and with what nodes and discovery say.
+func redacted[M config.Message](s *Server, c *config.Config, m M) M {
+	out := c.AsGiven(config.Redacted(m))
 	switch out := out.(type) {
 	case *configv1.Certificate:
 		out.KeyPem = ""
@@ -232,8 +232,8 @@ func (s *Server) annotate(c *configv1.Service) {
 	}
 }
 
-// wish returns the version that a call demands, from the message or the If-Match header.
-func wish(ctx context.Context, inBody uint32) (version uint32, byHeader bool, err error) {
+// expectedVersion returns the version that a call demands, from the message or the If-Match header.
+func expectedVersion(ctx context.Context, inBody uint32) (version uint32, byHeader bool, err error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	for _, v := range md.Get("if-match") {
 		tag := strings.Trim(strings.TrimPrefix(strings.TrimSpace(v), "W/"), `"`)
@@ -252,7 +252,7 @@ func wish(ctx context.Context, inBody uint32) (version uint32, byHeader bool, er
 // change commits one edit and returns the resource as it is then.
 func change[M config.Message](ctx context.Context, s *Server, e config.Edit, edit func(v *catalog.Version) (config.Edit, error)) (M, *adminv1.ReplyMeta, error) {
 	var none M
-	version, byHeader, err := wish(ctx, e.Version)
+	version, byHeader, err := expectedVersion(ctx, e.Version)
 	if err != nil {
 		return none, nil, err
 	}
@@ -282,7 +282,7 @@ func change[M config.Message](ctx context.Context, s *Server, e config.Edit, edi
 		return none, meta, nil
 	}
 	stored := done.Version.Config.ByName(e.Kind, put.Put.GetName())
-	return shown(s, done.Version.Config, stored.Message.(M)), meta, nil
+	return redacted(s, done.Version.Config, stored.Message.(M)), meta, nil
 }
 
 func create[M config.Message](ctx context.Context, s *Server, m M) (M, *adminv1.ReplyMeta, error) {
@@ -321,8 +321,8 @@ func update[M config.Message](ctx context.Context, s *Server, r updateRequest, m
 	})
 }
 
-// forgetShown takes what nodes and discovery say out of a service that is put as it was shown.
-func (s *Server) forgetShown(m, old config.Message) {
+// forgetAnnotated takes what nodes and discovery say out of a service that is put as it was shown.
+func (s *Server) forgetAnnotated(m, old config.Message) {
 	put, ok := m.(*configv1.Service)
 	if !ok {
 		return
@@ -383,15 +383,15 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 		if unless.holds(old.Message.GetVersion()) {
 			return config.Edit{}, failure(fault.PreconditionFailed, fmt.Sprintf("there is %s %q, at version %d, against If-None-Match", k, old.Name(), old.Message.GetVersion()))
 		}
-		m, err := next(v.Config.AsGiven(config.Shown(old.Message)))
+		m, err := next(v.Config.AsGiven(config.Redacted(old.Message)))
 		if err != nil {
 			return config.Edit{}, err
 		}
 		if m.GetName() == "" {
 			setString(m, "name", old.Name())
 		}
-		s.forgetShown(m, old.Message)
-		config.RememberShown(m, old.Message)
+		s.forgetAnnotated(m, old.Message)
+		config.RememberRedacted(m, old.Message)
 		config.ForgetTyped(m, old.Message)
 		return config.Edit{Kind: k, Put: m, Replace: old.ID(), MustExist: true, AsGiven: true}, nil
 	})

@@ -68,7 +68,7 @@ func (s *Server) GRPC() *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
 	s.register(g)
-	adminv1.RegisterConfigurationServiceServer(g, whole{Server: s})
+	adminv1.RegisterConfigurationServiceServer(g, configurationService{Server: s})
 	adminv1.RegisterFleetServiceServer(g, nodes{Server: s})
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)

@@ -323,7 +323,7 @@ type CommitRequest struct {
 	DryRun bool
 	// ExpectedRevision has to be the newest; 0 is not compared.
 	ExpectedRevision uint32
-	// Edits returns the wishes, given the newest version.
+	// Edits returns what is to be changed, given the newest version.
 	Edits func(v *Version) ([]config.Edit, error)
 	// Restore keeps the ids of what is put.
 	Restore bool

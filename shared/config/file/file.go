@@ -1,5 +1,6 @@
-// Package file reads and writes the declarative form of a configuration: YAML or JSON with one list per kind, in several
-// documents, files or folders at once. It checks form, not meaning, and knows for everything it read where it stood.
+// Package file reads and writes the declarative form of a configuration: YAML or JSON with one list per kind, in
+// several documents, files or folders at once. It checks form, not meaning, and knows for everything it read where it
+// stood.
 package file
 
 import (
@@ -249,7 +250,7 @@ func messages[M config.Message](list []M) []config.Message {
 	return all
 }
 
-// Edits returns the wish to put every resource of a configuration; locations are such as "routes[2]".
+// Edits returns the edits that put every resource of a configuration; locations are such as "routes[2]".
 func Edits(c *configv1.Configuration) []config.Edit {
 	var edits []config.Edit
 	for _, k := range config.Kinds() {
@@ -260,8 +261,9 @@ func Edits(c *configv1.Configuration) []config.Edit {
 	return edits
 }
 
-// Position returns where a location such as "routes[2]" with a field such as "hosts[0]" stands. The field may be empty; where it
-// is not in the file, the position is that of the nearest thing around it. ok is false when the location is not of the document.
+// Position returns where a location such as "routes[2]" with a field such as "hosts[0]" stands. The field may be empty;
+// where it is not in the file, the position is that of the nearest thing around it. ok is false when the location is
+// not of the document.
 func (doc *Document) Position(location, field string) (path string, line, column int, ok bool) {
 	plural, index, _ := strings.Cut(strings.TrimSuffix(location, "]"), "[")
 	k, err := config.ParseKind(plural)

@@ -136,7 +136,7 @@ middleware:
 		t.Errorf("%v %v", s.GetEnvironment(), r.GetEnvironment())
 	}
 	for _, message := range []config.Message{s, r, m} {
-		config.EachText(config.Shown(message), func(path, value string) string {
+		config.EachText(config.Redacted(message), func(path, value string) string {
 			if strings.Contains(value, "s3cret") {
 				t.Errorf("%s is shown as %s", path, value)
 			}

@@ -54,9 +54,9 @@ func OfKind(c *config.Config, k config.Kind) iter.Seq[config.Message] {
 			if config.IsTransient(e.Message) {
 				continue
 			}
-			m := proto.CloneOf(config.Shown(e.Message))
+			m := proto.CloneOf(config.Redacted(e.Message))
 			Names(c, m)
-			wish(m)
+			desired(m)
 			if !yield(m) {
 				return
 			}
@@ -69,14 +69,14 @@ func OfKind(c *config.Config, k config.Kind) iter.Seq[config.Message] {
 func Of(list []config.Message) *configv1.Configuration {
 	out := &configv1.Configuration{}
 	for _, m := range list {
-		wish(m)
+		desired(m)
 		Add(out, m)
 	}
 	return out
 }
 
-// wish clears what is nobody's wish: what the server gives, keys, and what was obtained by ACME.
-func wish(m config.Message) {
+// desired clears what nobody can desire: what the server gives, keys, and what was obtained by ACME.
+func desired(m config.Message) {
 	config.ClearGiven(m)
 	if m, ok := m.(*configv1.Certificate); ok {
 		m.KeyPem = ""

@@ -19,14 +19,14 @@ import (
 	"gateway.internal/shared/config/file"
 )
 
-// whole serves the configuration as a whole.
-type whole struct {
+// configurationService serves the configuration as a whole.
+type configurationService struct {
 	adminv1.UnimplementedConfigurationServiceServer
 	*Server
 }
 
-// wanted returns the edits that lead from a version to a configuration.
-func wanted(v *catalog.Version, c *configv1.Configuration, prune bool) []config.Edit {
+// desiredEdits returns the edits that lead from a version to a configuration.
+func desiredEdits(v *catalog.Version, c *configv1.Configuration, prune bool) []config.Edit {
 	edits := file.Edits(c)
 	if !prune {
 		return edits
@@ -46,14 +46,16 @@ func wanted(v *catalog.Version, c *configv1.Configuration, prune bool) []config.
 	return edits
 }
 
-func (s whole) ApplyConfiguration(ctx context.Context, r *adminv1.ApplyConfigurationRequest) (*adminv1.ApplyConfigurationResponse, error) {
+func (s configurationService) ApplyConfiguration(
+	ctx context.Context, r *adminv1.ApplyConfigurationRequest,
+) (*adminv1.ApplyConfigurationResponse, error) {
 	if err := checkTexts(r.GetMessage(), r.GetAuthor()); err != nil {
 		return nil, err
 	}
 	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
 		Author: cmp.Or(r.GetAuthor(), author(ctx)), Message: r.GetMessage(), AllowShrink: r.GetAllowShrink(), DryRun: r.GetDryRun(), ExpectedRevision: r.GetExpectedRevision(),
 		Edits: func(v *catalog.Version) ([]config.Edit, error) {
-			return wanted(v, r.GetConfiguration(), r.GetPrune()), nil
+			return desiredEdits(v, r.GetConfiguration(), r.GetPrune()), nil
 		},
 	})
 	if err != nil {
@@ -67,7 +69,9 @@ func metaOf(done *catalog.Committed) *adminv1.ReplyMeta {
 	return &adminv1.ReplyMeta{Revision: done.Version.Revision, Warnings: problemsOf(done.Plan.Warnings())}
 }
 
-func (s whole) ValidateConfiguration(_ context.Context, r *adminv1.ValidateConfigurationRequest) (*adminv1.ValidateConfigurationResponse, error) {
+func (s configurationService) ValidateConfiguration(
+	_ context.Context, r *adminv1.ValidateConfigurationRequest,
+) (*adminv1.ValidateConfigurationResponse, error) {
 	out := &adminv1.ValidateConfigurationResponse{Valid: true, Meta: &adminv1.ReplyMeta{}}
 	var stored *config.Config
 	if v := s.catalog.Current(); v != nil {
@@ -88,7 +92,9 @@ func (s whole) ValidateConfiguration(_ context.Context, r *adminv1.ValidateConfi
 	return out, nil
 }
 
-func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurationRequest) (*adminv1.DiffConfigurationResponse, error) {
+func (s configurationService) DiffConfiguration(
+	ctx context.Context, r *adminv1.DiffConfigurationRequest,
+) (*adminv1.DiffConfigurationResponse, error) {
 	v, err := s.version()
 	if err != nil {
 		return nil, err
@@ -113,7 +119,9 @@ func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurati
 	}
 	n := 0
 	base := &catalog.Version{Config: from}
-	plan, err := from.Plan(wanted(base, r.GetConfiguration(), r.GetPrune()), config.PlanOptions{Now: time.Now(), AllowShrink: true, NewID: func() string { n++; return fmt.Sprint("new-", n) }})
+	newID := func() string { n++; return fmt.Sprint("new-", n) }
+	edits := desiredEdits(base, r.GetConfiguration(), r.GetPrune())
+	plan, err := from.Plan(edits, config.PlanOptions{Now: time.Now(), AllowShrink: true, NewID: newID})
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +129,9 @@ func (s whole) DiffConfiguration(ctx context.Context, r *adminv1.DiffConfigurati
 	return &adminv1.DiffConfigurationResponse{Changes: show(from, plan.Config, plan.Changes, meta), Meta: meta}, nil
 }
 
-func (s whole) ListRevisions(ctx context.Context, r *adminv1.ListRevisionsRequest) (*adminv1.ListRevisionsResponse, error) {
+func (s configurationService) ListRevisions(
+	ctx context.Context, r *adminv1.ListRevisionsRequest,
+) (*adminv1.ListRevisionsResponse, error) {
 	_, meta, err := cut([]int{}, r, 0)
 	if err != nil {
 		return nil, err
@@ -156,7 +166,9 @@ func revisionOf(r store.Revision) *adminv1.Revision {
 	}
 }
 
-func (s whole) GetRevision(ctx context.Context, r *adminv1.GetRevisionRequest) (*adminv1.GetRevisionResponse, error) {
+func (s configurationService) GetRevision(
+	ctx context.Context, r *adminv1.GetRevisionRequest,
+) (*adminv1.GetRevisionResponse, error) {
 	v, err := s.version()
 	if err != nil {
 		return nil, err
@@ -176,7 +188,9 @@ func (s whole) GetRevision(ctx context.Context, r *adminv1.GetRevisionRequest) (
 	return &adminv1.GetRevisionResponse{Revision: out, Meta: meta}, nil
 }
 
-func (s whole) RollbackRevision(ctx context.Context, r *adminv1.RollbackRevisionRequest) (*adminv1.RollbackRevisionResponse, error) {
+func (s configurationService) RollbackRevision(
+	ctx context.Context, r *adminv1.RollbackRevisionRequest,
+) (*adminv1.RollbackRevisionResponse, error) {
 	if err := checkTexts(r.GetMessage(), r.GetAuthor()); err != nil {
 		return nil, err
 	}
@@ -272,7 +286,7 @@ func withKey(now *config.Config, m *configv1.Certificate) (config.Message, bool)
 	return m, false
 }
 
-// isTransient reports whether a change is none of anybody's wishes.
+// isTransient reports whether a change is of what no configuration file has.
 func isTransient(ch config.Change) bool {
 	before, after := ch.Messages()
 	return before != nil && config.IsTransient(before) || after != nil && config.IsTransient(after)

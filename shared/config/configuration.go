@@ -8,9 +8,9 @@ import (
 	"gateway.internal/shared/middleware"
 )
 
-// checkWhole checks what no resource can be blamed for alone: removed resources that others refer to, pipelines and their
-// middleware, timeouts of pipelines under their policies, and a result that lost most of its routes.
-func (p *planner) checkWhole(next *Config, changes []Change, at map[location]string) error {
+// checkConfiguration checks what no resource can be blamed for alone: removed resources that others refer to, pipelines
+// and their middleware, timeouts of pipelines under their policies, and a result that lost most of its routes.
+func (p *planner) checkConfiguration(next *Config, changes []Change, at map[location]string) error {
 	if err := p.checkRemoved(next, changes); err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (p *planner) checkWhole(next *Config, changes []Change, at map[location]str
 	p.checkPathOptions(next, touched, at)
 	p.checkGlobalPolicies(next, touched, at)
 	p.checkServing(next, changes, at)
-	p.checkShownToServices(next, changes, at)
+	p.checkServiceCertificates(next, changes, at)
 	// Whoever removes a single resource knows what it does.
 	if lost, of := LostRoutes(p.base, next); lost > 0 && !p.opts.AllowShrink && (of >= GuardedRoutes || p.isBulk()) {
 		which := fmt.Sprintf("%d of %d", lost, of)
@@ -91,8 +91,8 @@ func (p *planner) checkRemoved(next *Config, changes []Change) error {
 	return nil
 }
 
-// touchedBy returns the ids of the pipelines whose content changed, directly or through their middleware, and of the policies,
-// services and routes that changed.
+// touchedBy returns the ids of the pipelines whose content changed, directly or through their middleware, and of the
+// policies, services and routes that changed.
 func touchedBy(next *Config, changes []Change) (touched [lastKind + 1]map[string]bool) {
 	for _, k := range Kinds() {
 		touched[k] = map[string]bool{}
