@@ -5,8 +5,8 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	versionDesc = prometheus.NewDesc("gateway_config_version", "The revision that the node runs.", nil, nil)
 	ageDesc     = prometheus.NewDesc("gateway_config_applied_timestamp_seconds", "When the node applied it.", nil, nil)
-	applyDesc   = prometheus.NewDesc("gateway_config_apply_seconds", "Time that the node takes to compile a configuration and swap it in.",
-		nil, nil)
+	applyDesc   = prometheus.NewDesc("gateway_config_apply_seconds",
+		"Time that the node takes to compile a configuration and swap it in.", nil, nil)
 	refusedDesc = prometheus.NewDesc("gateway_config_rejected_total", "Configurations that the node refused.", nil, nil)
 )
 
