@@ -13,7 +13,7 @@ import (
 
 const (
 	// Limit is how long a test waits for one thing. It decides nothing but when a test is given up: several suites may share a slow machine.
-	Limit = time.Minute
+	Limit = 2 * time.Minute
 	// TestLimit is how long a test that is watched may take, its clean-up included.
 	TestLimit = 5 * time.Minute
 	// longestPause is the time between two looks at a condition that does not hold for long.

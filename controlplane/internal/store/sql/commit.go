@@ -84,12 +84,15 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 		return err
 	}
 	rows := make([][]any, len(r.Changes))
+	idle := w.keepAlive(ctx, s.limits.keepAlive)
+	defer idle()
 	for i, ch := range r.Changes {
 		before, after := stored(ch.Before), stored(ch.After)
 		rows[i] = []any{int64(r.Number), int64(i), ch.Kind.String(), ch.ID(),
 			orNull(before.Body), orNull(after.Body), orNull(before.Settings), orNull(after.Settings)}
 	}
 	columns := []string{"revision", "seq", "kind", "resource_id", "before", "after", "before_settings", "after_settings"}
+	idle()
 	if err := s.dialect.insert(ctx, w, "revision_changes", columns, rows); err != nil {
 		return err
 	}

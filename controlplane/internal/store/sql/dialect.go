@@ -4,6 +4,7 @@ import (
 	"context"
 	dbsql "database/sql"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -94,8 +95,8 @@ func (w *writing) keepAlive(ctx context.Context, interval time.Duration) (end fu
 			}
 		}
 	}()
-	return func() {
+	return sync.OnceFunc(func() {
 		close(over)
 		<-done
-	}
+	})
 }

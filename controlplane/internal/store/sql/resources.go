@@ -38,6 +38,8 @@ func (s *Store) writeResources(ctx context.Context, w *writing, changes []config
 func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Kind, changes []config.Change) error {
 	var rows [][]any
 	below := make([][][]any, len(t.children))
+	idle := w.keepAlive(ctx, s.limits.keepAlive) // to put all of a large commit into words takes a busy machine seconds
+	defer idle()
 	for _, ch := range changes {
 		if ch.Kind != k || ch.After == nil {
 			continue
@@ -60,6 +62,7 @@ func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Ki
 	if t.settings {
 		columns = append(columns, "settings")
 	}
+	idle()
 	if err := s.dialect.insert(ctx, w, t.name, columns, rows); err != nil {
 		return err
 	}
