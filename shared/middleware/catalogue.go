@@ -17,14 +17,16 @@ import (
 	"gateway.internal/shared/suggest"
 )
 
-// Phase is a set of the phases that a type takes part in.
-type Phase uint8
+// Waits is how often the request phase of a type waits for something, such as another service's answer. Nodes run what does not wait where it costs least.
+type Waits uint8
 
 const (
-	// Request is before the service is asked.
-	Request Phase = 1 << iota
-	// Response is before the client is answered.
-	Response
+	// WaitsNever is of a type that only computes.
+	WaitsNever Waits = iota
+	// WaitsSometimes is of a type that knows before it begins whether it has to wait, such as one that caches.
+	WaitsSometimes
+	// WaitsAlways is of a type that nearly always waits.
+	WaitsAlways
 )
 
 // Type is one middleware type.
@@ -39,8 +41,8 @@ type Type struct {
 	Validate func(proto.Message) []FieldError
 	// Parallel tells that the request phase may run together with others'.
 	Parallel bool
-	// Phases are the phases that it takes part in.
-	Phases Phase
+	// Waits is how often its request phase waits.
+	Waits Waits
 }
 
 // FieldError is one thing that is wrong with settings.

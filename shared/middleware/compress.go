@@ -20,7 +20,6 @@ func compressType() *Type {
 		Name:     "compress",
 		New:      func() proto.Message { return &middlewarev1.Compress{} },
 		Validate: validateCompress,
-		Phases:   Request | Response,
 	}
 }
 

@@ -20,7 +20,6 @@ func corsType() *Type {
 		New:       func() proto.Message { return &middlewarev1.Cors{} },
 		normalise: normaliseCors,
 		Validate:  validateCors,
-		Phases:    Request | Response,
 	}
 }
 

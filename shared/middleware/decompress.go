@@ -20,7 +20,6 @@ func decompressType() *Type {
 		Name:     "decompress",
 		New:      func() proto.Message { return &middlewarev1.Decompress{} },
 		Validate: validateDecompress,
-		Phases:   Request,
 	}
 }
 

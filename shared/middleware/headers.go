@@ -18,7 +18,6 @@ func headersType() *Type {
 		New:      func() proto.Message { return &middlewarev1.Headers{} },
 		Validate: validateHeaders,
 		Parallel: true,
-		Phases:   Request | Response,
 	}
 }
 

@@ -15,7 +15,6 @@ func ipRestrictionType() *Type {
 		New:      func() proto.Message { return &middlewarev1.IpRestriction{} },
 		Validate: validateIPRestriction,
 		Parallel: true,
-		Phases:   Request,
 	}
 }
 

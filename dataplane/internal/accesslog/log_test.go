@@ -22,7 +22,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func record(path string) *Record {
-	x := &exchange.Exchange{ClientText: "192.0.2.1", Start: time.Date(2026, 1, 2, 3, 4, 5, 6_000_000, time.UTC), ID: "id-1", Route: "r", Service: "s", Endpoint: "127.0.0.1:9"}
+	x := &exchange.Exchange{}
+	x.ClientText = "192.0.2.1"
+	x.Start = time.Date(2026, 1, 2, 3, 4, 5, 6_000_000, time.UTC)
+	x.ID = "id-1"
+	x.Route = "r"
+	x.Service = "s"
+	x.Endpoint = "127.0.0.1:9"
 	x.Request.Method, x.Request.Host, x.Request.Path, x.Request.RawQuery, x.Request.HasQuery = "GET", "a.example", path, "token=hunter2", true
 	x.Request.Header.Add("User-Agent", "curl/8")
 	x.Response.Status = 200

@@ -1,4 +1,4 @@
-package proxy
+package attempt
 
 import (
 	"errors"
@@ -16,8 +16,8 @@ func (staying) Gone() bool                                       { return false 
 func (staying) Abort()                                           {}
 func (staying) WriteBody(*exchange.Exchange, []byte, bool) error { return nil }
 
-// A gRPC service resets the stream itself when the deadline that it was told is over. Where that comes before the timer of the node has run
-// off, the deadline is still the reason.
+// A gRPC service resets the stream itself when the deadline that it was told is over. Where that comes before the timer
+// of the node has run off, the deadline is still the reason.
 func TestReset(t *testing.T) {
 	reset := errors.New("the stream was reset")
 	for _, c := range []struct {
@@ -33,17 +33,19 @@ func TestReset(t *testing.T) {
 		{"of a request whose service knows no deadline", exchange.NoRPC, -time.Millisecond, fault.UpstreamUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := attempt{x: &exchange.Exchange{Down: staying{}, RPC: c.rpc}}
+			x := &exchange.Exchange{}
+			x.Down, x.RPC = staying{}, c.rpc
+			a := Attempt{Exchange: x}
 			if c.left != 0 {
-				a.x.Deadline = time.Now().Add(c.left)
+				x.Deadline = time.Now().Add(c.left)
 			}
 			a.fail(reset)
-			if got := a.x.Response.Code; got != c.want {
+			if got := x.Response.Code; got != c.want {
 				t.Errorf("before the response: %s instead of %s", got, c.want)
 			}
-			a.x.Response.ContentLength = -1
+			x.Response.ContentLength = -1
 			a.breakOff(reset, 0)
-			if got := a.x.Response.Code; got != c.want {
+			if got := x.Response.Code; got != c.want {
 				t.Errorf("within the response: %s instead of %s", got, c.want)
 			}
 		})

@@ -1,4 +1,4 @@
-package proxy
+package attempt
 
 import (
 	"io"
@@ -67,7 +67,8 @@ func (s *sender) NextBody() ([]byte, error) {
 
 func (s *sender) CancelBody() { close(s.cancelled) }
 
-// Whatever the moment at which an upload ends, nobody touches the connection of a response that is complete once it has been given back.
+// Whatever the moment at which an upload ends, nobody touches the connection of a response that is complete once it has
+// been given back.
 func TestSettle(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -105,12 +106,13 @@ func TestSettle(t *testing.T) {
 // settled goes through the end of an exchange whose response came before the request was sent to its end.
 func settled(takes time.Duration, endless bool, bytes string) (*lentConn, time.Duration) {
 	conn := &lentConn{takes: takes, aborted: make(chan struct{})}
-	x := &exchange.Exchange{Down: &sender{endless: endless, bytes: []byte(bytes), cancelled: make(chan struct{})}}
+	x := &exchange.Exchange{}
+	x.Down = &sender{endless: endless, bytes: []byte(bytes), cancelled: make(chan struct{})}
 	x.Request.Version = exchange.HTTP2
 	if x.Request.ContentLength = -1; bytes != "" {
 		x.Request.ContentLength = int64(len(bytes))
 	}
-	a := &attempt{x: x, conn: conn}
+	a := &Attempt{Exchange: x, Conn: conn}
 	a.begin(nil)
 	synctest.Wait()
 	begun := time.Now()

@@ -24,7 +24,9 @@ func bodiesOf(pairs ...string) []*configv1.ErrorBody {
 }
 
 func failed(code fault.Code, accept ...string) *exchange.Exchange {
-	x := &exchange.Exchange{ID: "id-1", Route: "r"}
+	x := &exchange.Exchange{}
+	x.ID = "id-1"
+	x.Route = "r"
 	x.Request.Path = `/<script>"&'`
 	for _, a := range accept {
 		x.Request.Header.Add("Accept", a)
@@ -86,7 +88,8 @@ func TestChoice(t *testing.T) {
 // What the pages can't be for stays as it is.
 func TestOthersStay(t *testing.T) {
 	pages, _ := Compile(policyOf(&configv1.ErrorPage{Bodies: bodiesOf("text/plain", "no")}))
-	rpc := &exchange.Exchange{RPC: exchange.GRPC}
+	rpc := &exchange.Exchange{}
+	rpc.RPC = exchange.GRPC
 	rpc.Fail(fault.RouteNotFound, "none")
 	pages.Apply(rpc)
 	if len(rpc.Response.Body) > 0 || rpc.Response.Header.Get("grpc-status") != "12" {

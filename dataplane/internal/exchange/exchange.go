@@ -6,6 +6,7 @@
 package exchange
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -16,6 +17,12 @@ import (
 // Exchange is one request with its response. One goroutine owns it from the parsed head to the last byte sent;
 // a step that hands it to others uses [Exchange.Fork].
 type Exchange struct {
+	state
+	memory
+}
+
+// state is all that belongs to one request. Reset zeroes it by assignment, so that nothing of it is left for the next one.
+type state struct {
 	Request  Request
 	Response Response
 
@@ -41,10 +48,12 @@ type Exchange struct {
 	Now time.Time
 	// Deadline is when the exchange has to be over; zero: never.
 	Deadline time.Time
-	// Params are the path's parameters.
-	Params match.Params
-	// Consumer is the name of the client application that a step has identified; empty: none.
-	Consumer string
+	// Principal is whom a step has found the request to come from; nil: nobody has said. What it points to is not changed any more.
+	Principal *Principal
+	// Responded tells that the codec was given the response's head: there is no other response any more. Codecs set it.
+	Responded bool
+	// InLoop tells that the exchange runs on a loop's goroutine, where nothing may wait.
+	InLoop bool
 	// Route and Service are names for errors and logs; empty until they are known.
 	Route, Service string
 	// RouteMethods is the methods that the route names, as a list of a field; set for CORS preflights alone. Empty: any.
@@ -64,16 +73,28 @@ type Exchange struct {
 	Match match.Request
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
 	Shard uint32
-	// Memory is for the request's path and the forwarded one where they are normalised. It is kept for the next exchange.
-	Memory [2][]byte
-	// ToldMemory is for the texts of Told and ClientText. It is kept for the next exchange.
-	ToldMemory []byte
-	// Texts is for what steps put together, such as fields with variables: they append to it, and views of it live as long as the exchange. It is
-	// kept for the next exchange.
-	Texts []byte
 
 	id     [32]byte
 	stream stream
+	client clientWatch
+	// of is the exchange that this one is a fork of, and ended what ends its waits besides; see Fork.
+	of    *Exchange
+	waits bool            // the fork's step has asked for a context
+	ended context.Context //nolint:containedctx // it is as long as the fork
+}
+
+// memory is kept for the next exchange. What of it belongs to one request is forgotten by Reset.
+type memory struct {
+	// Params are the path's parameters.
+	Params match.Params
+	// Memory is for the request's path and the forwarded one where they are normalised.
+	Memory [2][]byte
+	// ToldMemory is for the texts of Told and ClientText.
+	ToldMemory []byte
+	// Texts is for what steps put together, such as fields with variables: they append to it, and views of it live as long as the exchange.
+	Texts []byte
+
+	body [512]byte // of an error
 }
 
 // Tick brings Now up to date and returns it. It asks for the monotonic clock only, which costs half of time.Now.
@@ -187,8 +208,6 @@ type Response struct {
 	Message string
 	// Trailer has the trailer fields once the body has been read to its end. What is passed on of them is Trailers.
 	Trailer Header
-
-	body [512]byte
 }
 
 // Downstream is the client's side of an exchange. Its methods are called by the exchange's goroutine, but
@@ -233,6 +252,8 @@ const (
 	Continue Verdict = iota
 	// Stop ends the request phase: the response has been set by Answer or Fail.
 	Stop
+	// Later tells that the step has to wait for something and may not, since the exchange runs in a loop; see Exchange.InLoop. It has changed nothing.
+	Later
 )
 
 // maxTexts is how much memory for texts an exchange keeps for the next one.
@@ -240,28 +261,15 @@ const maxTexts = 16 << 10
 
 // Reset makes an exchange ready for another request and keeps its memory.
 func (x *Exchange) Reset() {
-	req, res := &x.Request, &x.Response
-	req.Header.Reset()
-	req.Trailer.Reset()
-	res.Header.Reset()
-	res.Trailer.Reset()
+	headers := [...]Header{
+		x.Request.Header.emptied(), x.Request.Trailer.emptied(), x.Response.Header.emptied(), x.Response.Trailer.emptied(),
+	}
+	x.state = state{}
+	x.Request.Header, x.Request.Trailer, x.Response.Header, x.Response.Trailer = headers[0], headers[1], headers[2], headers[3]
 	x.Params.Reset()
-	*req = Request{Header: req.Header, Trailer: req.Trailer}
-	res.Status, res.Reason, res.Head, res.ContentLength = 0, "", nil, 0
-	res.Local, res.Body, res.Code, res.Message = false, nil, "", ""
-	x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.Told = "", nil, netip.AddrPort{}, "", "", Told{}
-	res.Tunnel = false
-	x.stream.idle.Store(0)
-	x.stream.both.Store(false)
-	x.Start, x.Now, x.Deadline, x.Forward = time.Time{}, time.Time{}, time.Time{}, Forward{}
-	x.Match, x.RPC = match.Request{}, NoRPC
-	x.Consumer = ""
 	if x.Texts = x.Texts[:0]; cap(x.Texts) > maxTexts {
 		x.Texts = nil
 	}
-	x.RouteMethods = ""
-	x.BodyLimit, x.Accepts = 0, AcceptedCodings{}
-	x.Route, x.Service, x.Endpoint, x.Down, x.TLS, x.Shard = "", "", "", nil, nil, 0
 }
 
 // Answer sets a response of the gateway's own. The body has to live as long as the exchange. Fields are added

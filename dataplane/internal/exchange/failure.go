@@ -21,7 +21,7 @@ func (x *Exchange) FailStatus(code fault.Code, status int, message string) {
 		x.failRPC(code, message)
 		return
 	}
-	b := x.Response.body[:0]
+	b := x.body[:0]
 	now := time.Now().UTC()
 	b = append(b, `{"success":false,"error":{"code":"`...)
 	b = append(b, code...)

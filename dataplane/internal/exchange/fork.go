@@ -1,16 +1,20 @@
 package exchange
 
+import "context"
+
 // Fork is an exchange's request seen by one step of a parallel pipeline. The step may read it and change its
 // header and answer it as usual; the changes reach the exchange when Join is called, in the pipeline's order.
 type Fork struct {
 	// X is what the step sees. It shares views with the exchange, so the step has to end before the exchange does.
 	X Exchange
 
-	log []headerChange
+	log       []headerChange
+	principal *Principal // that the step began with
 }
 
-// Fork copies what a step may read into f, and starts recording.
-func (x *Exchange) Fork(f *Fork) {
+// Fork copies what a step may read into f, and starts recording. What the step waits for by X.Context ends with ctx
+// too.
+func (x *Exchange) Fork(f *Fork, ctx context.Context) {
 	f.log = f.log[:0]
 	f.X.Reset()
 	req, src := &f.X.Request, &x.Request
@@ -23,16 +27,23 @@ func (x *Exchange) Fork(f *Fork) {
 	f.X.RPC = x.RPC
 	f.X.Start, f.X.Now, f.X.Deadline = x.Start, x.Now, x.Deadline
 	f.X.Params = x.Params
-	f.X.Consumer = x.Consumer
+	f.principal, f.X.Principal = x.Principal, x.Principal
 	f.X.BodyLimit = x.BodyLimit
 	f.X.Texts = nil // what it gets is given to x, and the fork is used again before x has ended
 	f.X.Route, f.X.RouteMethods, f.X.Service, f.X.Shard = x.Route, x.RouteMethods, x.Service, x.Shard
+	f.X.of, f.X.ended = x, ctx
 }
+
+// Waited reports whether what the step waits for has been ended by another step.
+func (f *Fork) Waited() bool { return f.X.waits && f.X.ended.Err() != nil }
 
 // Join makes the fork's changes to the request on x.
 func (f *Fork) Join(x *Exchange) {
 	f.X.Request.Header.log = nil
 	x.Request.Header.replay(f.log)
+	if f.X.Principal != f.principal {
+		x.Principal = f.X.Principal
+	}
 }
 
 // JoinResponse makes the fork's answer x's.
@@ -41,6 +52,12 @@ func (f *Fork) JoinResponse(x *Exchange) {
 	x.Response.Header.copyFrom(&res.Header)
 	x.Response.Status, x.Response.Reason, x.Response.Head = res.Status, res.Reason, nil
 	x.Response.Local, x.Response.Code, x.Response.Message = true, res.Code, res.Message
-	x.Response.Body = append(x.Response.body[:0], res.Body...)
+	x.Response.Body = append(x.body[:0], res.Body...)
 	x.Response.ContentLength = int64(len(res.Body))
+}
+
+// Release lets go of what the fork holds of the exchange.
+func (f *Fork) Release() {
+	f.X.Reset()
+	f.principal = nil
 }

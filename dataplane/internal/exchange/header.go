@@ -23,6 +23,9 @@ type headerChange struct {
 // Reset empties the header and keeps its memory.
 func (h *Header) Reset() { h.fields, h.decided = h.fields[:0], h.decided[:0] }
 
+// emptied returns an empty header with this one's memory.
+func (h *Header) emptied() Header { return Header{fields: h.fields[:0], decided: h.decided[:0]} }
+
 // Append adds a parsed field. Codecs use it; middleware uses Add.
 func (h *Header) Append(f Field) { h.fields = append(h.fields, f) }
 

@@ -116,7 +116,8 @@ func FuzzResponse(f *testing.F) {
 		}
 		c := &client{}
 		d := &down{Downstream: c, text: text}
-		x := &exchange.Exchange{RPC: exchange.GRPCWeb}
+		x := &exchange.Exchange{}
+		x.RPC = exchange.GRPCWeb
 		x.Request.Method = "POST"
 		x.Response.Header.Set("Content-Type", "application/grpc")
 		err := d.WriteHead(x, sent[:at], false)
@@ -169,7 +170,9 @@ func FuzzPass(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sent []byte, at int, text bool) {
 		at = max(0, min(at, len(sent)))
 		c := &client{}
-		x := &exchange.Exchange{RPC: exchange.GRPCWeb, Down: c}
+		x := &exchange.Exchange{}
+		x.RPC = exchange.GRPCWeb
+		x.Down = c
 		x.Request.Method = "POST"
 		mediaType, messages, clear := "application/grpc-web+proto", sent, true
 		if text {

@@ -36,7 +36,9 @@ func TestAnswerIsDueOnceTheRequestIsSent(t *testing.T) {
 						}
 					}
 				}()
-				x := &exchange.Exchange{Start: time.Now(), Request: exchange.Request{Method: "POST", Path: "/", ContentLength: 10}}
+				x := &exchange.Exchange{}
+				x.Start = time.Now()
+				x.Request = exchange.Request{Method: "POST", Path: "/", ContentLength: 10}
 				const timeout = 100 * time.Millisecond
 				if _, _, err := c.Send(x, []byte("x"), false, timeout); err != nil {
 					t.Fatal(err)
@@ -99,7 +101,9 @@ func TestAnswerIsDueAfterAnInterimResponse(t *testing.T) {
 					}
 				}()
 				told := make(chan struct{})
-				x := &exchange.Exchange{Start: time.Now(), Down: &continued{told: told}}
+				x := &exchange.Exchange{}
+				x.Start = time.Now()
+				x.Down = &continued{told: told}
 				x.Request = exchange.Request{Method: "POST", Path: "/", ContentLength: 10, Expects100: true}
 				if _, _, err := c.Send(x, nil, false, timeout); err != nil {
 					t.Fatal(err)

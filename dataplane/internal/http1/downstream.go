@@ -101,6 +101,7 @@ func (c *conn) write(now time.Time, a, b []byte) error {
 
 // WriteHead implements exchange.Downstream.
 func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
+	x.Responded = true
 	res := &x.Response
 	if last && c.req.coming.Load() {
 		c.skipBody()

@@ -81,6 +81,7 @@ func (c *ClientConn) Tunnel() exchange.Tunnel { return &tunnel{sock: c.sock} }
 
 // Tunnel implements exchange.Downstream.
 func (c *conn) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
+	x.Responded = true
 	c.req.close = true
 	c.Watch(nil) // a side that is shut down is no end of a tunnel
 	isWebSocket := exchange.EqualFold(x.Request.Upgrade, exchange.WebSocket)

@@ -72,7 +72,9 @@ func TestTimeAfterInterimResponses(t *testing.T) {
 					}
 				}()
 				down := &interims{}
-				x := &exchange.Exchange{Start: time.Now(), Down: down}
+				x := &exchange.Exchange{}
+				x.Start = time.Now()
+				x.Down = down
 				x.Request.Method, x.Request.Path, x.Request.Host = "GET", "/", "a"
 				stream := &ClientStream{} // not one that others have used: its channels are the bubble's
 				stream.init()

@@ -150,6 +150,7 @@ func (s *serverStream) WriteInterim(status int, header *exchange.Header, _ []byt
 
 // WriteHead implements exchange.Downstream.
 func (s *serverStream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
+	x.Responded = true
 	room := socket.Take(socket.HeadSize)
 	var b []byte
 	b, s.bodyless = appendResponse(room[:0], x, part, last)

@@ -89,6 +89,7 @@ func (t tunnel) Abort() {
 
 // Tunnel implements exchange.Downstream.
 func (s *serverStream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
+	x.Responded = true
 	x.Response.Status = 200
 	s.c.mu.Lock()
 	s.limit = -1 // that was for a body

@@ -1,59 +1,23 @@
-// Package pipeline runs middleware around an exchange: the request phases in order, or together where a pipeline says so, and
-// the response phases in the reverse order. It does not know what the steps do.
+// Package pipeline runs middleware around an exchange: the request phases in order, or in parallel where a pipeline
+// says so, the response phases in the reverse order, and what they want to do at its end. [Step] says when each runs
+// and what it may do. It does not know what the steps do.
 package pipeline
 
 import (
-	"log/slog"
-	"runtime/debug"
-	"sync"
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/middleware"
 )
-
-// Step is one middleware with its settings. It is shared by all exchanges, so it is safe for concurrent use, and it keeps no
-// string of an exchange.
-//
-// A step that waits for something ends when x.Deadline is over. Chain.Waits has to know of it: without that its chain runs in a loop's goroutine, where
-// every other connection would wait too.
-type Step interface {
-	// Request runs before the service is asked. It may change x.Request's header, or answer by x.Answer or x.Fail
-	// and return exchange.Stop: no later step runs its request phase then.
-	Request(x *exchange.Exchange) exchange.Verdict
-	// Response runs before the response's head is sent, whoever made the response. It may change x.Response's status and
-	// header. It runs for every step whose request phase was begun.
-	Response(x *exchange.Exchange)
-}
-
-// Preflighter is a Step that answers CORS preflights, so that its route takes those for its methods (Fetch standard, CORS-preflight fetch).
-type Preflighter interface {
-	Step
-	// AnswersPreflights reports whether it does.
-	AnswersPreflights() bool
-}
-
-// Worker is a Step that may work long at a response's body while that is sent. Such a response is sent where no other
-// connection waits meanwhile.
-type Worker interface {
-	Step
-	// WorksOn reports whether it does so, of a response that has a number of bytes so far.
-	WorksOn(x *exchange.Exchange, bytes int) bool
-}
-
-// Bound is a step in its place.
-type Bound struct {
-	// Name is the middleware's.
-	Name string
-	Step Step
-}
 
 // Pipeline is an ordered list of steps. It is immutable.
 type Pipeline struct {
 	// Name is the pipeline's.
 	Name string
 	// Steps are in the order of their request phases.
-	Steps []Bound
+	Steps []NamedStep
 	// Parallel runs the request phases together.
 	Parallel bool
 	// Timeout is the longest that the request phases may take together; 0: any time.
@@ -62,26 +26,31 @@ type Pipeline struct {
 
 // Chain is the pipelines that run for a route, first to last. It is immutable; the nil chain has none.
 type Chain struct {
-	log       *slog.Logger
+	panics    *telemetry.Panics
 	pipelines []*Pipeline
 	workers   []Worker
-	waits     bool
 	preflight bool
+	waits     bool // a step may wait
+	ends      bool // a step is told of the end
 }
 
-// NewChain returns a chain of those pipelines that have steps; nil when none has.
-func NewChain(log *slog.Logger, pipelines ...*Pipeline) *Chain {
-	c := &Chain{log: log}
+// NewChain returns a chain of those pipelines that have steps; nil when none has. panics is told of steps that panic.
+func NewChain(panics *telemetry.Panics, pipelines ...*Pipeline) *Chain {
+	c := &Chain{panics: panics}
 	for _, p := range pipelines {
-		if p != nil && len(p.Steps) > 0 {
-			c.pipelines = append(c.pipelines, p)
-			c.waits = c.waits || p.Parallel && len(p.Steps) > 1
-			for _, s := range p.Steps {
-				f, ok := s.Step.(Preflighter)
-				c.preflight = c.preflight || ok && f.AnswersPreflights()
-				if w, ok := s.Step.(Worker); ok {
-					c.workers = append(c.workers, w)
-				}
+		if p == nil || len(p.Steps) == 0 {
+			continue
+		}
+		c.pipelines = append(c.pipelines, p)
+		c.waits = c.waits || p.Parallel && len(p.Steps) > 1
+		for _, s := range p.Steps {
+			c.waits = c.waits || s.Waits != middleware.WaitsNever
+			f, ok := s.Step.(Preflighter)
+			c.preflight = c.preflight || ok && f.AnswersPreflights()
+			_, ends := s.Step.(Ender)
+			c.ends = c.ends || ends
+			if w, ok := s.Step.(Worker); ok {
+				c.workers = append(c.workers, w)
 			}
 		}
 	}
@@ -110,48 +79,84 @@ func (c *Chain) WorksOn(x *exchange.Exchange, bytes int) bool {
 	return false
 }
 
-// Progress is how far the request phase came: what Response has to go back through. The zero value is nowhere.
-type Progress struct{ pipelines, steps int }
+// Progress is how far the request phases came: where they go on after exchange.Later, and what Response and End go back
+// through. The zero value is the beginning.
+type Progress struct {
+	pipelines int       // that are through
+	entered   bool      // the next one has begun
+	steps     int       // of that one that have begun
+	again     bool      // the last of these is to be called again
+	broken    bool      // a step has panicked
+	deadline  time.Time // of the exchange, while the pipeline has its own
+}
 
-// Request runs the request phases. After exchange.Stop, x has a response.
-func (c *Chain) Request(x *exchange.Exchange) (v exchange.Verdict, at Progress) {
+// Request runs the request phases, from where the progress is. After exchange.Stop, x has a response. exchange.Later,
+// which only comes where x.InLoop, means that the rest has to wait for something: Request is called again for it where
+// it may.
+func (c *Chain) Request(x *exchange.Exchange, at *Progress) (v exchange.Verdict) {
 	if c == nil {
-		return exchange.Continue, Progress{}
+		return exchange.Continue
 	}
-	defer c.rescue(x, &v, &at)
-	for i, p := range c.pipelines {
-		at = Progress{i, 0}
-		deadline := x.Deadline
-		if p.Timeout > 0 {
-			end := time.Now().Add(p.Timeout)
-			if x.Deadline.IsZero() || end.Before(x.Deadline) {
-				x.Deadline = end
+	defer c.rescue(x, &v, at)
+	for at.pipelines < len(c.pipelines) {
+		p := c.pipelines[at.pipelines]
+		if !at.entered {
+			at.entered, at.steps, at.deadline = true, 0, x.Deadline
+			if p.Timeout > 0 {
+				if end := time.Now().Add(p.Timeout); x.Deadline.IsZero() || end.Before(x.Deadline) {
+					x.Deadline = end
+				}
 			}
 		}
-		if p.Parallel && len(p.Steps) > 1 {
-			v = p.together(x)
-			at.steps = len(p.Steps)
-		} else {
-			v = p.inTurn(x, &at)
+		if v = p.run(x, at); v == exchange.Later {
+			return v
 		}
 		late := p.Timeout > 0 && time.Now().After(x.Deadline)
-		x.Deadline = deadline
+		x.Deadline = at.deadline
 		if late && v == exchange.Continue {
 			x.Fail(fault.PipelineTimeout, "pipeline "+p.Name+" took longer than "+p.Timeout.String())
 			v = exchange.Stop
 		}
 		if v == exchange.Stop {
-			return v, at
+			return v
 		}
+		at.pipelines++
+		at.entered = false
 	}
-	return exchange.Continue, at
+	return exchange.Continue
 }
 
-func (p *Pipeline) inTurn(x *exchange.Exchange, at *Progress) exchange.Verdict {
-	for j := range p.Steps {
-		at.steps = j + 1
-		if p.Steps[j].Step.Request(x) == exchange.Stop {
+func (p *Pipeline) run(x *exchange.Exchange, at *Progress) exchange.Verdict {
+	if p.Parallel && len(p.Steps) > 1 {
+		if x.InLoop { // it waits for other goroutines
+			return exchange.Later
+		}
+		at.steps = len(p.Steps)
+		return p.runParallel(x)
+	}
+	return p.runSequential(x, at)
+}
+
+func (p *Pipeline) runSequential(x *exchange.Exchange, at *Progress) exchange.Verdict {
+	if at.again {
+		at.again = false
+		at.steps--
+	}
+	for at.steps < len(p.Steps) {
+		s := &p.Steps[at.steps]
+		if s.Waits == middleware.WaitsAlways && x.InLoop {
+			return exchange.Later
+		}
+		at.steps++
+		switch s.Step.Request(x) {
+		case exchange.Stop:
 			return exchange.Stop
+		case exchange.Later:
+			if !x.InLoop {
+				panic("middleware " + s.Name + " does not wait where it may")
+			}
+			at.again = true
+			return exchange.Later
 		}
 		if p.Timeout > 0 && time.Now().After(x.Deadline) {
 			return exchange.Continue // the caller says that it is too late
@@ -160,81 +165,65 @@ func (p *Pipeline) inTurn(x *exchange.Exchange, at *Progress) exchange.Verdict {
 	return exchange.Continue
 }
 
-var forks = sync.Pool{New: func() any { return new(exchange.Fork) }}
-
-// together runs all steps on forks of the exchange and waits for all of them: they share its views. The first refusal in the
-// order of steps wins; otherwise the effects are applied in that order.
-func (p *Pipeline) together(x *exchange.Exchange) exchange.Verdict {
-	fs := make([]*exchange.Fork, len(p.Steps))
-	verdicts := make([]exchange.Verdict, len(p.Steps))
-	panics := make([]any, len(p.Steps))
-	var wg sync.WaitGroup
-	for j := range p.Steps {
-		f := forks.Get().(*exchange.Fork)
-		x.Fork(f)
-		fs[j] = f
-		run := func() {
-			defer func() { panics[j] = recover() }()
-			verdicts[j] = p.Steps[j].Step.Request(&f.X)
-		}
-		if j == len(p.Steps)-1 {
-			run()
-		} else {
-			wg.Go(run)
-		}
-	}
-	wg.Wait()
-	verdict := exchange.Continue
-	for j, f := range fs {
-		if panics[j] != nil {
-			panic(panics[j])
-		}
-		if verdicts[j] == exchange.Stop {
-			f.JoinResponse(x)
-			verdict = exchange.Stop
-			break
-		}
-		f.Join(x)
-	}
-	for _, f := range fs {
-		forks.Put(f)
-	}
-	return verdict
-}
-
 // Response runs the response phases, last step first.
-func (c *Chain) Response(x *exchange.Exchange, at Progress) {
-	if c == nil {
+func (c *Chain) Response(x *exchange.Exchange, at *Progress) {
+	if c == nil || at.broken {
 		return
 	}
 	var v exchange.Verdict
-	i, steps := at.pipelines, at.steps
+	defer c.rescue(x, &v, at)
+	c.back(at, func(s Step) { s.Response(x) })
+}
+
+// End tells the steps whose request phase was begun that the exchange is over. It is called once.
+func (c *Chain) End(x *exchange.Exchange, at *Progress, o *Outcome) {
+	if c == nil || !c.ends {
+		return
+	}
+	c.back(at, func(s Step) {
+		if e, ok := s.(Ender); ok {
+			c.end(e, x, o)
+		}
+	})
+}
+
+// end keeps a step that panics from the others' end.
+func (c *Chain) end(e Ender, x *exchange.Exchange, o *Outcome) {
 	defer func() {
 		if r := recover(); r != nil {
-			c.broken(x, r, &v)
+			c.panics.Caught("a middleware at the end", x.Route, r)
 		}
 	}()
-	for ; i >= 0; i-- {
-		p := c.pipelines[i]
-		if i != at.pipelines {
-			steps = len(p.Steps)
+	e.End(x, o)
+}
+
+// back calls f with the steps that have begun, the last one first.
+func (c *Chain) back(at *Progress, f func(Step)) {
+	steps := 0
+	if at.entered {
+		steps = at.steps
+	}
+	for i := at.pipelines; i >= 0; i-- {
+		if i < at.pipelines {
+			steps = len(c.pipelines[i].Steps)
 		}
 		for j := steps - 1; j >= 0; j-- {
-			p.Steps[j].Step.Response(x)
+			f(c.pipelines[i].Steps[j].Step)
 		}
 	}
 }
 
 // rescue makes a defect of a step an error of one exchange. It is set up once for a whole chain.
 func (c *Chain) rescue(x *exchange.Exchange, v *exchange.Verdict, at *Progress) {
-	if r := recover(); r != nil {
-		c.broken(x, r, v)
-		*at = Progress{}
+	r := recover()
+	if r == nil {
+		return
 	}
-}
-
-func (c *Chain) broken(x *exchange.Exchange, r any, v *exchange.Verdict) {
-	c.log.Error("middleware panicked", "route", x.Route, "panic", r, "stack", string(debug.Stack()))
+	if at.entered {
+		x.Deadline = at.deadline
+	}
+	at.broken = true
+	c.panics.Caught("a middleware", x.Route, r)
 	x.Fail(fault.Internal, "a middleware of this route failed")
 	*v = exchange.Stop
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/shared/fault"
 )
 
@@ -68,12 +69,14 @@ func (m *made) pipeline(names string) *Pipeline {
 			m.steps = map[string]*step{}
 		}
 		m.steps[string(n)] = s
-		p.Steps = append(p.Steps, Bound{string(n), s})
+		p.Steps = append(p.Steps, NamedStep{Name: string(n), Step: s})
 	}
 	return p
 }
 
-func chain(ps ...*Pipeline) *Chain { return NewChain(slog.New(slog.DiscardHandler), ps...) }
+func chain(ps ...*Pipeline) *Chain {
+	return NewChain(telemetry.New(1).Panics(slog.New(slog.DiscardHandler)), ps...)
+}
 
 func stepsOf(x *exchange.Exchange) string {
 	var all []string
@@ -98,8 +101,9 @@ func TestOrder(t *testing.T) {
 			m.steps[c.refuse].refuse = true
 		}
 		var x exchange.Exchange
-		v, at := ch.Request(&x)
-		ch.Response(&x, at)
+		var at Progress
+		v := ch.Request(&x, &at)
+		ch.Response(&x, &at)
 		if got := strings.Join(m.log, " "); got != c.want || v != c.verdict {
 			t.Errorf("refusing %q: got %s, %v", c.refuse, got, v)
 		}
@@ -117,18 +121,19 @@ func TestParallel(t *testing.T) {
 		m.steps["a"].waits = 3 * time.Second
 		var x exchange.Exchange
 		start := time.Now()
-		v, at := chain(p).Request(&x)
+		var at Progress
+		v := chain(p).Request(&x, &at)
 		if v != exchange.Continue || stepsOf(&x) != "abc" || time.Since(start) != 3*time.Second {
 			t.Errorf("got %v, %s after %s", v, stepsOf(&x), time.Since(start))
 		}
 		m.log = nil
-		chain(p).Response(&x, at)
+		chain(p).Response(&x, &at)
 		if got := strings.Join(m.log, " "); got != "-c -b -a" {
 			t.Errorf("response phases: %s", got)
 		}
 		m.steps["b"].refuse, m.steps["c"].refuse = true, true
 		x.Reset()
-		if v, _ := chain(p).Request(&x); v != exchange.Stop || x.Response.Status != 403 || !strings.Contains(string(x.Response.Body), `"message":"b"`) {
+		if v := chain(p).Request(&x, new(Progress)); v != exchange.Stop || x.Response.Status != 403 || !strings.Contains(string(x.Response.Body), `"message":"b"`) {
 			t.Errorf("got %v, %d %s", v, x.Response.Status, x.Response.Body)
 		}
 	})
@@ -144,7 +149,7 @@ func TestTimeout(t *testing.T) {
 				m.steps["a"].waits = time.Hour
 				var x exchange.Exchange
 				start := time.Now()
-				v, _ := chain(p).Request(&x)
+				v := chain(p).Request(&x, new(Progress))
 				if v != exchange.Stop || x.Response.Status != 504 || x.Response.Code != fault.PipelineTimeout || time.Since(start) > 2*time.Second {
 					t.Errorf("got %v, %d %s after %s", v, x.Response.Status, x.Response.Code, time.Since(start))
 				}
@@ -163,7 +168,7 @@ func TestPanicIsOneExchangesError(t *testing.T) {
 		p.Parallel = parallel
 		m.steps["a"].panics = true
 		var x exchange.Exchange
-		if v, _ := chain(p).Request(&x); v != exchange.Stop || x.Response.Status != 500 || x.Response.Code != fault.Internal {
+		if v := chain(p).Request(&x, new(Progress)); v != exchange.Stop || x.Response.Status != 500 || x.Response.Code != fault.Internal {
 			t.Errorf("parallel %v: got %v, %d", parallel, v, x.Response.Status)
 		}
 	}
@@ -175,17 +180,19 @@ func (quiet) Request(*exchange.Exchange) exchange.Verdict { return exchange.Cont
 func (quiet) Response(*exchange.Exchange)                 {}
 
 func TestChainsDoNotAllocate(t *testing.T) {
-	p := &Pipeline{Steps: []Bound{{"a", quiet{}}, {"b", quiet{}}}}
+	p := &Pipeline{Steps: []NamedStep{{Name: "a", Step: quiet{}}, {Name: "b", Step: quiet{}}}}
 	ch := chain(p, p)
 	var x exchange.Exchange
 	if n := testing.AllocsPerRun(100, func() {
-		_, at := ch.Request(&x)
-		ch.Response(&x, at)
+		var at Progress
+		ch.Request(&x, &at)
+		ch.Response(&x, &at)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	var none *Chain
-	if v, at := none.Request(&x); v != exchange.Continue || at != (Progress{}) {
+	var at Progress
+	if v := none.Request(&x, &at); v != exchange.Continue || at != (Progress{}) {
 		t.Error("the nil chain does something")
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,8 +21,6 @@ import (
 
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/upstream"
-	"gateway.internal/shared/fault"
 	"gateway.internal/shared/waittest"
 )
 
@@ -304,42 +301,6 @@ func (h *halfCall) try(ctx context.Context, timeout string) (end string, early b
 	}
 	r.read(res, h.mediaType, math.MaxInt)
 	return r.end(res, h.mediaType), early
-}
-
-// refusing is a connection to a service whose upload the client's fault has broken off, but that is not over before it
-// is waited for.
-type refusing struct {
-	upstream.Conn
-	upload *upload
-}
-
-func (r refusing) Abort() { close(r.upload.done) }
-
-// ending is a client whose upload ends.
-type ending struct{ staying }
-
-func (ending) CancelBody()                                      {}
-func (ending) WriteHead(*exchange.Exchange, []byte, bool) error { return nil }
-
-// A call whose request is refused is broken off by its upload, which is perhaps not over yet when the response ends
-// with that: the reason is still the request.
-func TestReasonOfARefusedCall(t *testing.T) {
-	for _, begun := range []bool{false, true} {
-		u := &upload{done: make(chan struct{}), err: &fault.Error{Code: fault.RequestTooLarge}}
-		u.state.Store(answered)
-		x := &exchange.Exchange{Down: ending{}, RPC: exchange.GRPC}
-		a := attempt{x: x, conn: refusing{upload: u}, upload: u}
-		if begun {
-			a.form = exchange.GRPC
-			a.breakOff(os.ErrDeadlineExceeded, 0)
-		} else {
-			a.response = part{taken: true, err: os.ErrDeadlineExceeded}
-			a.stream()
-		}
-		if got := x.Response.Code; got != fault.RequestTooLarge {
-			t.Errorf("the head was sent: %v: %s, want %s", begun, got, fault.RequestTooLarge)
-		}
-	}
 }
 
 // A service is told what is left of a caller's time once the call has a connection, not what there was before it

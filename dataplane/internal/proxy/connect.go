@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
@@ -28,12 +27,4 @@ func failUnmatched(x *exchange.Exchange) {
 		return
 	}
 	x.Fail(fault.RouteNotFound, "no route matches this request")
-}
-
-// acquire gets a connection to the endpoint, which is the whole of an attempt where the client wants a tunnel.
-func (a *attempt) acquire(fresh bool) (upstream.Conn, error) {
-	if a.x.Request.Upgrade == exchange.Connect {
-		return a.endpoint.Open(a.x)
-	}
-	return a.endpoint.Acquire(a.x, fresh)
 }

@@ -27,6 +27,7 @@ import (
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/pathnorm"
+	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -126,6 +127,14 @@ func startProxy(
 	edits ...func(*listener.Settings),
 ) *gateway {
 	t.Helper()
+	return startThrough(t, nil, limits, paths, headers, config, edits...)
+}
+
+// startThrough starts a node all of whose exchanges go through a step, unless that is nil.
+func startThrough(
+	t *testing.T, step pipeline.Step, limits codec.Limits, paths pathnorm.Settings, headers HeaderSettings, config string, edits ...func(*listener.Settings),
+) *gateway {
+	t.Helper()
 	waittest.Watch(t)
 	logged := &syncBuffer{}
 	log := slog.New(slog.NewTextHandler(logged, nil))
@@ -136,6 +145,9 @@ func startProxy(
 	g := &gateway{t: t, node: node, log: logged, counters: counters, services: services, lines: filepath.Join(t.TempDir(), "access.log")}
 	if config != "" {
 		g.apply(config)
+	}
+	if step != nil {
+		g.through(step)
 	}
 	access, err := accesslog.Open(accesslog.Settings{Path: g.lines, Query: true, Shards: 2}, log)
 	if err != nil {

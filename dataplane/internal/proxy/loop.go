@@ -15,142 +15,153 @@ const leastDeadline = 4 * socket.LoopTick
 
 // Start implements http1.Starter.
 func (p *Proxy) Start(x *exchange.Exchange, host http1.LoopConn) (over bool) {
-	j := p.begin(x)
-	if !j.find() {
-		j.end()
+	t := p.begin(x)
+	t.host = host
+	if over = t.start(); over {
+		t.end()
+	}
+	return over
+}
+
+// start takes the exchange to where the service is asked, or goes on with it apart. It reports whether the exchange is over.
+func (t *transaction) start() (over bool) {
+	defer t.guardLoop()
+	if !t.find() {
 		return true
 	}
-	j.host = host
-	if j.backend.Chain.Waits() {
-		go j.apart((*journey).deliver)
+	t.x.InLoop = true
+	switch t.prepare() {
+	case later:
+		go t.apart((*transaction).deliver)
 		return false
-	}
-	if !j.prepare() {
-		j.end()
+	case finished:
 		return true
 	}
-	if !j.dispatch() {
-		go j.apart((*journey).send)
+	if !t.dispatch() {
+		go t.apart((*transaction).send)
 	}
 	return false
 }
 
 // apart takes the exchange out of its loop, and goes on with it, to its end.
-func (j *journey) apart(goOn func(*journey)) {
-	host := j.host
+func (t *transaction) apart(goOn func(*transaction)) {
+	host := t.host
 	host.Leave()
-	if j.attempt.conn != nil {
-		j.client.Leave()
-		j.attempt.watch()
+	t.x.InLoop = false
+	if t.attempt.Conn != nil {
+		t.client.Leave()
+		t.attempt.Watch()
 	}
-	goOn(j)
-	j.end()
+	t.guard(goOn)
+	t.end()
 	host.Over()
 }
 
 // dispatch sends the request in the loop, if nothing has to be waited for and no limit kept that is too short for it. It reports whether the exchange is under
 // way; if so, it is not the caller's any more.
-func (j *journey) dispatch() bool {
-	x, a := j.x, &j.attempt
-	if x.Request.Upgrade != "" || x.RPC != exchange.NoRPC || a.timeout < leastDeadline || !x.Deadline.IsZero() && x.Deadline.Sub(x.Start) < leastDeadline {
+func (t *transaction) dispatch() bool {
+	x, a := t.x, &t.attempt
+	if x.Request.Upgrade != "" || x.RPC != exchange.NoRPC || a.Timeout < leastDeadline || !x.Deadline.IsZero() && x.Deadline.Sub(x.Start) < leastDeadline {
 		return false
 	}
-	if first := a.requestPart(); first.err != nil || !first.whole || !a.choose() {
+	if first := a.RequestPart(); first.Err != nil || !first.Whole || !a.Choose() {
 		return false
 	}
-	loop := j.host.Loop()
-	conn, client := a.endpoint.AcquireIdle(x.Now, loop)
+	loop := t.host.Loop()
+	conn, client := a.Endpoint.AcquireIdle(x.Now, loop)
 	if conn == nil {
 		return false
 	}
-	a.conn, a.used, j.client = conn, conn.Used(), client
-	a.endpoint.State.Add(1)
-	if !client.Prepare(x, a.request.bytes, loop, j) {
-		a.release()
+	a.Conn, a.Used, t.client = conn, conn.Used(), client
+	a.Endpoint.State.Add(1)
+	if !client.Prepare(x, a.Request.Bytes, loop, t) {
+		a.Release()
 		return false
 	}
-	a.tried = 1
-	loop.Post(j)
+	a.Tried = 1
+	loop.Post(t)
 	return true
 }
 
 // Send implements socket.DeferredWrite, with the request or, on the way back, the response.
-func (j *journey) Send() bool {
-	if j.back {
-		j.broken = j.host.Flush()
+func (t *transaction) Send() bool {
+	defer t.guardLoop()
+	if t.back {
+		t.broken = t.host.Flush()
 		return true
 	}
-	left, err := j.client.Dispatch()
+	left, err := t.client.Dispatch()
 	switch {
 	case left:
 		return false // from here on it is Answered's, or Late's
 	case err != nil:
-		j.started, j.broken = false, err
-		go j.apart((*journey).recover)
+		t.started, t.broken = false, err
+		go t.apart((*transaction).recover)
 		return false
 	}
-	a := &j.attempt
-	a.tried = 0 // nothing was sent that anybody could act on: the same endpoint gets it
-	a.release()
-	go j.apart((*journey).send)
+	a := &t.attempt
+	a.Tried = 0 // nothing was sent that anybody could act on: the same endpoint gets it
+	a.Release()
+	go t.apart((*transaction).send)
 	return false
 }
 
 // Sent implements socket.DeferredWrite: the client has been sent the response.
-func (j *journey) Sent() {
-	if j.broken != nil {
-		j.x.Response.Code = fault.ClientClosed
-		j.x.Down.Abort()
+func (t *transaction) Sent() {
+	if t.broken != nil {
+		t.x.Response.Code = fault.ClientClosed
+		t.x.Down.Abort()
 	}
-	host := j.host
-	j.end()
+	host := t.host
+	t.end()
 	host.Over()
 }
 
 // Answered implements http1.ResponseWaiter.
-func (j *journey) Answered() {
-	x, a := j.x, &j.attempt
-	progress, started, err := j.client.Collect(x)
+func (t *transaction) Answered() {
+	defer t.guardLoop()
+	x, a := t.x, &t.attempt
+	progress, started, err := t.client.Collect(x)
 	switch {
 	case progress == http1.Receiving:
 		return
 	case err != nil:
-		j.started, j.broken = started, err
-		go j.apart((*journey).recover)
+		t.started, t.broken = started, err
+		go t.apart((*transaction).recover)
 		return
 	case progress == http1.Incomplete:
-		go j.apart((*journey).await)
+		go t.apart((*transaction).await)
 		return
 	}
-	x.Now = j.host.Loop().PolledAt()
-	a.answered = x.Now
-	if first := a.responsePart(); first.err == nil && (!first.whole || j.backend.Chain.WorksOn(x, len(first.bytes))) {
-		go j.apart((*journey).respond)
+	x.Now = t.host.Loop().PolledAt()
+	a.Answered = x.Now
+	if first := a.ResponsePart(); first.Err == nil && (!first.Whole || t.backend.Chain.WorksOn(x, len(first.Bytes))) {
+		go t.apart((*transaction).respond)
 		return
 	}
-	j.respond()
-	j.back = true
-	j.host.Loop().Post(j)
+	t.respond()
+	t.back = true
+	t.host.Loop().Post(t)
 }
 
 // Late implements http1.ResponseWaiter.
-func (j *journey) Late() { j.apart((*journey).await) }
+func (t *transaction) Late() { t.apart((*transaction).await) }
 
 // await waits for the response to the request that was dispatched.
-func (j *journey) await() {
-	j.started, j.broken = j.client.Wait(j.x, j.attempt.timeout)
-	j.recover()
+func (t *transaction) await() {
+	t.started, t.broken = t.client.Wait(t.x, t.attempt.Timeout)
+	t.recover()
 }
 
 // recover goes on after the answer to the request that was dispatched, or without it.
-func (j *journey) recover() {
-	answered, again := j.attempt.outcome(j.started, j.broken)
+func (t *transaction) recover() {
+	answered, again := t.attempt.Outcome(t.started, t.broken)
 	switch {
 	case again:
-		j.send()
+		t.send()
 	case answered:
-		j.respond()
+		t.respond()
 	default:
-		j.respondLocally()
+		t.respondLocally()
 	}
 }

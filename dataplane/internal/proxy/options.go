@@ -11,9 +11,9 @@ import (
 const anyMethod = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 // options answers an OPTIONS that goes no further (RFC 9110 section 9.3.7).
-func (j *journey) options(allow string) bool {
-	answerOptions(j.x, allow)
-	return j.answer()
+func (t *transaction) options(allow string) bool {
+	answerOptions(t.x, allow)
+	return t.answer()
 }
 
 func answerOptions(x *exchange.Exchange, allow string) {
@@ -26,8 +26,8 @@ const maxForwards = 255
 
 // forwardsOn counts the Max-Forwards of an OPTIONS down, which is about how far it may go (RFC 9110 section 7.6.2). Where it reports false, the request is
 // answered here, in the service's place. TRACE, the other method that the field is for, never gets this far.
-func (j *journey) forwardsOn() bool {
-	x := j.x
+func (t *transaction) forwardsOn() bool {
+	x := t.x
 	left, there := "", false
 	for v := range x.Request.Header.Values("Max-Forwards") {
 		if there || !isNumber(v) {
@@ -44,7 +44,7 @@ func (j *journey) forwardsOn() bool {
 		n = maxForwards + 1
 	}
 	if n == 0 {
-		answerOptions(x, j.route.Allow)
+		answerOptions(x, t.route.Allow)
 		return false
 	}
 	x.Request.Header.Set("Max-Forwards", strconv.Itoa(min(n-1, maxForwards)))

@@ -95,10 +95,10 @@ type candidate struct {
 
 // normaliseForward brings a path that a rewrite has put together into the form that the route sees: its parts are as they should be, but a part such as ".." of
 // a segment may have become a whole one.
-func (j *journey) normaliseForward() bool {
-	x, rules := j.x, j.p.paths
-	if j.route.Paths != nil {
-		rules = j.route.Paths
+func (t *transaction) normaliseForward() bool {
+	x, rules := t.x, t.p.paths
+	if t.route.Paths != nil {
+		rules = t.route.Paths
 	}
 	path, memory, refused := rules.Apply(x.Forward.Path, x.Memory[1])
 	x.Forward.Path, x.Memory[1] = path, memory

@@ -19,6 +19,7 @@ type Proxy struct {
 	runtime *runtime.Runtime
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
+	panics  *telemetry.Panics
 	paths   *pathnorm.Rules // the node's
 	headers HeaderSettings
 	via     *via.Node
@@ -30,7 +31,7 @@ var _ http1.Starter = (*Proxy)(nil)
 
 // New returns a proxy that is a node to the requests that pass it, and writes to an access log, unless that is nil.
 func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, paths: rt.Paths(), log: log, upgrades: counters.Upgrades()}
+	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, paths: rt.Paths(), panics: rt.Panics(), log: log, upgrades: counters.Upgrades()}
 }
 
 // HeaderSettings say what becomes of fields of requests that might be mistaken for others, or are believed. The zero value is the default.
@@ -49,11 +50,9 @@ func (p *Proxy) Headers(s HeaderSettings) *Proxy {
 
 // Serve takes x from its head to the last byte of its response.
 func (p *Proxy) Serve(x *exchange.Exchange) {
-	j := p.begin(x)
-	if j.find() {
-		j.deliver()
-	}
-	j.end()
+	t := p.begin(x)
+	t.guard((*transaction).serve)
+	t.end()
 }
 
 func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done, duration time.Duration) {

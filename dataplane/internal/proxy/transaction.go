@@ -3,6 +3,7 @@ package proxy
 import (
 	"sync"
 
+	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
@@ -15,9 +16,9 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// journey is one exchange on its way through the proxy: what one step has found out and a later one needs. It outlives the step of the loop that begins it,
-// where there is one.
-type journey struct {
+// transaction is one exchange on its way through the proxy: what one step has found out and a later one needs. It
+// outlives the step of the loop that begins it, where there is one.
+type transaction struct {
 	p        *Proxy
 	x        *exchange.Exchange
 	snapshot *runtime.Snapshot
@@ -28,121 +29,165 @@ type journey struct {
 	route   *runtime.Route
 	backend *runtime.Backend
 	at      pipeline.Progress
-	attempt attempt
-	// host is the client's connection and client the service's, where they are served in a loop; started and broken are what sending the request there
-	// came to.
+	limited bool // what the policies say has been applied
+	attempt attempt.Attempt
+	// host is the client's connection and client the service's, where they are served in a loop; started and broken are
+	// what sending the request there came to.
 	host    http1.LoopConn
 	client  *http1.ClientConn
 	started bool
 	broken  error
 	// back tells that it is on its way back, with the response.
 	back bool
+	// down is the client's side as the codec gives it: steps may have put something before it.
+	down exchange.Downstream
 }
 
-// journeys are pooled: most of one is kept from the request to the response.
-var journeys = sync.Pool{New: func() any { return new(journey) }}
+// transactions are pooled: most of one is kept from the request to the response.
+var transactions = sync.Pool{New: func() any { return new(transaction) }}
 
 // begin takes an exchange from its codec.
-func (p *Proxy) begin(x *exchange.Exchange) *journey {
-	j := journeys.Get().(*journey)
-	j.p, j.x, j.snapshot, j.count = p, x, p.runtime.Snapshot(), p.nowhere
-	j.done.Method = telemetry.MethodOf(x.Request.Method)
-	return j
+func (p *Proxy) begin(x *exchange.Exchange) *transaction {
+	t := transactions.Get().(*transaction)
+	t.p, t.x, t.snapshot, t.count, t.down = p, x, p.runtime.Snapshot(), p.nowhere, x.Down
+	t.done.Method = telemetry.MethodOf(x.Request.Method)
+	return t
 }
 
 // end counts the exchange, whose last byte has been sent.
-func (j *journey) end() {
-	x, p := j.x, j.p
-	j.done.Status, j.done.Code = x.Response.Status, x.Response.Code
+func (t *transaction) end() {
+	x, p := t.x, t.p
+	t.done.Status, t.done.Code = x.Response.Status, x.Response.Code
 	duration := x.Tick().Sub(x.Start)
-	if j.done.Duration = duration; x.Response.Tunnel {
-		j.done.Duration = j.done.Upstream // how long clients leave a tunnel open says nothing about the service
+	if t.done.Duration = duration; x.Response.Tunnel {
+		t.done.Duration = t.done.Upstream // how long clients leave a tunnel open says nothing about the service
 	}
-	j.count.Done(x.Shard, &j.done)
+	t.count.Done(x.Shard, &t.done)
+	if t.backend != nil && t.backend.Chain != nil {
+		t.backend.Chain.End(x, &t.at, &pipeline.Outcome{
+			Status: t.done.Status, Code: t.done.Code, Duration: duration, Upstream: t.done.Upstream,
+			RequestBytes: t.done.RequestBytes, ResponseBytes: t.done.ResponseBytes,
+		})
+	}
 	if p.log != nil {
-		p.write(j.snapshot, x, &j.done, duration)
+		p.write(t.snapshot, x, &t.done, duration)
 	}
-	*j = journey{}
-	journeys.Put(j)
+	*t = transaction{}
+	transactions.Put(t)
 }
 
 // answer sends a response of the gateway's own; false is what the step returns that does so: the service is not asked.
-func (j *journey) answer() bool {
-	j.done.ResponseBytes = writeLocal(j.x, j.pages())
+func (t *transaction) answer() bool {
+	t.done.ResponseBytes = attempt.WriteLocal(t.x, t.pages())
 	return false
 }
 
 // pages are what the client is shown of errors.
-func (j *journey) pages() *errorpage.Pages {
+func (t *transaction) pages() *errorpage.Pages {
 	switch {
-	case j.backend != nil:
-		return j.backend.Errors
-	case j.snapshot != nil:
-		return j.snapshot.Errors
+	case t.backend != nil:
+		return t.backend.Errors
+	case t.snapshot != nil:
+		return t.snapshot.Errors
 	}
 	return nil
 }
 
 // refuse is answer for an error.
-func (j *journey) refuse(code fault.Code, reason string) bool {
-	j.x.Fail(code, reason)
-	return j.answer()
+func (t *transaction) refuse(code fault.Code, reason string) bool {
+	t.x.Fail(code, reason)
+	return t.answer()
 }
 
 // find finds the route and the backend for the exchange. Where it reports false, the exchange has been answered.
-func (j *journey) find() bool {
-	x, snapshot := j.x, j.snapshot
+func (t *transaction) find() bool {
+	x, snapshot := t.x, t.snapshot
 	if x.Response.Local { // the codec has refused the request
-		return j.answer()
+		return t.answer()
 	}
-	x.SetID(j.p.headers.RequestIDs)
+	x.SetID(t.p.headers.RequestIDs)
 	forwarded.Apply(x)
-	x.Told.Via = j.p.via.Text(x.Request.Version)
+	x.Told.Via = t.p.via.Text(x.Request.Version)
 	x.RPC = x.Request.RPC()
 	switch {
 	case snapshot == nil:
-		return j.refuse(fault.NotReady, "this node has no configuration yet")
-	case x.Request.HasVia && j.p.via.Loops(&x.Request.Header):
-		return j.refuse(fault.LoopDetected, "the request has passed this node too often: a service leads back to it")
+		return t.refuse(fault.NotReady, "this node has no configuration yet")
+	case x.Request.HasVia && t.p.via.Loops(&x.Request.Header):
+		return t.refuse(fault.LoopDetected, "the request has passed this node too often: a service leads back to it")
 	case x.Request.Path == "*":
-		return j.options(anyMethod)
+		return t.options(anyMethod)
 	}
 	req := &x.Request
 	length, sent := req.TargetBytes(), req.Path
 	x.Match.Method, x.Match.Host, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.RawQuery, &req.Header
 	x.Match.Scheme, x.Match.Port = x.Scheme, x.Peer.Port
-	rule, reason := j.p.match(snapshot, x)
+	rule, reason := t.p.match(snapshot, x)
 	if req.Method == "OPTIONS" {
-		rule, reason = j.p.preflight(snapshot, x, sent, rule, reason)
+		rule, reason = t.p.preflight(snapshot, x, sent, rule, reason)
 	}
 	if reason != "" {
-		return j.refuse(fault.BadRequest, reason)
+		return t.refuse(fault.BadRequest, reason)
 	}
 	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) && (rule == nil || !rule.Value.(*runtime.Route).Challenge) {
-		return j.refuse(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
+		return t.refuse(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
 	}
 	if rule == nil {
 		failUnmatched(x)
-		return j.answer()
+		return t.answer()
 	}
-	j.route = rule.Value.(*runtime.Route)
-	j.backend = j.route.Choose()
-	j.count = j.backend.Count
-	x.Route = j.route.Name
-	if most := j.route.MaxTargetBytes; most > 0 && length > most {
-		return j.refuse(fault.URITooLong, "the request target is longer than the route allows")
+	t.route = rule.Value.(*runtime.Route)
+	t.backend = t.route.Choose()
+	t.count = t.backend.Count
+	x.Route = t.route.Name
+	if most := t.route.MaxTargetBytes; most > 0 && length > most {
+		return t.refuse(fault.URITooLong, "the request target is longer than the route allows")
 	}
-	if j.backend.Service != nil {
-		x.Service = j.backend.Service.Name()
+	if t.backend.Service != nil {
+		x.Service = t.backend.Service.Name()
 	}
 	return true
 }
 
-// prepare applies the limits, runs the request phase and makes of the request what the service is to see. Where it reports false, the exchange has been
-// answered.
-func (j *journey) prepare() bool {
-	x, b := j.x, j.backend
-	req := &x.Request
+// phase is what a part of a transaction came to.
+type phase uint8
+
+const (
+	ready    phase = iota // it goes on
+	finished              // the exchange has been answered
+	later                 // it has to wait, and may not: see exchange.Later
+)
+
+// prepare applies the limits, runs the request phases and makes of the request what the service is to see.
+func (t *transaction) prepare() phase {
+	x, b := t.x, t.backend
+	if !t.limited {
+		if t.limited = true; !t.limit() {
+			return finished
+		}
+	}
+	verdict := b.Chain.Request(x, &t.at)
+	if verdict == exchange.Later {
+		return later
+	}
+	if b.Chain.Waits() {
+		x.Tick()
+	}
+	// After the chain, which lets pages of other origins read it.
+	if verdict == exchange.Continue && x.Request.ContentLength > b.Limits.MaxRequestBytes {
+		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
+		verdict = exchange.Stop
+	}
+	if verdict == exchange.Stop || t.route.Answer(x) || !t.forward() {
+		b.Chain.Response(x, &t.at)
+		t.answer()
+		return finished
+	}
+	return ready
+}
+
+// limit applies what the policies say. Where it reports false, the exchange has been answered.
+func (t *transaction) limit() bool {
+	x, b := t.x, t.backend
 	if b.Limits.Timeout > 0 {
 		x.Deadline = x.Start.Add(b.Limits.Timeout)
 	}
@@ -151,38 +196,28 @@ func (j *journey) prepare() bool {
 	}
 	x.BodyLimit = b.Limits.MaxRequestBytes
 	x.Down.LimitBody(x.BodyLimit)
-	if req.Upgrade != "" && !admit(x, &b.Limits) {
-		return j.answer()
+	if x.Request.Upgrade != "" && !admit(x, &b.Limits) {
+		return t.answer()
 	}
-	if why := j.p.headers.applyNames(x, b); why != nil {
-		return j.refuse(why.Code, why.Reason)
+	if why := t.p.headers.applyNames(x, b); why != nil {
+		return t.refuse(why.Code, why.Reason)
 	}
-	verdict, at := b.Chain.Request(x)
-	j.at = at
-	if b.Chain.Waits() {
-		x.Tick()
-	}
-	if verdict == exchange.Continue && req.ContentLength > b.Limits.MaxRequestBytes { // after the chain, which lets pages of other origins read it
-		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
-		verdict = exchange.Stop
-	}
-	if verdict == exchange.Stop || j.route.Answer(x) {
-		b.Chain.Response(x, at)
-		return j.answer()
-	}
+	return true
+}
+
+// forward makes of the request what the service is to see. Where it reports false, x has a response.
+func (t *transaction) forward() bool {
+	x, b := t.x, t.backend
 	if b.Service == nil {
 		x.Fail(fault.ServiceNotFound, "the route's service is not there")
-		b.Chain.Response(x, at)
-		return j.answer()
+		return false
 	}
-	if req.Method == "OPTIONS" && !j.forwardsOn() {
-		b.Chain.Response(x, at)
-		return j.answer()
+	if x.Request.Method == "OPTIONS" && !t.forwardsOn() {
+		return false
 	}
-	j.route.Rewrite(x)
-	if x.Forward.Path != "" && !j.normaliseForward() {
-		b.Chain.Response(x, at)
-		return j.answer()
+	t.route.Rewrite(x)
+	if x.Forward.Path != "" && !t.normaliseForward() {
+		return false
 	}
 	switch {
 	case x.RPC <= exchange.GRPC:
@@ -191,8 +226,9 @@ func (j *journey) prepare() bool {
 	default:
 		grpcweb.Pass(x)
 	}
-	j.attempt.x, j.attempt.service, j.attempt.timeout, j.attempt.pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
-	j.attempt.beginCall(&b.Limits)
+	t.attempt.Exchange, t.attempt.Service, t.attempt.Timeout, t.attempt.Pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
+	t.attempt.Panics = t.p.panics
+	t.attempt.BeginCall(&b.Limits)
 	return true
 }
 
@@ -205,49 +241,63 @@ func (s *HeaderSettings) applyNames(x *exchange.Exchange, b *runtime.Backend) *f
 	return x.Request.ApplyNames(rule)
 }
 
+// serve takes the exchange from its head to its end.
+func (t *transaction) serve() {
+	if t.find() {
+		t.deliver()
+	}
+}
+
 // deliver takes the exchange from the backend that was found to its end.
-func (j *journey) deliver() {
-	if j.prepare() {
-		j.send()
+func (t *transaction) deliver() {
+	if t.prepare() == ready {
+		t.send()
 	}
 }
 
 // send asks the service, and answers the client.
-func (j *journey) send() {
-	if j.attempt.send() {
-		j.respond()
+func (t *transaction) send() {
+	if t.attempt.Send() {
+		t.respond()
 	} else {
-		j.respondLocally()
+		t.respondLocally()
 	}
 }
 
 // respond sends the service's response.
-func (j *journey) respond() {
-	x, a, b := j.x, &j.attempt, j.backend
-	if !a.agreed() {
-		j.respondLocally()
+func (t *transaction) respond() {
+	x, a, b := t.x, &t.attempt, t.backend
+	if !a.Agreed() {
+		t.respondLocally()
 		return
 	}
-	j.done.Upstream = a.answered.Sub(x.Start)
-	j.route.Reverse(x)
-	b.Chain.Response(x, j.at)
-	if x.Response.Tunnel {
-		j.p.tunnel(a, b.Limits.StreamIdleOr(), &j.done)
-	} else {
-		a.beginStream(&b.Limits)
-		j.done.ResponseBytes = a.stream()
+	t.done.Upstream = a.Answered.Sub(x.Start)
+	t.route.Reverse(x)
+	b.Chain.Response(x, &t.at)
+	if x.Response.Local { // a step has answered in the service's place
+		a.Answered = x.Now
+		t.answer()
+		a.Finish()
+		return
 	}
-	a.finish()
+	if x.Response.Tunnel {
+		t.p.tunnel(a, b.Limits.StreamIdleOr(), &t.done)
+	} else {
+		a.BeginStream(&b.Limits)
+		t.done.ResponseBytes = a.Stream()
+	}
+	a.Finish()
 }
 
 // respondLocally sends the gateway's own response instead of the service's.
-func (j *journey) respondLocally() {
-	j.backend.Chain.Response(j.x, j.at)
-	j.done.ResponseBytes = writeLocal(j.x, j.pages())
-	j.attempt.finish()
+func (t *transaction) respondLocally() {
+	t.backend.Chain.Response(t.x, &t.at)
+	t.done.ResponseBytes = attempt.WriteLocal(t.x, t.pages())
+	t.attempt.Finish()
 }
 
-// limitRPC brings the time that a gRPC client waits and the policy's together: the shorter one is in force, here and at the service.
+// limitRPC brings the time that a gRPC client waits and the policy's together: the shorter one is in force, here and at
+// the service.
 func limitRPC(x *exchange.Exchange) {
 	wants := x.Request.RPCTimeout()
 	switch {
@@ -258,22 +308,13 @@ func limitRPC(x *exchange.Exchange) {
 	}
 }
 
-// misdirected reports whether the host of a request asks for client certificates in another way than the host did that the connection
-// was opened for: who has proved something to that one, or nothing at all, has proved nothing here (RFC 9110 section 7.4).
+// misdirected reports whether the host of a request asks for client certificates in another way than the host did that
+// the connection was opened for: who has proved something to that one, or nothing at all, has proved nothing here (RFC
+// 9110 section 7.4).
 func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 	policy := certificates.Policy(x.Request.Host)
 	if x.TLS == nil {
 		return policy.Required
 	}
 	return policy.ID != (certificate.Policy{}).ID && policy.ID != x.TLS.Policy
-}
-
-// writeLocal sends a response of the gateway's own and returns its body's size.
-func writeLocal(x *exchange.Exchange, pages *errorpage.Pages) int64 {
-	if opensTunnel(x) {
-		x.Fail(fault.NotImplemented, "this route does not speak "+x.Request.Upgrade)
-	}
-	pages.Apply(x)
-	_ = x.Down.WriteHead(x, x.Response.Body, true)
-	return int64(len(x.Response.Body))
 }

@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/telemetry"
-	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
 
@@ -27,12 +27,12 @@ var errIdle = errors.New("nothing went in either direction for too long")
 
 // tunnel sends the response's head and carries bytes until both sides are through, one of them fails, or nothing moves for idle. The policy's
 // timeout ends with the head.
-func (p *Proxy) tunnel(a *attempt, idle time.Duration, done *telemetry.Done) {
-	x := a.x
+func (p *Proxy) tunnel(a *attempt.Attempt, idle time.Duration, done *telemetry.Done) {
+	x := a.Exchange
 	near, err := x.Down.Tunnel(x)
 	if err != nil {
 		x.Response.Code = fault.ClientClosed
-		a.conn.Abort()
+		a.Conn.Abort()
 		x.Down.Abort()
 		return
 	}
@@ -40,12 +40,20 @@ func (p *Proxy) tunnel(a *attempt, idle time.Duration, done *telemetry.Done) {
 	defer p.upgrades.End()
 	x.Own()
 	x.BeginStream(idle)
-	t := &tunnel{x: x, ends: [2]exchange.Tunnel{near, a.conn.Tunnel()}}
+	t := &tunnel{x: x, ends: [2]exchange.Tunnel{near, a.Conn.Tunnel()}}
 	up := make(chan error)
 	go func() {
-		var err error
+		err := errOther
+		defer func() {
+			if v := recover(); v != nil {
+				p.panics.Caught("a tunnel", x.Route, v)
+				t.over.Store(true)
+				t.ends[0].Abort()
+				t.ends[1].Abort()
+			}
+			up <- err
+		}()
 		t.up, err = t.carry(t.ends[0], t.ends[1], idle)
-		up <- err
 	}()
 	var down error
 	done.ResponseBytes, down = t.carry(t.ends[1], t.ends[0], idle)
@@ -103,68 +111,5 @@ func (t *tunnel) copy(from, to exchange.Tunnel, idle time.Duration) (moved int64
 		t.x.Moved()
 		moved += int64(len(part))
 		wait = idle
-	}
-}
-
-// beginStream makes the exchange a stream where its response is one: it then goes on for as long as something moves.
-func (a *attempt) beginStream(limits *config.Limits) {
-	x := a.x
-	res := &x.Response
-	if res.ContentLength >= 0 || limits.StreamIdle == 0 && !isEventStream(res) {
-		return
-	}
-	a.timeout = limits.StreamIdleOr()
-	a.streams = true
-	if x.RPC == exchange.NoRPC {
-		x.BeginStream(a.timeout)
-	} else { // it has been one from its beginning
-		x.Moved()
-	}
-}
-
-// beginCall makes a call of gRPC a stream before there is a response, where the policy says how long nothing may move: either side may wait
-// for the other one's first message, and many services send no head before theirs.
-func (a *attempt) beginCall(limits *config.Limits) {
-	if a.x.RPC != exchange.NoRPC {
-		a.x.BeginCall(limits.StreamIdle) // 0: it is none
-	}
-}
-
-// isEventStream reports whether a response is one of server-sent events.
-func isEventStream(res *exchange.Response) bool {
-	const eventStream = "text/event-stream"
-	v, _ := res.Header.Known(exchange.ContentType)
-	return len(v) >= len(eventStream) && exchange.EqualFold(v[:len(eventStream)], eventStream) &&
-		(len(v) == len(eventStream) || v[len(eventStream)] == ';' || v[len(eventStream)] == ' ')
-}
-
-// beginBoth makes either direction wait for as long as the other one moves, where the response has begun before the request has ended.
-func (a *attempt) beginBoth() {
-	if a.both = a.uploading(); a.both {
-		a.x.BeginBoth()
-	}
-}
-
-// nextPart waits for the next part of the response. There may be none for as long as the request's body goes on.
-func (a *attempt) nextPart() ([]byte, error) {
-	for wait := a.timeout; ; {
-		begun := time.Now()
-		part, err := a.conn.NextBody(a.x, wait)
-		stream := a.streams && a.x.StreamIdle() != 0
-		if !stream && !a.both {
-			return part, err
-		}
-		if err == nil {
-			a.x.Moved()
-			return part, nil
-		}
-		left := a.x.StreamLeft()
-		if !stream && a.uploading() {
-			left = a.x.PauseLeft(a.timeout)
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || left <= 0 || time.Since(begun) < wait { // broken off, if it took less
-			return part, err
-		}
-		wait = left
 	}
 }

@@ -46,18 +46,3 @@ func admit(x *exchange.Exchange, limits *config.Limits) bool {
 	}
 	return true
 }
-
-// opensTunnel reports whether the client would take a response for the beginning of the other protocol although it is not: over HTTP/2
-// every 2xx is one (RFC 8441 section 5), and so is every 2xx that answers a CONNECT (RFC 9110 section 9.3.6).
-func opensTunnel(x *exchange.Exchange) bool {
-	return x.Request.Upgrade != "" && (x.Request.Version == exchange.HTTP2 || x.Request.Upgrade == exchange.Connect) && !x.Response.Tunnel && x.Response.Status/100 == 2
-}
-
-// agreed reports whether the response is one that the client can have; otherwise one of the gateway's own takes its place.
-func (a *attempt) agreed() bool {
-	if !opensTunnel(a.x) {
-		return true
-	}
-	a.x.Fail(fault.UpstreamInvalid, "the service does not speak "+a.x.Request.Upgrade)
-	return false
-}

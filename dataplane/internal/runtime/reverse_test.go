@@ -8,7 +8,9 @@ import (
 )
 
 func TestReversal(t *testing.T) {
-	x := &exchange.Exchange{Scheme: "https", Endpoint: "10.0.0.1:8080"}
+	x := &exchange.Exchange{}
+	x.Scheme = "https"
+	x.Endpoint = "10.0.0.1:8080"
 	x.Request.Host, x.Forward.Host = "shop.test", "inner.test"
 	strip := reversal{x, "/shop", ""}
 	move := reversal{x, "/shop", "/v2"}
@@ -86,7 +88,8 @@ func FuzzReversal(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		x := &exchange.Exchange{Scheme: "https"}
+		x := &exchange.Exchange{}
+		x.Scheme = "https"
 		x.Request.Host, x.Forward.Host = "shop.test", "inner.test"
 		v := reversal{x, "/shop", ""}
 		ref := v.reference(s)

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -134,7 +133,7 @@ func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
 type compiler struct {
 	before    *made
 	config    *config.Config
-	log       *slog.Logger
+	panics    *telemetry.Panics
 	paths     func(*configv1.Route) (*pathnorm.Rules, error)
 	services  *upstream.Registry
 	counters  *telemetry.Registry
@@ -258,7 +257,7 @@ func (c *compiler) chain(service, route string) (*pipeline.Chain, error) {
 		}
 		list = append(list, p)
 	}
-	ch := pipeline.NewChain(c.log, list...)
+	ch := pipeline.NewChain(c.panics, list...)
 	c.chains[key] = ch
 	return ch, nil
 }

@@ -24,6 +24,7 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/match"
+	middlewaretypes "gateway.internal/shared/middleware"
 )
 
 // Snapshot is a compiled configuration. It is immutable.
@@ -62,6 +63,7 @@ type Runtime struct {
 	log      *slog.Logger
 	services *upstream.Registry
 	counters *telemetry.Registry
+	panics   *telemetry.Panics
 	tickets  *certificate.Tickets
 	snapshot atomic.Pointer[Snapshot]
 
@@ -79,7 +81,7 @@ type Runtime struct {
 
 // New returns a runtime without a snapshot. tickets make the sessions of TLS clients resumable.
 func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Registry, tickets *certificate.Tickets) *Runtime {
-	r := &Runtime{log: log, services: services, counters: counters, tickets: tickets, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
+	r := &Runtime{log: log, services: services, counters: counters, panics: counters.Panics(log), tickets: tickets, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
 	r.UsePaths(pathnorm.DefaultSettings())
 	return r
 }
@@ -91,6 +93,9 @@ func (r *Runtime) UsePaths(s pathnorm.Settings) {
 
 // Paths returns the node's rules for paths.
 func (r *Runtime) Paths() *pathnorm.Rules { return r.node }
+
+// Panics is told of defects that end one exchange.
+func (r *Runtime) Panics() *telemetry.Panics { return r.panics }
 
 // Snapshot returns what exchanges run on; nil before the first Apply.
 func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }
@@ -241,7 +246,7 @@ func (r *Runtime) replace(remove []string, add []*match.Rule) {
 func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 	var problems []*streamv1.Problem
 	comp := &compiler{
-		before: &r.made, config: c, log: r.log, paths: r.pathRules, services: r.services, counters: r.counters,
+		before: &r.made, config: c, panics: r.panics, paths: r.pathRules, services: r.services, counters: r.counters,
 		pipelines: map[string]madeOf[*pipeline.Pipeline]{}, chains: map[[2]string]*pipeline.Chain{},
 		pages: map[[2]string]madeOf[*errorpage.Pages]{},
 	}
@@ -292,11 +297,15 @@ func buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pipeline, *stre
 		return cmp.Compare(a.Message.(*configv1.Middleware).GetOrder(), b.Message.(*configv1.Middleware).GetOrder())
 	})
 	for _, m := range list {
+		waits := middlewaretypes.WaitsNever
+		if typ, ok := middlewaretypes.Lookup(m.Message.(*configv1.Middleware).GetType()); ok {
+			waits = typ.Waits
+		}
 		step, err := middleware.New(m.Message.(*configv1.Middleware).GetType(), m.Settings)
 		if err != nil {
 			return nil, &streamv1.Problem{Kind: "middleware", Name: m.Name(), Field: "config", Reason: err.Error()}
 		}
-		p.Steps = append(p.Steps, pipeline.Bound{Name: m.Name(), Step: step})
+		p.Steps = append(p.Steps, pipeline.NamedStep{Name: m.Name(), Step: step, Waits: waits})
 	}
 	return p, nil
 }

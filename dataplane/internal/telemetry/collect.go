@@ -20,7 +20,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, refusedDesc, activeDesc, upgradesDesc} {
+	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, upstreamDesc, sizeDesc, errorsDesc, handshakeDesc, refusedDesc, activeDesc, upgradesDesc, panicsDesc} {
 		ch <- d
 	}
 }
@@ -29,6 +29,7 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(activeDesc, prometheus.GaugeValue, float64(r.connections.Load()))
 	r.upgrades.collect(ch)
+	r.collectPanics(ch)
 	for i, result := range []string{"failed", "done"} {
 		if n := r.handshakes[i].Load(); n > 0 {
 			ch <- prometheus.MustNewConstMetric(handshakeDesc, prometheus.CounterValue, float64(n), result)

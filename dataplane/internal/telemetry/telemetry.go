@@ -66,6 +66,7 @@ type Registry struct {
 
 	connections atomic.Int64
 	upgrades    Upgrades
+	panics      atomic.Uint64
 	handshakes  [2]atomic.Uint64 // failed, done
 	refused     [len(refusals)]atomic.Uint64
 }

@@ -112,7 +112,9 @@ func TestOtherLoopback(t *testing.T) {
 	r.Apply(map[string]Definition{"1": {Service: &configv1.Service{Name: "s", Endpoints: []*configv1.Endpoint{{Host: "localhost", Port: port}}}}}, nil)
 	e := r.Get("1").Pick(nil)
 	now := time.Now()
-	conn, err := e.Acquire(&exchange.Exchange{Start: now, Now: now, Deadline: now.Add(time.Minute), Down: staying{}}, true)
+	x := &exchange.Exchange{}
+	x.Start, x.Now, x.Deadline, x.Down = now, now, now.Add(time.Minute), staying{}
+	conn, err := e.Acquire(x, true)
 	if err != nil {
 		t.Fatal(err)
 	}

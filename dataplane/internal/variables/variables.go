@@ -99,7 +99,7 @@ func valueOf(x *exchange.Exchange, p *template.Part) string {
 	case template.ClientAddress:
 		return x.ClientText
 	case template.Consumer:
-		return x.Consumer
+		return x.Consumer()
 	case template.Endpoint:
 		return x.Endpoint
 	case template.ErrorCode:

@@ -15,7 +15,14 @@ import (
 )
 
 func example() *exchange.Exchange {
-	x := &exchange.Exchange{ID: "id-1", Client: netip.MustParseAddrPort("192.0.2.7:4711"), ClientText: "192.0.2.7", Scheme: "https", Route: "r", Service: "s", Endpoint: "10.0.0.1:80"}
+	x := &exchange.Exchange{}
+	x.ID = "id-1"
+	x.Client = netip.MustParseAddrPort("192.0.2.7:4711")
+	x.ClientText = "192.0.2.7"
+	x.Scheme = "https"
+	x.Route = "r"
+	x.Service = "s"
+	x.Endpoint = "10.0.0.1:80"
 	x.Request.Method, x.Request.Host, x.Request.Path, x.Request.RawQuery = "GET", "a.test", "/a/b", "c=d"
 	x.Request.Header.Add("X-Tenant", "blue")
 	x.Response.Status = 404

@@ -44,7 +44,8 @@ func newStep(t testing.TB, m *middlewarev1.Compress) *step {
 }
 
 func response(s *step, accept, contentType string, c *client) *exchange.Exchange {
-	x := &exchange.Exchange{Down: c}
+	x := &exchange.Exchange{}
+	x.Down = c
 	x.Request.Method = "GET"
 	x.Request.Header.Add("Accept-Encoding", accept)
 	s.Request(x)

@@ -77,7 +77,9 @@ func readAll(x *exchange.Exchange) (all []byte, err error) {
 }
 
 func request(encoding string, c *client) *exchange.Exchange {
-	x := &exchange.Exchange{Down: c, BodyLimit: -1}
+	x := &exchange.Exchange{}
+	x.Down = c
+	x.BodyLimit = -1
 	x.Request.Method, x.Request.ContentLength = "POST", -1
 	x.Request.Header.Add("Content-Encoding", encoding)
 	return x

@@ -48,7 +48,9 @@ func TestVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := exchange.Exchange{ClientText: "192.0.2.7", Service: "s"}
+	x := exchange.Exchange{}
+	x.ClientText = "192.0.2.7"
+	x.Service = "s"
 	x.Request.Header.Add("X-Subject", "CN=forged")
 	x.Request.Header.Add("X_Subject", "CN=forged")
 	s.Request(&x)
@@ -71,7 +73,8 @@ func TestVariables(t *testing.T) {
 
 func TestNoAllocation(t *testing.T) {
 	s, _ := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "1", "X-C": "${client.address}"}, Remove: []string{"X-B"}}})
-	x := exchange.Exchange{ClientText: "192.0.2.7"}
+	x := exchange.Exchange{}
+	x.ClientText = "192.0.2.7"
 	if n := testing.AllocsPerRun(100, func() {
 		x.Request.Header.Reset()
 		x.Texts = x.Texts[:0]

@@ -1,0 +1,51 @@
+package attempt
+
+import (
+	"errors"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/grpcweb"
+	"gateway.internal/shared/fault"
+)
+
+// endCall completes a response of gRPC that the service has not: its client is told why in the form that it is being
+// answered in, by trailers or by a part of the body. It reports false where there is no such form, or no place for
+// it.
+func (a *Attempt) endCall(why string) bool {
+	x, res := a.Exchange, &a.Exchange.Response
+	if x.RPC == exchange.NoRPC || a.form == exchange.NoRPC {
+		return false
+	}
+	if own := a.refused(); own != nil {
+		res.Code, why = own.Code, own.Reason
+	}
+	res.Trailer.Reset()
+	x.AddStatus(&res.Trailer, res.Code, why)
+	if a.form == exchange.GRPC {
+		return x.Down.WriteBody(x, nil, true) == nil
+	}
+	return grpcweb.End(x) == nil
+}
+
+// refused ends the upload of a call, and returns why its request was refused; nil: it was not. An upload that is
+// refused breaks the call off itself, and is perhaps not over yet when that is seen.
+func (a *Attempt) refused() (own *fault.Error) {
+	if u := a.upload; u != nil {
+		_ = a.stopUpload()
+		_ = errors.As(u.err, &own)
+	}
+	return own
+}
+
+// tellTime makes the service see what is left of the time that a caller of gRPC waits, where a wait for a connection,
+// an attempt before or a middleware has taken some of it.
+func (a *Attempt) tellTime() {
+	x := a.Exchange
+	if x.RPC == exchange.NoRPC || x.Deadline.IsZero() {
+		return
+	}
+	if now := x.Tick(); now.Sub(x.Start) >= time.Millisecond {
+		x.Request.SetRPCTimeout(x.Deadline.Sub(now))
+	}
+}
