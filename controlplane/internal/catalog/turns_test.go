@@ -53,6 +53,19 @@ func TestNobodyQueuesForTheDead(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		s.set(errors.New("no answer"))
 		all.Wait()
+		// Whoever gets the turn of a store that is away by then gives it on.
+		s.set(nil)
+		late := make(chan error)
+		go func() { late <- turns.takeToCommit(patient, s) }()
+		synctest.Wait()
+		s.set(errors.New("no answer"))
+		turns.leave()
+		if err := <-late; !errors.Is(err, store.ErrUnavailable) || len(turns) != 0 {
+			t.Fatalf("whose turn it is: %v; %d have it", err, len(turns))
+		}
+		if err := turns.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		if err := turns.takeToCommit(ctx, s); !errors.Is(err, context.DeadlineExceeded) {

@@ -12,8 +12,33 @@ type endless struct{}
 func (endless) Read(p []byte) (int, error) { return copy(p, strings.Repeat(" ", len(p))), nil }
 
 func TestBoundsOfFiles(t *testing.T) {
+	half := strings.Repeat("\n", maxSigns/2)
 	if _, err := Load([]string{"-"}, endless{}); err == nil || !strings.Contains(err.Error(), "is larger than 64 MiB") {
 		t.Errorf("a file without an end: %v", err)
+	}
+	for name, test := range map[string]struct {
+		texts []string
+		fits  bool
+	}{
+		"as many values as may be":       {[]string{"x-a: [" + strings.Repeat("a,", maxSigns-2) + "]"}, true},
+		"one more":                       {[]string{"x-a: [" + strings.Repeat("a,", maxSigns-1) + "]"}, false},
+		"lists":                          {[]string{"x-a: [" + strings.Repeat("[],", maxSigns) + "]"}, false},
+		"a list of lines":                {[]string{"x-a:\n" + strings.Repeat("- a\n", maxSigns)}, false},
+		"two files, each of them half":   {[]string{half, half}, true},
+		"three files, each of them half": {[]string{half, half, half}, false},
+	} {
+		var sum values
+		var errs Errors
+		for _, text := range test.texts {
+			sum.check("a.yaml", []byte(text), &errs)
+		}
+		if len(errs) == 0 != test.fits || !test.fits && !strings.Contains(errs.Error(), "4000000 is the limit; apply it in") {
+			t.Errorf("%s: %v", name, errs)
+		}
+	}
+	_, err := load("x-a: [" + strings.Repeat("[],", maxSigns) + "]")
+	if err == nil || !strings.Contains(err.Error(), "has too many values: ") {
+		t.Errorf("a file of lists: %v", err)
 	}
 	deep := func(n int) string {
 		return "middleware:\n  - {name: m, config: {a: " + strings.Repeat("[", n) + strings.Repeat("]", n) + "}}\n"
@@ -24,7 +49,7 @@ func TestBoundsOfFiles(t *testing.T) {
 	if _, err := load(deep(70)); err == nil || !strings.Contains(err.Error(), "is nested deeper than 64 levels") {
 		t.Errorf("70 lists in each other: %v", err)
 	}
-	_, err := load("routes:\n" + strings.Repeat("  - {named: a}\n", 1000))
+	_, err = load("routes:\n" + strings.Repeat("  - {named: a}\n", 1000))
 	var errs Errors
 	if !errors.As(err, &errs) || len(errs) != maxErrors {
 		t.Errorf("%d errors are told of 1,000", len(errs))

@@ -70,6 +70,7 @@ type Document struct {
 	items   map[config.Kind][]item
 	texts   map[string]*Source
 	aliases aliases
+	values  values
 
 	resolver *Resolver
 	unset    []Unset
@@ -135,6 +136,9 @@ func read(path string, stdin io.Reader) ([]byte, error) {
 }
 
 func (doc *Document) parse(path string, text []byte, errs *Errors) {
+	if !doc.values.check(path, text, errs) {
+		return
+	}
 	source, known := NewSource(text), len(*errs)
 	doc.texts[path] = source
 	defer func() {

@@ -274,6 +274,9 @@ func TestNoRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	waittest.Until(t, "word of the room", func() bool { return s.Err() == nil })
+	if s.presence.full.Load() {
+		t.Error("room is looked for, which costs a write, though there is some")
+	}
 	if r, err := commitRoute(t, s, head, "a"); err != nil || r.Number != 1 {
 		t.Errorf("a commit, with room: %d, %v", r.Number, err)
 	}
