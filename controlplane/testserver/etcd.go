@@ -28,6 +28,7 @@ type Etcd struct {
 	name string
 	peer string
 	all  string // --initial-cluster
+	more []string
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when cmd has ended
 	said bytes.Buffer  // its standard error; to be read when it is gone
@@ -39,17 +40,32 @@ func NewEtcd(t testing.TB) *Etcd {
 	return NewEtcdCluster(t, 1)[0]
 }
 
+// NewEtcdIn is NewEtcd with its data in a folder, and more flags.
+func NewEtcdIn(t testing.TB, dir string, flags ...string) *Etcd {
+	t.Helper()
+	return newEtcdCluster(t, []string{dir}, flags)[0]
+}
+
 // NewEtcdCluster starts a cluster of so many members.
 func NewEtcdCluster(t testing.TB, members int) []*Etcd {
+	t.Helper()
+	dirs := make([]string, members)
+	for i := range dirs {
+		dirs[i] = t.TempDir()
+	}
+	return newEtcdCluster(t, dirs, nil)
+}
+
+func newEtcdCluster(t testing.TB, dirs, flags []string) []*Etcd {
 	t.Helper()
 	bin, err := FindTool("etcd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster := make([]*Etcd, members)
+	cluster := make([]*Etcd, len(dirs))
 	var all []string
 	for i := range cluster {
-		e := &Etcd{t: t, bin: bin, dir: t.TempDir(), name: fmt.Sprint("m", i+1)}
+		e := &Etcd{t: t, bin: bin, dir: dirs[i], name: fmt.Sprint("m", i+1), more: flags}
 		e.Endpoint = net.JoinHostPort("127.0.0.1", fmt.Sprint(FreePort(t)))
 		e.peer = "http://" + net.JoinHostPort("127.0.0.1", fmt.Sprint(FreePort(t)))
 		all = append(all, e.name+"="+e.peer)
@@ -73,6 +89,7 @@ func (e *Etcd) start() {
 	e.cmd = exec.Command(e.bin, "--name", e.name, "--data-dir", filepath.Join(e.dir, "data"), "--unsafe-no-fsync", "--log-level", "error",
 		"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", e.peer, "--initial-advertise-peer-urls", e.peer,
 		"--initial-cluster", e.all, "--heartbeat-interval", "50", "--election-timeout", "500")
+	e.cmd.Args = append(e.cmd.Args, e.more...)
 	e.cmd.Dir = e.dir
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	e.said.Reset()
@@ -122,6 +139,16 @@ func (e *Etcd) Kill() {
 	_ = e.cmd.Process.Kill()
 	<-e.gone
 	e.cmd = nil
+}
+
+// Ended reports whether the member has ended by itself.
+func (e *Etcd) Ended() bool {
+	select {
+	case <-e.gone:
+		return e.cmd != nil
+	default:
+		return false
+	}
 }
 
 // Restart starts the member again with its data, and returns when it answers.

@@ -38,6 +38,7 @@ type System struct {
 	services []int // ports: of a fixed endpoint and a registered one, and of one that registers later
 	registry *clientv3.Client
 	disk     string // where PostgreSQL's files are, when it is a small file system
+	etcdDisk string // where etcd's are
 	backup   string
 	runs     int
 }
@@ -117,7 +118,7 @@ func Start(t testing.TB, bin string) *System {
 	t.Helper()
 	s := &System{t: t}
 	s.startPostgreSQL()
-	s.etcd = testserver.NewEtcd(t)
+	s.startEtcd()
 	var err error
 	if s.registry, err = clientv3.New(clientv3.Config{Endpoints: []string{s.etcd.Endpoint}}); err != nil {
 		t.Fatal(err)
