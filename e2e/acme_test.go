@@ -45,8 +45,8 @@ func newGate(t testing.TB, node *string) *gate {
 	return g
 }
 
-// shown connects to a node and returns the certificate that it shows for a host, verified.
-func (n *node) shown(roots *x509.CertPool, host string) (*tls.Conn, *x509.Certificate, error) {
+// presented connects to a node and returns the certificate that it presents for a host, verified.
+func (n *node) presented(roots *x509.CertPool, host string) (*tls.Conn, *x509.Certificate, error) {
 	c, err := tls.Dial("tcp", n.https, &tls.Config{RootCAs: roots, ServerName: host})
 	if err != nil {
 		return nil, nil, err
@@ -54,12 +54,12 @@ func (n *node) shown(roots *x509.CertPool, host string) (*tls.Conn, *x509.Certif
 	return c, c.ConnectionState().PeerCertificates[0], nil
 }
 
-// awaitShown waits until the certificate of a host is another one than before.
-func (n *node) awaitShown(roots *x509.CertPool, host string, before *x509.Certificate) *x509.Certificate {
+// awaitCertificate waits until the certificate of a host is another one than before.
+func (n *node) awaitCertificate(roots *x509.CertPool, host string, before *x509.Certificate) *x509.Certificate {
 	n.t.Helper()
 	var leaf *x509.Certificate
 	waittest.UntilNil(n.t, "a certificate for "+host, func() error {
-		c, got, err := n.shown(roots, host)
+		c, got, err := n.presented(roots, host)
 		if err != nil {
 			return err
 		}
@@ -134,24 +134,24 @@ routes:
 	close(gate.open)
 	g.control.start()
 	g.ready()
-	shop := n.awaitShown(pebble.Roots, "shop.example", nil)
-	n.awaitShown(pebble.Roots, "www.shop.example", nil)
+	shop := n.awaitCertificate(pebble.Roots, "shop.example", nil)
+	n.awaitCertificate(pebble.Roots, "www.shop.example", nil)
 	g.awaitNoChallenge()
-	if _, _, err := n.shown(pebble.Roots, "other.example"); err == nil {
+	if _, _, err := n.presented(pebble.Roots, "other.example"); err == nil {
 		t.Error("a host without a certificate is served")
 	}
 
 	// A certificate that lasts 30 seconds is renewed, and no connection breaks.
 	brief := wish + "# more\n---\ncertificates:\n  - {name: brief, hosts: [brief.example, 127.0.0.1], acme: {profile: brief, key_type: ecdsa-p384}}\n"
 	g.must(brief, "apply", "-f", "-", "--prune")
-	first := n.awaitShown(pebble.Roots, "brief.example", nil)
-	c, _, err := n.shown(pebble.Roots, "brief.example")
+	first := n.awaitCertificate(pebble.Roots, "brief.example", nil)
+	c, _, err := n.presented(pebble.Roots, "brief.example")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	second := n.awaitShown(pebble.Roots, "brief.example", first)
-	n.awaitShown(pebble.Roots, "127.0.0.1", nil)
+	second := n.awaitCertificate(pebble.Roots, "brief.example", first)
+	n.awaitCertificate(pebble.Roots, "127.0.0.1", nil)
 	if second.NotAfter.Sub(first.NotAfter) < 5*time.Second {
 		t.Errorf("renewed from %s to %s: that is a loop", first.NotAfter, second.NotAfter)
 	}
@@ -161,7 +161,7 @@ routes:
 	if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 200 {
 		t.Errorf("on a connection from before the renewal: %v, %v", res, err)
 	}
-	if again := n.awaitShown(pebble.Roots, "shop.example", nil); !again.Equal(shop) {
+	if again := n.awaitCertificate(pebble.Roots, "shop.example", nil); !again.Equal(shop) {
 		t.Error("the other certificate was obtained again")
 	}
 
@@ -198,7 +198,7 @@ routes:
 
 	// A rollback to before there was anything takes nothing away that was obtained.
 	g.must("", "rollback", "1")
-	if again := n.awaitShown(pebble.Roots, "shop.example", nil); !again.Equal(shop) {
+	if again := n.awaitCertificate(pebble.Roots, "shop.example", nil); !again.Equal(shop) {
 		t.Error("a rollback brought another certificate")
 	}
 	if code := g.control.terminate(); code != 0 {

@@ -27,9 +27,9 @@ func (p *parser) path(path string) {
 
 func (p *parser) regexPath(expr string) {
 	p.rule.form = Regex
-	re, err := compileWhole(expr)
+	re, err := compileAnchored(expr)
 	if err == nil && p.rule.fold {
-		re, err = compileWhole("(?i:" + strings.TrimPrefix(expr, "^") + ")")
+		re, err = compileAnchored("(?i:" + strings.TrimPrefix(expr, "^") + ")")
 	}
 	if err != nil {
 		p.fail("path", "~"+expr, "is no RE2 regular expression: %s", reason.Of(err))
@@ -63,8 +63,8 @@ func (p *parser) regexPath(expr string) {
 	}
 }
 
-// compileWhole anchors an expression at both ends without changing what its alternatives mean.
-func compileWhole(expr string) (*regexp.Regexp, error) {
+// compileAnchored anchors an expression at both ends without changing what its alternatives mean.
+func compileAnchored(expr string) (*regexp.Regexp, error) {
 	if _, err := regexp.Compile(expr); err != nil {
 		return nil, err
 	}

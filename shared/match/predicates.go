@@ -159,7 +159,7 @@ func (p *parser) queryParam(i int, q *configv1.QueryMatch) {
 }
 
 func (p *parser) valueRegex(field, expr string) *regexp.Regexp {
-	re, err := compileWhole(expr)
+	re, err := compileAnchored(expr)
 	if err != nil {
 		p.fail(field, expr, "is no RE2 regular expression: %s", reason.Of(err))
 	}

@@ -151,7 +151,7 @@ func (d *differences) message(path string, a, b protoreflect.Message) {
 	if a == nil {
 		some = b
 	}
-	if isWhole(some.Descriptor()) {
+	if isWellKnown(some.Descriptor()) {
 		d.tree(path, messageValue(a), messageValue(b))
 		return
 	}
@@ -192,8 +192,8 @@ func fieldOf(m protoreflect.Message, f protoreflect.FieldDescriptor, present boo
 	return m.Get(f)
 }
 
-// isWhole reports whether a message is compared as the JSON that it stands for.
-func isWhole(m protoreflect.MessageDescriptor) bool {
+// isWellKnown reports whether a message is one of protobuf's own, compared as the JSON that it stands for.
+func isWellKnown(m protoreflect.MessageDescriptor) bool {
 	return m.ParentFile().Package() == "google.protobuf"
 }
 

@@ -108,7 +108,8 @@ func drawStruct(t *rapid.T, depth int) *structpb.Value {
 func edit(t *rapid.T, m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	f := fields.Get(rapid.IntRange(0, fields.Len()-1).Draw(t, "field"))
-	if isMessage := f.Kind() == protoreflect.MessageKind && !f.IsList() && !f.IsMap(); isMessage && !isWhole(f.Message()) && depth > 0 &&
+	isMessage := f.Kind() == protoreflect.MessageKind && !f.IsList() && !f.IsMap()
+	if isMessage && !isWellKnown(f.Message()) && depth > 0 &&
 		rapid.Bool().Draw(t, "inside") {
 		edit(t, m.Mutable(f).Message(), depth-1)
 		return

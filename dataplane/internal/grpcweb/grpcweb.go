@@ -60,7 +60,7 @@ func (d *down) BufferedBody() ([]byte, bool, error) {
 	if !d.text || err != nil {
 		return part, whole, err
 	}
-	if part, err = d.request.decode(part); err == nil && whole && !d.request.whole() {
+	if part, err = d.request.decode(part); err == nil && whole && !d.request.complete() {
 		err = errBase64
 	}
 	return part, whole, err
@@ -73,7 +73,7 @@ func (d *down) NextBody() ([]byte, error) {
 		if !d.text {
 			return part, err
 		}
-		if err == io.EOF && !d.request.whole() {
+		if err == io.EOF && !d.request.complete() {
 			return nil, errBase64
 		}
 		if err != nil {
@@ -136,7 +136,7 @@ func (d *down) send(x *exchange.Exchange, part []byte, last bool, write func(b [
 			return err
 		}
 	}
-	if !d.sent.whole() {
+	if !d.sent.complete() {
 		return errPart
 	}
 	return encode(takeTrailers(&x.Response), d.text, true, put)

@@ -30,11 +30,11 @@ func (m *messages) follow(part []byte) {
 	}
 }
 
-// whole reports whether the last message has come to its end.
-func (m *messages) whole() bool { return m.nHead == 0 && m.left == 0 }
+// complete reports whether the last message has come to its end.
+func (m *messages) complete() bool { return m.nHead == 0 && m.left == 0 }
 
 // ended reports whether that were the trailers.
-func (m *messages) ended() bool { return m.whole() && m.head[0]&trailerFlag != 0 }
+func (m *messages) ended() bool { return m.complete() && m.head[0]&trailerFlag != 0 }
 
 var errBase64 = &fault.Error{
 	Code: fault.BadRequest, Reason: "the body is not base64, as application/grpc-web-text has to be",
@@ -69,5 +69,5 @@ func (d *base64Text) decode(text []byte) ([]byte, error) {
 	return d.part, nil
 }
 
-// whole reports whether all of the text has been decoded.
-func (d *base64Text) whole() bool { return d.nRest == 0 }
+// complete reports whether all of the text has been decoded.
+func (d *base64Text) complete() bool { return d.nRest == 0 }

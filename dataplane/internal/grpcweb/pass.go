@@ -57,7 +57,7 @@ func (d *passed) follow(part []byte) {
 
 // end implements ender.
 func (d *passed) end(x *exchange.Exchange) error {
-	if d.form <= exchange.GRPC || d.unclear || !d.text.whole() || !d.sent.whole() {
+	if d.form <= exchange.GRPC || d.unclear || !d.text.complete() || !d.sent.complete() {
 		return errPart
 	}
 	trailers := takeTrailers(&x.Response)

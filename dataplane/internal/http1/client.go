@@ -262,7 +262,7 @@ func classify(err error) error {
 // readHead parses the response's head, of which at least a byte is there.
 func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	for interim := 0; ; {
-		head, err := c.wholeHead(x, timeout)
+		head, err := c.completeHead(x, timeout)
 		if err != nil {
 			c.broken = true
 			return true, err
@@ -302,7 +302,7 @@ func (c *ClientConn) readHead(x *exchange.Exchange, timeout time.Duration) (star
 	}
 }
 
-func (c *ClientConn) wholeHead(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
+func (c *ClientConn) completeHead(x *exchange.Exchange, timeout time.Duration) ([]byte, error) {
 	if n := c.headLength; n > 0 {
 		c.headLength = 0
 		return c.sock.Buffered()[:n], nil

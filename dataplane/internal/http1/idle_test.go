@@ -24,8 +24,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// inn is a server whose connections rest as soon as they may.
-type inn struct {
+// parking is a server that parks connections as soon as they are idle.
+type parking struct {
 	t         *testing.T
 	server    *Server
 	idleConns *socket.IdleConns
@@ -34,9 +34,9 @@ type inn struct {
 	secure    *tls.Config
 }
 
-func newInn(t *testing.T, limits codec.Limits, secure *tls.Config) *inn {
+func newParking(t *testing.T, limits codec.Limits, secure *tls.Config) *parking {
 	t.Helper()
-	n := &inn{t: t, server: NewServer(limits, answering("hello")), idleConns: socket.NewIdleConns(), secure: secure}
+	n := &parking{t: t, server: NewServer(limits, answering("hello")), idleConns: socket.NewIdleConns(), secure: secure}
 	if n.idleConns == nil {
 		t.Skip("connections can't be parked on this system")
 	}
@@ -71,7 +71,7 @@ func newInn(t *testing.T, limits codec.Limits, secure *tls.Config) *inn {
 	return n
 }
 
-func (n *inn) serve(nc net.Conn) {
+func (n *parking) serve(nc net.Conn) {
 	peer := exchange.NewPeer(nc.RemoteAddr())
 	if n.secure != nil {
 		secured := tls.Server(socket.NewTransport(nc), n.secure)
@@ -85,7 +85,7 @@ func (n *inn) serve(nc net.Conn) {
 	n.server.Serve(socket.New(nc), peer, n.ended.Done)
 }
 
-func (n *inn) dial() (net.Conn, *bufio.Reader) {
+func (n *parking) dial() (net.Conn, *bufio.Reader) {
 	n.t.Helper()
 	c, err := net.Dial("tcp", n.address)
 	if err != nil {
@@ -99,7 +99,7 @@ func (n *inn) dial() (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-func (n *inn) ask(c net.Conn, r *bufio.Reader, requests int) {
+func (n *parking) ask(c net.Conn, r *bufio.Reader, requests int) {
 	n.t.Helper()
 	if _, err := io.WriteString(c, strings.Repeat("GET / HTTP/1.1\r\nHost: a\r\n\r\n", requests)); err != nil {
 		n.t.Fatal(err)
@@ -116,14 +116,14 @@ func (n *inn) ask(c net.Conn, r *bufio.Reader, requests int) {
 }
 
 // await waits until a number of connections rest.
-func (n *inn) await(parked int) {
+func (n *parking) await(parked int) {
 	n.t.Helper()
 	isParked := func() (int, bool) { return n.idleConns.Len(), n.idleConns.Len() == parked }
 	n.until(isParked, fmt.Sprintf("%d connections are parked", parked))
 }
 
 // until waits until something holds; the number says how far it is.
-func (n *inn) until(holds func() (int, bool), what string) {
+func (n *parking) until(holds func() (int, bool), what string) {
 	n.t.Helper()
 	waittest.UntilNil(n.t, what, func() error {
 		if have, ok := holds(); !ok {
@@ -135,7 +135,7 @@ func (n *inn) until(holds func() (int, bool), what string) {
 
 func TestConnectionsRest(t *testing.T) {
 	for _, secure := range []*tls.Config{nil, {Certificates: []tls.Certificate{selfSigned(t)}}} {
-		n := newInn(t, codec.DefaultLimits(), secure)
+		n := newParking(t, codec.DefaultLimits(), secure)
 		before := runtime.NumGoroutine()
 		c, r := n.dial()
 		if secure == nil {
@@ -156,7 +156,7 @@ func TestConnectionsRest(t *testing.T) {
 }
 
 func TestPartOfARequestWakes(t *testing.T) {
-	n := newInn(t, codec.DefaultLimits(), nil)
+	n := newParking(t, codec.DefaultLimits(), nil)
 	c, r := n.dial()
 	n.await(1)
 	if _, err := io.WriteString(c, "GET / HT"); err != nil {
@@ -174,7 +174,7 @@ func TestPartOfARequestWakes(t *testing.T) {
 func TestRestEndsWithTheIdleTimeout(t *testing.T) {
 	limits := codec.DefaultLimits()
 	limits.IdleTimeout = 100 * time.Millisecond
-	n := newInn(t, limits, nil)
+	n := newParking(t, limits, nil)
 	c, r := n.dial()
 	n.ask(c, r, 1)
 	if _, err := r.ReadByte(); err != io.EOF {
@@ -185,7 +185,7 @@ func TestRestEndsWithTheIdleTimeout(t *testing.T) {
 
 func TestDrainAndCutReachThoseThatRest(t *testing.T) {
 	for name, end := range map[string]func(*Server){"drain": (*Server).Drain, "cut": (*Server).Cut} {
-		n := newInn(t, codec.DefaultLimits(), nil)
+		n := newParking(t, codec.DefaultLimits(), nil)
 		for range 10 {
 			c, r := n.dial()
 			n.ask(c, r, 1)
@@ -200,7 +200,7 @@ func TestDrainAndCutReachThoseThatRest(t *testing.T) {
 }
 
 func TestRestsAndRequestsCross(t *testing.T) {
-	n := newInn(t, codec.DefaultLimits(), nil)
+	n := newParking(t, codec.DefaultLimits(), nil)
 	var clients sync.WaitGroup
 	for range 8 {
 		c, r := n.dial()

@@ -14,7 +14,7 @@ import (
 // TestLeave has connections that wait in a goroutine, parked and not at all yet: after Leave each is good for one more
 // response, which says so.
 func TestLeave(t *testing.T) {
-	n := newInn(t, codec.DefaultLimits(), nil)
+	n := newParking(t, codec.DefaultLimits(), nil)
 	type client struct {
 		net.Conn
 		*bufio.Reader
