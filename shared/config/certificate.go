@@ -82,7 +82,7 @@ func fillCertificate(m *configv1.Certificate) {
 	}
 }
 
-func (c *checker) certificate(m *configv1.Certificate, keyLeftOut bool) {
+func (c *checker) certificate(m *configv1.Certificate) {
 	c.oneOf("min_version", m.GetMinVersion(), "1.2", "1.3")
 	c.clientAuth(m.GetClientAuth())
 	byACME := m.GetAcme() != nil
@@ -98,7 +98,7 @@ func (c *checker) certificate(m *configv1.Certificate, keyLeftOut bool) {
 		return
 	}
 	switch {
-	case m.GetKeyPem() == "" && keyLeftOut:
+	case m.GetKeyPem() == "" && c.leftOut:
 	case m.GetKeyPem() == "":
 		c.fail("key_pem", "", "is required for a new certificate")
 	default:

@@ -58,7 +58,7 @@ func (p *planner) locations() map[location]string {
 }
 
 func (p *planner) checkRemoved(next *Config, changes []Change) error {
-	for _, k := range []Kind{Policy, Certificate, Middleware, Pipeline, Service} {
+	for _, k := range Kinds() {
 		removed := map[string]bool{}
 		for _, ch := range changes {
 			if ch.Kind == k && ch.After == nil {

@@ -8,16 +8,16 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
 // Kind is a kind of resource. The zero value is none.
 type Kind uint8
 
-// The kinds, each after those it may refer to.
+// The kinds, each after those it may refer to; describe says what there is to say of each.
 const (
 	Policy Kind = iota + 1
 	Certificate
@@ -31,7 +31,7 @@ const (
 // lastKind is the number of kinds.
 const lastKind = Route
 
-// Message is met by the generated messages of the seven kinds.
+// Message is met by the generated messages of all kinds.
 type Message interface {
 	proto.Message
 	GetId() string
@@ -45,40 +45,25 @@ type Message interface {
 
 // Kinds returns all kinds, each after those it may refer to.
 func Kinds() []Kind {
-	return []Kind{Policy, Certificate, Consumer, Middleware, Pipeline, Service, Route}
-}
-
-var kindNames = [...]struct{ one, many string }{
-	Policy:      {"policy", "policies"},
-	Certificate: {"certificate", "certificates"},
-	Consumer:    {"consumer", "consumers"},
-	Middleware:  {"middleware", "middleware"},
-	Pipeline:    {"pipeline", "pipelines"},
-	Service:     {"service", "services"},
-	Route:       {"route", "routes"},
+	all := make([]Kind, lastKind)
+	for i := range all {
+		all[i] = Kind(i + 1)
+	}
+	return all
 }
 
 // String returns the singular, such as "route".
-func (k Kind) String() string {
-	if k < 1 || k > lastKind {
-		return ""
-	}
-	return kindNames[k].one
-}
+func (k Kind) String() string { return describe(k).one }
 
-// Plural returns the name of a list, such as "routes"; "middleware" is its own plural.
-func (k Kind) Plural() string {
-	if k < 1 || k > lastKind {
-		return ""
-	}
-	return kindNames[k].many
-}
+// Plural returns the name of a list and of the store's table, such as "routes"; "middleware" is its own plural.
+func (k Kind) Plural() string { return describe(k).many }
 
 // ParseKind reads a singular or a plural.
 func ParseKind(s string) (Kind, error) {
 	lower := strings.ToLower(s)
 	var all []string
-	for _, k := range Kinds() {
+	for k := range lastKind {
+		k++
 		if lower == k.String() || lower == k.Plural() {
 			return k, nil
 		}
@@ -88,73 +73,34 @@ func ParseKind(s string) (Kind, error) {
 }
 
 // Proto returns the kind as the stream writes it.
-func (k Kind) Proto() streamv1.Kind {
-	switch k {
-	case Policy:
-		return streamv1.Kind_KIND_POLICY
-	case Certificate:
-		return streamv1.Kind_KIND_CERTIFICATE
-	case Consumer:
-		return streamv1.Kind_KIND_CONSUMER
-	case Middleware:
-		return streamv1.Kind_KIND_MIDDLEWARE
-	case Pipeline:
-		return streamv1.Kind_KIND_PIPELINE
-	case Service:
-		return streamv1.Kind_KIND_SERVICE
-	case Route:
-		return streamv1.Kind_KIND_ROUTE
-	}
-	return streamv1.Kind_KIND_UNSPECIFIED
-}
+func (k Kind) Proto() streamv1.Kind { return describe(k).wire }
 
 // KindOf reads the stream's kind.
-func KindOf(k streamv1.Kind) (Kind, error) {
-	for _, own := range Kinds() {
-		if own.Proto() == k {
-			return own, nil
+func KindOf(wire streamv1.Kind) (Kind, error) {
+	for k := range lastKind {
+		if k++; k.Proto() == wire {
+			return k, nil
 		}
 	}
-	return 0, fmt.Errorf("unknown kind of resource %d", k)
+	return 0, fmt.Errorf("unknown kind of resource %d", wire)
 }
 
 // New returns an empty message of a kind.
-func New(k Kind) Message {
-	switch k {
-	case Policy:
-		return &configv1.Policy{}
-	case Certificate:
-		return &configv1.Certificate{}
-	case Consumer:
-		return &configv1.Consumer{}
-	case Middleware:
-		return &configv1.Middleware{}
-	case Pipeline:
-		return &configv1.Pipeline{}
-	case Service:
-		return &configv1.Service{}
-	default:
-		return &configv1.Route{}
-	}
-}
+func New(k Kind) Message { return describe(k).make() }
 
-// KindOfMessage returns a message's kind.
+// KindOfMessage returns a message's kind; 0 for one that is no resource.
 func KindOfMessage(m Message) Kind {
-	switch m.(type) {
-	case *configv1.Policy:
-		return Policy
-	case *configv1.Certificate:
-		return Certificate
-	case *configv1.Consumer:
-		return Consumer
-	case *configv1.Middleware:
-		return Middleware
-	case *configv1.Pipeline:
-		return Pipeline
-	case *configv1.Service:
-		return Service
-	case *configv1.Route:
-		return Route
+	d := m.ProtoReflect().Descriptor()
+	for k := range lastKind {
+		if k++; describe(k).descriptor == d {
+			return k
+		}
 	}
 	return 0
+}
+
+// setField sets a field that all kinds have.
+func setField(m Message, name protoreflect.Name, v protoreflect.Value) {
+	r := m.ProtoReflect()
+	r.Set(r.Descriptor().Fields().ByName(name), v)
 }

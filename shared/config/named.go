@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
@@ -39,16 +40,13 @@ func namedOf(m Message) []string {
 
 // setNamed replaces them; nil: none.
 func setNamed(m Message, fields []string) {
-	var named *configv1.NamedReferences
-	if len(fields) > 0 {
-		named = &configv1.NamedReferences{Fields: fields}
-	}
-	switch m := m.(type) {
-	case *configv1.Route:
-		m.NamedReferences = named
-	case *configv1.Service:
-		m.NamedReferences = named
-	case *configv1.Pipeline:
-		m.NamedReferences = named
+	r := m.ProtoReflect()
+	f := r.Descriptor().Fields().ByName("named_references")
+	switch {
+	case f == nil: // it has no references
+	case len(fields) == 0:
+		r.Clear(f)
+	default:
+		r.Set(f, protoreflect.ValueOfMessage((&configv1.NamedReferences{Fields: fields}).ProtoReflect()))
 	}
 }

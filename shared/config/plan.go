@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-	"gateway.internal/shared/middleware"
 	"gateway.internal/shared/suggest"
 )
 
@@ -268,43 +267,10 @@ func (p *planner) fill(m Message, before *Entry, stored Message, obtains bool) {
 	default:
 		id, created = p.opts.NewID(), timestamppb.New(p.opts.Now)
 	}
-	now := timestamppb.New(p.opts.Now)
-	switch m := m.(type) {
-	case *configv1.Policy:
-		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-	case *configv1.Certificate:
-		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-		stored, _ := stored.(*configv1.Certificate)
-		if !obtains && !p.opts.Restore {
-			keepObtained(m, stored)
-		}
-		keepKeyPair(m, stored, p.opts.Restore)
-		m.NotAfter = nil
-		fillCertificate(m)
-	case *configv1.Consumer:
-		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-	case *configv1.Middleware:
-		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-		middleware.Normalise(m.GetType(), m.GetConfig())
-		if m.Enabled == nil {
-			m.Enabled = proto.Bool(true)
-		}
-	case *configv1.Pipeline:
-		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-	case *configv1.Service:
-		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-		m.Healthy, m.DiscoveredAt, m.LastHealthCheck = nil, nil, nil
-		stored, _ := stored.(*configv1.Service)
-		fillEndpoints(m, stored)
-		m.Protocol = orString(m.GetProtocol(), "http")
-		m.LoadBalancerType = orString(m.GetLoadBalancerType(), "round_robin")
-	case *configv1.Route:
-		m.Id, m.CreatedAt, m.UpdatedAt, m.Version = id, created, now, version
-		normaliseMethods(m)
-		if m.Enabled == nil {
-			m.Enabled = proto.Bool(true)
-		}
-	}
+	setField(m, "id", protoreflect.ValueOfString(id))
+	setTime(m, "created_at", created)
+	setStamp(m, version, timestamppb.New(p.opts.Now))
+	describe(KindOfMessage(m)).fill(m, stored, filling{obtains: obtains, restore: p.opts.Restore})
 }
 
 // resolve makes ids of names in references, and keeps what was written.
@@ -431,20 +397,15 @@ func sameContent(before, after Message) bool {
 }
 
 func setStamp(m Message, version uint32, updated *timestamppb.Timestamp) {
-	switch m := m.(type) {
-	case *configv1.Policy:
-		m.Version, m.UpdatedAt = version, updated
-	case *configv1.Certificate:
-		m.Version, m.UpdatedAt = version, updated
-	case *configv1.Consumer:
-		m.Version, m.UpdatedAt = version, updated
-	case *configv1.Middleware:
-		m.Version, m.UpdatedAt = version, updated
-	case *configv1.Pipeline:
-		m.Version, m.UpdatedAt = version, updated
-	case *configv1.Service:
-		m.Version, m.UpdatedAt = version, updated
-	case *configv1.Route:
-		m.Version, m.UpdatedAt = version, updated
+	setField(m, "version", protoreflect.ValueOfUint32(version))
+	setTime(m, "updated_at", updated)
+}
+
+// setTime sets a field that all kinds have; nil clears it.
+func setTime(m Message, name protoreflect.Name, t *timestamppb.Timestamp) {
+	if t == nil {
+		m.ProtoReflect().Clear(m.ProtoReflect().Descriptor().Fields().ByName(name))
+		return
 	}
+	setField(m, name, protoreflect.ValueOfMessage(t.ProtoReflect()))
 }

@@ -1,11 +1,5 @@
 package config
 
-import (
-	"fmt"
-
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-)
-
 // reference is one field that names another resource.
 type reference struct {
 	field string
@@ -21,25 +15,7 @@ func references(m Message) []reference {
 			refs = append(refs, reference{field, k, v})
 		}
 	}
-	switch m := m.(type) {
-	case *configv1.Route:
-		add("service_id", Service, &m.ServiceId)
-		add("pipeline_id", Pipeline, &m.PipelineId)
-		add("policy_id", Policy, &m.PolicyId)
-		for i, b := range m.GetBackends() {
-			add(fmt.Sprintf("backends[%d].service_id", i), Service, &b.ServiceId)
-		}
-	case *configv1.Service:
-		add("pipeline_id", Pipeline, &m.PipelineId)
-		add("policy_id", Policy, &m.PolicyId)
-		if t := m.GetTls(); t != nil {
-			add("tls.certificate_id", Certificate, &t.CertificateId)
-		}
-	case *configv1.Pipeline:
-		for i := range m.GetMiddlewareIds() {
-			add(fmt.Sprintf("middleware_ids[%d]", i), Middleware, &m.MiddlewareIds[i])
-		}
-	}
+	describe(KindOfMessage(m)).references(m, add)
 	return refs
 }
 
@@ -53,8 +29,8 @@ func EachReference(m Message, f func(k Kind, ref *string)) {
 // referrers returns who refers to one of the given ids of a kind, as resource and target id.
 func (c *Config) referrers(k Kind, ids map[string]bool) map[string][]*Entry {
 	found := map[string][]*Entry{}
-	for _, from := range []Kind{Pipeline, Service, Route} {
-		if from <= k {
+	for _, from := range Kinds() {
+		if !from.refers(k) {
 			continue
 		}
 		for e := range c.All(from) {

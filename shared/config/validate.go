@@ -37,6 +37,7 @@ type checker struct {
 	written  map[string]string // what a user wrote in references in place of these ids
 	unknown  []string          // the fields whose values are not known; nothing more is said of them and what they are in
 	unread   *bool             // set when one of them would have a problem
+	leftOut  bool              // a certificate may be without its key
 }
 
 func (c *checker) fail(field, value, format string, args ...any) {
@@ -58,7 +59,8 @@ func (p *planner) validate() {
 		if s.after == nil {
 			continue
 		}
-		c := &checker{&p.problems, s.edit.Kind, s.after.GetName(), s.edit.Location, s.written, s.unknown, &p.unread}
+		c := &checker{&p.problems, s.edit.Kind, s.after.GetName(), s.edit.Location, s.written, s.unknown,
+			&p.unread, p.opts.LeftOut}
 		c.common(s.after)
 		if e := p.base.ByID(c.kind, c.name); e != nil {
 			c.fail("name", c.name, "is the id of %s %q", e.Kind, e.Name())
@@ -68,26 +70,7 @@ func (p *planner) validate() {
 				p.refuse(s.edit, c.name, &Exists{c.kind, c.name})
 			}
 		}
-		switch m := s.after.(type) {
-		case *configv1.Policy:
-			c.policy(m)
-		case *configv1.Certificate:
-			c.certificate(m, p.opts.LeftOut)
-		case *configv1.Consumer:
-			c.consumer(m)
-		case *configv1.Middleware:
-			_, errs := middleware.Parse(m.GetType(), m.GetConfig())
-			for _, e := range errs {
-				c.fail(e.Field, e.Value, "%s", e.Message)
-			}
-			c.number("order", m.GetOrder(), 0, 1_000_000)
-		case *configv1.Pipeline:
-			c.pipeline(m)
-		case *configv1.Service:
-			c.service(m)
-		case *configv1.Route:
-			c.route(m)
-		}
+		describe(c.kind).check(c, s.after)
 	}
 }
 
@@ -186,6 +169,14 @@ func (c *checker) consumer(m *configv1.Consumer) {
 			c.fail(field, g, "is there twice")
 		}
 	}
+}
+
+func (c *checker) middleware(m *configv1.Middleware) {
+	_, errs := middleware.Parse(m.GetType(), m.GetConfig())
+	for _, e := range errs {
+		c.fail(e.Field, e.Value, "%s", e.Message)
+	}
+	c.number("order", m.GetOrder(), 0, 1_000_000)
 }
 
 func (c *checker) pipeline(m *configv1.Pipeline) {

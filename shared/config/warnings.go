@@ -31,16 +31,8 @@ func (p *Plan) warnings(looks match.Looks) Problems {
 	w := &warner{base: p.base, next: p.Config, changes: p.Changes, touched: touchedBy(p.Config, p.Changes), at: p.at,
 		now: p.now, counts: map[string]int{}}
 	for _, ch := range p.Changes {
-		_, after := ch.Messages()
-		switch m := after.(type) {
-		case *configv1.Route:
-			w.route(m)
-		case *configv1.Service:
-			w.service(m)
-		case *configv1.Certificate:
-			w.certificate(m)
-		case *configv1.Middleware:
-			w.middleware(m)
+		if ch.After != nil {
+			describe(ch.Kind).warn(w, ch.After.Message)
 		}
 	}
 	w.preflights()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 
 	"gateway.internal/controlplane/internal/catalog"
@@ -12,15 +13,64 @@ import (
 	"gateway.internal/shared/config"
 )
 
+// offered is how the resources of a kind are offered.
+type offered struct {
+	grpc func(*Server, grpc.ServiceRegistrar)
+	rest func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error
+}
+
+func offers() map[config.Kind]offered {
+	return map[config.Kind]offered{
+		config.Policy: {
+			func(s *Server, g grpc.ServiceRegistrar) {
+				adminv1.RegisterPolicyConfigServiceServer(g, policies{Server: s})
+			},
+			adminv1.RegisterPolicyConfigServiceHandler,
+		},
+		config.Certificate: {
+			func(s *Server, g grpc.ServiceRegistrar) {
+				adminv1.RegisterCertificateConfigServiceServer(g, certificates{Server: s})
+			},
+			adminv1.RegisterCertificateConfigServiceHandler,
+		},
+		config.Consumer: {
+			func(s *Server, g grpc.ServiceRegistrar) {
+				adminv1.RegisterConsumerConfigServiceServer(g, consumers{Server: s})
+			},
+			adminv1.RegisterConsumerConfigServiceHandler,
+		},
+		config.Middleware: {
+			func(s *Server, g grpc.ServiceRegistrar) {
+				adminv1.RegisterMiddlewareConfigServiceServer(g, middleware{Server: s})
+			},
+			adminv1.RegisterMiddlewareConfigServiceHandler,
+		},
+		config.Pipeline: {
+			func(s *Server, g grpc.ServiceRegistrar) {
+				adminv1.RegisterPipelineConfigServiceServer(g, pipelines{Server: s})
+			},
+			adminv1.RegisterPipelineConfigServiceHandler,
+		},
+		config.Service: {
+			func(s *Server, g grpc.ServiceRegistrar) {
+				adminv1.RegisterServiceConfigServiceServer(g, services{Server: s})
+			},
+			adminv1.RegisterServiceConfigServiceHandler,
+		},
+		config.Route: {
+			func(s *Server, g grpc.ServiceRegistrar) {
+				adminv1.RegisterRouteConfigServiceServer(g, routes{Server: s})
+			},
+			adminv1.RegisterRouteConfigServiceHandler,
+		},
+	}
+}
+
 // register gives a gRPC server all kinds' services.
 func (s *Server) register(g grpc.ServiceRegistrar) {
-	adminv1.RegisterPolicyConfigServiceServer(g, policies{Server: s})
-	adminv1.RegisterCertificateConfigServiceServer(g, certificates{Server: s})
-	adminv1.RegisterConsumerConfigServiceServer(g, consumers{Server: s})
-	adminv1.RegisterMiddlewareConfigServiceServer(g, middleware{Server: s})
-	adminv1.RegisterPipelineConfigServiceServer(g, pipelines{Server: s})
-	adminv1.RegisterServiceConfigServiceServer(g, services{Server: s})
-	adminv1.RegisterRouteConfigServiceServer(g, routes{Server: s})
+	for _, o := range offers() {
+		o.grpc(s, g)
+	}
 }
 
 type policies struct {

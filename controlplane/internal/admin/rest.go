@@ -65,11 +65,13 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 		}),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
 	)
-	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
-		adminv1.RegisterPolicyConfigServiceHandler, adminv1.RegisterCertificateConfigServiceHandler, adminv1.RegisterConsumerConfigServiceHandler,
-		adminv1.RegisterMiddlewareConfigServiceHandler, adminv1.RegisterPipelineConfigServiceHandler, adminv1.RegisterServiceConfigServiceHandler,
-		adminv1.RegisterRouteConfigServiceHandler, adminv1.RegisterConfigurationServiceHandler, adminv1.RegisterFleetServiceHandler,
-	} {
+	handlers := []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		adminv1.RegisterConfigurationServiceHandler, adminv1.RegisterFleetServiceHandler,
+	}
+	for _, o := range offers() {
+		handlers = append(handlers, o.rest)
+	}
+	for _, register := range handlers {
 		if err := register(ctx, mux, conn); err != nil {
 			return nil, fmt.Errorf("REST: %w", err)
 		}

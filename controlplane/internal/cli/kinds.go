@@ -3,22 +3,22 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/config"
 )
 
-// The seven services are alike but for their messages' names, so that calls are made by name.
+// The services of the kinds are alike but for their messages' names, so that calls are made by name.
 
 // serviceOf returns the gRPC service of a kind, and how its methods call one and many.
 func serviceOf(k config.Kind) (service, one, many string) {
-	names := map[config.Kind][2]string{
-		config.Policy: {"Policy", "Policies"}, config.Certificate: {"Certificate", "Certificates"}, config.Consumer: {"Consumer", "Consumers"},
-		config.Middleware: {"Middleware", "Middleware"}, config.Pipeline: {"Pipeline", "Pipelines"}, config.Service: {"Service", "Services"}, config.Route: {"Route", "Routes"},
-	}[k]
-	return "gateway.admin.v1." + names[0] + "ConfigService", names[0], names[1]
+	one = string(config.New(k).ProtoReflect().Descriptor().Name())
+	many = strings.ToUpper(k.Plural()[:1]) + k.Plural()[1:]
+	return "gateway.admin.v1." + one + "ConfigService", one, many
 }
 
 // call invokes a method of a kind's service with request fields by name, and returns the reply.
@@ -63,19 +63,15 @@ func (c *Client) call(ctx context.Context, k config.Kind, method string, fields 
 }
 
 func findService(name string) (protoreflect.ServiceDescriptor, error) {
-	files := []protoreflect.FileDescriptor{
-		adminv1.File_gateway_admin_v1_policy_proto, adminv1.File_gateway_admin_v1_certificate_proto, adminv1.File_gateway_admin_v1_consumer_proto,
-		adminv1.File_gateway_admin_v1_middleware_proto, adminv1.File_gateway_admin_v1_pipeline_proto, adminv1.File_gateway_admin_v1_service_proto,
-		adminv1.File_gateway_admin_v1_route_proto,
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	if err != nil {
+		return nil, fmt.Errorf("there is no service %s", name)
 	}
-	for _, f := range files {
-		for i := range f.Services().Len() {
-			if s := f.Services().Get(i); string(s.FullName()) == name {
-				return s, nil
-			}
-		}
+	s, ok := d.(protoreflect.ServiceDescriptor)
+	if !ok {
+		return nil, fmt.Errorf("%s is no service", name)
 	}
-	return nil, fmt.Errorf("there is no service %s", name)
+	return s, nil
 }
 
 // Filter says which resources of a kind are listed.

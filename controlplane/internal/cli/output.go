@@ -82,58 +82,58 @@ func Table(w io.Writer, headings []string, rows [][]string) error {
 	return t.Flush()
 }
 
-// headingsOf are a table's, without the name and the version that all kinds have.
-func headingsOf(k config.Kind) []string {
-	switch k {
-	case config.Route:
-		return []string{"PATH", "METHODS", "HOSTS", "LISTENER", "TARGET", "PRIORITY", "ENABLED"}
-	case config.Service:
-		return []string{"PROTOCOL", "BALANCER", "ENDPOINTS", "HEALTHY"}
-	case config.Middleware:
-		return []string{"TYPE", "ORDER", "ENABLED"}
-	case config.Pipeline:
-		return []string{"MIDDLEWARE", "PARALLEL", "GLOBAL"}
-	case config.Policy:
-		return []string{"TIMEOUT", "MAX TIMEOUT"}
-	case config.Consumer:
-		return []string{"GROUPS"}
-	case config.Certificate:
-		return []string{"HOSTS", "ENDS"}
-	}
-	return nil
+// columns are what a table shows of a kind, without the name and the version that all kinds have.
+type columns struct {
+	headings []string
+	cells    func(m config.Message) []string
+}
+
+func columnsOf(k config.Kind) columns {
+	return map[config.Kind]columns{
+		config.Route: {
+			[]string{"PATH", "METHODS", "HOSTS", "LISTENER", "TARGET", "PRIORITY", "ENABLED"},
+			func(m config.Message) []string {
+				r := m.(*configv1.Route)
+				methods := strings.Join(append(r.GetMethods(), nonEmpty(r.GetMethod())...), ",")
+				return []string{r.GetPath(), OrDash(methods), OrDash(strings.Join(r.GetHosts(), ",")), OrDash(listener(r)),
+					target(r), fmt.Sprint(r.GetPriority()), fmt.Sprint(r.GetEnabled())}
+			},
+		},
+		config.Service: {[]string{"PROTOCOL", "BALANCER", "ENDPOINTS", "HEALTHY"}, func(m config.Message) []string {
+			s := m.(*configv1.Service)
+			return []string{s.GetProtocol(), s.GetLoadBalancerType(), endpoints(s), healthy(s)}
+		}},
+		config.Middleware: {[]string{"TYPE", "ORDER", "ENABLED"}, func(m config.Message) []string {
+			w := m.(*configv1.Middleware)
+			return []string{w.GetType(), fmt.Sprint(w.GetOrder()), fmt.Sprint(w.GetEnabled())}
+		}},
+		config.Pipeline: {[]string{"MIDDLEWARE", "PARALLEL", "GLOBAL"}, func(m config.Message) []string {
+			p := m.(*configv1.Pipeline)
+			return []string{fmt.Sprint(len(p.GetMiddlewareIds())), fmt.Sprint(p.GetParallel()), fmt.Sprint(p.GetGlobal())}
+		}},
+		config.Policy: {[]string{"TIMEOUT", "MAX TIMEOUT"}, func(m config.Message) []string {
+			p := m.(*configv1.Policy)
+			return []string{OrDash(p.GetTimeout()), OrDash(p.GetMaxTimeout())}
+		}},
+		config.Consumer: {[]string{"GROUPS"}, func(m config.Message) []string {
+			return []string{OrDash(strings.Join(m.(*configv1.Consumer).GetGroups(), ","))}
+		}},
+		config.Certificate: {[]string{"HOSTS", "ENDS"}, func(m config.Message) []string {
+			c := m.(*configv1.Certificate)
+			return []string{strings.Join(c.GetHosts(), ","), c.GetNotAfter().AsTime().Format(time.DateOnly)}
+		}},
+	}[k]
 }
 
 // Rows returns what a table shows of resources of a kind.
 func Rows(k config.Kind, list []config.Message) (headings []string, rows [][]string) {
-	headings = append([]string{"NAME"}, headingsOf(k)...)
+	of := columnsOf(k)
+	headings = append([]string{"NAME"}, of.headings...)
 	for _, m := range list {
-		row := append([]string{m.GetName()}, cells(m)...)
+		row := append([]string{m.GetName()}, of.cells(m)...)
 		rows = append(rows, append(row, fmt.Sprint(m.GetVersion())))
 	}
 	return append(headings, "VERSION"), rows
-}
-
-// cells are a row under headingsOf.
-func cells(m config.Message) []string {
-	switch m := m.(type) {
-	case *configv1.Route:
-		methods := strings.Join(append(m.GetMethods(), nonEmpty(m.GetMethod())...), ",")
-		return []string{m.GetPath(), OrDash(methods), OrDash(strings.Join(m.GetHosts(), ",")), OrDash(listener(m)),
-			target(m), fmt.Sprint(m.GetPriority()), fmt.Sprint(m.GetEnabled())}
-	case *configv1.Service:
-		return []string{m.GetProtocol(), m.GetLoadBalancerType(), endpoints(m), healthy(m)}
-	case *configv1.Middleware:
-		return []string{m.GetType(), fmt.Sprint(m.GetOrder()), fmt.Sprint(m.GetEnabled())}
-	case *configv1.Pipeline:
-		return []string{fmt.Sprint(len(m.GetMiddlewareIds())), fmt.Sprint(m.GetParallel()), fmt.Sprint(m.GetGlobal())}
-	case *configv1.Policy:
-		return []string{OrDash(m.GetTimeout()), OrDash(m.GetMaxTimeout())}
-	case *configv1.Consumer:
-		return []string{OrDash(strings.Join(m.GetGroups(), ","))}
-	case *configv1.Certificate:
-		return []string{strings.Join(m.GetHosts(), ","), m.GetNotAfter().AsTime().Format(time.DateOnly)}
-	}
-	return nil
 }
 
 func nonEmpty(s string) []string {

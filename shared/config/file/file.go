@@ -225,31 +225,17 @@ func (doc *Document) checkNames(errs *Errors) {
 	}
 }
 
-// Resources returns the resources of one kind.
-func Resources(c *configv1.Configuration, k config.Kind) []config.Message {
-	switch k {
-	case config.Policy:
-		return messages(c.GetPolicies())
-	case config.Certificate:
-		return messages(c.GetCertificates())
-	case config.Consumer:
-		return messages(c.GetConsumers())
-	case config.Middleware:
-		return messages(c.GetMiddleware())
-	case config.Pipeline:
-		return messages(c.GetPipelines())
-	case config.Service:
-		return messages(c.GetServices())
-	case config.Route:
-		return messages(c.GetRoutes())
-	}
-	return nil
+// listOf returns the field of a configuration that has the resources of a kind.
+func listOf(k config.Kind) protoreflect.FieldDescriptor {
+	return (&configv1.Configuration{}).ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(k.Plural()))
 }
 
-func messages[M config.Message](list []M) []config.Message {
-	all := make([]config.Message, len(list))
-	for i, m := range list {
-		all[i] = m
+// Resources returns the resources of one kind.
+func Resources(c *configv1.Configuration, k config.Kind) []config.Message {
+	list := c.ProtoReflect().Get(listOf(k)).List()
+	all := make([]config.Message, list.Len())
+	for i := range all {
+		all[i] = list.Get(i).Message().Interface().(config.Message)
 	}
 	return all
 }

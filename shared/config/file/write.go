@@ -88,22 +88,8 @@ func desired(m config.Message) {
 
 // Add puts a resource at the end of its kind's list.
 func Add(c *configv1.Configuration, m config.Message) {
-	switch m := m.(type) {
-	case *configv1.Policy:
-		c.Policies = append(c.Policies, m)
-	case *configv1.Certificate:
-		c.Certificates = append(c.Certificates, m)
-	case *configv1.Consumer:
-		c.Consumers = append(c.Consumers, m)
-	case *configv1.Middleware:
-		c.Middleware = append(c.Middleware, m)
-	case *configv1.Pipeline:
-		c.Pipelines = append(c.Pipelines, m)
-	case *configv1.Service:
-		c.Services = append(c.Services, m)
-	case *configv1.Route:
-		c.Routes = append(c.Routes, m)
-	}
+	r := c.ProtoReflect()
+	r.Mutable(listOf(config.KindOfMessage(m))).List().Append(protoreflect.ValueOfMessage(m.ProtoReflect()))
 }
 
 // Names makes names of the ids in a resource's references, where c has what they name.

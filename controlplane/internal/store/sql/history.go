@@ -284,8 +284,8 @@ func orNull(raw []byte) any {
 // currentSecrets are those of the newest configuration.
 func currentSecrets(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) {
 	current := map[string]bool{}
-	for k, t := range tables() {
-		rows, err := tx.QueryContext(ctx, "SELECT body FROM "+t.name)
+	for _, k := range config.Kinds() {
+		rows, err := tx.QueryContext(ctx, "SELECT body FROM "+k.Plural())
 		if err != nil {
 			return nil, err
 		}

@@ -23,7 +23,7 @@ func (s *Store) writeResources(ctx context.Context, w *writing, changes []config
 		if len(gone) == 0 {
 			continue
 		}
-		if err := s.dialect.remove(ctx, w, all[k].name, gone); err != nil {
+		if err := s.dialect.remove(ctx, w, k.Plural(), gone); err != nil {
 			return fmt.Errorf("remove %s: %w", k.Plural(), err)
 		}
 	}
@@ -63,7 +63,7 @@ func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Ki
 		columns = append(columns, "settings")
 	}
 	idle()
-	if err := s.dialect.insert(ctx, w, t.name, columns, rows); err != nil {
+	if err := s.dialect.insert(ctx, w, k.Plural(), columns, rows); err != nil {
 		return err
 	}
 	for i, c := range t.children {
@@ -86,7 +86,7 @@ func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
 		if all[k].settings {
 			settings = "settings"
 		}
-		rows, err := tx.QueryContext(ctx, "SELECT body, "+settings+" FROM "+all[k].name)
+		rows, err := tx.QueryContext(ctx, "SELECT body, "+settings+" FROM "+k.Plural())
 		if err != nil {
 			return nil, err
 		}

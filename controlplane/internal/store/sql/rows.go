@@ -14,9 +14,8 @@ import (
 // "body", so that nothing of it can be lost between a field and a column. The body has the bytes of the commit: hashes
 // are of those, and a build that does not know all of the fields would serialise them in another order.
 
-// table is where a kind is kept.
+// table is where a kind is kept; its name is the kind's plural.
 type table struct {
-	name    string
 	columns []string
 	// row returns the values of the columns.
 	row func(m config.Message) []any
@@ -37,22 +36,22 @@ var common = []string{"id", "name", "created_at", "updated_at", "version", "labe
 
 func tables() map[config.Kind]table {
 	return map[config.Kind]table{
-		config.Policy: {"policies", []string{"timeout", "max_timeout", "max_request_bytes"}, func(m config.Message) []any {
+		config.Policy: {[]string{"timeout", "max_timeout", "max_request_bytes"}, func(m config.Message) []any {
 			p := m.(*configv1.Policy)
 			return []any{p.GetTimeout(), p.GetMaxTimeout(), p.MaxRequestBytes}
 		}, nil, false},
-		config.Certificate: {"certificates", []string{"hosts", "not_after"}, func(m config.Message) []any {
+		config.Certificate: {[]string{"hosts", "not_after"}, func(m config.Message) []any {
 			c := m.(*configv1.Certificate)
 			return []any{toJSON(c.GetHosts()), timeOf(c.GetNotAfter())}
 		}, nil, false},
-		config.Consumer: {"consumers", []string{"groups_in"}, func(m config.Message) []any {
+		config.Consumer: {[]string{"groups_in"}, func(m config.Message) []any {
 			return []any{toJSON(m.(*configv1.Consumer).GetGroups())}
 		}, nil, false},
-		config.Middleware: {"middleware", []string{"type", "position", "enabled", "config"}, func(m config.Message) []any {
+		config.Middleware: {[]string{"type", "position", "enabled", "config"}, func(m config.Message) []any {
 			w := m.(*configv1.Middleware)
 			return []any{w.GetType(), int64(w.GetOrder()), w.GetEnabled(), toJSON(w.GetConfig().AsMap())}
 		}, nil, true},
-		config.Pipeline: {"pipelines", []string{"parallel", "timeout_ms", "is_global"}, func(m config.Message) []any {
+		config.Pipeline: {[]string{"parallel", "timeout_ms", "is_global"}, func(m config.Message) []any {
 			p := m.(*configv1.Pipeline)
 			return []any{p.GetParallel(), int64(p.GetTimeoutMs()), p.GetGlobal()}
 		}, []child{{"pipeline_middleware", []string{"pipeline_id", "seq", "middleware_id"}, func(m config.Message) [][]any {
@@ -62,7 +61,7 @@ func tables() map[config.Kind]table {
 			}
 			return rows
 		}}}, false},
-		config.Service: {"services", []string{"protocol", "load_balancer_type", "pipeline_id", "policy_id"}, func(m config.Message) []any {
+		config.Service: {[]string{"protocol", "load_balancer_type", "pipeline_id", "policy_id"}, func(m config.Message) []any {
 			s := m.(*configv1.Service)
 			return []any{s.GetProtocol(), s.GetLoadBalancerType(), reference(s.GetPipelineId()), reference(s.GetPolicyId())}
 		}, []child{{"service_endpoints", []string{"service_id", "seq", "host", "port", "weight"}, func(m config.Message) [][]any {
@@ -72,7 +71,9 @@ func tables() map[config.Kind]table {
 			}
 			return rows
 		}}}, false},
-		config.Route: {"routes", []string{"path", "methods", "hosts", "enabled", "priority", "pipeline_id", "policy_id"}, func(m config.Message) []any {
+		config.Route: {[]string{
+			"path", "methods", "hosts", "enabled", "priority", "pipeline_id", "policy_id",
+		}, func(m config.Message) []any {
 			r := m.(*configv1.Route)
 			methods := r.GetMethods()
 			if r.GetMethod() != "" {
