@@ -152,7 +152,7 @@ func TestDecompress(t *testing.T) {
 						}
 						switch seen := res.Header.Get("X-Seen"); {
 						case res.StatusCode != row.status || !strings.Contains(string(got), row.error):
-							t.Errorf("%d %.300s", res.StatusCode, got)
+							t.Errorf("%d %.300q", res.StatusCode, got)
 						case row.status == 200 && !bytes.Equal(got, row.want):
 							t.Errorf("the service got %d bytes, want %d", len(got), len(row.want))
 						case row.status == 200 && chunked && !strings.HasSuffix(seen, ` "7"`):
