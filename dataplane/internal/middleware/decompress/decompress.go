@@ -4,6 +4,7 @@ package decompress
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -107,10 +108,22 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 	coding.DropDigests(&req.Header)
 	if req.ContentLength != 0 {
 		req.ContentLength = -1
-		x.Down = &down{Downstream: x.Down, step: s, x: x, codings: list, n: n, limit: x.BodyLimit}
+		d := downs.Get().(*down)
+		*d = down{Downstream: x.Down, step: s, x: x, codings: list, n: n, limit: x.BodyLimit}
+		x.Down = d
 	}
 	return exchange.Continue
 }
 
 // Response does nothing.
 func (s *step) Response(*exchange.Exchange) {}
+
+// End implements pipeline.Ender. It gives back what decodes a body that was not read to its end.
+func (s *step) End(x *exchange.Exchange, _ *pipeline.Outcome) {
+	if d, is := x.Down.(*down); is && d.step == s {
+		x.Down = d.Downstream
+		_ = d.end(io.ErrUnexpectedEOF)
+		*d = down{}
+		downs.Put(d)
+	}
+}

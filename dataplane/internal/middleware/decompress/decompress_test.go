@@ -161,6 +161,26 @@ func TestPanickingDecoder(t *testing.T) {
 	}
 }
 
+// An exchange that ends before its body does gives everything back, once.
+func TestEndsWithinTheBody(t *testing.T) {
+	b := encode(exchange.Gzip, bytes.Repeat([]byte("some text. "), 30_000))
+	c := &client{parts: [][]byte{b[:len(b)/2], b[len(b)/2:]}}
+	x := request("gzip", c)
+	s := newStep(t, &middlewarev1.Decompress{MaxRatio: 10_000})
+	s.Request(x)
+	d := x.Down.(*down)
+	_, _, _ = d.BufferedBody()
+	if part, err := d.NextBody(); err != nil || len(part) == 0 {
+		t.Fatal(len(part), err)
+	}
+	for range 2 {
+		s.End(x, nil)
+		if x.Down != exchange.Downstream(c) || d.out != nil || d.stages[0].decoder != nil {
+			t.Errorf("%T stands there, %v, %v", x.Down, d.out != nil, d.stages[0].decoder)
+		}
+	}
+}
+
 // FuzzBody sends anything in two parts as a body in one or two codings. It comes out as the decoders read it, or with
 // an error of the client's, within the bounds.
 func FuzzBody(f *testing.F) {

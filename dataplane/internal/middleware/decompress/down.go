@@ -21,7 +21,10 @@ var (
 // outBytes is how much is decoded at once.
 const outBytes = 32 << 10
 
-var outs = sync.Pool{New: func() any { return new([outBytes]byte) }}
+var (
+	outs  = sync.Pool{New: func() any { return new([outBytes]byte) }}
+	downs = sync.Pool{New: func() any { return new(down) }}
+)
 
 // down is the client's side, as one would be that sends the body plain. Whoever reads the body owns all of it but
 // Downstream.
@@ -38,6 +41,7 @@ type down struct {
 	fed     int64  // bytes of the encoded body that were given to be decoded
 	readErr error  // why there is no other part
 
+	feed     feed
 	stages   [maxCodings]stage // the last one gives what is plain
 	begun    bool
 	out      *[outBytes]byte // that the part given last is in
@@ -115,7 +119,8 @@ func (d *down) begin() {
 	}
 	d.begun = true
 	d.out = outs.Get().(*[outBytes]byte)
-	from := io.Reader(&feed{d})
+	d.feed.d = d
+	from := io.Reader(&d.feed)
 	for i := range d.n {
 		c := d.codings[d.n-1-i]
 		d.stages[i] = stage{d: d, decoder: coding.TakeDecoder(c, from)}
