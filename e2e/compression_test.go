@@ -13,8 +13,9 @@ import (
 
 // TestCurlCompressed has curl take what a node encodes, in each coding, and send what the node decodes.
 func TestCurlCompressed(t *testing.T) {
+	endpoint := map[string]any{"host": "127.0.0.1", "port": echo(t)}
 	f := newFront(t, map[string]any{
-		"services": []any{map[string]any{"name": "echo", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": echo(t)}}}},
+		"services": []any{map[string]any{"name": "echo", "endpoints": []any{endpoint}}},
 		"routes":   []any{map[string]any{"name": "echo", "path": "/echo/*", "service_id": "echo", "pipeline_id": "coded"}},
 		"middleware": []any{
 			map[string]any{"name": "compress", "type": "compress", "config": map[string]any{"min_bytes": 0}},
@@ -48,8 +49,8 @@ func TestCurlCompressed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			args := []string{"-sS", "-i", "--noproxy", "*", "--max-time", "30", "--cacert", filepath.Join(f.dir, "ca.pem"), c.base + "/echo/x"}
-			out, err := run(t, "curl", append(args, c.args...)...)
+			args := append([]string{"-sS", "-i", "--noproxy", "*", "--max-time", "30"}, c.args...)
+			out, err := run(t, "curl", append(args, "--cacert", filepath.Join(f.dir, "ca.pem"), c.base+"/echo/x")...)
 			if err != nil {
 				t.Fatalf("curl: %v\n%s", err, out)
 			}
