@@ -123,8 +123,11 @@ func (n *nodeStream) sendNewest() error {
 			base = n.server.catalog.At(n.runs.epoch, n.runs.revision)
 		}
 		n.sent = placeOf(v)
-		if err := n.deliver(delivery{n.server.updates.between(base, v, mayShrink(n.runs.epoch, n.runs.revision, v)),
-			base == nil}); err != nil {
+		chunks, err := n.server.updates.between(base, v, mayShrink(n.runs.epoch, n.runs.revision, v))
+		if err != nil {
+			return err
+		}
+		if err := n.deliver(chunks); err != nil {
 			return err
 		}
 	}
@@ -135,9 +138,12 @@ func (n *nodeStream) sendNewest() error {
 		if n.endpoints.version != 0 {
 			base = n.server.catalog.EndpointsWith(n.endpoints.hash)
 		}
-		chunks := n.server.updates.endpoints(base, n.endpoints, e)
+		chunks, err := n.server.updates.endpoints(base, n.endpoints, e)
+		if err != nil {
+			return err
+		}
 		n.sentEndpoints = newest
-		return n.deliver(delivery{chunks, base == nil})
+		return n.deliver(chunks)
 	}
 	return nil
 }
@@ -154,8 +160,11 @@ func (n *nodeStream) sendStanding() error {
 	}
 	n.told, n.othersRun = true, othersRun
 	standing := &streamv1.FleetStanding{Epoch: n.rejected.epoch, Revision: n.rejected.revision, OthersRun: othersRun}
-	m := &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Standing{Standing: standing}}
-	return n.deliver(delivery{chunks: []*streamv1.StreamResponse{m}})
+	m, err := encode(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Standing{Standing: standing}})
+	if err != nil {
+		return err
+	}
+	return n.deliver(delivery{m})
 }
 
 func (n *nodeStream) deliver(d delivery) error {

@@ -2,52 +2,29 @@ package stream
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-const (
-	// maxFull bounds how many chunks of full snapshots are on their way at once, so that a fleet that reconnects does
-	// not ask for all of the memory.
-	maxFull = 16
-	// slotTime is how long a chunk counts as one that is on its way. A node that does not take it by then makes room for
-	// others.
-	slotTime = time.Second
-	// sendTimeout is how long a node has to take a chunk, or a smaller message.
-	sendTimeout = 30 * time.Second
-)
+// sendTimeout is how long a node has to take a chunk, or a smaller message.
+const sendTimeout = 30 * time.Second
 
 var errSlow = status.Errorf(codes.DeadlineExceeded, "the node has not taken what it was sent within %s", sendTimeout)
 
 // delivery is an update in chunks.
-type delivery struct {
-	chunks []*streamv1.StreamResponse
-	full   bool // a full snapshot, or all endpoints
-}
+type delivery []encoded
 
-// sending is what all streams have in common.
-type sending struct {
-	slots                 chan struct{}
-	slotTime, sendTimeout time.Duration
-}
-
-func newSending() sending {
-	return sending{slots: make(chan struct{}, maxFull), slotTime: slotTime, sendTimeout: sendTimeout}
-}
-
+// sendStream is what of a gRPC stream is used to send.
 type sendStream interface {
-	Send(*streamv1.StreamResponse) error
+	SendMsg(m any) error
 }
 
 // send sends what comes until out is closed or ctx, the stream's, ends. Why it ended earlier goes to failed, which
-// has room for one. A Send that a node does not let come to its end returns when ctx has ended, so that nobody waits
-// for this.
-func (s *sending) send(ctx context.Context, to sendStream, out <-chan delivery, failed chan error) {
+// has room for one. A node that does not take anything holds nobody else up: what waits for it is shared by all. A SendMsg
+// that such a node does not let come to its end returns when ctx has ended, so that nobody waits for this.
+func send(ctx context.Context, to sendStream, out <-chan delivery, timeout time.Duration, failed chan error) {
 	fail := func(err error) {
 		select {
 		case failed <- err:
@@ -55,22 +32,13 @@ func (s *sending) send(ctx context.Context, to sendStream, out <-chan delivery, 
 		}
 	}
 	for d := range out {
-		for _, m := range d.chunks {
-			free := func() {}
-			if d.full {
-				select {
-				case s.slots <- struct{}{}:
-				case <-ctx.Done():
-					return
-				}
-				free = sync.OnceFunc(func() { <-s.slots })
+		for _, m := range d {
+			if ctx.Err() != nil {
+				return
 			}
-			waiting := time.AfterFunc(s.slotTime, free)
-			late := time.AfterFunc(s.sendTimeout, func() { fail(errSlow) })
-			err := to.Send(m)
-			waiting.Stop()
+			late := time.AfterFunc(timeout, func() { fail(errSlow) })
+			err := to.SendMsg(m)
 			late.Stop()
-			free()
 			if err != nil {
 				fail(err)
 				return

@@ -13,7 +13,6 @@ import (
 
 	"gateway.internal/controlplane/internal/catalog"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/waittest"
 )
@@ -21,37 +20,36 @@ import (
 // stuck is a node that takes nothing.
 type stuck struct{ ctx context.Context }
 
-func (s stuck) Send(*streamv1.StreamResponse) error {
+func (s stuck) SendMsg(any) error {
 	<-s.ctx.Done()
 	return s.ctx.Err()
 }
 
 // taken tells what it is sent.
-type taken chan *streamv1.StreamResponse
+type taken chan any
 
-func (s taken) Send(m *streamv1.StreamResponse) error {
+func (s taken) SendMsg(m any) error {
 	s <- m
 	return nil
 }
 
 func TestNodesThatTakeNothingHoldNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSending()
 		begun := time.Now()
-		whole := delivery{[]*streamv1.StreamResponse{{}, {}, {}}, true}
+		whole := delivery{{}, {}, {}}
 		start := func(ctx context.Context, to sendStream, d delivery) (failed chan error) {
 			out := make(chan delivery, 1)
 			out <- d
 			close(out)
 			failed = make(chan error, 1)
-			go s.send(ctx, to, out, failed)
+			go send(ctx, to, out, sendTimeout, failed)
 			synctest.Wait() // they take their turn as they come
 			return failed
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var failures []chan error
-		for range 2 * maxFull {
+		for range 200 {
 			failures = append(failures, start(ctx, stuck{ctx}, whole))
 		}
 		fresh := make(taken)
@@ -59,25 +57,39 @@ func TestNodesThatTakeNothingHoldNobodyUp(t *testing.T) {
 		for range 3 {
 			<-fresh
 		}
-		if took := time.Since(begun); took != 2*slotTime {
+		if took := time.Since(begun); took != 0 {
 			t.Errorf("a fresh node waited %s for all others", took)
 		}
-		small := start(ctx, stuck{ctx}, delivery{[]*streamv1.StreamResponse{{}}, false})
-		for i, failed := range append(failures, small) {
-			err := <-failed
-			if took := time.Since(begun); err != errSlow || took < sendTimeout || took > sendTimeout+2*slotTime {
-				t.Errorf("node %d was given up after %s: %v", i, took, err)
+		for i, failed := range failures {
+			if err := <-failed; err != errSlow || time.Since(begun) != sendTimeout {
+				t.Errorf("node %d was given up after %s: %v", i, time.Since(begun), err)
 			}
 		}
-		if len(s.slots) != 0 {
-			t.Errorf("%d slots are taken", len(s.slots))
-		}
 	})
+}
+
+// TestSnapshotsAreShared: what waits for a node is no copy of its own, on the way through gRPC's codec too.
+func TestSnapshotsAreShared(t *testing.T) {
+	p := newPlane(t)
+	v := p.commit(route("a"))
+	one, err := p.server.updates.between(nil, v, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := p.server.updates.between(nil, v, false)
+	if err != nil || &one[0][0] != &other[0][0] {
+		t.Errorf("a snapshot was made twice; %v", err)
+	}
+	sent, err := newCodec().Marshal(one[0])
+	if err != nil || len(sent) != 1 || &sent[0].ReadOnlyData()[0] != &one[0][0] {
+		t.Errorf("the codec has copied it; %v", err)
+	}
 }
 
 // TestSilentNodes is the same over connections: a fresh node does not wait for those that do not read, and they are
 // ended.
 func TestSilentNodes(t *testing.T) {
+	const silentNodes = 50
 	connected := func(p *plane) (n int) {
 		for _, v := range p.fleet.Nodes() {
 			if v.GetConnected() {
@@ -88,7 +100,7 @@ func TestSilentNodes(t *testing.T) {
 	}
 	begin := func(t *testing.T, sendTimeout time.Duration) (p *plane, v *catalog.Version, silent []*node) {
 		p = newPlane(t)
-		p.server.sending.slotTime, p.server.sending.sendTimeout = time.Millisecond, sendTimeout
+		p.server.sendTimeout = sendTimeout
 		var edits []config.Edit
 		for i := range 64 {
 			edit := route(fmt.Sprint("r", i))
@@ -96,7 +108,7 @@ func TestSilentNodes(t *testing.T) {
 			edits = append(edits, edit)
 		}
 		v = p.commit(edits...)
-		for i := range maxFull + 1 {
+		for i := range silentNodes {
 			n := &node{t: t, id: fmt.Sprint("silent", i)}
 			n.connect(p, token)
 			t.Cleanup(n.close)
@@ -144,11 +156,11 @@ func TestSilentNodes(t *testing.T) {
 func TestNodeThatAnswersTooEarly(t *testing.T) {
 	n := &nodeStream{out: make(chan delivery, 2)}
 	for range 2 {
-		if err := n.deliver(delivery{}); err != nil {
+		if err := n.deliver(nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := n.deliver(delivery{}); status.Code(err) != codes.InvalidArgument {
+	if err := n.deliver(nil); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("got %v", err)
 	}
 }

@@ -42,14 +42,15 @@ type Server struct {
 	log     *slog.Logger
 	token   [32]byte // SHA-256 of the join token
 	stop    chan struct{}
-	sending sending
 	updates updates
+	// sendTimeout is how long a node has to take a message.
+	sendTimeout time.Duration
 }
 
 // New returns a server that lets nodes with a token in.
 func New(c *catalog.Catalog, f *fleet.Fleet, joinToken string, log *slog.Logger) *Server {
 	return &Server{catalog: c, fleet: f, log: log, token: sha256.Sum256([]byte(joinToken)),
-		stop: make(chan struct{}), sending: newSending()}
+		stop: make(chan struct{}), sendTimeout: sendTimeout}
 }
 
 // GRPC returns a gRPC server with this service, and the keep-alives that find dead nodes within 15 seconds.
@@ -58,7 +59,7 @@ func (s *Server) GRPC() *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.ConnectionTimeout(10*time.Second), grpc.ForceServerCodecV2(newCodec()),
 	)
 	streamv1.RegisterSnapshotServiceServer(g, s)
 	return g
@@ -108,7 +109,7 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, 
 	s.log.Info("node connected", "node", hello.GetNodeId(), "address", address, "revision", hello.GetRevision())
 	n := &nodeStream{server: s, ctx: stream.Context(), session: session, id: hello.GetNodeId(), hello: hello,
 		out: make(chan delivery, 3), failed: make(chan error, 1)}
-	go s.sending.send(n.ctx, stream, n.out, n.failed)
+	go send(n.ctx, stream, n.out, s.sendTimeout, n.failed)
 	err = n.run(requests, ended)
 	close(n.out)
 	switch status.Code(err) {

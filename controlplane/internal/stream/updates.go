@@ -17,14 +17,14 @@ import (
 // resource on top.
 const chunkBytes = 1 << 20
 
-// updates makes what leads nodes from one version to another, once for all of them. It keeps what leads to one
-// version only, since no other is sent again.
+// updates makes what leads nodes from one version to another, once for all of them, and serialises it once. It keeps what
+// leads to one version only, since no other is sent again.
 type updates struct {
 	mu          sync.Mutex
 	target      place
-	made        map[updateKey][]*streamv1.StreamResponse
+	made        map[updateKey]delivery
 	toEndpoints endpointsPlace
-	ofEndpoints map[endpointsPlace][]*streamv1.StreamResponse
+	ofEndpoints map[endpointsPlace]delivery
 }
 
 type updateKey struct {
@@ -49,7 +49,7 @@ func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
 }
 
 // between returns the chunks of the delta from base to target, or of the full snapshot when base is nil.
-func (u *updates) between(base, target *catalog.Version, allowShrink bool) []*streamv1.StreamResponse {
+func (u *updates) between(base, target *catalog.Version, allowShrink bool) (delivery, error) {
 	key := updateKey{allowShrink: allowShrink}
 	if base != nil {
 		key.base = base.Revision
@@ -57,15 +57,19 @@ func (u *updates) between(base, target *catalog.Version, allowShrink bool) []*st
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.target.is(target.Epoch, target.Revision) {
-		u.target, u.made = placeOf(target), map[updateKey][]*streamv1.StreamResponse{}
+		u.target, u.made = placeOf(target), map[updateKey]delivery{}
 	}
 	if u.made[key] == nil {
-		u.made[key] = makeUpdate(base, target, allowShrink)
+		made, err := makeUpdate(base, target, allowShrink)
+		if err != nil {
+			return nil, err
+		}
+		u.made[key] = made
 	}
-	return u.made[key]
+	return u.made[key], nil
 }
 
-func makeUpdate(base, target *catalog.Version, allowShrink bool) []*streamv1.StreamResponse {
+func makeUpdate(base, target *catalog.Version, allowShrink bool) (delivery, error) {
 	hash := target.Config.Hash()
 	fresh := func() *streamv1.Update {
 		m := &streamv1.Update{
@@ -109,18 +113,21 @@ func makeUpdate(base, target *catalog.Version, allowShrink bool) []*streamv1.Str
 			m.Removals = append(m.Removals, ref)
 		}
 	}
-	out := make([]*streamv1.StreamResponse, len(all))
+	out := make(delivery, len(all))
 	for i, m := range all {
 		m.Chunk, m.Chunks = uint32(i+1), uint32(len(all))
-		out[i] = &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: m}}
+		var err error
+		if out[i], err = encode(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: m}}); err != nil {
+			return nil, err
+		}
 	}
-	return out
+	return out, nil
 }
 
 // endpoints returns the chunks that lead from base, which the node has as the version in from, to target; from
 // nothing when base is nil.
 func (u *updates) endpoints(base *catalog.EndpointsVersion, from endpointsPlace,
-	target *catalog.EndpointsVersion) []*streamv1.StreamResponse {
+	target *catalog.EndpointsVersion) (delivery, error) {
 	var have endpoints.Sets
 	if base == nil {
 		from = endpointsPlace{}
@@ -130,18 +137,22 @@ func (u *updates) endpoints(base *catalog.EndpointsVersion, from endpointsPlace,
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if to := (endpointsPlace{target.Version, target.Hash()}); u.toEndpoints != to {
-		u.toEndpoints, u.ofEndpoints = to, map[endpointsPlace][]*streamv1.StreamResponse{}
+		u.toEndpoints, u.ofEndpoints = to, map[endpointsPlace]delivery{}
 	}
 	if chunks := u.ofEndpoints[from]; chunks != nil {
-		return chunks
+		return chunks, nil
 	}
 	whole := &streamv1.EndpointsUpdate{Version: target.Version, BaseVersion: from.version,
 		Hash: bytes.Clone(u.toEndpoints.hash[:])}
 	whole.Upserts, whole.Removals = endpoints.Diff(have, target.Sets)
-	var chunks []*streamv1.StreamResponse
+	var chunks delivery
 	for _, m := range endpoints.Split(whole, chunkBytes) {
-		chunks = append(chunks, &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: m}})
+		chunk, err := encode(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: m}})
+		if err != nil {
+			return nil, err
+		}
+		chunks = append(chunks, chunk)
 	}
 	u.ofEndpoints[from] = chunks
-	return chunks
+	return chunks, nil
 }
