@@ -66,6 +66,9 @@ func (c *Chain) Waits() bool { return c != nil && c.waits }
 // AnswersPreflights reports whether a step answers CORS preflights.
 func (c *Chain) AnswersPreflights() bool { return c != nil && c.preflight }
 
+// Works reports whether a step may work long at the bodies of responses.
+func (c *Chain) Works() bool { return c != nil && len(c.workers) > 0 }
+
 // WorksOn reports whether a step may work long at the body of a response that has a number of bytes so far.
 func (c *Chain) WorksOn(x *exchange.Exchange, bytes int) bool {
 	if c == nil {

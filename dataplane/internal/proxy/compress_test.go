@@ -314,7 +314,13 @@ func TestCompressStreams(t *testing.T) {
 }
 
 func TestCompressOwnAnswers(t *testing.T) {
-	text := strings.Repeat("some text. ", 500)
+	for _, repeated := range []int{500, 5000} { // the longer one is not encoded in a loop
+		compressesOwnAnswers(t, strings.Repeat("some text. ", repeated))
+	}
+}
+
+func compressesOwnAnswers(t *testing.T, text string) {
+	t.Helper()
 	g := start(t, compressed(fmt.Sprintf(`
 routes:
   - {name: direct, path: /direct, direct_response: {status: 200, body: %q}}

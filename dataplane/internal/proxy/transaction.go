@@ -157,6 +157,9 @@ const (
 	later                 // it has to wait, and may not: see exchange.Later
 )
 
+// longAnswer is the longest answer of a route's own, in bytes, that a step which works at bodies gets in a loop.
+const longAnswer = 8 << 10
+
 // prepare applies the limits, runs the request phases and makes of the request what the service is to see.
 func (t *transaction) prepare() phase {
 	x, b := t.x, t.backend
@@ -176,6 +179,9 @@ func (t *transaction) prepare() phase {
 	if verdict == exchange.Continue && x.Request.ContentLength > b.Limits.MaxRequestBytes {
 		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
 		verdict = exchange.Stop
+	}
+	if x.InLoop && verdict == exchange.Continue && t.route.AnswerBytes() > longAnswer && b.Chain.Works() {
+		return later
 	}
 	if verdict == exchange.Stop || t.route.Answer(x) || !t.forward() {
 		b.Chain.Response(x, &t.at)

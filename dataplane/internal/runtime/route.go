@@ -89,6 +89,9 @@ func (r *Route) keys() []telemetry.Key {
 	return keys
 }
 
+// AnswerBytes returns the length of the body of the route's own response; 0 where it has none.
+func (r *Route) AnswerBytes() int { return len(r.body) }
+
 // Answer sets the route's own response, if it has one, and reports whether it has.
 func (r *Route) Answer(x *exchange.Exchange) bool {
 	switch {
