@@ -92,6 +92,8 @@ func TestInvariants(t *testing.T) {
 		put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m"}}),
 		put(&configv1.Route{Name: "r", Path: "/r", ServiceId: "s", PipelineId: "p", PolicyId: "quick"})).Config
 	cors, _ := structpb.NewStruct(map[string]any{"allow_origins": []any{"*"}})
+	reading := extAuth("reads", "s")
+	reading.Order, reading.Config.Fields["max_body_bytes"] = 9, structpb.NewNumberValue(10)
 	for _, c := range []struct {
 		name  string
 		edits []Edit
@@ -102,6 +104,7 @@ func TestInvariants(t *testing.T) {
 		{"orders twice", []Edit{put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m", "m2"}})}, "orders are unique"},
 		{"order changed to one that is taken", []Edit{put(&configv1.Pipeline{Name: "p2", MiddlewareIds: []string{"m"}}), put(headers("m3", 2)), put(&configv1.Pipeline{Name: "p3", MiddlewareIds: []string{"m2", "m"}})}, "orders are unique"},
 		{"parallel of a type that can't", []Edit{put(&configv1.Middleware{Name: "c", Type: "cors", Config: cors, Order: 9}), put(&configv1.Pipeline{Name: "pp", Parallel: true, MiddlewareIds: []string{"m", "c"}})}, "can't be in a parallel"},
+		{"parallel of one that reads the body", []Edit{put(reading), put(&configv1.Pipeline{Name: "pp", Parallel: true, MiddlewareIds: []string{"m", "reads"}})}, "can't be in a parallel"},
 		{"empty pipeline", []Edit{put(&configv1.Pipeline{Name: "e"})}, "at least one"},
 		{"pipeline of pipelines", []Edit{put(&configv1.Pipeline{Name: "e", MiddlewareIds: []string{"p"}})}, "names no middleware"},
 		{"used service", []Edit{{Kind: Service, Delete: "s"}}, `service "s" is used by route "r"`},

@@ -129,7 +129,7 @@ func (p *planner) checkPipeline(next *Config, e *Entry, at map[location]string) 
 			p.problems.add(Pipeline, e.Name(), where, field, mw.GetName(), "has the order %d, as %q has: orders are unique in a pipeline", mw.GetOrder(), other)
 		}
 		orders[mw.GetOrder()] = mw.GetName()
-		if t, known := middleware.Lookup(mw.GetType()); m.GetParallel() && known && !t.Parallel {
+		if t, known := middleware.Lookup(mw.GetType()); m.GetParallel() && known && !t.InParallel(mw.GetConfig()) {
 			p.problems.add(Pipeline, e.Name(), where, field, mw.GetName(), "is of type %s, which can't be in a parallel pipeline", t.Name)
 		}
 	}

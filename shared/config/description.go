@@ -17,7 +17,8 @@ import (
 type of[M Message] struct {
 	one, many string
 	wire      streamv1.Kind
-	// refersTo are the kinds of references, all before this one.
+	// refersTo are the kinds of references, all before this one, but for what settings of middleware name: a service has
+	// a pipeline, whose middleware may ask services.
 	refersTo []Kind
 	// references calls add with every reference; nil: there are none.
 	references func(m M, add func(field string, k Kind, ref *string))
@@ -119,6 +120,10 @@ func described() [lastKind + 1]description {
 		}.any(),
 		Middleware: of[*configv1.Middleware]{
 			one: "middleware", many: "middleware", wire: streamv1.Kind_KIND_MIDDLEWARE,
+			refersTo: []Kind{Service},
+			references: func(m *configv1.Middleware, add func(string, Kind, *string)) {
+				middleware.ServiceReferences(m.GetType(), m.GetConfig(), func(field string, ref *string) { add(field, Service, ref) })
+			},
 			fill: func(m, _ *configv1.Middleware, _ filling) {
 				middleware.Normalise(m.GetType(), m.GetConfig())
 				if m.Enabled == nil {

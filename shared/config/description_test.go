@@ -51,7 +51,7 @@ func TestKindsAreDescribed(t *testing.T) {
 			}
 		}
 		for _, to := range describe(k).refersTo {
-			if to >= k {
+			if to >= k && (k != Middleware || to != Service) {
 				t.Errorf("%s refers to %s, which is not before it", k, to)
 			}
 		}

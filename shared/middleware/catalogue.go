@@ -43,6 +43,11 @@ type Type struct {
 	Parallel bool
 	// Waits is how often its request phase waits.
 	Waits Waits
+	// bodyLimit is the field of its settings that makes it read the request's body, which no step of a parallel pipeline
+	// can; empty: it has none.
+	bodyLimit string
+	// services are the fields of its settings, on their first level, that name a service each.
+	services []string
 }
 
 // FieldError is one thing that is wrong with settings.
@@ -57,7 +62,7 @@ type FieldError struct {
 
 // types returns the catalogue, by name.
 func types() []*Type {
-	return []*Type{compressType(), corsType(), decompressType(), headersType(), ipRestrictionType()}
+	return []*Type{compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType()}
 }
 
 // Names returns the names of all types, sorted.
@@ -85,6 +90,25 @@ func Lookup(name string) (*Type, bool) {
 func Normalise(typeName string, cfg *structpb.Struct) {
 	if t, ok := Lookup(typeName); ok && t.normalise != nil && cfg != nil {
 		t.normalise(cfg)
+	}
+}
+
+// InParallel reports whether the request phase of a middleware with a config may run together with others'.
+func (t *Type) InParallel(cfg *structpb.Struct) bool {
+	return t.Parallel && (t.bodyLimit == "" || cfg.GetFields()[t.bodyLimit].GetNumberValue() == 0)
+}
+
+// ServiceReferences calls f with each field of a middleware's config that names a service, such as "config.service_id", and
+// where its value stands, which f may change in a message that is not at rest.
+func ServiceReferences(typeName string, cfg *structpb.Struct, f func(field string, value *string)) {
+	t, ok := Lookup(typeName)
+	if !ok {
+		return
+	}
+	for _, name := range t.services {
+		if v, ok := cfg.GetFields()[name].GetKind().(*structpb.Value_StringValue); ok {
+			f("config."+name, &v.StringValue)
+		}
 	}
 }
 

@@ -143,7 +143,7 @@ func (a *Attempt) connect() bool {
 // Watch makes the connection be broken off when the client goes away.
 func (a *Attempt) Watch() {
 	a.watched = true
-	a.Exchange.Down.Watch(a.Conn)
+	a.Exchange.Watch(a.Conn)
 }
 
 // Outcome judges what sending the request came to. Where it was in vain, the connection is given back, and either the
@@ -227,7 +227,7 @@ func (a *Attempt) Release() {
 	_ = a.stopUpload()
 	if a.watched {
 		a.watched = false
-		a.Exchange.Down.Watch(nil)
+		a.Exchange.Unwatch(a.Conn)
 	}
 	a.Endpoint.State.Add(-1)
 	a.Endpoint.Release(a.Conn, a.Answered)

@@ -94,7 +94,8 @@ type memory struct {
 	// Texts is for what steps put together, such as fields with variables: they append to it, and views of it live as long as the exchange.
 	Texts []byte
 
-	body [512]byte // of an error
+	body     [512]byte  // of an error
+	watchers [2]Aborter // of the client
 }
 
 // Tick brings Now up to date and returns it. It asks for the monotonic clock only, which costs half of time.Now.

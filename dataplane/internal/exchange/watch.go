@@ -32,6 +32,9 @@ func (x *Exchange) Watch(a Aborter) {
 	defer w.turn.Unlock()
 	w.mu.Lock()
 	first := len(w.all) == 0
+	if w.all == nil {
+		w.all = x.watchers[:0]
+	}
 	w.all = append(w.all, a)
 	if w.gone {
 		a.Abort()

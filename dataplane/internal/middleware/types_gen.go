@@ -11,24 +11,27 @@ import (
 	"gateway.internal/dataplane/internal/middleware/compress"
 	"gateway.internal/dataplane/internal/middleware/cors"
 	"gateway.internal/dataplane/internal/middleware/decompress"
+	"gateway.internal/dataplane/internal/middleware/extauth"
 	"gateway.internal/dataplane/internal/middleware/headers"
 	"gateway.internal/dataplane/internal/middleware/iprestriction"
 	"gateway.internal/dataplane/internal/pipeline"
 )
 
-// New returns the step of a type for its settings.
-func New(typeName string, settings proto.Message) (pipeline.Step, error) {
+// New returns the step of a type for its settings. env may be nil for types that need nothing of it.
+func New(typeName string, settings proto.Message, env *pipeline.Environment) (pipeline.Step, error) {
 	switch typeName {
 	case "compress":
-		return compress.New(settings)
+		return compress.New(settings, env)
 	case "cors":
-		return cors.New(settings)
+		return cors.New(settings, env)
 	case "decompress":
-		return decompress.New(settings)
+		return decompress.New(settings, env)
+	case "ext_auth":
+		return extauth.New(settings, env)
 	case "headers":
-		return headers.New(settings)
+		return headers.New(settings, env)
 	case "ip_restriction":
-		return iprestriction.New(settings)
+		return iprestriction.New(settings, env)
 	}
 	return nil, fmt.Errorf("this build has no middleware type %q", typeName)
 }

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/subrequest"
+	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/middleware"
 )
 
@@ -25,13 +28,16 @@ func TestEveryTypeHasItsFolder(t *testing.T) {
 			}
 		}
 	}
+	env := &pipeline.Environment{Name: "a", Service: func(string) *subrequest.Client {
+		return subrequest.NewClient(new(upstream.Service), nil)
+	}}
 	for _, name := range middleware.Names() {
 		typ, _ := middleware.Lookup(name)
-		if _, err := New(name, typ.New()); err != nil {
+		if _, err := New(name, typ.New(), env); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := New("nothing", nil); err == nil {
+	if _, err := New("nothing", nil, nil); err == nil {
 		t.Error("made a step of an unknown type")
 	}
 }

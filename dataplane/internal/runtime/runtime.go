@@ -18,6 +18,7 @@ import (
 	"gateway.internal/dataplane/internal/middleware"
 	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -254,7 +255,7 @@ func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 		of := ofPipeline(c, e)
 		p, made := r.made.pipelines[e.ID()]
 		if !made || p.of != of {
-			built, problem := buildPipeline(c, e)
+			built, problem := r.buildPipeline(c, e)
 			if problem != nil {
 				problems = append(problems, problem)
 				continue
@@ -279,7 +280,7 @@ func (c *compiler) pipeline(id string) (*pipeline.Pipeline, error) {
 	return nil, fmt.Errorf("there is no pipeline %s", id)
 }
 
-func buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pipeline, *streamv1.Problem) {
+func (r *Runtime) buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pipeline, *streamv1.Problem) {
 	msg := e.Message.(*configv1.Pipeline)
 	p := &pipeline.Pipeline{Name: msg.GetName(), Parallel: msg.GetParallel(), Timeout: millis(msg.GetTimeoutMs())}
 	var list []*config.Entry
@@ -301,13 +302,21 @@ func buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pipeline, *stre
 		if typ, ok := middlewaretypes.Lookup(m.Message.(*configv1.Middleware).GetType()); ok {
 			waits = typ.Waits
 		}
-		step, err := middleware.New(m.Message.(*configv1.Middleware).GetType(), m.Settings)
+		step, err := middleware.New(m.Message.(*configv1.Middleware).GetType(), m.Settings, r.environment(m.Name()))
 		if err != nil {
 			return nil, &streamv1.Problem{Kind: "middleware", Name: m.Name(), Field: "config", Reason: err.Error()}
 		}
 		p.Steps = append(p.Steps, pipeline.NamedStep{Name: m.Name(), Step: step, Waits: waits})
 	}
 	return p, nil
+}
+
+// environment is what the step of a middleware gets besides its settings.
+func (r *Runtime) environment(name string) *pipeline.Environment {
+	return &pipeline.Environment{
+		Name: name, Log: r.log.With("middleware", name),
+		Service: func(id string) *subrequest.Client { return subrequest.NewClient(r.services.Get(id), r.panics) },
+	}
 }
 
 // affectedRoutes returns the ids of the routes that have to be compiled anew: those that changed, and those that depend on

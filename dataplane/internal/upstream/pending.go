@@ -127,8 +127,8 @@ func (e *Endpoint) wait(x *exchange.Exchange, how *how, wants want) (Conn, error
 	if err := e.enqueue(how, p); err != nil {
 		return nil, err
 	}
-	x.Down.Watch(p)
-	defer x.Down.Watch(nil)
+	x.Watch(p)
+	defer x.Unwatch(p)
 	timer := time.NewTimer(e.patience(x, how))
 	defer timer.Stop()
 	for {

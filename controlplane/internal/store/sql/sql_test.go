@@ -166,7 +166,8 @@ var places = map[string]string{
 	"Certificate.acme": "body", "Certificate.obtained": "body",
 	"Service.discovery": "body", "Service.health_check_config": "body", "Service.connection_pool": "body", "Service.tls": "body", "Service.http": "body",
 	"Service.named_references": "body", "Route.named_references": "body", "Pipeline.named_references": "body",
-	"Service.healthy": "body", "Service.discovered_at": "body", "Service.last_health_check": "body",
+	"Middleware.named_references": "body",
+	"Service.healthy":             "body", "Service.discovered_at": "body", "Service.last_health_check": "body",
 	"Route.headers": "body", "Route.query": "body", "Route.rewrite": "body", "Route.redirect": "body", "Route.direct_response": "body",
 	"Route.schemes": "body", "Route.ports": "body", "Route.ignore_case": "body", "Route.path_options": "body", "Route.max_target_bytes": "body",
 }

@@ -25,7 +25,7 @@ const maxInLoop = 8 << 10
 var Metrics = coding.NewMetrics("compress", "responses", "encoded")
 
 // New returns the step for settings.
-func New(settings proto.Message) (pipeline.Step, error) {
+func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error) {
 	m, ok := settings.(*middlewarev1.Compress)
 	if !ok {
 		return nil, fmt.Errorf("compress: settings are a %T", settings)

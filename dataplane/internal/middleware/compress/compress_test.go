@@ -36,7 +36,7 @@ func (c *client) WriteBody(_ *exchange.Exchange, b []byte, last bool) error {
 func (c *client) Abort() { c.aborted = true }
 
 func newStep(t testing.TB, m *middlewarev1.Compress) *step {
-	s, err := New(m)
+	s, err := New(m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,10 +60,10 @@ func answer(x *exchange.Exchange, contentType string) {
 }
 
 func TestSettings(t *testing.T) {
-	if _, err := New(&middlewarev1.Cors{}); err == nil {
+	if _, err := New(&middlewarev1.Cors{}, nil); err == nil {
 		t.Error("took another type's settings")
 	}
-	if _, err := New(&middlewarev1.Compress{Algorithms: []string{"deflate"}}); err == nil {
+	if _, err := New(&middlewarev1.Compress{Algorithms: []string{"deflate"}}, nil); err == nil {
 		t.Error("took an unknown coding")
 	}
 	s := newStep(t, &middlewarev1.Compress{Algorithms: []string{"gzip", "br"}})

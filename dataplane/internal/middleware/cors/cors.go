@@ -15,7 +15,7 @@ import (
 )
 
 // New returns the step for settings.
-func New(settings proto.Message) (pipeline.Step, error) {
+func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error) {
 	s, ok := settings.(*middlewarev1.Cors)
 	if !ok {
 		return nil, fmt.Errorf("cors: settings are a %T", settings)

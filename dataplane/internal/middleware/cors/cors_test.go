@@ -9,7 +9,7 @@ import (
 
 func run(t *testing.T, s *middlewarev1.Cors, method, origin string, fields ...string) *exchange.Exchange {
 	t.Helper()
-	c, err := New(s)
+	c, err := New(s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

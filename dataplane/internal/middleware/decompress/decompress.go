@@ -30,7 +30,7 @@ const (
 var Counters = newMetrics()
 
 // New returns the step for settings.
-func New(settings proto.Message) (pipeline.Step, error) {
+func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error) {
 	m, ok := settings.(*middlewarev1.Decompress)
 	if !ok {
 		return nil, fmt.Errorf("decompress: settings are a %T", settings)

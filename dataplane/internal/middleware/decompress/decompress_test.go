@@ -53,7 +53,7 @@ func encode(c exchange.Coding, b []byte) []byte {
 }
 
 func newStep(t testing.TB, m *middlewarev1.Decompress) *step {
-	s, err := New(m)
+	s, err := New(m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,10 +86,10 @@ func request(encoding string, c *client) *exchange.Exchange {
 }
 
 func TestSettings(t *testing.T) {
-	if _, err := New(&middlewarev1.Cors{}); err == nil {
+	if _, err := New(&middlewarev1.Cors{}, nil); err == nil {
 		t.Error("took another type's settings")
 	}
-	if _, err := New(&middlewarev1.Decompress{Algorithms: []string{"deflate"}}); err == nil {
+	if _, err := New(&middlewarev1.Decompress{Algorithms: []string{"deflate"}}, nil); err == nil {
 		t.Error("took an unknown coding")
 	}
 	// A coding that is not in the list goes to the service as it is.

@@ -16,7 +16,7 @@ import (
 )
 
 // New returns the step for settings.
-func New(settings proto.Message) (pipeline.Step, error) {
+func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error) {
 	s, ok := settings.(*middlewarev1.Headers)
 	if !ok {
 		return nil, fmt.Errorf("headers: settings are a %T", settings)

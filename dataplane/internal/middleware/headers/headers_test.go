@@ -11,7 +11,8 @@ func TestChanges(t *testing.T) {
 	s, err := New(&middlewarev1.Headers{
 		Request:  &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "new"}, Add: map[string]string{"X-B": "2"}, Remove: []string{"x-secret"}},
 		Response: &middlewarev1.HeaderChanges{Remove: []string{"Server"}},
-	})
+	}, nil)
+
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +35,7 @@ func TestChanges(t *testing.T) {
 	if x.Response.Header.Len() != 0 {
 		t.Error("the response keeps Server")
 	}
-	if _, err := New(&middlewarev1.Cors{}); err == nil {
+	if _, err := New(&middlewarev1.Cors{}, nil); err == nil {
 		t.Error("took another type's settings")
 	}
 }
@@ -44,7 +45,8 @@ func TestVariables(t *testing.T) {
 	s, err := New(&middlewarev1.Headers{
 		Request:  &middlewarev1.HeaderChanges{Set: map[string]string{"X-Client": "${client.address}", "X-Subject": "${tls.client.subject}", "X-Plain": "$${a}"}, Add: map[string]string{"X-Consumer": "${consumer}"}},
 		Response: &middlewarev1.HeaderChanges{Set: map[string]string{"X-Served": "${service} ${response.status}"}},
-	})
+	}, nil)
+
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,13 +68,13 @@ func TestVariables(t *testing.T) {
 	if v := x.Response.Header.Get("X-Served"); v != "s 204" {
 		t.Errorf("got %q", v)
 	}
-	if _, err := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "${nothing.known}"}}}); err == nil {
+	if _, err := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "${nothing.known}"}}}, nil); err == nil {
 		t.Error("took an unknown variable")
 	}
 }
 
 func TestNoAllocation(t *testing.T) {
-	s, _ := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "1", "X-C": "${client.address}"}, Remove: []string{"X-B"}}})
+	s, _ := New(&middlewarev1.Headers{Request: &middlewarev1.HeaderChanges{Set: map[string]string{"X-A": "1", "X-C": "${client.address}"}, Remove: []string{"X-B"}}}, nil)
 	x := exchange.Exchange{}
 	x.ClientText = "192.0.2.7"
 	if n := testing.AllocsPerRun(100, func() {

@@ -15,7 +15,7 @@ import (
 )
 
 // New returns the step for settings.
-func New(settings proto.Message) (pipeline.Step, error) {
+func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error) {
 	s, ok := settings.(*middlewarev1.IpRestriction)
 	if !ok {
 		return nil, fmt.Errorf("ip_restriction: settings are a %T", settings)

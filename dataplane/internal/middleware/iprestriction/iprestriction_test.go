@@ -23,7 +23,7 @@ func TestLists(t *testing.T) {
 		{[]string{"fe80::/10"}, nil, "fe80::1%eth0", true},
 		{[]string{"10.0.0.0/8"}, nil, "", false},
 	} {
-		s, err := New(&middlewarev1.IpRestriction{Allow: c.allow, Deny: c.deny, Status: 451})
+		s, err := New(&middlewarev1.IpRestriction{Allow: c.allow, Deny: c.deny, Status: 451}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,9 +49,11 @@ type Middleware struct {
 	// Place in a pipeline, 0 to 1000000: lower runs first in the request phase and last in the response phase.
 	Order uint32 `protobuf:"varint,12,opt,name=order,proto3" json:"order,omitempty"`
 	// Whether it runs. Absent means true.
-	Enabled       *bool `protobuf:"varint,13,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Enabled *bool `protobuf:"varint,13,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	// The references that were given as names, and are shown as such.
+	NamedReferences *NamedReferences `protobuf:"bytes,60,opt,name=named_references,json=namedReferences,proto3" json:"named_references,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Middleware) Reset() {
@@ -161,11 +163,18 @@ func (x *Middleware) GetEnabled() bool {
 	return false
 }
 
+func (x *Middleware) GetNamedReferences() *NamedReferences {
+	if x != nil {
+		return x.NamedReferences
+	}
+	return nil
+}
+
 var File_gateway_config_v1_middleware_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_middleware_proto_rawDesc = "" +
 	"\n" +
-	"\"gateway/config/v1/middleware.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x04\n" +
+	"\"gateway/config/v1/middleware.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x05\n" +
 	"\n" +
 	"Middleware\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
@@ -181,7 +190,8 @@ const file_gateway_config_v1_middleware_proto_rawDesc = "" +
 	" \x01(\tR\x04type\x12/\n" +
 	"\x06config\x18\v \x01(\v2\x17.google.protobuf.StructR\x06config\x12\x14\n" +
 	"\x05order\x18\f \x01(\rR\x05order\x12\x1d\n" +
-	"\aenabled\x18\r \x01(\bH\x00R\aenabled\x88\x01\x01\x1a9\n" +
+	"\aenabled\x18\r \x01(\bH\x00R\aenabled\x88\x01\x01\x12S\n" +
+	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -211,6 +221,7 @@ var file_gateway_config_v1_middleware_proto_goTypes = []any{
 	nil,                           // 2: gateway.config.v1.Middleware.EnvironmentEntry
 	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
+	(*NamedReferences)(nil),       // 5: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_middleware_proto_depIdxs = []int32{
 	3, // 0: gateway.config.v1.Middleware.created_at:type_name -> google.protobuf.Timestamp
@@ -218,11 +229,12 @@ var file_gateway_config_v1_middleware_proto_depIdxs = []int32{
 	1, // 2: gateway.config.v1.Middleware.labels:type_name -> gateway.config.v1.Middleware.LabelsEntry
 	2, // 3: gateway.config.v1.Middleware.environment:type_name -> gateway.config.v1.Middleware.EnvironmentEntry
 	4, // 4: gateway.config.v1.Middleware.config:type_name -> google.protobuf.Struct
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 5: gateway.config.v1.Middleware.named_references:type_name -> gateway.config.v1.NamedReferences
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_middleware_proto_init() }
@@ -231,6 +243,7 @@ func file_gateway_config_v1_middleware_proto_init() {
 		return
 	}
 	file_gateway_config_v1_field_proto_init()
+	file_gateway_config_v1_reference_proto_init()
 	file_gateway_config_v1_middleware_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

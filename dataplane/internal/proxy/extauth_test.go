@@ -1,0 +1,223 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gateway.internal/shared/waittest"
+)
+
+// authorizer is a service that decides by what a request's token says, and tells what it was asked.
+type authorizer struct {
+	address string
+	asked   atomic.Int64
+	last    atomic.Pointer[http.Request]
+	body    atomic.Pointer[string]
+	begun   chan struct{}
+	gone    chan struct{}
+}
+
+func newAuthorizer(t *testing.T) *authorizer {
+	t.Helper()
+	a := &authorizer{begun: make(chan struct{}, 9), gone: make(chan struct{}, 9)}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.asked.Add(1)
+		b, _ := io.ReadAll(r.Body)
+		text := string(b)
+		a.body.Store(&text)
+		a.last.Store(r)
+		switch r.Header.Get("Authorization") {
+		case "good":
+			w.Header().Add("X-User", "ann")
+			w.Header().Add("X-Groups", "staff, admins")
+			w.Header().Add("X-Secret", "not for services")
+		case "bad":
+			w.Header().Set("WWW-Authenticate", `Bearer realm="shop"`)
+			w.Header().Set("Set-Cookie", "a=b")
+			w.WriteHeader(401)
+			_, _ = io.WriteString(w, "who are you?")
+		case "login":
+			w.Header().Set("Location", "/login")
+			w.WriteHeader(302)
+		case "broken":
+			w.WriteHeader(500)
+			_, _ = io.WriteString(w, "broken")
+		case "slow":
+			a.begun <- struct{}{}
+			<-r.Context().Done()
+			a.gone <- struct{}{}
+		case "long":
+			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
+		}
+	}))
+	t.Cleanup(s.Close)
+	a.address = s.Listener.Addr().String()
+	return a
+}
+
+// asking returns the configuration of a service whose requests an authorizer decides about.
+func asking(service, authorizer, settings string) string {
+	host, port, _ := net.SplitHostPort(authorizer)
+	config := to(service, ", timeout: 20s") + fmt.Sprintf(`
+middleware: [{name: auth, type: ext_auth, config: {service_id: authorizer%s}}]
+pipelines: [{name: auth, global: true, middleware_ids: [auth]}]
+`, settings)
+	other := fmt.Sprintf("services: [{name: authorizer, endpoints: [{host: %s, port: %s}]}, ", host, port)
+	return strings.Replace(config, "services: [", other, 1)
+}
+
+// TestExtAuth has another service decide, over each version of HTTP, in loops and without.
+func TestExtAuth(t *testing.T) {
+	service := seen(t)
+	for _, c := range []struct {
+		name, settings, token string
+		status                int
+		body                  string // a part of it
+		header                string // "Name: value" of the response
+		asked                 int64  // for two requests
+	}{
+		{"lets pass", "", "good", 200, "", "", 2},
+		{"refuses", "", "bad", 401, "who are you?", `Www-Authenticate: Bearer realm="shop"`, 2},
+		{"sends elsewhere", "", "login", 302, "", "Location: /login", 2},
+		{"fails", "", "broken", 500, "broken", "", 2},
+		{"fails open", ", on_error: allow", "broken", 200, "", "", 2},
+		{"answers too much", "", "long", 503, "did not answer", "", 2},
+		{"takes too long", ", timeout: 20ms", "slow", 503, "did not answer", "", 2},
+		{"takes too long, and is not needed", ", timeout: 20ms, on_error: allow", "slow", 200, "", "", 2},
+		{"hands fields on", ", response_headers: [X-User, X-Role]", "good", 200, "X-User=ann;X-Role=;", "", 2},
+		{"is asked once", ", cache: {ttl: 1h}", "good", 200, "", "", 1},
+		{"is asked once by whom it refuses", ", cache: {ttl: 1h, key: [authorization]}", "bad", 401, "who are you?", "", 1},
+		{"is asked again by whom it failed", ", cache: {ttl: 1h}", "broken", 500, "broken", "", 2},
+	} {
+		for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+			t.Run(c.name+" "+version, func(t *testing.T) {
+				if version == "HTTP/2" {
+					once(t)
+				}
+				a := newAuthorizer(t)
+				g := start(t, asking(service, a.address, c.settings))
+				client := clientOf(t, version)
+				client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+				for range 2 {
+					req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+g.address+"/a/b?c=d", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					req.Header.Set("Authorization", c.token)
+					req.Header.Set("X-Role", "admin")
+					req.Header.Set("X-Other", "not for the authorizer")
+					res, err := client.Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					text := body(t, res)
+					_ = res.Body.Close()
+					if res.StatusCode != c.status || !strings.Contains(text, c.body) {
+						t.Errorf("%d %s", res.StatusCode, text)
+					}
+					if name, value, ok := strings.Cut(c.header, ": "); ok && res.Header.Get(name) != value {
+						t.Errorf("%v", res.Header)
+					}
+					if res.Header.Get("X-Secret") != "" || res.Header.Get("X-Request-Id") == "" {
+						t.Errorf("%v", res.Header)
+					}
+				}
+				if n := a.asked.Load(); n != c.asked {
+					t.Errorf("asked %d times", n)
+				}
+				r := a.last.Load()
+				for name, want := range map[string]string{
+					"X-Forwarded-Uri": "/a/b?c=d", "X-Forwarded-Method": "GET", "X-Forwarded-For": "127.0.0.1", "X-Other": "", "Authorization": c.token,
+				} {
+					if got := r.Header.Get(name); got != want {
+						t.Errorf("the authorizer saw %s: %q, want %q", name, got, want)
+					}
+				}
+				if r.URL.RequestURI() != "/a/b?c=d" || r.Header.Get("X-Request-Id") == "" {
+					t.Errorf("the authorizer saw %s, %v", r.URL, r.Header)
+				}
+			})
+		}
+	}
+}
+
+// seen is a service that answers with fields that it saw.
+func seen(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "X-User=%s;X-Role=%s;%s", r.Header.Get("X-User"), r.Header.Get("X-Role"), b)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// TestExtAuthOfABody sends the body to whom decides, and then to the service.
+func TestExtAuthOfABody(t *testing.T) {
+	a := newAuthorizer(t)
+	g := start(t, asking(seen(t), a.address, ", path: /check, max_body_bytes: 1000"))
+	for _, c := range []struct {
+		name, request string
+		status        int
+		want          string
+	}{
+		{"with a length", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"},
+		{"in chunks", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", 200, "hello"},
+		{"that is too long", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + strings.Repeat("x", 1001), 413, "longer than 1000"},
+		{"in chunks that are too long", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + strings.Repeat("x", 1001) + "\r\n0\r\n\r\n", 413, "longer than 1000"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			res := g.raw(c.request, "POST")[0]
+			if text := body(t, res); res.StatusCode != c.status || !strings.Contains(text, c.want) {
+				t.Errorf("%d %s", res.StatusCode, text)
+			}
+			if c.status == 200 && (*a.body.Load() != "hello" || a.last.Load().URL.Path != "/check") {
+				t.Errorf("the authorizer saw %s %q", a.last.Load().URL, *a.body.Load())
+			}
+		})
+	}
+}
+
+// TestExtAuthAndTheClientsLeave breaks the question off when nobody waits for its answer any more.
+func TestExtAuthAndTheClientsLeave(t *testing.T) {
+	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+		t.Run(version, func(t *testing.T) {
+			if version == "HTTP/2" {
+				once(t)
+			}
+			a := newAuthorizer(t)
+			g := start(t, asking(seen(t), a.address, ", timeout: 1m"))
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			req, err := http.NewRequestWithContext(ctx, "GET", "http://"+g.address+"/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "slow")
+			failed := make(chan error, 1)
+			go func() {
+				res, err := clientOf(t, version).Do(req)
+				if err == nil {
+					_ = res.Body.Close()
+				}
+				failed <- err
+			}()
+			waittest.Receive(t, "the question", a.begun)
+			begun := time.Now()
+			leave()
+			waittest.Receive(t, "the end of the question", a.gone)
+			if took := time.Since(begun); took > 20*time.Second {
+				t.Errorf("after %s", took)
+			}
+			waittest.Receive(t, "the client's error", failed)
+		})
+	}
+}

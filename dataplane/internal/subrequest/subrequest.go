@@ -1,0 +1,193 @@
+// Package subrequest asks services on behalf of an exchange, or of nobody: through their balancer, health and connections
+// like every request, but without a route, so that no middleware runs for what middleware asks. Bodies are held in memory
+// up to a limit.
+package subrequest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"gateway.internal/dataplane/internal/attempt"
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/fault"
+)
+
+// DefaultMaxResponseBytes is how long the body of a response may be where nothing else is said.
+const DefaultMaxResponseBytes = 1 << 20
+
+// Request is what a service is asked.
+type Request struct {
+	// Method is the method; empty: GET.
+	Method string
+	// Path is the absolute path, and Query what follows "?"; empty: none.
+	Path, Query string
+	// Host is the authority; empty: the endpoint's.
+	Host string
+	// Header has the fields but Host and those that frame the message.
+	Header exchange.Header
+	// Body is all of the body; nil: none.
+	Body []byte
+	// MaxResponseBytes is the longest body of a response that is taken; 0: DefaultMaxResponseBytes.
+	MaxResponseBytes int
+}
+
+// Response is what it answers. It has memory of its own.
+type Response struct {
+	Status int
+	Header exchange.Header
+	Body   []byte
+}
+
+// Client asks one service. It is safe for concurrent use; nil asks nobody.
+type Client struct {
+	service *upstream.Service
+	panics  *telemetry.Panics
+}
+
+// NewClient returns a client of a service; nil where that is nil.
+func NewClient(service *upstream.Service, panics *telemetry.Panics) *Client {
+	if service == nil {
+		return nil
+	}
+	return &Client{service, panics}
+}
+
+// Name returns the service's name.
+func (c *Client) Name() string { return c.service.Name() }
+
+var exchanges = sync.Pool{New: func() any { return new(exchange.Exchange) }}
+
+// Do asks the service and waits for the whole response, until ctx is over. The service sees the request come from where
+// of comes from; of may be nil, and is only read. The error is *fault.Error.
+func (c *Client) Do(ctx context.Context, of *exchange.Exchange, r *Request) (*Response, error) {
+	if c == nil {
+		return nil, &fault.Error{Code: fault.ServiceNotFound, Reason: "the service is not there"}
+	}
+	x := exchanges.Get().(*exchange.Exchange)
+	x.Reset()
+	most := r.MaxResponseBytes
+	if most == 0 {
+		most = DefaultMaxResponseBytes
+	}
+	d := &down{ctx: ctx, body: r.Body, most: most}
+	c.fill(ctx, x, d, of, r)
+	a := attempt.Attempt{Exchange: x, Service: c.service, Timeout: c.service.ResponseTimeout(), Panics: c.panics}
+	if a.Send() {
+		a.Stream()
+	}
+	a.Finish()
+	code, reason := x.Response.Code, x.Response.Message
+	exchanges.Put(x)
+	switch {
+	case ctx.Err() != nil:
+		return nil, &fault.Error{Code: fault.UpstreamTimeout, Reason: "the service did not answer in time"}
+	case d.tooLong:
+		return nil, &fault.Error{Code: fault.UpstreamInvalid, Reason: fmt.Sprintf("the service's response is longer than %d bytes", most)}
+	case code != "":
+		return nil, &fault.Error{Code: code, Reason: reason}
+	case d.response.Status == 0:
+		return nil, &fault.Error{Code: fault.UpstreamUnavailable, Reason: "the service did not answer"}
+	}
+	return &d.response, nil
+}
+
+func (c *Client) fill(ctx context.Context, x *exchange.Exchange, d *down, of *exchange.Exchange, r *Request) {
+	x.Start = time.Now()
+	x.Now, x.Down = x.Start, d
+	x.Deadline, _ = ctx.Deadline()
+	if of != nil {
+		x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.TLS, x.Told = of.ID, of.Peer, of.Client, of.ClientText, of.Scheme, of.TLS, of.Told
+		x.Route, x.Shard = of.Route, of.Shard
+	} else {
+		x.Told.Silent = true
+	}
+	x.Service = c.service.Name()
+	req := &x.Request
+	req.Method, req.Path, req.RawQuery, req.HasQuery, req.Host = r.Method, r.Path, r.Query, r.Query != "", r.Host
+	if req.Method == "" {
+		req.Method = "GET"
+	}
+	if r.Host == "" {
+		x.Forward.OwnHost = true
+	}
+	for name, value := range r.Header.All() {
+		req.Header.Add(name, value)
+	}
+	req.ContentLength = int64(len(r.Body))
+}
+
+// down is the client's side of a subrequest: it has the request's whole body, and keeps the response.
+type down struct {
+	ctx      context.Context //nolint:containedctx // it is as long as the exchange
+	body     []byte
+	most     int
+	response Response
+	tooLong  bool
+
+	mu   sync.Mutex
+	by   exchange.Aborter
+	stop func() bool
+}
+
+var errTooLong = errors.New("the response is longer than what is taken")
+
+func (d *down) BufferedBody() ([]byte, bool, error) { return d.body, true, nil }
+func (d *down) LimitBody(int64)                     {}
+func (d *down) NextBody() ([]byte, error)           { return nil, errors.New("there is no more") }
+func (d *down) CancelBody()                         {}
+func (d *down) Abort()                              {}
+func (d *down) Gone() bool                          { return d.ctx.Err() != nil }
+
+func (d *down) WriteInterim(int, *exchange.Header, []byte) error { return nil }
+
+func (d *down) Tunnel(*exchange.Exchange) (exchange.Tunnel, error) {
+	return nil, errors.New("a subrequest does not change its protocol")
+}
+
+func (d *down) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
+	x.Responded = true
+	if x.Response.Local {
+		return nil
+	}
+	d.response.Status = x.Response.Status
+	for name, value := range x.Response.Header.All() {
+		d.response.Header.Add(strings.Clone(name), strings.Clone(value))
+	}
+	return d.WriteBody(x, part, last)
+}
+
+func (d *down) WriteBody(_ *exchange.Exchange, part []byte, _ bool) error {
+	if len(d.response.Body)+len(part) > d.most {
+		d.tooLong = true
+		return errTooLong
+	}
+	d.response.Body = append(d.response.Body, part...)
+	return nil
+}
+
+// Watch implements exchange.Downstream: a is aborted when the context is over.
+func (d *down) Watch(a exchange.Aborter) {
+	if d.stop != nil {
+		d.stop()
+		d.stop = nil
+	}
+	d.mu.Lock()
+	d.by = a
+	d.mu.Unlock()
+	if a == nil {
+		return
+	}
+	d.stop = context.AfterFunc(d.ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.by == a {
+			a.Abort()
+		}
+	})
+}

@@ -1,0 +1,103 @@
+package middleware
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
+)
+
+// The limits of ext_auth's settings.
+const (
+	maxAuthFields    = 64
+	maxAuthTimeout   = time.Minute
+	maxAuthTTL       = time.Hour
+	maxAuthBodyBytes = 1 << 20
+)
+
+func extAuthType() *Type {
+	return &Type{
+		Name:      "ext_auth",
+		New:       func() proto.Message { return &middlewarev1.ExtAuth{} },
+		Validate:  validateExtAuth,
+		Parallel:  true,
+		Waits:     WaitsSometimes,
+		bodyLimit: "max_body_bytes",
+		services:  []string{"service_id"},
+	}
+}
+
+func validateExtAuth(m proto.Message) []FieldError {
+	var c collector
+	s := m.(*middlewarev1.ExtAuth)
+	if s.GetServiceId() == "" {
+		c.fail("service_id", "", "is required: the name of the service that decides")
+	}
+	if p := s.GetPath(); p != "" && (p[0] != '/' || strings.ContainsAny(p, "?# ") || !isASCII(p)) {
+		c.fail("path", p, `is no path such as "/check", without a query`)
+	}
+	c.duration("timeout", s.GetTimeout(), maxAuthTimeout)
+	c.fieldNames("request_headers", s.GetRequestHeaders(), false)
+	c.fieldNames("response_headers", s.GetResponseHeaders(), false)
+	if e := s.GetOnError(); e != "" && e != "deny" && e != "allow" {
+		c.fail("on_error", e, `has to be "deny" or "allow"`)
+	}
+	if n := s.GetMaxBodyBytes(); n > maxAuthBodyBytes {
+		c.fail("max_body_bytes", fmt.Sprint(n), "has to be at most %d", maxAuthBodyBytes)
+	}
+	if cache := s.GetCache(); cache != nil {
+		if cache.GetTtl() == "" {
+			c.fail("cache.ttl", "", `is required, such as "30s"`)
+		}
+		c.duration("cache.ttl", cache.GetTtl(), maxAuthTTL)
+		c.fieldNames("cache.key", cache.GetKey(), true)
+		if s.GetMaxBodyBytes() > 0 {
+			c.fail("cache", "", "can't be together with max_body_bytes: an answer about one body says nothing of another")
+		}
+	}
+	if p := s.GetPrincipal(); p != nil {
+		for field, name := range map[string]string{
+			"principal.consumer": p.GetConsumer(), "principal.groups": p.GetGroups(), "principal.scopes": p.GetScopes(),
+		} {
+			if name != "" && !ValidFieldName(name) {
+				c.fail(field, name, "is no field name")
+			}
+		}
+	}
+	return c.errs
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < 0x21 || r > 0x7e })
+}
+
+// duration checks one that is given.
+func (c *collector) duration(field, text string, most time.Duration) {
+	if text == "" {
+		return
+	}
+	if d, err := time.ParseDuration(text); err != nil || d < time.Millisecond || d > most {
+		c.fail(field, text, `is no duration such as "500ms", from "1ms" to %q`, most)
+	}
+}
+
+// fieldNames checks a list of field names; pseudo allows ":method", ":authority" and ":path" besides.
+func (c *collector) fieldNames(field string, names []string, pseudo bool) {
+	if len(names) > maxAuthFields {
+		c.fail(field, fmt.Sprint(len(names)), "has more than %d names", maxAuthFields)
+	}
+	for i, name := range names {
+		at, lower := fmt.Sprintf("%s[%d]", field, i), strings.ToLower(name)
+		switch {
+		case pseudo && slices.Contains([]string{":method", ":authority", ":path"}, name):
+		case !ValidFieldName(name):
+			c.fail(at, name, "is no field name")
+		case slices.Contains(framingFields, lower):
+			c.fail(at, name, "belongs to the connection and can't be passed on")
+		}
+	}
+}
