@@ -59,6 +59,9 @@ func (c *conn) NextBody() ([]byte, error) {
 		return nil, os.ErrDeadlineExceeded
 	}
 	part, err := c.nextPart()
+	for err != nil && c.takenForIdle(err) {
+		part, err = c.nextPart()
+	}
 	if err != nil && err != io.EOF {
 		if errors.Is(err, os.ErrDeadlineExceeded) && !c.req.cancelled.Load() {
 			err = &refusal{Code: fault.RequestTimeout, Reason: "the body did not come in time"}
@@ -67,6 +70,21 @@ func (c *conn) NextBody() ([]byte, error) {
 	}
 	c.bodyRead()
 	return part, err
+}
+
+// takenForIdle reports whether reads have failed only since Drain interrupted them, at the very moment at which the
+// connection stopped being idle. They go on then: what has begun comes to its end.
+func (c *conn) takenForIdle(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !c.server.draining.Load() || !c.sock.Interrupted() || c.sock.Aborted() ||
+		c.req.cancelled.Load() {
+		return false
+	}
+	c.sock.ResumeReads()
+	if c.req.cancelled.Load() { // meanwhile
+		c.sock.Interrupt()
+		return false
+	}
+	return true
 }
 
 // CancelBody implements exchange.Downstream.

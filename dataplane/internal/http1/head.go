@@ -72,6 +72,9 @@ func (c *conn) readRest() ([]byte, error) {
 		now = time.Now()
 		c.sock.ReadWithin(now, max(until.Sub(now), time.Nanosecond))
 		if err := c.sock.Fill(); err != nil {
+			if c.takenForIdle(err) {
+				continue
+			}
 			if errors.Is(err, os.ErrDeadlineExceeded) && !c.server.draining.Load() {
 				return nil, &refusal{Code: fault.RequestTimeout, Reason: "the head did not come in time"}
 			}
