@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"gateway.internal/shared/reason"
@@ -95,7 +96,9 @@ func Normalise(typeName string, cfg *structpb.Struct) {
 
 // InParallel reports whether the request phase of a middleware with a config may run together with others'.
 func (t *Type) InParallel(cfg *structpb.Struct) bool {
-	return t.Parallel && (t.bodyLimit == "" || cfg.GetFields()[t.bodyLimit].GetNumberValue() == 0)
+	limit := cfg.GetFields()[t.bodyLimit]
+	text := limit.GetStringValue() // which JSON may have for a number
+	return t.Parallel && (t.bodyLimit == "" || limit.GetNumberValue() == 0 && (text == "" || text == "0"))
 }
 
 // ServiceReferences calls f with each field of a middleware's config that names a service, such as "config.service_id", and
@@ -122,6 +125,11 @@ func Parse(typeName string, cfg *structpb.Struct) (proto.Message, []FieldError) 
 		return nil, []FieldError{{"type", typeName, "is no middleware type" + suggest.Clause(typeName, Names())}}
 	}
 	settings := t.New()
+	for name := range cfg.GetFields() { // by the one name that references and the like are found by
+		if settings.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name)) == nil {
+			return nil, []FieldError{unknownSetting(t, name)}
+		}
+	}
 	raw := []byte("{}")
 	if cfg != nil {
 		var err error
@@ -142,10 +150,14 @@ func Parse(typeName string, cfg *structpb.Struct) (proto.Message, []FieldError) 
 func decodeError(t *Type, err error) FieldError {
 	text := reason.WithoutPlace(err)
 	if m := unknownField.FindStringSubmatch(text); m != nil {
-		return FieldError{"config." + m[1], "", fmt.Sprintf("is unknown in the settings of %s%s", t.Name,
-			suggest.Clause(m[1], suggest.Fields(t.New())))}
+		return unknownSetting(t, m[1])
 	}
 	return FieldError{"config", "", "does not fit the settings of " + t.Name + ": " + text}
+}
+
+func unknownSetting(t *Type, name string) FieldError {
+	return FieldError{"config." + name, "", fmt.Sprintf("is unknown in the settings of %s%s", t.Name,
+		suggest.Clause(name, suggest.Fields(t.New())))}
 }
 
 // collector gathers field errors.

@@ -85,7 +85,7 @@ func (c *collector) duration(field, text string, most time.Duration) {
 	}
 }
 
-// fieldNames checks a list of field names; pseudo allows ":method", ":authority" and ":path" besides.
+// fieldNames checks a list of field names; pseudo allows ":method", ":authority", ":path" and ":client" besides.
 func (c *collector) fieldNames(field string, names []string, pseudo bool) {
 	if len(names) > maxAuthFields {
 		c.fail(field, fmt.Sprint(len(names)), "has more than %d names", maxAuthFields)
@@ -93,11 +93,15 @@ func (c *collector) fieldNames(field string, names []string, pseudo bool) {
 	for i, name := range names {
 		at, lower := fmt.Sprintf("%s[%d]", field, i), strings.ToLower(name)
 		switch {
-		case pseudo && slices.Contains([]string{":method", ":authority", ":path"}, name):
+		case pseudo && slices.Contains([]string{":method", ":authority", ":path", ":client"}, name):
 		case !ValidFieldName(name):
 			c.fail(at, name, "is no field name")
 		case slices.Contains(framingFields, lower):
 			c.fail(at, name, "belongs to the connection and can't be passed on")
+		case slices.Contains(writtenFields, lower) && pseudo:
+			c.fail(at, name, `is written by the gateway itself, from what it knows; ":client" stands for the client's address`)
+		case slices.Contains(writtenFields, lower):
+			c.fail(at, name, "is written by the gateway itself, from what it knows")
 		}
 	}
 }

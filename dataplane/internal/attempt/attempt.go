@@ -28,6 +28,8 @@ type Attempt struct {
 	Timeout time.Duration
 	// Pages are what the client is shown of errors; nil: the gateway's own JSON.
 	Pages *errorpage.Pages
+	// Repeatable says that the request may be sent again whatever its method.
+	Repeatable bool
 	// Panics is told of what panics apart from the caller's goroutine.
 	Panics *telemetry.Panics
 
@@ -161,7 +163,7 @@ func (a *Attempt) Outcome(started bool, err error) (answered, again bool) {
 	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not
 	// looked at is sent again whatever it is. Whatever else an endpoint does with a request it does knowing it: that is
 	// its answer.
-	again = a.Used && !a.fresh && upstream.Stale(err) && repeatable(a.Exchange.Request.Method) ||
+	again = a.Used && !a.fresh && upstream.Stale(err) && (a.Repeatable || repeatable(a.Exchange.Request.Method)) ||
 		upstream.NotProcessed(err) && a.Tried < maxConnectAttempts
 	if a.Request.Whole && !started && again {
 		// The connection of one that was not looked at may be about to end, and carry the next attempt into its end: that one
@@ -250,3 +252,6 @@ func (a *Attempt) Discard() {
 	a.Conn.Abort()
 	a.Release()
 }
+
+// StopUpload ends the sending of the request's body: nobody reads from the client's connection then.
+func (a *Attempt) StopUpload() { _ = a.stopUpload() }

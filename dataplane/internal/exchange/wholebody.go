@@ -17,6 +17,12 @@ func (x *Exchange) ReadBody(most int) ([]byte, error) {
 	}
 	part, whole, err := x.Down.BufferedBody()
 	body := append([]byte(nil), part...)
+	if x.Request.Expects100 { // nobody else tells the client that its body is awaited
+		x.Request.Expects100 = false
+		if err == nil && !whole && len(part) == 0 {
+			err = x.Down.WriteInterim(100, &Header{}, nil)
+		}
+	}
 	for err == nil && !whole && len(body) <= most {
 		if part, err = x.Down.NextBody(); err == io.EOF {
 			whole, err = true, nil

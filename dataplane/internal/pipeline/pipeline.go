@@ -114,7 +114,7 @@ func (c *Chain) Request(x *exchange.Exchange, at *Progress) (v exchange.Verdict)
 		if v = p.run(x, at); v == exchange.Later {
 			return v
 		}
-		late := p.Timeout > 0 && time.Now().After(x.Deadline)
+		late := p.Timeout > 0 && !x.Deadline.Equal(at.deadline) && time.Now().After(x.Deadline)
 		x.Deadline = at.deadline
 		if late && v == exchange.Continue {
 			x.Fail(fault.PipelineTimeout, "pipeline "+p.Name+" took longer than "+p.Timeout.String())

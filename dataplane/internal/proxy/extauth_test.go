@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -41,7 +42,6 @@ func newAuthorizer(t *testing.T) *authorizer {
 			w.Header().Add("X-Secret", "not for services")
 		case "bad":
 			w.Header().Set("WWW-Authenticate", `Bearer realm="shop"`)
-			w.Header().Set("Set-Cookie", "a=b")
 			w.WriteHeader(401)
 			_, _ = io.WriteString(w, "who are you?")
 		case "login":
@@ -54,6 +54,9 @@ func newAuthorizer(t *testing.T) *authorizer {
 			a.begun <- struct{}{}
 			<-r.Context().Done()
 			a.gone <- struct{}{}
+		case "cookie":
+			w.Header().Set("Set-Cookie", "session=1")
+			w.WriteHeader(401)
 		case "long":
 			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
 		}
@@ -95,6 +98,7 @@ func TestExtAuth(t *testing.T) {
 		{"hands fields on", ", response_headers: [X-User, X-Role]", "good", 200, "X-User=ann;X-Role=;", "", 2},
 		{"is asked once", ", cache: {ttl: 1h}", "good", 200, "", "", 1},
 		{"is asked once by whom it refuses", ", cache: {ttl: 1h, key: [authorization]}", "bad", 401, "who are you?", "", 1},
+		{"is asked again where it sets a cookie", ", cache: {ttl: 1h}", "cookie", 401, "", "Set-Cookie: session=1", 2},
 		{"is asked again by whom it failed", ", cache: {ttl: 1h}", "broken", 500, "broken", "", 2},
 	} {
 		for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
@@ -135,7 +139,7 @@ func TestExtAuth(t *testing.T) {
 				}
 				r := a.last.Load()
 				for name, want := range map[string]string{
-					"X-Forwarded-Uri": "/a/b?c=d", "X-Forwarded-Method": "GET", "X-Forwarded-For": "127.0.0.1", "X-Other": "", "Authorization": c.token,
+					"X-Forwarded-Uri": "/a/b?c=d", "X-Forwarded-Method": "GET", "X-Forwarded-Host": g.address, "X-Forwarded-For": "127.0.0.1", "X-Other": "", "Authorization": c.token,
 				} {
 					if got := r.Header.Get(name); got != want {
 						t.Errorf("the authorizer saw %s: %q, want %q", name, got, want)
@@ -171,11 +175,17 @@ func TestExtAuthOfABody(t *testing.T) {
 	}{
 		{"with a length", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"},
 		{"in chunks", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", 200, "hello"},
+		{"that is awaited", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 200, "hello"},
 		{"that is too long", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + strings.Repeat("x", 1001), 413, "longer than 1000"},
 		{"in chunks that are too long", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + strings.Repeat("x", 1001) + "\r\n0\r\n\r\n", 413, "longer than 1000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			res := g.raw(c.request, "POST")[0]
+			var res *http.Response
+			if strings.Contains(c.request, "Expect") {
+				res = g.expecting(c.request, "hello")
+			} else {
+				res = g.raw(c.request, "POST")[0]
+			}
 			if text := body(t, res); res.StatusCode != c.status || !strings.Contains(text, c.want) {
 				t.Errorf("%d %s", res.StatusCode, text)
 			}
@@ -220,4 +230,26 @@ func TestExtAuthAndTheClientsLeave(t *testing.T) {
 			waittest.Receive(t, "the client's error", failed)
 		})
 	}
+}
+
+// expecting sends a head, and the body once it is told to.
+func (g *gateway) expecting(head, body string) *http.Response {
+	g.t.Helper()
+	c, err := net.Dial("tcp", g.address)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(waittest.Deadline())
+	_, _ = io.WriteString(c, head)
+	r := bufio.NewReader(c)
+	res, err := http.ReadResponse(r, &http.Request{Method: "POST"})
+	if err != nil || res.StatusCode != 100 {
+		g.t.Fatalf("%v, %v", res, err)
+	}
+	_, _ = io.WriteString(c, body)
+	if res, err = http.ReadResponse(r, &http.Request{Method: "POST"}); err != nil {
+		g.t.Fatal(err)
+	}
+	return res
 }

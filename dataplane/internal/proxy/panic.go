@@ -37,8 +37,8 @@ func (t *transaction) fail(v any) {
 		}
 	}()
 	x.Down = t.down // a step's may be what has panicked
-	responded := x.Responded
-	if !responded {
+	t.attempt.StopUpload()
+	if !x.Responded {
 		x.Fail(fault.Internal, "the gateway has failed")
 		t.done.ResponseBytes = attempt.WriteLocal(x, t.pages())
 	} else {

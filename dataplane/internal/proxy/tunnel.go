@@ -47,23 +47,34 @@ func (p *Proxy) tunnel(a *attempt.Attempt, idle time.Duration, done *telemetry.D
 		defer func() {
 			if v := recover(); v != nil {
 				p.panics.Caught("a tunnel", x.Route, v)
-				t.over.Store(true)
-				t.ends[0].Abort()
-				t.ends[1].Abort()
+				t.breakOff()
+				err = errDefect
 			}
 			up <- err
 		}()
 		t.up, err = t.carry(t.ends[0], t.ends[1], idle)
 	}()
 	var down error
+	joined := false
+	defer func() {
+		if v := recover(); v != nil { // the other direction must not go on with what others get next
+			t.breakOff()
+			if !joined {
+				<-up
+			}
+			panic(v)
+		}
+	}()
 	done.ResponseBytes, down = t.carry(t.ends[1], t.ends[0], idle)
-	err = <-up
+	err, joined = <-up, true
 	done.RequestBytes = t.up
 	if err == nil && down == nil {
 		return
 	}
 	x.Response.Code = fault.UpstreamUnavailable
 	switch {
+	case errors.Is(err, errDefect):
+		x.Response.Code = fault.Internal
 	case errors.Is(err, errIdle), errors.Is(down, errIdle):
 		x.Response.Code = fault.UpstreamTimeout
 	case x.Down.Gone(), err != nil && !errors.Is(err, errOther):
@@ -74,6 +85,16 @@ func (p *Proxy) tunnel(a *attempt.Attempt, idle time.Duration, done *telemetry.D
 
 // errOther is of a direction that ended because the other one had failed.
 var errOther = errors.New("the other direction has failed")
+
+// errDefect is of a direction that has panicked.
+var errDefect = errors.New("the gateway has failed")
+
+// breakOff ends both directions.
+func (t *tunnel) breakOff() {
+	t.over.Store(true)
+	t.ends[0].Abort()
+	t.ends[1].Abort()
+}
 
 // carry carries one direction, to its end or until something fails, which ends both.
 func (t *tunnel) carry(from, to exchange.Tunnel, idle time.Duration) (moved int64, err error) {

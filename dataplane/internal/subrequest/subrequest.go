@@ -1,6 +1,6 @@
-// Package subrequest asks services on behalf of an exchange, or of nobody: through their balancer, health and connections
-// like every request, but without a route, so that no middleware runs for what middleware asks. Bodies are held in memory
-// up to a limit.
+// Package subrequest asks services on behalf of an exchange, or of nobody: through their balancer, health and
+// connections like every request, but without a route, so that no middleware runs for what middleware asks. Bodies are
+// held in memory up to a limit.
 package subrequest
 
 import (
@@ -33,6 +33,10 @@ type Request struct {
 	Header exchange.Header
 	// Body is all of the body; nil: none.
 	Body []byte
+	// Repeatable says that asking twice does no more than asking once, whatever the method.
+	Repeatable bool
+	// DiscardsBody throws the response's body away as it comes.
+	DiscardsBody bool
 	// MaxResponseBytes is the longest body of a response that is taken; 0: DefaultMaxResponseBytes.
 	MaxResponseBytes int
 }
@@ -75,20 +79,30 @@ func (c *Client) Do(ctx context.Context, of *exchange.Exchange, r *Request) (*Re
 	if most == 0 {
 		most = DefaultMaxResponseBytes
 	}
-	d := &down{ctx: ctx, body: r.Body, most: most}
+	d := &down{ctx: ctx, body: r.Body, most: most, discards: r.DiscardsBody}
 	c.fill(ctx, x, d, of, r)
-	a := attempt.Attempt{Exchange: x, Service: c.service, Timeout: c.service.ResponseTimeout(), Panics: c.panics}
+	a := attempt.Attempt{
+		Exchange: x, Service: c.service, Timeout: c.service.ResponseTimeout(), Panics: c.panics, Repeatable: r.Repeatable,
+	}
+	finished := false
+	defer func() {
+		if !finished { // it has panicked
+			a.Discard()
+		}
+	}()
 	if a.Send() {
 		a.Stream()
 	}
 	a.Finish()
+	finished = true
 	code, reason := x.Response.Code, x.Response.Message
 	exchanges.Put(x)
 	switch {
 	case ctx.Err() != nil:
 		return nil, &fault.Error{Code: fault.UpstreamTimeout, Reason: "the service did not answer in time"}
 	case d.tooLong:
-		return nil, &fault.Error{Code: fault.UpstreamInvalid, Reason: fmt.Sprintf("the service's response is longer than %d bytes", most)}
+		return nil, &fault.Error{Code: fault.UpstreamInvalid,
+			Reason: fmt.Sprintf("the service's response is longer than %d bytes", most)}
 	case code != "":
 		return nil, &fault.Error{Code: code, Reason: reason}
 	case d.response.Status == 0:
@@ -102,8 +116,10 @@ func (c *Client) fill(ctx context.Context, x *exchange.Exchange, d *down, of *ex
 	x.Now, x.Down = x.Start, d
 	x.Deadline, _ = ctx.Deadline()
 	if of != nil {
-		x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.TLS, x.Told = of.ID, of.Peer, of.Client, of.ClientText, of.Scheme, of.TLS, of.Told
+		x.ID, x.Peer, x.Client, x.ClientText = of.ID, of.Peer, of.Client, of.ClientText
+		x.Scheme, x.TLS, x.Told = of.Scheme, of.TLS, of.Told
 		x.Route, x.Shard = of.Route, of.Shard
+		x.Told.Host = of.ForwardedHost() // not what this service is called
 	} else {
 		x.Told.Silent = true
 	}
@@ -119,6 +135,11 @@ func (c *Client) fill(ctx context.Context, x *exchange.Exchange, d *down, of *ex
 	for name, value := range r.Header.All() {
 		req.Header.Add(name, value)
 	}
+	if of != nil { // who has been passed, so that a loop comes to its end
+		for v := range of.Request.Header.Values("Via") {
+			req.Header.Add("Via", v)
+		}
+	}
 	req.ContentLength = int64(len(r.Body))
 }
 
@@ -127,6 +148,8 @@ type down struct {
 	ctx      context.Context //nolint:containedctx // it is as long as the exchange
 	body     []byte
 	most     int
+	discards bool
+	got      int
 	response Response
 	tooLong  bool
 
@@ -163,11 +186,13 @@ func (d *down) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 }
 
 func (d *down) WriteBody(_ *exchange.Exchange, part []byte, _ bool) error {
-	if len(d.response.Body)+len(part) > d.most {
+	if d.got += len(part); d.got > d.most {
 		d.tooLong = true
 		return errTooLong
 	}
-	d.response.Body = append(d.response.Body, part...)
+	if !d.discards {
+		d.response.Body = append(d.response.Body, part...)
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -48,11 +49,20 @@ func newAnswers(m *middlewarev1.ExtAuthCache, sent []string) (*answers, error) {
 	return c, err
 }
 
-// key covers each part with its length, and for fields how many there are, so that no two requests are alike by accident.
+// key covers each part with its length, and for fields how many there are, so that no two requests are alike by
+// accident.
 func (c *answers) key(x *exchange.Exchange) (k answerKey) {
 	h := sha256.New()
+	part(h, x.Scheme) // this, and the certificate, the service is told of every request
+	if x.TLS != nil && x.TLS.Certificate != nil {
+		part(h, x.TLS.Facts().Fingerprint)
+	} else {
+		part(h, "")
+	}
 	for _, name := range c.by {
 		switch name {
+		case ":client":
+			part(h, x.ForwardedFor())
 		case ":method":
 			part(h, x.Request.Method)
 		case ":authority":
@@ -98,7 +108,23 @@ func (c *answers) get(k answerKey) *answer {
 
 // put keeps an answer that says something of the client rather than of the moment.
 func (c *answers) put(k answerKey, a *answer) {
+	h := &a.response.Header
+	if _, sets := h.Lookup("Set-Cookie"); sets || forbidsKeeping(h) {
+		return // it is for this client alone
+	}
 	if a.passes() || a.response.Status == 401 || a.response.Status == 403 {
 		c.kept.Add(k, kept{a, time.Now().Add(c.ttl)})
 	}
+}
+
+// forbidsKeeping reports whether an answer says that it is not to be kept (RFC 9111 section 5.2.2).
+func forbidsKeeping(h *exchange.Header) bool {
+	for v := range h.Values("Cache-Control") {
+		for d := range strings.SplitSeq(v, ",") {
+			if d = strings.TrimSpace(d); exchange.EqualFold(d, "no-store") || exchange.EqualFold(d, "no-cache") {
+				return true
+			}
+		}
+	}
+	return false
 }

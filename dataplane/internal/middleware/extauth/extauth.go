@@ -107,7 +107,9 @@ type errClient struct{ why *fault.Error }
 func (e *errClient) Error() string { return e.why.Reason }
 
 func (s *step) ask(x *exchange.Exchange) (*answer, error) {
-	r := &subrequest.Request{Method: x.Request.Method, Path: s.path, MaxResponseBytes: maxAnswerBytes}
+	r := &subrequest.Request{
+		Method: x.Request.Method, Path: s.path, MaxResponseBytes: maxAnswerBytes, Repeatable: true,
+	}
 	if r.Method == "CONNECT" {
 		r.Method = "GET"
 	}
@@ -122,13 +124,13 @@ func (s *step) ask(x *exchange.Exchange) (*answer, error) {
 			r.Header.Add(name, v)
 		}
 	}
-	r.Header.Add("X-Forwarded-Method", x.Request.Method)
+	r.Header.Set("X-Forwarded-Method", x.Request.Method)
 	target := x.Request.Path
 	if x.Request.HasQuery {
 		target += "?" + x.Request.RawQuery
 	}
-	r.Header.Add("X-Forwarded-Uri", target)
-	if s.maxBody > 0 {
+	r.Header.Set("X-Forwarded-Uri", target)
+	if s.maxBody > 0 && x.RPC == exchange.NoRPC {
 		body, err := x.ReadBody(s.maxBody)
 		var why *fault.Error
 		if errors.As(err, &why) {
@@ -137,8 +139,8 @@ func (s *step) ask(x *exchange.Exchange) (*answer, error) {
 			return nil, &errClient{&fault.Error{Code: fault.BadRequest, Reason: "the request's body broke off"}}
 		}
 		r.Body = body
-		for v := range x.Request.Header.Values("Content-Type") {
-			r.Header.Add("Content-Type", v)
+		if v, ok := x.Request.Header.Known(exchange.ContentType); ok {
+			r.Header.Set("Content-Type", v)
 		}
 	}
 	ctx, stop := x.Context()
@@ -215,6 +217,10 @@ func (s *step) refuse(x *exchange.Exchange, res *subrequest.Response) {
 
 // failed is what becomes of a request that could not be asked about.
 func (s *step) failed(x *exchange.Exchange, err error) exchange.Verdict {
+	if x.Down != nil && x.Down.Gone() {
+		x.Fail(fault.ClientClosed, "the client broke off")
+		return exchange.Stop
+	}
 	var client *errClient
 	if errors.As(err, &client) {
 		x.Fail(client.why.Code, client.why.Reason)
@@ -222,9 +228,6 @@ func (s *step) failed(x *exchange.Exchange, err error) exchange.Verdict {
 	}
 	s.count.failed.Add(1)
 	switch {
-	case x.Down != nil && x.Down.Gone():
-		x.Fail(fault.ClientClosed, "the client broke off")
-		return exchange.Stop
 	case s.allows:
 		s.drop(x)
 		return exchange.Continue

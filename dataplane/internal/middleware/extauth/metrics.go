@@ -65,7 +65,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name, c := range m.byName {
-		for result, n := range map[string]uint64{"allowed": c.allowed.Load(), "denied": c.denied.Load(), "error": c.failed.Load()} {
+		for result, n := range map[string]uint64{
+			"allowed": c.allowed.Load(), "denied": c.denied.Load(), "error": c.failed.Load(),
+		} {
 			ch <- prometheus.MustNewConstMetric(m.decisions, prometheus.CounterValue, float64(n), name, result)
 		}
 		ch <- prometheus.MustNewConstMetric(m.cached, prometheus.CounterValue, float64(c.cached.Load()), name)

@@ -149,8 +149,9 @@ type ExtAuthCache struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long an answer counts, such as "30s"; from "1ms" to "1h".
 	Ttl string `protobuf:"bytes,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// What tells requests apart: names of fields, ":method", ":authority" and ":path" (with the query). Requests that are
-	// alike in all of them share an answer. Empty means these three and all of request_headers.
+	// What tells requests apart: names of fields, ":method", ":authority", ":path" (with the query) and ":client" (the
+	// address). Requests that are alike in all of them, in the scheme and the client's certificate share an answer. Empty
+	// means method, authority, path and all of request_headers.
 	Key           []string `protobuf:"bytes,2,rep,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
