@@ -94,11 +94,18 @@ func TestInvariants(t *testing.T) {
 	cors, _ := structpb.NewStruct(map[string]any{"allow_origins": []any{"*"}})
 	reading := extAuth("reads", "s")
 	reading.Order, reading.Config.Fields["max_body_bytes"] = 9, structpb.NewNumberValue(10)
+	quoted := extAuth("reads", "s")
+	quoted.Order, quoted.Config.Fields["max_body_bytes"] = 9, structpb.NewStringValue("10")
 	for _, c := range []struct {
 		name  string
 		edits []Edit
 		want  string
 	}{
+		{"parallel of one that reads the body, in quotes", []Edit{put(quoted), put(&configv1.Pipeline{Name: "pp", Parallel: true, MiddlewareIds: []string{"m", "reads"}})}, "can't be in a parallel"},
+		{"mirror of nothing", []Edit{put(&configv1.Route{Name: "q", Path: "/", ServiceId: "s", Mirror: &configv1.Mirror{}})}, "mirror.service_id is required"},
+		{"mirror to nobody", []Edit{put(&configv1.Route{Name: "q", Path: "/", ServiceId: "s", Mirror: &configv1.Mirror{ServiceId: "z"}})}, "mirror.service_id \"z\" names no service"},
+		{"mirror of more than all", []Edit{put(&configv1.Route{Name: "q", Path: "/", ServiceId: "s", Mirror: &configv1.Mirror{ServiceId: "s", Percent: proto.Float64(101)}})}, "at most 100"},
+		{"mirror of a redirect", []Edit{put(&configv1.Route{Name: "q", Path: "/", Redirect: &configv1.Redirect{Path: "/x"}, Mirror: &configv1.Mirror{ServiceId: "s"}})}, "can't be together"},
 		{"pipeline slower than the policy", []Edit{put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m"}, TimeoutMs: 2000})}, "max_timeout 1s"},
 		{"global pipeline slower than a policy", []Edit{put(&configv1.Pipeline{Name: "g", MiddlewareIds: []string{"m"}, TimeoutMs: 2000, Global: true})}, "max_timeout 1s"},
 		{"orders twice", []Edit{put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m", "m2"}})}, "orders are unique"},

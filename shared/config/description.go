@@ -172,6 +172,9 @@ func described() [lastKind + 1]description {
 				for i, b := range m.GetBackends() {
 					add(fmt.Sprintf("backends[%d].service_id", i), Service, &b.ServiceId)
 				}
+				if mirror := m.GetMirror(); mirror != nil {
+					add("mirror.service_id", Service, &mirror.ServiceId)
+				}
 			},
 			fill: func(m, _ *configv1.Route, _ filling) {
 				normaliseMethods(m)

@@ -45,8 +45,29 @@ func (c *checker) route(m *configv1.Route) {
 	if r := m.GetRedirect(); r != nil {
 		c.redirect(r, rule)
 	}
+	if mirror := m.GetMirror(); mirror != nil {
+		if m.GetRedirect() != nil || m.GetDirectResponse() != nil {
+			c.fail("mirror", "", "can't be together with redirect or direct_response: only what goes to a service is mirrored")
+		}
+		c.mirror(mirror)
+	}
 	if d := m.GetDirectResponse(); d != nil {
 		c.directResponse(d)
+	}
+}
+
+// maxMirrorBytes is the longest body of a request that can be mirrored.
+const maxMirrorBytes = 1 << 20
+
+func (c *checker) mirror(m *configv1.Mirror) {
+	if m.GetServiceId() == "" {
+		c.fail("mirror.service_id", "", "is required: the service that gets the copies")
+	}
+	if p := m.GetPercent(); m.Percent != nil && !(p > 0 && p <= 100) {
+		c.fail("mirror.percent", strconv.FormatFloat(p, 'g', -1, 64), "has to be above 0, and at most 100")
+	}
+	if n := m.GetMaxBodyBytes(); n > maxMirrorBytes {
+		c.fail("mirror.max_body_bytes", fmt.Sprint(n), "has to be at most %d", maxMirrorBytes)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"gateway.internal/dataplane/internal/middleware/compress"
 	"gateway.internal/dataplane/internal/middleware/decompress"
 	"gateway.internal/dataplane/internal/middleware/extauth"
+	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/runtime"
@@ -78,7 +79,7 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	node := runtime.New(log, services, counters, tickets)
 	node.UsePaths(o.paths)
-	registry.MustRegister(counters, services, node, resolver, compress.Metrics, decompress.Counters, extauth.Metrics)
+	registry.MustRegister(counters, services, node, resolver, compress.Metrics, decompress.Counters, extauth.Metrics, mirror.Metrics)
 	go tickets.Run(running)
 
 	var leaving atomic.Bool

@@ -10,6 +10,7 @@ import (
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/grpcweb"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -30,7 +31,9 @@ type transaction struct {
 	backend *runtime.Backend
 	at      pipeline.Progress
 	limited bool // what the policies say has been applied
-	attempt attempt.Attempt
+	// mirrored is the copy of the request that another service gets; nil: none.
+	mirrored *mirror.Copy
+	attempt  attempt.Attempt
 	// host is the client's connection and client the service's, where they are served in a loop; started and broken are
 	// what sending the request there came to.
 	host    http1.LoopConn
@@ -63,6 +66,7 @@ func (t *transaction) end() {
 		t.done.Duration = t.done.Upstream // how long clients leave a tunnel open says nothing about the service
 	}
 	t.count.Done(x.Shard, &t.done)
+	t.mirrored.End()
 	if t.backend != nil && t.backend.Chain != nil {
 		t.backend.Chain.End(x, &t.at, &pipeline.Outcome{
 			Status: t.done.Status, Code: t.done.Code, Duration: duration, Upstream: t.done.Upstream,
@@ -235,6 +239,7 @@ func (t *transaction) forward() bool {
 	t.attempt.Exchange, t.attempt.Service, t.attempt.Timeout, t.attempt.Pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
 	t.attempt.Panics = t.p.panics
 	t.attempt.BeginCall(&b.Limits)
+	t.mirrored = t.route.Mirror.Begin(x)
 	return true
 }
 
@@ -282,6 +287,7 @@ func (t *transaction) respond() {
 	b.Chain.Response(x, &t.at)
 	if x.Response.Local { // a step has answered in the service's place
 		a.Answered = x.Now
+		a.StopUpload()
 		t.answer()
 		a.Finish()
 		return

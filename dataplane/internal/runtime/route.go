@@ -10,8 +10,10 @@ import (
 
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -38,6 +40,9 @@ type Route struct {
 	// Preflights tells that it answers the CORS preflights for its methods, which Methods names as a list of a field; empty: any.
 	Preflights bool
 	Methods    string
+
+	// Mirror gets copies of requests; nil: none.
+	Mirror *mirror.Mirror
 
 	total    uint32 // of the backends' weights
 	rewrite  *rewrite
@@ -150,6 +155,13 @@ func (c *compiler) route(e *config.Entry) (*Route, error) {
 	msg := e.Message.(*configv1.Route)
 	r := &Route{Name: msg.GetName(), Allow: allow(msg), Local: c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name()})}
 	r.MaxTargetBytes = int(msg.GetMaxTargetBytes())
+	if m := msg.GetMirror(); m != nil {
+		client := subrequest.NewClient(c.services.Get(m.GetServiceId()), c.panics)
+		if client == nil {
+			return nil, fmt.Errorf("mirror: there is no service %s", m.GetServiceId())
+		}
+		r.Mirror = mirror.New(e.Name(), client, m)
+	}
 	var err error
 	if r.Paths, err = c.paths(msg); err != nil {
 		return nil, fmt.Errorf("path_options: %w", err)

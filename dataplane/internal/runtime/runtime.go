@@ -396,7 +396,7 @@ func dependsOn(c *config.Config, r *configv1.Route, changed map[config.Kind]map[
 		s := e.Message.(*configv1.Service)
 		return changed[config.Pipeline][s.GetPipelineId()] || changed[config.Policy][s.GetPolicyId()]
 	}
-	if service(r.GetServiceId()) {
+	if service(r.GetServiceId()) || changed[config.Service][r.GetMirror().GetServiceId()] {
 		return true
 	}
 	return slices.ContainsFunc(r.GetBackends(), func(b *configv1.Backend) bool { return service(b.GetServiceId()) })

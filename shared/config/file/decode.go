@@ -276,6 +276,10 @@ func (d *decoder) scalar(v *yaml.Node, f protoreflect.FieldDescriptor, name stri
 		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 			return protoreflect.ValueOfInt64(n), true
 		}
+	case protoreflect.DoubleKind:
+		if n, err := strconv.ParseFloat(value, 64); err == nil && !math.IsNaN(n) && !math.IsInf(n, 0) {
+			return protoreflect.ValueOfFloat64(n), true
+		}
 	}
 	d.fail(v, "%s has to be %s, not %q", name, kindText(f.Kind()), shorten(v.Value))
 	return protoreflect.Value{}, false
@@ -300,6 +304,8 @@ func kindText(k protoreflect.Kind) string {
 		return "a whole number from -2147483648 to 2147483647"
 	case protoreflect.Int64Kind:
 		return "a whole number"
+	case protoreflect.DoubleKind:
+		return "a number"
 	default:
 		return "a value"
 	}

@@ -169,7 +169,7 @@ var places = map[string]string{
 	"Middleware.named_references": "body",
 	"Service.healthy":             "body", "Service.discovered_at": "body", "Service.last_health_check": "body",
 	"Route.headers": "body", "Route.query": "body", "Route.rewrite": "body", "Route.redirect": "body", "Route.direct_response": "body",
-	"Route.schemes": "body", "Route.ports": "body", "Route.ignore_case": "body", "Route.path_options": "body", "Route.max_target_bytes": "body",
+	"Route.mirror": "body", "Route.schemes": "body", "Route.ports": "body", "Route.ignore_case": "body", "Route.path_options": "body", "Route.max_target_bytes": "body",
 }
 
 // TestEveryFieldHasAPlace asks of whoever adds a field whether the database has to constrain it or is asked for it. Either way it is in

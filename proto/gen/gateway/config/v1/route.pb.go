@@ -85,6 +85,8 @@ type Route struct {
 	Ports []uint32 `protobuf:"varint,26,rep,packed,name=ports,proto3" json:"ports,omitempty"`
 	// Compares the path without regard to the case of ASCII letters. Parameters keep theirs.
 	IgnoreCase bool `protobuf:"varint,27,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
+	// Sends a share of the requests to another service as well, which answers nobody.
+	Mirror *Mirror `protobuf:"bytes,28,opt,name=mirror,proto3" json:"mirror,omitempty"`
 	// What happens to paths that services may read in different ways, for this route only. Absent: as the node's --path-* flags say.
 	//
 	// Each route sees a path in its own form, and of all that match, in theirs, the best one is taken as always. Where the options of the best refuse the path,
@@ -303,6 +305,13 @@ func (x *Route) GetIgnoreCase() bool {
 		return x.IgnoreCase
 	}
 	return false
+}
+
+func (x *Route) GetMirror() *Mirror {
+	if x != nil {
+		return x.Mirror
+	}
+	return nil
 }
 
 func (x *Route) GetPathOptions() *PathOptions {
@@ -1079,11 +1088,76 @@ func (x *DirectResponse) GetHeaders() map[string]string {
 	return nil
 }
 
+// Mirror sends requests that go to the route's service to another one as well, as that sees them, and throws its
+// responses away. It neither delays nor fails anything. Calls of gRPC, upgrades and CONNECT are not mirrored.
+type Mirror struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Service (id or name) that gets the copies. Its pipeline and policy are not applied.
+	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// Share of the requests in percent, above 0 and up to 100, such as 0.5. Absent means 100.
+	Percent *float64 `protobuf:"fixed64,2,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
+	// Longest body in bytes of a request that is mirrored, up to 1 MiB; those with longer ones are not. Absent means 65536.
+	MaxBodyBytes  *uint32 `protobuf:"varint,3,opt,name=max_body_bytes,json=maxBodyBytes,proto3,oneof" json:"max_body_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Mirror) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *Mirror) GetPercent() float64 {
+	if x != nil && x.Percent != nil {
+		return *x.Percent
+	}
+	return 0
+}
+
+func (x *Mirror) GetMaxBodyBytes() uint32 {
+	if x != nil && x.MaxBodyBytes != nil {
+		return *x.MaxBodyBytes
+	}
+	return 0
+}
+
 var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\n" +
 	"\n" +
 	"\x05Route\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
@@ -1116,7 +1190,8 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\aschemes\x18\x19 \x03(\tR\aschemes\x12\x14\n" +
 	"\x05ports\x18\x1a \x03(\rR\x05ports\x12\x1f\n" +
 	"\vignore_case\x18\x1b \x01(\bR\n" +
-	"ignoreCase\x12A\n" +
+	"ignoreCase\x121\n" +
+	"\x06mirror\x18\x1c \x01(\v2\x19.gateway.config.v1.MirrorR\x06mirror\x12A\n" +
 	"\fpath_options\x182 \x01(\v2\x1e.gateway.config.v1.PathOptionsR\vpathOptions\x12(\n" +
 	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x12S\n" +
 	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
@@ -1188,7 +1263,15 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\aheaders\x18\x03 \x03(\v2..gateway.config.v1.DirectResponse.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\xc0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x90\x01\n" +
+	"\x06Mirror\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x1d\n" +
+	"\apercent\x18\x02 \x01(\x01H\x00R\apercent\x88\x01\x01\x12)\n" +
+	"\x0emax_body_bytes\x18\x03 \x01(\rH\x01R\fmaxBodyBytes\x88\x01\x01B\n" +
+	"\n" +
+	"\b_percentB\x11\n" +
+	"\x0f_max_body_bytesB\xc0\x01\n" +
 	"\x15com.gateway.config.v1B\n" +
 	"RouteProtoP\x01Z5gateway.internal/proto/gen/gateway/config/v1;configv1\xa2\x02\x03GCX\xaa\x02\x11Gateway.Config.V1\xca\x02\x11Gateway\\Config\\V1\xe2\x02\x1dGateway\\Config\\V1\\GPBMetadata\xea\x02\x13Gateway::Config::V1b\x06proto3"
 
@@ -1204,7 +1287,7 @@ func file_gateway_config_v1_route_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_route_proto_rawDescData
 }
 
-var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_gateway_config_v1_route_proto_goTypes = []any{
 	(*Route)(nil),                 // 0: gateway.config.v1.Route
 	(*PathOptions)(nil),           // 1: gateway.config.v1.PathOptions
@@ -1215,32 +1298,34 @@ var file_gateway_config_v1_route_proto_goTypes = []any{
 	(*RegexRewrite)(nil),          // 6: gateway.config.v1.RegexRewrite
 	(*Redirect)(nil),              // 7: gateway.config.v1.Redirect
 	(*DirectResponse)(nil),        // 8: gateway.config.v1.DirectResponse
-	nil,                           // 9: gateway.config.v1.Route.LabelsEntry
-	nil,                           // 10: gateway.config.v1.Route.EnvironmentEntry
-	nil,                           // 11: gateway.config.v1.DirectResponse.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*NamedReferences)(nil),       // 13: gateway.config.v1.NamedReferences
+	(*Mirror)(nil),                // 9: gateway.config.v1.Mirror
+	nil,                           // 10: gateway.config.v1.Route.LabelsEntry
+	nil,                           // 11: gateway.config.v1.Route.EnvironmentEntry
+	nil,                           // 12: gateway.config.v1.DirectResponse.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*NamedReferences)(nil),       // 14: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_route_proto_depIdxs = []int32{
-	12, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
-	12, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
-	9,  // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
-	10, // 3: gateway.config.v1.Route.environment:type_name -> gateway.config.v1.Route.EnvironmentEntry
+	13, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
+	13, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
+	10, // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
+	11, // 3: gateway.config.v1.Route.environment:type_name -> gateway.config.v1.Route.EnvironmentEntry
 	2,  // 4: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
 	3,  // 5: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
 	4,  // 6: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
 	5,  // 7: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
 	7,  // 8: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
 	8,  // 9: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
-	1,  // 10: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
-	13, // 11: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
-	6,  // 12: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
-	11, // 13: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	9,  // 10: gateway.config.v1.Route.mirror:type_name -> gateway.config.v1.Mirror
+	1,  // 11: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
+	14, // 12: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
+	6,  // 13: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
+	12, // 14: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_route_proto_init() }
@@ -1267,13 +1352,14 @@ func file_gateway_config_v1_route_proto_init() {
 		(*Rewrite_Prefix)(nil),
 		(*Rewrite_Regex)(nil),
 	}
+	file_gateway_config_v1_route_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_route_proto_rawDesc), len(file_gateway_config_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

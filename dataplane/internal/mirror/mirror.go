@@ -1,0 +1,188 @@
+// Package mirror sends a share of a route's requests to another service as well. The copies are made of what the
+// route's service is to see, leave on attempts of their own, and nobody waits for what comes of them.
+package mirror
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/subrequest"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+)
+
+const (
+	defaultMaxBody = 64 << 10
+	// maxInFlight is how many copies of a route's requests may be under way. What is above it is dropped: a service that
+	// is slower than the route's must not gather them.
+	maxInFlight = 256
+	// timeout is the longest that a copy may take.
+	timeout = 30 * time.Second
+)
+
+// Mirror is a route's. It is safe for concurrent use; nil mirrors nothing.
+type Mirror struct {
+	client  *subrequest.Client
+	percent float64
+	maxBody int64
+	count   *counters
+}
+
+// New returns the mirror of a route.
+func New(route string, client *subrequest.Client, m *configv1.Mirror) *Mirror {
+	r := &Mirror{client: client, percent: 100, maxBody: defaultMaxBody, count: Metrics.of(route, client.Name())}
+	if m.Percent != nil {
+		r.percent = m.GetPercent()
+	}
+	if m.MaxBodyBytes != nil {
+		r.maxBody = int64(m.GetMaxBodyBytes())
+	}
+	return r
+}
+
+// Begin makes a copy of a request that is about to be sent, if it is one of the share. It comes when the request is as
+// the service is to see it, and before its body is read. It does not wait. The copy, nil where there is none, has to be
+// told of the exchange's end.
+func (m *Mirror) Begin(x *exchange.Exchange) *Copy {
+	if m == nil || m.percent < 100 && rand.Float64()*100 >= m.percent {
+		return nil
+	}
+	req := &x.Request
+	switch {
+	case x.RPC != exchange.NoRPC || req.Upgrade != "":
+		return nil
+	case req.ContentLength > m.maxBody:
+		m.count.tooLarge.Add(1)
+		return nil
+	case m.count.inFlight.Add(1) > maxInFlight:
+		m.count.inFlight.Add(-1)
+		m.count.dropped.Add(1)
+		return nil
+	}
+	c := copyOf(x)
+	c.mirror = m
+	if req.ContentLength == 0 {
+		c.send()
+	} else {
+		x.Down = &down{Downstream: x.Down, copied: c}
+	}
+	return c
+}
+
+// End says that the exchange is over: a copy whose body has not come to its end by then is dropped.
+func (c *Copy) End() {
+	if c != nil {
+		c.giveUp(&c.mirror.count.dropped)
+	}
+}
+
+// Copy is one request on its way to the mirror's service. It has memory of its own.
+type Copy struct {
+	mirror  *Mirror
+	of      *exchange.Exchange // who has sent it
+	request subrequest.Request
+	left    atomic.Bool // it has been sent, or given up
+}
+
+// copyOf copies all but the body.
+func copyOf(x *exchange.Exchange) *Copy {
+	req := &x.Request
+	path, host := req.Path, req.Host
+	if x.Forward.Path != "" {
+		path = x.Forward.Path
+	}
+	if x.Forward.Host != "" {
+		host = x.Forward.Host
+	}
+	c := &Copy{request: subrequest.Request{
+		Method: strings.Clone(req.Method), Path: strings.Clone(path), Query: strings.Clone(req.RawQuery),
+		Host: strings.Clone(host), DiscardsBody: true,
+	}}
+	for name, value := range req.Header.All() {
+		if !exchange.KnownName(name).Renewed() {
+			c.request.Header.Add(strings.Clone(name), strings.Clone(value))
+		}
+	}
+	of := &exchange.Exchange{}
+	of.ID, of.Peer, of.Client, of.ClientText = strings.Clone(x.ID), x.Peer, x.Client, strings.Clone(x.ClientText)
+	of.Scheme, of.TLS, of.Route, of.Shard = x.Scheme, x.TLS, x.Route, x.Shard
+	of.Told = x.Told
+	of.Told.For, of.Told.Host = strings.Clone(x.ForwardedFor()), strings.Clone(x.ForwardedHost())
+	of.Told.Forwarded, of.Told.Via = strings.Clone(x.Told.Forwarded), strings.Clone(x.Told.Via)
+	c.of = of
+	return c
+}
+
+// send sends the copy, in a goroutine of its own.
+func (c *Copy) send() {
+	if !c.left.CompareAndSwap(false, true) {
+		return
+	}
+	m := c.mirror
+	go func() {
+		defer m.count.inFlight.Add(-1)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		res, err := m.client.Do(ctx, c.of, &c.request)
+		if err != nil || res.Status >= 500 {
+			m.count.failed.Add(1)
+		} else {
+			m.count.answered.Add(1)
+		}
+	}()
+}
+
+// giveUp drops the copy of a request whose body is too long, or breaks off.
+func (c *Copy) giveUp(count *atomic.Uint64) {
+	if c.left.CompareAndSwap(false, true) {
+		count.Add(1)
+		c.mirror.count.inFlight.Add(-1)
+		c.request.Body = nil
+	}
+}
+
+// down is the client's side of an exchange whose request's body is copied as it passes.
+type down struct {
+	exchange.Downstream
+	copied *Copy
+}
+
+// BufferedBody implements exchange.Downstream.
+func (d *down) BufferedBody() ([]byte, bool, error) {
+	part, whole, err := d.Downstream.BufferedBody()
+	d.add(part, whole, err)
+	return part, whole, err
+}
+
+// NextBody implements exchange.Downstream.
+func (d *down) NextBody() ([]byte, error) {
+	part, err := d.Downstream.NextBody()
+	if err == io.EOF {
+		d.add(nil, true, nil)
+	} else {
+		d.add(part, false, err)
+	}
+	return part, err
+}
+
+func (d *down) add(part []byte, whole bool, err error) {
+	c := d.copied
+	if c.left.Load() {
+		return
+	}
+	switch {
+	case err != nil:
+		c.giveUp(&c.mirror.count.dropped)
+		return
+	case int64(len(c.request.Body)+len(part)) > c.mirror.maxBody:
+		c.giveUp(&c.mirror.count.tooLarge)
+		return
+	}
+	if c.request.Body = append(c.request.Body, part...); whole {
+		c.send()
+	}
+}
