@@ -25,7 +25,7 @@ func (x *Exchange) ReadBody(most int) ([]byte, error) {
 	}
 	for err == nil && !whole && len(body) <= most {
 		if part, err = x.Down.NextBody(); err == io.EOF {
-			whole, err = true, nil
+			err = nil
 			break
 		}
 		body = append(body, part...)
