@@ -60,7 +60,7 @@ func (p *Proxy) tunnel(a *attempt.Attempt, idle time.Duration, done *telemetry.D
 		if v := recover(); v != nil { // the other direction must not go on with what others get next
 			t.breakOff()
 			if !joined {
-				_ = <-up
+				<-up //nolint:errcheck // what it ended with is not what matters now
 			}
 			panic(v)
 		}
