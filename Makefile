@@ -41,7 +41,7 @@ unit: build ## Run all tests, and check nothing else
 
 # Many tests wait for real servers more than they compute: more packages run at once than there are cores. The slowest begin first.
 race: ## Run the tests of the packages, with the race detector
-	@go test -race -p 4 -timeout 20m ./dataplane/... ./controlplane/... ./shared/...
+	@go test -race -p 4 -timeout 20m ./dataplane/internal/proxy ./dataplane/... ./controlplane/... ./shared/...
 
 norace: ## Run what the race detector would make too slow, or count wrongly: allocations, cuts at every byte, large stores
 	@cd dataplane && go test -count=1 -run 'Alloc|^TestCut|^TestEarlyAnswers$$' ./internal/proxy
