@@ -62,7 +62,6 @@ const stuck = 14 * time.Second
 // A service that takes nothing any more costs nobody more time than the request's own deadline: neither whose request it does not take, nor others
 // on the same connection.
 func TestFrozenService(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	_, _, pair := newAuthority(t).issue("127.0.0.1")
 	for _, c := range []struct {
 		name, protocol, settings string

@@ -17,7 +17,6 @@ import (
 
 // A service that stalls is given no more time where the exchange has changed its goroutine, its connection or its endpoint before.
 func TestStalledService(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
 			req, err := http.ReadRequest(r)
@@ -96,7 +95,6 @@ func TestStalledService(t *testing.T) {
 
 // A client that takes nothing of its responses has the time to do so that it would have outside of a loop.
 func TestClientThatTakesNothingInALoop(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	limits := codec.DefaultLimits()
 	limits.WriteTimeout, limits.MinRate = 300*time.Millisecond, 0
 	page := strings.Repeat("x", 15_000)
@@ -129,7 +127,6 @@ func TestClientThatTakesNothingInALoop(t *testing.T) {
 
 // An endpoint that is asked instead of another one has as much time as the other one had.
 func TestTimeOfTheNextEndpoint(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	ca := newAuthority(t)
 	_, _, pair := ca.issue("127.0.0.1")
 	healthy := newSecureServer(t, &tls.Config{Certificates: []tls.Certificate{pair}})

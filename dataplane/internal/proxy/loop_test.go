@@ -355,7 +355,6 @@ func TestRequestsBehindOneUnderWay(t *testing.T) {
 
 // TestUnusedLeaveLoops sees that a connection that is not used any more goes on to where idle ones rest.
 func TestUnusedLeaveLoops(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	g := startInLoops(t, to(echo(t), ""))
 	c := g.client()
 	for range 3 {

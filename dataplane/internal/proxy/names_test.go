@@ -236,7 +236,6 @@ func TestOddNamesReachGRPCServices(t *testing.T) {
 
 // Every response has the request's id: also what is refused before there is a route.
 func TestEveryResponseHasTheRequestID(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	server := newMixedServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") })
 	g := start(t, speaking("http", server, "")+`---
 routes:

@@ -117,7 +117,6 @@ func (s *stuckService) upload(g *gateway, size int) {
 
 // Uploads that a service does not read, however many, leave the others a part of its connections' windows.
 func TestStuckUploadsOfAService(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	for _, c := range []struct {
 		name, pool, path string
 		stuck            int

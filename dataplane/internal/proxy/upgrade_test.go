@@ -212,7 +212,6 @@ func TestHostileSwitch(t *testing.T) {
 
 // A tunnel in which nothing goes in either direction is cut, and one with traffic in one direction is not.
 func TestUpgradeIdle(t *testing.T) {
-	t.Parallel()             // it waits more than it computes
 	const idle = time.Second // much longer than this process may rest
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		req, err := http.ReadRequest(r)

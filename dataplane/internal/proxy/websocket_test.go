@@ -337,7 +337,6 @@ func transports() []*http.Transport {
 
 // A body goes up while the response comes down, each part only after the other side's last one, for longer than any timeout of requests.
 func TestFullDuplex(t *testing.T) {
-	t.Parallel() // it waits more than it computes
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		w.WriteHeader(200)
