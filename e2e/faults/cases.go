@@ -28,8 +28,14 @@ func Faults() []Fault {
 		{Name: "nothing", Begin: func(*System) {}, End: func(*System) {}, Lasts: lasts, Finds: true},
 		{Name: "PostgreSQL killed", Begin: func(s *System) { s.postgres.Stop() },
 			End: func(s *System) { s.postgres.Start() }, Lasts: lasts},
-		{Name: "PostgreSQL frozen", Begin: stores((*testserver.Wire).Freeze), End: stores((*testserver.Wire).Thaw), Lasts: 2 * lasts},
-		{Name: "PostgreSQL cut off", Begin: stores((*testserver.Wire).Cut), End: stores((*testserver.Wire).Mend), Lasts: lasts},
+		{
+			Name: "PostgreSQL frozen", Lasts: 2 * lasts,
+			Begin: stores((*testserver.Wire).Freeze), End: stores((*testserver.Wire).Thaw),
+		},
+		{
+			Name: "PostgreSQL cut off", Lasts: lasts,
+			Begin: stores((*testserver.Wire).Cut), End: stores((*testserver.Wire).Mend),
+		},
 		{Name: "PostgreSQL frozen for one control plane", Begin: func(s *System) { s.replicas[0].store.Freeze() },
 			End: func(s *System) { s.replicas[0].store.Thaw() }, Lasts: 2 * lasts},
 		{Name: "PostgreSQL's disk full", Begin: func(s *System) { s.fill(s.disk) }, End: (*System).free, Lasts: lasts,
@@ -51,11 +57,20 @@ func Faults() []Fault {
 		}, Lasts: lasts, Finds: true},
 		{Name: "etcd killed", Begin: func(s *System) { s.etcd.Kill() },
 			End: func(s *System) { s.etcd.Restart() }, Lasts: lasts, Finds: true},
-		{Name: "etcd frozen", Begin: etcds((*testserver.Wire).Freeze), End: etcds((*testserver.Wire).Thaw), Lasts: 2 * lasts, Finds: true},
-		{Name: "etcd cut off", Begin: etcds((*testserver.Wire).Cut), End: etcds((*testserver.Wire).Mend), Lasts: lasts, Finds: true},
+		{
+			Name: "etcd frozen", Lasts: 2 * lasts, Finds: true,
+			Begin: etcds((*testserver.Wire).Freeze), End: etcds((*testserver.Wire).Thaw),
+		},
+		{
+			Name: "etcd cut off", Lasts: lasts, Finds: true,
+			Begin: etcds((*testserver.Wire).Cut), End: etcds((*testserver.Wire).Mend),
+		},
 		{Name: "etcd's disk full", Begin: (*System).fillEtcd, End: (*System).freeEtcd, Lasts: lasts, Finds: true,
 			Skip: func(s *System) string { return noDisk(s.etcdDisk) }},
-		{Name: "etcd's quota used up", Begin: (*System).useUpQuota, End: (*System).giveQuota, Lasts: lasts, Finds: true},
+		{
+			Name: "etcd's quota used up", Lasts: lasts, Finds: true,
+			Begin: (*System).useUpQuota, End: (*System).giveQuota,
+		},
 		{Name: "etcd lost, all control planes killed", Begin: func(s *System) {
 			s.etcd.Replace()
 			for _, r := range s.replicas {

@@ -45,30 +45,51 @@ func TestParse(t *testing.T) {
 		{"compress", map[string]any{"min_bytes": float64(1<<30 + 1)}, "config.min_bytes"},
 		{"ext_auth", map[string]any{"service_id": "s"}, ""},
 		{"ext_auth", map[string]any{
-			"service_id": "s", "path": "/check", "timeout": "300ms", "request_headers": []any{"Cookie"}, "response_headers": []any{"X-User"},
-			"on_error": "allow", "cache": map[string]any{"ttl": "10s", "key": []any{"cookie", ":path"}},
+			"service_id": "s", "path": "/check", "timeout": "300ms", "request_headers": []any{"Cookie"},
+			"response_headers": []any{"X-User"},
+			"on_error":         "allow", "cache": map[string]any{"ttl": "10s", "key": []any{"cookie", ":path"}},
 			"principal": map[string]any{"consumer": "X-User", "groups": "X-Groups"},
 		}, ""},
 		{"ext_auth", nil, "config.service_id"},
 		{"ext_auth", map[string]any{"serviceId": "s"}, "config.serviceId"},
-		{"ext_auth", map[string]any{"service_id": "s", "request_headers": []any{"X-Forwarded-For"}}, "config.request_headers[0]"},
-		{"ext_auth", map[string]any{"service_id": "s", "response_headers": []any{"Client-Cert"}}, "config.response_headers[0]"},
-		{"ext_auth", map[string]any{"service_id": "s", "cache": map[string]any{"ttl": "1s", "key": []any{":client"}}}, ""},
-		{"ext_auth", map[string]any{"service_id": "s", "cache": map[string]any{"ttl": "1s", "key": []any{"Client-Cert"}}}, "config.cache.key[0]"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "request_headers": []any{"X-Forwarded-For"},
+		}, "config.request_headers[0]"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "response_headers": []any{"Client-Cert"},
+		}, "config.response_headers[0]"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "cache": map[string]any{"ttl": "1s", "key": []any{":client"}},
+		}, ""},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "cache": map[string]any{"ttl": "1s", "key": []any{"Client-Cert"}},
+		}, "config.cache.key[0]"},
 		{"ext_auth", map[string]any{"service_id": "s", "path": "check"}, "config.path"},
 		{"ext_auth", map[string]any{"service_id": "s", "path": "/a?b"}, "config.path"},
 		{"ext_auth", map[string]any{"service_id": "s", "timeout": "2m"}, "config.timeout"},
-		{"ext_auth", map[string]any{"service_id": "s", "request_headers": []any{"Content-Length"}}, "config.request_headers[0]"},
-		{"ext_auth", map[string]any{"service_id": "s", "response_headers": []any{":path"}}, "config.response_headers[0]"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "request_headers": []any{"Content-Length"},
+		}, "config.request_headers[0]"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "response_headers": []any{":path"},
+		}, "config.response_headers[0]"},
 		{"ext_auth", map[string]any{"service_id": "s", "on_error": "maybe"}, "config.on_error"},
 		{"ext_auth", map[string]any{"service_id": "s", "max_body_bytes": float64(1<<20 + 1)}, "config.max_body_bytes"},
 		{"ext_auth", map[string]any{"service_id": "s", "cache": map[string]any{}}, "config.cache.ttl"},
 		{"ext_auth", map[string]any{"service_id": "s", "cache": map[string]any{"ttl": "2h"}}, "config.cache.ttl"},
-		{"ext_auth", map[string]any{"service_id": "s", "cache": map[string]any{"ttl": "1s", "key": []any{":scheme"}}}, "config.cache.key[0]"},
-		{"ext_auth", map[string]any{"service_id": "s", "max_body_bytes": 1.0, "cache": map[string]any{"ttl": "1s"}}, "config.cache"},
-		{"ext_auth", map[string]any{"service_id": "s", "principal": map[string]any{"consumer": "a b"}}, "config.principal.consumer"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "cache": map[string]any{"ttl": "1s", "key": []any{":scheme"}},
+		}, "config.cache.key[0]"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "max_body_bytes": 1.0, "cache": map[string]any{"ttl": "1s"},
+		}, "config.cache"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "principal": map[string]any{"consumer": "a b"},
+		}, "config.principal.consumer"},
 		{"decompress", nil, ""},
-		{"decompress", map[string]any{"algorithms": []any{"zstd"}, "max_bytes": float64(1 << 40), "max_ratio": 1.0}, ""},
+		{"decompress", map[string]any{
+			"algorithms": []any{"zstd"}, "max_bytes": float64(1 << 40), "max_ratio": 1.0,
+		}, ""},
 		{"decompress", map[string]any{"algorithms": []any{"identity"}}, "config.algorithms[0]"},
 		{"decompress", map[string]any{"max_bytes": -1.0}, "config.max_bytes"},
 		{"decompress", map[string]any{"max_bytes": float64(1<<40 + 1)}, "config.max_bytes"},

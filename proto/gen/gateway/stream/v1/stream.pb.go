@@ -109,8 +109,8 @@ const (
 	Result_OUTCOME_APPLIED Result_Outcome = 1
 	// The node keeps what it had.
 	Result_OUTCOME_REJECTED Result_Outcome = 2
-	// The node runs the revision, but something of it does not work: it has fields that the node's build does not know, or
-	// could not be written to disk.
+	// The node runs the revision, but something of it does not work: it has fields that the node's build does not know,
+	// or could not be written to disk.
 	Result_OUTCOME_DEGRADED Result_Outcome = 3
 )
 
@@ -773,11 +773,11 @@ type Resource struct {
 	Kind Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=gateway.stream.v1.Kind" json:"kind,omitempty"`
 	// Its id.
 	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// SHA-256 over kind, id, body and settings, as these bytes are: nobody serialises them again, since a build that does not
-	// know all fields would do so in another order.
+	// SHA-256 over kind, id, body and settings, as these bytes are: nobody serialises them again, since a build that does
+	// not know all fields would do so in another order.
 	Hash []byte `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
-	// The resource's message as it was serialised when it was committed, without the fields that control planes alone keep:
-	// those of the numbers 60 to 69, and a middleware's config. References are ids.
+	// The resource's message as it was serialised when it was committed, without the fields that control planes alone
+	// keep: those of the numbers 60 to 69, and a middleware's config. References are ids.
 	Body []byte `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
 	// A middleware's settings as its type's message.
 	Settings      *anypb.Any `protobuf:"bytes,5,opt,name=settings,proto3" json:"settings,omitempty"`
@@ -1322,7 +1322,8 @@ type Report struct {
 	Endpoints []*EndpointHealth `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// Endpoints that were reported and are not checked any more: they are gone, or their service has no checks.
 	Unchecked []*UncheckedEndpoint `protobuf:"bytes,20,rep,name=unchecked,proto3" json:"unchecked,omitempty"`
-	// What of the revision does not work; absent: as the stream was told last, by hello, by a result or by another report.
+	// What of the revision does not work; absent: as the stream was told last, by hello, by a result or by another
+	// report.
 	Degradation   *Degradation `protobuf:"bytes,21,opt,name=degradation,proto3" json:"degradation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
