@@ -52,7 +52,7 @@ func TestRepliesStayBelowWhatIsSent(t *testing.T) {
 	}
 }
 
-func TestRedactedChanges(t *testing.T) {
+func TestShownChanges(t *testing.T) {
 	before, created := bodies(t, config.Empty(), 10, 100, "a")
 	after, updated := bodies(t, before, 10, 100, "b")
 	again, back := bodies(t, after, 10, 100, "a") // as before, but for the versions
