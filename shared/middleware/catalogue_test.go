@@ -115,3 +115,24 @@ func TestUnmappedPrefix(t *testing.T) {
 		t.Errorf("got %v, %v", p, err)
 	}
 }
+
+// Errors come in the order of the fields, each time: what is told of a configuration does not change by itself.
+func TestErrorsKeepTheirOrder(t *testing.T) {
+	config, err := structpb.NewStruct(map[string]any{
+		"service_id": "s", "principal": map[string]any{"consumer": "a b", "groups": "c d", "scopes": "e f"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		var fields []string
+		_, errs := Parse("ext_auth", config)
+		for _, e := range errs {
+			fields = append(fields, e.Field)
+		}
+		want := []string{"config.principal.consumer", "config.principal.groups", "config.principal.scopes"}
+		if !slices.Equal(fields, want) {
+			t.Fatalf("got %q, want %q", fields, want)
+		}
+	}
+}

@@ -60,11 +60,11 @@ func validateExtAuth(m proto.Message) []FieldError {
 		}
 	}
 	if p := s.GetPrincipal(); p != nil {
-		for field, name := range map[string]string{
-			"principal.consumer": p.GetConsumer(), "principal.groups": p.GetGroups(), "principal.scopes": p.GetScopes(),
+		for _, f := range []struct{ field, name string }{
+			{"principal.consumer", p.GetConsumer()}, {"principal.groups", p.GetGroups()}, {"principal.scopes", p.GetScopes()},
 		} {
-			if name != "" && !ValidFieldName(name) {
-				c.fail(field, name, "is no field name")
+			if f.name != "" && !ValidFieldName(f.name) {
+				c.fail(f.field, f.name, "is no field name")
 			}
 		}
 	}
