@@ -98,19 +98,19 @@ func (s *Store) PurgeSecrets(ctx context.Context, dry bool) (store.Purged, error
 	p := &purge{
 		dry: dry, keys: map[string]bool{}, values: map[string]bool{}, names: map[string]bool{}, fields: map[string]bool{},
 	}
-	doing := "purge secrets from the history"
+	run, head := s.writing, s.dialect.lockHead() // nobody may go back to a secret meanwhile
+	if dry {
+		head = selectHead
+		run = func(ctx context.Context, doing string, f func(context.Context, *dbsql.Tx) error) error {
+			return s.reading(ctx, doing, s.limits.work, f)
+		}
+	}
 	for more := true; more; {
-		batch := func(ctx context.Context, tx *dbsql.Tx) (err error) {
-			more, err = p.batch(ctx, tx, s.dialect.lockHead())
+		err := run(ctx, "purge secrets from the history", func(ctx context.Context, tx *dbsql.Tx) (err error) {
+			more, err = p.batch(ctx, tx, head)
 			return err
-		}
-		run := s.writing
-		if dry {
-			run = func(ctx context.Context, doing string, f func(context.Context, *dbsql.Tx) error) error {
-				return s.reading(ctx, doing, s.limits.work, f)
-			}
-		}
-		if err := run(ctx, doing, batch); err != nil {
+		})
+		if err != nil {
 			return store.Purged{}, err
 		}
 	}
@@ -172,12 +172,9 @@ type purgedChange struct {
 // purgeable is one side of a row.
 type purgeable struct{ body, settings, hash []byte }
 
-// batch looks at some changes, and reports whether there are more.
-func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, lock string) (more bool, err error) {
-	if p.dry {
-		lock = selectHead
-	}
-	head, _, err := readHead(ctx, tx, lock) // nobody may go back to a secret meanwhile
+// batch looks at some changes, and reports whether there are more. readsHead is the query for the head.
+func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, readsHead string) (more bool, err error) {
+	head, _, err := readHead(ctx, tx, readsHead)
 	if err != nil {
 		return false, err
 	}
