@@ -1,10 +1,11 @@
 package mirror
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"gateway.internal/dataplane/internal/telemetry"
 )
 
 // Metrics counts what all mirrors do. It is a prometheus.Collector, and safe for concurrent use.
@@ -12,12 +13,11 @@ var Metrics = newMetrics()
 
 type metrics struct {
 	requests, active *prometheus.Desc
-
-	mu      sync.Mutex
-	byRoute map[[2]string]*counters
+	// byRoute has the counters of a route and its mirror's service, which go on when the route changes.
+	byRoute telemetry.Named[[2]string, counters]
 }
 
-// counters are those of a route and its mirror's service. They go on when the route changes.
+// counters count what has become of each.
 type counters struct {
 	answered, failed, dropped, tooLarge atomic.Uint64
 	inFlight                            atomic.Int64
@@ -30,20 +30,7 @@ func newMetrics() *metrics {
 			[]string{"route", "service", "result"}, nil),
 		active: prometheus.NewDesc("gateway_mirror_requests_active",
 			"Copies of requests that are under way.", []string{"route", "service"}, nil),
-		byRoute: map[[2]string]*counters{},
 	}
-}
-
-func (m *metrics) of(route, service string) *counters {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key := [2]string{route, service}
-	c := m.byRoute[key]
-	if c == nil {
-		c = &counters{}
-		m.byRoute[key] = c
-	}
-	return c
 }
 
 // Describe implements prometheus.Collector.
@@ -54,14 +41,12 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for key, c := range m.byRoute {
+	m.byRoute.Each(func(key [2]string, c *counters) {
 		for result, n := range map[string]uint64{
 			"answered": c.answered.Load(), "error": c.failed.Load(), "dropped": c.dropped.Load(), "too_large": c.tooLarge.Load(),
 		} {
 			ch <- prometheus.MustNewConstMetric(m.requests, prometheus.CounterValue, float64(n), key[0], key[1], result)
 		}
 		ch <- prometheus.MustNewConstMetric(m.active, prometheus.GaugeValue, float64(c.inFlight.Load()), key[0], key[1])
-	}
+	})
 }

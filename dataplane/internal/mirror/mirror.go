@@ -34,7 +34,7 @@ type Mirror struct {
 
 // New returns the mirror of a route.
 func New(route string, client *subrequest.Client, m *configv1.Mirror) *Mirror {
-	r := &Mirror{client: client, percent: 100, maxBody: defaultMaxBody, count: Metrics.of(route, client.Name())}
+	r := &Mirror{client: client, percent: 100, maxBody: defaultMaxBody, count: Metrics.byRoute.Get([2]string{route, client.Name()})}
 	if m.Percent != nil {
 		r.percent = m.GetPercent()
 	}

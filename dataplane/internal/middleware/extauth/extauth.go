@@ -45,7 +45,7 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 	if env == nil {
 		return nil, errors.New("ext_auth: there are no services to ask")
 	}
-	s.count = Metrics.of(env.Name)
+	s.count = Metrics.byName.Get(env.Name)
 	if s.service = env.Service(m.GetServiceId()); s.service == nil {
 		return nil, fmt.Errorf("ext_auth: there is no service %s", m.GetServiceId())
 	}

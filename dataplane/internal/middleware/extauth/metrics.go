@@ -1,11 +1,12 @@
 package extauth
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"gateway.internal/dataplane/internal/telemetry"
 )
 
 // Metrics counts what all steps of this type do. It is a prometheus.Collector, and safe for concurrent use.
@@ -13,12 +14,11 @@ var Metrics = newMetrics()
 
 type metrics struct {
 	decisions, cached, seconds *prometheus.Desc
-
-	mu     sync.Mutex
-	byName map[string]*counters
+	// byName has the counters of each middleware, which go on when it changes.
+	byName telemetry.Named[string, counters]
 }
 
-// counters are those of the middleware of one name. They go on when it changes.
+// counters count what has become of each.
 type counters struct {
 	allowed, denied, failed, cached atomic.Uint64
 	requests, nanos                 atomic.Uint64
@@ -33,19 +33,7 @@ func newMetrics() *metrics {
 			"Decisions that were taken from answers that are kept.", []string{"middleware"}, nil),
 		seconds: prometheus.NewDesc("gateway_ext_auth_request_seconds",
 			"Time that the service took, by requests to it.", []string{"middleware"}, nil),
-		byName: map[string]*counters{},
 	}
-}
-
-func (m *metrics) of(name string) *counters {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := m.byName[name]
-	if c == nil {
-		c = &counters{}
-		m.byName[name] = c
-	}
-	return c
 }
 
 func (c *counters) asked(d time.Duration) {
@@ -62,9 +50,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name, c := range m.byName {
+	m.byName.Each(func(name string, c *counters) {
 		for result, n := range map[string]uint64{
 			"allowed": c.allowed.Load(), "denied": c.denied.Load(), "error": c.failed.Load(),
 		} {
@@ -72,5 +58,5 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(m.cached, prometheus.CounterValue, float64(c.cached.Load()), name)
 		ch <- prometheus.MustNewConstSummary(m.seconds, c.requests.Load(), float64(c.nanos.Load())/1e9, nil, name)
-	}
+	})
 }
