@@ -21,16 +21,19 @@ type Exchange struct {
 	memory
 }
 
-// state is all that belongs to one request. Reset zeroes it by assignment, so that nothing of it is left for the next one.
+// state is all that belongs to one request. Reset zeroes it by assignment, so that nothing of it is left for the next
+// one.
 type state struct {
 	Request  Request
 	Response Response
 
-	// ID is the request id: the client's X-Request-Id where that is accepted, else made here. Services and clients get it as X-Request-Id.
+	// ID is the request id: the client's X-Request-Id where that is accepted, else made here. Services and clients get it
+	// as X-Request-Id.
 	ID string
 	// Peer is who has opened the connection; nil: nothing is known of it.
 	Peer *Peer
-	// Client is the client's address: the peer's, or the one that trusted proxies name. Its port is 0 where they name none.
+	// Client is the client's address: the peer's, or the one that trusted proxies name. Its port is 0 where they name
+	// none.
 	Client netip.AddrPort
 	// ClientText is Client's address in text, as X-Forwarded-For carries it; "unknown" where it has none.
 	ClientText string
@@ -48,7 +51,8 @@ type state struct {
 	Now time.Time
 	// Deadline is when the exchange has to be over; zero: never.
 	Deadline time.Time
-	// Principal is whom a step has found the request to come from; nil: nobody has said. What it points to is not changed any more.
+	// Principal is whom a step has found the request to come from; nil: nobody has said. What it points to is not changed
+	// any more.
 	Principal *Principal
 	// Responded tells that the codec was given the response's head: there is no other response any more. Codecs set it.
 	Responded bool
@@ -91,7 +95,8 @@ type memory struct {
 	Memory [2][]byte
 	// ToldMemory is for the texts of Told and ClientText.
 	ToldMemory []byte
-	// Texts is for what steps put together, such as fields with variables: they append to it, and views of it live as long as the exchange.
+	// Texts is for what steps put together, such as fields with variables: they append to it, and views of it live as long
+	// as the exchange.
 	Texts []byte
 
 	body     [512]byte  // of an error
@@ -143,8 +148,8 @@ type Forward struct {
 type Request struct {
 	// Method is the method, case kept.
 	Method string
-	// Path is the absolute path: as it was sent when the codec hands it on, and normalised before anything looks at it; "*" for a
-	// server-wide OPTIONS, empty for a CONNECT.
+	// Path is the absolute path: as it was sent when the codec hands it on, and normalised before anything looks at it;
+	// "*" for a server-wide OPTIONS, empty for a CONNECT.
 	Path string
 	// RawQuery is what follows "?", which is not part of it.
 	RawQuery string
@@ -166,8 +171,9 @@ type Request struct {
 	AcceptsTrailers bool
 	// HasVia is set when the request has come through others, as the field Via says.
 	HasVia bool
-	// Upgrade is the protocol that the client wants to go over to, or several in its order of preference (RFC 9110 section 7.8, RFC 8441);
-	// once the request goes to a service, the one that is allowed; Connect where the method is CONNECT. Empty: none.
+	// Upgrade is the protocol that the client wants to go over to, or several in its order of preference (RFC 9110 section
+	// 7.8, RFC 8441); once the request goes to a service, the one that is allowed; Connect where the method is CONNECT.
+	// Empty: none.
 	Upgrade string
 	// Trailer has the trailer fields once the body has been read to its end. What is passed on of them is Trailers.
 	Trailer Header
@@ -198,8 +204,8 @@ type Response struct {
 	ContentLength int64
 	// Local is set when the gateway itself answers; Body is then the whole body.
 	Local bool
-	// Tunnel is set when the service has gone over to Request.Upgrade: Status is then 101, or 200 of a CONNECT, and what follows are that
-	// protocol's bytes.
+	// Tunnel is set when the service has gone over to Request.Upgrade: Status is then 101, or 200 of a CONNECT, and what
+	// follows are that protocol's bytes.
 	Tunnel bool
 	// Body is a local answer's body.
 	Body []byte
@@ -217,7 +223,8 @@ type Downstream interface {
 	// BufferedBody returns the part of the body that came with the head, decoded, and whether it is the whole body.
 	// It may be called once, before NextBody.
 	BufferedBody() (part []byte, whole bool, err error)
-	// LimitBody makes the body fail with *fault.Error when it has more bytes; negative: any number. It comes before the body is read.
+	// LimitBody makes the body fail with *fault.Error when it has more bytes; negative: any number. It comes before the
+	// body is read.
 	LimitBody(bytes int64)
 	// NextBody waits for the next part of the request's body; io.EOF comes after the last, when trailers are known.
 	// The part is valid until the next call. Errors are *fault.Error where the client is to blame.
@@ -230,13 +237,13 @@ type Downstream interface {
 	WriteHead(x *Exchange, body []byte, last bool) error
 	// WriteBody sends a further part; last tells that it is the end, and the trailers follow.
 	WriteBody(x *Exchange, body []byte, last bool) error
-	// Tunnel sends the response's head, which has gone over to Request.Upgrade, and returns what follows it. It is called instead of
-	// WriteHead, and sets the status that this version of HTTP has for it.
+	// Tunnel sends the response's head, which has gone over to Request.Upgrade, and returns what follows it. It is called
+	// instead of WriteHead, and sets the status that this version of HTTP has for it.
 	Tunnel(x *Exchange) (Tunnel, error)
 	// Abort makes the client see that the response is not complete.
 	Abort()
-	// Watch makes a be aborted, on another goroutine, as soon as the client is seen to break off; nil ends that, and when it returns no
-	// call is under way or to come.
+	// Watch makes a be aborted, on another goroutine, as soon as the client is seen to break off; nil ends that, and when
+	// it returns no call is under way or to come.
 	Watch(a Aborter)
 	// Gone reports whether the client is known to have broken off.
 	Gone() bool
@@ -253,7 +260,8 @@ const (
 	Continue Verdict = iota
 	// Stop ends the request phase: the response has been set by Answer or Fail.
 	Stop
-	// Later tells that the step has to wait for something and may not, since the exchange runs in a loop; see Exchange.InLoop. It has changed nothing.
+	// Later tells that the step has to wait for something and may not, since the exchange runs in a loop; see
+	// Exchange.InLoop. It has changed nothing.
 	Later
 )
 

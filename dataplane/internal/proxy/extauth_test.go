@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -139,7 +140,8 @@ func TestExtAuth(t *testing.T) {
 				}
 				r := a.last.Load()
 				for name, want := range map[string]string{
-					"X-Forwarded-Uri": "/a/b?c=d", "X-Forwarded-Method": "GET", "X-Forwarded-Host": g.address, "X-Forwarded-For": "127.0.0.1", "X-Other": "", "Authorization": c.token,
+					"X-Forwarded-Uri": "/a/b?c=d", "X-Forwarded-Method": "GET", "X-Forwarded-Host": g.address,
+					"X-Forwarded-For": "127.0.0.1", "X-Other": "", "Authorization": c.token,
 				} {
 					if got := r.Header.Get(name); got != want {
 						t.Errorf("the authorizer saw %s: %q, want %q", name, got, want)
@@ -168,16 +170,19 @@ func seen(t *testing.T) string {
 func TestExtAuthOfABody(t *testing.T) {
 	a := newAuthorizer(t)
 	g := start(t, asking(seen(t), a.address, ", path: /check, max_body_bytes: 1000"))
+	const post = "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\n"
+	long := strings.Repeat("x", 1001)
 	for _, c := range []struct {
 		name, request string
 		status        int
 		want          string
 	}{
-		{"with a length", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"},
-		{"in chunks", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", 200, "hello"},
-		{"that is awaited", "POST / HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 200, "hello"},
-		{"that is too long", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + strings.Repeat("x", 1001), 413, "longer than 1000"},
-		{"in chunks that are too long", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + strings.Repeat("x", 1001) + "\r\n0\r\n\r\n", 413, "longer than 1000"},
+		{"with a length", post + "Content-Length: 5\r\n\r\nhello", 200, "hello"},
+		{"in chunks", post + "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", 200, "hello"},
+		{"that is awaited", post + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", 200, "hello"},
+		{"that is too long", post + "Content-Length: 1001\r\n\r\n" + long, 413, "longer than 1000"},
+		{"in chunks that are too long", post + "Transfer-Encoding: chunked\r\n\r\n3e9\r\n" + long + "\r\n0\r\n\r\n", 413,
+			"longer than 1000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var res *http.Response
@@ -252,4 +257,28 @@ func (g *gateway) expecting(head, body string) *http.Response {
 		g.t.Fatal(err)
 	}
 	return res
+}
+
+// TestExtAuthThatAsksItself ends a loop: the service that decides is one whose requests it decides about.
+func TestExtAuthThatAsksItself(t *testing.T) {
+	g := start(t, "")
+	g.apply(asking(seen(t), g.address, ""))
+	res := g.raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET")[0]
+	if text := body(t, res); res.StatusCode != 508 {
+		t.Errorf("%d %s", res.StatusCode, text)
+	}
+	waittest.Until(t, "all are counted", func() bool { return g.server.Active() == 0 || len(g.requests()) >= 6 })
+	if n := len(g.requests()); n > 6 {
+		t.Errorf("it made %d requests of one", n)
+	}
+}
+
+// requests returns the lines of the access log.
+func (g *gateway) requests() []string {
+	g.t.Helper()
+	text, err := os.ReadFile(g.lines)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }

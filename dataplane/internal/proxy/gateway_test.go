@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// looping makes nodes serve every connection over HTTP/1 in a loop from its first request on, as far as it can be: all tests run with it and without.
+// looping makes nodes serve every connection over HTTP/1 in a loop from its first request on, as far as it can be: all
+// tests run with it and without.
 var looping bool
 
 // once skips a test of clients of HTTP/2 the second time that tests run: their connections are never served in a loop.
@@ -102,7 +103,8 @@ func start(t *testing.T, config string) *gateway {
 	return startWith(t, codec.DefaultLimits(), config)
 }
 
-// startHasty starts a node that does not wait long for heads and bodies, for tests of these limits: on a slow machine others would reach them.
+// startHasty starts a node that does not wait long for heads and bodies, for tests of these limits: on a slow machine
+// others would reach them.
 func startHasty(t *testing.T, config string) *gateway {
 	t.Helper()
 	limits := codec.DefaultLimits()
@@ -204,8 +206,8 @@ func (g *gateway) end() {
 	listener.Drain(now, g.plain, g.secure)
 }
 
-// drain begins to end the node's listeners, and returns when their address is closed. What is under way may go on until cut is called; drained is closed
-// when nothing is left.
+// drain begins to end the node's listeners, and returns when their address is closed. What is under way may go on until
+// cut is called; drained is closed when nothing is left.
 func (g *gateway) drain() (cut func(), drained <-chan struct{}) {
 	g.t.Helper()
 	stop, done := make(chan struct{}), make(chan struct{})

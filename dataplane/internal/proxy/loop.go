@@ -7,10 +7,12 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// In a loop an exchange waits for nothing but the service's answer, and that without a goroutine: dispatch prepares the request, Send sends it at the end of the
-// loop's round, Answered prepares the response, and Send sends that. Whatever else it would have to wait for it waits for apart, in a goroutine of its own.
+// In a loop an exchange waits for nothing but the service's answer, and that without a goroutine: dispatch prepares the
+// request, Send sends it at the end of the loop's round, Answered prepares the response, and Send sends that. Whatever
+// else it would have to wait for it waits for apart, in a goroutine of its own.
 
-// leastDeadline is the shortest time limit of an exchange that is waited for in a loop, which does not look at the time more often.
+// leastDeadline is the shortest time limit of an exchange that is waited for in a loop, which does not look at the time
+// more often.
 const leastDeadline = 4 * socket.LoopTick
 
 // Start implements http1.Starter.
@@ -23,7 +25,8 @@ func (p *Proxy) Start(x *exchange.Exchange, host http1.LoopConn) (over bool) {
 	return over
 }
 
-// start takes the exchange to where the service is asked, or goes on with it apart. It reports whether the exchange is over.
+// start takes the exchange to where the service is asked, or goes on with it apart. It reports whether the exchange is
+// over.
 func (t *transaction) start() (over bool) {
 	defer t.guardLoop()
 	if !t.find() {
@@ -57,8 +60,8 @@ func (t *transaction) apart(goOn func(*transaction)) {
 	host.Over()
 }
 
-// dispatch sends the request in the loop, if nothing has to be waited for and no limit kept that is too short for it. It reports whether the exchange is under
-// way; if so, it is not the caller's any more.
+// dispatch sends the request in the loop, if nothing has to be waited for and no limit kept that is too short for it.
+// It reports whether the exchange is under way; if so, it is not the caller's any more.
 func (t *transaction) dispatch() bool {
 	x, a := t.x, &t.attempt
 	if x.Request.Upgrade != "" || x.RPC != exchange.NoRPC || a.Timeout < leastDeadline || !x.Deadline.IsZero() && x.Deadline.Sub(x.Start) < leastDeadline {

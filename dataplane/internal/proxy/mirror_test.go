@@ -45,9 +45,11 @@ func newShadow(t *testing.T, status int) *shadow {
 func mirroring(name, service, shadow, settings string) string {
 	host, port, _ := net.SplitHostPort(shadow)
 	config := to(service, "")
-	config = strings.Replace(config, "services: [", fmt.Sprintf("services: [{name: shadow, endpoints: [{host: %s, port: %s}]}, ", host, port), 1)
+	other := fmt.Sprintf("services: [{name: shadow, endpoints: [{host: %s, port: %s}]}, ", host, port)
+	config = strings.Replace(config, "services: [", other, 1)
 	return strings.Replace(config, "{name: all, path: /*, service_id: s}",
-		fmt.Sprintf("{name: %s, path: /shop/*, service_id: s, rewrite: {prefix: /inner}, mirror: {service_id: shadow%s}}", name, settings), 1)
+		fmt.Sprintf("{name: %s, path: /shop/*, service_id: s, rewrite: {prefix: /inner}, mirror: {service_id: shadow%s}}",
+			name, settings), 1)
 }
 
 // mirrored returns the counters of a route's mirror.
@@ -87,7 +89,8 @@ func routeName() string { return fmt.Sprint("mirrored-", routes.Add(1)) }
 // TestMirror sends copies of what the service sees, whatever the other service makes of them: it answers nothing until
 // all clients have their responses.
 func TestMirror(t *testing.T) {
-	service := seen(t)
+	const passed = " /inner/a?b=c X-A=1 X-Forwarded-For=127.0.0.1 "
+	service, part := seen(t), strings.Repeat("x", 600)
 	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
 		for _, c := range []struct {
 			name   string
@@ -97,13 +100,13 @@ func TestMirror(t *testing.T) {
 			want   string // what the mirror sees; empty: nothing
 			counts string // what is counted
 		}{
-			{"a request without a body", "GET", nil, 200, `GET HOST /inner/a?b=c X-A=1 X-Forwarded-For=127.0.0.1 "" <nil>`, "answered"},
-			{"a request with a body", "POST", strings.NewReader("hello"), 200, `POST HOST /inner/a?b=c X-A=1 X-Forwarded-For=127.0.0.1 "hello" <nil>`, "answered"},
+			{"a request without a body", "GET", nil, 200, `GET "" <nil>`, "answered"},
+			{"a request with a body", "POST", strings.NewReader("hello"), 200, `POST "hello" <nil>`, "answered"},
 			{"a body in parts", "POST", io.MultiReader(strings.NewReader("hel"), strings.NewReader("lo")), 200,
-				`POST HOST /inner/a?b=c X-A=1 X-Forwarded-For=127.0.0.1 "hello" <nil>`, "answered"},
-			{"one that fails", "GET", nil, 500, `GET HOST /inner/a?b=c X-A=1 X-Forwarded-For=127.0.0.1 "" <nil>`, "error"},
+				`POST "hello" <nil>`, "answered"},
+			{"one that fails", "GET", nil, 500, `GET "" <nil>`, "error"},
 			{"a long body", "POST", strings.NewReader(strings.Repeat("x", 1001)), 200, "", "too_large"},
-			{"a long body in parts", "POST", io.MultiReader(strings.NewReader(strings.Repeat("x", 600)), strings.NewReader(strings.Repeat("x", 600))), 200, "", "too_large"},
+			{"a long body in parts", "POST", io.MultiReader(strings.NewReader(part), strings.NewReader(part)), 200, "", "too_large"},
 		} {
 			t.Run(version+" "+c.name, func(t *testing.T) {
 				if version == "HTTP/2" {
@@ -125,7 +128,7 @@ func TestMirror(t *testing.T) {
 				}
 				_ = res.Body.Close()
 				if c.want != "" {
-					if got := waittest.Receive(t, "the copy", s.seen); got != strings.Replace(c.want, "HOST", g.address, 1) {
+					if got := waittest.Receive(t, "the copy", s.seen); got != strings.Replace(c.want, " ", " "+g.address+passed, 1) {
 						t.Errorf("the mirror saw %s", got)
 					}
 				}
