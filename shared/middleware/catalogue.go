@@ -6,6 +6,7 @@ package middleware
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 
@@ -115,20 +116,31 @@ func ServiceReferences(typeName string, cfg *structpb.Struct, f func(field strin
 	}
 }
 
+// maxUnknown is how many unknown settings are told, as many as a reply has problems: each is compared with all known ones.
+const maxUnknown = 100
+
 var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)
 
-// Parse reads a middleware's config strictly into its type's settings and checks them. Everything that is wrong is returned;
-// fields are named from the config on, such as "config.request.set".
+// Parse reads a middleware's config strictly into its type's settings and checks them. Everything that is wrong is
+// returned, but that unknown settings, and then a value of a wrong type, keep the rest from being looked at; fields are
+// named from the config on, such as "config.request.set".
 func Parse(typeName string, cfg *structpb.Struct) (proto.Message, []FieldError) {
 	t, ok := Lookup(typeName)
 	if !ok {
 		return nil, []FieldError{{"type", typeName, "is no middleware type" + suggest.Clause(typeName, Names())}}
 	}
 	settings := t.New()
-	for name := range cfg.GetFields() { // by the one name that references and the like are found by
+	var unknown []FieldError
+	for _, name := range slices.Sorted(maps.Keys(cfg.GetFields())) { // by the one name that references and the like have
 		if settings.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name)) == nil {
-			return nil, []FieldError{unknownSetting(t, name)}
+			unknown = append(unknown, unknownSetting(t, name))
 		}
+		if len(unknown) == maxUnknown {
+			break
+		}
+	}
+	if len(unknown) > 0 {
+		return nil, unknown
 	}
 	raw := []byte("{}")
 	if cfg != nil {

@@ -116,23 +116,34 @@ func TestUnmappedPrefix(t *testing.T) {
 	}
 }
 
-// Errors come in the order of the fields, each time: what is told of a configuration does not change by itself.
+// Errors come in the same order each time: what is told of a configuration does not change by itself.
 func TestErrorsKeepTheirOrder(t *testing.T) {
-	config, err := structpb.NewStruct(map[string]any{
-		"service_id": "s", "principal": map[string]any{"consumer": "a b", "groups": "c d", "scopes": "e f"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 50 {
-		var fields []string
-		_, errs := Parse("ext_auth", config)
-		for _, e := range errs {
-			fields = append(fields, e.Field)
+	for _, c := range []struct {
+		name   string
+		config map[string]any
+		want   []string
+	}{
+		{"unknown settings", map[string]any{"service": "s", "body": 1, "ttl": "1s"}, []string{
+			"config.body", "config.service", "config.ttl",
+		}},
+		{"wrong fields", map[string]any{
+			"service_id": "s", "principal": map[string]any{"consumer": "a b", "groups": "c d", "scopes": "e f"},
+		}, []string{"config.principal.consumer", "config.principal.groups", "config.principal.scopes"}},
+	} {
+		config, err := structpb.NewStruct(c.config)
+		if err != nil {
+			t.Fatal(err)
 		}
-		want := []string{"config.principal.consumer", "config.principal.groups", "config.principal.scopes"}
-		if !slices.Equal(fields, want) {
-			t.Fatalf("got %q, want %q", fields, want)
+		for range 50 {
+			var fields []string
+			_, errs := Parse("ext_auth", config)
+			for _, e := range errs {
+				fields = append(fields, e.Field)
+			}
+			if !slices.Equal(fields, c.want) {
+				t.Errorf("%s: got %q, want %q", c.name, fields, c.want)
+				break
+			}
 		}
 	}
 }
