@@ -15,11 +15,11 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/bearer"
+	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/shutdown"
 )
 

@@ -11,8 +11,8 @@ import (
 
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 

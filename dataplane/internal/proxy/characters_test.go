@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/codec"
-	"gateway.internal/dataplane/internal/pathnorm"
+	"gateway.internal/shared/pathnorm"
 )
 
 // inQuery and inPath are the characters that may stand in targets as they are, see package pathnorm and

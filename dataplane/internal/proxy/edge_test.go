@@ -13,7 +13,7 @@ import (
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/pathnorm"
+	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 

@@ -26,13 +26,13 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/dataplane/internal/via"
+	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 

@@ -14,7 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/pathnorm"
+	"gateway.internal/shared/pathnorm"
 )
 
 // fields are names and values in turn.

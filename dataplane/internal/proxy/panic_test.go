@@ -13,10 +13,10 @@ import (
 
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/shared/match"
+	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 

@@ -10,9 +10,9 @@ import (
 
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 

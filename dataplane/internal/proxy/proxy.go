@@ -8,10 +8,10 @@ import (
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/via"
+	"gateway.internal/shared/pathnorm"
 )
 
 // Proxy serves exchanges by the runtime's snapshot. It implements http1.Starter.

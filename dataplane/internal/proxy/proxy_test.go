@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"gateway.internal/dataplane/internal/codec"
-	"gateway.internal/dataplane/internal/pathnorm"
+	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 

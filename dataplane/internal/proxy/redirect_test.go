@@ -12,7 +12,7 @@ import (
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/pathnorm"
+	"gateway.internal/shared/pathnorm"
 )
 
 // TestRedirects sends requests to routes of which the later ones are for what the redirects do not take.

@@ -11,7 +11,6 @@ import (
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/mirror"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -19,6 +18,7 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/match"
+	"gateway.internal/shared/pathnorm"
 )
 
 // Route is a compiled route: everything that can be decided before a request comes has been decided. It is immutable.

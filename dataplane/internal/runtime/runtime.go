@@ -16,7 +16,6 @@ import (
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/middleware"
-	"gateway.internal/dataplane/internal/pathnorm"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -26,6 +25,7 @@ import (
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/match"
 	middlewaretypes "gateway.internal/shared/middleware"
+	"gateway.internal/shared/pathnorm"
 )
 
 // Snapshot is a compiled configuration. It is immutable.

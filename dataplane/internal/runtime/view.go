@@ -3,10 +3,10 @@ package runtime
 import (
 	"slices"
 
-	"gateway.internal/dataplane/internal/pathnorm"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/match"
+	"gateway.internal/shared/pathnorm"
 )
 
 // View is the routes that see paths in a form of their own.
