@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
-	"reflect"
 	"slices"
 	"sync"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/hamt"
 	"gateway.internal/shared/match"
 	"gateway.internal/shared/multiset"
 )
@@ -17,11 +17,11 @@ import (
 // Config is an immutable, indexed set of resources. It is safe for concurrent use. One that is derived from another shares
 // what did not change with it.
 type Config struct {
-	byID   [lastKind + 1]*index
-	byName [lastKind + 1]*index
-	hash   multiset.Hash // of the resources' hashes
+	byID   [lastKind + 1]ids
+	byName [lastKind + 1]names
+	hash   [lastKind + 1]multiset.Hash // of the resources' hashes
 	// unknown are the resources with fields that this build does not know.
-	unknown []*Entry
+	unknown places
 
 	table struct {
 		sync.Mutex
@@ -38,21 +38,18 @@ type entryChange struct{ before, after *Entry }
 // Empty returns a configuration without resources.
 func Empty() *Config {
 	c := &Config{}
-	for _, k := range Kinds() {
-		c.byID[k], c.byName[k] = &index{}, &index{}
-	}
 	c.table.built = match.Compile(nil)
 	return c
 }
 
 // Len returns the number of resources of a kind.
-func (c *Config) Len(k Kind) int { return c.byID[k].len() }
+func (c *Config) Len(k Kind) int { return c.byID[k].Len() }
 
 // ByID returns a resource, or nil.
-func (c *Config) ByID(k Kind, id string) *Entry { return c.byID[k].get(id) }
+func (c *Config) ByID(k Kind, id string) *Entry { return c.byID[k].Get(id) }
 
 // ByName returns a resource, or nil.
-func (c *Config) ByName(k Kind, name string) *Entry { return c.byName[k].get(name) }
+func (c *Config) ByName(k Kind, name string) *Entry { return c.byName[k].Get(name) }
 
 // Lookup returns a resource by id or, failing that, by name; or nil.
 func (c *Config) Lookup(k Kind, idOrName string) *Entry {
@@ -63,7 +60,7 @@ func (c *Config) Lookup(k Kind, idOrName string) *Entry {
 }
 
 // All yields the resources of a kind in no order.
-func (c *Config) All(k Kind) iter.Seq[*Entry] { return c.byID[k].all() }
+func (c *Config) All(k Kind) iter.Seq[*Entry] { return c.byID[k].All() }
 
 // Sorted returns the resources of a kind by name.
 func (c *Config) Sorted(k Kind) []*Entry {
@@ -74,7 +71,16 @@ func (c *Config) Sorted(k Kind) []*Entry {
 
 // Hash identifies the content: it is that of the set of the resources' hashes, so that it follows a change without
 // reading the rest and does not depend on order. It guards against mistakes, not against forgery.
-func (c *Config) Hash() [32]byte { return c.hash.Sum() }
+func (c *Config) Hash() [32]byte { return c.HashOf(Kinds()...) }
+
+// HashOf is Hash of the resources of some kinds.
+func (c *Config) HashOf(kinds ...Kind) [32]byte {
+	var sum multiset.Hash
+	for _, k := range kinds {
+		sum.Join(c.hash[k])
+	}
+	return sum.Sum()
+}
 
 // Change is one committed difference: Before nil is a creation, After nil a removal.
 type Change struct {
@@ -164,61 +170,67 @@ func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef)
 
 func (c *Config) with(changes []entryChange) *Config {
 	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash, unknown: unknownAfter(c.unknown, changes)}
-	var ids, names [lastKind + 1]*draft
+	var ids [lastKind + 1]*hamt.Draft[*Entry, byID]
+	var names [lastKind + 1]*hamt.Draft[*Entry, byName]
 	for _, ch := range changes {
 		k := ch.kind()
 		if ids[k] == nil {
-			ids[k], names[k] = c.byID[k].derive(), c.byName[k].derive()
+			ids[k], names[k] = c.byID[k].Draft(), c.byName[k].Draft()
 		}
 		if ch.before != nil {
-			ids[k].remove(ch.before.ID())
-			if names[k].get(ch.before.Name()) == ch.before {
-				names[k].remove(ch.before.Name())
+			ids[k].Remove(ch.before.ID())
+			if names[k].Get(ch.before.Name()) == ch.before {
+				names[k].Remove(ch.before.Name())
 			}
-			next.hash.Remove(ch.before.hash)
+			next.hash[k].Remove(ch.before.hash)
 		}
 	}
 	for _, ch := range changes {
 		if ch.after != nil {
 			k := ch.kind()
-			ids[k].put(ch.after.ID(), ch.after)
-			names[k].put(ch.after.Name(), ch.after)
-			next.hash.Add(ch.after.hash)
+			ids[k].Put(ch.after)
+			names[k].Put(ch.after)
+			next.hash[k].Add(ch.after.hash)
 		}
 	}
 	for k := range ids {
 		if ids[k] != nil {
-			next.byID[k], next.byName[k] = &ids[k].index, &names[k].index
+			next.byID[k], next.byName[k] = ids[k].Map(), names[k].Map()
 		}
 	}
-	if c.hasTable() { // otherwise the chain of parents would have no end where nobody asks for tables
+	if ids[Route] == nil {
+		next.table.built = c.builtTable() // it is of routes alone
+	}
+	if next.table.built == nil && c.builtTable() != nil { // otherwise the chain of parents would have no end where nobody asks for tables
 		next.table.parent, next.table.changes = c, changes
 	}
 	return next
 }
 
 // unknownAfter is what entries with unknown fields become by changes.
-func unknownAfter(unknown []*Entry, changes []entryChange) []*Entry {
-	gone := map[*Entry]bool{}
-	var more []*Entry
+func unknownAfter(unknown places, changes []entryChange) places {
+	var draft *hamt.Draft[*Entry, byPlace]
 	for _, ch := range changes {
-		if ch.before != nil && ch.before.unknown != nil {
-			gone[ch.before] = true
+		was, is := ch.before != nil && ch.before.unknown != nil, ch.after != nil && ch.after.unknown != nil
+		if draft == nil && (was || is) {
+			draft = unknown.Draft()
 		}
-		if ch.after != nil && ch.after.unknown != nil {
-			more = append(more, ch.after)
+		if was {
+			draft.Remove(byPlace{}.Of(ch.before))
+		}
+		if is {
+			draft.Put(ch.after)
 		}
 	}
-	if len(gone)+len(more) == 0 {
+	if draft == nil {
 		return unknown
 	}
-	unknown = slices.DeleteFunc(slices.Clone(unknown), func(e *Entry) bool { return gone[e] })
-	return append(unknown, more...)
+	return draft.Map()
 }
 
 // Unknown returns the resources with fields that this build does not know, by kind and name.
 func (c *Config) Unknown() []*Entry {
-	return slices.SortedFunc(slices.Values(c.unknown), func(a, b *Entry) int {
+	return slices.SortedFunc(c.unknown.All(), func(a, b *Entry) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name(), b.Name()))
 	})
 }
@@ -266,10 +278,11 @@ func (c *Config) Table() *match.Table {
 	return c.table.built
 }
 
-func (c *Config) hasTable() bool {
+// builtTable returns the table, nil where it has not been built.
+func (c *Config) builtTable() *match.Table {
 	c.table.Lock()
 	defer c.table.Unlock()
-	return c.table.built != nil
+	return c.table.built
 }
 
 func enabledRule(e *Entry) *match.Rule {
@@ -289,30 +302,18 @@ func enabledRule(e *Entry) *match.Rule {
 }
 
 // Diff returns what leads from a to b, by kind and name. Resources of the same hash are the same.
-func Diff(a, b *Config) []Change {
+func Diff(a, b *Config) []Change { return DiffOf(a, b, Kinds()...) }
+
+// DiffOf is Diff of the resources of some kinds. What a and b share costs nothing.
+func DiffOf(a, b *Config, kinds ...Kind) []Change {
 	var changes []Change
-	for _, k := range Kinds() {
+	for _, k := range kinds {
 		start := len(changes)
-		for s := range shards {
-			before, after := a.byID[k].shard[s], b.byID[k].shard[s]
-			if reflect.ValueOf(before).Pointer() == reflect.ValueOf(after).Pointer() {
-				continue // shared since one was derived from the other
+		hamt.Diff(a.byID[k], b.byID[k], func(before, after *Entry) {
+			if before == nil || after == nil || before.hash != after.hash {
+				changes = append(changes, Change{Kind: k, Before: before, After: after})
 			}
-			for id, e := range after {
-				old := before[id]
-				switch {
-				case old == nil:
-					changes = append(changes, Change{Kind: k, After: e})
-				case old != e && old.hash != e.hash:
-					changes = append(changes, Change{Kind: k, Before: old, After: e})
-				}
-			}
-			for id, e := range before {
-				if after[id] == nil {
-					changes = append(changes, Change{Kind: k, Before: e})
-				}
-			}
-		}
+		})
 		slices.SortFunc(changes[start:], func(x, y Change) int {
 			return cmp.Or(cmp.Compare(x.Name(), y.Name()), cmp.Compare(x.ID(), y.ID()))
 		})

@@ -17,6 +17,8 @@ import (
 type of[M Message] struct {
 	one, many string
 	wire      streamv1.Kind
+	// apart says that nodes get the kind apart from the configuration. Nothing refers to it, and it to nothing.
+	apart bool
 	// refersTo are the kinds of references, all before this one, but for what settings of middleware name: a service has
 	// a pipeline, whose middleware may ask services.
 	refersTo []Kind
@@ -41,6 +43,7 @@ type filling struct {
 type description struct {
 	one, many  string
 	wire       streamv1.Kind
+	apart      bool
 	descriptor protoreflect.MessageDescriptor
 	make       func() Message
 	refersTo   []Kind
@@ -54,7 +57,7 @@ func (o of[M]) any() description {
 	var none M
 	t := none.ProtoReflect().Type()
 	d := description{
-		one: o.one, many: o.many, wire: o.wire, refersTo: o.refersTo, descriptor: t.Descriptor(),
+		one: o.one, many: o.many, wire: o.wire, apart: o.apart, refersTo: o.refersTo, descriptor: t.Descriptor(),
 		make:       func() Message { return t.New().Interface().(M) },
 		references: func(Message, func(string, Kind, *string)) {},
 		fill:       func(Message, Message, filling) {},
@@ -115,7 +118,7 @@ func described() [lastKind + 1]description {
 			warn:  (*warner).certificate,
 		}.any(),
 		Consumer: of[*configv1.Consumer]{
-			one: "consumer", many: "consumers", wire: streamv1.Kind_KIND_CONSUMER,
+			one: "consumer", many: "consumers", wire: streamv1.Kind_KIND_CONSUMER, apart: true,
 			check: (*checker).consumer,
 		}.any(),
 		Middleware: of[*configv1.Middleware]{

@@ -29,11 +29,12 @@ type Entry struct {
 	// the type, which only control planes take.
 	Settings proto.Message
 
-	stored  []byte // the message as it was committed; nil where it came over the stream, without internal fields
-	encoded *streamv1.Resource
-	hash    [32]byte
-	purged  bool // secrets have been taken out since it was committed; hash is of what was
-	unknown []string
+	stored   []byte // the message as it was committed; nil where it came over the stream, without internal fields
+	body     []byte // what nodes get of it
+	settings *anypb.Any
+	hash     [32]byte
+	purged   bool // secrets have been taken out since it was committed; hash is of what was
+	unknown  []string
 }
 
 // Stored is a resource as a store keeps it.
@@ -56,11 +57,13 @@ func (e *Entry) Name() string { return e.Message.GetName() }
 // Hash returns the SHA-256 of the resource's bytes.
 func (e *Entry) Hash() [32]byte { return e.hash }
 
-// Encoded returns the resource as nodes get it. It is made once and shared: it is not to be changed.
-func (e *Entry) Encoded() *streamv1.Resource { return e.encoded }
+// Encoded returns the resource as nodes get it. It shares its bytes, which are not to be changed, with the entry.
+func (e *Entry) Encoded() *streamv1.Resource {
+	return &streamv1.Resource{Kind: e.Kind.Proto(), Id: e.ID(), Hash: e.hash[:], Body: e.body, Settings: e.settings}
+}
 
 // Size returns how many bytes nodes get.
-func (e *Entry) Size() int { return len(e.encoded.GetBody()) + len(e.encoded.GetSettings().GetValue()) }
+func (e *Entry) Size() int { return len(e.body) + len(e.settings.GetValue()) }
 
 // Purged reports whether secrets have been taken out of the resource since it was committed. Its hash is that of what
 // was committed, so that the hash of the whole can be verified; nodes would not take it.
@@ -74,8 +77,8 @@ func (e *Entry) Unknown() []string { return e.unknown }
 // over the stream.
 func (e *Entry) Stored() Stored {
 	s := Stored{Body: e.stored}
-	if settings := e.encoded.GetSettings(); settings != nil {
-		s.Settings = marshalAny(settings)
+	if e.settings != nil {
+		s.Settings = marshalAny(e.settings)
 	}
 	if e.purged {
 		s.Hash = &e.hash
@@ -103,8 +106,7 @@ func FromStore(kind Kind, s Stored) (*Entry, error) {
 }
 
 func entryOf(kind Kind, m Message, s Stored) (*Entry, error) {
-	e := &Entry{Kind: kind, Message: m, stored: s.Body}
-	e.encoded = &streamv1.Resource{Kind: kind.Proto(), Id: m.GetId(), Body: withoutInternal(kind, s.Body)}
+	e := &Entry{Kind: kind, Message: m, stored: s.Body, body: withoutInternal(kind, s.Body)}
 	// What secrets have been taken out of has no settings: the text that stands for one may be none that its type takes.
 	if mw, ok := m.(*configv1.Middleware); ok && s.Hash == nil {
 		if err := e.settle(mw, s.Settings); err != nil {
@@ -114,9 +116,8 @@ func entryOf(kind Kind, m Message, s Stored) (*Entry, error) {
 	if s.Hash != nil {
 		e.hash, e.purged = *s.Hash, true
 	} else {
-		e.hash = resourceHash(e.encoded)
+		e.hash = resourceHash(kind.Proto(), m.GetId(), e.body, e.settings)
 	}
-	e.encoded.Hash = e.hash[:]
 	e.unknown = unknownFields(e)
 	return e, nil
 }
@@ -124,8 +125,8 @@ func entryOf(kind Kind, m Message, s Stored) (*Entry, error) {
 // settle sets a middleware's settings: those that were kept or, where there are none, what its config says.
 func (e *Entry) settle(mw *configv1.Middleware, kept []byte) error {
 	if len(kept) > 0 {
-		e.encoded.Settings = &anypb.Any{}
-		if err := proto.Unmarshal(kept, e.encoded.GetSettings()); err != nil {
+		e.settings = &anypb.Any{}
+		if err := proto.Unmarshal(kept, e.settings); err != nil {
 			return fmt.Errorf("read its settings: %w", err)
 		}
 		t, known := middleware.Lookup(mw.GetType())
@@ -133,18 +134,18 @@ func (e *Entry) settle(mw *configv1.Middleware, kept []byte) error {
 			return nil // there is a later build beside this one, which has the type
 		}
 		e.Settings = t.New()
-		return e.encoded.GetSettings().UnmarshalTo(e.Settings)
+		return e.settings.UnmarshalTo(e.Settings)
 	}
 	parsed, errs := middleware.Parse(mw.GetType(), mw.GetConfig())
 	if len(errs) > 0 {
 		return fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
 	}
-	e.Settings, e.encoded.Settings = parsed, &anypb.Any{}
-	return anypb.MarshalFrom(e.encoded.GetSettings(), parsed, proto.MarshalOptions{Deterministic: true})
+	e.Settings, e.settings = parsed, &anypb.Any{}
+	return anypb.MarshalFrom(e.settings, parsed, proto.MarshalOptions{Deterministic: true})
 }
 
 // resourceHash covers kind, id, body and settings, each with its length.
-func resourceHash(r *streamv1.Resource) [32]byte {
+func resourceHash(kind streamv1.Kind, id string, body []byte, settings *anypb.Any) [32]byte {
 	h := sha256.New()
 	var n [8]byte
 	part := func(b []byte) {
@@ -152,12 +153,12 @@ func resourceHash(r *streamv1.Resource) [32]byte {
 		h.Write(n[:])
 		h.Write(b)
 	}
-	binary.BigEndian.PutUint64(n[:], uint64(r.GetKind()))
+	binary.BigEndian.PutUint64(n[:], uint64(kind))
 	h.Write(n[:])
-	part([]byte(r.GetId()))
-	part(r.GetBody())
-	part([]byte(r.GetSettings().GetTypeUrl()))
-	part(r.GetSettings().GetValue())
+	part([]byte(id))
+	part(body)
+	part([]byte(settings.GetTypeUrl()))
+	part(settings.GetValue())
 	var sum [32]byte
 	h.Sum(sum[:0])
 	return sum
@@ -169,7 +170,7 @@ func Decode(r *streamv1.Resource) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := resourceHash(r)
+	sum := resourceHash(r.GetKind(), r.GetId(), r.GetBody(), r.GetSettings())
 	if !bytes.Equal(sum[:], r.GetHash()) {
 		return nil, fmt.Errorf("%s %s: its content does not have the hash that came with it", kind, r.GetId())
 	}
@@ -180,7 +181,7 @@ func Decode(r *streamv1.Resource) (*Entry, error) {
 	if m.GetId() != r.GetId() || m.GetName() == "" {
 		return nil, fmt.Errorf("%s %s: its content is of %q, named %q", kind, r.GetId(), m.GetId(), m.GetName())
 	}
-	e := &Entry{Kind: kind, Message: m, encoded: r, hash: sum}
+	e := &Entry{Kind: kind, Message: m, body: r.GetBody(), settings: r.GetSettings(), hash: sum}
 	if mw, ok := m.(*configv1.Middleware); ok {
 		t, known := middleware.Lookup(mw.GetType())
 		if !known {

@@ -5,6 +5,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -51,6 +52,18 @@ func Kinds() []Kind {
 	}
 	return all
 }
+
+// Apart returns the kinds whose resources nodes get apart from the configuration, because there may be a million of
+// them: each kind is a set of its own, of which a change is sent by itself.
+func Apart() []Kind {
+	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return !k.IsApart() })
+}
+
+// Together returns the kinds that are not apart, each after those it may refer to.
+func Together() []Kind { return slices.DeleteFunc(Kinds(), Kind.IsApart) }
+
+// IsApart reports whether nodes get the kind's resources apart from the configuration.
+func (k Kind) IsApart() bool { return describe(k).apart }
 
 // String returns the singular, such as "route".
 func (k Kind) String() string { return describe(k).one }

@@ -22,6 +22,13 @@ func (h *Hash) Remove(element [32]byte) {
 	}
 }
 
+// Join counts the elements of another set.
+func (h *Hash) Join(other Hash) {
+	for i := range h.lanes {
+		h.lanes[i] += other.lanes[i]
+	}
+}
+
 // Sum returns the hash.
 func (h Hash) Sum() (sum [32]byte) {
 	for i, lane := range h.lanes {
