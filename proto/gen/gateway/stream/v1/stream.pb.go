@@ -154,7 +154,7 @@ func (x Result_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Outcome.Descriptor instead.
 func (Result_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // StreamRequest is a message of a node.
@@ -246,7 +246,7 @@ type StreamRequest_Hello struct {
 }
 
 type StreamRequest_Result struct {
-	// The answer to a whole Update or EndpointsUpdate.
+	// The answer to a whole Update, EndpointsUpdate or SetUpdate.
 	Result *Result `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
 }
 
@@ -271,6 +271,7 @@ type StreamResponse struct {
 	//	*StreamResponse_Update
 	//	*StreamResponse_Endpoints
 	//	*StreamResponse_Standing
+	//	*StreamResponse_Set
 	Message       isStreamResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -340,6 +341,15 @@ func (x *StreamResponse) GetStanding() *FleetStanding {
 	return nil
 }
 
+func (x *StreamResponse) GetSet() *SetUpdate {
+	if x != nil {
+		if x, ok := x.Message.(*StreamResponse_Set); ok {
+			return x.Set
+		}
+	}
+	return nil
+}
+
 type isStreamResponse_Message interface {
 	isStreamResponse_Message()
 }
@@ -359,11 +369,18 @@ type StreamResponse_Standing struct {
 	Standing *FleetStanding `protobuf:"bytes,20,opt,name=standing,proto3,oneof"`
 }
 
+type StreamResponse_Set struct {
+	// Resources of a kind that travels apart from the configuration.
+	Set *SetUpdate `protobuf:"bytes,21,opt,name=set,proto3,oneof"`
+}
+
 func (*StreamResponse_Update) isStreamResponse_Message() {}
 
 func (*StreamResponse_Endpoints) isStreamResponse_Message() {}
 
 func (*StreamResponse_Standing) isStreamResponse_Message() {}
+
+func (*StreamResponse_Set) isStreamResponse_Message() {}
 
 // FleetStanding is told to a node that has refused the newest revision, when it changes.
 type FleetStanding struct {
@@ -446,7 +463,7 @@ type Hello struct {
 	Epoch string `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The revision it runs; 0 when it has none.
 	Revision uint32 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Hash of that revision; empty where the node asks for a full snapshot.
+	// Hash of that revision, without the kinds that are named in sets; empty where the node asks for a full snapshot.
 	Hash []byte `protobuf:"bytes,8,opt,name=hash,proto3" json:"hash,omitempty"`
 	// The version of the discovered endpoints it has; 0 when it has none.
 	EndpointsVersion uint64 `protobuf:"varint,9,opt,name=endpoints_version,json=endpointsVersion,proto3" json:"endpoints_version,omitempty"`
@@ -457,7 +474,10 @@ type Hello struct {
 	// Hash of the discovered endpoints that it has; it is the same in all processes that know the same.
 	EndpointsHash []byte `protobuf:"bytes,12,opt,name=endpoints_hash,json=endpointsHash,proto3" json:"endpoints_hash,omitempty"`
 	// What of that revision does not work; absent: it works.
-	Degradation   *Degradation `protobuf:"bytes,20,opt,name=degradation,proto3" json:"degradation,omitempty"`
+	Degradation *Degradation `protobuf:"bytes,20,opt,name=degradation,proto3" json:"degradation,omitempty"`
+	// The kinds that this build takes apart from the configuration, each with what the node has of it. Resources of other
+	// kinds, and of all kinds where it names none, come with the configuration.
+	Sets          []*SetState `protobuf:"bytes,21,rep,name=sets,proto3" json:"sets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +603,86 @@ func (x *Hello) GetDegradation() *Degradation {
 	return nil
 }
 
+func (x *Hello) GetSets() []*SetState {
+	if x != nil {
+		return x.Sets
+	}
+	return nil
+}
+
+// SetState is what a node has of a kind that travels apart from the configuration.
+type SetState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind.
+	Kind Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=gateway.stream.v1.Kind" json:"kind,omitempty"`
+	// Epoch of the revision that the set is of; empty when there is none.
+	Epoch string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The revision that the set is of; 0 when there is none.
+	Revision uint32 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Hash of the set; empty where the node asks for all of it.
+	Hash          []byte `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetState) Reset() {
+	*x = SetState{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetState) ProtoMessage() {}
+
+func (x *SetState) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetState.ProtoReflect.Descriptor instead.
+func (*SetState) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SetState) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *SetState) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *SetState) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SetState) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
 // Degradation is what of a revision that a node runs does not work.
 type Degradation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -594,7 +694,7 @@ type Degradation struct {
 
 func (x *Degradation) Reset() {
 	*x = Degradation{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +706,7 @@ func (x *Degradation) String() string {
 func (*Degradation) ProtoMessage() {}
 
 func (x *Degradation) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +719,7 @@ func (x *Degradation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
 func (*Degradation) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Degradation) GetProblems() []*Problem {
@@ -637,7 +737,7 @@ type Update struct {
 	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The revision that the node runs afterwards.
 	Revision uint32 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Hash of the whole configuration at that revision.
+	// Hash of the whole configuration at that revision, without the kinds that are apart.
 	Hash []byte `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
 	// What the delta starts from; 0 for a full snapshot, which may carry less resources than the node has.
 	BaseRevision uint32 `protobuf:"varint,4,opt,name=base_revision,json=baseRevision,proto3" json:"base_revision,omitempty"`
@@ -654,14 +754,19 @@ type Update struct {
 	// The result may be empty or have lost most routes: the commit allowed it, or those of several revisions together did.
 	AllowShrink bool `protobuf:"varint,10,opt,name=allow_shrink,json=allowShrink,proto3" json:"allow_shrink,omitempty"`
 	// When the revision was committed.
-	CommittedAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
+	CommittedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
+	// Kinds whose resources are neither in the update nor in its hash: they travel apart from the configuration.
+	Apart []Kind `protobuf:"varint,12,rep,packed,name=apart,proto3,enum=gateway.stream.v1.Kind" json:"apart,omitempty"`
+	// The revision is the node's target, which may be older than what it runs. Where it is not, an older revision comes
+	// from a control plane that has not seen the newer one yet, and is refused.
+	Target        bool `protobuf:"varint,13,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +778,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +791,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Update) GetEpoch() string {
@@ -766,6 +871,140 @@ func (x *Update) GetCommittedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Update) GetApart() []Kind {
+	if x != nil {
+		return x.Apart
+	}
+	return nil
+}
+
+func (x *Update) GetTarget() bool {
+	if x != nil {
+		return x.Target
+	}
+	return false
+}
+
+// SetUpdate leads a node to the resources of one kind at a revision, apart from the configuration: a delta from the set
+// with base_hash, or all of it when that is empty. A large one comes in chunks that follow each other; nothing is applied
+// before the last.
+type SetUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind of all resources in it.
+	Kind Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=gateway.stream.v1.Kind" json:"kind,omitempty"`
+	// Epoch of the store.
+	Epoch string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The revision that the set is of afterwards.
+	Revision uint32 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Hash of the set afterwards.
+	Hash []byte `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
+	// Hash of the set that the delta starts from; empty for all of the set.
+	BaseHash []byte `protobuf:"bytes,5,opt,name=base_hash,json=baseHash,proto3" json:"base_hash,omitempty"`
+	// New and changed resources.
+	Upserts []*Resource `protobuf:"bytes,6,rep,name=upserts,proto3" json:"upserts,omitempty"`
+	// Ids of removed resources; only in a delta.
+	Removals []string `protobuf:"bytes,7,rep,name=removals,proto3" json:"removals,omitempty"`
+	// This chunk, from 1.
+	Chunk uint32 `protobuf:"varint,8,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// Number of chunks.
+	Chunks        uint32 `protobuf:"varint,9,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetUpdate) Reset() {
+	*x = SetUpdate{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetUpdate) ProtoMessage() {}
+
+func (x *SetUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetUpdate.ProtoReflect.Descriptor instead.
+func (*SetUpdate) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SetUpdate) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *SetUpdate) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *SetUpdate) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *SetUpdate) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *SetUpdate) GetBaseHash() []byte {
+	if x != nil {
+		return x.BaseHash
+	}
+	return nil
+}
+
+func (x *SetUpdate) GetUpserts() []*Resource {
+	if x != nil {
+		return x.Upserts
+	}
+	return nil
+}
+
+func (x *SetUpdate) GetRemovals() []string {
+	if x != nil {
+		return x.Removals
+	}
+	return nil
+}
+
+func (x *SetUpdate) GetChunk() uint32 {
+	if x != nil {
+		return x.Chunk
+	}
+	return 0
+}
+
+func (x *SetUpdate) GetChunks() uint32 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
 // Resource is one resource, serialised once for all nodes.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -787,7 +1026,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1038,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1051,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Resource) GetKind() Kind {
@@ -863,7 +1102,7 @@ type ResourceRef struct {
 
 func (x *ResourceRef) Reset() {
 	*x = ResourceRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1114,7 @@ func (x *ResourceRef) String() string {
 func (*ResourceRef) ProtoMessage() {}
 
 func (x *ResourceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1127,7 @@ func (x *ResourceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRef.ProtoReflect.Descriptor instead.
 func (*ResourceRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResourceRef) GetKind() Kind {
@@ -928,7 +1167,7 @@ type EndpointsUpdate struct {
 
 func (x *EndpointsUpdate) Reset() {
 	*x = EndpointsUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1179,7 @@ func (x *EndpointsUpdate) String() string {
 func (*EndpointsUpdate) ProtoMessage() {}
 
 func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1192,7 @@ func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointsUpdate.ProtoReflect.Descriptor instead.
 func (*EndpointsUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EndpointsUpdate) GetVersion() uint64 {
@@ -1023,7 +1262,7 @@ type ServiceEndpoints struct {
 
 func (x *ServiceEndpoints) Reset() {
 	*x = ServiceEndpoints{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1274,7 @@ func (x *ServiceEndpoints) String() string {
 func (*ServiceEndpoints) ProtoMessage() {}
 
 func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1287,7 @@ func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceEndpoints.ProtoReflect.Descriptor instead.
 func (*ServiceEndpoints) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ServiceEndpoints) GetServiceId() string {
@@ -1092,7 +1331,7 @@ type EndpointRef struct {
 
 func (x *EndpointRef) Reset() {
 	*x = EndpointRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1343,7 @@ func (x *EndpointRef) String() string {
 func (*EndpointRef) ProtoMessage() {}
 
 func (x *EndpointRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1356,7 @@ func (x *EndpointRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointRef.ProtoReflect.Descriptor instead.
 func (*EndpointRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EndpointRef) GetHost() string {
@@ -1139,25 +1378,27 @@ type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How it went.
 	Outcome Result_Outcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=gateway.stream.v1.Result_Outcome" json:"outcome,omitempty"`
-	// The revision that is answered; 0 when endpoints are answered.
+	// The revision that is answered; 0 when endpoints or a set are answered.
 	Revision uint32 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The endpoints version that is answered; 0 when a revision is answered.
+	// The endpoints version that is answered; 0 when a revision or a set is answered.
 	EndpointsVersion uint64 `protobuf:"varint,3,opt,name=endpoints_version,json=endpointsVersion,proto3" json:"endpoints_version,omitempty"`
 	// What is wrong, for all but applied.
 	Problems []*Problem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
 	// Time from the last chunk to the answer, in microseconds.
 	ApplyMicros uint64 `protobuf:"varint,5,opt,name=apply_micros,json=applyMicros,proto3" json:"apply_micros,omitempty"`
-	// Hash of the configuration that the node runs now.
+	// Hash of the configuration that the node runs now, or of the set that is answered.
 	Hash []byte `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`
 	// Epoch of the revision that is answered.
-	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The kind of the set that is answered; unspecified when a revision or endpoints are answered.
+	Set           Kind `protobuf:"varint,20,opt,name=set,proto3,enum=gateway.stream.v1.Kind" json:"set,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1410,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1423,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Result) GetOutcome() Result_Outcome {
@@ -1234,6 +1475,13 @@ func (x *Result) GetEpoch() string {
 	return ""
 }
 
+func (x *Result) GetSet() Kind {
+	if x != nil {
+		return x.Set
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
 // Problem is one thing that is wrong with one resource.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1251,7 +1499,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1511,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1524,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Problem) GetKind() string {
@@ -1310,13 +1558,13 @@ func (x *Problem) GetReason() string {
 // Report carries what happened since the last one; counters are deltas.
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision that the node runs.
+	// The revision that the node runs when it makes the report.
 	Revision uint32 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The time that it covers, in microseconds.
 	IntervalMicros uint64 `protobuf:"varint,2,opt,name=interval_micros,json=intervalMicros,proto3" json:"interval_micros,omitempty"`
 	// Client connections open now.
 	ActiveConnections uint64 `protobuf:"varint,3,opt,name=active_connections,json=activeConnections,proto3" json:"active_connections,omitempty"`
-	// Only routes that had traffic.
+	// Only routes that had traffic, with an entry for each revision that served it.
 	Routes []*RouteTraffic `protobuf:"bytes,4,rep,name=routes,proto3" json:"routes,omitempty"`
 	// Only endpoints whose health or check time changed; after connecting, all.
 	Endpoints []*EndpointHealth `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
@@ -1324,14 +1572,16 @@ type Report struct {
 	Unchecked []*UncheckedEndpoint `protobuf:"bytes,20,rep,name=unchecked,proto3" json:"unchecked,omitempty"`
 	// What of the revision does not work; absent: as the stream was told last, by hello, by a result or by another
 	// report.
-	Degradation   *Degradation `protobuf:"bytes,21,opt,name=degradation,proto3" json:"degradation,omitempty"`
+	Degradation *Degradation `protobuf:"bytes,21,opt,name=degradation,proto3" json:"degradation,omitempty"`
+	// Epoch of the revision that the node runs.
+	Epoch         string `protobuf:"bytes,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1593,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1606,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Report) GetRevision() uint32 {
@@ -1408,6 +1658,13 @@ func (x *Report) GetDegradation() *Degradation {
 	return nil
 }
 
+func (x *Report) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
 // UncheckedEndpoint names one endpoint of a service.
 type UncheckedEndpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1423,7 +1680,7 @@ type UncheckedEndpoint struct {
 
 func (x *UncheckedEndpoint) Reset() {
 	*x = UncheckedEndpoint{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1692,7 @@ func (x *UncheckedEndpoint) String() string {
 func (*UncheckedEndpoint) ProtoMessage() {}
 
 func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1705,7 @@ func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UncheckedEndpoint.ProtoReflect.Descriptor instead.
 func (*UncheckedEndpoint) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UncheckedEndpoint) GetServiceId() string {
@@ -1487,13 +1744,18 @@ type RouteTraffic struct {
 	DurationMicros uint64 `protobuf:"varint,5,opt,name=duration_micros,json=durationMicros,proto3" json:"duration_micros,omitempty"`
 	// Counts per bucket of gateway_request_duration_seconds, not cumulative; the last is beyond all bounds.
 	DurationBuckets []uint64 `protobuf:"varint,6,rep,packed,name=duration_buckets,json=durationBuckets,proto3" json:"duration_buckets,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The revision that was in force on the node when the requests began; absent from builds that do not tell: traffic of
+	// the interval, whatever served it. 0 is before the first revision.
+	Revision *uint32 `protobuf:"varint,7,opt,name=revision,proto3,oneof" json:"revision,omitempty"`
+	// Epoch of that revision; empty: the report's.
+	Epoch         string `protobuf:"bytes,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1767,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1780,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -1563,6 +1825,20 @@ func (x *RouteTraffic) GetDurationBuckets() []uint64 {
 	return nil
 }
 
+func (x *RouteTraffic) GetRevision() uint32 {
+	if x != nil && x.Revision != nil {
+		return *x.Revision
+	}
+	return 0
+}
+
+func (x *RouteTraffic) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
 // EndpointHealth is what active checks say about one endpoint.
 type EndpointHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1584,7 +1860,7 @@ type EndpointHealth struct {
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1872,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1885,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -1663,17 +1939,18 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x18.gateway.stream.v1.HelloH\x00R\x05hello\x123\n" +
 	"\x06result\x18\x02 \x01(\v2\x19.gateway.stream.v1.ResultH\x00R\x06result\x123\n" +
 	"\x06report\x18\x03 \x01(\v2\x19.gateway.stream.v1.ReportH\x00R\x06reportB\t\n" +
-	"\amessage\"\xd4\x01\n" +
+	"\amessage\"\x86\x02\n" +
 	"\x0eStreamResponse\x123\n" +
 	"\x06update\x18\x01 \x01(\v2\x19.gateway.stream.v1.UpdateH\x00R\x06update\x12B\n" +
 	"\tendpoints\x18\x02 \x01(\v2\".gateway.stream.v1.EndpointsUpdateH\x00R\tendpoints\x12>\n" +
-	"\bstanding\x18\x14 \x01(\v2 .gateway.stream.v1.FleetStandingH\x00R\bstandingB\t\n" +
+	"\bstanding\x18\x14 \x01(\v2 .gateway.stream.v1.FleetStandingH\x00R\bstanding\x120\n" +
+	"\x03set\x18\x15 \x01(\v2\x1c.gateway.stream.v1.SetUpdateH\x00R\x03setB\t\n" +
 	"\amessage\"`\n" +
 	"\rFleetStanding\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12\x1d\n" +
 	"\n" +
-	"others_run\x18\x03 \x01(\bR\tothersRun\"\x91\x04\n" +
+	"others_run\x18\x03 \x01(\bR\tothersRun\"\xc2\x04\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1690,12 +1967,18 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x12\n" +
 	"\x04host\x18\v \x01(\tR\x04host\x12%\n" +
 	"\x0eendpoints_hash\x18\f \x01(\fR\rendpointsHash\x12@\n" +
-	"\vdegradation\x18\x14 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\x1a9\n" +
+	"\vdegradation\x18\x14 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\x12/\n" +
+	"\x04sets\x18\x15 \x03(\v2\x1b.gateway.stream.v1.SetStateR\x04sets\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"}\n" +
+	"\bSetState\x12+\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x17.gateway.stream.v1.KindR\x04kind\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\rR\brevision\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\"E\n" +
 	"\vDegradation\x126\n" +
-	"\bproblems\x18\x01 \x03(\v2\x1a.gateway.stream.v1.ProblemR\bproblems\"\x97\x03\n" +
+	"\bproblems\x18\x01 \x03(\v2\x1a.gateway.stream.v1.ProblemR\bproblems\"\xde\x03\n" +
 	"\x06Update\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12\x12\n" +
@@ -1709,7 +1992,19 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"rollbackOf\x12!\n" +
 	"\fallow_shrink\x18\n" +
 	" \x01(\bR\vallowShrink\x12=\n" +
-	"\fcommitted_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"\xa1\x01\n" +
+	"\fcommitted_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\x12-\n" +
+	"\x05apart\x18\f \x03(\x0e2\x17.gateway.stream.v1.KindR\x05apart\x12\x16\n" +
+	"\x06target\x18\r \x01(\bR\x06target\"\x9c\x02\n" +
+	"\tSetUpdate\x12+\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x17.gateway.stream.v1.KindR\x04kind\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\rR\brevision\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x1b\n" +
+	"\tbase_hash\x18\x05 \x01(\fR\bbaseHash\x125\n" +
+	"\aupserts\x18\x06 \x03(\v2\x1b.gateway.stream.v1.ResourceR\aupserts\x12\x1a\n" +
+	"\bremovals\x18\a \x03(\tR\bremovals\x12\x14\n" +
+	"\x05chunk\x18\b \x01(\rR\x05chunk\x12\x16\n" +
+	"\x06chunks\x18\t \x01(\rR\x06chunks\"\xa1\x01\n" +
 	"\bResource\x12+\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x17.gateway.stream.v1.KindR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1735,7 +2030,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\bremovals\x18\x04 \x03(\v2\x1e.gateway.stream.v1.EndpointRefR\bremovals\"5\n" +
 	"\vEndpointRef\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\rR\x04port\"\xf8\x02\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"\xa3\x03\n" +
 	"\x06Result\x12;\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2!.gateway.stream.v1.Result.OutcomeR\aoutcome\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12+\n" +
@@ -1743,7 +2038,8 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\bproblems\x18\x04 \x03(\v2\x1a.gateway.stream.v1.ProblemR\bproblems\x12!\n" +
 	"\fapply_micros\x18\x05 \x01(\x04R\vapplyMicros\x12\x12\n" +
 	"\x04hash\x18\x06 \x01(\fR\x04hash\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\tR\x05epoch\"c\n" +
+	"\x05epoch\x18\a \x01(\tR\x05epoch\x12)\n" +
+	"\x03set\x18\x14 \x01(\x0e2\x17.gateway.stream.v1.KindR\x03set\"c\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x14\n" +
@@ -1753,7 +2049,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xfc\x02\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x92\x03\n" +
 	"\x06Report\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12'\n" +
 	"\x0finterval_micros\x18\x02 \x01(\x04R\x0eintervalMicros\x12-\n" +
@@ -1761,12 +2057,13 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x06routes\x18\x04 \x03(\v2\x1f.gateway.stream.v1.RouteTrafficR\x06routes\x12?\n" +
 	"\tendpoints\x18\x05 \x03(\v2!.gateway.stream.v1.EndpointHealthR\tendpoints\x12B\n" +
 	"\tunchecked\x18\x14 \x03(\v2$.gateway.stream.v1.UncheckedEndpointR\tunchecked\x12@\n" +
-	"\vdegradation\x18\x15 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\"Z\n" +
+	"\vdegradation\x18\x15 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\x12\x14\n" +
+	"\x05epoch\x18\x16 \x01(\tR\x05epoch\"Z\n" +
 	"\x11UncheckedEndpoint\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04port\"\xd0\x01\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"\x94\x02\n" +
 	"\fRouteTraffic\x12\x19\n" +
 	"\broute_id\x18\x01 \x01(\tR\arouteId\x12\x1d\n" +
 	"\n" +
@@ -1774,7 +2071,10 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\brequests\x18\x03 \x01(\x04R\brequests\x12\x16\n" +
 	"\x06errors\x18\x04 \x01(\x04R\x06errors\x12'\n" +
 	"\x0fduration_micros\x18\x05 \x01(\x04R\x0edurationMicros\x12)\n" +
-	"\x10duration_buckets\x18\x06 \x03(\x04R\x0fdurationBuckets\"\xc2\x01\n" +
+	"\x10duration_buckets\x18\x06 \x03(\x04R\x0fdurationBuckets\x12\x1f\n" +
+	"\brevision\x18\a \x01(\rH\x00R\brevision\x88\x01\x01\x12\x14\n" +
+	"\x05epoch\x18\b \x01(\tR\x05epochB\v\n" +
+	"\t_revision\"\xc2\x01\n" +
 	"\x0eEndpointHealth\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -1811,7 +2111,7 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
 	(Result_Outcome)(0),           // 1: gateway.stream.v1.Result.Outcome
@@ -1819,58 +2119,67 @@ var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(*StreamResponse)(nil),        // 3: gateway.stream.v1.StreamResponse
 	(*FleetStanding)(nil),         // 4: gateway.stream.v1.FleetStanding
 	(*Hello)(nil),                 // 5: gateway.stream.v1.Hello
-	(*Degradation)(nil),           // 6: gateway.stream.v1.Degradation
-	(*Update)(nil),                // 7: gateway.stream.v1.Update
-	(*Resource)(nil),              // 8: gateway.stream.v1.Resource
-	(*ResourceRef)(nil),           // 9: gateway.stream.v1.ResourceRef
-	(*EndpointsUpdate)(nil),       // 10: gateway.stream.v1.EndpointsUpdate
-	(*ServiceEndpoints)(nil),      // 11: gateway.stream.v1.ServiceEndpoints
-	(*EndpointRef)(nil),           // 12: gateway.stream.v1.EndpointRef
-	(*Result)(nil),                // 13: gateway.stream.v1.Result
-	(*Problem)(nil),               // 14: gateway.stream.v1.Problem
-	(*Report)(nil),                // 15: gateway.stream.v1.Report
-	(*UncheckedEndpoint)(nil),     // 16: gateway.stream.v1.UncheckedEndpoint
-	(*RouteTraffic)(nil),          // 17: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 18: gateway.stream.v1.EndpointHealth
-	nil,                           // 19: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 21: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 22: gateway.config.v1.Endpoint
+	(*SetState)(nil),              // 6: gateway.stream.v1.SetState
+	(*Degradation)(nil),           // 7: gateway.stream.v1.Degradation
+	(*Update)(nil),                // 8: gateway.stream.v1.Update
+	(*SetUpdate)(nil),             // 9: gateway.stream.v1.SetUpdate
+	(*Resource)(nil),              // 10: gateway.stream.v1.Resource
+	(*ResourceRef)(nil),           // 11: gateway.stream.v1.ResourceRef
+	(*EndpointsUpdate)(nil),       // 12: gateway.stream.v1.EndpointsUpdate
+	(*ServiceEndpoints)(nil),      // 13: gateway.stream.v1.ServiceEndpoints
+	(*EndpointRef)(nil),           // 14: gateway.stream.v1.EndpointRef
+	(*Result)(nil),                // 15: gateway.stream.v1.Result
+	(*Problem)(nil),               // 16: gateway.stream.v1.Problem
+	(*Report)(nil),                // 17: gateway.stream.v1.Report
+	(*UncheckedEndpoint)(nil),     // 18: gateway.stream.v1.UncheckedEndpoint
+	(*RouteTraffic)(nil),          // 19: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 20: gateway.stream.v1.EndpointHealth
+	nil,                           // 21: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 23: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 24: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
 	5,  // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
-	13, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
-	15, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
-	7,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
-	10, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
+	15, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
+	17, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
+	8,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
+	12, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
 	4,  // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
-	19, // 6: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	20, // 7: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
-	6,  // 8: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
-	14, // 9: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
-	8,  // 10: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
-	9,  // 11: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	20, // 12: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
-	0,  // 13: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	21, // 14: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
-	0,  // 15: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
-	11, // 16: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	22, // 17: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
-	12, // 18: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
-	1,  // 19: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
-	14, // 20: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
-	17, // 21: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	18, // 22: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	16, // 23: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
-	6,  // 24: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
-	20, // 25: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	2,  // 26: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	3,  // 27: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	9,  // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
+	21, // 7: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	22, // 8: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	7,  // 9: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
+	6,  // 10: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
+	0,  // 11: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
+	16, // 12: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
+	10, // 13: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
+	11, // 14: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
+	22, // 15: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	0,  // 16: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
+	0,  // 17: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
+	10, // 18: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
+	0,  // 19: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
+	23, // 20: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	0,  // 21: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
+	13, // 22: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
+	24, // 23: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	14, // 24: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
+	1,  // 25: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
+	16, // 26: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
+	0,  // 27: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
+	19, // 28: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	20, // 29: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	18, // 30: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
+	7,  // 31: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
+	22, // 32: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	2,  // 33: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	3,  // 34: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	34, // [34:35] is the sub-list for method output_type
+	33, // [33:34] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -1887,14 +2196,16 @@ func file_gateway_stream_v1_stream_proto_init() {
 		(*StreamResponse_Update)(nil),
 		(*StreamResponse_Endpoints)(nil),
 		(*StreamResponse_Standing)(nil),
+		(*StreamResponse_Set)(nil),
 	}
+	file_gateway_stream_v1_stream_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
