@@ -201,7 +201,8 @@ func (c *Config) with(changes []entryChange) *Config {
 	if ids[Route] == nil {
 		next.table.built = c.builtTable() // it is of routes alone
 	}
-	if next.table.built == nil && c.builtTable() != nil { // otherwise the chain of parents would have no end where nobody asks for tables
+	// Without a table the chain of parents would have no end where nobody asks for tables.
+	if next.table.built == nil && c.builtTable() != nil {
 		next.table.parent, next.table.changes = c, changes
 	}
 	return next
