@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/middleware"
 )
 
 // preflights finds routes with backends of which some run a cors step and others none: nodes let a route take the
@@ -61,7 +62,8 @@ func corsPipelines(c *Config) map[string]*configv1.Pipeline {
 			if step == nil {
 				continue
 			}
-			if m := step.Message.(*configv1.Middleware); m.GetType() != "cors" || m.Enabled != nil && !m.GetEnabled() {
+			m := step.Message.(*configv1.Middleware)
+			if t, known := middleware.Lookup(m.GetType()); !known || !t.AnswersPreflights || m.Enabled != nil && !m.GetEnabled() {
 				continue
 			}
 			if p.GetGlobal() {

@@ -45,6 +45,9 @@ type Type struct {
 	Parallel bool
 	// Waits is how often its request phase waits.
 	Waits Waits
+	// AnswersPreflights tells that its request phase answers CORS preflights, so that the routes which run it take those
+	// for their methods (Fetch standard, CORS-preflight fetch).
+	AnswersPreflights bool
 	// bodyLimit is the field of its settings that makes it read the request's body, which no step of a parallel pipeline
 	// can; empty: it has none.
 	bodyLimit string

@@ -20,6 +20,8 @@ func corsType() *Type {
 		New:       func() proto.Message { return &middlewarev1.Cors{} },
 		normalise: normaliseCors,
 		Validate:  validateCors,
+
+		AnswersPreflights: true,
 	}
 }
 

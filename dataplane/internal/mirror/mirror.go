@@ -12,11 +12,10 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/subrequest"
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/routing"
 )
 
 const (
-	defaultMaxBody = 64 << 10
 	// maxInFlight is how many copies of a route's requests may be under way. What is above it is dropped: a service that
 	// is slower than the route's must not gather them.
 	maxInFlight = 256
@@ -26,36 +25,28 @@ const (
 
 // Mirror is a route's. It is safe for concurrent use; nil mirrors nothing.
 type Mirror struct {
-	client  *subrequest.Client
-	percent float64
-	maxBody int64
-	count   *counters
+	client *subrequest.Client
+	share  *routing.Mirror
+	count  *counters
 }
 
 // New returns the mirror of a route.
-func New(route string, client *subrequest.Client, m *configv1.Mirror) *Mirror {
-	r := &Mirror{client: client, percent: 100, maxBody: defaultMaxBody, count: Metrics.byRoute.Get([2]string{route, client.Name()})}
-	if m.Percent != nil {
-		r.percent = m.GetPercent()
-	}
-	if m.MaxBodyBytes != nil {
-		r.maxBody = int64(m.GetMaxBodyBytes())
-	}
-	return r
+func New(route string, client *subrequest.Client, m *routing.Mirror) *Mirror {
+	return &Mirror{client: client, share: m, count: Metrics.byRoute.Get([2]string{route, client.Name()})}
 }
 
 // Begin makes a copy of a request that is about to be sent, if it is one of the share. It comes when the request is as
 // the service is to see it, and before its body is read. It does not wait. The copy, nil where there is none, has to be
 // told of the exchange's end.
 func (m *Mirror) Begin(x *exchange.Exchange) *Copy {
-	if m == nil || m.percent < 100 && rand.Float64()*100 >= m.percent {
+	if m == nil || m.share.Percent < 100 && !m.share.Takes(rand.Float64()) {
 		return nil
 	}
 	req := &x.Request
 	switch {
 	case x.RPC != exchange.NoRPC || req.Upgrade != "":
 		return nil
-	case req.ContentLength > m.maxBody:
+	case req.ContentLength > m.share.MaxBodyBytes:
 		m.count.tooLarge.Add(1)
 		return nil
 	case m.count.inFlight.Add(1) > maxInFlight:
@@ -178,7 +169,7 @@ func (d *down) add(part []byte, whole bool, err error) {
 	case err != nil:
 		c.giveUp(&c.mirror.count.dropped)
 		return
-	case int64(len(c.request.Body)+len(part)) > c.mirror.maxBody:
+	case int64(len(c.request.Body)+len(part)) > c.mirror.share.MaxBodyBytes:
 		c.giveUp(&c.mirror.count.tooLarge)
 		return
 	}

@@ -29,7 +29,6 @@ type Chain struct {
 	panics    *telemetry.Panics
 	pipelines []*Pipeline
 	workers   []Worker
-	preflight bool
 	waits     bool // a step may wait
 	ends      bool // a step is told of the end
 }
@@ -45,8 +44,6 @@ func NewChain(panics *telemetry.Panics, pipelines ...*Pipeline) *Chain {
 		c.waits = c.waits || p.Parallel && len(p.Steps) > 1
 		for _, s := range p.Steps {
 			c.waits = c.waits || s.Waits != middleware.WaitsNever
-			f, ok := s.Step.(Preflighter)
-			c.preflight = c.preflight || ok && f.AnswersPreflights()
 			_, ends := s.Step.(Ender)
 			c.ends = c.ends || ends
 			if w, ok := s.Step.(Worker); ok {
@@ -62,9 +59,6 @@ func NewChain(panics *telemetry.Panics, pipelines ...*Pipeline) *Chain {
 
 // Waits reports whether Request may wait for something, if only for other goroutines.
 func (c *Chain) Waits() bool { return c != nil && c.waits }
-
-// AnswersPreflights reports whether a step answers CORS preflights.
-func (c *Chain) AnswersPreflights() bool { return c != nil && c.preflight }
 
 // Works reports whether a step may work long at the bodies of responses.
 func (c *Chain) Works() bool { return c != nil && len(c.workers) > 0 }

@@ -33,14 +33,6 @@ type Step interface {
 	Response(x *exchange.Exchange)
 }
 
-// Preflighter is a Step that answers CORS preflights, so that its route takes those for its methods (Fetch standard,
-// CORS-preflight fetch).
-type Preflighter interface {
-	Step
-	// AnswersPreflights reports whether it does.
-	AnswersPreflights() bool
-}
-
 // Worker is a Step that may work long at a response's body while that is sent. Such a response is sent where no other
 // connection waits meanwhile.
 type Worker interface {

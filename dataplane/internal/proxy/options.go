@@ -7,9 +7,6 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// anyMethod is what a node that any method can be sent to says in Allow.
-const anyMethod = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-
 // options answers an OPTIONS that goes no further (RFC 9110 section 9.3.7).
 func (t *transaction) options(allow string) bool {
 	answerOptions(t.x, allow)

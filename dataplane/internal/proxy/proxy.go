@@ -11,7 +11,6 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/via"
-	"gateway.internal/shared/pathnorm"
 )
 
 // Proxy serves exchanges by the runtime's snapshot. It implements http1.Starter.
@@ -20,7 +19,6 @@ type Proxy struct {
 	nowhere *telemetry.Route // counts what no route matched
 	log     *accesslog.Log
 	panics  *telemetry.Panics
-	paths   *pathnorm.Rules // the node's
 	headers HeaderSettings
 	via     *via.Node
 	// upgrades counts the exchanges that have gone over to another protocol.
@@ -31,7 +29,10 @@ var _ http1.Starter = (*Proxy)(nil)
 
 // New returns a proxy that is a node to the requests that pass it, and writes to an access log, unless that is nil.
 func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, log *accesslog.Log) *Proxy {
-	return &Proxy{runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, paths: rt.Paths(), panics: rt.Panics(), log: log, upgrades: counters.Upgrades()}
+	return &Proxy{
+		runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, panics: rt.Panics(), log: log,
+		upgrades: counters.Upgrades(),
+	}
 }
 
 // HeaderSettings say what becomes of fields of requests that might be mistaken for others, or are believed. The zero value is the default.

@@ -15,6 +15,7 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/shared/fault"
+	"gateway.internal/shared/routing"
 )
 
 // transaction is one exchange on its way through the proxy: what one step has found out and a later one needs. It
@@ -119,19 +120,18 @@ func (t *transaction) find() bool {
 	case x.Request.HasVia && t.p.via.Loops(&x.Request.Header):
 		return t.refuse(fault.LoopDetected, "the request has passed this node too often: a service leads back to it")
 	case x.Request.Path == "*":
-		return t.options(anyMethod)
+		return t.options(routing.AnyMethod)
 	}
 	req := &x.Request
-	length, sent := req.TargetBytes(), req.Path
+	length := req.TargetBytes()
 	x.Match.Method, x.Match.Host, x.Match.RawQuery, x.Match.Header = req.Method, req.Host, req.RawQuery, &req.Header
 	x.Match.Scheme, x.Match.Port = x.Scheme, x.Peer.Port
-	rule, reason := t.p.match(snapshot, x)
-	if req.Method == "OPTIONS" {
-		rule, reason = t.p.preflight(snapshot, x, sent, rule, reason)
+	found := snapshot.Find(&x.Match, req.Path, &x.Params, &x.Memory)
+	if found.Refused != "" {
+		return t.refuse(fault.BadRequest, found.Refused)
 	}
-	if reason != "" {
-		return t.refuse(fault.BadRequest, reason)
-	}
+	req.Path = found.Path
+	rule := found.Rule
 	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) && (rule == nil || !rule.Value.(*runtime.Route).Challenge) {
 		return t.refuse(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
 	}
@@ -140,6 +140,9 @@ func (t *transaction) find() bool {
 		return t.answer()
 	}
 	t.route = rule.Value.(*runtime.Route)
+	if found.Preflight {
+		x.RouteMethods = t.route.Methods
+	}
 	t.backend = t.route.Choose()
 	t.count = t.backend.Count
 	x.Route = t.route.Name
@@ -225,8 +228,7 @@ func (t *transaction) forward() bool {
 	if x.Request.Method == "OPTIONS" && !t.forwardsOn() {
 		return false
 	}
-	t.route.Rewrite(x)
-	if x.Forward.Path != "" && !t.normaliseForward() {
+	if !t.route.Forward(x, t.snapshot.Paths) {
 		return false
 	}
 	switch {

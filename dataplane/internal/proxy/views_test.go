@@ -132,16 +132,14 @@ func TestPathOptionsChange(t *testing.T) {
 
 // matcher returns what finds the route of a path, and the form that the route sees, without a connection.
 func (g *gateway) matcher() func(path string) (route, seen, refused string) {
-	p := New(g.node, g.counters, nil, nil)
 	var x exchange.Exchange
 	return func(path string) (route, seen, refused string) {
-		x.Request.Path = path
 		x.Match.Method, x.Match.Host = "GET", "a"
-		rule, refused := p.match(g.node.Snapshot(), &x)
-		if rule != nil {
-			route = rule.Value.(*runtime.Route).Name
+		found := g.node.Snapshot().Find(&x.Match, path, &x.Params, &x.Memory)
+		if found.Rule != nil {
+			route = found.Rule.Value.(*runtime.Route).Name
 		}
-		return route, x.Request.Path, refused
+		return route, found.Path, found.Refused
 	}
 }
 

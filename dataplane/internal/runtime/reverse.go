@@ -6,14 +6,15 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// Reverse undoes in a service's response what Rewrite has done to the request, where the route says so: URLs of the
+// Reverse undoes in a service's response what Forward has done to the request, where the route says so: URLs of the
 // service's own become those that clients know. It comes before middleware sees the response.
 func (r *Route) Reverse(x *exchange.Exchange) {
-	if r.rewrite == nil || !r.rewrite.reverse {
+	if r.Rewrite == nil || !r.Rewrite.Reverse {
 		return
 	}
-	v := reversal{x: x, outer: x.Request.Path[:x.Params.PrefixLength()], inner: strings.TrimSuffix(r.rewrite.prefix, "/")}
-	if !r.rewrite.isPrefix {
+	prefix, isPrefix := r.Rewrite.Prefix()
+	v := reversal{x: x, outer: x.Request.Path[:x.Params.PrefixLength()], inner: strings.TrimSuffix(prefix, "/")}
+	if !isPrefix {
 		v.outer = ""
 	}
 	h := &x.Response.Header

@@ -2,10 +2,7 @@ package runtime
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"time"
 
 	"gateway.internal/dataplane/internal/errorpage"
@@ -18,38 +15,18 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/match"
-	"gateway.internal/shared/pathnorm"
+	"gateway.internal/shared/routing"
 )
 
-// Route is a compiled route: everything that can be decided before a request comes has been decided. It is immutable.
+// Route is a compiled route with what it needs of this node. It is immutable.
 type Route struct {
-	// Name is the route's.
-	Name string
-	// Backends share the traffic; at least one. That of a redirect or a direct response has no service.
+	routing.Route
+	// Backends are the shares of the traffic, in the order of Split.
 	Backends []Backend
 	// Local counts exchanges that no backend is chosen for.
 	Local *telemetry.Route
-	// Paths are the rules that bring paths into the form that the route sees; nil: the node's.
-	Paths *pathnorm.Rules
-	// MaxTargetBytes is the longest path with its query; 0: the node's limit.
-	MaxTargetBytes int
-	// Allow is what Allow says of its methods.
-	Allow string
-	// Challenge tells that it answers an ACME challenge, to everybody: without global pipelines and whatever its host asks of clients.
-	Challenge bool
-	// Preflights tells that it answers the CORS preflights for its methods, which Methods names as a list of a field; empty: any.
-	Preflights bool
-	Methods    string
-
 	// Mirror gets copies of requests; nil: none.
 	Mirror *mirror.Mirror
-
-	total    uint32 // of the backends' weights
-	rewrite  *rewrite
-	redirect *redirect
-	direct   *configv1.DirectResponse
-	fields   []string // of the direct response: names and values in turn
-	body     []byte
 }
 
 // Backend is one of a route's services, with what depends on the service.
@@ -64,25 +41,15 @@ type Backend struct {
 	Chain *pipeline.Chain
 	// Count counts the exchanges.
 	Count *telemetry.Route
-
-	weight uint32
 }
 
-// Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A route without
-// services has one that only carries limits and chain.
+// Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A route
+// without services has one that only carries limits and chain.
 func (r *Route) Choose() *Backend {
 	if len(r.Backends) == 1 {
 		return &r.Backends[0]
 	}
-	n := rand.Uint32N(r.total)
-	for i := range r.Backends {
-		b := &r.Backends[i]
-		if n < b.weight {
-			return b
-		}
-		n -= b.weight
-	}
-	return &r.Backends[0]
+	return &r.Backends[r.Split.Choose(rand.Uint32N(r.Split.Total))]
 }
 
 // keys are those of the route's counters.
@@ -95,46 +62,33 @@ func (r *Route) keys() []telemetry.Key {
 }
 
 // AnswerBytes returns the length of the body of the route's own response; 0 where it has none.
-func (r *Route) AnswerBytes() int { return len(r.body) }
+func (r *Route) AnswerBytes() int {
+	if r.Direct == nil {
+		return 0
+	}
+	return len(r.Direct.Body)
+}
 
 // Answer sets the route's own response, if it has one, and reports whether it has.
 func (r *Route) Answer(x *exchange.Exchange) bool {
 	switch {
-	case r.direct != nil:
-		status := int(r.direct.GetStatus())
-		if status == 0 {
-			status = 200
-		}
-		x.Answer(status, "", r.body)
-		for i := 0; i < len(r.fields); i += 2 {
-			x.Response.Header.Add(r.fields[i], r.fields[i+1])
+	case r.Direct != nil:
+		x.Answer(r.Direct.Status, "", r.Direct.Body)
+		for i := 0; i < len(r.Direct.Fields); i += 2 {
+			x.Response.Header.Add(r.Direct.Fields[i], r.Direct.Fields[i+1])
 		}
 		return true
-	case r.redirect != nil:
-		r.redirect.answer(x)
+	case r.Redirect != nil:
+		location, refused := r.Redirect.Location(&x.Match, x.Request.HasQuery, &x.Params)
+		if refused != nil {
+			x.Fail(refused.Code, refused.Reason)
+			return true
+		}
+		x.Answer(r.Redirect.Status, "", nil)
+		x.Response.Header.Add("Location", location)
 		return true
 	}
 	return false
-}
-
-// Rewrite sets what the service is to see.
-func (r *Route) Rewrite(x *exchange.Exchange) {
-	if r.rewrite != nil {
-		r.rewrite.apply(x)
-	}
-}
-
-func expand(parts []config.TemplatePart, x *exchange.Exchange) string {
-	var b strings.Builder
-	for _, p := range parts {
-		if p.Param != "" {
-			v, _ := x.Params.Get(p.Param)
-			b.WriteString(v)
-		} else {
-			b.WriteString(p.Literal)
-		}
-	}
-	return b.String()
 }
 
 // compiler makes routes of one configuration. What was made before is used again.
@@ -142,77 +96,44 @@ type compiler struct {
 	before    *made
 	config    *config.Config
 	panics    *telemetry.Panics
-	paths     func(*configv1.Route) (*pathnorm.Rules, error)
+	routing   *routing.Compiler
 	services  *upstream.Registry
 	counters  *telemetry.Registry
 	pipelines map[string]madeOf[*pipeline.Pipeline] // by id
-	global    []*pipeline.Pipeline
 	chains    map[[2]string]*pipeline.Chain
 	pages     map[[2]string]madeOf[*errorpage.Pages]
 }
 
-func (c *compiler) route(e *config.Entry) (*Route, error) {
+func (c *compiler) route(e *config.Entry) (*match.Rule, error) {
 	msg := e.Message.(*configv1.Route)
-	r := &Route{Name: msg.GetName(), Allow: allow(msg), Local: c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name()})}
-	r.MaxTargetBytes = int(msg.GetMaxTargetBytes())
-	if m := msg.GetMirror(); m != nil {
-		client := subrequest.NewClient(c.services.Get(m.GetServiceId()), c.panics)
-		if client == nil {
-			return nil, fmt.Errorf("mirror: there is no service %s", m.GetServiceId())
-		}
-		r.Mirror = mirror.New(e.Name(), client, m)
-	}
-	var err error
-	if r.Paths, err = c.paths(msg); err != nil {
-		return nil, fmt.Errorf("path_options: %w", err)
-	}
-	backends := msg.GetBackends()
-	if id := msg.GetServiceId(); id != "" {
-		backends = []*configv1.Backend{{ServiceId: id}}
-	}
-	for _, b := range backends {
-		weight := uint32(1)
-		if b.Weight != nil {
-			weight = b.GetWeight()
-		}
-		made, err := c.backend(e, msg, b.GetServiceId(), weight)
-		if err != nil {
-			return nil, err
-		}
-		r.Backends = append(r.Backends, made)
-		r.total += weight
-	}
-	if len(r.Backends) == 0 {
-		made, err := c.backend(e, msg, "", 1)
-		if err != nil {
-			return nil, err
-		}
-		if r.Challenge = config.IsChallenge(msg); r.Challenge {
-			made.Chain = nil
-		}
-		r.Backends = append(r.Backends, made)
-	}
-	r.Preflights = !slices.ContainsFunc(r.Backends, func(b Backend) bool { return !b.Chain.AnswersPreflights() })
-	if err := r.compileTarget(msg); err != nil {
+	base, rule, err := c.routing.Route(msg)
+	if err != nil {
 		return nil, err
 	}
-	return r, nil
+	r := &Route{Route: *base, Local: c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name()})}
+	if r.Route.Mirror != nil {
+		client := subrequest.NewClient(c.services.Get(r.Route.Mirror.ServiceID), c.panics)
+		if client == nil {
+			return nil, fmt.Errorf("mirror: there is no service %s", r.Route.Mirror.ServiceID)
+		}
+		r.Mirror = mirror.New(e.Name(), client, r.Route.Mirror)
+	}
+	for _, share := range r.Split.Shares {
+		b, err := c.backend(e, msg, share.ServiceID)
+		if err != nil {
+			return nil, err
+		}
+		if r.Challenge {
+			b.Chain = nil
+		}
+		r.Backends = append(r.Backends, b)
+	}
+	rule.Value = r
+	return rule, nil
 }
 
-// allow lists a route's methods.
-func allow(msg *configv1.Route) string {
-	methods := msg.GetMethods()
-	if m := msg.GetMethod(); m != "" {
-		methods = []string{m}
-	}
-	if len(methods) == 0 || slices.Contains(methods, "*") {
-		return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-	}
-	return strings.Join(methods, ", ")
-}
-
-func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID string, weight uint32) (Backend, error) {
-	b := Backend{weight: weight}
+func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID string) (Backend, error) {
+	var b Backend
 	svc := &configv1.Service{}
 	if serviceID != "" {
 		se := c.config.ByID(config.Service, serviceID)
@@ -264,55 +185,17 @@ func (c *compiler) chain(service, route string) (*pipeline.Chain, error) {
 	if ch, made := c.chains[key]; made {
 		return ch, nil
 	}
-	list := slices.Clone(c.global)
-	for _, id := range key {
-		p, err := c.pipeline(id)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, p)
+	entries, err := c.routing.Pipelines().For(service, route)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*pipeline.Pipeline, len(entries))
+	for i, e := range entries {
+		list[i] = c.pipelines[e.ID()].thing
 	}
 	ch := pipeline.NewChain(c.panics, list...)
 	c.chains[key] = ch
 	return ch, nil
-}
-
-func (r *Route) compileTarget(msg *configv1.Route) error {
-	rule, errs := match.Parse(msg)
-	if len(errs) > 0 {
-		return fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
-	}
-	r.Methods = strings.Join(rule.Methods(), ", ")
-	if rw := msg.GetRewrite(); rw != nil {
-		var err error
-		if r.rewrite, err = compileRewrite(rw, rule); err != nil {
-			return fmt.Errorf("rewrite: %w", err)
-		}
-	}
-	if rd := msg.GetRedirect(); rd != nil {
-		r.redirect = &redirect{status: int(rd.GetStatus()), to: match.NewRedirect(rd), stripQuery: rd.GetStripQuery()}
-		if r.redirect.status == 0 {
-			r.redirect.status = 302
-		}
-		if rd.GetPath() != "" {
-			var err error
-			if r.redirect.path, err = config.ParseTemplate(rd.GetPath(), rule.ParamNames()); err != nil {
-				return fmt.Errorf("redirect: %w", err)
-			}
-		}
-	}
-	if d := msg.GetDirectResponse(); d != nil {
-		r.direct, r.body = d, []byte(d.GetBody())
-		typed := len(r.body) == 0
-		for _, name := range slices.Sorted(maps.Keys(d.GetHeaders())) {
-			r.fields = append(r.fields, name, d.GetHeaders()[name])
-			typed = typed || strings.EqualFold(name, "content-type")
-		}
-		if !typed {
-			r.fields = append(r.fields, "Content-Type", "text/plain; charset=utf-8")
-		}
-	}
-	return nil
 }
 
 func millis(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }

@@ -4,8 +4,6 @@
 package runtime
 
 import (
-	"cmp"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -26,6 +24,7 @@ import (
 	"gateway.internal/shared/match"
 	middlewaretypes "gateway.internal/shared/middleware"
 	"gateway.internal/shared/pathnorm"
+	"gateway.internal/shared/routing"
 )
 
 // Snapshot is a compiled configuration. It is immutable.
@@ -37,10 +36,8 @@ type Snapshot struct {
 	Epoch string
 	// AppliedAt is when it became the node's.
 	AppliedAt time.Time
-	// Table finds routes that see paths as the node's settings say: each rule's Value is a *Route.
-	Table *match.Table
-	// Views find the others.
-	Views []View
+	// Tables find routes: each rule's Value is a *Route.
+	routing.Tables
 	// Certificates are what clients are shown over TLS.
 	Certificates *certificate.Set
 	// Errors are what clients are shown of errors of requests that no route takes; nil: the gateway's own JSON.
@@ -72,10 +69,8 @@ type Runtime struct {
 
 	mu       sync.Mutex
 	rules    map[string]*match.Rule // by route id
-	paths    pathnorm.Settings
-	node     *pathnorm.Rules
+	paths    *routing.PathForms
 	made     made
-	views    map[string]*pathnorm.Rules // by what match.ViewOf says
 	found    map[string][]*configv1.Endpoint
 	reporter *telemetry.Reporter
 }
@@ -89,11 +84,8 @@ func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Regi
 
 // UsePaths makes these the node's settings for paths, instead of the default ones. It is called before the first Apply, with what Check has passed.
 func (r *Runtime) UsePaths(s pathnorm.Settings) {
-	r.paths, r.node, r.views = s, pathnorm.Compile(s), map[string]*pathnorm.Rules{}
+	r.paths = routing.NewPathForms(s)
 }
-
-// Paths returns the node's rules for paths.
-func (r *Runtime) Paths() *pathnorm.Rules { return r.node }
 
 // Panics is told of defects that end one exchange.
 func (r *Runtime) Panics() *telemetry.Panics { return r.panics }
@@ -132,11 +124,10 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	defer r.mu.Unlock()
 	start := time.Now()
 	old := config.Empty()
-	table := match.Compile(nil)
-	var views []View
+	tables := routing.NewTables(r.paths.Node())
 	var certificates *certificate.Set
 	if s := r.snapshot.Load(); s != nil {
-		old, table, views, certificates = s.config, s.Table, s.Views, s.Certificates
+		old, tables, certificates = s.config, s.Tables, s.Certificates
 	}
 	changes := config.Diff(old, v.Config)
 	affected := affectedRoutes(old, v.Config, changes)
@@ -167,10 +158,10 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 			remove = append(remove, id)
 		}
 		e := v.Config.ByID(config.Route, id)
-		if e == nil || !enabled(e.Message.(*configv1.Route)) {
+		if e == nil || !routing.Enabled(e.Message.(*configv1.Route)) {
 			continue
 		}
-		rule, err := compileRule(c, e)
+		rule, err := c.route(e)
 		if err != nil {
 			problems = append(problems, &streamv1.Problem{Kind: "route", Name: e.Name(), Reason: err.Error()})
 			continue
@@ -182,10 +173,9 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 		r.refused.Add(1)
 		return problems
 	}
-	table, views = withViews(table, views, remove, add)
 	r.snapshot.Store(&Snapshot{
-		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config, Table: table, Views: views,
-		Certificates: certificates, Errors: pages,
+		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config,
+		Tables: tables.With(remove, add), Certificates: certificates, Errors: pages,
 	})
 	r.services.Apply(services, r.found)
 	r.replace(remove, add)
@@ -210,21 +200,6 @@ func definitions(c *config.Config) map[string]upstream.Definition {
 	return all
 }
 
-func compileRule(c *compiler, e *config.Entry) (*match.Rule, error) {
-	route, err := c.route(e)
-	if err != nil {
-		return nil, err
-	}
-	rule, errs := match.Parse(e.Message.(*configv1.Route))
-	if len(errs) > 0 {
-		return nil, fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
-	}
-	rule.Value = route
-	return rule, nil
-}
-
-func enabled(r *configv1.Route) bool { return r.Enabled == nil || r.GetEnabled() }
-
 // replace makes the rules those of the snapshot, and lets go of the counters of routes that are gone.
 func (r *Runtime) replace(remove []string, add []*match.Rule) {
 	gone := map[telemetry.Key]bool{}
@@ -247,11 +222,11 @@ func (r *Runtime) replace(remove []string, add []*match.Rule) {
 func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 	var problems []*streamv1.Problem
 	comp := &compiler{
-		before: &r.made, config: c, panics: r.panics, paths: r.pathRules, services: r.services, counters: r.counters,
-		pipelines: map[string]madeOf[*pipeline.Pipeline]{}, chains: map[[2]string]*pipeline.Chain{},
+		before: &r.made, config: c, panics: r.panics, routing: routing.NewCompiler(c, r.paths), services: r.services,
+		counters: r.counters, pipelines: map[string]madeOf[*pipeline.Pipeline]{}, chains: map[[2]string]*pipeline.Chain{},
 		pages: map[[2]string]madeOf[*errorpage.Pages]{},
 	}
-	for _, e := range c.Sorted(config.Pipeline) {
+	for _, e := range comp.routing.Pipelines().All() {
 		of := ofPipeline(c, e)
 		p, made := r.made.pipelines[e.ID()]
 		if !made || p.of != of {
@@ -263,40 +238,17 @@ func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 			p = madeOf[*pipeline.Pipeline]{of, built}
 		}
 		comp.pipelines[e.ID()] = p
-		if e.Message.(*configv1.Pipeline).GetGlobal() {
-			comp.global = append(comp.global, p.thing)
-		}
 	}
 	return comp, problems
-}
-
-func (c *compiler) pipeline(id string) (*pipeline.Pipeline, error) {
-	if id == "" {
-		return nil, nil //nolint:nilnil // no pipeline is a valid pipeline
-	}
-	if p, made := c.pipelines[id]; made {
-		return p.thing, nil
-	}
-	return nil, fmt.Errorf("there is no pipeline %s", id)
 }
 
 func (r *Runtime) buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pipeline, *streamv1.Problem) {
 	msg := e.Message.(*configv1.Pipeline)
 	p := &pipeline.Pipeline{Name: msg.GetName(), Parallel: msg.GetParallel(), Timeout: millis(msg.GetTimeoutMs())}
-	var list []*config.Entry
-	for _, id := range msg.GetMiddlewareIds() {
-		m := c.ByID(config.Middleware, id)
-		if m == nil {
-			return nil, &streamv1.Problem{Kind: "pipeline", Name: e.Name(), Field: "middleware_ids", Reason: "there is no middleware " + id}
-		}
-		mw := m.Message.(*configv1.Middleware)
-		if mw.Enabled == nil || mw.GetEnabled() {
-			list = append(list, m)
-		}
+	list, err := routing.Steps(c, e)
+	if err != nil {
+		return nil, &streamv1.Problem{Kind: "pipeline", Name: e.Name(), Field: "middleware_ids", Reason: err.Error()}
 	}
-	slices.SortFunc(list, func(a, b *config.Entry) int {
-		return cmp.Compare(a.Message.(*configv1.Middleware).GetOrder(), b.Message.(*configv1.Middleware).GetOrder())
-	})
 	for _, m := range list {
 		waits := middlewaretypes.WaitsNever
 		if typ, ok := middlewaretypes.Lookup(m.Message.(*configv1.Middleware).GetType()); ok {

@@ -65,9 +65,6 @@ type step struct {
 	private     bool
 }
 
-// AnswersPreflights implements pipeline.Preflighter.
-func (c *step) AnswersPreflights() bool { return true }
-
 // origin is exact, or the part before and after one or more labels.
 type origin struct{ head, tail string }
 

@@ -1,0 +1,95 @@
+package routing
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/middleware"
+)
+
+// Pipelines says which pipelines of a configuration run for requests, and in which order: the global ones by name, then
+// that of the service, then that of the route. It is not safe for concurrent use.
+type Pipelines struct {
+	config *config.Config
+	sorted []*config.Entry
+	global []*config.Entry
+	// answers are the pipelines that answer CORS preflights, by id, once that was asked.
+	answers map[string]bool
+	always  bool // a global one does
+}
+
+// NewPipelines returns the order of a configuration's pipelines.
+func NewPipelines(c *config.Config) *Pipelines {
+	p := &Pipelines{config: c, sorted: c.Sorted(config.Pipeline)}
+	for _, e := range p.sorted {
+		if e.Message.(*configv1.Pipeline).GetGlobal() {
+			p.global = append(p.global, e)
+		}
+	}
+	return p
+}
+
+// All returns all pipelines by name.
+func (p *Pipelines) All() []*config.Entry { return p.sorted }
+
+// For returns the pipelines that run for a service's and a route's pipeline, by id, first to last. Empty ids are of
+// none. Responses pass them in the reverse order.
+func (p *Pipelines) For(service, route string) ([]*config.Entry, error) {
+	list := slices.Clone(p.global)
+	for _, id := range [...]string{service, route} {
+		if id == "" {
+			continue
+		}
+		e := p.config.ByID(config.Pipeline, id)
+		if e == nil {
+			return nil, fmt.Errorf("there is no pipeline %s", id)
+		}
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// Steps returns the middleware of a pipeline in the order of its request phases: what is enabled, by its order. Where
+// one is not there, the error has its id.
+func Steps(c *config.Config, pipeline *config.Entry) ([]*config.Entry, error) {
+	var list []*config.Entry
+	for _, id := range pipeline.Message.(*configv1.Pipeline).GetMiddlewareIds() {
+		e := c.ByID(config.Middleware, id)
+		if e == nil {
+			return nil, fmt.Errorf("there is no middleware %s", id)
+		}
+		if m := e.Message.(*configv1.Middleware); m.Enabled == nil || m.GetEnabled() {
+			list = append(list, e)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *config.Entry) int {
+		return cmp.Compare(a.Message.(*configv1.Middleware).GetOrder(), b.Message.(*configv1.Middleware).GetOrder())
+	})
+	return list, nil
+}
+
+// AnswerPreflights reports whether the pipelines that run for a service's and a route's pipeline answer CORS
+// preflights.
+func (p *Pipelines) AnswerPreflights(service, route string) bool {
+	if p.answers == nil {
+		p.answers = map[string]bool{}
+		for _, e := range p.sorted {
+			if p.answersPreflights(e) {
+				p.answers[e.ID()] = true
+				p.always = p.always || e.Message.(*configv1.Pipeline).GetGlobal()
+			}
+		}
+	}
+	return p.always || p.answers[service] || p.answers[route]
+}
+
+func (p *Pipelines) answersPreflights(e *config.Entry) bool {
+	steps, err := Steps(p.config, e)
+	return err == nil && slices.ContainsFunc(steps, func(m *config.Entry) bool {
+		t, known := middleware.Lookup(m.Message.(*configv1.Middleware).GetType())
+		return known && t.AnswersPreflights
+	})
+}
