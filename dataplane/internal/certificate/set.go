@@ -3,7 +3,6 @@
 package certificate
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/hostname"
+	"gateway.internal/shared/routing"
 )
 
 // Set is the certificates of a configuration, by name. It is immutable; nil is a set without certificates.
@@ -29,13 +29,8 @@ type host struct {
 	policy Policy
 }
 
-// Policy is what a host asks of its clients. Hosts that ask the same have equal ones, and those that ask nothing the zero one.
-type Policy struct {
-	// Required tells that there is nothing for clients without a certificate.
-	Required bool
-	// ID tells policies apart.
-	ID [sha256.Size]byte
-}
+// Policy is what a host asks of its clients.
+type Policy = routing.ClientPolicy
 
 // parsed is one certificate, kept as long as its content is the same.
 type parsed struct {
@@ -49,36 +44,32 @@ type parsed struct {
 // Compile makes the set of a configuration; what is also in old is taken over.
 func Compile(c *config.Config, tickets *Tickets, old *Set) (*Set, *streamv1.Problem) {
 	s := &Set{parsed: map[string]*parsed{}}
-	byHost := map[hostname.Pattern][]*parsed{}
-	var fallback []*parsed
 	for _, e := range c.Sorted(config.Certificate) {
 		p, err := old.parse(e)
 		if err != nil {
 			return nil, &streamv1.Problem{Kind: "certificate", Name: e.Name(), Reason: err.Error()}
 		}
 		s.parsed[e.ID()] = p
-		for _, h := range p.message.GetHosts() {
-			pattern, err := hostname.Parse(h)
-			if err != nil {
-				continue // no request is for it
-			}
-			if p.covers(h) || p.authorities != nil {
-				byHost[pattern] = append(byHost[pattern], p)
-			}
-		}
-		if p.message.GetDefault() && (p.pair.Leaf != nil || p.authorities != nil) {
-			fallback = append(fallback, p)
-		}
-		s.asks = s.asks || p.message.GetClientAuth() != nil
 	}
+	all := routing.CertificatesOf(c, func(e *config.Entry, host string) bool { return s.parsed[e.ID()].covers(host) })
+	s.asks = all.Asks
 	made := map[string]*host{} // hosts with the same certificates share theirs
-	for pattern, list := range byHost {
-		s.hosts.Put(pattern, s.host(pattern.String(), list, tickets, made))
+	for pattern, list := range all.ByHost {
+		s.hosts.Put(pattern, s.host(pattern.String(), s.those(list), tickets, made))
 	}
-	if len(fallback) > 0 {
-		s.fallback = s.host("", fallback, tickets, made)
+	if len(all.Default) > 0 {
+		s.fallback = s.host("", s.those(all.Default), tickets, made)
 	}
 	return s, nil
+}
+
+// those returns certificates as they were parsed.
+func (s *Set) those(list []*config.Entry) []*parsed {
+	all := make([]*parsed, len(list))
+	for i, e := range list {
+		all[i] = s.parsed[e.ID()]
+	}
+	return all
 }
 
 // parse returns a certificate, the one that s has where it is the same.
@@ -89,7 +80,7 @@ func (s *Set) parse(e *config.Entry) (*parsed, error) {
 		}
 	}
 	m := e.Message.(*configv1.Certificate)
-	p := &parsed{entry: e, message: m}
+	p := &parsed{entry: e, message: m, policy: routing.ClientPolicyOf(m)}
 	if m.GetAcme() == nil || m.GetCertPem() != "" {
 		var err error
 		if p.pair, err = tls.X509KeyPair([]byte(m.GetCertPem()), []byte(m.GetKeyPem())); err != nil {
@@ -101,7 +92,6 @@ func (s *Set) parse(e *config.Entry) (*parsed, error) {
 		if !p.authorities.AppendCertsFromPEM([]byte(a.GetCaPem())) {
 			return nil, fmt.Errorf("client_auth.ca_pem has no certificate")
 		}
-		p.policy = Policy{Required: a.GetMode() == "required", ID: sha256.Sum256([]byte(a.GetMode() + "\n" + a.GetCaPem()))}
 	}
 	return p, nil
 }

@@ -5,7 +5,6 @@ package mirror
 import (
 	"context"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -37,9 +36,9 @@ func New(route string, client *subrequest.Client, m *routing.Mirror) *Mirror {
 
 // Begin makes a copy of a request that is about to be sent, if it is one of the share. It comes when the request is as
 // the service is to see it, and before its body is read. It does not wait. The copy, nil where there is none, has to be
-// told of the exchange's end.
-func (m *Mirror) Begin(x *exchange.Exchange) *Copy {
-	if m == nil || m.share.Percent < 100 && !m.share.Takes(rand.Float64()) {
+// told of the exchange's end. random returns a number from 0 and below 1.
+func (m *Mirror) Begin(x *exchange.Exchange, random func() float64) *Copy {
+	if m == nil || m.share.Percent < 100 && !m.share.Takes(random()) {
 		return nil
 	}
 	req := &x.Request

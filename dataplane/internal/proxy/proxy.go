@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"gateway.internal/dataplane/internal/accesslog"
@@ -23,6 +24,15 @@ type Proxy struct {
 	via     *via.Node
 	// upgrades counts the exchanges that have gone over to another protocol.
 	upgrades *telemetry.Upgrades
+	chance   chance
+}
+
+// chance makes the random numbers that decide where requests go. Tests replace it.
+type chance struct {
+	// share returns a number below n, for the choice of a backend.
+	share func(n uint32) uint32
+	// fraction returns a number from 0 and below 1, for the share of requests that is mirrored.
+	fraction func() float64
 }
 
 var _ http1.Starter = (*Proxy)(nil)
@@ -31,7 +41,7 @@ var _ http1.Starter = (*Proxy)(nil)
 func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, log *accesslog.Log) *Proxy {
 	return &Proxy{
 		runtime: rt, nowhere: counters.Route(telemetry.Key{}), via: node, panics: rt.Panics(), log: log,
-		upgrades: counters.Upgrades(),
+		upgrades: counters.Upgrades(), chance: chance{rand.Uint32N, rand.Float64},
 	}
 }
 

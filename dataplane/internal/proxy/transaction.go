@@ -104,6 +104,8 @@ func (t *transaction) refuse(code fault.Code, reason string) bool {
 	return t.answer()
 }
 
+func (t *transaction) refuseWith(why *fault.Error) bool { return t.refuse(why.Code, why.Reason) }
+
 // find finds the route and the backend for the exchange. Where it reports false, the exchange has been answered.
 func (t *transaction) find() bool {
 	x, snapshot := t.x, t.snapshot
@@ -133,21 +135,20 @@ func (t *transaction) find() bool {
 	req.Path = found.Path
 	rule := found.Rule
 	if snapshot.Certificates.Asks() && misdirected(snapshot.Certificates, x) && (rule == nil || !rule.Value.(*runtime.Route).Challenge) {
-		return t.refuse(fault.Misdirected, "this host asks for another client certificate than the connection has proved")
+		return t.refuseWith(routing.ErrMisdirected)
 	}
 	if rule == nil {
-		failUnmatched(x)
-		return t.answer()
+		return t.refuseWith(routing.Unmatched(req.Method))
 	}
 	t.route = rule.Value.(*runtime.Route)
 	if found.Preflight {
 		x.RouteMethods = t.route.Methods
 	}
-	t.backend = t.route.Choose()
+	t.backend = t.route.Choose(t.p.chance.share)
 	t.count = t.backend.Count
 	x.Route = t.route.Name
-	if most := t.route.MaxTargetBytes; most > 0 && length > most {
-		return t.refuse(fault.URITooLong, "the request target is longer than the route allows")
+	if why := t.route.Admits(length); why != nil {
+		return t.refuseWith(why)
 	}
 	if t.backend.Service != nil {
 		x.Service = t.backend.Service.Name()
@@ -213,7 +214,7 @@ func (t *transaction) limit() bool {
 		return t.answer()
 	}
 	if why := t.p.headers.applyNames(x, b); why != nil {
-		return t.refuse(why.Code, why.Reason)
+		return t.refuseWith(why)
 	}
 	return true
 }
@@ -241,7 +242,7 @@ func (t *transaction) forward() bool {
 	t.attempt.Exchange, t.attempt.Service, t.attempt.Timeout, t.attempt.Pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
 	t.attempt.Panics = t.p.panics
 	t.attempt.BeginCall(&b.Limits)
-	t.mirrored = t.route.Mirror.Begin(x)
+	t.mirrored = t.route.Mirror.Begin(x, t.p.chance.fraction)
 	return true
 }
 
@@ -323,12 +324,11 @@ func limitRPC(x *exchange.Exchange) {
 }
 
 // misdirected reports whether the host of a request asks for client certificates in another way than the host did that
-// the connection was opened for: who has proved something to that one, or nothing at all, has proved nothing here (RFC
-// 9110 section 7.4).
+// the connection was opened for.
 func misdirected(certificates *certificate.Set, x *exchange.Exchange) bool {
 	policy := certificates.Policy(x.Request.Host)
 	if x.TLS == nil {
-		return policy.Required
+		return policy.Misdirects(false, policy.ID)
 	}
-	return policy.ID != (certificate.Policy{}).ID && policy.ID != x.TLS.Policy
+	return policy.Misdirects(true, x.TLS.Policy)
 }

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"gateway.internal/dataplane/internal/errorpage"
@@ -43,13 +42,13 @@ type Backend struct {
 	Count *telemetry.Route
 }
 
-// Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A route
-// without services has one that only carries limits and chain.
-func (r *Route) Choose() *Backend {
+// Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A
+// route without services has one that only carries limits and chain. random returns a number from 0 and below n.
+func (r *Route) Choose(random func(n uint32) uint32) *Backend {
 	if len(r.Backends) == 1 {
 		return &r.Backends[0]
 	}
-	return &r.Backends[r.Split.Choose(rand.Uint32N(r.Split.Total))]
+	return &r.Backends[r.Split.Choose(random(r.Split.Total))]
 }
 
 // keys are those of the route's counters.
