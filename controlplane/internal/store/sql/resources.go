@@ -45,20 +45,24 @@ func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Ki
 			continue
 		}
 		m, kept := ch.After.Message, ch.After.Stored()
-		row := []any{m.GetId(), m.GetName(), timeOf(m.GetCreatedAt()), timeOf(m.GetUpdatedAt()), int64(m.GetVersion()), labelsJSON(m.GetLabels())}
-		row = append(append(row, t.row(m)...), kept.Body)
+		shown, _ := config.WithoutSecrets(m, nil)
+		row := []any{
+			m.GetId(), m.GetName(), timeOf(m.GetCreatedAt()), timeOf(m.GetUpdatedAt()), int64(m.GetVersion()),
+			labelsJSON(shown.GetLabels()),
+		}
+		row = append(append(row, t.row(m, shown)...), kept.Body, resourceJSON(shown))
 		if t.settings {
 			row = append(row, orNull(kept.Settings))
 		}
 		rows = append(rows, row)
 		for i, c := range t.children {
-			below[i] = append(below[i], c.rows(m)...)
+			below[i] = append(below[i], c.rows(m, shown)...)
 		}
 	}
 	if len(rows) == 0 {
 		return nil
 	}
-	columns := slices.Concat(common, t.columns, []string{"body"})
+	columns := slices.Concat(common, t.columns, []string{"body", "resource"})
 	if t.settings {
 		columns = append(columns, "settings")
 	}
@@ -82,28 +86,39 @@ func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
 	var changes []config.Change
 	all := tables()
 	for _, k := range config.Kinds() {
-		settings := "NULL"
-		if all[k].settings {
-			settings = "settings"
-		}
-		rows, err := tx.QueryContext(ctx, "SELECT body, "+settings+" FROM "+k.Plural())
+		rows, err := tx.QueryContext(ctx, "SELECT body, "+all[k].settingsColumn()+" FROM "+k.Plural())
 		if err != nil {
 			return nil, err
 		}
-		err = each(rows, func() error {
-			var body, settings dbsql.RawBytes
-			if err := rows.Scan(&body, &settings); err != nil {
-				return err
-			}
-			e, err := entry(k, body, settings, nil)
-			changes = append(changes, config.Change{Kind: k, After: e})
-			return err
-		})
+		err = eachEntry(rows, k, func(e *config.Entry) { changes = append(changes, config.Change{Kind: k, After: e}) })
 		if err != nil {
 			return nil, err
 		}
 	}
 	return changes, nil
+}
+
+// settingsColumn is what to select for a resource's settings.
+func (t table) settingsColumn() string {
+	if t.settings {
+		return "settings"
+	}
+	return "NULL"
+}
+
+// eachEntry calls take for every row of a kind's body and settings, and closes rows.
+func eachEntry(rows *dbsql.Rows, k config.Kind, take func(*config.Entry)) error {
+	return each(rows, func() error {
+		var body, settings dbsql.RawBytes
+		if err := rows.Scan(&body, &settings); err != nil {
+			return err
+		}
+		e, err := entry(k, body, settings, nil)
+		if err == nil {
+			take(e)
+		}
+		return err
+	})
 }
 
 // each calls f for every row and closes rows.

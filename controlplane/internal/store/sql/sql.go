@@ -130,6 +130,9 @@ func (s *Store) ready(ctx context.Context) error {
 	if _, err := s.db.ExecContext(ctx, "INSERT INTO meta (one, epoch, head) VALUES (1, $1, 0) ON CONFLICT (one) DO NOTHING", uuid.NewString()); err != nil {
 		return s.fault(ctx, "start the first epoch", err)
 	}
+	if err := s.fill(ctx); err != nil {
+		return err
+	}
 	s.migrated.Store(true)
 	return nil
 }
