@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"gateway.internal/controlplane/testserver"
+)
+
+// notRun are the blocks of commands of the guide that a test can't run, by page and their first line, with the reason.
+var notRun = map[string]string{
+	"development.md: make help":                             "make is what runs this test",
+	"operations.md: systemctl reload gateway-dataplane":     "needs systemd",
+	"operations.md: systemctl restart gateway-controlplane": "needs systemd",
+	"replace.md: kill -USR2 $(pidof dataplane)":             "would end the nodes of other tests",
+}
+
+// TestGuide does what each page of the guide shows, in its order: configuration is applied, commands are run. All pages
+// share a control plane on PostgreSQL, a node and a service.
+func TestGuide(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob(filepath.Join("..", "deploy", "guide", "*.md"))
+	if err != nil || len(pages) < 20 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	r := newPageReader(t)
+	left := map[string]bool{}
+	for first := range notRun {
+		left[first] = true
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(page)
+		blocks := fenced.FindAllStringSubmatch(string(text), -1)
+		if len(blocks) == 0 {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			r.begin(t)
+			for _, b := range blocks {
+				switch info, shown := b[1], b[2]; info {
+				case "yaml", "yaml files":
+					r.apply(shown)
+				case "sh":
+					r.run(shown)
+				case "sh server":
+					r.checkFlags(shown)
+				case "sh elsewhere":
+					first, _, _ := strings.Cut(name+": "+shown, "\n")
+					if notRun[first] == "" {
+						t.Errorf("%q is not run, and notRun does not say why", first)
+					}
+					delete(left, first)
+				}
+			}
+		})
+	}
+	for first := range left {
+		t.Errorf("notRun has %q, which no page has", first)
+	}
+}
+
+var fenced = regexp.MustCompile("(?sm)^```([a-z ]*)\n(.*?)^```$")
+
+// pageReader is somebody who types what the pages show.
+type pageReader struct {
+	*gateway
+	node    *node
+	env     []string
+	places  *strings.Replacer // the addresses of the pages, and those of the test
+	folder  string            // that of the page
+	changed bool              // a page has changed the configuration
+}
+
+func newPageReader(t *testing.T) *pageReader {
+	t.Helper()
+	store := testserver.NewPostgreSQL(t)
+	g := newGateway(t, "--store", store.URL)
+	n := g.node("n1")
+	backend := "127.0.0.1, port: " + strconv.Itoa(service(t, "a service"))
+	clients, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := append([]string{filepath.Dir(bin(t, "gatewayctl"))}, clients...)
+	return &pageReader{
+		gateway: g, node: n,
+		env: append(os.Environ(),
+			"PATH="+strings.Join(append(path, os.Getenv("PATH")), ":"),
+			"GATEWAYCTL_SERVER="+g.grpc, "GATEWAYCTL_TOKEN="+adminToken, "TOKEN="+adminToken, "GATEWAY_STORE="+store.URL),
+		places: strings.NewReplacer("127.0.0.1:8080", n.http, "localhost:8080", n.http, "127.0.0.1:8081", n.status, "127.0.0.1:9080", g.rest,
+			"127.0.0.1:9090", g.grpc, "127.0.0.1, port: 9000", backend),
+	}
+}
+
+// begin begins a page, with nothing that another one has left.
+func (r *pageReader) begin(t *testing.T) {
+	t.Helper()
+	r.gateway.t, r.node.t, r.folder = t, t, t.TempDir()
+	if r.changed {
+		r.run("echo 'routes: []' | gatewayctl apply -f - --prune --allow-shrink")
+	}
+	r.changed = false
+}
+
+// apply applies a block of configuration, and waits until the node runs it.
+func (r *pageReader) apply(yaml string) {
+	r.t.Helper()
+	write(r.t, filepath.Join(r.folder, "block.yaml"), r.places.Replace(yaml))
+	r.run("gatewayctl apply -f block.yaml")
+}
+
+// script makes a shell stop at what fails, and a change of the configuration last until the node runs it, as it does for
+// somebody who types.
+const script = `set -euo pipefail
+gatewayctl() {
+	command gatewayctl "$@"
+	until command gatewayctl nodes | grep -Eq 'connected +[0-9]+ +0 '; do :; done
+}
+curl() { command curl --silent --show-error --max-time 10 "$@"; }
+`
+
+var (
+	// statusShown is the status that a page says a command of curl is answered with, answered that of a response.
+	statusShown = regexp.MustCompile(`(?m)^curl .*-i .*# (\d{3})\b`)
+	answered    = regexp.MustCompile(`(?m)^HTTP/[0-9.]+ (\d{3})\b`)
+)
+
+// run runs commands in the page's folder.
+func (r *pageReader) run(commands string) {
+	r.t.Helper()
+	r.changed = true
+	cmd := exec.Command("bash", "-c", script+r.places.Replace(commands))
+	cmd.Dir, cmd.Env = r.folder, r.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Errorf("%v of\n%s%s", err, commands, out)
+	}
+	answers := answered.FindAllStringSubmatch(string(out), -1)
+	for _, shown := range statusShown.FindAllStringSubmatch(commands, -1) {
+		if !slices.ContainsFunc(answers, func(a []string) bool { return a[1] == shown[1] }) {
+			r.t.Errorf("no answer is %s, as the page says, of\n%s%s", shown[1], commands, out)
+		}
+	}
+}
+
+// checkFlags sees that a command which starts a process has only flags that there are.
+func (r *pageReader) checkFlags(command string) {
+	r.t.Helper()
+	command = strings.TrimSuffix(strings.ReplaceAll(command, "\\\n", " "), "\n")
+	for line := range strings.SplitSeq(command, "\n") {
+		line, _, _ = strings.Cut(line, " #")
+		cmd := exec.Command("bash", "-c", strings.TrimSuffix(line, "...")+" --help")
+		cmd.Dir, cmd.Env = r.folder, r.env
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Usage") {
+			r.t.Errorf("%s: %v\n%s", line, err, out)
+		}
+	}
+}
