@@ -79,7 +79,7 @@ tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
 	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing="$$missing pgbouncer"; \
-	for p in curl:curl node:nodejs h2load:nghttp2-client chromium:chromium; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
+	for p in curl:curl openssl:openssl node:nodejs h2load:nghttp2-client chromium:chromium; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 # $(call build-tool,PACKAGES,NAME) builds what a go.mod names, unless that was done for this go.mod. Several checkouts may ask at once.
