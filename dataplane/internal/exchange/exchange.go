@@ -39,8 +39,8 @@ type state struct {
 	ClientText string
 	// Scheme is "http" or "https": the one that the client uses, where trusted proxies tell.
 	Scheme string
-	// Told is what services are told of where the request comes from.
-	Told Told
+	// Forwarded is what services are told of where the request comes from.
+	Forwarded ForwardedValues
 	// TLS is what the client's connection agreed on; nil without TLS.
 	TLS *TLS
 	// RPC is the form of gRPC that the client speaks; it decides what errors look like.
@@ -93,8 +93,8 @@ type memory struct {
 	Params match.Params
 	// Memory is for the request's path and the forwarded one where they are normalised.
 	Memory [2][]byte
-	// ToldMemory is for the texts of Told and ClientText.
-	ToldMemory []byte
+	// ForwardedMemory is for the texts of Forwarded and ClientText.
+	ForwardedMemory []byte
 	// Texts is for what steps put together, such as fields with variables: they append to it, and views of it live as long
 	// as the exchange.
 	Texts []byte

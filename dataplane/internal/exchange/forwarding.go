@@ -32,32 +32,32 @@ func (f ForwardedFields) X() bool { return f == XForwardedFields || f == BothFor
 // Standard reports whether Forwarded is among them.
 func (f ForwardedFields) Standard() bool { return f == ForwardedField || f == BothForwardedFields }
 
-// Told is what services are told of where a request comes from. The zero value tells them of a client without proxies before this node.
-type Told struct {
-	// Silent leaves X-Forwarded-For and its companions out.
-	Silent bool
+// ForwardedValues are what services are told of where a request comes from. The zero value tells them of a client without proxies before this node.
+type ForwardedValues struct {
+	// OmitXForwarded leaves X-Forwarded-For and its companions out.
+	OmitXForwarded bool
 	// For is the value of X-Forwarded-For; empty: the client's address alone.
 	For string
 	// Host is the value of X-Forwarded-Host; empty: the request's host.
 	Host string
-	// Forwarded is the value of Forwarded; empty: none.
-	Forwarded string
+	// Standard is the value of Forwarded (RFC 7239); empty: none.
+	Standard string
 	// Via is what the node adds to Via, such as "1.1 gateway".
 	Via string
 }
 
 // ForwardedFor returns the value of X-Forwarded-For.
 func (x *Exchange) ForwardedFor() string {
-	if x.Told.For != "" {
-		return x.Told.For
+	if x.Forwarded.For != "" {
+		return x.Forwarded.For
 	}
 	return x.ClientText
 }
 
 // ForwardedHost returns the value of X-Forwarded-Host.
 func (x *Exchange) ForwardedHost() string {
-	if x.Told.Host != "" {
-		return x.Told.Host
+	if x.Forwarded.Host != "" {
+		return x.Forwarded.Host
 	}
 	return x.Request.Host
 }

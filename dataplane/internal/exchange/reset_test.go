@@ -67,7 +67,7 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Errorf("%s is left: %v", left.Type().Field(i).Name, left.Field(i))
 		}
 	}
-	if len(x.Texts) != 0 || cap(x.Memory[0]) == 0 || cap(x.Memory[1]) == 0 || cap(x.ToldMemory) == 0 {
+	if len(x.Texts) != 0 || cap(x.Memory[0]) == 0 || cap(x.Memory[1]) == 0 || cap(x.ForwardedMemory) == 0 {
 		t.Error("memory that is kept for the next exchange is not, or what it holds is")
 	}
 }

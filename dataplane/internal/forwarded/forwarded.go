@@ -36,8 +36,8 @@ func Apply(x *exchange.Exchange) {
 		}
 	}
 	claims := claimed(&x.Request.Header)
-	x.ToldMemory = x.ToldMemory[:0]
-	x.Told.Silent = !settings.Fields.X()
+	x.ForwardedMemory = x.ForwardedMemory[:0]
+	x.Forwarded.OmitXForwarded = !settings.Fields.X()
 	if claims && trusted && settings.Fields != exchange.NoForwardedFields {
 		believe(x, settings)
 	}
@@ -47,7 +47,7 @@ func Apply(x *exchange.Exchange) {
 	case claims:
 		x.Request.Header.Drop(exchange.Name.Claims)
 	}
-	if settings.Fields.Standard() && x.Told.Forwarded == "" {
+	if settings.Fields.Standard() && x.Forwarded.Standard == "" {
 		var o origin
 		o.client = x.Client
 		tellStandard(x, &o)
@@ -77,7 +77,7 @@ func believe(x *exchange.Exchange, settings *exchange.Forwarding) {
 		x.Scheme = o.scheme
 	}
 	if o.host != "" {
-		x.Told.Host = o.host
+		x.Forwarded.Host = o.host
 		if settings.RouteByHost {
 			x.Request.Host = o.host
 		}
@@ -218,22 +218,22 @@ func schemeOf(text string) string {
 
 // tellX puts X-Forwarded-For together: the client and the proxies after it, each of which is known to have asked the next one.
 func tellX(x *exchange.Exchange, o *origin) {
-	start := len(x.ToldMemory)
-	b := appendAddr(x.ToldMemory, o.client.Addr())
+	start := len(x.ForwardedMemory)
+	b := appendAddr(x.ForwardedMemory, o.client.Addr())
 	client := len(b)
 	for i := o.n - 1; i >= 0; i-- {
 		b = append(b, ", "...)
 		b = o.proxies[i].AppendTo(b)
 	}
-	x.ToldMemory = b
-	x.Told.For = view(b[start:])
-	x.ClientText = x.Told.For[:client-start]
+	x.ForwardedMemory = b
+	x.Forwarded.For = view(b[start:])
+	x.ClientText = x.Forwarded.For[:client-start]
 }
 
 // tellStandard puts Forwarded together (RFC 7239 sections 4 and 6).
 func tellStandard(x *exchange.Exchange, o *origin) {
-	start := len(x.ToldMemory)
-	b := appendNode(x.ToldMemory, o.client.Addr())
+	start := len(x.ForwardedMemory)
+	b := appendNode(x.ForwardedMemory, o.client.Addr())
 	if host := x.ForwardedHost(); host != "" {
 		b = append(b, `;host="`...) // a host has neither quotes nor backslashes
 		b = append(b, host...)
@@ -245,8 +245,8 @@ func tellStandard(x *exchange.Exchange, o *origin) {
 		b = append(b, ", "...)
 		b = appendNode(b, o.proxies[i])
 	}
-	x.ToldMemory = b
-	x.Told.Forwarded = view(b[start:])
+	x.ForwardedMemory = b
+	x.Forwarded.Standard = view(b[start:])
 }
 
 // appendAddr appends an address; "unknown" for that of a client that has none.

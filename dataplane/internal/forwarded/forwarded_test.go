@@ -113,8 +113,8 @@ func TestApply(t *testing.T) {
 			x := from(t, test.peer, test.fields, exchange.Forwarding{Fields: test.fieldsOf})
 			Apply(x)
 			got := x.ForwardedFor()
-			if x.Told.Silent {
-				got = x.Told.Forwarded
+			if x.Forwarded.OmitXForwarded {
+				got = x.Forwarded.Standard
 			}
 			if got != test.want || x.Scheme != test.scheme || x.ForwardedHost() != test.host {
 				t.Errorf("%q, %s, %s; want %q, %s, %s", got, x.Scheme, x.ForwardedHost(), test.want, test.scheme, test.host)
@@ -165,7 +165,7 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 	peer := x.Peer
 	n := testing.AllocsPerRun(100, func() {
 		x.From(peer)
-		x.Told = exchange.Told{}
+		x.Forwarded = exchange.ForwardedValues{}
 		x.Request.Header.Reset()
 		for _, f := range fields {
 			x.Request.Header.Append(f)
@@ -187,12 +187,12 @@ func check(t *testing.T, name, value string, settings exchange.Forwarding) {
 	if !a.IsValid() || a.Zone() != "" || a.Is4In6() || x.ClientText != a.String() {
 		t.Fatalf("%q: %s, %q", value, a, x.ClientText)
 	}
-	if strings.ContainsAny(x.ForwardedFor()+x.Told.Forwarded+x.ForwardedHost(), "\r\n\x00") {
-		t.Fatalf("%q: %q, %q", value, x.ForwardedFor(), x.Told.Forwarded)
+	if strings.ContainsAny(x.ForwardedFor()+x.Forwarded.Standard+x.ForwardedHost(), "\r\n\x00") {
+		t.Fatalf("%q: %q, %q", value, x.ForwardedFor(), x.Forwarded.Standard)
 	}
 	told := x.ForwardedFor()
-	if x.Told.Silent {
-		told = x.Told.Forwarded
+	if x.Forwarded.OmitXForwarded {
+		told = x.Forwarded.Standard
 	}
 	again := from(t, "10.0.0.9", "", settings)
 	again.Request.Header.Add(name, told)

@@ -129,7 +129,7 @@ func FuzzUpgrade(f *testing.F) {
 		if n != 1 || !named || !later || m.chunked || x.Request.ContentLength > 0 {
 			t.Fatalf("%q asks for %q", head, x.Request.Upgrade)
 		}
-		x.ID, x.ClientText, x.Scheme, x.Told.Via = "id", "1.2.3.4", "http", "1.1 gateway"
+		x.ID, x.ClientText, x.Scheme, x.Forwarded.Via = "id", "1.2.3.4", "http", "1.1 gateway"
 		again := &exchange.Exchange{}
 		out := appendRequest(nil, x)
 		if _, refused := parseRequest(out, again, 200); refused != nil || again.Request.Upgrade != x.Request.Upgrade {

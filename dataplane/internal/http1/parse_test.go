@@ -161,7 +161,7 @@ func TestForwardedRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x.ID, x.ClientText, x.Scheme, x.Told.Via = "id", "1.2.3.4", "http", "1.1 gateway"
+	x.ID, x.ClientText, x.Scheme, x.Forwarded.Via = "id", "1.2.3.4", "http", "1.1 gateway"
 	x.Request.Header.Set("Accept", "text/html")
 	want := "GET /a?b HTTP/1.1\r\nHost: h:1\r\nAccept: text/html\r\nX-Keep: odd\r\nLast: 1\r\nX-Forwarded-For: 1.2.3.4\r\n" +
 		"X-Forwarded-Proto: http\r\nX-Forwarded-Host: h:1\r\nX-Request-Id: id\r\nVia: 1.0 other, 1.1 gateway\r\nTE: trailers\r\nConnection: TE\r\n\r\n"
@@ -292,7 +292,7 @@ func FuzzParseRequest(f *testing.F) {
 			}
 			return // it is not forwarded
 		}
-		x.ID, x.ClientText, x.Scheme, x.Told.Via = "id", "1.2.3.4", "http", "1.1 gateway"
+		x.ID, x.ClientText, x.Scheme, x.Forwarded.Via = "id", "1.2.3.4", "http", "1.1 gateway"
 		if x.Request.Host == "" {
 			return
 		}

@@ -69,7 +69,7 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 	}
 	b = append(b, "\r\n"...)
 	b = appendFields(b, req.Head, &req.Header, skipRequest)
-	if !x.Told.Silent {
+	if !x.Forwarded.OmitXForwarded {
 		b = append(b, "X-Forwarded-For: "...)
 		b = append(b, x.ForwardedFor()...)
 		b = append(b, "\r\nX-Forwarded-Proto: "...)
@@ -78,14 +78,14 @@ func appendRequest(b []byte, x *exchange.Exchange) []byte {
 		b = append(b, x.ForwardedHost()...)
 		b = append(b, "\r\n"...)
 	}
-	if x.Told.Forwarded != "" {
-		b = appendField(b, "Forwarded", x.Told.Forwarded)
+	if x.Forwarded.Standard != "" {
+		b = appendField(b, "Forwarded", x.Forwarded.Standard)
 	}
 	b = append(b, "X-Request-Id: "...)
 	b = append(b, x.ID...)
 	b = append(b, "\r\nVia: "...)
 	b = appendEarlier(b, &req.Header, exchange.Via)
-	b = append(b, x.Told.Via...)
+	b = append(b, x.Forwarded.Via...)
 	b = append(b, "\r\n"...)
 	if x.TLS != nil && x.TLS.ClientCert != "" {
 		b = appendField(b, "Client-Cert", x.TLS.ClientCert)

@@ -193,16 +193,16 @@ func appendRequest(b []byte, x *exchange.Exchange, scheme string) []byte {
 			b = appendField(b, f.Name, f.Value)
 		}
 	}
-	if !x.Told.Silent {
+	if !x.Forwarded.OmitXForwarded {
 		b = appendField(b, "x-forwarded-for", x.ForwardedFor())
 		b = appendField(b, "x-forwarded-proto", x.Scheme)
 		b = appendField(b, "x-forwarded-host", x.ForwardedHost())
 	}
-	if x.Told.Forwarded != "" {
-		b = appendField(b, "forwarded", x.Told.Forwarded)
+	if x.Forwarded.Standard != "" {
+		b = appendField(b, "forwarded", x.Forwarded.Standard)
 	}
 	b = appendField(b, "x-request-id", x.ID)
-	b = appendJoined(b, "via", &req.Header, exchange.Via, x.Told.Via)
+	b = appendJoined(b, "via", &req.Header, exchange.Via, x.Forwarded.Via)
 	if x.TLS != nil && x.TLS.ClientCert != "" {
 		b = appendField(b, "client-cert", x.TLS.ClientCert)
 	}

@@ -100,9 +100,9 @@ func copyOf(x *exchange.Exchange) *Copy {
 	of := &exchange.Exchange{}
 	of.ID, of.Peer, of.Client, of.ClientText = strings.Clone(x.ID), x.Peer, x.Client, strings.Clone(x.ClientText)
 	of.Scheme, of.TLS, of.Route, of.Shard = x.Scheme, x.TLS, x.Route, x.Shard
-	of.Told = x.Told
-	of.Told.For, of.Told.Host = strings.Clone(x.ForwardedFor()), strings.Clone(x.ForwardedHost())
-	of.Told.Forwarded, of.Told.Via = strings.Clone(x.Told.Forwarded), strings.Clone(x.Told.Via)
+	of.Forwarded = x.Forwarded
+	of.Forwarded.For, of.Forwarded.Host = strings.Clone(x.ForwardedFor()), strings.Clone(x.ForwardedHost())
+	of.Forwarded.Standard, of.Forwarded.Via = strings.Clone(x.Forwarded.Standard), strings.Clone(x.Forwarded.Via)
 	c.of = of
 	return c
 }

@@ -114,7 +114,7 @@ func (t *transaction) find() bool {
 	}
 	x.SetID(t.p.headers.RequestIDs)
 	forwarded.Apply(x)
-	x.Told.Via = t.p.via.Text(x.Request.Version)
+	x.Forwarded.Via = t.p.via.Text(x.Request.Version)
 	x.RPC = x.Request.RPC()
 	switch {
 	case snapshot == nil:

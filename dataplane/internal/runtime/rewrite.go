@@ -32,7 +32,7 @@ const forwardedPrefix = "X-Forwarded-Prefix"
 // that holds.
 func (r *Route) tellPrefix(x *exchange.Exchange) {
 	h := &x.Request.Header
-	if _, is := r.Rewrite.Prefix(); !is || x.Told.Silent || h.Decides(forwardedPrefix) {
+	if _, is := r.Rewrite.Prefix(); !is || x.Forwarded.OmitXForwarded || h.Decides(forwardedPrefix) {
 		return
 	}
 	before, _ := h.Known(exchange.XForwardedPrefix)

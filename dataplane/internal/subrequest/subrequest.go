@@ -117,11 +117,11 @@ func (c *Client) fill(ctx context.Context, x *exchange.Exchange, d *down, of *ex
 	x.Deadline, _ = ctx.Deadline()
 	if of != nil {
 		x.ID, x.Peer, x.Client, x.ClientText = of.ID, of.Peer, of.Client, of.ClientText
-		x.Scheme, x.TLS, x.Told = of.Scheme, of.TLS, of.Told
+		x.Scheme, x.TLS, x.Forwarded = of.Scheme, of.TLS, of.Forwarded
 		x.Route, x.Shard = of.Route, of.Shard
-		x.Told.Host = of.ForwardedHost() // not what this service is called
+		x.Forwarded.Host = of.ForwardedHost() // not what this service is called
 	} else {
-		x.Told.Silent = true
+		x.Forwarded.OmitXForwarded = true
 	}
 	x.Service = c.service.Name()
 	req := &x.Request
