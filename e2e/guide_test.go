@@ -97,8 +97,10 @@ func newPageReader(t *testing.T) *pageReader {
 		env: append(os.Environ(),
 			"PATH="+strings.Join(append(path, os.Getenv("PATH")), ":"),
 			"GATEWAYCTL_SERVER="+g.grpc, "GATEWAYCTL_TOKEN="+adminToken, "TOKEN="+adminToken, "GATEWAY_STORE="+store.URL),
-		places: strings.NewReplacer("127.0.0.1:8080", n.http, "localhost:8080", n.http, "127.0.0.1:8081", n.status, "127.0.0.1:9080", g.rest,
-			"127.0.0.1:9090", g.grpc, "127.0.0.1, port: 9000", backend),
+		places: strings.NewReplacer(
+			"127.0.0.1:8080", n.http, "localhost:8080", n.http, "127.0.0.1:8081", n.status,
+			"127.0.0.1:9080", g.rest, "127.0.0.1:9090", g.grpc, "127.0.0.1, port: 9000", backend,
+		),
 	}
 }
 
@@ -119,8 +121,8 @@ func (r *pageReader) apply(yaml string) {
 	r.run("gatewayctl apply -f block.yaml")
 }
 
-// script makes a shell stop at what fails, and a change of the configuration last until the node runs it, as it does for
-// somebody who types.
+// script makes a shell stop at what fails, and a change of the configuration last until the node runs it, as it does
+// for somebody who types.
 const script = `set -euo pipefail
 gatewayctl() {
 	command gatewayctl "$@"

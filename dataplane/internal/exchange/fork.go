@@ -23,7 +23,8 @@ func (x *Exchange) Fork(f *Fork, ctx context.Context) {
 	req.Header, req.Trailer = header, trailer
 	req.Header.copyFrom(&src.Header)
 	req.Header.log = &f.log
-	f.X.ID, f.X.Peer, f.X.Client, f.X.ClientText, f.X.Scheme, f.X.TLS, f.X.Forwarded = x.ID, x.Peer, x.Client, x.ClientText, x.Scheme, x.TLS, x.Forwarded
+	f.X.ID, f.X.Peer, f.X.Client, f.X.ClientText = x.ID, x.Peer, x.Client, x.ClientText
+	f.X.Scheme, f.X.TLS, f.X.Forwarded = x.Scheme, x.TLS, x.Forwarded
 	f.X.RPC = x.RPC
 	f.X.Start, f.X.Now, f.X.Deadline = x.Start, x.Now, x.Deadline
 	f.X.Params = x.Params

@@ -1,17 +1,20 @@
 package exchange
 
-// Forwarding says how the node learns from proxies before it who the client is, and how it tells the services behind it. It is immutable and
-// shared. Nil and the zero value believe nobody, and tell services by X-Forwarded-For and its companions.
+// Forwarding says how the node learns from proxies before it who the client is, and how it tells the services behind
+// it. It is immutable and shared. Nil and the zero value believe nobody, and tell services by X-Forwarded-For and its
+// companions.
 type Forwarding struct {
 	// Proxies are those whose word is believed.
 	Proxies *Proxies
 	// Fields are the fields that are read and written.
 	Fields ForwardedFields
-	// RouteByHost makes the host that a proxy was asked for the request's own: routes and certificates go by it, and services get it as Host.
+	// RouteByHost makes the host that a proxy was asked for the request's own: routes and certificates go by it, and
+	// services get it as Host.
 	RouteByHost bool
 }
 
-// ForwardedFields are the fields that tell of clients. What is not among them is neither read nor forwarded, whoever sent it.
+// ForwardedFields are the fields that tell of clients. What is not among them is neither read nor forwarded, whoever
+// sent it.
 type ForwardedFields uint8
 
 // The choices; the zero value is XForwardedFields.
@@ -32,7 +35,8 @@ func (f ForwardedFields) X() bool { return f == XForwardedFields || f == BothFor
 // Standard reports whether Forwarded is among them.
 func (f ForwardedFields) Standard() bool { return f == ForwardedField || f == BothForwardedFields }
 
-// ForwardedValues are what services are told of where a request comes from. The zero value tells them of a client without proxies before this node.
+// ForwardedValues are what services are told of where a request comes from. The zero value tells them of a client
+// without proxies before this node.
 type ForwardedValues struct {
 	// OmitXForwarded leaves X-Forwarded-For and its companions out.
 	OmitXForwarded bool

@@ -19,8 +19,8 @@ import (
 // fillBatch is how many rows are filled in one transaction, which keeps writers out.
 const fillBatch = 2000
 
-// resourceJSON returns the column "resource": a resource without secrets, as JSON with the field names of files. What no
-// JSON can be made of, which no valid resource has, is null.
+// resourceJSON returns the column "resource": a resource without secrets, as JSON with the field names of files. What
+// no JSON can be made of, which no valid resource has, is null.
 func resourceJSON(shown config.Message) string {
 	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(withoutInternal(shown))
 	if err != nil {
@@ -60,8 +60,8 @@ func withoutInternal(m config.Message) proto.Message {
 	return out.Interface()
 }
 
-// fill writes the columns of the rows that another build has written, which are those without a resource as JSON. Replicas
-// of that build may write more of them until they are upgraded; then these start, and fill what is left.
+// fill writes the columns of the rows that another build has written, which are those without a resource as JSON.
+// Replicas of that build may write more of them until they are upgraded; then these start, and fill what is left.
 func (s *Store) fill(ctx context.Context) error {
 	for _, k := range config.Kinds() {
 		for more := true; more; {
@@ -93,7 +93,8 @@ func (s *Store) fillSome(ctx context.Context, k config.Kind) (more bool, err err
 		return false, err
 	}
 	var changes []config.Change
-	rows, err := w.tx.QueryContext(ctx, fmt.Sprintf("SELECT body, %s FROM %s WHERE resource IS NULL LIMIT %d", t.settingsColumn(), k.Plural(), fillBatch))
+	q := fmt.Sprintf("SELECT body, %s FROM %s WHERE resource IS NULL LIMIT %d", t.settingsColumn(), k.Plural(), fillBatch)
+	rows, err := w.tx.QueryContext(ctx, q)
 	if err != nil {
 		return false, err
 	}

@@ -95,13 +95,14 @@ func testEverySetting(t *testing.T, s *Store) {
 			case *configv1.Certificate:
 				m.Id, m.KeyPem = ids[k], ""
 			case *configv1.Middleware:
-				m.Id, m.Type, m.Config = ids[k], "headers", configOf(t, map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "of the config"}}})
+				m.Id, m.Type, m.Config = ids[k], "headers", headersOf(t, "set", map[string]any{"X-A": "of the config"})
 			case *configv1.Pipeline:
 				m.Id, m.MiddlewareIds = ids[k], []string{ids[config.Middleware]}
 			case *configv1.Service:
 				m.Id, m.PipelineId, m.PolicyId = ids[k], ids[config.Pipeline], ids[config.Policy]
 			case *configv1.Route:
-				m.Id, m.PipelineId, m.PolicyId, m.ServiceId = ids[k], ids[config.Pipeline], ids[config.Policy], ids[config.Service]
+				m.Id, m.ServiceId = ids[k], ids[config.Service]
+				m.PipelineId, m.PolicyId = ids[config.Pipeline], ids[config.Policy]
 				for _, b := range m.GetBackends() {
 					b.ServiceId = ids[config.Service]
 				}
@@ -271,9 +272,10 @@ func eachLeaf(m protoreflect.Message, path []string, f func(path []string, value
 	})
 }
 
-func configOf(t *testing.T, fields map[string]any) *structpb.Struct {
+// headersOf is the config of a middleware "headers" that does something to requests.
+func headersOf(t *testing.T, do string, what any) *structpb.Struct {
 	t.Helper()
-	s, err := structpb.NewStruct(fields)
+	s, err := structpb.NewStruct(map[string]any{"request": map[string]any{do: what}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,13 +287,27 @@ func testColumns(t *testing.T, s *Store) {
 	defer s.Close()
 	off, now := false, timestamppb.Now()
 	commitAll(t, s,
-		&configv1.Middleware{Id: "m1", Name: "stamp", Type: "headers", Order: 7, Config: configOf(t, map[string]any{"request": map[string]any{"remove": []any{"X-A"}}}), CreatedAt: now, UpdatedAt: now},
-		&configv1.Pipeline{Id: "p1", Name: "front", MiddlewareIds: []string{"m1"}, Parallel: true, TimeoutMs: 250, CreatedAt: now, UpdatedAt: now},
-		&configv1.Service{Id: "s1", Name: "users", Protocol: "http", CreatedAt: now, UpdatedAt: now,
+		&configv1.Middleware{
+			Id: "m1", Name: "stamp", CreatedAt: now, UpdatedAt: now, Type: "headers", Order: 7,
+			Config: headersOf(t, "remove", []any{"X-A"}),
+		},
+		&configv1.Pipeline{
+			Id: "p1", Name: "front", CreatedAt: now, UpdatedAt: now, MiddlewareIds: []string{"m1"}, Parallel: true,
+			TimeoutMs: 250,
+		},
+		&configv1.Service{
+			Id: "s1", Name: "users", CreatedAt: now, UpdatedAt: now, Protocol: "http",
 			Endpoints:         []*configv1.Endpoint{{Host: "10.0.0.1", Port: 80, Id: "first"}, {Host: "10.0.0.2", Port: 81}},
-			HealthCheckConfig: &configv1.HealthCheckConfig{Path: "/ok"}},
-		&configv1.Route{Id: "r1", Name: "one", Path: "/users/*", Method: "GET", ServiceId: "s1", PipelineId: "p1", Priority: 5, Enabled: &off, CreatedAt: now, UpdatedAt: now},
-		&configv1.Route{Id: "r2", Name: "two", Path: "/both", Methods: []string{"GET", "PUT"}, Backends: []*configv1.Backend{{ServiceId: "s1"}}, CreatedAt: now, UpdatedAt: now},
+			HealthCheckConfig: &configv1.HealthCheckConfig{Path: "/ok"},
+		},
+		&configv1.Route{
+			Id: "r1", Name: "one", CreatedAt: now, UpdatedAt: now, Path: "/users/*", Method: "GET", ServiceId: "s1",
+			PipelineId: "p1", Priority: 5, Enabled: &off,
+		},
+		&configv1.Route{
+			Id: "r2", Name: "two", CreatedAt: now, UpdatedAt: now, Path: "/both", Methods: []string{"GET", "PUT"},
+			Backends: []*configv1.Backend{{ServiceId: "s1"}},
+		},
 	)
 	made := config.EndpointID("s1", &configv1.Endpoint{Host: "10.0.0.2", Port: 81})
 	for query, want := range map[string]string{
@@ -323,7 +339,7 @@ func withSecrets(t *testing.T) []config.Message {
 	return []config.Message{
 		&configv1.Certificate{Id: "c1", Name: "cert", KeyPem: "canary key", CertPem: "public", CreatedAt: now, UpdatedAt: now},
 		&configv1.Middleware{Id: "m1", Name: "auth", Type: "headers", CreatedAt: now, UpdatedAt: now,
-			Config:      configOf(t, map[string]any{"request": map[string]any{"set": map[string]any{"A": "canary"}}}),
+			Config:      headersOf(t, "set", map[string]any{"A": "canary"}),
 			Environment: map[string]string{"config.request.set.A": "${env:TOKEN}"}},
 		&configv1.Service{Id: "s1", Name: "s", Labels: map[string]string{"l": "canary"}, CreatedAt: now, UpdatedAt: now,
 			Endpoints:   []*configv1.Endpoint{{Host: "canary.test", Port: 80}},
@@ -442,20 +458,20 @@ func testFilled(t *testing.T, url string) {
 		if m.GetId() == "m1" {
 			values[len(values)-1] = kept.Settings
 		}
-		if _, err := db.ExecContext(t.Context(), q+")", append([]any{m.GetId(), m.GetName(), now, kept.Body}, values...)...); err != nil {
+		args := append([]any{m.GetId(), m.GetName(), now, kept.Body}, values...)
+		if _, err := db.ExecContext(t.Context(), q+")", args...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	all := withSecrets(t)
-	tx := db
-	insert(tx, all[0], "hosts", "[]")
-	insert(tx, all[1], "type, position, enabled, config, settings", "headers", int64(7), true, `{"A": "canary"}`, nil)
-	insert(tx, all[2], "protocol, load_balancer_type", "http", "")
+	insert(db, all[0], "hosts", "[]")
+	insert(db, all[1], "type, position, enabled, config, settings", "headers", int64(7), true, `{"A": "canary"}`, nil)
+	insert(db, all[2], "protocol, load_balancer_type", "http", "")
 	endpoint := "INSERT INTO service_endpoints (service_id, seq, host, port, weight) VALUES ('s1', 0, 'canary.test', 80, 1)"
-	if _, err := tx.ExecContext(t.Context(), endpoint); err != nil {
+	if _, err := db.ExecContext(t.Context(), endpoint); err != nil {
 		t.Fatal(err)
 	}
-	insert(tx, all[3], "path, methods, hosts, enabled, priority", "/canary", "[]", "[]", true, int64(0))
+	insert(db, all[3], "path, methods, hosts, enabled, priority", "/canary", "[]", "[]", true, int64(0))
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -469,7 +485,8 @@ func testFilled(t *testing.T, url string) {
 		t.Fatal(err)
 	}
 	checkNoSecrets(t, s)
-	if got := asText(t, s.db, "SELECT id FROM service_endpoints"); got != config.EndpointID("s1", &configv1.Endpoint{Host: "canary.test", Port: 80}) {
+	made := config.EndpointID("s1", &configv1.Endpoint{Host: "canary.test", Port: 80})
+	if got := asText(t, s.db, "SELECT id FROM service_endpoints"); got != made {
 		t.Errorf("the endpoint got the id %s", got)
 	}
 	if got := asText(t, s.db, "SELECT order_index FROM middleware"); got != "0" { // as its body says
@@ -477,8 +494,10 @@ func testFilled(t *testing.T, url string) {
 	}
 	// A replica of the older build commits.
 	now := timestamppb.Now()
-	insert(s.db, &configv1.Route{Id: "r2", Name: "r2", Path: "/later", CreatedAt: now, UpdatedAt: now}, "path, methods, hosts, enabled, priority", "/later", "[]", "[]", true, int64(0))
-	insert(s.db, &configv1.Pipeline{Id: "p2", Name: "p2", TimeoutMs: 5, CreatedAt: now, UpdatedAt: now}, "parallel, timeout_ms, is_global", false, int64(5), false)
+	insert(s.db, &configv1.Route{Id: "r2", Name: "r2", Path: "/later", CreatedAt: now, UpdatedAt: now},
+		"path, methods, hosts, enabled, priority", "/later", "[]", "[]", true, int64(0))
+	insert(s.db, &configv1.Pipeline{Id: "p2", Name: "p2", TimeoutMs: 5, CreatedAt: now, UpdatedAt: now},
+		"parallel, timeout_ms, is_global", false, int64(5), false)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -494,7 +513,8 @@ func testFilled(t *testing.T, url string) {
 	}
 	for _, m := range all { // nothing else was touched
 		k := config.KindOfMessage(m)
-		if before.ByID(k, m.GetId()).Hash() != after.ByID(k, m.GetId()).Hash() || before.ByID(k, m.GetId()).Hash() != configtest.Entry(t, m).Hash() {
+		want := configtest.Entry(t, m).Hash()
+		if before.ByID(k, m.GetId()).Hash() != want || after.ByID(k, m.GetId()).Hash() != want {
 			t.Errorf("%s %s has another hash", k, m.GetName())
 		}
 	}

@@ -11,10 +11,10 @@ import (
 	"gateway.internal/shared/match"
 )
 
-// Each kind has a table with a column for everything that is queried or constrained, the whole resource as its message in
-// "body", so that nothing of it can be lost between a field and a column, and the same as JSON in "resource", for people and
-// tools that read the database. The body has the bytes of the commit: hashes are of those, and a build that does not know
-// all of the fields would serialise them in another order.
+// Each kind has a table with a column for everything that is queried or constrained, the whole resource as its message
+// in "body", so that nothing of it can be lost between a field and a column, and the same as JSON in "resource", for
+// people and tools that read the database. The body has the bytes of the commit: hashes are of those, and a build that
+// does not know all of the fields would serialise them in another order.
 //
 // What can be read as text has no secrets: it is made of the resource as the API shows it. Names and references are as
 // they are, since they are constrained.
@@ -60,7 +60,9 @@ func tables() map[config.Kind]table {
 			p := shown.(*configv1.Pipeline)
 			return []any{p.GetParallel(), int64(p.GetTimeoutMs()), p.GetGlobal()}
 		}, []child{{"pipeline_middleware", []string{"pipeline_id", "seq", "middleware_id"}, middlewareRows}}, false},
-		config.Service: {[]string{"protocol", "load_balancer_type", "pipeline_id", "policy_id"}, func(m, shown config.Message) []any {
+		config.Service: {[]string{"protocol", "load_balancer_type", "pipeline_id", "policy_id"}, func(
+			m, shown config.Message,
+		) []any {
 			s, refs := shown.(*configv1.Service), m.(*configv1.Service)
 			return []any{s.GetProtocol(), s.GetLoadBalancerType(), reference(refs.GetPipelineId()), reference(refs.GetPolicyId())}
 		}, []child{{"service_endpoints", []string{"service_id", "seq", "id", "host", "port", "weight"}, endpointRows}}, false},

@@ -154,11 +154,12 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// places are where references are kept that have no column of their name. Other fields need no entry: each of them is in
-// "resource", as TestReadable sees.
+// places are where references are kept that have no column of their name. Other fields need no entry: each of them is
+// in "resource", as TestReadable sees.
 var places = map[string]string{"Pipeline.middleware_ids": "pipeline_middleware"}
 
-// TestReferencesHaveForeignKeys: a field that refers to another resource has a column of its name, or rows in a table of its own.
+// TestReferencesHaveForeignKeys: a field that refers to another resource has a column of its name, or rows in a table
+// of its own.
 func TestReferencesHaveForeignKeys(t *testing.T) {
 	for _, k := range config.Kinds() {
 		table, kept := tables()[k]
