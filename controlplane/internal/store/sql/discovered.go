@@ -37,7 +37,7 @@ func (s *Store) Discovered(ctx context.Context) ([]store.Discovered, error) {
 		if err != nil {
 			return err
 		}
-		return each(rows, func() error {
+		return each(ctx, rows, func() error {
 			var d store.Discovered
 			var endpoints dbsql.RawBytes
 			var micros int64

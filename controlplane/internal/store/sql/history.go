@@ -193,7 +193,7 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, readsHead string) (more
 	}
 	var changed []purgedChange
 	n := 0
-	err = each(rows, func() error {
+	err = each(ctx, rows, func() error {
 		n++
 		var kind string
 		var before, after purgeable
@@ -286,7 +286,7 @@ func currentSecrets(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) 
 		if err != nil {
 			return nil, err
 		}
-		err = each(rows, func() error {
+		err = each(ctx, rows, func() error {
 			var body dbsql.RawBytes
 			if err := rows.Scan(&body); err != nil {
 				return err

@@ -165,17 +165,32 @@ func (s *Store) dropIdle() {
 	s.db.SetMaxIdleConns(maxIdleConns)
 }
 
-// within returns a context that ends after d, or when the engine is found to be away, for reason of the engine. It is an error where the engine
-// is away now.
+// within returns a context that ends once the engine has not answered for d, or is found to be away, for reason of the
+// engine. What is large takes many answers: see answered. It is an error where the engine is away now.
 func (s *Store) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc, error) {
 	there, err := s.presence.enter(ctx)
 	if err != nil {
 		return ctx, nil, err
 	}
-	ctx, end := context.WithTimeoutCause(ctx, d, errNoAnswer)
 	ctx, cancel := context.WithCancelCause(ctx)
+	silence := &silence{limit: d, timer: time.AfterFunc(d, func() { cancel(errNoAnswer) })}
 	unhook := context.AfterFunc(there, func() { cancel(errNoAnswer) })
-	return ctx, func() { unhook(); cancel(nil); end() }, nil
+	return context.WithValue(ctx, silenceKey{}, silence), func() { unhook(); silence.timer.Stop(); cancel(nil) }, nil
+}
+
+// silence is how long the engine has not answered for.
+type silence struct {
+	limit time.Duration
+	timer *time.Timer
+}
+
+type silenceKey struct{}
+
+// answered makes the limit of a context of within count from now: the engine has done a part of what it was asked for.
+func answered(ctx context.Context) {
+	if s, ok := ctx.Value(silenceKey{}).(*silence); ok && ctx.Err() == nil {
+		s.timer.Reset(s.limit)
+	}
 }
 
 // Err implements store.Store.

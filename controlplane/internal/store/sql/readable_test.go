@@ -397,7 +397,7 @@ func linesOf(t *testing.T, db *dbsql.DB, table string) (all []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = each(rows, func() error {
+	err = each(t.Context(), rows, func() error {
 		values := make([]dbsql.NullString, len(types))
 		into := make([]any, len(types))
 		for i := range values {

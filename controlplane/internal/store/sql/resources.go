@@ -90,7 +90,7 @@ func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = eachEntry(rows, k, func(e *config.Entry) { changes = append(changes, config.Change{Kind: k, After: e}) })
+		err = eachEntry(ctx, rows, k, func(e *config.Entry) { changes = append(changes, config.Change{Kind: k, After: e}) })
 		if err != nil {
 			return nil, err
 		}
@@ -107,8 +107,8 @@ func (t table) settingsColumn() string {
 }
 
 // eachEntry calls take for every row of a kind's body and settings, and closes rows.
-func eachEntry(rows *dbsql.Rows, k config.Kind, take func(*config.Entry)) error {
-	return each(rows, func() error {
+func eachEntry(ctx context.Context, rows *dbsql.Rows, k config.Kind, take func(*config.Entry)) error {
+	return each(ctx, rows, func() error {
 		var body, settings dbsql.RawBytes
 		if err := rows.Scan(&body, &settings); err != nil {
 			return err
@@ -121,10 +121,11 @@ func eachEntry(rows *dbsql.Rows, k config.Kind, take func(*config.Entry)) error 
 	})
 }
 
-// each calls f for every row and closes rows.
-func each(rows *dbsql.Rows, f func() error) error {
+// each calls f for every row and closes rows. Each row is an answer of the engine's.
+func each(ctx context.Context, rows *dbsql.Rows, f func() error) error {
 	defer rows.Close()
 	for rows.Next() {
+		answered(ctx)
 		if err := f(); err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 		return nil, err
 	}
 	var list []store.Revision
-	if err := each(rows, func() error {
+	if err := each(ctx, rows, func() error {
 		r, err := scanRevision(rows)
 		list = append(list, r)
 		return err
@@ -129,7 +129,7 @@ func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revisi
 	if err != nil {
 		return err
 	}
-	return each(rows, func() error {
+	return each(ctx, rows, func() error {
 		var revision uint32
 		var kind string
 		var before, after, beforeSettings, afterSettings, beforeHash, afterHash dbsql.RawBytes
@@ -236,7 +236,7 @@ func (s *Store) Revisions(ctx context.Context, l store.List) ([]store.Revision, 
 		if err != nil {
 			return err
 		}
-		return each(rows, func() error {
+		return each(ctx, rows, func() error {
 			r, err := scanRevision(rows)
 			list = append(list, r)
 			return err

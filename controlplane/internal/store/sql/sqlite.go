@@ -85,6 +85,7 @@ func (*embedded) remove(ctx context.Context, w *writing, table string, ids []str
 		if _, err := stmt.ExecContext(ctx, id); err != nil {
 			return err
 		}
+		answered(ctx)
 	}
 	return nil
 }
@@ -105,6 +106,7 @@ func (*embedded) insert(ctx context.Context, w *writing, table string, columns [
 		if _, err := stmt.ExecContext(ctx, row...); err != nil {
 			return err
 		}
+		answered(ctx)
 	}
 	return nil
 }
