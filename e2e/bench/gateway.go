@@ -9,7 +9,10 @@ import (
 )
 
 // gateway is a data plane with a configuration in a file.
-type gateway struct{ called, bin string }
+type gateway struct {
+	called, bin string
+	args        []string // further ones
+}
 
 func (g gateway) name() string { return g.called }
 
@@ -42,5 +45,6 @@ func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error
 	if s.accessLog {
 		args = append(args, "--access-log", filepath.Join(dir, "access.log"))
 	}
+	args = append(args, g.args...)
 	return launch(s.proxyCores(), []string{"GOMAXPROCS=" + strconv.Itoa(s.cores)}, path, args...)
 }

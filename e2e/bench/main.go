@@ -36,6 +36,8 @@ type options struct {
 	connections int
 	// requests is how many a soak sends.
 	requests int
+	// profiled is the file that a CPU profile is written to.
+	profiled string
 	// storm is how long one blows.
 	storm time.Duration
 }
@@ -51,6 +53,7 @@ func main() {
 	flag.IntVar(&o.connections, "connections", 8000, "how many connections rest, for the memory of one")
 	flag.IntVar(&o.requests, "soak", 0, "only send so many requests of all kinds, and see whether memory stays flat")
 	flag.DurationVar(&o.storm, "storm", 0, "only have a storm of clients and services that misbehave blow for so long, and see that their neighbours do not notice")
+	flag.StringVar(&o.profiled, "profile", "", "only write a CPU profile of the gateway under all kinds of load to this file, -time of each")
 	flag.StringVar(&o.shake, "handshakes", "", "only open connections to this URL, for the time, and print how many")
 	flag.IntVar(&o.at, "at", 32, "how many at a time, with -handshakes")
 	flag.Parse()
@@ -102,6 +105,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.requests > 0 {
 		return b.soak()
+	}
+	if o.profiled != "" {
+		return b.profile(o.profiled)
 	}
 	fmt.Printf("%d rounds of %v; microseconds of the proxy's CPU time per request, median (lowest to highest)\n", o.rounds, o.seconds)
 	for _, w := range works() {

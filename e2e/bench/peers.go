@@ -18,9 +18,9 @@ type peer interface {
 
 // peers are all proxies, ours first.
 func (b *bench) peers() []peer {
-	all := []peer{gateway{"gateway", b.bin}}
+	all := []peer{gateway{called: "gateway", bin: b.bin}}
 	if b.base != "" {
-		all = append(all, gateway{"gateway, base", b.base})
+		all = append(all, gateway{called: "gateway, base", bin: b.base})
 	}
 	if !b.alone {
 		all = append(all, nginxPeer{}, haproxy{}, h2o{}, envoy{})

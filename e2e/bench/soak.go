@@ -29,7 +29,7 @@ var h2loadAnswers = regexp.MustCompile(`status codes: (\d+) 2xx, (\d+) 3xx, (\d+
 
 // soak sends many requests of all kinds through one gateway, and looks at its memory and its open files between them. It fails when either grows.
 func (b *bench) soak() error {
-	g := gateway{"gateway", b.bin}
+	g := gateway{called: "gateway", bin: b.bin}
 	s, err := g.launchSoak(b)
 	if err != nil {
 		return err
