@@ -53,7 +53,8 @@ func main() {
 	flag.IntVar(&o.connections, "connections", 8000, "how many connections rest, for the memory of one")
 	flag.IntVar(&o.requests, "soak", 0, "only send so many requests of all kinds, and see whether memory stays flat")
 	flag.DurationVar(&o.storm, "storm", 0, "only have a storm of clients and services that misbehave blow for so long, and see that their neighbours do not notice")
-	flag.StringVar(&o.profiled, "profile", "", "only write a CPU profile of the gateway under all kinds of load to this file, -time of each")
+	flag.StringVar(&o.profiled, "profile", "",
+		"only write a CPU profile of the gateway under all kinds of load to this file, -time of each")
 	flag.StringVar(&o.shake, "handshakes", "", "only open connections to this URL, for the time, and print how many")
 	flag.IntVar(&o.at, "at", 32, "how many at a time, with -handshakes")
 	flag.Parse()

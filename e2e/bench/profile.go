@@ -38,7 +38,8 @@ func (b *bench) profile(file string) error {
 		parts = append(parts, part)
 	}
 	// No symbol is looked up: the profiles have them.
-	merge := exec.CommandContext(b.ctx, "go", append([]string{"tool", "pprof", "-proto", "-symbolize=none", "-output", file}, parts...)...)
+	args := append([]string{"tool", "pprof", "-proto", "-symbolize=none", "-output", file}, parts...)
+	merge := exec.CommandContext(b.ctx, "go", args...)
 	if out, err := merge.CombinedOutput(); err != nil {
 		return fmt.Errorf("go tool pprof: %w\n%s", err, out)
 	}

@@ -69,10 +69,11 @@ const copyRows = 32
 func (*postgresql) insert(ctx context.Context, w *writing, table string, columns []string, rows [][]any) error {
 	if len(rows) >= copyRows {
 		return w.conn.Raw(func(driver any) error {
-			_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+			source := pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
 				answered(ctx) // it takes what it is sent
 				return rows[i], nil
-			}))
+			})
+			_, err := driver.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{table}, columns, source)
 			return err
 		})
 	}
