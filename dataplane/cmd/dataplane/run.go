@@ -22,10 +22,6 @@ import (
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/listener"
-	"gateway.internal/dataplane/internal/middleware/compress"
-	"gateway.internal/dataplane/internal/middleware/decompress"
-	"gateway.internal/dataplane/internal/middleware/extauth"
-	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/runtime"
@@ -78,8 +74,9 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	node := runtime.New(log, services, counters, tickets)
+	defer node.Close()
 	node.UsePaths(o.paths)
-	registry.MustRegister(counters, services, node, resolver, compress.Metrics, decompress.Counters, extauth.Metrics, mirror.Metrics)
+	registry.MustRegister(counters, counters.Sets(), services, node, resolver)
 	go tickets.Run(running)
 
 	var leaving atomic.Bool

@@ -38,6 +38,10 @@ func (x *Exchange) Fork(f *Fork, ctx context.Context) {
 // Waited reports whether what the step waits for has been ended by another step.
 func (f *Fork) Waited() bool { return f.X.waits && f.X.ended.Err() != nil }
 
+// Refused reports whether another step of a parallel pipeline has refused the request, or failed: nobody waits for what
+// this one makes of it.
+func (x *Exchange) Refused() bool { return x.ended != nil && x.ended.Err() != nil }
+
 // Join makes the fork's changes to the request on x.
 func (f *Fork) Join(x *Exchange) {
 	f.X.Request.Header.log = nil

@@ -59,6 +59,18 @@ func (x *Exchange) Unwatch(a Aborter) {
 	}
 }
 
+// ClientGone reports whether the client is known to have broken off. A fork knows it while a context of it is in use,
+// and afterwards.
+func (x *Exchange) ClientGone() bool {
+	if x.of == nil {
+		return x.Down != nil && x.Down.Gone()
+	}
+	w := &x.of.client
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gone
+}
+
 // cancelled cancels a context.
 type cancelled struct{ cancel context.CancelFunc }
 

@@ -11,6 +11,7 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/subrequest"
+	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/shared/routing"
 )
 
@@ -29,9 +30,9 @@ type Mirror struct {
 	count  *counters
 }
 
-// New returns the mirror of a route.
-func New(route string, client *subrequest.Client, m *routing.Mirror) *Mirror {
-	return &Mirror{client: client, share: m, count: Metrics.byRoute.Get([2]string{route, client.Name()})}
+// New returns the mirror of a route. Its metrics are those of the route's and the service's names in sets.
+func New(route string, client *subrequest.Client, m *routing.Mirror, sets *telemetry.Sets) *Mirror {
+	return &Mirror{client: client, share: m, count: newCounters(sets, route, client.Name())}
 }
 
 // Begin makes a copy of a request that is about to be sent, if it is one of the share. It comes when the request is as
@@ -66,7 +67,7 @@ func (m *Mirror) Begin(x *exchange.Exchange, random func() float64) *Copy {
 // End says that the exchange is over: a copy whose body has not come to its end by then is dropped.
 func (c *Copy) End() {
 	if c != nil {
-		c.giveUp(&c.mirror.count.dropped)
+		c.giveUp(c.mirror.count.dropped)
 	}
 }
 
@@ -127,7 +128,7 @@ func (c *Copy) send() {
 }
 
 // giveUp drops the copy of a request whose body is too long, or breaks off.
-func (c *Copy) giveUp(count *atomic.Uint64) {
+func (c *Copy) giveUp(count *telemetry.Counter) {
 	if c.left.CompareAndSwap(false, true) {
 		count.Add(1)
 		c.mirror.count.inFlight.Add(-1)
@@ -166,10 +167,10 @@ func (d *down) add(part []byte, whole bool, err error) {
 	}
 	switch {
 	case err != nil:
-		c.giveUp(&c.mirror.count.dropped)
+		c.giveUp(c.mirror.count.dropped)
 		return
 	case int64(len(c.request.Body)+len(part)) > c.mirror.share.MaxBodyBytes:
-		c.giveUp(&c.mirror.count.tooLarge)
+		c.giveUp(c.mirror.count.tooLarge)
 		return
 	}
 	if c.request.Body = append(c.request.Body, part...); whole {

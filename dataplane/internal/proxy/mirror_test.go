@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/shared/waittest"
 )
 
@@ -53,13 +52,13 @@ func mirroring(name, service, shadow, settings string) string {
 }
 
 // mirrored returns the counters of a route's mirror.
-func mirrored(t *testing.T, route string) map[string]float64 {
-	t.Helper()
+func (g *gateway) mirrored(route string) map[string]float64 {
+	g.t.Helper()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(mirror.Metrics)
+	registry.MustRegister(g.counters.Sets())
 	families, err := registry.Gather()
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
 	got := map[string]float64{}
 	for _, f := range families {
@@ -81,10 +80,8 @@ func mirrored(t *testing.T, route string) map[string]float64 {
 	return got
 }
 
-// routes numbers those of tests: counters go on for a process's life.
-var routes atomic.Int64
-
-func routeName() string { return fmt.Sprint("mirrored-", routes.Add(1)) }
+// route is the name of routes that mirror.
+const route = "mirrored"
 
 // TestMirror sends copies of what the service sees, whatever the other service makes of them: it answers nothing until
 // all clients have their responses.
@@ -112,7 +109,7 @@ func TestMirror(t *testing.T) {
 				if version == "HTTP/2" {
 					once(t)
 				}
-				s, route := newShadow(t, c.status), routeName()
+				s := newShadow(t, c.status)
 				g := start(t, mirroring(route, service, s.address, ", max_body_bytes: 1000"))
 				req, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+g.address+"/shop/a?b=c", c.body)
 				if err != nil {
@@ -134,7 +131,7 @@ func TestMirror(t *testing.T) {
 				}
 				close(s.release)
 				waittest.Until(t, "the count", func() bool {
-					got := mirrored(t, route)
+					got := g.mirrored(route)
 					return got[c.counts] == 1 && got["active"] == 0
 				})
 			})
@@ -144,7 +141,7 @@ func TestMirror(t *testing.T) {
 
 // TestMirrorThatDoesNotAnswer drops copies when too many are under way, and no client waits.
 func TestMirrorThatDoesNotAnswer(t *testing.T) {
-	s, route := newShadow(t, 200), routeName()
+	s := newShadow(t, 200)
 	g := start(t, mirroring(route, seen(t), s.address, ""))
 	client := clientOf(t, "HTTP/1.1")
 	const n = 300
@@ -159,16 +156,16 @@ func TestMirrorThatDoesNotAnswer(t *testing.T) {
 			t.Fatalf("the client got %d", res.StatusCode)
 		}
 	}
-	if got := mirrored(t, route); got["active"] > 256 || got["dropped"]+got["active"]+got["error"] != n {
+	if got := g.mirrored(route); got["active"] > 256 || got["dropped"]+got["active"]+got["error"] != n {
 		t.Errorf("%v of %d", got, n)
 	}
 	close(s.release)
-	waittest.Until(t, "the end", func() bool { return mirrored(t, route)["active"] == 0 })
+	waittest.Until(t, "the end", func() bool { return g.mirrored(route)["active"] == 0 })
 }
 
 // TestMirrorOfAShare mirrors about as many as it is to.
 func TestMirrorOfAShare(t *testing.T) {
-	s, route := newShadow(t, 200), routeName()
+	s := newShadow(t, 200)
 	close(s.release)
 	g := start(t, mirroring(route, seen(t), s.address, ", percent: 25"))
 	client := clientOf(t, "HTTP/1.1")
@@ -181,8 +178,8 @@ func TestMirrorOfAShare(t *testing.T) {
 		_ = body(t, res)
 		_ = res.Body.Close()
 	}
-	waittest.Until(t, "the end", func() bool { return mirrored(t, route)["active"] == 0 })
-	got := mirrored(t, route)
+	waittest.Until(t, "the end", func() bool { return g.mirrored(route)["active"] == 0 })
+	got := g.mirrored(route)
 	if sum := got["answered"] + got["dropped"] + got["error"]; sum < 150 || sum > 350 { // 7 standard deviations
 		t.Errorf("%v of %d", got, n)
 	}
@@ -190,7 +187,7 @@ func TestMirrorOfAShare(t *testing.T) {
 
 // TestMirrorAndEarlyAnswers gives a copy up whose request does not come to its end.
 func TestMirrorAndEarlyAnswers(t *testing.T) {
-	s, route := newShadow(t, 200), routeName()
+	s := newShadow(t, 200)
 	close(s.release)
 	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex() // or it would wait for the body
@@ -211,7 +208,7 @@ func TestMirrorAndEarlyAnswers(t *testing.T) {
 	_ = res.Body.Close()
 	_ = write.CloseWithError(io.ErrUnexpectedEOF)
 	waittest.Until(t, "the count", func() bool {
-		got := mirrored(t, route)
+		got := g.mirrored(route)
 		return got["dropped"] == 1 && got["active"] == 0 && s.asked.Load() == 0
 	})
 }

@@ -4,6 +4,7 @@
 package runtime
 
 import (
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -11,8 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/errorpage"
+	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/middleware"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/subrequest"
@@ -63,6 +67,10 @@ type Runtime struct {
 	counters *telemetry.Registry
 	panics   *telemetry.Panics
 	tickets  *certificate.Tickets
+	live     *live.Store
+	now      func() time.Time
+	// newStep is middleware.New, but in tests.
+	newStep  func(typeName string, settings proto.Message, env *pipeline.Environment) (pipeline.Step, error)
 	snapshot atomic.Pointer[Snapshot]
 
 	applied, applyNanos, refused atomic.Uint64
@@ -77,7 +85,11 @@ type Runtime struct {
 
 // New returns a runtime without a snapshot. tickets make the sessions of TLS clients resumable.
 func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Registry, tickets *certificate.Tickets) *Runtime {
-	r := &Runtime{log: log, services: services, counters: counters, panics: counters.Panics(log), tickets: tickets, rules: map[string]*match.Rule{}, reporter: counters.NewReporter()}
+	r := &Runtime{
+		log: log, services: services, counters: counters, panics: counters.Panics(log), tickets: tickets, now: time.Now,
+		newStep: middleware.New, rules: map[string]*match.Rule{}, reporter: counters.NewReporter(),
+	}
+	r.live = live.NewStore(log, r.panics)
 	r.UsePaths(pathnorm.DefaultSettings())
 	return r
 }
@@ -86,6 +98,12 @@ func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Regi
 func (r *Runtime) UsePaths(s pathnorm.Settings) {
 	r.paths = routing.NewPathForms(s)
 }
+
+// UseClock makes middleware take the time from a clock, instead of the machine's. It is called before the first Apply.
+func (r *Runtime) UseClock(now func() time.Time) { r.now = now }
+
+// Close closes what middleware has kept, when no exchange is under way any more. Nothing is applied afterwards.
+func (r *Runtime) Close() { r.live.Close() }
 
 // Panics is told of defects that end one exchange.
 func (r *Runtime) Panics() *telemetry.Panics { return r.panics }
@@ -254,7 +272,7 @@ func (r *Runtime) buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pi
 		if typ, ok := middlewaretypes.Lookup(m.Message.(*configv1.Middleware).GetType()); ok {
 			waits = typ.Waits
 		}
-		step, err := middleware.New(m.Message.(*configv1.Middleware).GetType(), m.Settings, r.environment(m.Name()))
+		step, err := r.step(m)
 		if err != nil {
 			return nil, &streamv1.Problem{Kind: "middleware", Name: m.Name(), Field: "config", Reason: err.Error()}
 		}
@@ -263,10 +281,23 @@ func (r *Runtime) buildPipeline(c *config.Config, e *config.Entry) (*pipeline.Pi
 	return p, nil
 }
 
+// step makes the step of a middleware. One whose constructor panics can't be made.
+func (r *Runtime) step(m *config.Entry) (step pipeline.Step, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.panics.Contained("making the middleware "+m.Name(), v)
+			step, err = nil, fmt.Errorf("making it panicked: %v", v)
+		}
+	}()
+	typ := m.Message.(*configv1.Middleware).GetType()
+	return r.newStep(typ, m.Settings, r.environment(typ, m.Name()))
+}
+
 // environment is what the step of a middleware gets besides its settings.
-func (r *Runtime) environment(name string) *pipeline.Environment {
+func (r *Runtime) environment(typ, name string) *pipeline.Environment {
 	return &pipeline.Environment{
-		Name: name, Log: r.log.With("middleware", name),
+		Name: name, Log: r.log.With("middleware", name), Now: r.now, Live: r.live,
+		Metrics: r.counters.Sets().Of("gateway_"+typ+"_", "middleware", name),
 		Service: func(id string) *subrequest.Client { return subrequest.NewClient(r.services.Get(id), r.panics) },
 	}
 }

@@ -66,6 +66,7 @@ type Registry struct {
 
 	connections atomic.Int64
 	upgrades    Upgrades
+	sets        Sets
 	panics      atomic.Uint64
 	handshakes  [2]atomic.Uint64 // failed, done
 	refused     [len(refusals)]atomic.Uint64
@@ -88,6 +89,9 @@ func (r *Registry) Route(k Key) *Route {
 	r.routes[k] = t
 	return t
 }
+
+// Sets returns the metrics of middleware and mirrors. It is a collector of its own.
+func (r *Registry) Sets() *Sets { return &r.sets }
 
 // forgetAfter is how long the counters of a route that is gone are still shown and reported: exchanges that it began may go on.
 const forgetAfter = 10 * time.Minute

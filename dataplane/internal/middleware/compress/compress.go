@@ -9,6 +9,7 @@ import (
 
 	"gateway.internal/dataplane/internal/coding"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/pipeline"
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
@@ -21,16 +22,13 @@ const defaultMinBytes = 1024
 // microseconds for it, br 200.
 const maxInLoop = 8 << 10
 
-// Metrics counts what all steps of this type do.
-var Metrics = coding.NewMetrics("compress", "responses", "encoded")
-
 // New returns the step for settings.
-func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error) {
+func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, error) {
 	m, ok := settings.(*middlewarev1.Compress)
 	if !ok {
 		return nil, fmt.Errorf("compress: settings are a %T", settings)
 	}
-	s := &step{minBytes: defaultMinBytes, metrics: Metrics}
+	s := &step{minBytes: defaultMinBytes}
 	var err error
 	if s.codings, err = coding.List(m.GetAlgorithms()); err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
@@ -45,7 +43,11 @@ func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error)
 	for _, t := range types {
 		s.types = append(s.types, compileRange(t))
 	}
-	s.tags.init()
+	s.metrics = coding.NewMetrics(env.Metrics, "responses", "encoded", s.codings)
+	if s.kept, err = live.Keep(env.Live, env.Name, newTags); err != nil {
+		return nil, fmt.Errorf("compress: %w", err)
+	}
+	s.tags = s.kept.Value()
 	return s, nil
 }
 
@@ -53,7 +55,8 @@ type step struct {
 	codings  []exchange.Coding // in the order of preference
 	types    []mediaRange
 	minBytes int64
-	tags     tags
+	tags     *tags // of kept
+	kept     *live.Ref[*tags]
 	metrics  *coding.Metrics
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/pipeline"
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
 
@@ -36,7 +37,7 @@ func (c *client) WriteBody(_ *exchange.Exchange, b []byte, last bool) error {
 func (c *client) Abort() { c.aborted = true }
 
 func newStep(t testing.TB, m *middlewarev1.Compress) *step {
-	s, err := New(m, nil)
+	s, err := New(m, &pipeline.Environment{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,10 +61,10 @@ func answer(x *exchange.Exchange, contentType string) {
 }
 
 func TestSettings(t *testing.T) {
-	if _, err := New(&middlewarev1.Cors{}, nil); err == nil {
+	if _, err := New(&middlewarev1.Cors{}, &pipeline.Environment{}); err == nil {
 		t.Error("took another type's settings")
 	}
-	if _, err := New(&middlewarev1.Compress{Algorithms: []string{"deflate"}}, nil); err == nil {
+	if _, err := New(&middlewarev1.Compress{Algorithms: []string{"deflate"}}, &pipeline.Environment{}); err == nil {
 		t.Error("took an unknown coding")
 	}
 	s := newStep(t, &middlewarev1.Compress{Algorithms: []string{"gzip", "br"}})

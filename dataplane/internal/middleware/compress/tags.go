@@ -31,7 +31,10 @@ const (
 	forms = 3 // bits of a slot
 )
 
-func (t *tags) init() { t.seed = maphash.MakeSeed() }
+func newTags() (*tags, error) { return &tags{seed: maphash.MakeSeed()}, nil }
+
+// Close implements io.Closer: there is nothing to close.
+func (*tags) Close() error { return nil }
 
 // slot returns where an opaque tag's form is, and the part of its sum that is there.
 func (t *tags) slot(opaque string) (*atomic.Uint32, uint32) {

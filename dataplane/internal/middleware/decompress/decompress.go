@@ -26,20 +26,18 @@ const (
 	maxCodings = 2
 )
 
-// Counters count what all steps of this type do.
-var Counters = newMetrics()
-
 // New returns the step for settings.
-func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error) {
+func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, error) {
 	m, ok := settings.(*middlewarev1.Decompress)
 	if !ok {
 		return nil, fmt.Errorf("decompress: settings are a %T", settings)
 	}
-	s := &step{maxBytes: defaultMaxBytes, maxRatio: defaultMaxRatio, metrics: Counters}
+	s := &step{maxBytes: defaultMaxBytes, maxRatio: defaultMaxRatio}
 	var err error
 	if s.codings, err = coding.List(m.GetAlgorithms()); err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
+	s.metrics = newMetrics(env.Metrics, s.codings)
 	if m.GetMaxBytes() > 0 {
 		s.maxBytes = m.GetMaxBytes()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"gateway.internal/dataplane/internal/coding"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/pipeline"
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 	"gateway.internal/shared/fault"
 )
@@ -53,13 +54,11 @@ func encode(c exchange.Coding, b []byte) []byte {
 }
 
 func newStep(t testing.TB, m *middlewarev1.Decompress) *step {
-	s, err := New(m, nil)
+	s, err := New(m, &pipeline.Environment{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := s.(*step)
-	own.metrics = newMetrics()
-	return own
+	return s.(*step)
 }
 
 // readAll reads x's body as the proxy does.
@@ -86,10 +85,10 @@ func request(encoding string, c *client) *exchange.Exchange {
 }
 
 func TestSettings(t *testing.T) {
-	if _, err := New(&middlewarev1.Cors{}, nil); err == nil {
+	if _, err := New(&middlewarev1.Cors{}, &pipeline.Environment{}); err == nil {
 		t.Error("took another type's settings")
 	}
-	if _, err := New(&middlewarev1.Decompress{Algorithms: []string{"deflate"}}, nil); err == nil {
+	if _, err := New(&middlewarev1.Decompress{Algorithms: []string{"deflate"}}, &pipeline.Environment{}); err == nil {
 		t.Error("took an unknown coding")
 	}
 	// A coding that is not in the list goes to the service as it is.

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/live"
+	"gateway.internal/dataplane/internal/pipeline"
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
 
@@ -20,38 +23,70 @@ const maxAnswers = 10_000
 // answerKey is a hash of what tells requests apart, so that no credentials are kept.
 type answerKey [sha256.Size]byte
 
+// keeping is how a step keeps answers.
+type keeping struct {
+	ttl time.Duration
+	by  []string
+	now func() time.Time
+	ref *live.Ref[*answers]
+}
+
 // answers are those that were given lately. It is safe for concurrent use.
-type answers struct {
-	ttl  time.Duration
-	by   []string
-	kept *lru.Cache[answerKey, kept]
+type answers struct{ by *lru.Cache[answerKey, kept] }
+
+// Close implements io.Closer.
+func (a *answers) Close() error {
+	a.by.Purge()
+	return nil
 }
 
 type kept struct {
 	answer *answer
-	until  time.Time
+	since  time.Time
 }
 
-// newAnswers returns nil where nothing is to be kept.
-func newAnswers(m *middlewarev1.ExtAuthCache, sent []string) (*answers, error) {
-	if m == nil {
+// keptBy is what kept answers go by: the middleware, and its settings but those that an answer does not depend on.
+type keptBy struct {
+	middleware string
+	settings   [sha256.Size]byte
+}
+
+// newKeeping returns nil where nothing is to be kept. What is kept outlives changes of the configuration that leave the
+// middleware's settings as they are, and changes of those that say only how long an answer counts, or what becomes of
+// a request without one.
+func newKeeping(m *middlewarev1.ExtAuth, sent []string, env *pipeline.Environment) (*keeping, error) {
+	cache := m.GetCache()
+	if cache == nil {
 		return nil, nil //nolint:nilnil // keeping nothing is a choice
 	}
-	ttl, err := time.ParseDuration(m.GetTtl())
+	ttl, err := time.ParseDuration(cache.GetTtl())
 	if err != nil {
 		return nil, fmt.Errorf("ext_auth: cache.ttl: %w", err)
 	}
-	c := &answers{ttl: ttl, by: m.GetKey()}
-	if len(c.by) == 0 {
-		c.by = append([]string{":method", ":authority", ":path"}, sent...)
+	k := &keeping{ttl: ttl, by: cache.GetKey(), now: env.Now}
+	if k.now == nil {
+		k.now = time.Now
 	}
-	c.kept, err = lru.New[answerKey, kept](maxAnswers)
-	return c, err
+	if len(k.by) == 0 {
+		k.by = append([]string{":method", ":authority", ":path"}, sent...)
+	}
+	matter := proto.CloneOf(m)
+	matter.Timeout, matter.OnError, matter.Cache.Ttl = "", "", ""
+	matter.ServiceId = env.Service(m.GetServiceId()).Name() // ids of files change when they are read
+	settings, err := proto.MarshalOptions{Deterministic: true}.Marshal(matter)
+	if err != nil {
+		return nil, fmt.Errorf("ext_auth: %w", err)
+	}
+	k.ref, err = live.Keep(env.Live, keptBy{env.Name, sha256.Sum256(settings)}, func() (*answers, error) {
+		c, err := lru.New[answerKey, kept](maxAnswers)
+		return &answers{c}, err
+	})
+	return k, err
 }
 
 // key covers each part with its length, and for fields how many there are, so that no two requests are alike by
 // accident.
-func (c *answers) key(x *exchange.Exchange) (k answerKey) {
+func (c *keeping) key(x *exchange.Exchange) (k answerKey) {
 	h := sha256.New()
 	part(h, x.Scheme) // this, and the certificate, the service is told of every request
 	if x.TLS != nil && x.TLS.Certificate != nil {
@@ -98,22 +133,22 @@ func number(h hash.Hash, n int) {
 	_, _ = h.Write(b[:])
 }
 
-func (c *answers) get(k answerKey) *answer {
-	e, ok := c.kept.Get(k)
-	if !ok || !time.Now().Before(e.until) {
+func (c *keeping) get(k answerKey) *answer {
+	e, ok := c.ref.Value().by.Get(k)
+	if !ok || c.now().Sub(e.since) >= c.ttl {
 		return nil
 	}
 	return e.answer
 }
 
 // put keeps an answer that says something of the client rather than of the moment.
-func (c *answers) put(k answerKey, a *answer) {
-	h := &a.response.Header
-	if _, sets := h.Lookup("Set-Cookie"); sets || forbidsKeeping(h) {
+func (c *keeping) put(k answerKey, a *answer) {
+	h := &a.header
+	if _, sets := h.Lookup("Set-Cookie"); sets || a.failed || forbidsKeeping(h) {
 		return // it is for this client alone
 	}
-	if a.passes() || a.response.Status == 401 || a.response.Status == 403 {
-		c.kept.Add(k, kept{a, time.Now().Add(c.ttl)})
+	if a.passes || a.status == 401 || a.status == 403 {
+		c.ref.Value().by.Add(k, kept{a, c.now()})
 	}
 }
 

@@ -1,62 +1,22 @@
 package extauth
 
-import (
-	"sync/atomic"
-	"time"
+import "gateway.internal/dataplane/internal/telemetry"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"gateway.internal/dataplane/internal/telemetry"
-)
-
-// Metrics counts what all steps of this type do. It is a prometheus.Collector, and safe for concurrent use.
-var Metrics = newMetrics()
-
-type metrics struct {
-	decisions, cached, seconds *prometheus.Desc
-	// byName has the counters of each middleware, which go on when it changes.
-	byName telemetry.Named[string, counters]
-}
-
-// counters count what has become of each.
+// counters count what has become of requests, and what was asked.
 type counters struct {
-	allowed, denied, failed, cached atomic.Uint64
-	requests, nanos                 atomic.Uint64
+	allowed, denied, failed, cancelled, cached *telemetry.Counter
+	asked                                      *telemetry.Durations
 }
 
-func newMetrics() *metrics {
-	return &metrics{
-		decisions: prometheus.NewDesc("gateway_ext_auth_decisions_total",
-			"Requests that were decided about: allowed, denied, or error where the service could not say.",
-			[]string{"middleware", "result"}, nil),
-		cached: prometheus.NewDesc("gateway_ext_auth_cached_total",
-			"Decisions that were taken from answers that are kept.", []string{"middleware"}, nil),
-		seconds: prometheus.NewDesc("gateway_ext_auth_request_seconds",
-			"Time that the service took, by requests to it.", []string{"middleware"}, nil),
+func newCounters(set *telemetry.Set) counters {
+	decisions := func(result string) *telemetry.Counter {
+		return set.Counter("decisions_total",
+			"Requests that were to be decided about: allowed, denied, error where the service could not say, or cancelled "+
+				"where nobody waited for that any more.", "result", result)
 	}
-}
-
-func (c *counters) asked(d time.Duration) {
-	c.requests.Add(1)
-	c.nanos.Add(uint64(max(d, 0)))
-}
-
-// Describe implements prometheus.Collector.
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	ch <- m.decisions
-	ch <- m.cached
-	ch <- m.seconds
-}
-
-// Collect implements prometheus.Collector.
-func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	m.byName.Each(func(name string, c *counters) {
-		for result, n := range map[string]uint64{
-			"allowed": c.allowed.Load(), "denied": c.denied.Load(), "error": c.failed.Load(),
-		} {
-			ch <- prometheus.MustNewConstMetric(m.decisions, prometheus.CounterValue, float64(n), name, result)
-		}
-		ch <- prometheus.MustNewConstMetric(m.cached, prometheus.CounterValue, float64(c.cached.Load()), name)
-		ch <- prometheus.MustNewConstSummary(m.seconds, c.requests.Load(), float64(c.nanos.Load())/1e9, nil, name)
-	})
+	return counters{
+		allowed: decisions("allowed"), denied: decisions("denied"), failed: decisions("error"), cancelled: decisions("cancelled"),
+		cached: set.Counter("cached_total", "Decisions that were taken from answers that are kept."),
+		asked:  set.Durations("request_seconds", "Time that the service took, by requests to it."),
+	}
 }
