@@ -41,7 +41,9 @@ func (*counting) Response(*exchange.Exchange) {}
 // countingBy makes steps whose live state has a key.
 func (c *changing) countingBy(key *string, closed *atomic.Int64) {
 	c.node.newStep = func(_ string, _ proto.Message, env *pipeline.Environment) (pipeline.Step, error) {
-		ref, err := live.Keep(env.Live, [2]string{env.Name, *key}, func() (*counter, error) { return &counter{closed: closed}, nil })
+		ref, err := live.Keep(env.Live, [2]string{env.Name, *key}, func() (*counter, error) {
+			return &counter{closed: closed}, nil
+		})
 		return &counting{ref}, err
 	}
 }
@@ -102,7 +104,8 @@ func TestLiveStateOutlivesSnapshots(t *testing.T) {
 	slow()
 	slow = nil
 	collected(t, "the first is closed", func() bool { return closed.Load() == 1 && c.node.live.Len() == 1 })
-	c.apply(route("/c", ""), config.Edit{Kind: config.Pipeline, Delete: "front"}, config.Edit{Kind: config.Middleware, Delete: "stamp"})
+	gone := config.Edit{Kind: config.Middleware, Delete: "stamp"}
+	c.apply(route("/c", ""), config.Edit{Kind: config.Pipeline, Delete: "front"}, gone)
 	collected(t, "the second is closed", func() bool { return closed.Load() == 2 && c.node.live.Len() == 0 })
 	c.node.Close()
 	if n := closed.Load(); n != 2 {
