@@ -12,11 +12,12 @@ import (
 type gateway struct {
 	called, bin string
 	args        []string // further ones
+	plainOnly   bool     // it is only of interest over HTTP/1.1 without TLS
 }
 
 func (g gateway) name() string { return g.called }
 
-func (gateway) can(setup) bool { return true }
+func (g gateway) can(s setup) bool { return !g.plainOnly || !s.tls && !s.http2 }
 
 func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error) {
 	path := filepath.Join(g.bin, "dataplane")

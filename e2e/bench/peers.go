@@ -22,6 +22,10 @@ func (b *bench) peers() []peer {
 	if b.base != "" {
 		all = append(all, gateway{called: "gateway, base", bin: b.base})
 	}
+	if b.noLoops {
+		args := []string{"--event-loops=false"}
+		all = append(all, gateway{called: "gateway, no event loops", bin: b.bin, args: args, plainOnly: true})
+	}
 	if !b.alone {
 		all = append(all, nginxPeer{}, haproxy{}, h2o{}, envoy{})
 	}

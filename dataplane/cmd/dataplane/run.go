@@ -95,7 +95,10 @@ func run(ctx context.Context, o *options) (err error) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_resting_connections", Help: "Open client connections over HTTP/1 that wait for a request without a goroutine.",
 	}, func() float64 { return float64(idle.Len()) }))
-	loops := socket.NewLoops(goruntime.GOMAXPROCS(0))
+	var loops *socket.Loops
+	if o.eventLoops {
+		loops = socket.NewLoops(goruntime.GOMAXPROCS(0))
+	}
 	defer loops.Close()
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_loop_connections", Help: "Open connections over HTTP/1, of clients and to services, that are used so often that a goroutine serves many of them.",
