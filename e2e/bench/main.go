@@ -51,7 +51,8 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "only works whose name contains this")
 	flag.StringVar(&o.bin, "bin", filepath.Join("..", "bin"), "folder of the gateway's binaries")
 	flag.StringVar(&o.base, "base", "", "folder of another build of the gateway, to compare with")
-	flag.BoolVar(&o.noLoops, "no-loops", true, "compare with the same build without event loops too, over HTTP/1.1 without TLS")
+	flag.BoolVar(&o.noLoops, "no-loops", true,
+		"compare with the same build without event loops too, over HTTP/1.1 without TLS")
 	flag.BoolVar(&o.alone, "alone", false, "without the other proxies")
 	flag.IntVar(&o.connections, "connections", 8000, "how many connections rest, for the memory of one")
 	flag.IntVar(&o.requests, "soak", 0, "only send so many requests of all kinds, and see whether memory stays flat")
