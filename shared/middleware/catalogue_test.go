@@ -86,6 +86,11 @@ func TestParse(t *testing.T) {
 		{"ext_auth", map[string]any{
 			"service_id": "s", "principal": map[string]any{"consumer": "a b"},
 		}, "config.principal.consumer"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "facts": map[string]any{"tenant": "X-Tenant"},
+		}, ""},
+		{"ext_auth", map[string]any{"service_id": "s", "facts": map[string]any{"Tenant": "X-Tenant"}}, "config.facts"},
+		{"ext_auth", map[string]any{"service_id": "s", "facts": map[string]any{"tenant": "a b"}}, "config.facts.tenant"},
 		{"decompress", nil, ""},
 		{"decompress", map[string]any{
 			"algorithms": []any{"zstd"}, "max_bytes": float64(1 << 40), "max_ratio": 1.0,

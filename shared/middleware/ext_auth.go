@@ -2,6 +2,8 @@ package middleware
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +19,7 @@ const (
 	maxAuthTimeout   = time.Minute
 	maxAuthTTL       = time.Hour
 	maxAuthBodyBytes = 1 << 20
+	maxAuthFacts     = 16
 )
 
 func extAuthType() *Type {
@@ -59,6 +62,7 @@ func validateExtAuth(m proto.Message) []FieldError {
 			c.fail("cache", "", "can't be together with max_body_bytes: an answer about one body says nothing of another")
 		}
 	}
+	c.facts(s.GetFacts())
 	if p := s.GetPrincipal(); p != nil {
 		for _, f := range []struct{ field, name string }{
 			{"principal.consumer", p.GetConsumer()}, {"principal.groups", p.GetGroups()}, {"principal.scopes", p.GetScopes()},
@@ -70,6 +74,23 @@ func validateExtAuth(m proto.Message) []FieldError {
 	}
 	return c.errs
 }
+
+// facts checks which fields of an answer become facts.
+func (c *collector) facts(facts map[string]string) {
+	if len(facts) > maxAuthFacts {
+		c.fail("facts", fmt.Sprint(len(facts)), "has more than %d facts", maxAuthFacts)
+	}
+	for _, name := range slices.Sorted(maps.Keys(facts)) {
+		if !factName.MatchString(name) {
+			c.fail("facts", name, "is no name of a fact: lower-case letters, digits and _, at most 64")
+		} else if !ValidFieldName(facts[name]) {
+			c.fail("facts."+name, facts[name], "is no field name")
+		}
+	}
+}
+
+// factName is what facts can be called, so that a variable can name them.
+var factName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
 func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < 0x21 || r > 0x7e })

@@ -22,6 +22,7 @@ const (
 	Endpoint
 	ErrorCode
 	ErrorMessage
+	Fact
 	PathParameter
 	RequestHeader
 	RequestHost
@@ -74,6 +75,7 @@ var definitions = map[string]definition{
 	"endpoint":               {Endpoint, after, false},
 	"error.code":             {ErrorCode, InError, false},
 	"error.message":          {ErrorMessage, InError, false},
+	"fact.":                  {Fact, anywhere, true},
 	"path.":                  {PathParameter, anywhere, true},
 	"request.header.":        {RequestHeader, anywhere, true},
 	"request.host":           {RequestHost, anywhere, false},
@@ -115,7 +117,7 @@ type Part struct {
 	Literal string
 	// Variable is what stands there.
 	Variable Variable
-	// Argument is the parameter's name of PathParameter and the field's of RequestHeader.
+	// Argument is the parameter's name of PathParameter, the field's of RequestHeader and the fact's of Fact.
 	Argument string
 }
 

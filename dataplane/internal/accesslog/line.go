@@ -44,6 +44,8 @@ func (c *clock) append(b []byte, t time.Time) []byte {
 const (
 	maxPath  = 2048
 	maxField = 512
+	// maxFacts is how many facts of one exchange are logged.
+	maxFacts = 32
 )
 
 // appendLine appends a line of JSON. Fields that are empty are left out.
@@ -86,12 +88,37 @@ func appendLine(b []byte, r *Record, c *clock, query bool) []byte {
 		b = strconv.AppendUint(b, uint64(r.Revision), 10)
 	}
 	b = appendText(b, "request_id", x.ID, maxField)
+	b = appendText(b, "consumer", x.Consumer(), maxField)
+	b = appendFacts(b, x)
 	if x.TLS != nil {
 		b = appendText(b, "server_name", x.TLS.ServerName, maxField)
 	}
 	b = appendText(b, "referer", req.Header.Get("Referer"), maxField)
 	b = appendText(b, "user_agent", req.Header.Get("User-Agent"), maxField)
 	return append(b, "}\n"...)
+}
+
+// appendFacts appends what steps have found out, unless it is nothing.
+func appendFacts(b []byte, x *exchange.Exchange) []byte {
+	start, n := len(b), 0
+	b = append(b, `,"facts":{`...)
+	for f := range x.Facts {
+		if n == maxFacts {
+			break
+		}
+		before := len(b)
+		b = appendText(b, f.Name, f.Text(), maxField)
+		if n == 0 && len(b) > before { // without the "," before it
+			b = append(b[:before], b[before+1:]...)
+		}
+		if len(b) > before {
+			n++
+		}
+	}
+	if n == 0 {
+		return b[:start]
+	}
+	return append(b, '}')
 }
 
 const digits = "0123456789abcdef"

@@ -99,6 +99,7 @@ type memory struct {
 	// as the exchange.
 	Texts []byte
 
+	facts    []Fact     // that steps have put
 	body     [512]byte  // of an error
 	watchers [2]Aborter // of the client
 }
@@ -276,6 +277,10 @@ func (x *Exchange) Reset() {
 	x.state = state{}
 	x.Request.Header, x.Request.Trailer, x.Response.Header, x.Response.Trailer = headers[0], headers[1], headers[2], headers[3]
 	x.Params.Reset()
+	if len(x.facts) > 0 {
+		clear(x.facts)
+		x.facts = x.facts[:0]
+	}
 	if x.Texts = x.Texts[:0]; cap(x.Texts) > maxTexts {
 		x.Texts = nil
 	}

@@ -10,6 +10,7 @@ type Fork struct {
 
 	log       []headerChange
 	principal *Principal // that the step began with
+	facts     int        // that the step began with
 }
 
 // Fork copies what a step may read into f, and starts recording. What the step waits for by X.Context ends with ctx
@@ -29,6 +30,8 @@ func (x *Exchange) Fork(f *Fork, ctx context.Context) {
 	f.X.Start, f.X.Now, f.X.Deadline = x.Start, x.Now, x.Deadline
 	f.X.Params = x.Params
 	f.principal, f.X.Principal = x.Principal, x.Principal
+	f.X.facts = append(f.X.facts, x.facts...)
+	f.facts = len(x.facts)
 	f.X.BodyLimit = x.BodyLimit
 	f.X.Texts = nil // what it gets is given to x, and the fork is used again before x has ended
 	f.X.Route, f.X.RouteMethods, f.X.Service, f.X.Shard = x.Route, x.RouteMethods, x.Service, x.Shard
@@ -49,6 +52,7 @@ func (f *Fork) Join(x *Exchange) {
 	if f.X.Principal != f.principal {
 		x.Principal = f.X.Principal
 	}
+	x.facts = append(x.facts, f.X.facts[f.facts:]...)
 }
 
 // JoinResponse makes the fork's answer x's.
@@ -64,5 +68,5 @@ func (f *Fork) JoinResponse(x *Exchange) {
 // Release lets go of what the fork holds of the exchange.
 func (f *Fork) Release() {
 	f.X.Reset()
-	f.principal = nil
+	f.principal, f.facts = nil, 0
 }

@@ -67,6 +67,9 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Errorf("%s is left: %v", left.Type().Field(i).Name, left.Field(i))
 		}
 	}
+	if len(x.facts) != 0 || cap(x.facts) == 0 || x.facts[:1][0] != (Fact{}) {
+		t.Errorf("of facts %v are left, or their memory is not kept", x.facts[:cap(x.facts)])
+	}
 	if len(x.Texts) != 0 || cap(x.Memory[0]) == 0 || cap(x.Memory[1]) == 0 || cap(x.ForwardedMemory) == 0 {
 		t.Error("memory that is kept for the next exchange is not, or what it holds is")
 	}

@@ -385,3 +385,57 @@ func TestKeptAnswersOutliveChanges(t *testing.T) {
 		t.Errorf("counted over all changes are %v of 6 decisions", n)
 	}
 }
+
+// TestFactsOfExtAuth shows later middleware, and the access log, what the service that decides has said.
+func TestFactsOfExtAuth(t *testing.T) {
+	a, service := newAuthorizer(t), seen(t)
+	for _, c := range []struct{ name, settings string }{
+		{"asked", ""},
+		{"kept", ", cache: {ttl: 1h, key: [authorization]}"},
+		{"in parallel", ", response_headers: [X-Role]"},
+	} {
+		for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+			t.Run(c.name+" "+version, func(t *testing.T) {
+				if version == "HTTP/2" {
+					once(t)
+				}
+				config := asking(service, a.address, ", principal: {consumer: X-User}, "+
+					"facts: {tenant: X-User, groups: x-groups, none: X-None}"+c.settings)
+				const stamp = "{name: stamp, type: headers, order: 1, config: {request: {set: " +
+					`{X-User: "${fact.tenant} of ${fact.groups}", X-Role: "${fact.none}"}}}}, `
+				config = strings.Replace(config, "middleware: [", "middleware: ["+stamp, 1)
+				if c.name == "in parallel" {
+					const other = "pipelines: [{name: stamp, global: true, middleware_ids: [stamp]}, {name: first, parallel: true, "
+					config = strings.NewReplacer(
+						"pipelines: [{name: auth, ", other, "middleware_ids: [auth]", "middleware_ids: [auth, more]",
+						"middleware: [", "middleware: [{name: more, type: ip_restriction, order: 1, config: {deny: [192.0.2.1]}}, ",
+						"name: stamp, type: headers, order: 1", "name: stamp, type: headers, order: 2",
+					).Replace(config)
+				} else {
+					config = strings.Replace(config, "middleware_ids: [auth]", "middleware_ids: [auth, stamp]", 1)
+				}
+				g := start(t, config)
+				for range 2 {
+					req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+g.address+"/", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					req.Header.Set("Authorization", "good")
+					req.Header.Set("X-Role", "admin")
+					res, err := clientOf(t, version).Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if text := body(t, res); text != "X-User=ann of staff, admins;X-Role=;" {
+						t.Errorf("the service saw %s", text)
+					}
+					_ = res.Body.Close()
+				}
+				const logged = `"consumer":"ann","facts":{"groups":"staff, admins","tenant":"ann"}`
+				waittest.Until(t, "both are logged", func() bool {
+					return strings.Count(strings.Join(g.requests(), "\n"), logged) == 2
+				})
+			})
+		}
+	}
+}

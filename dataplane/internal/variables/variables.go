@@ -86,6 +86,13 @@ func appendValue(b []byte, x *exchange.Exchange, p *template.Part, escape func(b
 		return b
 	case template.ResponseStatus:
 		return strconv.AppendInt(b, int64(x.Response.Status), 10)
+	case template.Fact:
+		if f, found := x.Fact(p.Argument); found && escape == nil {
+			return f.Append(b)
+		} else if found {
+			return escape(b, f.Text())
+		}
+		return b
 	}
 	value := valueOf(x, p)
 	if escape != nil {

@@ -13,6 +13,7 @@ type answer struct {
 	// request is what a request that passes becomes, and principal whom it comes from; nil: nobody has said.
 	request   []change
 	principal *exchange.Principal
+	facts     []exchange.Fact
 
 	// status, header and body are what a client gets whose request does not pass. The header of one that passes only
 	// tells whether the answer may be kept.
@@ -81,6 +82,9 @@ func (s *step) apply(x *exchange.Exchange, a *answer) exchange.Verdict {
 	}
 	if a.principal != nil {
 		x.Principal = a.principal
+	}
+	for _, f := range a.facts {
+		x.Put(f)
 	}
 	return exchange.Continue
 }

@@ -30,7 +30,7 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 	}
 	s := &step{
 		path: m.GetPath(), timeout: defaultTimeout, sent: m.GetRequestHeaders(), taken: m.GetResponseHeaders(),
-		allows: m.GetOnError() == "allow", maxBody: int(m.GetMaxBodyBytes()), principal: m.GetPrincipal(),
+		allows: m.GetOnError() == "allow", maxBody: int(m.GetMaxBodyBytes()), principal: m.GetPrincipal(), facts: m.GetFacts(),
 	}
 	if len(s.sent) == 0 {
 		s.sent = []string{"Authorization", "Cookie"}
@@ -59,7 +59,8 @@ type step struct {
 	allows    bool // on errors
 	maxBody   int
 	principal *middlewarev1.ExtAuthPrincipal
-	keeps     *keeping // nil: nothing
+	facts     map[string]string // fields of answers, by the names of facts
+	keeps     *keeping          // nil: nothing
 	count     counters
 }
 

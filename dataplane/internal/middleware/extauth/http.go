@@ -2,6 +2,8 @@ package extauth
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -65,6 +67,15 @@ func (s *step) answerOf(res *subrequest.Response) *answer {
 		a.request = append(a.request, c)
 	}
 	a.principal = s.principalOf(&res.Header)
+	for _, name := range slices.Sorted(maps.Keys(s.facts)) {
+		switch values := slices.Collect(res.Header.Values(s.facts[name])); len(values) {
+		case 0:
+		case 1:
+			a.facts = append(a.facts, exchange.FactKey[string](name).Fact(values[0]))
+		default:
+			a.facts = append(a.facts, exchange.FactKey[[]string](name).Fact(values))
+		}
+	}
 	return a
 }
 

@@ -46,7 +46,10 @@ type ExtAuth struct {
 	// Keeps answers of 2xx, 401 and 403. Absent: each request is asked about.
 	Cache *ExtAuthCache `protobuf:"bytes,8,opt,name=cache,proto3" json:"cache,omitempty"`
 	// Fields of its answer of 2xx that say who the client is.
-	Principal     *ExtAuthPrincipal `protobuf:"bytes,9,opt,name=principal,proto3" json:"principal,omitempty"`
+	Principal *ExtAuthPrincipal `protobuf:"bytes,9,opt,name=principal,proto3" json:"principal,omitempty"`
+	// Facts, by name, that are fields of its answer of 2xx. Later middleware shows them as ${fact.NAME}, and the access log
+	// has them. At most 16.
+	Facts         map[string]string `protobuf:"bytes,25,rep,name=facts,proto3" json:"facts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,6 +143,13 @@ func (x *ExtAuth) GetCache() *ExtAuthCache {
 func (x *ExtAuth) GetPrincipal() *ExtAuthPrincipal {
 	if x != nil {
 		return x.Principal
+	}
+	return nil
+}
+
+func (x *ExtAuth) GetFacts() map[string]string {
+	if x != nil {
+		return x.Facts
 	}
 	return nil
 }
@@ -269,7 +279,7 @@ var File_gateway_middleware_v1_ext_auth_proto protoreflect.FileDescriptor
 
 const file_gateway_middleware_v1_ext_auth_proto_rawDesc = "" +
 	"\n" +
-	"$gateway/middleware/v1/ext_auth.proto\x12\x15gateway.middleware.v1\"\xed\x02\n" +
+	"$gateway/middleware/v1/ext_auth.proto\x12\x15gateway.middleware.v1\"\xe8\x03\n" +
 	"\aExtAuth\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -280,7 +290,12 @@ const file_gateway_middleware_v1_ext_auth_proto_rawDesc = "" +
 	"\bon_error\x18\x06 \x01(\tR\aonError\x12$\n" +
 	"\x0emax_body_bytes\x18\a \x01(\rR\fmaxBodyBytes\x129\n" +
 	"\x05cache\x18\b \x01(\v2#.gateway.middleware.v1.ExtAuthCacheR\x05cache\x12E\n" +
-	"\tprincipal\x18\t \x01(\v2'.gateway.middleware.v1.ExtAuthPrincipalR\tprincipal\"2\n" +
+	"\tprincipal\x18\t \x01(\v2'.gateway.middleware.v1.ExtAuthPrincipalR\tprincipal\x12?\n" +
+	"\x05facts\x18\x19 \x03(\v2).gateway.middleware.v1.ExtAuth.FactsEntryR\x05facts\x1a8\n" +
+	"\n" +
+	"FactsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
 	"\fExtAuthCache\x12\x10\n" +
 	"\x03ttl\x18\x01 \x01(\tR\x03ttl\x12\x10\n" +
 	"\x03key\x18\x02 \x03(\tR\x03key\"^\n" +
@@ -302,20 +317,22 @@ func file_gateway_middleware_v1_ext_auth_proto_rawDescGZIP() []byte {
 	return file_gateway_middleware_v1_ext_auth_proto_rawDescData
 }
 
-var file_gateway_middleware_v1_ext_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_gateway_middleware_v1_ext_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_gateway_middleware_v1_ext_auth_proto_goTypes = []any{
 	(*ExtAuth)(nil),          // 0: gateway.middleware.v1.ExtAuth
 	(*ExtAuthCache)(nil),     // 1: gateway.middleware.v1.ExtAuthCache
 	(*ExtAuthPrincipal)(nil), // 2: gateway.middleware.v1.ExtAuthPrincipal
+	nil,                      // 3: gateway.middleware.v1.ExtAuth.FactsEntry
 }
 var file_gateway_middleware_v1_ext_auth_proto_depIdxs = []int32{
 	1, // 0: gateway.middleware.v1.ExtAuth.cache:type_name -> gateway.middleware.v1.ExtAuthCache
 	2, // 1: gateway.middleware.v1.ExtAuth.principal:type_name -> gateway.middleware.v1.ExtAuthPrincipal
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 2: gateway.middleware.v1.ExtAuth.facts:type_name -> gateway.middleware.v1.ExtAuth.FactsEntry
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_gateway_middleware_v1_ext_auth_proto_init() }
@@ -329,7 +346,7 @@ func file_gateway_middleware_v1_ext_auth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_middleware_v1_ext_auth_proto_rawDesc), len(file_gateway_middleware_v1_ext_auth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
