@@ -35,19 +35,43 @@ func NewPipelines(c *config.Config) *Pipelines {
 // All returns all pipelines by name.
 func (p *Pipelines) All() []*config.Entry { return p.sorted }
 
+// Level is what a pipeline runs for.
+type Level string
+
+// The levels, in their order.
+const (
+	ForAll     Level = "all"
+	ForService Level = "service"
+	ForRoute   Level = "route"
+)
+
+// Use is a pipeline in its place.
+type Use struct {
+	// Pipeline is the resource.
+	Pipeline *config.Entry
+	// Level is what it runs for.
+	Level Level
+}
+
 // For returns the pipelines that run for a service's and a route's pipeline, by id, first to last. Empty ids are of
 // none. Responses pass them in the reverse order.
-func (p *Pipelines) For(service, route string) ([]*config.Entry, error) {
-	list := slices.Clone(p.global)
-	for _, id := range [...]string{service, route} {
-		if id == "" {
+func (p *Pipelines) For(service, route string) ([]Use, error) {
+	list := make([]Use, 0, len(p.global)+2)
+	for _, e := range p.global {
+		list = append(list, Use{e, ForAll})
+	}
+	for _, own := range [...]struct {
+		id    string
+		level Level
+	}{{service, ForService}, {route, ForRoute}} {
+		if own.id == "" {
 			continue
 		}
-		e := p.config.ByID(config.Pipeline, id)
+		e := p.config.ByID(config.Pipeline, own.id)
 		if e == nil {
-			return nil, fmt.Errorf("there is no pipeline %s", id)
+			return nil, fmt.Errorf("there is no pipeline %s", own.id)
 		}
-		list = append(list, e)
+		list = append(list, Use{e, own.level})
 	}
 	return list, nil
 }

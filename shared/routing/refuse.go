@@ -22,6 +22,9 @@ var (
 	}
 )
 
+// Rewritten goes before the reason why a path is refused that a rewrite has put together.
+const Rewritten = "once it is rewritten, "
+
 // Unmatched returns the error of a request that no route takes.
 func Unmatched(method string) *fault.Error {
 	if method == "CONNECT" {

@@ -157,6 +157,9 @@ func startThrough(
 	}
 	g.access = access
 	p := New(node, counters, via.New(via.Settings{Pseudonym: "gateway", MaxVisits: via.DefaultMaxVisits}), access).Headers(headers)
+	if chanceOfTests != nil {
+		p.chance = *chanceOfTests
+	}
 	g.server = http1.NewServer(limits, p)
 	two := http2.NewServer(limits, p)
 	g.two = two

@@ -6,6 +6,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/pathnorm"
+	"gateway.internal/shared/routing"
 )
 
 // Forward sets what the service is to see of the request's target. node are the node's rules for paths. Where it reports
@@ -18,7 +19,7 @@ func (r *Route) Forward(x *exchange.Exchange, node *pathnorm.Rules) bool {
 	x.Forward.Host, x.Forward.OwnHost = w.Host, w.OwnHost
 	forward, refused := r.ForwardPath(node, x.Request.Path, &x.Params, &x.Texts, &x.Memory[1])
 	if refused != "" {
-		x.Fail(fault.BadRequest, "once it is rewritten, "+refused)
+		x.Fail(fault.BadRequest, routing.Rewritten+refused)
 		return false
 	}
 	x.Forward.Path = forward

@@ -184,13 +184,13 @@ func (c *compiler) chain(service, route string) (*pipeline.Chain, error) {
 	if ch, made := c.chains[key]; made {
 		return ch, nil
 	}
-	entries, err := c.routing.Pipelines().For(service, route)
+	uses, err := c.routing.Pipelines().For(service, route)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]*pipeline.Pipeline, len(entries))
-	for i, e := range entries {
-		list[i] = c.pipelines[e.ID()].thing
+	list := make([]*pipeline.Pipeline, len(uses))
+	for i, u := range uses {
+		list[i] = c.pipelines[u.Pipeline.ID()].thing
 	}
 	ch := pipeline.NewChain(c.panics, list...)
 	c.chains[key] = ch
