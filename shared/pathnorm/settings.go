@@ -5,6 +5,7 @@
 package pathnorm
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -112,6 +113,17 @@ func (s *Settings) Options() []Option {
 		{"escape-case", "lower-case digits in escapes", &s.EscapeCase, false},
 		{"parameters", `";" and what follows it in a segment (normalise: without)`, &s.Parameters, false},
 	}
+}
+
+// Compare orders settings: negative when s goes before o, 0 when they are the same. The order means nothing.
+func (s Settings) Compare(o Settings) int {
+	own, others := s.Options(), o.Options()
+	for i := range own {
+		if c := cmp.Compare(*own[i].Action, *others[i].Action); c != 0 {
+			return c
+		}
+	}
+	return 0
 }
 
 // With returns the settings with other actions for some options, by their names; underscores stand for the hyphens.

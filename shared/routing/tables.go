@@ -45,16 +45,17 @@ func (t *Tables) With(remove []string, add []*match.Rule) Tables {
 			next = append(next, v)
 		}
 	}
-	for _, rule := range add { // in their order, so that the same rules make the same tables
-		paths := routeOf(rule).Paths
-		if paths != nil && !slices.ContainsFunc(t.Views, func(v View) bool { return v.Paths == paths }) &&
-			!slices.ContainsFunc(next, func(v View) bool { return v.Paths == paths }) {
-			next = append(next, View{paths, match.Compile(of[paths])})
+	for paths, rules := range of {
+		if paths != nil && !slices.ContainsFunc(t.Views, func(v View) bool { return v.Paths == paths }) {
+			next = append(next, View{paths, match.Compile(rules)})
 		}
 	}
 	if len(next) == 0 {
 		next = nil
 	}
+	// Where several views refuse a path, their order decides on the reason that is told: it is the same on all nodes, and
+	// whatever they had before.
+	slices.SortFunc(next, func(a, b View) int { return a.Paths.Settings().Compare(b.Paths.Settings()) })
 	return Tables{Paths: t.Paths, Table: t.Table.With(remove, of[nil]), Views: next}
 }
 
