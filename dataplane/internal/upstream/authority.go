@@ -29,7 +29,7 @@ func authoritiesOf(e *Endpoint) authorities {
 // Authority returns the endpoint's own host for a Host field, with its port where that is not the protocol's;
 // "localhost" for a Unix socket.
 func (e *Endpoint) Authority() string {
-	if e.how.Load().transport.tls != nil {
+	if e.settings.Load().transport.tls != nil {
 		return e.authorities.secure
 	}
 	return e.authorities.plain

@@ -21,8 +21,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// Endpoint is one address of a service with what lives there: its health, its requests in flight and its connections. It
-// stays the same as long as the service has the address, whatever else changes.
+// Endpoint is one address of a service with what lives there: its health, its requests in flight and its connections.
+// It stays the same as long as the service has the address, whatever else changes.
 type Endpoint struct {
 	// State is what balancers see.
 	State balance.State
@@ -35,19 +35,19 @@ type Endpoint struct {
 	authorities      authorities
 	other            string // is tried where address refuses; "": nothing is
 	log              *slog.Logger
-	how              atomic.Pointer[how]
+	settings         atomic.Pointer[connSettings]
 	born             time.Time
 	lastProblem      atomic.Int64 // when a TLS problem was last logged, in nanoseconds after born; 0: never
 
 	dials *dials
 
-	mu      sync.Mutex // given back by unlock
-	idle    idle
-	open    int // idle, in use and being opened
-	sharing sharing
-	queue   queue
-	closing []*conn1 // are closed when the mutex has been given back
-	closed  bool
+	mu          sync.Mutex // given back by unlock
+	idle        idle
+	open        int // idle, in use and being opened
+	multiplexed multiplexed
+	queue       queue
+	closing     []*http1Conn // are closed when the mutex has been given back
+	closed      bool
 }
 
 // dials are the connections that are being opened, to all endpoints of a registry.
@@ -69,16 +69,16 @@ func (d *dials) end() {
 	d.running.Wait()
 }
 
-// how is what an endpoint's service says of its connections.
-type how struct {
+// connSettings is what an endpoint's service says of its connections.
+type connSettings struct {
 	service   string // its name
 	pool      config.Pool
 	transport *transport
 	tls       *tls.Config // the transport's, for this endpoint
 }
 
-// conn1 is an HTTP/1 connection in a pool.
-type conn1 struct {
+// http1Conn is an HTTP/1 connection in a pool.
+type http1Conn struct {
 	*http1.ClientConn
 	transport *transport // that it was opened with
 	ends      time.Time  // when it is too old to be used again
@@ -87,10 +87,12 @@ type conn1 struct {
 }
 
 // fits reports whether the connection may be used for another request.
-func (c *conn1) fits(t *transport, now time.Time) bool { return c.transport == t && now.Before(c.ends) }
+func (c *http1Conn) fits(t *transport, now time.Time) bool {
+	return c.transport == t && now.Before(c.ends)
+}
 
 // seen returns when it was last seen that the endpoint has neither closed the connection nor sent anything unasked.
-func (c *conn1) seen(loop *socket.Loop) time.Time {
+func (c *http1Conn) seen(loop *socket.Loop) time.Time {
 	switch {
 	case c.doubtful:
 		return time.Time{}
@@ -104,7 +106,7 @@ func (c *conn1) seen(loop *socket.Loop) time.Time {
 	return c.idleSince
 }
 
-func newEndpoint(p place, log *slog.Logger, dials *dials) *Endpoint {
+func newEndpoint(p resolvedEndpoint, log *slog.Logger, dials *dials) *Endpoint {
 	e := &Endpoint{Host: p.entry.GetHost(), Port: p.entry.GetPort(), key: p.key(), network: "tcp", address: p.dialed(), log: log, born: time.Now(), dials: dials}
 	if _, isUnix := config.UnixPath(e.Host); isUnix {
 		e.network = "unix"
@@ -136,17 +138,18 @@ func dialEither(ctx context.Context, network string, to [2]string) (net.Conn, er
 	return nc, err
 }
 
-// set takes over what the service says. Connections of another transport are let go of when nothing is under way on them.
+// set takes over what the service says. Connections of another transport are let go of when nothing is under way on
+// them.
 func (e *Endpoint) set(service string, pool config.Pool, t *transport) {
-	next := &how{service: service, pool: pool, transport: t}
-	old := e.how.Load()
+	next := &connSettings{service: service, pool: pool, transport: t}
+	old := e.settings.Load()
 	if old != nil && old.transport == t {
 		next.tls = old.tls
-		e.how.Store(next)
+		e.settings.Store(next)
 		return
 	}
 	next.tls = t.forHost(e.Host)
-	e.how.Store(next)
+	e.settings.Store(next)
 	if old != nil {
 		e.drop()
 	}
@@ -155,7 +158,7 @@ func (e *Endpoint) set(service string, pool config.Pool, t *transport) {
 // drop lets go of all connections; those that are in use are closed when they are not.
 func (e *Endpoint) drop() {
 	e.mu.Lock()
-	e.sharing.retire()
+	e.multiplexed.retire()
 	for _, c := range e.idle.all() {
 		e.discard(c)
 	}
@@ -164,52 +167,53 @@ func (e *Endpoint) drop() {
 	e.unlock()
 }
 
-// unchecked is how long after a response, or after its loop has looked at what has arrived, a connection is used again without a look at whether the
-// endpoint has closed it or sent something unasked. The look is a system call, which at high load, when connections rest for microseconds, nearly always
-// finds nothing.
+// unchecked is how long after a response, or after its loop has looked at what has arrived, a connection is used again
+// without a look at whether the endpoint has closed it or sent something unasked. The look is a system call, which at
+// high load, when connections rest for microseconds, nearly always finds nothing.
 const unchecked = time.Millisecond
 
-// Acquire returns an idle connection that the endpoint has neither closed nor spoken on, a part of one that is shared, or a new one; where there is none and
-// may be no other, one that becomes free while the exchange waits, see Overloaded. fresh asks for one that was not idle. What it waits for ends with the
-// exchange's deadline, and when its client goes away.
+// Acquire returns an idle connection that the endpoint has neither closed nor spoken on, a part of one that is shared,
+// or a new one; where there is none and may be no other, one that becomes free while the exchange waits, see
+// Overloaded. fresh asks for one that was not idle. What it waits for ends with the exchange's deadline, and when its
+// client goes away.
 func (e *Endpoint) Acquire(x *exchange.Exchange, fresh bool) (Conn, error) {
-	how := e.how.Load()
-	shares := how.transport.http2 != never
+	settings := e.settings.Load()
+	shares := settings.transport.http2 != never
 	if shares {
-		stream, refused := e.beginAtOnce(how, x.Request.ContentLength != 0)
+		stream, refused := e.beginAtOnce(settings, x.Request.ContentLength != 0)
 		if stream != nil {
 			return stream, nil
 		}
 		shares = !refused
 	}
-	wants := anyConn
+	kind := anyConn
 	if fresh {
-		wants = freshConn
+		kind = freshConn
 	} else if !shares {
-		if c := e.takeIdle(how, x.Now, nil); c != nil {
+		if c := e.takeIdle(settings, x.Now, nil); c != nil {
 			return c, nil
 		}
 	}
-	return e.wait(x, how, wants)
+	return e.wait(x, settings, kind)
 }
 
-// AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection over HTTP/1, if possible one that the loop looks
-// after already; nil: there is none.
+// AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection over HTTP/1, if
+// possible one that the loop looks after already; nil: there is none.
 func (e *Endpoint) AcquireIdle(now time.Time, loop *socket.Loop) (Conn, *http1.ClientConn) {
-	how := e.how.Load()
-	if how.transport.http2 != never || how.tls != nil {
+	settings := e.settings.Load()
+	if settings.transport.http2 != never || settings.tls != nil {
 		return nil, nil
 	}
-	if c := e.takeIdle(how, now, loop); c != nil {
+	if c := e.takeIdle(settings, now, loop); c != nil {
 		return c, c.ClientConn
 	}
 	return nil, nil
 }
 
 // takeIdle returns an idle connection that may be used, or nil.
-func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
+func (e *Endpoint) takeIdle(settings *connSettings, now time.Time, loop *socket.Loop) *http1Conn {
 	e.mu.Lock()
-	c := e.popIdle(how, now, loop)
+	c := e.popIdle(settings, now, loop)
 	e.unlock()
 	if c != nil && loop == nil {
 		c.Leave()
@@ -218,10 +222,10 @@ func (e *Endpoint) takeIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
 }
 
 // popIdle is takeIdle where the mutex is held and the connection stays in its loop.
-func (e *Endpoint) popIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
+func (e *Endpoint) popIdle(settings *connSettings, now time.Time, loop *socket.Loop) *http1Conn {
 	for {
 		c := e.idle.pop(loop)
-		if c == nil || c.fits(how.transport, now) && (now.Sub(c.seen(loop)) < unchecked || c.Quiet()) {
+		if c == nil || c.fits(settings.transport, now) && (now.Sub(c.seen(loop)) < unchecked || c.Quiet()) {
 			return c
 		}
 		e.discard(c)
@@ -229,7 +233,7 @@ func (e *Endpoint) popIdle(how *how, now time.Time, loop *socket.Loop) *conn1 {
 }
 
 // discard lets go of a connection over HTTP/1, which unlock closes. The mutex is held.
-func (e *Endpoint) discard(c *conn1) {
+func (e *Endpoint) discard(c *http1Conn) {
 	e.open--
 	e.closing = append(e.closing, c)
 }
@@ -244,15 +248,19 @@ func (e *Endpoint) unlock() {
 	}
 }
 
-func newConn1(nc net.Conn, how *how) *conn1 {
-	return &conn1{ClientConn: http1.NewClientConn(nc, how.transport.strict), transport: how.transport, ends: endOf(time.Now(), how.pool.MaxAge)}
+func newHTTP1Conn(nc net.Conn, settings *connSettings) *http1Conn {
+	return &http1Conn{
+		ClientConn: http1.NewClientConn(nc, settings.transport.strict), transport: settings.transport,
+		ends: endOf(time.Now(), settings.pool.MaxAge),
+	}
 }
 
-// openFor opens a connection over HTTP/1 for a request that waits, or, where another one has become free for it meanwhile, for the next one.
-func (e *Endpoint) openFor(how *how, p *pending) {
-	with := how
-	if p.wants == bareConn {
-		with = how.bare()
+// openFor opens a connection over HTTP/1 for a request that waits, or, where another one has become free for it
+// meanwhile, for the next one.
+func (e *Endpoint) openFor(settings *connSettings, p *pending) {
+	with := settings
+	if p.kind == tunnelConn {
+		with = settings.forTunnel()
 	}
 	nc, err := e.dial(with)
 	e.mu.Lock()
@@ -265,15 +273,15 @@ func (e *Endpoint) openFor(how *how, p *pending) {
 		if !p.over {
 			p.settle(nil, err)
 		}
-	case p.wants == bareConn && p.over:
-		e.discard(newConn1(nc, how))
-	case p.wants == bareConn:
+	case p.kind == tunnelConn && p.over:
+		e.discard(newHTTP1Conn(nc, settings))
+	case p.kind == tunnelConn:
 		p.settle(http1.NewOpened(nc), nil)
-	case how.transport.http2 == whenAsked && choseHTTP2(nc): // it did not before
+	case settings.transport.http2 == whenAsked && choseHTTP2(nc): // it did not before
 		e.open--
-		e.share(nc, how)
+		e.addMultiplexed(nc, settings)
 	default:
-		e.keepNew(newConn1(nc, how), p)
+		e.keepNew(newHTTP1Conn(nc, settings), p)
 	}
 	if waits && p.over {
 		e.queue.remove(p)
@@ -281,8 +289,9 @@ func (e *Endpoint) openFor(how *how, p *pending) {
 	e.serve()
 }
 
-// keepNew gives a new connection to the request that it was opened for, which may be nil, or else to any other. The mutex is held.
-func (e *Endpoint) keepNew(c *conn1, p *pending) {
+// keepNew gives a new connection to the request that it was opened for, which may be nil, or else to any other. The
+// mutex is held.
+func (e *Endpoint) keepNew(c *http1Conn, p *pending) {
 	if p != nil && !p.over {
 		p.settle(c, nil)
 		return
@@ -293,35 +302,37 @@ func (e *Endpoint) keepNew(c *conn1, p *pending) {
 }
 
 // keep makes a connection over HTTP/1 wait for its next request, if it may. The mutex is held.
-func (e *Endpoint) keep(c *conn1) {
-	how := e.how.Load()
-	if e.closed || !c.fits(how.transport, c.idleSince) || e.idle.len() >= how.pool.MaxIdle && len(e.queue.all) == 0 {
+func (e *Endpoint) keep(c *http1Conn) {
+	settings := e.settings.Load()
+	if e.closed || !c.fits(settings.transport, c.idleSince) || e.idle.len() >= settings.pool.MaxIdle && len(e.queue.all) == 0 {
 		e.discard(c)
 		return
 	}
 	e.idle.push(c)
 }
 
-// dial opens a connection, with TLS where the service wants it, within the connect timeout. Those who wait for it have limits of their own.
-func (e *Endpoint) dial(how *how) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(e.dials.ctx, how.pool.ConnectTimeout)
+// dial opens a connection, with TLS where the service wants it, within the connect timeout. Those who wait for it have
+// limits of their own.
+func (e *Endpoint) dial(settings *connSettings) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(e.dials.ctx, settings.pool.ConnectTimeout)
 	defer cancel()
 	nc, err := dialEither(ctx, e.network, e.dialed())
-	if err != nil || how.tls == nil {
+	if err != nil || settings.tls == nil {
 		return nc, err
 	}
-	conn, err := secure(ctx, nc, how.tls, how.transport.http2)
+	conn, err := secure(ctx, nc, settings.tls, settings.transport.http2)
 	if err != nil {
-		e.logTLS(how, err)
+		e.logTLS(settings, err)
 		return nil, err
 	}
 	return conn, nil
 }
 
-// problemInterval is how often a problem of one endpoint is logged: requests may meet it thousands of times in a second.
+// problemInterval is how often a problem of one endpoint is logged: requests may meet it thousands of times in a
+// second.
 const problemInterval = 30 * time.Second
 
-func (e *Endpoint) logTLS(how *how, err error) {
+func (e *Endpoint) logTLS(settings *connSettings, err error) {
 	var failed *errTLS
 	if !errors.As(err, &failed) {
 		return
@@ -330,7 +341,8 @@ func (e *Endpoint) logTLS(how *how, err error) {
 	if last != 0 && now-last < int64(problemInterval) || !e.lastProblem.CompareAndSwap(last, max(now, 1)) {
 		return
 	}
-	e.log.Error("TLS with an endpoint fails", "service", how.service, "endpoint", e.address, "error", failed.cause.Error())
+	e.log.Error("TLS with an endpoint fails", "service", settings.service, "endpoint", e.address,
+		"error", failed.cause.Error())
 }
 
 // Release takes a connection back: it is kept when it may be used again, and closed otherwise.
@@ -345,7 +357,7 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 		e.lost()
 		return
 	}
-	c := conn.(*conn1)
+	c := conn.(*http1Conn)
 	if !c.Reusable() {
 		c.Close()
 		e.lost()
@@ -376,14 +388,15 @@ func (e *Endpoint) lost() {
 	e.unlock()
 }
 
-// sweep closes connections that have been idle for too long or are too old, those that the endpoint has closed, and those of an earlier transport.
+// sweep closes connections that have been idle for too long or are too old, those that the endpoint has closed, and
+// those of an earlier transport.
 func (e *Endpoint) sweep(now time.Time) {
-	how := e.how.Load()
-	oldest := now.Add(-how.pool.IdleTimeout)
+	settings := e.settings.Load()
+	oldest := now.Add(-settings.pool.IdleTimeout)
 	e.mu.Lock()
-	e.sharing.sweep(now, how.transport, how.pool.IdleTimeout)
-	drop := e.idle.drop(func(c *conn1) bool {
-		return c.idleSince.Before(oldest) || !c.fits(how.transport, now) || !c.Quiet()
+	e.multiplexed.sweep(now, settings.transport, settings.pool.IdleTimeout)
+	drop := e.idle.drop(func(c *http1Conn) bool {
+		return c.idleSince.Before(oldest) || !c.fits(settings.transport, now) || !c.Quiet()
 	})
 	for _, c := range drop {
 		e.discard(c)

@@ -8,7 +8,7 @@ import (
 
 // idle are the connections over HTTP/1 to an endpoint that carry nothing: those that are in no loop first, then those of each loop, by its number. Each list has the
 // one that was used last at its end. The endpoint's mutex protects them.
-type idle [][]*conn1
+type idle [][]*http1Conn
 
 // listOf returns the number of a loop's list; nil: those that are in none.
 func listOf(loop *socket.Loop) int {
@@ -18,7 +18,7 @@ func listOf(loop *socket.Loop) int {
 	return 1 + loop.Number()
 }
 
-func (i *idle) push(c *conn1) {
+func (i *idle) push(c *http1Conn) {
 	list := listOf(c.Loop())
 	for len(*i) <= list {
 		*i = append(*i, nil)
@@ -28,7 +28,7 @@ func (i *idle) push(c *conn1) {
 
 // pop takes the connection out that was used last, if possible of those that are where it is going to be used: moving one costs as much as a tenth of a
 // request. nil: there is none.
-func (i idle) pop(loop *socket.Loop) *conn1 {
+func (i idle) pop(loop *socket.Loop) *http1Conn {
 	if list := listOf(loop); list < len(i) && len(i[list]) > 0 {
 		return i.last(list)
 	}
@@ -40,7 +40,7 @@ func (i idle) pop(loop *socket.Loop) *conn1 {
 	return nil
 }
 
-func (i idle) last(list int) *conn1 {
+func (i idle) last(list int) *http1Conn {
 	at := len(i[list]) - 1
 	c := i[list][at]
 	i[list][at] = nil
@@ -49,7 +49,7 @@ func (i idle) last(list int) *conn1 {
 }
 
 // oldest takes the connection out that has carried nothing for the longest time. nil: there is none.
-func (i idle) oldest() *conn1 {
+func (i idle) oldest() *http1Conn {
 	found := -1
 	for list := range i {
 		if len(i[list]) > 0 && (found < 0 || i[list][0].idleSince.Before(i[found][0].idleSince)) {
@@ -72,12 +72,12 @@ func (i idle) len() int {
 	return n
 }
 
-func (i idle) all() []*conn1 { return slices.Concat(i...) }
+func (i idle) all() []*http1Conn { return slices.Concat(i...) }
 
 // drop takes those out that which picks, and returns them.
-func (i idle) drop(which func(*conn1) bool) (dropped []*conn1) {
+func (i idle) drop(which func(*http1Conn) bool) (dropped []*http1Conn) {
 	for list := range i {
-		i[list] = slices.DeleteFunc(i[list], func(c *conn1) bool {
+		i[list] = slices.DeleteFunc(i[list], func(c *http1Conn) bool {
 			if !which(c) {
 				return false
 			}

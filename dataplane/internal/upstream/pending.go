@@ -10,16 +10,17 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// What a request may want of a connection.
-type want uint8
+// connKind is the kind of connection that a request asks for.
+type connKind uint8
 
 const (
-	anyConn   want = iota
-	freshConn      // one that was not idle
-	bareConn       // one for a tunnel, on which no HTTP is spoken
+	anyConn    connKind = iota
+	freshConn           // one that was not idle
+	tunnelConn          // one for a tunnel, on which no HTTP is spoken
 )
 
-// errOverloaded and errNoneFree are what Acquire returns where the service's connection_pool allows no more, see Overloaded.
+// errOverloaded and errNoneFree are what Acquire returns where the service's connection_pool allows no more, see
+// Overloaded.
 var (
 	errOverloaded error = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use, and no more requests may wait for one"}
 	errNoneFree   error = &fault.Error{Code: fault.UpstreamOverloaded, Reason: "all connections that the service allows are in use, and none became free in time"}
@@ -28,10 +29,11 @@ var (
 // Overloaded reports whether an error of Acquire's is that the service's connection_pool allows no more.
 func Overloaded(err error) bool { return err == errOverloaded || err == errNoneFree }
 
-// pending is a request that waits for a connection: for one to be opened, or, where there may be no more, for one of those that are there.
+// pending is a request that waits for a connection: for one to be opened, or, where there may be no more, for one of
+// those that are there.
 type pending struct {
-	wants want
-	body  bool // it has a body
+	kind connKind
+	body bool // it has a body
 	// done has something in it when the wait is over.
 	done chan struct{}
 	gone atomic.Bool // the client has gone away
@@ -62,13 +64,14 @@ func (p *pending) settle(conn Conn, err error) {
 	p.wake()
 }
 
-// queue are the requests that wait for an endpoint's connections, in the order in which they came. The endpoint's mutex protects it.
+// queue are the requests that wait for an endpoint's connections, in the order in which they came. The endpoint's mutex
+// protects it.
 type queue struct {
 	all []*pending
 	// opening is for how many of them a connection is being opened.
 	opening int
-	// len is how many there are. It is changed before anything is looked for that is free, and read by whoever has given something back after that: what is
-	// given back is seen by one of the two.
+	// len is how many there are. It is changed before anything is looked for that is free, and read by whoever has given
+	// something back after that: what is given back is seen by one of the two.
 	len atomic.Int32
 	// refused counts the requests that were not let in.
 	refused atomic.Uint64
@@ -117,19 +120,19 @@ func (q *queue) opened(p *pending) {
 	}
 }
 
-// idlers returns how many wait for what others have.
-func (q *queue) idlers() int { return len(q.all) - q.opening }
+// waiting returns how many wait for what others have.
+func (q *queue) waiting() int { return len(q.all) - q.opening }
 
-// wait waits until the request has a connection, or not for as long as it may: until the exchange's deadline, until its client has gone away, or for the
-// time in which a connection has to be opened.
-func (e *Endpoint) wait(x *exchange.Exchange, how *how, wants want) (Conn, error) {
-	p := &pending{wants: wants, body: x.Request.ContentLength != 0, done: make(chan struct{}, 1)}
-	if err := e.enqueue(how, p); err != nil {
+// wait waits until the request has a connection, or not for as long as it may: until the exchange's deadline, until its
+// client has gone away, or for the time in which a connection has to be opened.
+func (e *Endpoint) wait(x *exchange.Exchange, settings *connSettings, kind connKind) (Conn, error) {
+	p := &pending{kind: kind, body: x.Request.ContentLength != 0, done: make(chan struct{}, 1)}
+	if err := e.enqueue(settings, p); err != nil {
 		return nil, err
 	}
 	x.Watch(p)
 	defer x.Unwatch(p)
-	timer := time.NewTimer(e.patience(x, how))
+	timer := time.NewTimer(e.waitTimeout(x, settings))
 	defer timer.Stop()
 	for {
 		late := false
@@ -139,21 +142,21 @@ func (e *Endpoint) wait(x *exchange.Exchange, how *how, wants want) (Conn, error
 			late = true
 		}
 		if conn, err, over := e.outcome(x, p, late); over {
-			if c, ok := conn.(*conn1); ok {
+			if c, ok := conn.(*http1Conn); ok {
 				c.Leave()
 			}
 			x.Tick()
 			return conn, err
 		}
 		if late {
-			timer.Reset(e.patience(x, how))
+			timer.Reset(e.waitTimeout(x, settings))
 		}
 	}
 }
 
-// patience is how long a request waits before it is looked what for.
-func (e *Endpoint) patience(x *exchange.Exchange, how *how) time.Duration {
-	d := how.pool.ConnectTimeout
+// waitTimeout is how long a request waits before it is looked what for.
+func (e *Endpoint) waitTimeout(x *exchange.Exchange, settings *connSettings) time.Duration {
+	d := settings.pool.ConnectTimeout
 	if until := x.Until(); !until.IsZero() {
 		d = min(d, max(time.Until(until), time.Nanosecond))
 	}
@@ -161,17 +164,17 @@ func (e *Endpoint) patience(x *exchange.Exchange, how *how) time.Duration {
 }
 
 // enqueue lets a request wait, if no more than the service allows do, and looks whether it has to.
-func (e *Endpoint) enqueue(how *how, p *pending) error {
+func (e *Endpoint) enqueue(settings *connSettings, p *pending) error {
 	e.mu.Lock()
 	defer e.unlock()
-	before := e.queue.idlers()
+	before := e.queue.waiting()
 	e.queue.push(p)
-	if before > 0 && before <= how.pool.MaxPending {
+	if before > 0 && before <= settings.pool.MaxPending {
 		e.serve()
-	} else if e.serveOne(how, p, time.Now()); p.over { // those before it have been served when there last was something
+	} else if e.serveOne(settings, p, time.Now()); p.over { // those before it have been served when there last was something
 		e.queue.remove(p)
 	}
-	if !p.over && !p.opening && e.queue.idlers() > how.pool.MaxPending+e.sharing.places(how) {
+	if !p.over && !p.opening && e.queue.waiting() > settings.pool.MaxPending+e.multiplexed.slotsToCome(settings) {
 		e.queue.remove(p)
 		e.queue.refused.Add(1)
 		return errOverloaded
@@ -191,7 +194,7 @@ func (e *Endpoint) outcome(x *exchange.Exchange, p *pending, late bool) (conn Co
 		err = os.ErrDeadlineExceeded
 	case !until.IsZero() && !time.Now().Before(until):
 		err = os.ErrDeadlineExceeded
-	case late && !p.opening && !e.sharing.opening: // what is being opened has a limit of its own
+	case late && !p.opening && !e.multiplexed.opening: // what is being opened has a limit of its own
 		err = errNoneFree
 	default:
 		return nil, nil, false //nolint:nilnil // it goes on waiting
@@ -201,38 +204,38 @@ func (e *Endpoint) outcome(x *exchange.Exchange, p *pending, late bool) (conn Co
 	return nil, err, true
 }
 
-// serve gives those who wait what there is for them, in their order, and has connections opened for the others, as many as there may be. It is called
-// whenever there may be more than before. The mutex is held.
+// serve gives those who wait what there is for them, in their order, and has connections opened for the others, as many
+// as there may be. It is called whenever there may be more than before. The mutex is held.
 func (e *Endpoint) serve() {
-	if len(e.queue.all) == 0 || e.queue.idlers() == 0 && e.idle.len() == 0 {
+	if len(e.queue.all) == 0 || e.queue.waiting() == 0 && e.idle.len() == 0 {
 		return // each has a connection that is being opened, and there may be thousands of them
 	}
-	how, now := e.how.Load(), time.Now()
+	settings, now := e.settings.Load(), time.Now()
 	full, used := false, false // the connections that speak HTTP/2 take no more; no more with a body
 	for _, p := range e.queue.all {
-		if p.over || !e.wantsOwn(how, p) && (full || used && p.body) {
+		if p.over || !e.needsHTTP1(settings, p) && (full || used && p.body) {
 			continue
 		}
-		if !e.serveOne(how, p, now) {
+		if !e.serveOne(settings, p, now) {
 			full, used = !p.body, true
 		}
 	}
 	e.queue.removeOver()
 }
 
-// wantsOwn reports whether a request is for a connection of its own.
-func (e *Endpoint) wantsOwn(how *how, p *pending) bool {
-	return p.wants == bareConn || how.transport.http2 == never || e.sharing.refused
+// needsHTTP1 reports whether a request is for a connection of its own.
+func (e *Endpoint) needsHTTP1(settings *connSettings, p *pending) bool {
+	return p.kind == tunnelConn || settings.transport.http2 == never || e.multiplexed.refused
 }
 
 // serveOne is serve for one request. It reports false where no connection that speaks HTTP/2 takes any more, or any
 // more with a body.
-func (e *Endpoint) serveOne(how *how, p *pending, now time.Time) bool {
-	if e.wantsOwn(how, p) {
-		e.serve1(how, p, now)
+func (e *Endpoint) serveOne(settings *connSettings, p *pending, now time.Time) bool {
+	if e.needsHTTP1(settings, p) {
+		e.serveHTTP1(settings, p, now)
 		return true
 	}
-	stream := e.begin(how, p.body)
+	stream := e.begin(settings, p.body)
 	if stream == nil {
 		return false
 	}
@@ -240,10 +243,10 @@ func (e *Endpoint) serveOne(how *how, p *pending, now time.Time) bool {
 	return true
 }
 
-// serve1 is serve for one that wants a connection of its own.
-func (e *Endpoint) serve1(how *how, p *pending, now time.Time) {
-	if p.wants == anyConn {
-		if c := e.popIdle(how, now, nil); c != nil {
+// serveHTTP1 is serve for one that wants a connection of its own.
+func (e *Endpoint) serveHTTP1(settings *connSettings, p *pending, now time.Time) {
+	if p.kind == anyConn {
+		if c := e.popIdle(settings, now, nil); c != nil {
 			p.settle(c, nil)
 			return
 		}
@@ -251,7 +254,7 @@ func (e *Endpoint) serve1(how *how, p *pending, now time.Time) {
 	if p.opening {
 		return
 	}
-	if limit := how.pool.MaxConnections; limit > 0 && e.open >= limit {
+	if limit := settings.pool.MaxConnections; limit > 0 && e.open >= limit {
 		idle := e.idle.oldest()
 		if idle == nil {
 			return
@@ -260,13 +263,13 @@ func (e *Endpoint) serve1(how *how, p *pending, now time.Time) {
 	}
 	e.open++
 	e.queue.opens(p)
-	e.dials.running.Go(func() { e.openFor(how, p) })
+	e.dials.running.Go(func() { e.openFor(settings, p) })
 }
 
 // fail tells all who wait for a connection that speaks HTTP/2 that there is none. The mutex is held.
 func (q *queue) fail(err error) {
 	for _, p := range q.all {
-		if !p.over && !p.opening && p.wants != bareConn {
+		if !p.over && !p.opening && p.kind != tunnelConn {
 			p.settle(nil, err)
 		}
 	}

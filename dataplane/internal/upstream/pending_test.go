@@ -11,10 +11,11 @@ import (
 
 // crowded returns an endpoint for which many requests wait, each for the connection that is being opened for it, as
 // where an address answers nothing.
-func crowded(t *testing.T, n int) (*Endpoint, *how) {
+func crowded(t *testing.T, n int) (*Endpoint, *connSettings) {
 	t.Helper()
 	dials := newDials()
-	e := newEndpoint(place{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}, slog.New(slog.DiscardHandler), dials)
+	at := resolvedEndpoint{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}
+	e := newEndpoint(at, slog.New(slog.DiscardHandler), dials)
 	e.set("s", config.Pool{MaxConnections: n, MaxPending: 10, ConnectTimeout: time.Minute}, &transport{})
 	e.open = n
 	for range n {
@@ -22,20 +23,20 @@ func crowded(t *testing.T, n int) (*Endpoint, *how) {
 		e.queue.push(p)
 		e.queue.opens(p)
 	}
-	return e, e.how.Load()
+	return e, e.settings.Load()
 }
 
 // While a connection that speaks HTTP/2 is being opened, no more wait than those that are opened will carry, and
 // max_pending besides.
 func TestWaitersForSharedConnections(t *testing.T) {
 	for _, c := range []struct{ connections, want int }{{1, 110}, {2, 210}, {0, 410}} {
-		nowhere := place{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}
+		nowhere := resolvedEndpoint{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}
 		e := newEndpoint(nowhere, slog.New(slog.DiscardHandler), newDials())
 		pool := config.Pool{MaxConnections: c.connections, MaxPending: 10, ConnectTimeout: time.Minute}
 		e.set("s", pool, &transport{http2: always})
-		e.sharing.opening = true // and answers nothing
+		e.multiplexed.opening = true // and answers nothing
 		waiting := 0
-		for e.enqueue(e.how.Load(), &pending{done: make(chan struct{}, 1)}) == nil && waiting < 1000 {
+		for e.enqueue(e.settings.Load(), &pending{done: make(chan struct{}, 1)}) == nil && waiting < 1000 {
 			waiting++
 		}
 		if refused := e.queue.refused.Load(); waiting != c.want || refused != 1 {
@@ -48,12 +49,12 @@ func TestWaitersForSharedConnections(t *testing.T) {
 // are being opened, and so does the end of one: while an address answers nothing, requests come as ever.
 func TestManyWaitForConnections(t *testing.T) {
 	least := func(n int) time.Duration {
-		e, how := crowded(t, n)
+		e, settings := crowded(t, n)
 		best := time.Hour
 		for range 50 {
 			p := &pending{done: make(chan struct{}, 1)}
 			begun := time.Now()
-			if err := e.enqueue(how, p); err != nil {
+			if err := e.enqueue(settings, p); err != nil {
 				t.Fatal(err)
 			}
 			e.mu.Lock()
@@ -65,8 +66,8 @@ func TestManyWaitForConnections(t *testing.T) {
 			e.queue.remove(p)
 			e.mu.Unlock()
 		}
-		if idlers, waiting := e.queue.idlers(), int(e.queue.len.Load()); idlers != 0 || waiting != n {
-			t.Errorf("%d wait, %d of them for what others have, instead of %d and none", waiting, idlers, n)
+		if idle, all := e.queue.waiting(), int(e.queue.len.Load()); idle != 0 || all != n {
+			t.Errorf("%d wait, %d of them for what others have, instead of %d and none", all, idle, n)
 		}
 		return best
 	}

@@ -38,7 +38,7 @@ type current struct {
 	balancer  balance.Balancer
 	source    Definition
 	found     []*configv1.Endpoint // what discovery gave
-	places    []place              // of endpoints
+	resolved  []resolvedEndpoint   // of endpoints
 	named     bool                 // a host is a name, whose addresses may change
 	// unresolved are the endpoints whose host has no address.
 	unresolved []string
@@ -205,16 +205,17 @@ func (r *Registry) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
 // update derives a service's current state and returns the endpoints that it no longer has.
 func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *resolve.Resolver) (gone []*Endpoint, err error) {
 	old := s.current.Load()
-	at, unresolved := places(endpointsOf(d, found), resolver)
+	at, unresolved := resolveEndpoints(endpointsOf(d, found), resolver)
 	var before *transport
 	if old != nil {
-		if old.source == d && samePlaces(old.places, at) && slices.Equal(old.unresolved, unresolved) {
+		if old.source == d && sameEndpoints(old.resolved, at) && slices.Equal(old.unresolved, unresolved) {
 			return nil, nil
 		}
 		before = old.transport
 	}
 	next := &current{
-		name: d.Service.GetName(), settings: config.ServiceSettingsOf(d.Service), source: d, found: found, places: at, unresolved: unresolved,
+		name: d.Service.GetName(), settings: config.ServiceSettingsOf(d.Service), source: d, found: found,
+		resolved: at, unresolved: unresolved,
 		named: hasNames(endpointsOf(d, found)),
 	}
 	if next.transport, err = newTransport(d, before); err != nil {
@@ -260,7 +261,7 @@ func (r *Registry) targets() []health.Target {
 		for _, e := range c.endpoints {
 			targets = append(targets, health.Target{
 				ServiceID: s.ID, Service: c.name, Host: e.Host, Port: e.Port, Dial: e.dialed(), State: &e.State, Check: *c.settings.Check,
-				TLS: e.how.Load().tls, HTTP2: c.transport.http2 == always,
+				TLS: e.settings.Load().tls, HTTP2: c.transport.http2 == always,
 			})
 		}
 	}

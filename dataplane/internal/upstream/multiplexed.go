@@ -9,10 +9,10 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// sharing is an endpoint's connections that many exchanges share at once: those that speak HTTP/2. The endpoint's mutex
-// protects it.
-type sharing struct {
-	conns []sharedConn
+// multiplexed is an endpoint's connections that many exchanges share at once: those that speak HTTP/2. The endpoint's
+// mutex protects it.
+type multiplexed struct {
+	conns []multiplexedConn
 	// opening tells that one more is being opened. Exchanges that come meanwhile wait for it if they have to, instead
 	// of opening a connection each.
 	opening bool
@@ -22,7 +22,7 @@ type sharing struct {
 	refused bool
 }
 
-type sharedConn struct {
+type multiplexedConn struct {
 	*http2.ClientConn
 	transport *transport // that it was opened with
 	ends      time.Time  // when it is too old for more streams
@@ -30,7 +30,7 @@ type sharedConn struct {
 
 // begin returns a stream on the connection that has the least load, less than limit; nil: there is none. body tells
 // that the stream is to send a body. The endpoint's mutex is held.
-func (s *sharing) begin(t *transport, limit int, body bool) Conn {
+func (s *multiplexed) begin(t *transport, limit int, body bool) Conn {
 	best, least := -1, limit
 	for i, c := range s.conns {
 		if c.transport != t {
@@ -55,89 +55,89 @@ const anyLoad = 2 * http2.MaxLoad
 
 // beginAtOnce returns a stream on a connection that carries few, unless others wait for one. refused tells that the
 // endpoint, given the choice, wants HTTP/1.1.
-func (e *Endpoint) beginAtOnce(how *how, body bool) (stream Conn, refused bool) {
+func (e *Endpoint) beginAtOnce(settings *connSettings, body bool) (stream Conn, refused bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
-	case e.sharing.refused:
+	case e.multiplexed.refused:
 		return nil, true
 	case len(e.queue.all) > 0:
 		return nil, false
 	}
-	return e.sharing.begin(how.transport, config.SharedRequests, body), false
+	return e.multiplexed.begin(settings.transport, config.SharedRequests, body), false
 }
 
 // begin returns a stream, on a connection that carries many if need be, and has another one opened where those that are
 // open do: nil: no connection takes any more. While another one is being opened, what has a body to send waits for it
 // rather than for the window of a connection where that is used up. The mutex is held.
-func (e *Endpoint) begin(how *how, body bool) Conn {
-	s := &e.sharing
-	if stream := s.begin(how.transport, config.SharedRequests, body); stream != nil {
+func (e *Endpoint) begin(settings *connSettings, body bool) Conn {
+	s := &e.multiplexed
+	if stream := s.begin(settings.transport, config.SharedRequests, body); stream != nil {
 		return stream
 	}
 	s.prune()
-	if !s.opening && !s.failed && s.count(how.transport) < how.pool.SharedConnections() {
+	if !s.opening && !s.failed && s.count(settings.transport) < settings.pool.SharedConnections() {
 		s.opening = true
-		e.dials.running.Go(func() { e.openShared(how) })
+		e.dials.running.Go(func() { e.openMultiplexed(settings) })
 	}
 	if s.opening {
-		return s.begin(how.transport, http2.MaxLoad, body)
+		return s.begin(settings.transport, http2.MaxLoad, body)
 	}
-	return s.begin(how.transport, anyLoad, body)
+	return s.begin(settings.transport, anyLoad, body)
 }
 
-// openShared opens a connection for those who wait.
-func (e *Endpoint) openShared(how *how) {
-	nc, err := e.dial(how)
+// openMultiplexed opens a connection for those who wait.
+func (e *Endpoint) openMultiplexed(settings *connSettings) {
+	nc, err := e.dial(settings)
 	e.mu.Lock()
 	defer e.unlock()
-	e.sharing.opening = false
+	e.multiplexed.opening = false
 	switch {
 	case err != nil:
-	case how.transport.http2 == whenAsked && !choseHTTP2(nc):
-		e.sharing.refused = true
+	case settings.transport.http2 == whenAsked && !choseHTTP2(nc):
+		e.multiplexed.refused = true
 		e.open++
-		e.keepNew(newConn1(nc, how), nil)
-	case !e.share(nc, how):
+		e.keepNew(newHTTP1Conn(nc, settings), nil)
+	case !e.addMultiplexed(nc, settings):
 		err = ErrNotProcessed
 	}
 	if err != nil {
-		if e.sharing.prune(); e.sharing.count(how.transport) == 0 {
+		if e.multiplexed.prune(); e.multiplexed.count(settings.transport) == 0 {
 			e.queue.fail(err)
 		} else {
-			e.sharing.failed = true // those that are open have to do for a moment
+			e.multiplexed.failed = true // those that are open have to do for a moment
 		}
 	}
 	e.serve()
 	if e.closed {
-		e.sharing.retire()
+		e.multiplexed.retire()
 	}
 }
 
-// share makes a new connection one for all, and reports false where it is over already. The mutex is held.
-func (e *Endpoint) share(nc net.Conn, how *how) bool {
+// addMultiplexed makes a new connection one for all, and reports false where it is over already. The mutex is held.
+func (e *Endpoint) addMultiplexed(nc net.Conn, settings *connSettings) bool {
 	scheme := "http"
-	if how.tls != nil {
+	if settings.tls != nil {
 		scheme = "https"
 	}
-	client := http2.NewClientConn(nc, scheme, how.transport.strict, e.freed)
-	c := sharedConn{client, how.transport, endOf(time.Now(), how.pool.MaxAge)}
+	client := http2.NewClientConn(nc, scheme, settings.transport.strict, e.freed)
+	c := multiplexedConn{client, settings.transport, endOf(time.Now(), settings.pool.MaxAge)}
 	if !c.Usable() {
 		return false
 	}
-	e.sharing.refused = false
-	e.sharing.conns = append(e.sharing.conns, c)
+	e.multiplexed.refused = false
+	e.multiplexed.conns = append(e.multiplexed.conns, c)
 	return true
 }
 
 // prune lets go of connections that carry no more streams, so that they do not count against the limit until the next
 // sweep. The endpoint's mutex is held.
-func (s *sharing) prune() {
-	s.conns = slices.DeleteFunc(s.conns, func(c sharedConn) bool { return !c.Usable() })
+func (s *multiplexed) prune() {
+	s.conns = slices.DeleteFunc(s.conns, func(c multiplexedConn) bool { return !c.Usable() })
 }
 
 // count returns how many connections a transport has.
-func (s *sharing) count(t *transport) int {
+func (s *multiplexed) count(t *transport) int {
 	n := 0
 	for _, c := range s.conns {
 		if c.transport == t {
@@ -147,17 +147,17 @@ func (s *sharing) count(t *transport) int {
 	return n
 }
 
-// places returns for how many requests connections are being opened, or will be after the one that is. The endpoint's
-// mutex is held.
-func (s *sharing) places(how *how) int {
+// slotsToCome returns for how many requests connections are being opened, or will be after the one that is. The
+// endpoint's mutex is held.
+func (s *multiplexed) slotsToCome(settings *connSettings) int {
 	if !s.opening {
 		return 0
 	}
-	return max(how.pool.SharedConnections()-s.count(how.transport), 1) * config.SharedRequests
+	return max(settings.pool.SharedConnections()-s.count(settings.transport), 1) * config.SharedRequests
 }
 
 // sweep lets go of connections that can't be used any more. The endpoint's mutex is held.
-func (s *sharing) sweep(now time.Time, t *transport, idle time.Duration) {
+func (s *multiplexed) sweep(now time.Time, t *transport, idle time.Duration) {
 	s.failed = false
 	kept := s.conns[:0]
 	for _, c := range s.conns {
@@ -173,7 +173,7 @@ func (s *sharing) sweep(now time.Time, t *transport, idle time.Duration) {
 }
 
 // retire ends all connections when nothing is under way on them. The endpoint's mutex is held.
-func (s *sharing) retire() {
+func (s *multiplexed) retire() {
 	for _, c := range s.conns {
 		c.Retire()
 	}

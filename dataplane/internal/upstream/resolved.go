@@ -11,28 +11,32 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// place is where an endpoint is: an entry of the configuration or of discovery, and one of the addresses that its host has.
-type place struct {
+// resolvedEndpoint is where an endpoint is: an entry of the configuration or of discovery, and one of the addresses
+// that its host has.
+type resolvedEndpoint struct {
 	entry *configv1.Endpoint
-	// address is of the host's name; invalid: the host is an address itself, a Unix socket, or a name that is left to the system.
+	// address is of the host's name; invalid: the host is an address itself, a Unix socket, or a name that is left to the
+	// system.
 	address netip.Addr
 	// other is tried where address refuses; invalid: none is.
 	other netip.Addr
 }
 
 // key is what an endpoint is known by in its service.
-func (p *place) key() string { return config.EndpointKey(p.entry) + "|" + p.address.String() }
+func (p *resolvedEndpoint) key() string {
+	return config.EndpointKey(p.entry) + "|" + p.address.String()
+}
 
 // dialed returns "host:port" or "unix:/path", with the address for a name.
-func (p *place) dialed() string {
+func (p *resolvedEndpoint) dialed() string {
 	if !p.address.IsValid() {
 		return config.EndpointKey(p.entry)
 	}
 	return netip.AddrPortFrom(p.address, uint16(p.entry.GetPort())).String()
 }
 
-func samePlaces(a, b []place) bool {
-	return slices.EqualFunc(a, b, func(x, y place) bool {
+func sameEndpoints(a, b []resolvedEndpoint) bool {
+	return slices.EqualFunc(a, b, func(x, y resolvedEndpoint) bool {
 		if x.address != y.address || x.other != y.other {
 			return false
 		}
@@ -50,18 +54,20 @@ func isName(host string) bool {
 	return err != nil
 }
 
-// places returns where the endpoints of a list are by now: those of a name are at all of its addresses. unresolved are the names without any.
-func places(list []*configv1.Endpoint, resolver *resolve.Resolver) (at []place, unresolved []string) {
+// resolveEndpoints returns where the endpoints of a list are by now: those of a name are at all of its addresses.
+// unresolved are the names without any.
+func resolveEndpoints(list []*configv1.Endpoint, resolver *resolve.Resolver) (at []resolvedEndpoint, unresolved []string) {
 	for _, m := range list {
 		if resolver == nil || !isName(m.GetHost()) {
-			at = append(at, place{entry: m})
+			at = append(at, resolvedEndpoint{entry: m})
 			continue
 		}
 		addresses := resolver.Addresses(m.GetHost())
 		if len(addresses) == 0 {
 			unresolved = append(unresolved, config.EndpointKey(m))
 		}
-		// The loopback addresses of both families, as of "localhost", are one machine, on which a service often listens on one of them only.
+		// The loopback addresses of both families, as of "localhost", are one machine, on which a service often listens on
+		// one of them only.
 		var other netip.Addr
 		if slices.Contains(addresses, netip.IPv6Loopback()) && slices.ContainsFunc(addresses, isLoopback4) {
 			other = netip.IPv6Loopback()
@@ -70,9 +76,9 @@ func places(list []*configv1.Endpoint, resolver *resolve.Resolver) (at []place, 
 			switch {
 			case other.IsValid() && a == other:
 			case isLoopback4(a):
-				at = append(at, place{m, a, other})
+				at = append(at, resolvedEndpoint{m, a, other})
 			default:
-				at = append(at, place{entry: m, address: a})
+				at = append(at, resolvedEndpoint{entry: m, address: a})
 			}
 		}
 	}
@@ -88,8 +94,9 @@ const firstLookup = 2 * time.Second
 // every second.
 const gather = 50 * time.Millisecond
 
-// ResolveWith has endpoints whose host is a name be at all of its addresses, as they change. Without it names are resolved anew for each connection. It is
-// called once, before the first Apply; the resolver is closed after the registry.
+// ResolveWith has endpoints whose host is a name be at all of its addresses, as they change. Without it names are
+// resolved anew for each connection. It is called once, before the first Apply; the resolver is closed after the
+// registry.
 func (r *Registry) ResolveWith(resolver *resolve.Resolver) {
 	r.resolver = resolver
 	r.done.Go(func() {

@@ -129,8 +129,8 @@ func TestNameInTLS(t *testing.T) {
 	r := resolving(t, "127.0.0.2 two.test\n127.0.0.3 two.test\n")
 	r.Apply(map[string]Definition{"1": {Service: &configv1.Service{Name: "s", Protocol: "https", Endpoints: []*configv1.Endpoint{{Host: "two.test", Port: 443}}}}}, nil)
 	for range 2 {
-		if e := r.Get("1").Pick(nil); e.how.Load().tls.ServerName != "two.test" || e.Authority() != "two.test" {
-			t.Errorf("%s: server name %q, authority %q", e.Address(), e.how.Load().tls.ServerName, e.Authority())
+		if e := r.Get("1").Pick(nil); e.settings.Load().tls.ServerName != "two.test" || e.Authority() != "two.test" {
+			t.Errorf("%s: server name %q, authority %q", e.Address(), e.settings.Load().tls.ServerName, e.Authority())
 		}
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 // A connection may be over before the first stream can begin on it: it is not kept.
 func TestConnectionIsOverAtOnce(t *testing.T) {
-	e := newEndpoint(place{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}, slog.New(slog.DiscardHandler), newDials())
+	at := resolvedEndpoint{entry: &configv1.Endpoint{Host: "127.0.0.1", Port: 1}}
+	e := newEndpoint(at, slog.New(slog.DiscardHandler), newDials())
 	e.set("s", config.Pool{}, &transport{http2: always})
 	end := time.Now().Add(10 * time.Second)
 	for met := false; !met; {
@@ -24,9 +25,9 @@ func TestConnectionIsOverAtOnce(t *testing.T) {
 		near, far := net.Pipe()
 		_, _ = near.Close(), far.Close()
 		e.mu.Lock()
-		usable := e.share(near, e.how.Load())
-		kept := len(e.sharing.conns)
-		e.sharing.conns = nil
+		usable := e.addMultiplexed(near, e.settings.Load())
+		kept := len(e.multiplexed.conns)
+		e.multiplexed.conns = nil
 		e.unlock()
 		if met = !usable; usable != (kept == 1) {
 			t.Errorf("usable: %t; %d connections are kept", usable, kept)
@@ -36,7 +37,7 @@ func TestConnectionIsOverAtOnce(t *testing.T) {
 
 // Calls go to the connection that carries the fewest.
 func TestCallsGoToTheLeastLoaded(t *testing.T) {
-	var s sharing
+	var s multiplexed
 	over := &transport{http2: always}
 	for range 3 {
 		near, far := net.Pipe()
@@ -46,7 +47,7 @@ func TestCallsGoToTheLeastLoaded(t *testing.T) {
 			c.Close()
 			_ = far.Close()
 		})
-		s.conns = append(s.conns, sharedConn{ClientConn: c, transport: over})
+		s.conns = append(s.conns, multiplexedConn{ClientConn: c, transport: over})
 	}
 	var streams []*http2.ClientStream
 	begin := func(n int) {
