@@ -23,19 +23,19 @@ func (m *message) connects() *refusal {
 	return nil
 }
 
-// Opened is a connection to an endpoint that carries what a client and the endpoint say to each other once the client's
+// TunnelConn is a connection to an endpoint that carries what a client and the endpoint say to each other once the client's
 // CONNECT is answered. Nothing of HTTP is spoken on it.
-type Opened struct{ *ClientConn }
+type TunnelConn struct{ *ClientConn }
 
-// NewOpened takes a connection over.
-func NewOpened(nc net.Conn) Opened {
+// NewTunnelConn takes a connection over.
+func NewTunnelConn(nc net.Conn) TunnelConn {
 	c := NewClientConn(nc, true)
 	c.broken, c.tunnel = true, true
-	return Opened{c}
+	return TunnelConn{c}
 }
 
 // Send sends nothing: that the connection is there is the answer (RFC 9110 section 9.3.6).
-func (c Opened) Send(x *exchange.Exchange, _ []byte, _ bool, _ time.Duration) (left []byte, started bool, err error) {
+func (c TunnelConn) Send(x *exchange.Exchange, _ []byte, _ bool, _ time.Duration) (left []byte, started bool, err error) {
 	c.body.start(0, false, false)
 	res := &x.Response
 	res.Status, res.Tunnel, res.ContentLength = 200, true, 0

@@ -13,8 +13,8 @@ import (
 // would have to wait, the connection leaves for a goroutine of its own, and comes back when its requests are simple
 // again.
 
-// Starter is a codec.Handler that can serve in a loop too.
-type Starter interface {
+// LoopHandler is a codec.Handler that can serve in a loop too.
+type LoopHandler interface {
 	codec.Handler
 	// Start does what Serve does, but does not wait. It reports whether the exchange is over. Otherwise the exchange
 	// goes on by itself and calls conn.Over at its end. Before anything that waits it calls conn.Leave, in a goroutine
@@ -38,8 +38,8 @@ type LoopConn interface {
 // ServeIn makes connections that have brought a number of simple requests in a row, such as JoinAfter, be served in
 // loops, where the handler can do that. It is called before the first Serve.
 func (s *Server) ServeIn(loops *socket.Loops, joinAfter uint16) {
-	if starter, ok := s.handler.(Starter); ok {
-		s.starter, s.loops, s.joinAfter = starter, loops, joinAfter
+	if loopHandler, ok := s.handler.(LoopHandler); ok {
+		s.loopHandler, s.loops, s.joinAfter = loopHandler, loops, joinAfter
 	}
 }
 
@@ -209,7 +209,7 @@ func (c *conn) proceed() bool {
 			c.goOn()
 			return false
 		}
-		if !c.server.starter.Start(x, c) || !c.conclude() {
+		if !c.server.loopHandler.Start(x, c) || !c.conclude() {
 			return false
 		}
 	}

@@ -26,11 +26,11 @@ type Server struct {
 	// idleConns watches the connections that were idle for parkAfter; nil: each waits in its goroutine.
 	idleConns *socket.IdleConns
 	parkAfter time.Duration
-	// loops are where connections are served that are used often, by the starter; nil: each in its goroutine.
-	loops     *socket.Loops
-	starter   Starter
-	joinAfter uint16
-	lingering lingering
+	// loops are where connections are served that are used often, by the loop handler; nil: each in its goroutine.
+	loops       *socket.Loops
+	loopHandler LoopHandler
+	joinAfter   uint16
+	lingering   lingering
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}

@@ -15,7 +15,7 @@ import (
 // more often.
 const leastDeadline = 4 * socket.LoopTick
 
-// Start implements http1.Starter.
+// Start implements http1.LoopHandler.
 func (p *Proxy) Start(x *exchange.Exchange, host http1.LoopConn) (over bool) {
 	t := p.begin(x)
 	t.host = host

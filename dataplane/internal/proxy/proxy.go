@@ -14,7 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/via"
 )
 
-// Proxy serves exchanges by the runtime's snapshot. It implements http1.Starter.
+// Proxy serves exchanges by the runtime's snapshot. It implements http1.LoopHandler.
 type Proxy struct {
 	runtime *runtime.Runtime
 	nowhere *telemetry.Route // counts what no route matched
@@ -35,7 +35,7 @@ type chance struct {
 	fraction func() float64
 }
 
-var _ http1.Starter = (*Proxy)(nil)
+var _ http1.LoopHandler = (*Proxy)(nil)
 
 // New returns a proxy that is a node to the requests that pass it, and writes to an access log, unless that is nil.
 func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, log *accesslog.Log) *Proxy {

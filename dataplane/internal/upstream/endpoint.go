@@ -276,7 +276,7 @@ func (e *Endpoint) openFor(settings *connSettings, p *pending) {
 	case p.kind == tunnelConn && p.over:
 		e.discard(newHTTP1Conn(nc, settings))
 	case p.kind == tunnelConn:
-		p.settle(http1.NewOpened(nc), nil)
+		p.settle(http1.NewTunnelConn(nc), nil)
 	case settings.transport.http2 == whenAsked && choseHTTP2(nc): // it did not before
 		e.open--
 		e.addMultiplexed(nc, settings)
@@ -352,8 +352,8 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 		e.freed()
 		return
 	}
-	if opened, ok := conn.(http1.Opened); ok {
-		opened.Close()
+	if tunnel, ok := conn.(http1.TunnelConn); ok {
+		tunnel.Close()
 		e.lost()
 		return
 	}
