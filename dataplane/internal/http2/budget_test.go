@@ -316,7 +316,7 @@ func TestFloodsByServices(t *testing.T) {
 
 // A budget fills with time, to its most.
 func TestBudget(t *testing.T) {
-	b := newBudget(10, 2)
+	b := newTokenBucket(10, 2)
 	now := time.Now()
 	spend := func() (n int) {
 		for b.spend(now) {

@@ -91,7 +91,7 @@ func NewClientConn(nc net.Conn, scheme string, strict bool, freed func()) *Clien
 	c.greeted, c.listens = true, true // only clients are to say the preface
 	c.writeTimeout = stalled
 	c.recv.reset(clientWindow)
-	c.shares.widen(initialWindow)
+	c.reserve.widen(initialWindow)
 	c.arrivedFn = func() bool {
 		now := time.Now()
 		c.heard.Store(int64(now.Sub(c.born)))

@@ -47,8 +47,8 @@ type connection struct {
 	streams    map[uint32]*streamFlow
 	peerWindow int64 // of new streams
 	sendWindow int64
-	shares     shares // in it
-	recv       credit // of all bodies together
+	reserve    windowReserve // in it
+	recv       recvWindow    // of all bodies together
 	tableSized bool
 	out        output
 	err        error // the connection is over
@@ -57,8 +57,8 @@ type connection struct {
 	nForgotten int
 	// longForgotten is the highest number of a stream that was reset too long ago to be among the forgotten.
 	longForgotten uint32
-	idle          budget // of frames that achieve nothing
-	updates       int    // window updates that data sent has paid for
+	idle          tokenBucket // of frames that achieve nothing
+	updates       int         // window updates that data sent has paid for
 	readerRoom    chan struct{}
 	takes         socket.Pace   // how fast the peer opens the connection's window
 	starving      []*streamFlow // the streams that wait for that
@@ -88,7 +88,7 @@ type side interface {
 func (c *connection) init(sock *socket.Conn, s side, maxBlock, maxFields int) {
 	c.sock, c.side, c.maxBlock, c.maxParts = sock, s, maxBlock, max(maxContinuations, readBlocks*maxBlock/maxFrameBytes)
 	c.streams, c.readerRoom = map[uint32]*streamFlow{}, make(chan struct{}, 1)
-	c.peerWindow, c.sendWindow, c.idle = initialWindow, initialWindow, newBudget(maxIdleFrames, idleFramesRate)
+	c.peerWindow, c.sendWindow, c.idle = initialWindow, initialWindow, newTokenBucket(maxIdleFrames, idleFramesRate)
 	c.fields = list{maxBytes: maxBlock, maxFields: maxFields}
 	c.decoder = hpack.NewDecoder(4096, c.fields.add)
 	c.decoder.SetMaxStringLength(readBlocks * maxBlock)

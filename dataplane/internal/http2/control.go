@@ -119,8 +119,8 @@ func (c *connection) windowUpdate(h *frameHead, payload []byte) error {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return codeFlowControl
 		}
-		if c.shares.size > 0 {
-			c.shares.widen(c.sendWindow)
+		if c.reserve.size > 0 {
+			c.reserve.widen(c.sendWindow)
 		}
 		if !c.grantedAll(n) {
 			return codeEnhanceCalm

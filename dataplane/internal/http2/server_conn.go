@@ -25,15 +25,15 @@ type serverConn struct {
 	born    time.Time
 	// lookedAt is when it was last looked whether something is overdue. The reading goroutine's.
 	lookedAt  time.Time
-	idleSince time.Time // when the last exchange ended, while there is none; the mutex protects it
-	resets    budget    // of requests that are broken off too early; the mutex protects it
-	coming    coming
+	idleSince time.Time   // when the last exchange ended, while there is none; the mutex protects it
+	resets    tokenBucket // of requests that are broken off too early; the mutex protects it
+	partial   partialData
 }
 
 func newServerConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *serverConn {
 	c := &serverConn{server: s, peer: peer, shard: s.shards.Add(1)}
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
-	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, newBudget(maxResets, resetsRate)
+	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, newTokenBucket(maxResets, resetsRate)
 	c.recv.reset(connWindow)
 	c.takes = socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout}
 	c.born = time.Now()
@@ -141,7 +141,7 @@ func (c *serverConn) took() bool {
 	if c.partly() && c.partSince.IsZero() {
 		c.partSince = now
 	}
-	c.coming.note(c.sock.Buffered(), now.Sub(c.born))
+	c.partial.note(c.sock.Buffered(), now.Sub(c.born))
 	if now.Sub(c.lookedAt) >= lookAfter {
 		c.lookedAt = now
 		if left, why := c.left(now); left <= 0 {

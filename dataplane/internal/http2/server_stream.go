@@ -97,7 +97,7 @@ func (s *serverStream) NextBody() ([]byte, error) {
 			wait, late = min(wait, end.Sub(now)), !now.Before(end)
 		}
 		if wait <= 0 && !late { // something may have come that is no whole frame
-			if n, since := s.conn.coming.of(s.id); n > counted {
+			if n, since := s.conn.partial.of(s.id); n > counted {
 				waited := max(s.conn.born.Add(since).Sub(begun), 0)
 				if err := s.paced(waited, n-counted); err != nil {
 					return nil, err

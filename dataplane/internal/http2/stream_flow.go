@@ -22,19 +22,19 @@ type streamFlow struct {
 	watch        exchange.Aborter // what ends with the stream; the connection's mutex protects it
 
 	// The connection's mutex protects these.
-	remoteEnded bool   // the peer has sent everything
-	localEnded  bool   // we have
-	answered    bool   // we have sent a header list
-	reset       bool   // either side has broken off
-	peerReset   bool   // the peer has: it may send nothing more
-	resetWith   code   // why
-	sendWindow  int64  // may go below zero (RFC 9113 section 6.9.2)
-	read        bool   // the peer has granted some of it anew
-	recv        credit // of the body that comes
-	declared    int64  // what Content-Length leaves to come; -1: not said
-	in          []byte // the part of the body that waits
-	bodyErr     error  // why no more of the body comes
-	limit       int64  // bytes of body that may come; negative: any
+	remoteEnded bool       // the peer has sent everything
+	localEnded  bool       // we have
+	answered    bool       // we have sent a header list
+	reset       bool       // either side has broken off
+	peerReset   bool       // the peer has: it may send nothing more
+	resetWith   code       // why
+	sendWindow  int64      // may go below zero (RFC 9113 section 6.9.2)
+	read        bool       // the peer has granted some of it anew
+	recv        recvWindow // of the body that comes
+	declared    int64      // what Content-Length leaves to come; -1: not said
+	in          []byte     // the part of the body that waits
+	bodyErr     error      // why no more of the body comes
+	limit       int64      // bytes of body that may come; negative: any
 
 	out      []byte // the part of the body that was given out last
 	readable chan struct{}
@@ -289,7 +289,7 @@ func (f *streamFlow) put(part []byte, end bool) (left []byte, all bool) {
 	c := f.c
 	for {
 		n := int(min(int64(len(part)), f.sendWindow, maxFrameBytes))
-		if c.sendWindow-int64(n) < c.shares.kept {
+		if c.sendWindow-int64(n) < c.reserve.kept {
 			n = min(n, int(f.mayUse()))
 		}
 		n = max(n, 0) // the end alone needs no window (RFC 9113 section 6.9.1)

@@ -2,18 +2,20 @@ package http2
 
 import "time"
 
-// budget is a token bucket: how often a peer may do what costs us something and brings nobody anything. It fills with
+// tokenBucket bounds how often a peer may do what costs us something and brings nobody anything. It fills with
 // time, up to most, and with what is earned meanwhile. The connection's mutex protects it.
-type budget struct {
+type tokenBucket struct {
 	left, most int
 	rate       int // a second
 	at         time.Time
 }
 
-func newBudget(most, rate int) budget { return budget{left: most, most: most, rate: rate} }
+func newTokenBucket(most, rate int) tokenBucket {
+	return tokenBucket{left: most, most: most, rate: rate}
+}
 
 // spend takes one, and reports false where none is left.
-func (b *budget) spend(now time.Time) bool {
+func (b *tokenBucket) spend(now time.Time) bool {
 	if b.at.IsZero() {
 		b.at = now
 	}
@@ -29,7 +31,7 @@ func (b *budget) spend(now time.Time) bool {
 }
 
 // earn adds some.
-func (b *budget) earn(n int) { b.left = min(b.left+n, b.most) }
+func (b *tokenBucket) earn(n int) { b.left = min(b.left+n, b.most) }
 
 // spend counts a frame that achieves nothing. A peer that sends too many of them is told to calm down.
 func (c *connection) spend() error {

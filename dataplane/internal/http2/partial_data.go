@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// coming is how much has come of a DATA frame that is not whole yet. A slow client may take minutes for one, which is
-// a body that goes on all the same. The reading goroutine sets it, the streams' look at it.
-type coming struct {
+// partialData is how much has come of a DATA frame that is not whole yet. A slow client may take minutes for one, which
+// is a body that goes on all the same. The reading goroutine sets it, the streams' look at it.
+type partialData struct {
 	part  atomic.Uint64 // the stream, and how many bytes of its body have come
 	since atomic.Int64  // the connection began the last of them came
 	last  uint64        // part; the reading goroutine's
 }
 
 // note looks at what has come and is no whole frame.
-func (c *coming) note(have []byte, since time.Duration) {
+func (c *partialData) note(have []byte, since time.Duration) {
 	part := uint64(0)
 	if len(have) > frameHeadBytes {
 		h := parseFrameHead(have)
@@ -39,7 +39,7 @@ func bodyBytes(h *frameHead, part []byte) int {
 }
 
 // of returns how many bytes of a stream's body have come so, and when the last of them did, or a moment later.
-func (c *coming) of(id uint32) (n int, since time.Duration) {
+func (c *partialData) of(id uint32) (n int, since time.Duration) {
 	part := c.part.Load()
 	for {
 		since = time.Duration(c.since.Load())

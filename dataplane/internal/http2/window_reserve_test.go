@@ -13,7 +13,7 @@ import (
 // shared is a connection to a service as its streams' windows see it.
 func shared(window int64) *connection {
 	c := &connection{streams: map[uint32]*streamFlow{}, peerWindow: window, sendWindow: window}
-	c.shares.widen(window)
+	c.reserve.widen(window)
 	return c
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // check returns what is wrong with a window whose peer has sent held bytes that still wait.
-func (w *credit) check(held int) error {
+func (w *recvWindow) check(held int) error {
 	if w.open+w.held+w.spent != w.size || w.open < 0 || w.spent < 0 || w.held != int64(held) {
 		return fmt.Errorf("%d bytes wait, and of a window of %d bytes %d are open, %d held and %d spent", held, w.size, w.open, w.held, w.spent)
 	}

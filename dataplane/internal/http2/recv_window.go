@@ -1,15 +1,15 @@
 package http2
 
-// credit is the receiving side of a flow-control window (RFC 9113 section 5.2). Every byte of the window is in one of
-// three places: the peer may send it (open), it has come and waits here (held), or it is done with and has not been
+// recvWindow is the receiving side of a flow-control window (RFC 9113 section 5.2). Every byte of the window is in one
+// of three places: the peer may send it (open), it has come and waits here (held), or it is done with and has not been
 // granted anew yet (spent). They always add up to the window's size.
-type credit struct{ size, open, held, spent int64 }
+type recvWindow struct{ size, open, held, spent int64 }
 
 // reset makes the window one that the peer may send all of.
-func (w *credit) reset(size int64) { *w = credit{size: size, open: size} }
+func (w *recvWindow) reset(size int64) { *w = recvWindow{size: size, open: size} }
 
 // receive takes n bytes that have come, and reports false where the peer was not allowed to send them.
-func (w *credit) receive(n int) bool {
+func (w *recvWindow) receive(n int) bool {
 	if int64(n) > w.open {
 		return false
 	}
@@ -19,13 +19,13 @@ func (w *credit) receive(n int) bool {
 }
 
 // done says that n bytes that had come wait no more: they were passed on, or thrown away.
-func (w *credit) done(n int) {
+func (w *recvWindow) done(n int) {
 	w.held -= int64(n)
 	w.spent += int64(n)
 }
 
 // grant returns how much the peer is to be told that it may send anew; 0: too little for a frame.
-func (w *credit) grant(least int64) uint32 {
+func (w *recvWindow) grant(least int64) uint32 {
 	if w.spent < least {
 		return 0
 	}

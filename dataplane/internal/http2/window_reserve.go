@@ -30,9 +30,9 @@ const (
 	usedUpAfter = 100 * time.Millisecond
 )
 
-// shares are how much of the connection's window streams leave to the others. The zero value, that of connections of
-// clients, keeps nothing back.
-type shares struct {
+// windowReserve is how much of the connection's window streams leave to the others. The zero value, that of connections
+// of clients, keeps nothing back.
+type windowReserve struct {
 	size int64 // of the window, as far as it is known
 	kept int64 // is kept back from streams that the service has not yet been seen to read
 	read int64 // from the others
@@ -40,7 +40,7 @@ type shares struct {
 }
 
 // widen notes that the window is of a size or larger.
-func (s *shares) widen(size int64) {
+func (s *windowReserve) widen(size int64) {
 	if size <= s.size {
 		return
 	}
@@ -56,22 +56,22 @@ func (s *shares) widen(size int64) {
 func (f *streamFlow) mayUse() int64 {
 	c := f.c
 	left := c.sendWindow
-	if left <= 0 || c.shares.kept == 0 {
+	if left <= 0 || c.reserve.kept == 0 {
 		return left
 	}
-	kept := c.shares.kept
+	kept := c.reserve.kept
 	if f.read {
-		kept = c.shares.read
+		kept = c.reserve.read
 	}
 	// What the peer has not granted anew of the stream's window is what the stream holds of the connection's.
-	share := min(c.shares.each, left/lastShares+1) - max(c.peerWindow-f.sendWindow, 0)
+	share := min(c.reserve.each, left/lastShares+1) - max(c.peerWindow-f.sendWindow, 0)
 	return max(left-kept, share, 0)
 }
 
 // widened wakes the streams that may use some of the connection's window, which has just become larger. The mutex is
 // held.
 func (c *connection) widened() {
-	if c.sendWindow > c.shares.kept {
+	if c.sendWindow > c.reserve.kept {
 		c.scarce = time.Time{}
 	}
 	for _, f := range c.starving {
