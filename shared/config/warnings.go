@@ -24,7 +24,7 @@ const (
 func (p *Plan) Warnings() Problems { return p.warnings(maxLooks) }
 
 // warnings is Warnings with a limit of its own.
-func (p *Plan) warnings(looks match.Looks) Problems {
+func (p *Plan) warnings(comparisons match.Comparisons) Problems {
 	if len(p.Changes) == 0 {
 		return ignoredOf(p.ignored)
 	}
@@ -38,7 +38,7 @@ func (p *Plan) warnings(looks match.Looks) Problems {
 	w.preflights()
 	w.openRoutes()
 	if changed := w.changedRules(); len(changed) > 0 {
-		w.unreachable(changed, looks)
+		w.unreachable(changed, comparisons)
 		w.overtaken(changed)
 	}
 	for _, sort := range w.sorts {
@@ -142,9 +142,9 @@ func (w *warner) weights(m *configv1.Service) {
 
 // unreachable finds routes that can never match: those that changed, and others for which what changed answers from
 // now on.
-func (w *warner) unreachable(changed map[*match.Rule]bool, looks match.Looks) {
+func (w *warner) unreachable(changed map[*match.Rule]bool, comparisons match.Comparisons) {
 	const sort = "routes that can never match"
-	found := w.next.Table().Unreachable(changed, &looks)
+	found := w.next.Table().Unreachable(changed, &comparisons)
 	for _, rule := range slices.SortedFunc(maps.Keys(found),
 		func(a, b *match.Rule) int { return cmp.Compare(a.Name, b.Name) }) {
 		m := rule.Value.(*Entry).Message.(*configv1.Route)
@@ -155,7 +155,7 @@ func (w *warner) unreachable(changed map[*match.Rule]bool, looks match.Looks) {
 				found[rule].Name)
 		}
 	}
-	if looks.Spent() {
+	if comparisons.Spent() {
 		w.list = append(w.list,
 			Problem{Message: "not every route was looked at for being reachable: too many differ in header fields or the " +
 				"query only"})

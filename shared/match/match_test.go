@@ -215,9 +215,9 @@ func TestParseErrors(t *testing.T) {
 }
 
 // unlimited lets a search end by itself.
-func unlimited() *Looks {
-	looks := Looks(1 << 30)
-	return &looks
+func unlimited() *Comparisons {
+	comparisons := Comparisons(1 << 30)
+	return &comparisons
 }
 
 func TestShadowed(t *testing.T) {

@@ -216,13 +216,13 @@ func TestMatchIsAScan(t *testing.T) {
 					t.Fatalf("%+v: got %q, want %q", q, name(got), name(want))
 				}
 			}
-			these, looks := map[*Rule]bool{}, Looks(1<<20)
+			these, comparisons := map[*Rule]bool{}, Comparisons(1<<20)
 			for _, r := range all {
 				these[r] = true
 			}
-			shadowed := table.Unreachable(these, &looks)
+			shadowed := table.Unreachable(these, &comparisons)
 			for _, r := range all {
-				by := table.Shadowed(r, &looks)
+				by := table.Shadowed(r, &comparisons)
 				if shadowed[r] != by {
 					t.Fatalf("%s is shadowed by %q, and by %q among all", r.Name, name(by), name(shadowed[r]))
 				}

@@ -6,25 +6,25 @@ import (
 	"gateway.internal/shared/hostname"
 )
 
-// Looks is how many pairs of rules a search may still compare. Rules that differ in nothing but header fields or the
+// Comparisons is how many pairs of rules a search may still compare. Rules that differ in nothing but header fields or the
 // query are all compared with each other, so that a search among many of them has to have an end.
-type Looks int
+type Comparisons int
 
 // take reports whether one more pair may be compared.
-func (n *Looks) take() bool {
+func (n *Comparisons) take() bool {
 	*n--
 	return *n >= 0
 }
 
 // Spent reports whether a search was ended by its limit, so that there may be more than it found.
-func (n *Looks) Spent() bool { return *n < 0 }
+func (n *Comparisons) Spent() bool { return *n < 0 }
 
 // Shadowed returns a rule of the table that goes before r and answers every request that r could match, so that r is
 // never reached; nil when there is none. It never names a rule wrongly. It looks at one other rule at a time and at regexes
 // only when they are the same, so that it may miss some: two rules that only together cover r, for example, and those
 // beyond looks.
-func (t *Table) Shadowed(r *Rule, looks *Looks) *Rule {
-	s := shadow{r: r, looks: looks}
+func (t *Table) Shadowed(r *Rule, comparisons *Comparisons) *Rule {
+	s := shadow{r: r, comparisons: comparisons}
 	s.among(&t.plain)
 	s.fold = true
 	s.among(&t.fold)
@@ -38,13 +38,13 @@ const aFew = 16
 // Unreachable returns the rules of the table that another one shadows, with that one, as far as one of both is among
 // these, which are rules of the table too. It is Shadowed for every rule; where these are few, nearly all others are
 // told apart by a look at their paths.
-func (t *Table) Unreachable(these map[*Rule]bool, looks *Looks) map[*Rule]*Rule {
+func (t *Table) Unreachable(these map[*Rule]bool, comparisons *Comparisons) map[*Rule]*Rule {
 	found := map[*Rule]*Rule{}
 	for _, r := range t.rules {
 		if !these[r] && len(these) <= aFew && !anyMayShadow(these, r) {
 			continue
 		}
-		if by := t.Shadowed(r, looks); by != nil && (these[r] || these[by]) {
+		if by := t.Shadowed(r, comparisons); by != nil && (these[r] || these[by]) {
 			found[r] = by
 		}
 	}
@@ -84,10 +84,10 @@ func (r *Rule) spells(mine, other string) bool {
 }
 
 type shadow struct {
-	r     *Rule
-	by    *Rule
-	looks *Looks
-	fold  bool // the rules that are looked at ignore case
+	r           *Rule
+	by          *Rule
+	comparisons *Comparisons
+	fold        bool // the rules that are looked at ignore case
 }
 
 // key returns how a part of r's path is spelt by the rules that are looked at; ok is false where they stand for some of its spellings only.
@@ -156,7 +156,7 @@ func (s *shadow) try(k *bucket) {
 
 func (s *shadow) tryList(list []*Rule) {
 	for _, c := range list {
-		if s.by != nil || Compare(c, s.r) >= 0 || !s.looks.take() {
+		if s.by != nil || Compare(c, s.r) >= 0 || !s.comparisons.take() {
 			return
 		}
 		if c.covers(s.r) {
