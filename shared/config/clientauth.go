@@ -10,8 +10,8 @@ import (
 	"gateway.internal/shared/match"
 )
 
-// demands is what the certificates of a configuration ask of clients, by host, as nodes look it up.
-type demands struct {
+// clientAuthIndex is what the certificates of a configuration ask of clients, by host, as nodes look it up.
+type clientAuthIndex struct {
 	required bool // by any certificate
 	hosts    hostname.Index[*configv1.Certificate]
 	fallback *configv1.Certificate // serves every other host; nil: none
@@ -51,8 +51,8 @@ func (x *extent) join(o *extent) {
 
 func requires(m *configv1.Certificate) bool { return m.GetClientAuth().GetMode() == "required" }
 
-func demandsOf(c *Config) *demands {
-	d := &demands{below: map[hostname.Pattern]*extent{}}
+func newClientAuthIndex(c *Config) *clientAuthIndex {
+	d := &clientAuthIndex{below: map[hostname.Pattern]*extent{}}
 	for e := range c.All(Certificate) {
 		d.required = d.required || requires(e.Message.(*configv1.Certificate))
 	}
@@ -83,7 +83,7 @@ func demandsOf(c *Config) *demands {
 	return d
 }
 
-func (d *demands) note(under, p hostname.Pattern, m *configv1.Certificate) {
+func (d *clientAuthIndex) note(under, p hostname.Pattern, m *configv1.Certificate) {
 	x := d.below[under]
 	if x == nil {
 		x = &extent{}
@@ -93,7 +93,7 @@ func (d *demands) note(under, p hostname.Pattern, m *configv1.Certificate) {
 }
 
 // of returns what is asked of the clients of a route with these hosts; none: any.
-func (d *demands) of(hosts []hostname.Pattern) (x extent) {
+func (d *clientAuthIndex) of(hosts []hostname.Pattern) (x extent) {
 	if len(hosts) == 0 {
 		x.add(d.fallback, "any host that no certificate names")
 		x.join(d.below[""])
@@ -118,7 +118,7 @@ const openToAll = "routes that are reached without a client certificate"
 // openRoutes finds routes that ask for a client certificate under some of their hosts only, so that whoever says another host gets around it, and
 // those that asked for one before these changes and do not any more.
 func (w *warner) openRoutes() {
-	now, before := demandsOf(w.next), &demands{}
+	now, before := newClientAuthIndex(w.next), &clientAuthIndex{}
 	touched := map[string]bool{}
 	all := false
 	for _, ch := range w.changes {
@@ -130,7 +130,7 @@ func (w *warner) openRoutes() {
 		}
 	}
 	if all {
-		before = demandsOf(w.base)
+		before = newClientAuthIndex(w.base)
 	}
 	if !now.required && !before.required {
 		return

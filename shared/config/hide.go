@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Taken is a value of the environment, and the text that a file has in its place.
-type Taken struct{ Value, Text string }
+// EnvironmentValue is a value of the environment, and the text that a file has in its place.
+type EnvironmentValue struct{ Value, Text string }
 
 const (
 	// shortestHidden is how long a value has to be to be hidden in messages: shorter ones are words of every message.
@@ -19,13 +19,13 @@ const (
 
 // Hide puts the texts of files in the place of values of the environment in a message, also where it quotes them or
 // has only their start. It leaves taken as it is.
-func Hide(message string, taken []Taken) string {
+func Hide(message string, taken []EnvironmentValue) string {
 	if len(taken) == 0 {
 		return message
 	}
 	// The longest goes first, since it may have others in it.
 	taken = slices.Clone(taken)
-	slices.SortStableFunc(taken, func(a, b Taken) int { return len(b.Value) - len(a.Value) })
+	slices.SortStableFunc(taken, func(a, b EnvironmentValue) int { return len(b.Value) - len(a.Value) })
 	for _, t := range taken {
 		if len(t.Value) < shortestHidden {
 			continue
@@ -65,15 +65,15 @@ func hideOne(message, value, text string) string {
 // variable is how a file refers to the environment.
 var variable = regexp.MustCompile(`\$\{env:[^}]*\}`)
 
-// takenOf returns what a resource has of the environment: whole texts, and the values of the variables in them.
-func takenOf(m Message) []Taken {
-	var all []Taken
+// environmentValues returns what a resource has of the environment: whole texts, and the values of the variables in them.
+func environmentValues(m Message) []EnvironmentValue {
+	var all []EnvironmentValue
 	for path, value := range texts(m) {
 		text, ok := m.GetEnvironment()[path]
 		if !ok || value == text {
 			continue
 		}
-		all = append(all, Taken{value, text})
+		all = append(all, EnvironmentValue{value, text})
 		var pattern strings.Builder
 		end := 0
 		for _, at := range variable.FindAllStringIndex(text, -1) {
@@ -86,7 +86,7 @@ func takenOf(m Message) []Taken {
 		}
 		if parts := whole.FindStringSubmatch(value); parts != nil {
 			for i, name := range variable.FindAllString(text, -1) {
-				all = append(all, Taken{parts[i+1], name})
+				all = append(all, EnvironmentValue{parts[i+1], name})
 			}
 		}
 	}
@@ -99,7 +99,7 @@ func hideTaken(ps Problems, find func(k Kind, name string) Message) Problems {
 		kind Kind
 		name string
 	}
-	known := map[key][]Taken{}
+	known := map[key][]EnvironmentValue{}
 	for i, p := range ps {
 		if p.Kind == 0 {
 			continue
@@ -111,7 +111,7 @@ func hideTaken(ps Problems, find func(k Kind, name string) Message) Problems {
 		at := key{p.Kind, p.Name}
 		taken, ok := known[at]
 		if !ok {
-			taken = takenOf(m)
+			taken = environmentValues(m)
 			known[at] = taken
 		}
 		ps[i].Message = Hide(p.Message, taken)

@@ -30,7 +30,7 @@ type Resolver struct {
 	KeepUnset bool
 
 	files  []string
-	values []config.Taken
+	values []config.EnvironmentValue
 }
 
 // Files returns the files that were referred to, whether they could be read or not: what was read changes when they do.
@@ -80,7 +80,7 @@ func (r *Resolver) expand(text string) (out string, isTaken bool, wrong error) {
 			return s
 		}
 		isTaken = true
-		r.values = append(r.values, config.Taken{Value: value, Text: s})
+		r.values = append(r.values, config.EnvironmentValue{Value: value, Text: s})
 		return value
 	})
 	switch {
@@ -89,7 +89,7 @@ func (r *Resolver) expand(text string) (out string, isTaken bool, wrong error) {
 	case unset != nil:
 		return text, false, unset
 	case isTaken:
-		r.values = append(r.values, config.Taken{Value: out, Text: text})
+		r.values = append(r.values, config.EnvironmentValue{Value: out, Text: text})
 	}
 	return out, isTaken, nil
 }
