@@ -80,16 +80,16 @@ func Logger(w io.Writer, level, format string) (*slog.Logger, error) {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, opts)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(escaped{w}, opts)), nil
+		return slog.New(slog.NewJSONHandler(escapingWriter{w}, opts)), nil
 	}
 	return nil, fmt.Errorf("log format %q: has to be text or json", format)
 }
 
-// escaped writes JSON that a terminal does not obey; text has it from slog itself.
-type escaped struct{ io.Writer }
+// escapingWriter writes JSON that a terminal does not obey; text has it from slog itself.
+type escapingWriter struct{ io.Writer }
 
 // Write takes whole values, as slog's handlers write them.
-func (w escaped) Write(b []byte) (int, error) {
+func (w escapingWriter) Write(b []byte) (int, error) {
 	if _, err := w.Writer.Write(terminal.JSON(b)); err != nil {
 		return 0, err
 	}

@@ -19,7 +19,7 @@ func Adopt(ln net.Listener, set Settings, owned bool) *Listener {
 func AdoptSocket(ln net.Listener, owned bool) net.Listener {
 	switch l := ln.(type) {
 	case *net.TCPListener:
-		return adopted{l}
+		return keepAliveListener{l}
 	case *net.UnixListener:
 		l.SetUnlinkOnClose(false)
 		path := l.Addr().String()
@@ -33,11 +33,11 @@ func AdoptSocket(ln net.Listener, owned bool) net.Listener {
 // Socket returns the listening socket.
 func (l *Listener) Socket() net.Listener { return l.ln }
 
-// adopted gives connections the keep-alive that Listen's would have.
-type adopted struct{ *net.TCPListener }
+// keepAliveListener gives connections the keep-alive that Listen's would have.
+type keepAliveListener struct{ *net.TCPListener }
 
 // Accept implements net.Listener.
-func (l adopted) Accept() (net.Conn, error) {
+func (l keepAliveListener) Accept() (net.Conn, error) {
 	c, err := l.AcceptTCP()
 	if err != nil {
 		return nil, err

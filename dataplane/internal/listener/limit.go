@@ -28,18 +28,18 @@ const limitShards = 64
 // limitShard counts the connections of some clients.
 type limitShard struct {
 	mu   sync.Mutex
-	open map[owner]int32 // nil: none
-	peak int             // most entries since it was made
+	open map[clientKey]int32 // nil: none
+	peak int                 // most entries since it was made
 	_    [40]byte
 }
 
-// owner is who connections are counted for: an IPv4 address, or 64 bits of IPv6, which is the least that one customer gets.
-type owner [16]byte
+// clientKey is who connections are counted for: an IPv4 address, or 64 bits of IPv6, which is the least that one customer gets.
+type clientKey [16]byte
 
-func ownerOf(a netip.Addr) owner {
+func clientKeyOf(a netip.Addr) clientKey {
 	a = a.Unmap()
 	if a.Is6() {
-		var o owner
+		var o clientKey
 		b := a.As16()
 		copy(o[:8], b[:8])
 		return o
@@ -86,7 +86,7 @@ func (l *Limit) admit(client netip.Addr) bool {
 	if l == nil || l.perClient == 0 {
 		return true
 	}
-	o := ownerOf(client)
+	o := clientKeyOf(client)
 	s := l.shard(&o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +95,7 @@ func (l *Limit) admit(client netip.Addr) bool {
 		return false
 	}
 	if s.open == nil {
-		s.open, s.peak = map[owner]int32{}, 0
+		s.open, s.peak = map[clientKey]int32{}, 0
 	}
 	s.open[o] = n + 1
 	s.peak = max(s.peak, len(s.open))
@@ -109,7 +109,7 @@ func (l *Limit) dismiss(client netip.Addr) {
 	if l == nil || l.perClient == 0 {
 		return
 	}
-	o := ownerOf(client)
+	o := clientKeyOf(client)
 	s := l.shard(&o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +124,7 @@ func (l *Limit) dismiss(client netip.Addr) {
 }
 
 // shard picks by a hash that clients can't foresee.
-func (l *Limit) shard(o *owner) *limitShard {
+func (l *Limit) shard(o *clientKey) *limitShard {
 	lo, hi := binary.LittleEndian.Uint64(o[:8]), binary.LittleEndian.Uint64(o[8:])
 	return &l.clients[maphash.Comparable(l.seed, [2]uint64{lo, hi})%limitShards]
 }

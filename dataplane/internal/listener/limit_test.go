@@ -63,7 +63,7 @@ func TestMaxConnectionsPerClient(t *testing.T) {
 
 // free reports whether nothing is counted for a client.
 func (l *Limit) free(client netip.Addr) bool {
-	o := ownerOf(client)
+	o := clientKeyOf(client)
 	s := l.shard(&o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
