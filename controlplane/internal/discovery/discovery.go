@@ -26,8 +26,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// Want is a service that asks a source for its endpoints. It is comparable: equal wants ask for the same.
-type Want struct {
+// Query is a service that asks a source for its endpoints. It is comparable: equal queries ask for the same.
+type Query struct {
 	// ServiceID is the service's id.
 	ServiceID string
 	// ServiceName is its name.
@@ -40,13 +40,13 @@ type Want struct {
 type Source interface {
 	// Name is the name of the source's field in the oneof of configv1.Discovery, such as "etcd".
 	Name() string
-	// Question returns what a want asks the registry for, as text: two wants with equal texts, and only those, ask for
+	// Question returns what a query asks the registry for, as text: two queries with equal texts, and only those, ask for
 	// the same. The text is kept, so it may not change with versions of this program. It is called by any goroutine.
-	Question(w Want) string
+	Question(w Query) string
 	// Follow says which services want endpoints from now on, by service id. It replaces what was said before, does not block on
 	// the registry, and is called from one goroutine, before and during Run. Services that are new or ask for something else are
 	// answered at once from what is known of the registry, also while the registry is away.
-	Follow(wants map[string]Want)
+	Follow(queries map[string]Query)
 	// Run follows the registry until ctx ends, whatever happens to the registry, and tells what it finds. It returns when all that
 	// it started has ended.
 	Run(ctx context.Context, to *Report)
@@ -58,10 +58,10 @@ type Report struct {
 	f      *follower
 }
 
-// Found answers wants, completely for each of them; a service whose want is not among them keeps what it has. An
+// Found answers queries, completely for each of them; a service whose query is not among them keeps what it has. An
 // empty list says that the registry is known to have none. Of several endpoints with one host and port the first
 // counts. Answers to what a service does not ask any more are dropped.
-func (r *Report) Found(answers map[Want][]*configv1.Endpoint) { r.f.found(r.source, answers) }
+func (r *Report) Found(answers map[Query][]*configv1.Endpoint) { r.f.found(r.source, answers) }
 
 // Up says that the registry is being followed.
 func (r *Report) Up() { r.f.up(r.source) }

@@ -23,8 +23,8 @@ type scripted struct {
 	name   string
 	report chan *discovery.Report // gets the report when Run starts
 
-	mu    sync.Mutex
-	wants []map[string]discovery.Want
+	mu      sync.Mutex
+	queries []map[string]discovery.Query
 }
 
 func newScripted(name string) *scripted {
@@ -33,12 +33,12 @@ func newScripted(name string) *scripted {
 
 func (s *scripted) Name() string { return s.name }
 
-func (s *scripted) Question(w discovery.Want) string { return w.Discovery.GetEtcd().GetService() }
+func (s *scripted) Question(w discovery.Query) string { return w.Discovery.GetEtcd().GetService() }
 
-func (s *scripted) Follow(wants map[string]discovery.Want) {
+func (s *scripted) Follow(queries map[string]discovery.Query) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wants = append(s.wants, wants)
+	s.queries = append(s.queries, queries)
 }
 
 func (s *scripted) Run(ctx context.Context, to *discovery.Report) {
@@ -47,17 +47,17 @@ func (s *scripted) Run(ctx context.Context, to *discovery.Report) {
 }
 
 // followed returns how often Follow was called and what it was told last.
-func (s *scripted) followed() (times int, last map[string]discovery.Want) {
+func (s *scripted) followed() (times int, last map[string]discovery.Query) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.wants) == 0 {
+	if len(s.queries) == 0 {
 		return 0, nil
 	}
-	return len(s.wants), s.wants[len(s.wants)-1]
+	return len(s.queries), s.queries[len(s.queries)-1]
 }
 
 // want returns what a service asks for, as it was told last.
-func (s *scripted) want(id string) discovery.Want {
+func (s *scripted) want(id string) discovery.Query {
 	_, last := s.followed()
 	return last[id]
 }
@@ -73,16 +73,16 @@ func TestSourcesAreToldOfWhatConcernsThem(t *testing.T) {
 	g := discoverytest.Start(t, s)
 	g.Put(inEtcd("users"), &configv1.Service{Name: "fixed", Endpoints: at("h")})
 	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
-	_, wants := s.followed()
+	_, queries := s.followed()
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
-	if w := wants[id]; len(wants) != 1 || w.ServiceName != "users" || w.ServiceID != id {
-		t.Errorf("it is asked for %v", wants)
+	if w := queries[id]; len(queries) != 1 || w.ServiceName != "users" || w.ServiceID != id {
+		t.Errorf("it is asked for %v", queries)
 	}
 	g.Put(&configv1.Service{Name: "fixed", Endpoints: at("i")})
 	g.Put(inEtcd("orders"))
 	g.Eventually("the source is asked again", func() bool { n, _ := s.followed(); return n == 2 })
-	if _, wants := s.followed(); len(wants) != 2 {
-		t.Errorf("it is asked for %v", wants)
+	if _, queries := s.followed(); len(queries) != 2 {
+		t.Errorf("it is asked for %v", queries)
 	}
 }
 
@@ -95,18 +95,18 @@ func TestSeriesOutliveNames(t *testing.T) {
 		g.Commit(step.Edits(g.Catalog.Current().Config))
 		c := g.Catalog.Current().Config
 		g.Eventually("the source follows: "+step.What, func() bool {
-			_, wants := s.followed()
-			for _, w := range wants {
+			_, queries := s.followed()
+			for _, w := range queries {
 				if e := c.ByID(config.Service, w.ServiceID); e == nil || e.Name() != w.ServiceName {
 					return false
 				}
 			}
-			return len(wants) == len(step.Names)
+			return len(queries) == len(step.Names)
 		})
 		if report == nil {
 			report = <-s.report
 		}
-		answers := map[discovery.Want][]*configv1.Endpoint{}
+		answers := map[discovery.Query][]*configv1.Endpoint{}
 		for _, e := range c.Sorted(config.Service) {
 			if g.Catalog.Endpoints().Services[e.ID()] == nil { // what is known is not said again
 				answers[s.want(e.ID())] = at("10.0.0.1")
@@ -127,13 +127,13 @@ func TestAnswersNobodyWaitsForAreDropped(t *testing.T) {
 	report := <-s.report
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
 	want := s.want(id)
-	report.Found(map[discovery.Want][]*configv1.Endpoint{want: at("10.0.0.1"), {ServiceID: "gone"}: at("10.0.0.2")})
+	report.Found(map[discovery.Query][]*configv1.Endpoint{want: at("10.0.0.1"), {ServiceID: "gone"}: at("10.0.0.2")})
 	if got := g.Catalog.Endpoints().Services; len(got) != 1 || got[id] == nil {
 		t.Errorf("published are %v", got)
 	}
 	g.Delete("users")
 	g.Eventually("it is forgotten", func() bool { return len(g.Catalog.Endpoints().Services) == 0 })
-	report.Found(map[discovery.Want][]*configv1.Endpoint{want: at("10.0.0.3")})
+	report.Found(map[discovery.Query][]*configv1.Endpoint{want: at("10.0.0.3")})
 	if got := g.Catalog.Endpoints().Services; len(got) != 0 {
 		t.Errorf("a late answer for a service that is gone is published: %v", got)
 	}
@@ -148,7 +148,7 @@ func TestEmptyAnswers(t *testing.T) {
 	g.Put(empty, inEtcd("orders"))
 	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
 	users, orders := g.Catalog.Current().Config.ByName(config.Service, "users").ID(), g.Catalog.Current().Config.ByName(config.Service, "orders").ID()
-	(<-s.report).Found(map[discovery.Want][]*configv1.Endpoint{s.want(users): {}, s.want(orders): {}})
+	(<-s.report).Found(map[discovery.Query][]*configv1.Endpoint{s.want(users): {}, s.want(orders): {}})
 	got := g.Catalog.Endpoints().Services
 	if set := got[users]; set == nil || len(set.GetEndpoints()) != 0 || got[orders] != nil {
 		t.Errorf("published are %v", got)
@@ -169,8 +169,8 @@ func TestAServiceWithoutItsSource(t *testing.T) {
 	report.Up()
 	g.AwaitMetric("gateway_discovery_up", 1)
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
-	want := discovery.Want{ServiceID: id, ServiceName: "users", Discovery: inEtcd("").GetDiscovery()}
-	report.Found(map[discovery.Want][]*configv1.Endpoint{want: at("10.0.0.1")})
+	want := discovery.Query{ServiceID: id, ServiceName: "users", Discovery: inEtcd("").GetDiscovery()}
+	report.Found(map[discovery.Query][]*configv1.Endpoint{want: at("10.0.0.1")})
 	if n, _ := s.followed(); n != 0 || len(g.Catalog.Endpoints().Services) != 0 {
 		t.Error("a source answers for another")
 	}

@@ -25,7 +25,7 @@ func Run(
 	m := newMetrics(registry)
 	f := &follower{
 		catalog: c, log: log, metrics: m, sources: sources, keeper: newKeeper(s, m.unsaved, log),
-		wanted: map[string]asked{}, answers: map[string]string{}, lost: map[string]error{}, unknown: map[string]bool{},
+		tracked: map[string]trackedQuery{}, answers: map[string]string{}, lost: map[string]error{}, unknown: map[string]bool{},
 	}
 	var running sync.WaitGroup
 	running.Go(func() { f.keeper.run(ctx) })
@@ -51,16 +51,16 @@ type follower struct {
 	sources []Source
 	keeper  *keeper
 
-	mu      sync.Mutex        // of all below, and held while the catalog's endpoints are changed
-	wanted  map[string]asked  // by service id
-	answers map[string]string // by service id: the question that the catalog's endpoints are the answer to
-	lost    map[string]error  // by source: it is away, and why; absent: it was not heard of yet
-	unknown map[string]bool   // ids of services whose source this control plane does not have; told once
+	mu      sync.Mutex              // of all below, and held while the catalog's endpoints are changed
+	tracked map[string]trackedQuery // by service id
+	answers map[string]string       // by service id: the question that the catalog's endpoints are the answer to
+	lost    map[string]error        // by source: it is away, and why; absent: it was not heard of yet
+	unknown map[string]bool         // ids of services whose source this control plane does not have; told once
 }
 
-// asked is a want with what became of it.
-type asked struct {
-	Want
+// trackedQuery is a query with what became of it.
+type trackedQuery struct {
+	Query
 	source   string
 	question string
 	// kept: the registry has no endpoint any more, and the last known ones stay.
@@ -103,7 +103,7 @@ func (f *follower) followCatalog(ctx context.Context) {
 
 // follow takes over what a configuration wants. known is what the store has, where it was read anew.
 func (f *follower) follow(c *config.Config, known []store.Discovered) {
-	bySource := map[string]map[string]Want{}
+	bySource := map[string]map[string]Query{}
 	for e := range c.All(config.Service) {
 		s, ok := e.Message.(*configv1.Service)
 		if !ok || s.GetDiscovery() == nil {
@@ -111,11 +111,11 @@ func (f *follower) follow(c *config.Config, known []store.Discovered) {
 		}
 		name := sourceOf(s.GetDiscovery())
 		if bySource[name] == nil {
-			bySource[name] = map[string]Want{}
+			bySource[name] = map[string]Query{}
 		}
-		bySource[name][s.GetId()] = Want{ServiceID: s.GetId(), ServiceName: s.GetName(), Discovery: s.GetDiscovery()}
+		bySource[name][s.GetId()] = Query{ServiceID: s.GetId(), ServiceName: s.GetName(), Discovery: s.GetDiscovery()}
 	}
-	changed := f.want(bySource, known)
+	changed := f.track(bySource, known)
 	for _, s := range f.sources {
 		if changed[s.Name()] {
 			s.Follow(bySource[s.Name()])
@@ -132,46 +132,46 @@ func sourceOf(d *configv1.Discovery) string {
 	return ""
 }
 
-// want takes over what is wanted from now on, forgets what nobody wants, and returns the names of the sources for which anything
+// track takes over what is asked for from now on, forgets what nobody asks for, and returns the names of the sources for which anything
 // changed.
-func (f *follower) want(bySource map[string]map[string]Want, known []store.Discovered) map[string]bool {
+func (f *follower) track(bySource map[string]map[string]Query, known []store.Discovered) map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	changed := map[string]bool{}
-	renamed := map[string]asked{}
-	for id, old := range f.wanted {
+	renamed := map[string]trackedQuery{}
+	for id, old := range f.tracked {
 		now, still := bySource[old.source][id]
 		if still && now.ServiceName == old.ServiceName {
 			continue
 		}
 		f.metrics.endpoints.DeleteLabelValues(old.source, old.ServiceName)
 		if still {
-			renamed[id] = asked{Want: now, source: old.source}
+			renamed[id] = trackedQuery{Query: now, source: old.source}
 			continue
 		}
 		changed[old.source] = true
 		f.setKept(old, false)
-		delete(f.wanted, id)
+		delete(f.tracked, id)
 		delete(f.unknown, id)
 	}
 	for id, now := range renamed { // after all old names are gone, of which some may be new ones too
 		f.count(now.source, now.ServiceName, id)
 	}
-	for name, wants := range bySource {
+	for name, queries := range bySource {
 		source := f.source(name)
-		for id, w := range wants {
-			old, was := f.wanted[id]
-			if was && old.Want == w {
+		for id, w := range queries {
+			old, was := f.tracked[id]
+			if was && old.Query == w {
 				continue
 			}
 			changed[name] = true
-			now := asked{Want: w, source: name, question: questionTo(source, name, w)}
+			now := trackedQuery{Query: w, source: name, question: questionTo(source, name, w)}
 			if old.question == now.question {
 				now.kept, now.answered = old.kept, old.answered
 			} else {
 				f.setKept(old, false)
 			}
-			f.wanted[id] = now
+			f.tracked[id] = now
 			if _, has := f.answers[id]; has && !was { // it comes from another source
 				f.count(name, w.ServiceName, id)
 			}
@@ -185,7 +185,7 @@ func (f *follower) want(bySource map[string]map[string]Want, known []store.Disco
 	f.restore(known)
 	var gone []string
 	for id := range f.answers {
-		if _, wanted := f.wanted[id]; !wanted {
+		if _, wanted := f.tracked[id]; !wanted {
 			gone = append(gone, id)
 		}
 	}
@@ -199,7 +199,7 @@ func (f *follower) restore(known []store.Discovered) {
 	endpoints := map[string]catalog.RestoredEndpoints{}
 	for _, d := range known {
 		_, has := f.answers[d.ServiceID]
-		switch _, wanted := f.wanted[d.ServiceID]; {
+		switch _, wanted := f.tracked[d.ServiceID]; {
 		case !wanted:
 			f.keeper.forget(d.ServiceID)
 		case !has:
@@ -211,7 +211,7 @@ func (f *follower) restore(known []store.Discovered) {
 	}
 	f.catalog.RestoreEndpoints(endpoints)
 	for id := range endpoints {
-		f.count(f.wanted[id].source, f.wanted[id].ServiceName, id)
+		f.count(f.tracked[id].source, f.tracked[id].ServiceName, id)
 	}
 }
 
@@ -232,7 +232,7 @@ func (f *follower) takeOver(ctx context.Context) {
 	defer f.mu.Unlock()
 	// What is kept of services that are not wanted may be of a revision that this process has not seen yet.
 	f.restore(slices.DeleteFunc(known, func(d store.Discovered) bool {
-		a, wanted := f.wanted[d.ServiceID]
+		a, wanted := f.tracked[d.ServiceID]
 		return !wanted || !f.lacks(a) || a.question != d.Question
 	}))
 }
@@ -241,7 +241,7 @@ func (f *follower) takeOver(ctx context.Context) {
 func (f *follower) lacking() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, a := range f.wanted {
+	for _, a := range f.tracked {
 		if f.lacks(a) {
 			return true
 		}
@@ -250,7 +250,7 @@ func (f *follower) lacking() bool {
 }
 
 // lacks reports whether a service has nothing, and its registry is away; the caller holds mu.
-func (f *follower) lacks(a asked) bool {
+func (f *follower) lacks(a trackedQuery) bool {
 	_, has := f.answers[a.ServiceID]
 	err, heard := f.lost[a.source]
 	return !has && a.question != "" && (!heard || err != nil)
@@ -262,7 +262,7 @@ func (f *follower) keepAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for id := range f.answers {
-		if err, heard := f.lost[f.wanted[id].source]; heard && err == nil {
+		if err, heard := f.lost[f.tracked[id].source]; heard && err == nil {
 			f.keep(id)
 		}
 	}
@@ -299,15 +299,15 @@ func (f *follower) source(name string) Source {
 	return nil
 }
 
-// questionTo returns what a want asks, "" where nobody can answer.
-func questionTo(s Source, name string, w Want) string {
+// questionTo returns what a query asks, "" where nobody can answer.
+func questionTo(s Source, name string, w Query) string {
 	if s == nil {
 		return ""
 	}
 	return name + " " + s.Question(w)
 }
 
-func (f *follower) found(source string, answers map[Want][]*configv1.Endpoint) {
+func (f *follower) found(source string, answers map[Query][]*configv1.Endpoint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known := f.catalog.Endpoints().Services
@@ -315,12 +315,12 @@ func (f *follower) found(source string, answers map[Want][]*configv1.Endpoint) {
 	var gone []string
 	for w, endpoints := range answers {
 		id := w.ServiceID
-		a, wanted := f.wanted[id]
+		a, wanted := f.tracked[id]
 		if !wanted || a.source != source || a.question != questionTo(f.source(source), source, w) {
 			continue // it was found for a configuration that is gone
 		}
 		a.answered = true
-		f.wanted[id] = a
+		f.tracked[id] = a
 		question, has := f.answers[id]
 		switch n := len(known[id].GetEndpoints()); {
 		case len(endpoints) > 0 || a.Discovery.GetAllowEmpty():
@@ -340,13 +340,13 @@ func (f *follower) found(source string, answers map[Want][]*configv1.Endpoint) {
 	}
 	f.forget(gone)
 	for _, id := range gone {
-		f.count(source, f.wanted[id].ServiceName, id)
+		f.count(source, f.tracked[id].ServiceName, id)
 	}
 	f.catalog.ChangeEndpoints(changes, nil)
 	f.publishNothing()
 	for id := range changes {
-		f.answers[id] = f.wanted[id].question
-		f.count(source, f.wanted[id].ServiceName, id)
+		f.answers[id] = f.tracked[id].question
+		f.count(source, f.tracked[id].ServiceName, id)
 		f.keep(id)
 	}
 }
@@ -357,7 +357,7 @@ func (f *follower) publishNothing() {
 	if f.catalog.Endpoints().Version != 0 {
 		return
 	}
-	for _, a := range f.wanted {
+	for _, a := range f.tracked {
 		if !a.answered {
 			return
 		}
@@ -386,12 +386,12 @@ func (f *follower) count(source, service, id string) {
 }
 
 // setKept notes whether last known endpoints stay; the caller holds mu.
-func (f *follower) setKept(a asked, kept bool) {
+func (f *follower) setKept(a trackedQuery, kept bool) {
 	if a.kept == kept {
 		return
 	}
 	a.kept = kept
-	f.wanted[a.ServiceID] = a
+	f.tracked[a.ServiceID] = a
 	if kept {
 		f.metrics.kept.WithLabelValues(a.source).Inc()
 	} else {

@@ -28,7 +28,7 @@ func asking(name, question string) *configv1.Service {
 }
 
 // asked waits until a source was told that a service asks for something, and returns that want.
-func asked(g *discoverytest.Gateway, s *scripted, service, question string) (want discovery.Want) {
+func asked(g *discoverytest.Gateway, s *scripted, service, question string) (want discovery.Query) {
 	id := g.Catalog.Current().Config.ByName(config.Service, service).ID()
 	g.Eventually(fmt.Sprintf("the source is asked for %s", question), func() bool {
 		want = s.want(id)
@@ -39,7 +39,7 @@ func asked(g *discoverytest.Gateway, s *scripted, service, question string) (wan
 
 type services = []*configv1.Service
 
-type answers = map[discovery.Want][]*configv1.Endpoint
+type answers = map[discovery.Query][]*configv1.Endpoint
 
 // kept returns what the store keeps, as "service question hosts".
 func kept(t *testing.T, g *discoverytest.Gateway) []string {

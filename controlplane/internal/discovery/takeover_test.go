@@ -21,9 +21,9 @@ import (
 // unreachable is a source whose registry is away.
 type unreachable struct{}
 
-func (unreachable) Name() string           { return "etcd" }
-func (unreachable) Question(w Want) string { return w.ServiceName }
-func (unreachable) Follow(map[string]Want) {}
+func (unreachable) Name() string            { return "etcd" }
+func (unreachable) Question(w Query) string { return w.ServiceName }
+func (unreachable) Follow(map[string]Query) {}
 func (unreachable) Run(ctx context.Context, to *Report) {
 	to.Down(errors.New("away"))
 	<-ctx.Done()

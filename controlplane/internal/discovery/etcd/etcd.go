@@ -35,7 +35,7 @@ const (
 // Source follows one etcd cluster.
 type Source struct {
 	settings Settings
-	wants    chan map[string]discovery.Want // the newest that was not taken yet
+	queries  chan map[string]discovery.Query // the newest that was not taken yet
 }
 
 var _ discovery.Source = (*Source)(nil)
@@ -45,7 +45,7 @@ func New(s Settings) (*Source, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	return &Source{settings: s, wants: make(chan map[string]discovery.Want, 1)}, nil
+	return &Source{settings: s, queries: make(chan map[string]discovery.Query, 1)}, nil
 }
 
 // Name implements discovery.Source.
@@ -53,18 +53,18 @@ func (s *Source) Name() string { return "etcd" }
 
 // Question implements discovery.Source: the name of the registrations, and the tags that they have to carry, in any
 // order.
-func (s *Source) Question(w discovery.Want) string {
+func (s *Source) Question(w discovery.Query) string {
 	tags := slices.Sorted(slices.Values(w.Discovery.GetEtcd().GetTags()))
 	return fmt.Sprintf("%q %q", nameOf(w), slices.Compact(tags))
 }
 
 // Follow implements discovery.Source.
-func (s *Source) Follow(wants map[string]discovery.Want) {
+func (s *Source) Follow(queries map[string]discovery.Query) {
 	select {
-	case <-s.wants:
+	case <-s.queries:
 	default:
 	}
-	s.wants <- wants
+	s.queries <- queries
 }
 
 // Run implements discovery.Source.
@@ -80,8 +80,8 @@ func (s *Source) Run(ctx context.Context, to *discovery.Report) {
 		select {
 		case <-ctx.Done():
 			return
-		case wants := <-s.wants:
-			x.follow(wants)
+		case queries := <-s.queries:
+			x.follow(queries)
 		case b := <-batches:
 			for _, e := range x.apply(b) {
 				to.Bad(e.key, e.bad)

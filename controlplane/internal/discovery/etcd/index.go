@@ -30,13 +30,13 @@ type index struct {
 	byName map[string]map[string]*found // name to key to registration
 	bad    map[string]int64             // keys that can't be understood, with the revision that was reported
 
-	wants   map[string]discovery.Want  // by service id
+	queries map[string]discovery.Query // by service id
 	askers  map[string]map[string]bool // name to ids of the services that want it
 	pending map[string]bool            // ids of services to be answered
 }
 
 func newIndex() *index {
-	x := &index{wants: map[string]discovery.Want{}, askers: map[string]map[string]bool{}, pending: map[string]bool{}}
+	x := &index{queries: map[string]discovery.Query{}, askers: map[string]map[string]bool{}, pending: map[string]bool{}}
 	x.clear()
 	return x
 }
@@ -46,9 +46,9 @@ func (x *index) clear() {
 }
 
 // follow takes over who wants what; those that are new or want something else are to be answered.
-func (x *index) follow(wants map[string]discovery.Want) {
-	for id, old := range x.wants {
-		if wants[id] != old {
+func (x *index) follow(queries map[string]discovery.Query) {
+	for id, old := range x.queries {
+		if queries[id] != old {
 			delete(x.askers[nameOf(old)], id)
 			if len(x.askers[nameOf(old)]) == 0 {
 				delete(x.askers, nameOf(old))
@@ -56,8 +56,8 @@ func (x *index) follow(wants map[string]discovery.Want) {
 			delete(x.pending, id)
 		}
 	}
-	for id, w := range wants {
-		if x.wants[id] == w {
+	for id, w := range queries {
+		if x.queries[id] == w {
 			continue
 		}
 		if x.askers[nameOf(w)] == nil {
@@ -66,11 +66,11 @@ func (x *index) follow(wants map[string]discovery.Want) {
 		x.askers[nameOf(w)][id] = true
 		x.pending[id] = true
 	}
-	x.wants = wants
+	x.queries = queries
 }
 
 // nameOf returns the name of the registrations that a service wants.
-func nameOf(w discovery.Want) string {
+func nameOf(w discovery.Query) string {
 	return cmp.Or(w.Discovery.GetEtcd().GetService(), w.ServiceName)
 }
 
@@ -81,7 +81,7 @@ func (x *index) apply(b batch) []event {
 		x.listed = true
 		x.clear()
 		x.bad = map[string]int64{}
-		for id := range x.wants {
+		for id := range x.queries {
 			x.pending[id] = true
 		}
 	}
@@ -131,20 +131,20 @@ func (x *index) touch(name string) {
 }
 
 // answer returns the endpoints of all wants that are to be answered; nil when there is nothing to say.
-func (x *index) answer() map[discovery.Want][]*configv1.Endpoint {
+func (x *index) answer() map[discovery.Query][]*configv1.Endpoint {
 	if !x.listed || len(x.pending) == 0 {
 		return nil
 	}
-	answers := make(map[discovery.Want][]*configv1.Endpoint, len(x.pending))
+	answers := make(map[discovery.Query][]*configv1.Endpoint, len(x.pending))
 	for id := range x.pending {
-		answers[x.wants[id]] = x.endpoints(x.wants[id])
+		answers[x.queries[id]] = x.endpoints(x.queries[id])
 	}
 	x.pending = map[string]bool{}
 	return answers
 }
 
 // endpoints returns those that a service wants, newest registration first: of two with one address the newer one counts.
-func (x *index) endpoints(w discovery.Want) []*configv1.Endpoint {
+func (x *index) endpoints(w discovery.Query) []*configv1.Endpoint {
 	all := x.byName[nameOf(w)]
 	keys := slices.Collect(maps.Keys(all))
 	slices.SortFunc(keys, func(a, b string) int {
