@@ -114,7 +114,7 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	pruner, err := o.history.Keeper(kept, model, log)
+	pruner, err := o.history.Pruner(kept, model, log)
 	if err != nil {
 		return err
 	}

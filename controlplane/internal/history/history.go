@@ -32,7 +32,7 @@ func (f *Flags) Bind(set *pflag.FlagSet) {
 		"keep revisions that are not older, such as 2160h, and what --history-newest keeps; 0, and no --history-newest: all")
 }
 
-// Store is what the keeper needs of the store.
+// Store is what the pruner needs of the store.
 type Store interface {
 	Prune(ctx context.Context, keep store.Keep, dry bool) (int, error)
 }
@@ -42,16 +42,16 @@ type Model interface {
 	SeeHistory(ctx context.Context) error
 }
 
-// Keeper prunes. Of several control planes that share a store each has one; they may have the same work.
-type Keeper struct {
+// Pruner prunes. Of several control planes that share a store each has one; they may have the same work.
+type Pruner struct {
 	flags Flags
 	store Store
 	model Model
 	log   *slog.Logger
 }
 
-// Keeper returns the keeper that the flags describe; nil where all is kept.
-func (f *Flags) Keeper(s Store, m Model, log *slog.Logger) (*Keeper, error) {
+// Pruner returns the pruner that the flags describe; nil where all is kept.
+func (f *Flags) Pruner(s Store, m Model, log *slog.Logger) (*Pruner, error) {
 	if f.age < 0 {
 		return nil, fmt.Errorf("--history-age %s: has to be positive, or 0", f.age)
 	}
@@ -61,21 +61,21 @@ func (f *Flags) Keeper(s Store, m Model, log *slog.Logger) (*Keeper, error) {
 	if f.newest == 0 && f.age == 0 {
 		return nil, nil //nolint:nilnil // it is an option
 	}
-	return &Keeper{*f, s, m, log}, nil
+	return &Pruner{*f, s, m, log}, nil
 }
 
 // Run prunes until ctx ends. While the store is away, nothing is pruned.
-func (k *Keeper) Run(ctx context.Context) error {
+func (p *Pruner) Run(ctx context.Context) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	failing := false
 	for {
-		err := k.prune(ctx)
+		err := p.prune(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && !failing && !errors.Is(err, store.ErrUnavailable): // which the store says itself
-			k.log.Error("the history can't be pruned", "error", err.Error())
+			p.log.Error("the history can't be pruned", "error", err.Error())
 		}
 		failing = err != nil
 		select {
@@ -86,15 +86,15 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-func (k *Keeper) prune(ctx context.Context) error {
-	keep := store.Keep{Newest: int(k.flags.newest)}
-	if k.flags.age > 0 {
-		keep.Since = time.Now().Add(-k.flags.age)
+func (p *Pruner) prune(ctx context.Context) error {
+	keep := store.Keep{Newest: int(p.flags.newest)}
+	if p.flags.age > 0 {
+		keep.Since = time.Now().Add(-p.flags.age)
 	}
-	n, err := k.store.Prune(ctx, keep, false)
+	n, err := p.store.Prune(ctx, keep, false)
 	if n > 0 {
-		k.log.Info("the history was pruned", "removed", n)
-		err = errors.Join(err, k.model.SeeHistory(ctx))
+		p.log.Info("the history was pruned", "removed", n)
+		err = errors.Join(err, p.model.SeeHistory(ctx))
 	}
 	return err
 }

@@ -55,19 +55,19 @@ func TestKeeper(t *testing.T) {
 		t.Run(test.args, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &double{began: time.Now()}
-				k, err := parse(t, test.args).Keeper(d, d, slog.New(slog.DiscardHandler))
+				p, err := parse(t, test.args).Pruner(d, d, slog.New(slog.DiscardHandler))
 				if err != nil {
 					t.Fatal(err)
 				}
 				if test.want == nil {
-					if k != nil {
+					if p != nil {
 						t.Error("something is pruned though nobody asked for it")
 					}
 					return
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 150*time.Second)
 				defer cancel()
-				if err := k.Run(ctx); err != nil {
+				if err := p.Run(ctx); err != nil {
 					t.Error(err)
 				}
 				if diff := cmp.Diff([]time.Duration{0, time.Minute, 2 * time.Minute}, d.at); diff != "" {
@@ -91,13 +91,13 @@ func TestKeeperGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &double{began: time.Now(), err: errors.New("no")}
 		var said strings.Builder
-		k, err := parse(t, "--history-newest 1").Keeper(d, d, slog.New(slog.NewTextHandler(&said, nil)))
+		p, err := parse(t, "--history-newest 1").Pruner(d, d, slog.New(slog.NewTextHandler(&said, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
-		if err := k.Run(ctx); err != nil || len(d.asked) < 5 || strings.Count(said.String(), "can't be pruned") != 1 {
+		if err := p.Run(ctx); err != nil || len(d.asked) < 5 || strings.Count(said.String(), "can't be pruned") != 1 {
 			t.Errorf("%v; asked %d times, said %q", err, len(d.asked), said.String())
 		}
 	})
@@ -105,7 +105,7 @@ func TestKeeperGoesOn(t *testing.T) {
 
 func TestFlagsAreChecked(t *testing.T) {
 	for _, args := range []string{"--history-age -1h", "--history-newest 4000000000"} {
-		if _, err := parse(t, args).Keeper(nil, nil, nil); err == nil || !strings.Contains(err.Error(), strings.Fields(args)[0]) {
+		if _, err := parse(t, args).Pruner(nil, nil, nil); err == nil || !strings.Contains(err.Error(), strings.Fields(args)[0]) {
 			t.Errorf("%s: %v", args, err)
 		}
 	}
