@@ -17,8 +17,9 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// Run keeps the catalog's endpoints of all services that ask for discovery as the sources find them, until ctx ends and everything it
-// started has ended. What is found is kept in s, the catalog's store. Metrics are registered with registry.
+// Run keeps the catalog's endpoints of all services that ask for discovery as the sources find them, until ctx ends and
+// everything it started has ended. What is found is kept in s, the catalog's store. Metrics are registered with
+// registry.
 func Run(
 	ctx context.Context, c *catalog.Catalog, s store.Store, sources []Source, registry prometheus.Registerer, log *slog.Logger,
 ) error {
@@ -132,8 +133,8 @@ func sourceOf(d *configv1.Discovery) string {
 	return ""
 }
 
-// track takes over what is asked for from now on, forgets what nobody asks for, and returns the names of the sources for which anything
-// changed.
+// track takes over what is asked for from now on, forgets what nobody asks for, and returns the names of the sources
+// for which anything changed.
 func (f *follower) track(bySource map[string]map[string]Query, known []store.Discovered) map[string]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -105,7 +105,8 @@ func TestKeeperGoesOn(t *testing.T) {
 
 func TestFlagsAreChecked(t *testing.T) {
 	for _, args := range []string{"--history-age -1h", "--history-newest 4000000000"} {
-		if _, err := parse(t, args).Pruner(nil, nil, nil); err == nil || !strings.Contains(err.Error(), strings.Fields(args)[0]) {
+		_, err := parse(t, args).Pruner(nil, nil, nil)
+		if err == nil || !strings.Contains(err.Error(), strings.Fields(args)[0]) {
 			t.Errorf("%s: %v", args, err)
 		}
 	}
