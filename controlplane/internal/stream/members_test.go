@@ -220,7 +220,7 @@ type registrySource struct {
 
 	mu    sync.Mutex
 	cut   bool
-	wants map[string]discovery.Want
+	wants map[string]discovery.Query
 	known map[string][]string // what the registry had when it was last seen; nil: it was not
 }
 
@@ -248,10 +248,12 @@ func (s *registrySource) cutOff(cut bool) {
 func (s *registrySource) Name() string { return "etcd" }
 
 // Question implements discovery.Source.
-func (s *registrySource) Question(w discovery.Want) string { return w.Discovery.GetEtcd().GetService() }
+func (s *registrySource) Question(w discovery.Query) string {
+	return w.Discovery.GetEtcd().GetService()
+}
 
 // Follow implements discovery.Source.
-func (s *registrySource) Follow(wants map[string]discovery.Want) {
+func (s *registrySource) Follow(wants map[string]discovery.Query) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wants = wants
@@ -278,7 +280,7 @@ func (s *registrySource) Run(ctx context.Context, to *discovery.Report) {
 }
 
 // answers returns those that it knows, nil where it has not seen the registry.
-func (s *registrySource) answers() map[discovery.Want][]*configv1.Endpoint {
+func (s *registrySource) answers() map[discovery.Query][]*configv1.Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.cut {
@@ -287,7 +289,7 @@ func (s *registrySource) answers() map[discovery.Want][]*configv1.Endpoint {
 	if s.known == nil {
 		return nil
 	}
-	answers := map[discovery.Want][]*configv1.Endpoint{}
+	answers := map[discovery.Query][]*configv1.Endpoint{}
 	for _, w := range s.wants {
 		list := []*configv1.Endpoint{}
 		for _, host := range s.known[s.Question(w)] {
