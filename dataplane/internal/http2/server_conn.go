@@ -33,7 +33,8 @@ type serverConn struct {
 func newServerConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *serverConn {
 	c := &serverConn{server: s, peer: peer, shard: s.shards.Add(1)}
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
-	c.writeTimeout, c.idleTimeout, c.resets = s.limits.WriteTimeout, s.limits.IdleTimeout, newTokenBucket(maxResets, resetsRate)
+	c.writeTimeout, c.idleTimeout = s.limits.WriteTimeout, s.limits.IdleTimeout
+	c.resets = newTokenBucket(maxResets, resetsRate)
 	c.recv.reset(connWindow)
 	c.takes = socket.Pace{Least: s.limits.MinRate, Over: s.limits.WriteTimeout}
 	c.born = time.Now()

@@ -33,7 +33,8 @@ type limitShard struct {
 	_    [40]byte
 }
 
-// clientKey is who connections are counted for: an IPv4 address, or 64 bits of IPv6, which is the least that one customer gets.
+// clientKey is who connections are counted for: an IPv4 address, or 64 bits of IPv6, which is the least that one
+// customer gets.
 type clientKey [16]byte
 
 func clientKeyOf(a netip.Addr) clientKey {
@@ -52,8 +53,8 @@ func NewLimit(total, perClient int) *Limit {
 	return &Limit{total: int64(total), perClient: int64(perClient), seed: maphash.MakeSeed()}
 }
 
-// DefaultMaxConnections returns half of the descriptors that the process may have, as each connection may need another one to a service; it is at least
-// 64 and at most 1,000,000, which it also is where that number is not known.
+// DefaultMaxConnections returns half of the descriptors that the process may have, as each connection may need another
+// one to a service; it is at least 64 and at most 1,000,000, which it also is where that number is not known.
 func DefaultMaxConnections() int {
 	const most = 1_000_000
 	n, known := descriptors()
@@ -63,7 +64,8 @@ func DefaultMaxConnections() int {
 	return int(min(max(n/2, 64), most))
 }
 
-// enter counts a connection that has just come, and returns false when there are too many; leave is called for every one that has entered.
+// enter counts a connection that has just come, and returns false when there are too many; leave is called for every
+// one that has entered.
 func (l *Limit) enter() bool {
 	if l == nil || l.total == 0 {
 		return true
@@ -81,7 +83,8 @@ func (l *Limit) leave() {
 	}
 }
 
-// admit counts a client's connection, and returns false when it has too many; dismiss is called for every one that was admitted.
+// admit counts a client's connection, and returns false when it has too many; dismiss is called for every one that was
+// admitted.
 func (l *Limit) admit(client netip.Addr) bool {
 	if l == nil || l.perClient == 0 {
 		return true
