@@ -1,14 +1,8 @@
 package config
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +60,13 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	_, err := Empty().Plan([]Edit{
 		{Kind: Route, Put: &configv1.Route{Name: "R!", Path: "x", ServiceId: "usrs"}, Location: "routes[0]"},
 		{Kind: Service, Put: service("users"), Location: "services[0]"},
-		{Kind: Service, Put: &configv1.Service{Name: "s2", Protocol: "smtp", LoadBalancerType: "best", Endpoints: []*configv1.Endpoint{{Host: "a b", Port: 0}}}},
+		{
+			Kind: Service,
+			Put: &configv1.Service{
+				Name: "s2", Protocol: "smtp", LoadBalancerType: "best",
+				Endpoints: []*configv1.Endpoint{{Host: "a b", Port: 0}},
+			},
+		},
 	}, options())
 	var ps Problems
 	if !errors.As(err, &ps) {
@@ -79,7 +79,10 @@ func TestEveryProblemAtOnce(t *testing.T) {
 			t.Errorf("no hint: %s", p)
 		}
 	}
-	for _, want := range []string{"name", "path", "service_id", "protocol", "load_balancer_type", "endpoints[0].host", "endpoints[0].port"} {
+	for _, want := range []string{
+		"name", "path", "service_id", "protocol", "load_balancer_type", "endpoints[0].host",
+		"endpoints[0].port",
+	} {
 		if !fields[want] {
 			t.Errorf("no problem at %s in:\n%s", want, err)
 		}
@@ -105,33 +108,125 @@ func TestInvariants(t *testing.T) {
 		edits []Edit
 		want  string
 	}{
-		{"parallel of one that reads the body, in quotes", []Edit{put(quoted), put(parallel)}, "can't be in a parallel"},
+		{
+			"parallel of one that reads the body, in quotes", []Edit{put(quoted), put(parallel)},
+			"can't be in a parallel",
+		},
 		{"mirror of nothing", mirrored(&configv1.Mirror{}), "mirror.service_id is required"},
 		{"mirror to nobody", mirrored(&configv1.Mirror{ServiceId: "z"}), "mirror.service_id \"z\" names no service"},
-		{"mirror of more than all", mirrored(&configv1.Mirror{ServiceId: "s", Percent: proto.Float64(101)}), "at most 100"},
+		{
+			"mirror of more than all", mirrored(&configv1.Mirror{ServiceId: "s", Percent: proto.Float64(101)}),
+			"at most 100",
+		},
 		{"mirror of a redirect", []Edit{put(&configv1.Route{
 			Name: "q", Path: "/", Redirect: &configv1.Redirect{Path: "/x"}, Mirror: &configv1.Mirror{ServiceId: "s"},
 		})}, "can't be together"},
-		{"pipeline slower than the policy", []Edit{put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m"}, TimeoutMs: 2000})}, "max_timeout 1s"},
-		{"global pipeline slower than a policy", []Edit{put(&configv1.Pipeline{Name: "g", MiddlewareIds: []string{"m"}, TimeoutMs: 2000, Global: true})}, "max_timeout 1s"},
-		{"orders twice", []Edit{put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m", "m2"}})}, "orders are unique"},
-		{"order changed to one that is taken", []Edit{put(&configv1.Pipeline{Name: "p2", MiddlewareIds: []string{"m"}}), put(headers("m3", 2)), put(&configv1.Pipeline{Name: "p3", MiddlewareIds: []string{"m2", "m"}})}, "orders are unique"},
-		{"parallel of a type that can't", []Edit{put(&configv1.Middleware{Name: "c", Type: "cors", Config: cors, Order: 9}), put(&configv1.Pipeline{Name: "pp", Parallel: true, MiddlewareIds: []string{"m", "c"}})}, "can't be in a parallel"},
+		{
+			"pipeline slower than the policy",
+			[]Edit{put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m"}, TimeoutMs: 2000})},
+			"max_timeout 1s",
+		},
+		{
+			"global pipeline slower than a policy",
+			[]Edit{put(&configv1.Pipeline{
+				Name: "g", MiddlewareIds: []string{"m"}, TimeoutMs: 2000, Global: true,
+			})},
+			"max_timeout 1s",
+		},
+		{
+			"orders twice", []Edit{put(&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"m", "m2"}})},
+			"orders are unique",
+		},
+		{
+			"order changed to one that is taken",
+			[]Edit{
+				put(&configv1.Pipeline{Name: "p2", MiddlewareIds: []string{"m"}}), put(headers("m3", 2)),
+				put(&configv1.Pipeline{Name: "p3", MiddlewareIds: []string{"m2", "m"}}),
+			},
+			"orders are unique",
+		},
+		{
+			"parallel of a type that can't",
+			[]Edit{
+				put(&configv1.Middleware{Name: "c", Type: "cors", Config: cors, Order: 9}),
+				put(&configv1.Pipeline{Name: "pp", Parallel: true, MiddlewareIds: []string{"m", "c"}}),
+			},
+			"can't be in a parallel",
+		},
 		{"parallel of one that reads the body", []Edit{put(reading), put(parallel)}, "can't be in a parallel"},
 		{"empty pipeline", []Edit{put(&configv1.Pipeline{Name: "e"})}, "at least one"},
-		{"pipeline of pipelines", []Edit{put(&configv1.Pipeline{Name: "e", MiddlewareIds: []string{"p"}})}, "names no middleware"},
+		{
+			"pipeline of pipelines", []Edit{put(&configv1.Pipeline{Name: "e", MiddlewareIds: []string{"p"}})},
+			"names no middleware",
+		},
 		{"used service", []Edit{{Kind: Service, Delete: "s"}}, `service "s" is used by route "r"`},
-		{"used middleware among others", []Edit{{Kind: Middleware, Delete: "m"}, {Kind: Middleware, Delete: "m2"}}, `can't be removed: middleware "m" is used by pipeline "p"`},
+		{
+			"used middleware among others",
+			[]Edit{{Kind: Middleware, Delete: "m"}, {Kind: Middleware, Delete: "m2"}},
+			`can't be removed: middleware "m" is used by pipeline "p"`,
+		},
 		{"unknown", []Edit{{Kind: Route, Delete: "nope"}}, `there is no route "nope"`},
-		{"taken name", []Edit{{Kind: Route, Put: &configv1.Route{Name: "r", Path: "/", ServiceId: "s"}, MustNotExist: true}}, `there is a route "r" already`},
-		{"old version", []Edit{{Kind: Route, Put: &configv1.Route{Name: "r", Path: "/", ServiceId: "s"}, Version: 7}}, "is at version 1, not 7"},
-		{"two targets", []Edit{put(&configv1.Route{Name: "q", Path: "/", ServiceId: "s", Redirect: &configv1.Redirect{Path: "/x"}})}, "exactly one of"},
-		{"circular redirect", []Edit{put(&configv1.Route{Name: "q", Path: "/", Redirect: &configv1.Redirect{}})}, "circles"},
-		{"unknown parameter", []Edit{put(&configv1.Route{Name: "q", Path: "/{a}", ServiceId: "s", Rewrite: &configv1.Rewrite{PathRewrite: &configv1.Rewrite_Path{Path: "/{b}"}}})}, "uses {b}"},
-		{"prefix rewrite of an exact path", []Edit{put(&configv1.Route{Name: "q", Path: "/a", ServiceId: "s", Rewrite: &configv1.Rewrite{PathRewrite: &configv1.Rewrite_Prefix{Prefix: "/"}}})}, "only for paths that end"},
-		{"endpoints and discovery", []Edit{put(&configv1.Service{Name: "d", Endpoints: service("x").Endpoints, Discovery: &configv1.Discovery{Source: &configv1.Discovery_Etcd{Etcd: &configv1.EtcdDiscovery{}}}})}, "can't be together"},
-		{"check slower than its interval", []Edit{put(&configv1.Service{Name: "h", HealthCheckConfig: &configv1.HealthCheckConfig{Interval: "1s", Timeout: "2s"}})}, "has to be from 10ms to 1s"},
-		{"certificate without PEM", []Edit{put(&configv1.Certificate{Name: "c", CertPem: "x", KeyPem: "secret"})}, "no CERTIFICATE block"},
+		{
+			"taken name",
+			[]Edit{{
+				Kind: Route, Put: &configv1.Route{Name: "r", Path: "/", ServiceId: "s"}, MustNotExist: true,
+			}},
+			`there is a route "r" already`,
+		},
+		{
+			"old version",
+			[]Edit{{Kind: Route, Put: &configv1.Route{Name: "r", Path: "/", ServiceId: "s"}, Version: 7}},
+			"is at version 1, not 7",
+		},
+		{
+			"two targets",
+			[]Edit{put(&configv1.Route{
+				Name: "q", Path: "/", ServiceId: "s", Redirect: &configv1.Redirect{Path: "/x"},
+			})},
+			"exactly one of",
+		},
+		{
+			"circular redirect",
+			[]Edit{put(&configv1.Route{Name: "q", Path: "/", Redirect: &configv1.Redirect{}})}, "circles",
+		},
+		{
+			"unknown parameter",
+			[]Edit{put(&configv1.Route{
+				Name: "q", Path: "/{a}", ServiceId: "s",
+				Rewrite: &configv1.Rewrite{PathRewrite: &configv1.Rewrite_Path{Path: "/{b}"}},
+			})},
+			"uses {b}",
+		},
+		{
+			"prefix rewrite of an exact path",
+			[]Edit{put(&configv1.Route{
+				Name: "q", Path: "/a", ServiceId: "s",
+				Rewrite: &configv1.Rewrite{PathRewrite: &configv1.Rewrite_Prefix{Prefix: "/"}},
+			})},
+			"only for paths that end",
+		},
+		{
+			"endpoints and discovery",
+			[]Edit{put(&configv1.Service{
+				Name: "d", Endpoints: service("x").Endpoints,
+				Discovery: &configv1.Discovery{Source: &configv1.Discovery_Etcd{
+					Etcd: &configv1.EtcdDiscovery{},
+				}},
+			})},
+			"can't be together",
+		},
+		{
+			"check slower than its interval",
+			[]Edit{put(&configv1.Service{
+				Name: "h", HealthCheckConfig: &configv1.HealthCheckConfig{Interval: "1s", Timeout: "2s"},
+			})},
+			"has to be from 10ms to 1s",
+		},
+		{
+			"certificate without PEM",
+			[]Edit{put(&configv1.Certificate{Name: "c", CertPem: "x", KeyPem: "secret"})},
+			"no CERTIFICATE block",
+		},
 	} {
 		_, err := base.Plan(c.edits, options())
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -165,7 +260,11 @@ func TestShrinkIsRefused(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	p := mustPlan(t, Empty(), put(service("s")), put(&configv1.Route{Name: "all", Path: "/*", ServiceId: "s", Priority: 9}), put(&configv1.Route{Name: "one", Path: "/one", ServiceId: "s"}))
+	p := mustPlan(
+		t, Empty(), put(service("s")),
+		put(&configv1.Route{Name: "all", Path: "/*", ServiceId: "s", Priority: 9}),
+		put(&configv1.Route{Name: "one", Path: "/one", ServiceId: "s"}),
+	)
 	if len(p.Warnings()) != 1 || p.Warnings()[0].Name != "one" || !strings.Contains(p.Warnings()[0].Message, `"all"`) {
 		t.Errorf("got %v", p.Warnings())
 	}
@@ -186,7 +285,13 @@ func TestStreamFollowsPlans(t *testing.T) {
 				case 0:
 					edits = append(edits, put(service(name)))
 				case 1:
-					edits = append(edits, put(&configv1.Route{Name: name, Path: "/" + name, Priority: rapid.Int32Range(0, 3).Draw(t, "priority"), DirectResponse: &configv1.DirectResponse{Body: name}}))
+					edits = append(
+						edits,
+						put(&configv1.Route{
+							Name: name, Path: "/" + name, Priority: rapid.Int32Range(0, 3).Draw(t, "priority"),
+							DirectResponse: &configv1.DirectResponse{Body: name},
+						}),
+					)
 				case 2:
 					edits = append(edits, put(headers(name, rapid.Uint32Range(0, 3).Draw(t, "order"))))
 				case 3:
@@ -267,7 +372,9 @@ func TestDecodeRefusesWhatWasChanged(t *testing.T) {
 func TestLimitsMerge(t *testing.T) {
 	svc := &configv1.Policy{Timeout: "1s", MaxRequestBytes: proto.Int64(5)}
 	got := LimitsOf(&configv1.Policy{Timeout: "2s"}, svc)
-	if d := cmp.Diff(Limits{Timeout: 2 * time.Second, MaxRequestBytes: 5, Upgrades: []string{"websocket"}}, got); d != "" {
+	if d := cmp.Diff(
+		Limits{Timeout: 2 * time.Second, MaxRequestBytes: 5, Upgrades: []string{"websocket"}}, got,
+	); d != "" {
 		t.Error(d)
 	}
 }
@@ -280,116 +387,5 @@ func TestMiddlewareTravelsTyped(t *testing.T) {
 	}
 	if d := cmp.Diff(c.ByName(Middleware, "m").Settings, e.Settings, protocmp.Transform()); d != "" {
 		t.Error(d)
-	}
-}
-
-func many(n int) []Edit {
-	edits := make([]Edit, 0, n+n/10)
-	for i := range n / 10 {
-		edits = append(edits, put(service(fmt.Sprint("s", i))))
-	}
-	for i := range n {
-		edits = append(edits, put(&configv1.Route{Name: fmt.Sprint("r", i), Path: fmt.Sprintf("/svc/%d/*", i), ServiceId: fmt.Sprint("s", i%(n/10))}))
-	}
-	return edits
-}
-
-func BenchmarkPlan(b *testing.B) {
-	edits := many(100_000)
-	b.Run("110000 resources", func(b *testing.B) {
-		for b.Loop() {
-			mustPlan(b, Empty(), edits...)
-		}
-	})
-	c := mustPlan(b, Empty(), edits...).Config
-	c.Table()
-	i := 0
-	b.Run("one more route", func(b *testing.B) {
-		for b.Loop() {
-			i++
-			mustPlan(b, c, put(&configv1.Route{Name: fmt.Sprint("x", i), Path: fmt.Sprint("/x/", i), ServiceId: "s1"}))
-		}
-	})
-}
-
-func TestServiceTLSIsValidated(t *testing.T) {
-	unix := []*configv1.Endpoint{{Host: "unix:/run/app.sock"}}
-	for _, c := range []struct {
-		name    string
-		service *configv1.Service
-		field   string // with a problem; empty: none
-	}{
-		{"https", &configv1.Service{Protocol: "https"}, ""},
-		{"tls without a protocol that uses it", &configv1.Service{Tls: &configv1.ServiceTLS{}}, "tls"},
-		{"an authority that is none", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{CaPem: "x"}}, "tls.ca_pem"},
-		{"a key for an authority", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{CaPem: "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"}}, "tls.ca_pem"},
-		{"a name with a port", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{ServerName: "a:1"}}, "tls.server_name"},
-		{"an old version", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{MinVersion: "1.0"}}, "tls.min_version"},
-		{"a certificate that is not there", &configv1.Service{Protocol: "https", Tls: &configv1.ServiceTLS{CertificateId: "x"}}, "tls.certificate_id"},
-		{"a Unix socket", &configv1.Service{Endpoints: unix}, ""},
-		{"a Unix socket without a name to verify", &configv1.Service{Protocol: "https", Endpoints: unix}, "tls.server_name"},
-		{"a Unix socket with a name to verify", &configv1.Service{Protocol: "https", Endpoints: unix, Tls: &configv1.ServiceTLS{ServerName: "a"}}, ""},
-		{"a Unix socket with a port", &configv1.Service{Endpoints: []*configv1.Endpoint{{Host: "unix:/run/app.sock", Port: 1}}}, "endpoints[0].port"},
-		{"a relative path", &configv1.Service{Endpoints: []*configv1.Endpoint{{Host: "unix:app.sock"}}}, "endpoints[0].host"},
-		{"a gRPC check of HTTP/1.1", &configv1.Service{HealthCheckConfig: &configv1.HealthCheckConfig{Type: "grpc"}}, "health_check_config.type"},
-	} {
-		c.service.Name = "s"
-		_, err := Empty().Plan([]Edit{put(c.service)}, options())
-		var ps Problems
-		errors.As(err, &ps)
-		if c.field == "" && err != nil || c.field != "" && (len(ps) != 1 || ps[0].Field != c.field) {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
-// selfSigned returns a certificate for names, with its key.
-func selfSigned(t testing.TB, names ...string) (certPEM, keyPEM string) {
-	t.Helper()
-	return selfSignedUntil(t, time.Now().Add(1000*time.Hour), names...)
-}
-
-func selfSignedUntil(t testing.TB, end time.Time, names ...string) (certPEM, keyPEM string) {
-	t.Helper()
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: end}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, _ := x509.MarshalPKCS8PrivateKey(key)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
-}
-
-func TestServedCertificatesAreValidated(t *testing.T) {
-	cert, key := selfSigned(t, "a.example", "b.example")
-	with := func(name string, change func(m *configv1.Certificate)) Edit {
-		m := &configv1.Certificate{Name: name, CertPem: cert, KeyPem: key}
-		change(m)
-		return put(m)
-	}
-	nothing := func(*configv1.Certificate) {}
-	isDefault := func(m *configv1.Certificate) { m.Default = true }
-	for _, c := range []struct {
-		name  string
-		edits []Edit
-		field string // with a problem; empty: none
-	}{
-		{"two for one host", []Edit{with("a", nothing), with("b", nothing)}, ""},
-		{"an old version", []Edit{with("a", func(m *configv1.Certificate) { m.MinVersion = "1.1" })}, "min_version"},
-		{"two versions for one host", []Edit{with("a", nothing), with("b", func(m *configv1.Certificate) { m.MinVersion, m.Hosts = "1.3", []string{"b.example"} })}, "hosts[0]"},
-		{"the same version, said and not said", []Edit{with("a", nothing), with("b", func(m *configv1.Certificate) { m.MinVersion = "1.2" })}, ""},
-		{"two defaults", []Edit{with("a", isDefault), with("b", isDefault)}, "default"},
-		{"no mode", []Edit{with("a", func(m *configv1.Certificate) { m.ClientAuth = &configv1.ClientAuth{CaPem: cert} })}, "client_auth.mode"},
-		{"another mode", []Edit{with("a", func(m *configv1.Certificate) { m.ClientAuth = &configv1.ClientAuth{Mode: "maybe", CaPem: cert} })}, "client_auth.mode"},
-		{"no authority", []Edit{with("a", func(m *configv1.Certificate) { m.ClientAuth = &configv1.ClientAuth{Mode: "required"} })}, "client_auth.ca_pem"},
-		{"asks", []Edit{with("a", func(m *configv1.Certificate) { m.ClientAuth = &configv1.ClientAuth{Mode: "required", CaPem: cert} })}, ""},
-	} {
-		_, err := Empty().Plan(c.edits, options())
-		var ps Problems
-		errors.As(err, &ps)
-		if c.field == "" && err != nil || c.field != "" && (len(ps) != 1 || ps[0].Field != c.field) {
-			t.Errorf("%s: %v", c.name, err)
-		}
 	}
 }

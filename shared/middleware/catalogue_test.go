@@ -16,16 +16,39 @@ func TestParse(t *testing.T) {
 		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "1"}}}, ""},
 		{"headers", map[string]any{}, "config.request"},
 		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X A": "1"}}}, "config.request.set"},
-		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "a\r\nb: c"}}}, "config.request.set.X-A"},
-		{"headers", map[string]any{"response": map[string]any{"remove": []any{"Content-Length"}}}, "config.response.remove[0]"},
+		{
+			"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "a\r\nb: c"}}},
+			"config.request.set.X-A",
+		},
+		{
+			"headers", map[string]any{"response": map[string]any{"remove": []any{"Content-Length"}}},
+			"config.response.remove[0]",
+		},
 		{"headers", map[string]any{"requests": map[string]any{}}, "config.requests"},
 		{"headers", map[string]any{"request": "x"}, "config"},
-		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "of ${client.address}"}}}, ""},
-		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "${client.adress}"}}}, "config.request.set.X-A"},
-		{"headers", map[string]any{"request": map[string]any{"add": map[string]any{"X-A": "${endpoint}"}}}, "config.request.add.X-A"},
+		{
+			"headers",
+			map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "of ${client.address}"}}}, "",
+		},
+		{
+			"headers",
+			map[string]any{"request": map[string]any{"set": map[string]any{"X-A": "${client.adress}"}}},
+			"config.request.set.X-A",
+		},
+		{
+			"headers", map[string]any{"request": map[string]any{"add": map[string]any{"X-A": "${endpoint}"}}},
+			"config.request.add.X-A",
+		},
 		{"headers", map[string]any{"response": map[string]any{"add": map[string]any{"X-A": "${endpoint}"}}}, ""},
-		{"headers", map[string]any{"request": map[string]any{"set": map[string]any{"X-Forwarded-For": "1.1.1.1"}}}, "config.request.set"},
-		{"headers", map[string]any{"response": map[string]any{"remove": []any{"X-Request-ID"}}}, "config.response.remove[0]"},
+		{
+			"headers",
+			map[string]any{"request": map[string]any{"set": map[string]any{"X-Forwarded-For": "1.1.1.1"}}},
+			"config.request.set",
+		},
+		{
+			"headers", map[string]any{"response": map[string]any{"remove": []any{"X-Request-ID"}}},
+			"config.response.remove[0]",
+		},
 		{"cors", map[string]any{"allow_origins": []any{"https://*.example.com", "http://localhost:3000"}}, ""},
 		{"cors", map[string]any{"allow_origins": []any{"https://a.com/"}}, "config.allow_origins[0]"},
 		{"cors", map[string]any{"allow_origins": []any{"*"}, "allow_credentials": true}, "config.allow_credentials"},
@@ -90,7 +113,10 @@ func TestParse(t *testing.T) {
 			"service_id": "s", "facts": map[string]any{"tenant": "X-Tenant"},
 		}, ""},
 		{"ext_auth", map[string]any{"service_id": "s", "facts": map[string]any{"Tenant": "X-Tenant"}}, "config.facts"},
-		{"ext_auth", map[string]any{"service_id": "s", "facts": map[string]any{"tenant": "a b"}}, "config.facts.tenant"},
+		{
+			"ext_auth", map[string]any{"service_id": "s", "facts": map[string]any{"tenant": "a b"}},
+			"config.facts.tenant",
+		},
 		{"decompress", nil, ""},
 		{"decompress", map[string]any{
 			"algorithms": []any{"zstd"}, "max_bytes": float64(1 << 40), "max_ratio": 1.0,
