@@ -4,33 +4,42 @@ package chunk
 
 import "fmt"
 
-// Message is one of the messages, which say which one of how many they are, from 1.
-type Message interface {
-	GetChunk() uint32
-	GetChunks() uint32
-}
-
-// Splitter distributes things over messages of up to Limit bytes. A thing that is larger has one to itself.
-type Splitter[M any] struct {
-	// Fresh makes a message without things.
-	Fresh func() M
+// Filler says which things go to one message of up to Limit bytes. A thing that is larger has one to itself.
+type Filler struct {
 	// Limit is the most bytes of things in one message.
 	Limit int
 
-	all  []M
 	size int
+}
+
+// Begins adds a thing of n bytes, and reports whether a message begins with it in the place of another one.
+func (f *Filler) Begins(n int) bool {
+	begins := f.size > 0 && f.size+n > f.Limit
+	if begins {
+		f.size = 0
+	}
+	f.size += n
+	return begins
+}
+
+// Add adds n bytes to the message that has begun.
+func (f *Filler) Add(n int) { f.size += n }
+
+// Splitter distributes things over messages.
+type Splitter[M any] struct {
+	// Fresh makes a message without things.
+	Fresh func() M
+	// Filler says what goes to one message.
+	Filler
+
+	all []M
 }
 
 // Room returns the message that a thing of n bytes goes to, and whether it has just begun in the place of another one.
 func (s *Splitter[M]) Room(n int) (m M, begun bool) {
-	if len(s.all) == 0 {
+	if begun = s.Begins(n); begun || len(s.all) == 0 {
 		s.all = append(s.all, s.Fresh())
 	}
-	if s.size > 0 && s.size+n > s.Limit {
-		s.all = append(s.all, s.Fresh())
-		s.size, begun = 0, true
-	}
-	s.size += n
 	return s.all[len(s.all)-1], begun
 }
 
@@ -45,34 +54,60 @@ func (s *Splitter[M]) Messages(number func(m M, chunk, chunks uint32)) []M {
 	return s.all
 }
 
-// Sequence sees to it that messages follow each other. The zero value expects a first one.
-type Sequence[M Message] struct {
-	// Same reports whether two messages are of the same update.
-	Same func(a, b M) bool
-	// Name says what a message is of, such as "revision 7".
-	Name func(m M) string
-
-	last  M
-	begun bool
+// Message is one of the messages, which say which one of how many they are, from 1.
+type Message interface {
+	GetChunk() uint32
+	GetChunks() uint32
 }
 
-// Add takes the next message. A first one begins an update anew, whatever came before. last says that it is the last
-// one. Messages that do not follow each other are an error: what they are part of can't be made whole.
-func (s *Sequence[M]) Add(m M) (first, last bool, err error) {
+// Sequence sees to it that messages follow each other. The zero value expects a first one.
+type Sequence struct {
+	of            string // of what the last message was; "": it was complete
+	chunk, chunks uint32
+}
+
+// Add takes the next message. of tells what it is a part of from all else, such as "revision 7 from 3". A first one
+// begins anew, whatever came before; last says that it is the last one. Messages that do not follow each other are an
+// error: what they are part of can't be made whole.
+func (s *Sequence) Add(of string, m Message) (first, last bool, err error) {
 	first = m.GetChunk() <= 1
 	switch {
 	case first:
-	case !s.begun:
-		return false, false, fmt.Errorf("%s began with chunk %d of %d", s.Name(m), m.GetChunk(), m.GetChunks())
-	case !s.Same(s.last, m) || m.GetChunk() != s.last.GetChunk()+1 || m.GetChunks() != s.last.GetChunks():
+	case s.of == "":
+		return false, false, fmt.Errorf("%s began with chunk %d of %d", of, m.GetChunk(), m.GetChunks())
+	case of != s.of || m.GetChunk() != s.chunk+1 || m.GetChunks() != s.chunks:
 		return false, false, fmt.Errorf("chunk %d of %d of %s came after chunk %d of %d of %s", m.GetChunk(), m.GetChunks(),
-			s.Name(m), s.last.GetChunk(), s.last.GetChunks(), s.Name(s.last))
+			of, s.chunk, s.chunks, s.of)
 	}
-	last = m.GetChunk() >= m.GetChunks()
-	s.last, s.begun = m, !last
-	if last {
-		var none M
-		s.last = none // which may be large
+	if last = m.GetChunk() >= m.GetChunks(); last {
+		of = ""
 	}
+	s.of, s.chunk, s.chunks = of, m.GetChunk(), m.GetChunks()
 	return first, last, nil
+}
+
+// Gather puts messages together. The zero value has none.
+type Gather[M Message] struct {
+	sequence Sequence
+	whole    M
+}
+
+// Add takes the next message, as Sequence does, and returns the whole when it is complete. join adds what a part
+// carries.
+func (g *Gather[M]) Add(of string, m M, join func(whole, part M)) (whole M, complete bool, err error) {
+	var none M
+	first, last, err := g.sequence.Add(of, m)
+	switch {
+	case err != nil:
+		return none, false, err
+	case first:
+		g.whole = m
+	default:
+		join(g.whole, m)
+	}
+	if !last {
+		return none, false, nil
+	}
+	whole, g.whole = g.whole, none
+	return whole, true, nil
 }

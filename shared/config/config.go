@@ -22,6 +22,8 @@ type Config struct {
 	hash   [lastKind + 1]multiset.Hash // of the resources' hashes
 	// unknown are the resources with fields that this build does not know.
 	unknown places
+	// purged says that there may be a resource that secrets have been taken out of.
+	purged bool
 
 	table struct {
 		sync.Mutex
@@ -81,6 +83,17 @@ func (c *Config) HashOf(kinds ...Kind) [32]byte {
 	}
 	return sum.Sum()
 }
+
+// Multiset is what Hash is the sum of, to be joined with that of other resources.
+func (c *Config) Multiset() (sum multiset.Hash) {
+	for _, of := range c.hash {
+		sum.Join(of)
+	}
+	return sum
+}
+
+// Purged reports whether secrets have been taken out of a resource, or of one that it had before, since it was committed.
+func (c *Config) Purged() bool { return c.purged }
 
 // Change is one committed difference: Before nil is a creation, After nil a removal.
 type Change struct {
@@ -169,7 +182,7 @@ func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef)
 }
 
 func (c *Config) with(changes []entryChange) *Config {
-	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash, unknown: unknownAfter(c.unknown, changes)}
+	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash, unknown: unknownAfter(c.unknown, changes), purged: c.purged}
 	var ids [lastKind + 1]*hamt.Draft[*Entry, byID]
 	var names [lastKind + 1]*hamt.Draft[*Entry, byName]
 	for _, ch := range changes {
@@ -188,6 +201,7 @@ func (c *Config) with(changes []entryChange) *Config {
 	for _, ch := range changes {
 		if ch.after != nil {
 			k := ch.kind()
+			next.purged = next.purged || ch.after.purged
 			ids[k].Put(ch.after)
 			names[k].Put(ch.after)
 			next.hash[k].Add(ch.after.hash)

@@ -164,6 +164,11 @@ func resourceHash(kind streamv1.Kind, id string, body []byte, settings *anypb.An
 	return sum
 }
 
+// HashOfBody returns the hash of a resource without settings, as Resource has it.
+func HashOfBody(k Kind, id string, body []byte) [32]byte {
+	return resourceHash(k.Proto(), id, body, nil)
+}
+
 // Decode reads a resource that came over the stream or from a file of a node's own, and verifies its hash.
 func Decode(r *streamv1.Resource) (*Entry, error) {
 	kind, err := KindOf(r.GetKind())

@@ -4,25 +4,16 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/chunk"
 )
 
 // Split distributes an update over chunks of up to limit bytes, one endpoint at least in each. A set that does not
 // fit goes on in the next chunk.
 func Split(u *streamv1.EndpointsUpdate, limit int) []*streamv1.EndpointsUpdate {
-	fresh := func() *streamv1.EndpointsUpdate {
+	split := chunk.Splitter[*streamv1.EndpointsUpdate]{Filler: chunk.Filler{Limit: limit}, Fresh: func() *streamv1.EndpointsUpdate {
 		return &streamv1.EndpointsUpdate{Version: u.GetVersion(), BaseVersion: u.GetBaseVersion(), Hash: u.GetHash()}
-	}
-	all := []*streamv1.EndpointsUpdate{fresh()}
-	size := 0
-	// room returns the chunk that n more bytes go to, and whether it has just begun.
-	room := func(n int) (m *streamv1.EndpointsUpdate, begun bool) {
-		if n += partBytes; size > 0 && size+n > limit {
-			all = append(all, fresh())
-			size, begun = 0, true
-		}
-		size += n
-		return all[len(all)-1], begun
-	}
+	}}
+	room := func(n int) (*streamv1.EndpointsUpdate, bool) { return split.Room(n + partBytes) }
 	for _, id := range u.GetRemovals() {
 		m, _ := room(len(id))
 		m.Removals = append(m.Removals, id)
@@ -36,7 +27,7 @@ func Split(u *streamv1.EndpointsUpdate, limit int) []*streamv1.EndpointsUpdate {
 			if begun {
 				part = &streamv1.ServiceEndpoints{ServiceId: set.GetServiceId(), Delta: true}
 				m.Upserts = append(m.Upserts, part)
-				size += partBytes + len(set.GetServiceId())
+				split.Add(partBytes + len(set.GetServiceId()))
 			}
 		}
 		for _, e := range set.GetEndpoints() {
@@ -48,10 +39,7 @@ func Split(u *streamv1.EndpointsUpdate, limit int) []*streamv1.EndpointsUpdate {
 			part.Removals = append(part.Removals, r)
 		}
 	}
-	for i, m := range all {
-		m.Chunk, m.Chunks = uint32(i+1), uint32(len(all))
-	}
-	return all
+	return split.Messages(func(m *streamv1.EndpointsUpdate, n, of uint32) { m.Chunk, m.Chunks = n, of })
 }
 
 // partBytes is more than what a tag, a length and a flag take.

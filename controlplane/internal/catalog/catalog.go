@@ -51,8 +51,10 @@ type Catalog struct {
 
 	mu            sync.Mutex          // of what is kept, changed and all publishing
 	kept          []*Version          // ascending
+	recalled      []*recalled         // from the history
 	keptEndpoints []*EndpointsVersion // ascending
 	changed       chan struct{}
+	recalls       turns     // taken to recall a version
 	commits       turns     // taken for a commit: this process's writers take turns
 	begun         time.Time // when an epoch began on a node's word; under commits
 	purges        int64     // those of the history when versions were last let go of; under commits
@@ -63,7 +65,7 @@ const epochInterval = time.Minute
 
 // New returns a catalog that has not been loaded.
 func New(s store.Store, log *slog.Logger) *Catalog {
-	c := &Catalog{store: s, log: log, changed: make(chan struct{}), commits: newTurns()}
+	c := &Catalog{store: s, log: log, changed: make(chan struct{}), commits: newTurns(), recalls: newTurns()}
 	c.endpoints.Store(&EndpointsVersion{})
 	return c
 }
@@ -208,6 +210,7 @@ func (c *Catalog) seeHistory(ctx context.Context) error {
 	c.purges = h.Purges
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.recalled = nil
 	if n := len(c.kept); n > 0 {
 		c.kept = []*Version{c.kept[n-1]}
 	}

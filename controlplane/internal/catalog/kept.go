@@ -24,7 +24,7 @@ func (c *Catalog) publish(v *Version) {
 	switch {
 	case old == nil:
 	case old.Epoch != v.Epoch:
-		c.kept = nil
+		c.kept, c.recalled = nil, nil
 	case v.Revision <= old.Revision:
 		return
 	default:

@@ -38,7 +38,8 @@ var ErrConflict = errors.New("another process with this node id is connected; gi
 type Fleet struct {
 	mu      sync.Mutex
 	nodes   map[string]*node
-	tallies map[string]*tally // by epoch
+	tallies map[string]*tally  // by epoch
+	targets map[string]*Target // by node id; absent: the newest revision
 	// forgotAt is when it was last looked for nodes that went away long ago.
 	forgotAt time.Time
 
@@ -58,7 +59,7 @@ type node struct {
 // New returns an empty fleet whose metrics are in a registry.
 func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
-		nodes: map[string]*node{}, tallies: map[string]*tally{},
+		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{},
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gateway_config_propagation_seconds",
 			Help:    "From the commit of a revision until a connected node says that it has applied it.",
@@ -98,6 +99,8 @@ type Session struct {
 	id    string
 	// Replaced is closed when the same process has opened another stream.
 	Replaced chan struct{}
+	// retargeted is closed when the node's target changes; under the fleet's mu.
+	retargeted chan struct{}
 }
 
 // ErrFull is a new node while maxNodes are connected.
@@ -135,7 +138,8 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
 	v.Revision, v.Refuses, n.epoch = h.GetRevision(), nil, h.GetEpoch()
 	v.Degraded = problems(h.GetDegradation().GetProblems())
-	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{})}
+	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{}), retargeted: make(chan struct{})}
+	f.showTarget(n)
 	f.stand(n)
 	return n.session, nil
 }
@@ -261,6 +265,7 @@ func copyOf(v *adminv1.Node) *adminv1.Node {
 		ConnectedAt: v.GetConnectedAt(), LastSeenAt: v.GetLastSeenAt(), Revision: v.GetRevision(), PropagationMs: v.GetPropagationMs(),
 		LastRejection: v.GetLastRejection(), Degraded: v.GetDegraded(), RequestsPerSecond: v.GetRequestsPerSecond(), ErrorRatio: v.GetErrorRatio(),
 		ActiveConnections: v.GetActiveConnections(), StartedAt: v.GetStartedAt(), Host: v.GetHost(), Refuses: v.GetRefuses(),
+		TargetRevision: v.GetTargetRevision(), TargetProblem: v.GetTargetProblem(),
 	}
 	if x := v.GetConflict(); x != nil && time.Since(x.GetAt().AsTime()) < time.Minute {
 		c.Conflict = x

@@ -16,7 +16,8 @@ import (
 type encoded []byte
 
 func encode(m *streamv1.StreamResponse) (encoded, error) {
-	raw, err := proto.Marshal(m)
+	// A build that does not know a map keeps it as it comes, and hashes it so.
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("serialise what nodes are sent: %w", err)
 	}

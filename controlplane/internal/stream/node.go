@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -13,6 +14,7 @@ import (
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
 )
 
 // nodeStream is one node's side of the server. One goroutine owns it. It holds no version of the catalog, which alone
@@ -23,7 +25,7 @@ type nodeStream struct {
 	session *fleet.Session
 	id      string
 	hello   *streamv1.Hello
-	out     chan delivery // has room for one of each kind, and one about the fleet
+	out     chan delivery // has room for one of the configuration, of each track, and about the fleet
 	failed  chan error    // why sending has ended
 
 	runs     place // what the node says that it runs
@@ -34,8 +36,10 @@ type nodeStream struct {
 	told      bool // how the fleet stands to what the node refuses, which is othersRun
 	othersRun bool
 
-	endpoints     endpointsPlace // what the node has
-	sentEndpoints endpointsPlace // what is under way; zero: nothing
+	apart  []config.Kind // what the node takes apart from the configuration
+	tracks []*track      // what is apart from it
+
+	untold place // the target that could not be had, as far as that was logged
 }
 
 // place is a revision in a history.
@@ -52,17 +56,11 @@ func (p place) is(epoch string, revision uint32) bool {
 	return p.epoch == epoch && p.revision == revision
 }
 
-// endpointsPlace is a version of endpoints, whose number is that of the process which sent it, and its content.
-type endpointsPlace struct {
-	version uint64
-	hash    [32]byte
-}
-
 func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan error) error {
 	c := n.server.catalog
 	first := true
 	for {
-		changed := c.Changed()
+		changed, retargeted := c.Changed(), n.session.Retargeted()
 		if first && c.Current() != nil {
 			if err := c.NodeRuns(n.ctx, n.hello.GetEpoch(), n.hello.GetRevision()); err != nil {
 				n.server.log.Warn("it can't be seen whether what a node runs is lost", "node", n.id, "revision",
@@ -78,6 +76,7 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 		}
 		select {
 		case <-changed:
+		case <-retargeted:
 		case m := <-requests:
 			switch {
 			case m.GetResult() != nil:
@@ -106,46 +105,83 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 // resume finds out whether what the node says it runs is a version that is known here.
 func (n *nodeStream) resume() {
 	n.runs = place{epoch: n.hello.GetEpoch(), revision: n.hello.GetRevision()}
-	if v := n.server.catalog.At(n.runs.epoch, n.runs.revision); v != nil {
-		hash := v.Config.Hash()
+	endpoints := &track{of: endpointSet{n.server}, has: content{version: n.hello.GetEndpointsVersion()}}
+	copy(endpoints.has.hash[:], n.hello.GetEndpointsHash())
+	n.tracks = []*track{endpoints}
+	for _, s := range n.hello.GetSets() {
+		k, err := config.KindOf(s.GetKind())
+		if err != nil || !k.IsApart() || slices.Contains(n.apart, k) {
+			continue // a kind of a later build, which this one has no resources of
+		}
+		t := &track{of: resourceSet{n.server, k}, whole: len(s.GetHash()) == 0,
+			has: content{place: place{epoch: s.GetEpoch(), revision: s.GetRevision()}}}
+		copy(t.has.hash[:], s.GetHash())
+		n.apart, n.tracks = append(n.apart, k), append(n.tracks, t)
+	}
+	if v := n.versionOf(n.runs); v != nil {
+		hash := v.Config.HashOf(without(n.apart)...)
 		n.known = bytes.Equal(hash[:], n.hello.GetHash())
 	}
-	n.endpoints.version = n.hello.GetEndpointsVersion()
-	copy(n.endpoints.hash[:], n.hello.GetEndpointsHash())
 }
 
-// sendNewest sends what leads to the newest version, when nothing is under way.
+// versionOf returns the version of a revision of the epoch in force, from memory or from the history; nil: it can't be
+// had.
+func (n *nodeStream) versionOf(p place) *catalog.Version {
+	if p.revision == 0 {
+		return nil
+	}
+	if v := n.server.updates.heldAt(p); v != nil {
+		return v
+	}
+	v, err := n.server.catalog.VersionAt(n.ctx, p.epoch, p.revision)
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+// target returns the version that the node is to run, and whether the fleet says so, instead of it being the newest.
+// It is nil where that can't be had: the node keeps what it runs.
+func (n *nodeStream) target() (v *catalog.Version, aimed bool) {
+	newest := n.server.catalog.Current()
+	t, aimed := n.session.Target()
+	if !aimed || t.Epoch != newest.Epoch { // what was aimed at is of a history that was replaced
+		return newest, false
+	}
+	v, err := n.server.catalog.VersionAt(n.ctx, t.Epoch, t.Revision)
+	p := place{epoch: t.Epoch, revision: t.Revision}
+	if err != nil && p != n.untold {
+		n.server.log.Error("a node's target can't be had; it keeps what it runs", "node", n.id, "revision", t.Revision,
+			"error", err.Error())
+		n.untold = p
+	}
+	n.session.TargetProblem(t, err)
+	return v, true
+}
+
+// sendNewest sends what leads to the node's target, of that which is not under way. What is apart goes first: a route is
+// not served before the consumers that were committed with it.
 func (n *nodeStream) sendNewest() error {
-	v := n.server.catalog.Current()
-	if n.sent == (place{}) && !n.has(v) && !n.rejected.is(v.Epoch, v.Revision) && !n.wouldGoBack(v) {
-		var base *catalog.Version // nil: a full snapshot
-		if n.known && n.runs.epoch == v.Epoch {
-			base = n.server.catalog.At(n.runs.epoch, n.runs.revision)
-		}
-		n.sent = placeOf(v)
-		chunks, err := n.server.updates.between(base, v, mayShrink(n.runs.epoch, n.runs.revision, v))
-		if err != nil {
-			return err
-		}
-		if err := n.deliver(chunks); err != nil {
-			return err
-		}
+	v, aimed := n.target()
+	if v == nil || !aimed && n.wouldGoBack(v) {
+		return nil
 	}
-	e := n.server.catalog.Endpoints()
-	newest := endpointsPlace{e.Version, e.Hash()}
-	if n.sentEndpoints == (endpointsPlace{}) && e.Version != 0 && n.endpoints != newest {
-		var base *catalog.EndpointsVersion // nil: all
-		if n.endpoints.version != 0 {
-			base = n.server.catalog.EndpointsWith(n.endpoints.hash)
-		}
-		chunks, err := n.server.updates.endpoints(base, n.endpoints, e)
-		if err != nil {
-			return err
-		}
-		n.sentEndpoints = newest
-		return n.deliver(chunks)
+	if err := n.sendSets(v); err != nil {
+		return err
 	}
-	return nil
+	if n.sent != (place{}) || n.has(v) || n.rejected.is(v.Epoch, v.Revision) {
+		return nil
+	}
+	var base *catalog.Version // nil: a full snapshot
+	if n.known && n.runs.epoch == v.Epoch {
+		base = n.versionOf(n.runs)
+	}
+	n.sent = placeOf(v)
+	chunks, err := n.server.updates.between(base, v, n.apart, mayShrink(n.runs.epoch, n.runs.revision, v), aimed)
+	if err != nil {
+		return err
+	}
+	return n.deliver(chunks)
 }
 
 // sendStanding tells a node that refuses the newest revision how the fleet stands to that, when it has changed. While
@@ -184,8 +220,7 @@ func (n *nodeStream) wouldGoBack(v *catalog.Version) bool {
 }
 
 func (n *nodeStream) result(r *streamv1.Result) {
-	if v := n.sentEndpoints; v.version != 0 && r.GetEndpointsVersion() == v.version {
-		n.endpoints, n.sentEndpoints = v, endpointsPlace{}
+	if n.answered(r) {
 		return
 	}
 	v := n.sent
@@ -196,11 +231,15 @@ func (n *nodeStream) result(r *streamv1.Result) {
 	n.session.Result(r, v.committed)
 	if r.GetOutcome() == streamv1.Result_OUTCOME_REJECTED {
 		n.rejected, n.told = v, false
-		for _, p := range r.GetProblems() {
-			n.server.log.Warn("node refused a revision", "node", n.id, "revision", v.revision, "kind", p.GetKind(), "name",
-				p.GetName(), "field", p.GetField(), "reason", p.GetReason())
-		}
+		n.logProblems("node refused a revision", r, v)
 		return
 	}
 	n.runs, n.known, n.rejected = v, true, place{}
+}
+
+func (n *nodeStream) logProblems(message string, r *streamv1.Result, of place) {
+	for _, p := range r.GetProblems() {
+		n.server.log.Warn(message, "node", n.id, "revision", of.revision, "kind", p.GetKind(), "name", p.GetName(),
+			"field", p.GetField(), "reason", p.GetReason())
+	}
 }

@@ -6,6 +6,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
 // sendTimeout is how long a node has to take a chunk, or a smaller message.
@@ -15,6 +17,12 @@ var errSlow = status.Errorf(codes.DeadlineExceeded, "the node has not taken what
 
 // delivery is an update in chunks.
 type delivery []encoded
+
+// with returns the delivery with one more message.
+func (d delivery) with(m *streamv1.StreamResponse) (delivery, error) {
+	raw, err := encode(m)
+	return append(d, raw), err
+}
 
 // sendStream is what of a gRPC stream is used to send.
 type sendStream interface {

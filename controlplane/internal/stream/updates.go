@@ -2,13 +2,17 @@ package stream
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gateway.internal/controlplane/internal/catalog"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/chunk"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/endpoints"
 )
@@ -17,25 +21,93 @@ import (
 // resource on top.
 const chunkBytes = 1 << 20
 
-// updates makes what leads nodes from one version to another, once for all of them, and serialises it once. It keeps what
-// leads to one version only, since no other is sent again.
+// updates makes what leads nodes from one version to another, once for all of them, and serialises it once.
 type updates struct {
-	mu          sync.Mutex
-	target      place
-	made        map[updateKey]delivery
-	toEndpoints endpointsPlace
-	ofEndpoints map[endpointsPlace]delivery
+	mu    sync.Mutex
+	made  map[updateKey]*made
+	bytes int
+	// whole has the versions whose sets are kept as a whole.
+	whole map[config.Kind]*catalog.Version
 }
 
+// updateKey tells updates apart: of a configuration without some kinds, of a set, or of endpoints.
 type updateKey struct {
-	base        uint32
-	allowShrink bool
+	set                 config.Kind // 0: none
+	apart               string      // kinds that are left out
+	from, to            content
+	allowShrink, target bool
+}
+
+// made is an update that has been made.
+type made struct {
+	delivery delivery
+	bytes    int
+	used     time.Time
+}
+
+const (
+	// maxMade and maxMadeBytes bound the updates that are kept, besides the last one.
+	maxMade      = 64
+	maxMadeBytes = 64 << 20
+	// madeFor is how long an update is kept that no node asks for.
+	madeFor = time.Minute
+)
+
+// get returns an update, which is made once. The caller holds mu.
+func (u *updates) get(key updateKey, make func() (delivery, error)) (delivery, error) {
+	now := time.Now()
+	if m := u.made[key]; m != nil {
+		m.used = now
+		return m.delivery, nil
+	}
+	d, err := make()
+	if err != nil {
+		return nil, err
+	}
+	if u.made == nil {
+		u.made = map[updateKey]*made{}
+	}
+	m := &made{delivery: d, used: now}
+	for _, chunk := range d {
+		m.bytes += len(chunk)
+	}
+	u.made[key] = m
+	u.bytes += m.bytes
+	u.evict(key, now)
+	return d, nil
+}
+
+// evict lets go of what nobody has asked for lately, and of what is too much, but for the last one.
+func (u *updates) evict(last updateKey, now time.Time) {
+	drop := func(key updateKey) {
+		u.bytes -= u.made[key].bytes
+		delete(u.made, key)
+		if v := u.whole[key.set]; key.from.none() && v != nil && placeOf(v) == key.to.place {
+			delete(u.whole, key.set)
+		}
+	}
+	for key, m := range u.made {
+		if key != last && now.Sub(m.used) > madeFor {
+			drop(key)
+		}
+	}
+	for len(u.made) > 1 && (len(u.made) > maxMade || u.bytes > maxMadeBytes) {
+		var oldest updateKey
+		found := false
+		for key, m := range u.made {
+			if key != last && (!found || m.used.Before(u.made[oldest].used)) {
+				oldest, found = key, true
+			}
+		}
+		drop(oldest)
+	}
 }
 
 // mayShrink reports whether a node that runs a revision may lose most of its routes by going to target. Each revision
 // on the way was judged when it was committed: either it did not take most routes away, or it said that this is meant.
 // So several may do together what the last one alone did not ask for. Of another epoch's revision nothing is known, and
-// nothing was judged against it: one of this epoch has to have said so.
+// nothing was judged against it: one of this epoch has to have said so. Whoever makes an older revision a node's target
+// means what it had.
 func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
 	switch {
 	case target.AllowShrink:
@@ -43,116 +115,142 @@ func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
 	case revision == 0: // it has nothing to lose
 		return false
 	case epoch == target.Epoch:
-		return revision+1 < target.Revision
+		return revision+1 != target.Revision // back is a way that nothing was judged on
 	}
 	return target.AllowedShrink > 0
 }
 
-// between returns the chunks of the delta from base to target, or of the full snapshot when base is nil.
-func (u *updates) between(base, target *catalog.Version, allowShrink bool) (delivery, error) {
-	key := updateKey{allowShrink: allowShrink}
+// between returns the chunks of the delta from base to target, or of the full snapshot when base is nil, without the
+// kinds that are apart. aimed says that target is what the fleet wants the node to run, and not just the newest.
+func (u *updates) between(base, target *catalog.Version, apart []config.Kind, allowShrink, aimed bool) (delivery, error) {
+	key := updateKey{apart: fmt.Sprint(apart), allowShrink: allowShrink, target: aimed}
+	key.to.place = placeOf(target)
 	if base != nil {
-		key.base = base.Revision
+		key.from.place = placeOf(base)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.target.is(target.Epoch, target.Revision) {
-		u.target, u.made = placeOf(target), map[updateKey]delivery{}
-	}
-	if u.made[key] == nil {
-		made, err := makeUpdate(base, target, allowShrink)
-		if err != nil {
-			return nil, err
-		}
-		u.made[key] = made
-	}
-	return u.made[key], nil
+	return u.get(key, func() (delivery, error) { return makeUpdate(base, target, apart, allowShrink, aimed) })
 }
 
-func makeUpdate(base, target *catalog.Version, allowShrink bool) (delivery, error) {
-	hash := target.Config.Hash()
-	fresh := func() *streamv1.Update {
+func makeUpdate(base, target *catalog.Version, apart []config.Kind, allowShrink, aimed bool) (delivery, error) {
+	together := without(apart)
+	hash := target.Config.HashOf(together...)
+	split := chunk.Splitter[*streamv1.Update]{Filler: chunk.Filler{Limit: chunkBytes}, Fresh: func() *streamv1.Update {
 		m := &streamv1.Update{
 			Epoch: target.Epoch, Revision: target.Revision, Hash: hash[:], RollbackOf: target.RollbackOf, AllowShrink: allowShrink,
-			CommittedAt: timestamppb.New(target.CommittedAt),
+			CommittedAt: timestamppb.New(target.CommittedAt), Target: aimed,
+		}
+		for _, k := range apart {
+			m.Apart = append(m.Apart, k.Proto())
 		}
 		if base != nil {
 			m.BaseRevision = base.Revision
 		}
 		return m
-	}
-	all := []*streamv1.Update{fresh()}
-	size := 0
-	room := func(n int) *streamv1.Update {
-		if size > 0 && size+n > chunkBytes {
-			all = append(all, fresh())
-			size = 0
-		}
-		size += n
-		return all[len(all)-1]
-	}
+	}}
 	add := func(e *config.Entry) {
 		r := e.Encoded()
-		m := room(proto.Size(r) + 8)
+		m, _ := split.Room(proto.Size(r) + 8)
 		m.Upserts = append(m.Upserts, r)
 	}
 	if base == nil {
-		for _, k := range config.Kinds() {
+		for _, k := range together {
 			for e := range target.Config.All(k) {
 				add(e)
 			}
 		}
 	} else {
-		for _, ch := range config.Diff(base.Config, target.Config) {
+		for _, ch := range config.DiffOf(base.Config, target.Config, together...) {
 			if ch.After != nil {
-				add(target.Config.ByID(ch.Kind, ch.ID()))
+				add(ch.After)
 				continue
 			}
 			ref := &streamv1.ResourceRef{Kind: ch.Kind.Proto(), Id: ch.ID()}
-			m := room(proto.Size(ref) + 8)
+			m, _ := split.Room(proto.Size(ref) + 8)
 			m.Removals = append(m.Removals, ref)
 		}
 	}
-	out := make(delivery, len(all))
-	for i, m := range all {
-		m.Chunk, m.Chunks = uint32(i+1), uint32(len(all))
-		var err error
-		if out[i], err = encode(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: m}}); err != nil {
+	var d delivery
+	var err error
+	for _, m := range split.Messages(func(m *streamv1.Update, n, of uint32) { m.Chunk, m.Chunks = n, of }) {
+		if d, err = d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: m}}); err != nil {
 			return nil, err
 		}
 	}
-	return out, nil
+	return d, nil
+}
+
+// without returns all kinds but some.
+func without(apart []config.Kind) []config.Kind {
+	return slices.DeleteFunc(config.Kinds(), func(k config.Kind) bool { return slices.Contains(apart, k) })
+}
+
+// setBetween returns the chunks that lead from the resources of a kind at base to those at target.
+func (u *updates) setBetween(kind config.Kind, base, target *catalog.Version) (delivery, error) {
+	key := updateKey{set: kind, from: content{place: placeOf(base)}, to: content{place: placeOf(target)}}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.get(key, func() (delivery, error) { return makeSet(kind, base, target) })
+}
+
+// wholeSet returns the chunks of all resources of a kind, and the version that they are of: it is not target where
+// little has changed since another one. What leads from that to target comes next.
+func (u *updates) wholeSet(kind config.Kind, target *catalog.Version) (delivery, *catalog.Version, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	v := u.whole[kind]
+	const little = 100 // of so many, one may have changed
+	if v == nil || v.Epoch != target.Epoch ||
+		len(config.DiffOf(v.Config, target.Config, kind)) > target.Config.Len(kind)/little {
+		v = target
+	}
+	key := updateKey{set: kind, to: content{place: placeOf(v)}}
+	d, err := u.get(key, func() (delivery, error) { return makeWholeSet(kind, v) })
+	if err != nil {
+		return nil, nil, err
+	}
+	if u.whole == nil {
+		u.whole = map[config.Kind]*catalog.Version{}
+	}
+	u.whole[kind] = v
+	return d, v, nil
+}
+
+// heldAt returns a version of which a whole set is kept, or nil.
+func (u *updates) heldAt(p place) *catalog.Version {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, v := range u.whole {
+		if p.is(v.Epoch, v.Revision) {
+			return v
+		}
+	}
+	return nil
 }
 
 // endpoints returns the chunks that lead from base, which the node has as the version in from, to target; from
 // nothing when base is nil.
-func (u *updates) endpoints(base *catalog.EndpointsVersion, from endpointsPlace,
-	target *catalog.EndpointsVersion) (delivery, error) {
+func (u *updates) endpoints(base *catalog.EndpointsVersion, from content, target *catalog.EndpointsVersion) (delivery, error) {
 	var have endpoints.Sets
 	if base == nil {
-		from = endpointsPlace{}
+		from = content{}
 	} else {
 		have = base.Sets
 	}
+	to := content{version: target.Version, hash: target.Hash()}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if to := (endpointsPlace{target.Version, target.Hash()}); u.toEndpoints != to {
-		u.toEndpoints, u.ofEndpoints = to, map[endpointsPlace]delivery{}
-	}
-	if chunks := u.ofEndpoints[from]; chunks != nil {
-		return chunks, nil
-	}
-	whole := &streamv1.EndpointsUpdate{Version: target.Version, BaseVersion: from.version,
-		Hash: bytes.Clone(u.toEndpoints.hash[:])}
-	whole.Upserts, whole.Removals = endpoints.Diff(have, target.Sets)
-	var chunks delivery
-	for _, m := range endpoints.Split(whole, chunkBytes) {
-		chunk, err := encode(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: m}})
-		if err != nil {
-			return nil, err
+	return u.get(updateKey{from: from, to: to}, func() (delivery, error) {
+		whole := &streamv1.EndpointsUpdate{Version: target.Version, BaseVersion: from.version, Hash: bytes.Clone(to.hash[:])}
+		whole.Upserts, whole.Removals = endpoints.Diff(have, target.Sets)
+		var d delivery
+		var err error
+		for _, m := range endpoints.Split(whole, chunkBytes) {
+			if d, err = d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: m}}); err != nil {
+				return nil, err
+			}
 		}
-		chunks = append(chunks, chunk)
-	}
-	u.ofEndpoints[from] = chunks
-	return chunks, nil
+		return d, nil
+	})
 }

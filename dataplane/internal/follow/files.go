@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/runtime"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
@@ -28,6 +29,8 @@ const lookInterval = 500 * time.Millisecond
 type Applier interface {
 	// Apply makes a configuration the node's, or returns everything that is wrong with it.
 	Apply(runtime.Version) []*streamv1.Problem
+	// ApplyConsumers makes these the node's consumers, which are no part of the configuration that Apply gets.
+	ApplyConsumers(*consumer.Set)
 }
 
 // Files follows declarative files instead of a control plane. It is a prometheus.Collector of its reloads.
@@ -41,8 +44,9 @@ type Files struct {
 	// To gets each new content.
 	To Applier
 
-	current  *config.Config
-	revision uint32
+	current   *config.Config
+	consumers *consumer.Set
+	revision  uint32
 	// What the files looked like when they were last read, and at the last look.
 	read, seen [32]byte
 	// loss is what they looked like when they were refused because of the routes that would be lost; zero: they were not.
@@ -55,7 +59,7 @@ type Files struct {
 
 // Load reads the files once. It is an error when they can't be applied.
 func (f *Files) Load() error {
-	f.current = config.Empty()
+	f.current, f.consumers = config.Empty(), &consumer.Set{}
 	return f.reload(false)
 }
 
@@ -129,11 +133,33 @@ func (f *Files) apply(asked bool) (changes int, err error) {
 	if problems := f.To.Apply(runtime.Version{Epoch: "files", Revision: f.revision + 1, Config: plan.Config}); len(problems) > 0 {
 		return 0, errors.New(doc.Hide(strings.Join(describe(problems), "\n")))
 	}
+	if err := f.applyConsumers(plan.Config); err != nil {
+		return 0, err // which nothing that Plan lets through leads to
+	}
 	f.revision++
 	f.current = plan.Config
 	f.Log.Info("configuration applied", "path", f.Path, "revision", f.revision, "changes", len(plan.Changes),
 		"routes", plan.Config.Len(config.Route), "services", plan.Config.Len(config.Service))
 	return max(len(plan.Changes), 1), nil
+}
+
+// applyConsumers gives the node the consumers of a configuration.
+func (f *Files) applyConsumers(next *config.Config) error {
+	changes := config.DiffOf(f.current, next, config.Consumer)
+	if len(changes) == 0 {
+		return nil
+	}
+	d := f.consumers.Draft()
+	for _, ch := range changes {
+		if ch.After == nil {
+			d.Remove(ch.ID())
+		} else if err := d.Put(ch.After.Encoded()); err != nil {
+			return err
+		}
+	}
+	f.consumers = d.Set()
+	f.To.ApplyConsumers(f.consumers)
+	return nil
 }
 
 // checkLoss refuses what would take the node's traffic away, as a file does that is empty for a second or not yet

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/runtime"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
@@ -27,6 +28,7 @@ type nodeDouble struct {
 	mu      sync.Mutex
 	version runtime.Version
 	found   map[string][]*configv1.Endpoint
+	clients *consumer.Set
 	refuse  atomic.Bool
 	counted uint64
 }
@@ -41,6 +43,13 @@ func (n *nodeDouble) Apply(v runtime.Version) []*streamv1.Problem {
 	return nil
 }
 
+// running returns what was applied last.
+func (n *nodeDouble) running() runtime.Version {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.version
+}
+
 func (n *nodeDouble) runs() [32]byte {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -48,6 +57,12 @@ func (n *nodeDouble) runs() [32]byte {
 }
 
 func (n *nodeDouble) ApplyEndpoints(found map[string][]*configv1.Endpoint) { n.found = found }
+
+func (n *nodeDouble) ApplyConsumers(s *consumer.Set) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.clients = s
+}
 
 // requests counts requests of a route.
 func (n *nodeDouble) requests(k uint64) {
@@ -77,6 +92,7 @@ type source struct {
 	config   *config.Config
 	revision uint32
 	n        int
+	apart    bool // it sends consumers apart, as this build does
 }
 
 func (s *source) change(full bool, edits ...config.Edit) *streamv1.StreamResponse {
@@ -86,11 +102,14 @@ func (s *source) change(full bool, edits ...config.Edit) *streamv1.StreamRespons
 		s.t.Fatal(err)
 	}
 	u := &streamv1.Update{Epoch: "e", Revision: s.revision + 1, BaseRevision: s.revision, Chunk: 1, Chunks: 1}
-	changes := plan.Changes
+	from, kinds := s.config, config.Kinds()
 	if full {
-		u.BaseRevision = 0
-		changes = config.Diff(config.Empty(), plan.Config)
+		u.BaseRevision, from = 0, config.Empty()
 	}
+	if s.apart {
+		u.Apart, kinds = apartKinds(), config.Together()
+	}
+	changes := config.DiffOf(from, plan.Config, kinds...)
 	for _, ch := range changes {
 		if ch.After == nil {
 			u.Removals = append(u.Removals, &streamv1.ResourceRef{Kind: ch.Kind.Proto(), Id: ch.ID()})
@@ -99,7 +118,7 @@ func (s *source) change(full bool, edits ...config.Edit) *streamv1.StreamRespons
 		}
 	}
 	s.config, s.revision = plan.Config, s.revision+1
-	hash := s.config.Hash()
+	hash := s.config.HashOf(kinds...)
 	u.Hash = hash[:]
 	return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: u}}
 }
@@ -324,7 +343,10 @@ func FuzzDecodeRecords(f *testing.F) {
 	f.Add(append([]byte(magic), b...))
 	f.Add([]byte(magic))
 	f.Fuzz(func(_ *testing.T, text []byte) {
-		records, _ := decodeRecords(text)
+		var records []*streamv1.StreamResponse
+		for m := range decodeRecords(text) {
+			records = append(records, m)
+		}
 		_, _ = replay(records)
 	})
 }

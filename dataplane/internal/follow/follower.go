@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/runtime"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
@@ -65,18 +66,24 @@ type Follower struct {
 	instance string
 	started  time.Time
 
-	state    *state
-	fresh    bool      // ask for a full snapshot: the control plane's view of this node is not what it runs
-	unsaved  bool      // what is on disk is older than the state
-	savedAt  time.Time // the last attempt to write
-	reported time.Time // up to when reports have told what happened
+	state     *state
+	fresh     bool      // ask for a full snapshot: the control plane's view of this node is not what it runs
+	freshSets bool      // ask for all that is apart
+	building  *building // what is apart as far as it has come; nil: nothing
+	unsaved   unsaved   // what is on disk is older than the state
+	savedAt   time.Time // the last attempt to write
+	reported  time.Time // up to when reports have told what happened
 
-	unkept   string                               // why the state can't be put on disk; "": it is there
+	unkept   [2]string                            // why the snapshot, and the consumers, can't be put on disk; "": they are there
+	unmet    []*streamv1.Problem                  // why consumers were refused last; nil: they were not
 	degraded atomic.Pointer[streamv1.Degradation] // what of the revision does not work; nil: it works
 	told     *streamv1.Degradation                // what the stream was told last
 	refused  atomic.Pointer[refused]              // nil: it runs what it was told to run last
 	outcomes map[string]codes.Code                // how the last stream to an address ended, as far as it was logged
 }
+
+// unsaved is what of the state is not on disk.
+type unsaved struct{ snapshot, consumers bool }
 
 // NewFollower opens the data folder, and starts the node from the last good snapshot there, if there is one. A damaged snapshot is
 // logged, not an error. The folder is this process's until Run returns.
@@ -120,72 +127,176 @@ func (f *Follower) restore() {
 	s, err := replay(records)
 	if err != nil {
 		f.log.Error("last good snapshot: going on with what fits together", "error", err.Error())
-		f.unsaved = true
+		f.unsaved.snapshot = true
 	}
 	if s.revision == 0 {
 		return
 	}
+	s = f.restoreConsumers(s)
 	f.node.ApplyEndpoints(s.found())
+	f.node.ApplyConsumers(s.consumers)
 	if problems := f.node.Apply(runtime.Version{Epoch: s.epoch, Revision: s.revision, Config: s.config}); len(problems) > 0 {
 		f.log.Error("last good snapshot can't be applied", "revision", s.revision, "problems", describe(problems))
 		f.node.ApplyEndpoints(nil)
+		f.node.ApplyConsumers(&consumer.Set{})
 		return
 	}
 	f.state = s
 	f.judge()
-	f.log.Info("started from the last good snapshot", "revision", s.revision)
+	f.log.Info("started from the last good snapshot", "revision", s.revision, "consumers", s.consumers.Len())
+}
+
+// restoreConsumers returns the state with the last good consumers, as far as they fit together. Those that a snapshot of
+// an earlier build has stay where there are no others.
+func (f *Follower) restoreConsumers(s *state) *state {
+	var building *building
+	var wrong error
+	there := false
+	cut, err := f.disk.consumers.each(func(m *streamv1.StreamResponse) {
+		if wrong != nil {
+			return
+		}
+		next, b, err := s.takeSet(building, m.GetSet())
+		if building = b; err != nil {
+			wrong = err
+		} else if next != nil {
+			s, building, there = next, nil, true
+		}
+	})
+	if err = cmp.Or(err, wrong); err != nil {
+		f.log.Error("last good consumers: going on with what fits together", "error", err.Error())
+	}
+	if cut > 0 {
+		f.log.Warn("last good consumers: their end was torn and is cut off", "bytes", cut)
+	}
+	f.unsaved.consumers = wrong != nil || !there
+	return s
 }
 
 // NodeID returns the id in the fleet.
 func (f *Follower) NodeID() string { return f.set.NodeID }
 
-// take applies a whole update and puts it on disk, and returns the answer. The error is errStale; then nothing has changed.
+// take applies a whole update, or a chunk of one of a set, and puts it on disk. It returns the answer; nil for a chunk
+// that is not the last one. The error is errStale; then nothing has changed.
 func (f *Follower) take(m *streamv1.StreamResponse) (*streamv1.Result, error) {
 	start := time.Now()
-	r := &streamv1.Result{Outcome: streamv1.Result_OUTCOME_APPLIED}
-	var next *state
+	var r *streamv1.Result
 	var err error
-	if u := m.GetUpdate(); u != nil {
-		r.Revision, r.Epoch = u.GetRevision(), u.GetEpoch()
-		next, err = f.takeUpdate(u)
-	} else {
-		r.EndpointsVersion = m.GetEndpoints().GetVersion()
-		if next, err = f.state.nextEndpoints(m.GetEndpoints()); err == nil {
-			f.node.ApplyEndpoints(next.found())
-		}
+	switch {
+	case m.GetUpdate() != nil:
+		r, err = f.takeUpdate(m.GetUpdate())
+	case m.GetSet() != nil:
+		r, err = f.takeSet(m.GetSet())
+	default:
+		r, err = f.takeEndpoints(m)
 	}
-	if errors.Is(err, errStale) {
-		f.fresh = true
+	if r != nil {
+		r.ApplyMicros = uint64(time.Since(start).Microseconds())
+	}
+	return r, err
+}
+
+// refused is the answer to what is not taken. The error is errStale, where that is why.
+func (f *Follower) refusal(r *streamv1.Result, err error) (*streamv1.Result, error) {
+	ref, ok := errors.AsType[*refusal](err)
+	if !ok {
 		return nil, err
 	}
-	if ref, ok := errors.AsType[*refusal](err); ok {
-		r.Outcome, r.Problems = streamv1.Result_OUTCOME_REJECTED, ref.problems
-		if m.GetUpdate() != nil {
-			f.refuse(r)
-		}
-		f.log.Error("update refused; the node keeps what it has", "revision", r.GetRevision(), "problems", describe(ref.problems))
-	} else {
-		before := f.state
-		f.state = next
-		if m.GetUpdate() != nil {
-			f.refused.Store(nil)
-		}
-		f.save(m, m.GetUpdate() != nil && losesSecrets(before.config, next.config))
-		if f.judge(); f.degraded.Load() != nil {
-			r.Outcome, r.Problems = streamv1.Result_OUTCOME_DEGRADED, f.degraded.Load().GetProblems()
-		}
-		if m.GetUpdate() != nil {
-			f.told = f.degraded.Load()
-		}
-	}
-	hash := f.state.config.Hash()
-	r.Hash = hash[:]
-	r.ApplyMicros = uint64(time.Since(start).Microseconds())
+	r.Outcome, r.Problems = streamv1.Result_OUTCOME_REJECTED, ref.problems
+	f.log.Error("update refused; the node keeps what it has", "revision", r.GetRevision(), "set", r.GetSet(),
+		"problems", describe(ref.problems))
 	return r, nil
 }
 
-// takeUpdate gives the node what an update leads to. The error is a *refusal or errStale.
-func (f *Follower) takeUpdate(u *streamv1.Update) (*state, error) {
+// taken is the answer to what is taken.
+func (f *Follower) taken(r *streamv1.Result) *streamv1.Result {
+	r.Outcome = streamv1.Result_OUTCOME_APPLIED
+	if f.judge(); f.degraded.Load() != nil {
+		r.Outcome, r.Problems = streamv1.Result_OUTCOME_DEGRADED, f.degraded.Load().GetProblems()
+	}
+	return r
+}
+
+func (f *Follower) takeEndpoints(m *streamv1.StreamResponse) (*streamv1.Result, error) {
+	r := &streamv1.Result{EndpointsVersion: m.GetEndpoints().GetVersion()}
+	next, err := f.state.nextEndpoints(m.GetEndpoints())
+	if err != nil {
+		f.fresh = true
+		return nil, err
+	}
+	f.node.ApplyEndpoints(next.found())
+	f.state = next
+	f.save(m, false)
+	return f.taken(r), nil
+}
+
+func (f *Follower) takeUpdate(u *streamv1.Update) (*streamv1.Result, error) {
+	r := &streamv1.Result{Revision: u.GetRevision(), Epoch: u.GetEpoch()}
+	before := f.state
+	next, err := f.apply(u)
+	if err != nil {
+		if errors.Is(err, errStale) {
+			f.fresh = true
+		} else if ref, ok := errors.AsType[*refusal](err); ok {
+			f.refuse(r, ref.problems)
+		}
+		return f.refusal(f.with(r), err)
+	}
+	f.state = next
+	f.refused.Store(nil)
+	f.save(next.onDisk(u), losesSecrets(before.config, next.config))
+	if next.consumers != before.consumers { // of a control plane that does not send them apart
+		f.saveConsumers(nil)
+	}
+	r = f.taken(f.with(r))
+	f.told = f.degraded.Load()
+	return r, nil
+}
+
+// with is an answer with what the node runs now.
+func (f *Follower) with(r *streamv1.Result) *streamv1.Result {
+	hash := f.state.config.Hash()
+	r.Hash = hash[:]
+	return r
+}
+
+// takeSet takes a chunk of an update of a set.
+func (f *Follower) takeSet(u *streamv1.SetUpdate) (*streamv1.Result, error) {
+	next, b, err := f.state.takeSet(f.building, u)
+	f.building = b
+	if next == nil && err == nil {
+		return nil, nil //nolint:nilnil // more of it is to come
+	}
+	f.building = nil
+	f.freshSets = errors.Is(err, errStale)
+	r := &streamv1.Result{Set: u.GetKind()}
+	if err == nil {
+		before := f.state
+		f.node.ApplyConsumers(next.consumers)
+		f.state, f.unmet = next, nil
+		switch {
+		case b.chunks == 1 && len(u.GetBaseHash()) > 0 && !b.draft.LostSecrets():
+			f.saveConsumers(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: u}})
+		default:
+			f.saveConsumers(nil)
+		}
+		f.log.Info("consumers applied", "revision", u.GetRevision(), "consumers", next.consumers.Len(),
+			"before", before.consumers.Len())
+		r = f.taken(r)
+	} else if ref, ok := errors.AsType[*refusal](err); ok {
+		f.unmet = ref.problems
+		f.judge()
+	}
+	hash := f.state.consumers.Hash()
+	r.Hash = hash[:]
+	if err != nil {
+		return f.refusal(r, err)
+	}
+	return r, nil
+}
+
+// apply gives the node what an update leads to. The error is a *refusal or errStale.
+func (f *Follower) apply(u *streamv1.Update) (*state, error) {
 	if u.GetBaseRevision() == 0 {
 		f.fresh = false // this is what was asked for
 	}
@@ -198,6 +309,9 @@ func (f *Follower) takeUpdate(u *streamv1.Update) (*state, error) {
 	}
 	if problems := f.node.Apply(runtime.Version{Epoch: next.epoch, Revision: next.revision, Config: next.config}); len(problems) > 0 {
 		return nil, &refusal{problems}
+	}
+	if next.consumers != f.state.consumers {
+		f.node.ApplyConsumers(next.consumers)
 	}
 	return next, nil
 }
@@ -261,7 +375,7 @@ func (f *Follower) save(m *streamv1.StreamResponse, secretsGone bool) {
 		return // endpoints alone can't be started from
 	}
 	change := m
-	if f.unsaved || secretsGone || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
+	if f.unsaved.snapshot || secretsGone || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
 		change = nil
 	}
 	if secretsGone {
@@ -272,12 +386,32 @@ func (f *Follower) save(m *streamv1.StreamResponse, secretsGone bool) {
 	}
 }
 
+// saveConsumers puts consumers on disk; a nil change asks for all of them.
+func (f *Follower) saveConsumers(change *streamv1.StreamResponse) {
+	if f.unsaved.consumers {
+		change = nil
+	}
+	if change == nil {
+		f.disk.consumers.forgetDamaged()
+	}
+	if err := f.writeConsumers(change); err != nil {
+		f.log.Error("the last good consumers can't be written; after a restart the node would have older ones", "error", err.Error())
+	}
+}
+
 // saveAgain writes what could not be written before, now and then: the disk may have room again before the next change comes.
 func (f *Follower) saveAgain() {
-	if !f.unsaved || f.state.revision == 0 || time.Since(f.savedAt) < retrySave {
+	if f.unsaved == (unsaved{}) || f.state.revision == 0 || time.Since(f.savedAt) < retrySave {
 		return
 	}
-	if f.write(nil) == nil {
+	var err error
+	if f.unsaved.consumers {
+		err = f.writeConsumers(nil)
+	}
+	if f.unsaved.snapshot && err == nil {
+		err = f.write(nil)
+	}
+	if err == nil {
 		f.judge()
 		f.log.Info("the last good snapshot is on disk again", "revision", f.state.revision)
 	}
@@ -285,11 +419,22 @@ func (f *Follower) saveAgain() {
 
 func (f *Follower) write(change *streamv1.StreamResponse) error {
 	err := f.disk.save(change, f.state.records)
-	f.unsaved, f.savedAt, f.unkept = err != nil, time.Now(), ""
-	if err != nil {
-		f.unkept = err.Error()
-	}
+	f.unsaved.snapshot, f.savedAt, f.unkept[0] = err != nil, time.Now(), textOf(err)
 	return err
+}
+
+func (f *Follower) writeConsumers(change *streamv1.StreamResponse) error {
+	err := f.disk.consumers.save(change, f.state.consumerRecords)
+	f.unsaved.consumers, f.savedAt, f.unkept[1] = err != nil, time.Now(), textOf(err)
+	return err
+}
+
+// textOf is "" for none.
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // Instance returns what the control plane tells this process by.
@@ -310,7 +455,7 @@ func (f *Follower) Run(ctx context.Context) {
 // Follow follows until ctx ends, connecting again and again. It may be called again afterwards: who did so knows that another process may
 // have written to the folder meanwhile, so the snapshot there is written anew.
 func (f *Follower) Follow(ctx context.Context) {
-	defer func() { f.unsaved = true }()
+	defer func() { f.unsaved = unsaved{true, true} }()
 	retry := backoff.Exponential{Least: 2 * minBackoff}
 	for turn := 0; ctx.Err() == nil; turn++ {
 		address := f.set.Addresses[turn%len(f.set.Addresses)]

@@ -4,76 +4,57 @@ import (
 	"fmt"
 
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/chunk"
 )
 
-// gather puts the chunks of updates together, aside from what the node runs.
+// gather puts the chunks of updates together, aside from what the node runs. Those of sets it hands on one by one: a
+// million resources would be there twice.
 type gather struct {
-	update    *streamv1.Update
-	endpoints *streamv1.EndpointsUpdate
+	update    chunk.Gather[*streamv1.Update]
+	endpoints chunk.Gather[*streamv1.EndpointsUpdate]
+	set       chunk.Sequence
 }
 
-// add returns a message whose chunks are complete, or nil while some are missing. Chunks that do not follow each other are an error:
-// what they are part of can't be made whole.
+// add returns a message that is to be taken, or nil while chunks are missing. Chunks that do not follow each other are
+// an error: what they are part of can't be made whole.
 func (g *gather) add(m *streamv1.StreamResponse) (*streamv1.StreamResponse, error) {
 	switch {
 	case m.GetUpdate() != nil:
-		return g.addUpdate(m.GetUpdate())
+		u := m.GetUpdate()
+		of := fmt.Sprintf("revision %d of epoch %q from %d", u.GetRevision(), u.GetEpoch(), u.GetBaseRevision())
+		whole, complete, err := g.update.Add(of, u, func(whole, part *streamv1.Update) {
+			whole.Upserts = append(whole.Upserts, part.GetUpserts()...)
+			whole.Removals = append(whole.Removals, part.GetRemovals()...)
+		})
+		if !complete {
+			return nil, err
+		}
+		whole.Chunk, whole.Chunks = 1, 1
+		return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: whole}}, nil
 	case m.GetEndpoints() != nil:
-		return g.addEndpoints(m.GetEndpoints())
+		u := m.GetEndpoints()
+		of := fmt.Sprintf("endpoints version %d from %d", u.GetVersion(), u.GetBaseVersion())
+		whole, complete, err := g.endpoints.Add(of, u, func(whole, part *streamv1.EndpointsUpdate) {
+			whole.Upserts = append(whole.Upserts, part.GetUpserts()...)
+			whole.Removals = append(whole.Removals, part.GetRemovals()...)
+		})
+		if !complete {
+			return nil, err
+		}
+		whole.Chunk, whole.Chunks = 1, 1
+		return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: whole}}, nil
+	case m.GetSet() != nil:
+		if _, _, err := g.set.Add(ofSet(m.GetSet()), m.GetSet()); err != nil {
+			return nil, err
+		}
+		return m, nil
 	case m.GetStanding() != nil:
 		return m, nil
 	}
 	return nil, nil //nolint:nilnil // a kind of message that came after this build
 }
 
-func (g *gather) addUpdate(u *streamv1.Update) (*streamv1.StreamResponse, error) {
-	whole := g.update
-	if whole == nil || u.GetChunk() <= 1 {
-		if u.GetChunk() > 1 {
-			return nil, fmt.Errorf("revision %d began with chunk %d of %d", u.GetRevision(), u.GetChunk(), u.GetChunks())
-		}
-		whole = u
-	} else {
-		if u.GetEpoch() != whole.GetEpoch() || u.GetRevision() != whole.GetRevision() || u.GetBaseRevision() != whole.GetBaseRevision() ||
-			u.GetChunk() != whole.GetChunk()+1 || u.GetChunks() != whole.GetChunks() {
-			return nil, fmt.Errorf("chunk %d of %d of revision %d came after chunk %d of %d of revision %d",
-				u.GetChunk(), u.GetChunks(), u.GetRevision(), whole.GetChunk(), whole.GetChunks(), whole.GetRevision())
-		}
-		whole.Chunk = u.GetChunk()
-		whole.Upserts = append(whole.Upserts, u.GetUpserts()...)
-		whole.Removals = append(whole.Removals, u.GetRemovals()...)
-	}
-	g.update = whole
-	if whole.GetChunk() < whole.GetChunks() {
-		return nil, nil //nolint:nilnil // more are to come
-	}
-	g.update = nil
-	whole.Chunk, whole.Chunks = 1, 1
-	return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: whole}}, nil
-}
-
-func (g *gather) addEndpoints(u *streamv1.EndpointsUpdate) (*streamv1.StreamResponse, error) {
-	whole := g.endpoints
-	if whole == nil || u.GetChunk() <= 1 {
-		if u.GetChunk() > 1 {
-			return nil, fmt.Errorf("endpoints version %d began with chunk %d of %d", u.GetVersion(), u.GetChunk(), u.GetChunks())
-		}
-		whole = u
-	} else {
-		if u.GetVersion() != whole.GetVersion() || u.GetBaseVersion() != whole.GetBaseVersion() ||
-			u.GetChunk() != whole.GetChunk()+1 || u.GetChunks() != whole.GetChunks() {
-			return nil, fmt.Errorf("chunk %d of %d of endpoints version %d came after chunk %d of %d of version %d",
-				u.GetChunk(), u.GetChunks(), u.GetVersion(), whole.GetChunk(), whole.GetChunks(), whole.GetVersion())
-		}
-		whole.Chunk = u.GetChunk()
-		whole.Upserts = append(whole.Upserts, u.GetUpserts()...)
-		whole.Removals = append(whole.Removals, u.GetRemovals()...)
-	}
-	g.endpoints = whole
-	if whole.GetChunk() < whole.GetChunks() {
-		return nil, nil //nolint:nilnil // more are to come
-	}
-	g.endpoints = nil
-	whole.Chunk, whole.Chunks = 1, 1
-	return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: whole}}, nil
+// ofSet tells an update of a set from others.
+func ofSet(u *streamv1.SetUpdate) string {
+	return fmt.Sprintf("%s %x from %x", u.GetKind(), u.GetHash(), u.GetBaseHash())
 }

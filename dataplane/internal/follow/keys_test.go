@@ -1,6 +1,8 @@
 package follow
 
 import (
+	"errors"
+	"io/fs"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -133,11 +135,15 @@ func TestValuesThatAreGoneAreNotOnDisk(t *testing.T) {
 			applied(t, take(t, f, src.change(true, route("a"))))
 			applied(t, take(t, f, src.change(false, test.first)))
 			has := func() bool {
-				text, err := os.ReadFile(f.disk.path())
-				if err != nil {
-					t.Fatal(err)
+				there := false
+				for _, j := range []*journal{&f.disk.journal, &f.disk.consumers} {
+					text, err := os.ReadFile(j.path())
+					if err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Fatal(err)
+					}
+					there = there || strings.Contains(string(text), canary)
 				}
-				return strings.Contains(string(text), canary)
+				return there
 			}
 			if !has() {
 				t.Fatal("the value was never there")

@@ -211,11 +211,11 @@ func (w *fleetOfOne) deliverEndpoints() {
 
 // crash kills the process and starts it again. What was answered with applied is there again.
 func (w *fleetOfOne) crash() {
-	before, unsaved := w.follower.state, w.follower.unsaved
+	before, saved := w.follower.state, w.follower.unsaved == (unsaved{})
 	w.follower.disk.close()
 	w.start()
 	after := w.follower.state
-	if !unsaved && before.revision > 0 && (after.epoch != before.epoch || after.revision != before.revision || after.endpointsVersion != before.endpointsVersion ||
+	if saved && before.revision > 0 && (after.epoch != before.epoch || after.revision != before.revision || after.endpointsVersion != before.endpointsVersion ||
 		after.endpoints.Hash() != before.endpoints.Hash()) {
 		w.t.Fatalf("started with %s %d, endpoints %d; it had %s %d, endpoints %d", after.epoch, after.revision, after.endpointsVersion, before.epoch, before.revision, before.endpointsVersion)
 	}

@@ -5,14 +5,16 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"iter"
 
 	"google.golang.org/protobuf/proto"
 
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// The last good snapshot is one file: a magic with the format's version, a full snapshot, and then what has changed since, each
-// as a record of length, SHA-256 and message.
+// A journal is a magic with the format's version, something whole, and then what has changed since, each as a record of
+// length, SHA-256 and message. There are two: the last good snapshot, which has the configuration and the endpoints, and
+// the consumers.
 
 const (
 	magic      = "GWSNAP01"
@@ -21,30 +23,26 @@ const (
 	maxRecord = 1 << 30
 )
 
-// decodeRecords reads whole records from the start of a file's text.
-func decodeRecords(text []byte) (records []*streamv1.StreamResponse, sizes []int64) {
-	rest, ok := bytes.CutPrefix(text, []byte(magic))
-	if !ok {
-		return nil, nil
+// decodeRecords yields whole records from the start of a file's text, with their sizes.
+func decodeRecords(text []byte) iter.Seq2[*streamv1.StreamResponse, int64] {
+	return func(yield func(*streamv1.StreamResponse, int64) bool) {
+		rest, ok := bytes.CutPrefix(text, []byte(magic))
+		for ok && len(rest) >= recordHead {
+			n := int64(binary.BigEndian.Uint32(rest))
+			if n > maxRecord || int64(len(rest)-recordHead) < n {
+				return
+			}
+			body := rest[recordHead : recordHead+n]
+			if sum := sha256.Sum256(body); !bytes.Equal(sum[:], rest[4:recordHead]) {
+				return
+			}
+			m := &streamv1.StreamResponse{}
+			if proto.Unmarshal(body, m) != nil || !yield(m, recordHead+n) {
+				return
+			}
+			rest = rest[recordHead+n:]
+		}
 	}
-	for len(rest) >= recordHead {
-		n := int64(binary.BigEndian.Uint32(rest))
-		if n > maxRecord || int64(len(rest)-recordHead) < n {
-			break
-		}
-		body := rest[recordHead : recordHead+n]
-		if sum := sha256.Sum256(body); !bytes.Equal(sum[:], rest[4:recordHead]) {
-			break
-		}
-		m := &streamv1.StreamResponse{}
-		if proto.Unmarshal(body, m) != nil {
-			break
-		}
-		records = append(records, m)
-		sizes = append(sizes, recordHead+n)
-		rest = rest[recordHead+n:]
-	}
-	return records, sizes
 }
 
 func encodeRecord(m *streamv1.StreamResponse) ([]byte, error) {

@@ -61,14 +61,15 @@ func TestReferredFilesAreReadAgain(t *testing.T) {
 			t.Helper()
 			time.Sleep(4*lookInterval + lookInterval/2)
 			synctest.Wait()
-			m := node.version.Config.ByName(config.Certificate, "a").Message.(*configv1.Certificate)
-			if node.version.Revision != revision || m.GetKeyPem() != key {
-				t.Errorf("%s: revision %d, the first key %v:\n%s", when, node.version.Revision, m.GetKeyPem() == firstKey,
+			version := node.running()
+			m := version.Config.ByName(config.Certificate, "a").Message.(*configv1.Certificate)
+			if version.Revision != revision || m.GetKeyPem() != key {
+				t.Errorf("%s: revision %d, the first key %v:\n%s", when, version.Revision, m.GetKeyPem() == firstKey,
 					log.b.String())
 			}
 		}
 		runs("at first", 1, firstKey)
-		r := node.version.Config.ByName(config.Route, "r").Message.(*configv1.Route)
+		r := node.running().Config.ByName(config.Route, "r").Message.(*configv1.Route)
 		if body := r.GetDirectResponse().GetBody(); body != secrets {
 			t.Errorf("the environment gives %q", body)
 		}

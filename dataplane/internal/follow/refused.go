@@ -18,8 +18,8 @@ type refused struct {
 }
 
 // refuse notes a refusal. One that is repeated, on another stream, is the same.
-func (f *Follower) refuse(r *streamv1.Result) {
-	now := &refused{epoch: r.GetEpoch(), revision: r.GetRevision(), why: describe(r.GetProblems())[0]}
+func (f *Follower) refuse(r *streamv1.Result, problems []*streamv1.Problem) {
+	now := &refused{epoch: r.GetEpoch(), revision: r.GetRevision(), why: describe(problems)[0]}
 	if old := f.refused.Load(); old != nil && old.epoch == now.epoch && old.revision == now.revision {
 		now.behind = old.behind
 	}

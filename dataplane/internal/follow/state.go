@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 
+	"gateway.internal/dataplane/internal/consumer"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
@@ -15,13 +18,21 @@ import (
 type state struct {
 	epoch            string
 	revision         uint32
-	config           *config.Config
+	config           *config.Config // without the kinds that are apart
 	endpointsVersion uint64
 	endpoints        endpoints.Sets
+	consumers        *consumer.Set
+	consumersOf      place // the revision that these are of
+}
+
+// place names a revision; the zero value names none.
+type place struct {
+	epoch    string
+	revision uint32
 }
 
 func newState() *state {
-	return &state{config: config.Empty()}
+	return &state{config: config.Empty(), consumers: &consumer.Set{}}
 }
 
 // refusal is why an update is not taken.
@@ -44,23 +55,30 @@ func stale(format string, args ...any) error {
 // next works out what a whole update leads to. The error is a *refusal, or errStale for a delta that does not fit.
 func (s *state) next(u *streamv1.Update) (*state, error) {
 	full := u.GetBaseRevision() == 0
-	if u.GetEpoch() == s.epoch && u.GetRevision() < s.revision {
+	if u.GetEpoch() == s.epoch && u.GetRevision() < s.revision && !u.GetTarget() {
 		return nil, refuse("revision %d is older than %d, which the node runs", u.GetRevision(), s.revision)
 	}
 	if !full && (u.GetEpoch() != s.epoch || u.GetBaseRevision() != s.revision) {
 		return nil, stale("the update starts from revision %d of epoch %q, the node runs %d of %q", u.GetBaseRevision(), u.GetEpoch(), s.revision, s.epoch)
 	}
-	base := s.config
+	c := *s
 	if full {
-		base = config.Empty()
+		c.config = config.Empty()
 	}
-	entries, err := decode(u.GetUpserts())
+	together, apart, err := part(u)
 	if err != nil {
 		return nil, err
 	}
-	next, err := base.WithEntries(entries, u.GetRemovals())
+	entries, err := decode(together.GetUpserts())
+	if err != nil {
+		return nil, err
+	}
+	c.config, err = c.config.WithEntries(entries, together.GetRemovals())
+	if err == nil && apart != nil {
+		err = c.takeConsumers(apart, full)
+	}
 	if err == nil {
-		if hash := next.Hash(); !bytes.Equal(hash[:], u.GetHash()) {
+		if hash := c.hash(u); !bytes.Equal(hash[:], u.GetHash()) {
 			err = errors.New("the update leads to another content than it says")
 		}
 	}
@@ -70,8 +88,7 @@ func (s *state) next(u *streamv1.Update) (*state, error) {
 	case err != nil:
 		return nil, stale("%s", err)
 	}
-	c := *s
-	c.epoch, c.revision, c.config = u.GetEpoch(), u.GetRevision(), next
+	c.epoch, c.revision = u.GetEpoch(), u.GetRevision()
 	return &c, nil
 }
 
@@ -149,11 +166,12 @@ func (s *state) found() map[string][]*configv1.Endpoint {
 	return out
 }
 
-// records returns everything as it is kept on disk.
-func (s *state) records() []*streamv1.StreamResponse {
+// records returns everything but what is apart, as it is kept on disk.
+func (s *state) records() iter.Seq[*streamv1.StreamResponse] {
 	hash := s.config.Hash()
-	u := &streamv1.Update{Epoch: s.epoch, Revision: s.revision, Hash: hash[:], Chunk: 1, Chunks: 1, AllowShrink: true}
-	for _, k := range config.Kinds() {
+	u := &streamv1.Update{Epoch: s.epoch, Revision: s.revision, Hash: hash[:], Chunk: 1, Chunks: 1, AllowShrink: true,
+		Apart: apartKinds()}
+	for _, k := range config.Together() {
 		for e := range s.config.All(k) {
 			u.Upserts = append(u.Upserts, e.Encoded())
 		}
@@ -166,7 +184,7 @@ func (s *state) records() []*streamv1.StreamResponse {
 		}
 		out = append(out, &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Endpoints{Endpoints: e}})
 	}
-	return out
+	return slices.Values(out)
 }
 
 // replay returns the state that records on disk lead to, as far as they fit together.

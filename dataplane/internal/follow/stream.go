@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
 )
 
 const (
@@ -81,6 +82,13 @@ func (f *Follower) hello() *streamv1.Hello {
 	h.Host, _ = os.Hostname() // empty where it is not known
 	h.Epoch, h.Revision = f.state.epoch, f.state.revision
 	h.Degradation, f.told = f.degraded.Load(), f.degraded.Load()
+	set := &streamv1.SetState{Kind: config.Consumer.Proto(), Epoch: f.state.consumersOf.epoch,
+		Revision: f.state.consumersOf.revision}
+	if consumers := f.state.consumers.Hash(); !f.freshSets {
+		set.Hash = consumers[:]
+	}
+	h.Sets = []*streamv1.SetState{set}
+	f.building = nil // of another stream
 	if !f.fresh {
 		hash, known := f.state.config.Hash(), f.state.endpoints.Hash()
 		h.Hash, h.EndpointsVersion, h.EndpointsHash = hash[:], f.state.endpointsVersion, known[:]
@@ -153,6 +161,9 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 			r, err := f.take(m)
 			if err != nil {
 				return err
+			}
+			if r == nil {
+				continue
 			}
 			if err := s.Send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: r}}); err != nil {
 				return endError(err, messages, ended)

@@ -36,8 +36,10 @@ func FuzzUpdates(f *testing.F) {
 		update(&streamv1.Update{Revision: 2, BaseRevision: 1, Chunk: 1, Chunks: 1, Removals: []*streamv1.ResourceRef{first}, Upserts: routes[:1]})))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, now := &gather{}, newState()
+		var set *building
 		for _, m := range apart(data) {
 			before, version, known := now.config.Hash(), now.endpointsVersion, now.endpoints.Hash()
+			consumers := now.consumers.Hash()
 			whole, err := g.add(m)
 			if err != nil || whole == nil {
 				continue
@@ -46,6 +48,8 @@ func FuzzUpdates(f *testing.F) {
 			if u := whole.GetUpdate(); u != nil {
 				u.Hash = leadsTo(now, u)
 				next, err = now.next(u)
+			} else if s := whole.GetSet(); s != nil {
+				next, set, err = now.takeSet(set, s)
 			} else {
 				e := whole.GetEndpoints()
 				if led, err := now.endpoints.With(e); err == nil {
@@ -54,17 +58,17 @@ func FuzzUpdates(f *testing.F) {
 				}
 				next, err = now.nextEndpoints(e)
 			}
-			if now.config.Hash() != before || now.endpointsVersion != version || now.endpoints.Hash() != known {
+			if now.config.Hash() != before || now.endpointsVersion != version || now.endpoints.Hash() != known || now.consumers.Hash() != consumers {
 				t.Fatal("what the node had is another now")
 			}
-			if err != nil {
+			if err != nil || next == nil {
 				continue
 			}
-			if next.epoch == now.epoch && next.revision < now.revision {
+			if next.epoch == now.epoch && next.revision < now.revision && !whole.GetUpdate().GetTarget() {
 				t.Fatalf("revision %d was taken after %d", next.revision, now.revision)
 			}
 			kept := newState()
-			for _, record := range next.records() {
+			for record := range next.records() {
 				if u := record.GetUpdate(); u != nil {
 					kept, err = kept.next(u)
 				} else {
@@ -73,6 +77,19 @@ func FuzzUpdates(f *testing.F) {
 				if err != nil {
 					t.Fatalf("what was taken can't be read again: %v", err)
 				}
+			}
+			var again *building
+			for record := range next.consumerRecords() {
+				taken, b, err := kept.takeSet(again, record.GetSet())
+				if err != nil {
+					t.Fatalf("consumers that were taken can't be read again: %v", err)
+				}
+				if again = b; taken != nil {
+					kept = taken
+				}
+			}
+			if kept.consumers.Hash() != next.consumers.Hash() || kept.consumersOf != next.consumersOf {
+				t.Fatal("other consumers are read again than were taken")
 			}
 			if kept.config.Hash() != next.config.Hash() || kept.revision != next.revision ||
 				kept.endpoints.Hash() != next.endpoints.Hash() {
@@ -98,6 +115,9 @@ func leadsTo(s *state, u *streamv1.Update) []byte {
 		return u.GetHash()
 	}
 	hash := next.Hash()
+	if len(u.GetApart()) > 0 {
+		hash = next.HashOf(config.Together()...)
+	}
 	return hash[:]
 }
 

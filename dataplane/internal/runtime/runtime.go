@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/middleware"
@@ -50,9 +51,6 @@ type Snapshot struct {
 	config *config.Config
 }
 
-// Count returns the number of resources of a kind.
-func (s *Snapshot) Count(k config.Kind) int { return s.config.Len(k) }
-
 // Version is a configuration to run.
 type Version struct {
 	Epoch    string
@@ -72,6 +70,8 @@ type Runtime struct {
 	// newStep is middleware.New, but in tests.
 	newStep  func(typeName string, settings proto.Message, env *pipeline.Environment) (pipeline.Step, error)
 	snapshot atomic.Pointer[Snapshot]
+	// consumers are apart from the snapshot: they change by themselves, and routes are not compiled anew.
+	consumers atomic.Pointer[consumer.Set]
 
 	applied, applyNanos, refused atomic.Uint64
 
@@ -91,6 +91,7 @@ func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Regi
 	}
 	r.live = live.NewStore(log, r.panics)
 	r.UsePaths(pathnorm.DefaultSettings())
+	r.consumers.Store(&consumer.Set{})
 	return r
 }
 
@@ -110,6 +111,24 @@ func (r *Runtime) Panics() *telemetry.Panics { return r.panics }
 
 // Snapshot returns what exchanges run on; nil before the first Apply.
 func (r *Runtime) Snapshot() *Snapshot { return r.snapshot.Load() }
+
+// Consumers returns the client applications. It takes no lock.
+func (r *Runtime) Consumers() *consumer.Set { return r.consumers.Load() }
+
+// ApplyConsumers makes these the node's consumers.
+func (r *Runtime) ApplyConsumers(s *consumer.Set) { r.consumers.Store(s) }
+
+// Count returns the number of resources of a kind; 0 before the first Apply.
+func (r *Runtime) Count(k config.Kind) int {
+	s := r.snapshot.Load()
+	switch {
+	case k == config.Consumer:
+		return r.consumers.Load().Len()
+	case s == nil:
+		return 0
+	}
+	return s.config.Len(k)
+}
 
 // Discovered reports whether endpoints were applied, be they none, for each service that is to have discovered ones.
 func (r *Runtime) Discovered() bool {
@@ -147,7 +166,15 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	if s := r.snapshot.Load(); s != nil {
 		old, tables, certificates = s.config, s.Tables, s.Certificates
 	}
-	changes := config.Diff(old, v.Config)
+	changes := config.DiffOf(old, v.Config, config.Together()...)
+	if s := r.snapshot.Load(); s != nil && len(changes) == 0 { // consumers have changed, or nothing has
+		next := *s
+		next.Revision, next.Hash, next.Epoch, next.AppliedAt, next.config = v.Revision, v.Config.Hash(), v.Epoch, start, v.Config
+		r.snapshot.Store(&next)
+		r.applied.Add(1)
+		r.applyNanos.Add(uint64(time.Since(start)))
+		return nil
+	}
 	affected := affectedRoutes(old, v.Config, changes)
 
 	// Services first: routes hold them. Nothing that an exchange in flight holds is taken away by this.

@@ -21,6 +21,8 @@ import (
 type Node interface {
 	// Snapshot returns what the node runs, or nil.
 	Snapshot() *runtime.Snapshot
+	// Count returns the number of resources of a kind.
+	Count(k config.Kind) int
 }
 
 // Options are the circumstances.
@@ -68,7 +70,7 @@ func Handler(o Options) http.Handler {
 		}
 		counts := map[string]int{}
 		for _, k := range config.Kinds() {
-			counts[k.Plural()] = s.Count(k)
+			counts[k.Plural()] = o.Node.Count(k)
 		}
 		reply(w, 200, map[string]any{
 			"revision": s.Revision, "epoch": s.Epoch, "hash": hex.EncodeToString(s.Hash[:]), "age_seconds": time.Since(s.AppliedAt).Seconds(), "resources": counts,

@@ -11,11 +11,13 @@ import (
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/status"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
 )
 
 type node struct{ snapshot *runtime.Snapshot }
 
 func (n node) Snapshot() *runtime.Snapshot { return n.snapshot }
+func (n node) Count(config.Kind) int       { return 0 }
 
 // TestDegraded: a node that serves without a part of its configuration is ready, and says which part.
 func TestDegraded(t *testing.T) {

@@ -65,7 +65,11 @@ type Node struct {
 	Host string `protobuf:"bytes,19,opt,name=host,proto3" json:"host,omitempty"`
 	// The revision that it was told to run last and refused; absent when it has not refused one, or has applied another one
 	// since.
-	Refuses       *Rejection `protobuf:"bytes,40,opt,name=refuses,proto3" json:"refuses,omitempty"`
+	Refuses *Rejection `protobuf:"bytes,40,opt,name=refuses,proto3" json:"refuses,omitempty"`
+	// The revision that it is to run; 0: the newest.
+	TargetRevision uint32 `protobuf:"varint,41,opt,name=target_revision,json=targetRevision,proto3" json:"target_revision,omitempty"`
+	// Why the node can't be given its target; empty: it can.
+	TargetProblem string `protobuf:"bytes,42,opt,name=target_problem,json=targetProblem,proto3" json:"target_problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -238,6 +242,20 @@ func (x *Node) GetRefuses() *Rejection {
 		return x.Refuses
 	}
 	return nil
+}
+
+func (x *Node) GetTargetRevision() uint32 {
+	if x != nil {
+		return x.TargetRevision
+	}
+	return 0
+}
+
+func (x *Node) GetTargetProblem() string {
+	if x != nil {
+		return x.TargetProblem
+	}
+	return ""
 }
 
 // Rejection is a revision that a node refused.
@@ -601,7 +619,7 @@ var File_gateway_admin_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\a\n" +
+	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\a\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12:\n" +
@@ -626,7 +644,9 @@ const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x12\n" +
 	"\x04host\x18\x13 \x01(\tR\x04host\x125\n" +
-	"\arefuses\x18( \x01(\v2\x1b.gateway.admin.v1.RejectionR\arefuses\x1a9\n" +
+	"\arefuses\x18( \x01(\v2\x1b.gateway.admin.v1.RejectionR\arefuses\x12'\n" +
+	"\x0ftarget_revision\x18) \x01(\rR\x0etargetRevision\x12%\n" +
+	"\x0etarget_problem\x18* \x01(\tR\rtargetProblem\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +

@@ -1,0 +1,348 @@
+package follow
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/config/configtest"
+)
+
+func consumerPut(name string, groups ...string) config.Edit {
+	return config.Edit{Kind: config.Consumer, Put: &configv1.Consumer{Name: name, Groups: groups}}
+}
+
+// consumers returns what leads from the consumers of one configuration to those of another, in chunks of one resource;
+// from nothing where from is nil.
+func consumers(from, to *config.Config, revision uint32) []*streamv1.StreamResponse {
+	hash := to.HashOf(config.Consumer)
+	head := &streamv1.SetUpdate{Kind: streamv1.Kind_KIND_CONSUMER, Epoch: "e", Revision: revision, Hash: hash[:]}
+	if from != nil {
+		base := from.HashOf(config.Consumer)
+		head.BaseHash = base[:]
+	} else {
+		from = config.Empty()
+	}
+	parts := []*streamv1.SetUpdate{}
+	for _, ch := range config.DiffOf(from, to, config.Consumer) {
+		u := proto.CloneOf(head)
+		if ch.After == nil {
+			u.Removals = []string{ch.ID()}
+		} else {
+			u.Upserts = []*streamv1.Resource{ch.After.Encoded()}
+		}
+		parts = append(parts, u)
+	}
+	if len(parts) == 0 {
+		parts = append(parts, head)
+	}
+	out := make([]*streamv1.StreamResponse, len(parts))
+	for i, u := range parts {
+		u.Chunk, u.Chunks = uint32(i+1), uint32(len(parts))
+		out[i] = &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: u}}
+	}
+	return out
+}
+
+// edited plans edits.
+func edited(t interface{ Fatal(...any) }, c *config.Config, edits ...config.Edit) *config.Config {
+	plan, err := c.Plan(edits, config.PlanOptions{Now: time.Unix(1, 0), AllowShrink: true, NewID: newID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan.Config
+}
+
+// takeAll takes messages and returns the answer to the last one.
+func takeAll(t *testing.T, f *Follower, messages []*streamv1.StreamResponse) (r *streamv1.Result) {
+	t.Helper()
+	for i, m := range messages {
+		var err error
+		if r, err = f.take(m); err != nil || (r == nil) != (i < len(messages)-1) {
+			t.Fatalf("chunk %d: %v, %v", i+1, r, err)
+		}
+	}
+	return r
+}
+
+// TestConsumersComeApart: they are applied when the last chunk is there, and without the configuration; a change is
+// taken from what the node has, and all of it is there after a restart.
+func TestConsumersComeApart(t *testing.T) {
+	dir := t.TempDir()
+	f, n := follower(t, dir)
+	first := edited(t, config.Empty(), consumerPut("a", "g"), consumerPut("b"), consumerPut("c"))
+	whole := consumers(nil, first, 1)
+	for i, m := range whole {
+		if n.clients != nil && n.clients.Len() > 0 {
+			t.Fatalf("applied before chunk %d", i+1)
+		}
+		r, err := f.take(m)
+		if err != nil || (r == nil) != (i < len(whole)-1) {
+			t.Fatalf("chunk %d: %v, %v", i+1, r, err)
+		}
+		if r != nil {
+			applied(t, r)
+			if hash := first.HashOf(config.Consumer); string(r.GetHash()) != string(hash[:]) || r.GetSet() != streamv1.Kind_KIND_CONSUMER {
+				t.Errorf("answered %v", r)
+			}
+		}
+	}
+	if c := n.clients.ByName("a"); c == nil || len(c.Groups()) != 1 || n.clients.ByID(c.ID()) != c {
+		t.Errorf("a is %v", c)
+	}
+	src := &source{t: t, config: config.Empty(), apart: true}
+	applied(t, take(t, f, src.change(true, route("r"))))
+	second := edited(t, first, consumerPut("a", "h"), config.Edit{Kind: config.Consumer, Delete: "b"}, consumerPut("d"))
+	version := n.version
+	applied(t, takeAll(t, f, consumers(first, second, 2)))
+	if n.version != version {
+		t.Error("a change of consumers was applied as one of the configuration")
+	}
+	if n.clients.ByName("b") != nil || n.clients.ByName("d") == nil || n.clients.ByName("a").Groups()[0] != "h" {
+		t.Error("another content")
+	}
+	if _, err := f.take(consumers(first, second, 2)[0]); !errors.Is(err, errStale) || !f.freshSets || f.fresh {
+		t.Errorf("a change from another set: %v", err)
+	}
+	if h := f.hello(); len(h.GetSets()) != 1 || len(h.GetSets()[0].GetHash()) != 0 || len(h.GetHash()) == 0 {
+		t.Errorf("hello asks for all consumers, and nothing else: %v", h)
+	}
+	f.disk.close()
+	again, n := follower(t, dir)
+	if n.clients.Hash() != second.HashOf(config.Consumer) || n.version.Config.ByName(config.Route, "r") == nil {
+		t.Error("after a restart there is another content")
+	}
+	hash := second.HashOf(config.Consumer)
+	if s := again.hello().GetSets()[0]; s.GetRevision() != 2 || s.GetEpoch() != "e" || string(s.GetHash()) != string(hash[:]) {
+		t.Errorf("hello says %v", s)
+	}
+	// All of it may be less, and what was begun before is not part of it.
+	third := edited(t, config.Empty(), consumerPut("x"))
+	if r, err := again.take(consumers(nil, second, 2)[0]); r != nil || err != nil {
+		t.Fatal(r, err)
+	}
+	applied(t, takeAll(t, again, consumers(nil, third, 3)))
+	if n.clients.Len() != 1 {
+		t.Errorf("%d consumers", n.clients.Len())
+	}
+	applied(t, takeAll(t, again, consumers(third, config.Empty(), 4)))
+	if n.clients.Len() != 0 || n.clients.Hash() != config.Empty().Hash() {
+		t.Errorf("%d consumers are left", n.clients.Len())
+	}
+}
+
+// TestConsumersThatCanNotBeRead: the node keeps those that it had, and says so.
+func TestConsumersThatCanNotBeRead(t *testing.T) {
+	f, n := follower(t, t.TempDir())
+	first := edited(t, config.Empty(), consumerPut("a"))
+	applied(t, takeAll(t, f, consumers(nil, first, 1)))
+	spoilt := consumers(first, edited(t, first, consumerPut("b"), consumerPut("c")), 2)
+	spoilt[0] = proto.CloneOf(spoilt[0])
+	spoilt[0].GetSet().Upserts[0].Body[2] ^= 1
+	r := takeAll(t, f, spoilt)
+	if r.GetOutcome() != streamv1.Result_OUTCOME_REJECTED || len(r.GetProblems()) != 1 || n.clients.Len() != 1 || len(f.Degraded()) != 1 {
+		t.Errorf("answered %v, %d consumers, degraded %v", r, n.clients.Len(), f.Degraded())
+	}
+	applied(t, takeAll(t, f, consumers(first, edited(t, first, consumerPut("b")), 3)))
+	if len(f.Degraded()) != 0 {
+		t.Errorf("degraded %v", f.Degraded())
+	}
+	wrong := consumers(nil, first, 4)
+	wrong[0].GetSet().Hash[0] ^= 1
+	if r := takeAll(t, f, wrong); r.GetOutcome() != streamv1.Result_OUTCOME_REJECTED {
+		t.Errorf("all of them with another hash: %v", r)
+	}
+	other := consumers(nil, first, 4)
+	other[0].GetSet().Kind = streamv1.Kind_KIND_ROUTE
+	if r := takeAll(t, f, other); r.GetOutcome() != streamv1.Result_OUTCOME_REJECTED {
+		t.Errorf("routes as a set: %v", r)
+	}
+}
+
+// TestConsumersOfALaterBuild: fields that this build does not know are part of the hash, and are told.
+func TestConsumersOfALaterBuild(t *testing.T) {
+	dir := t.TempDir()
+	f, _ := follower(t, dir)
+	e := configtest.Newer(t, &configv1.Consumer{Id: "1", Name: "a", Labels: map[string]string{"x": "1", "y": "2"}})
+	c, err := config.Empty().With([]config.Change{{Kind: config.Consumer, After: e}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := takeAll(t, f, consumers(nil, c, 1))
+	if r.GetOutcome() != streamv1.Result_OUTCOME_DEGRADED || r.GetProblems()[0].GetKind() != "consumer" {
+		t.Errorf("answered %v", r)
+	}
+	src := &source{t: t, config: config.Empty(), apart: true}
+	take(t, f, src.change(true, route("r")))
+	f.disk.close()
+	f, n := follower(t, dir)
+	if n.clients.Hash() != c.Hash() || len(f.Degraded()) != 1 {
+		t.Errorf("after a restart: %v", f.Degraded())
+	}
+	if r := takeAll(t, f, consumers(c, config.Empty(), 2)); r.GetOutcome() != streamv1.Result_OUTCOME_APPLIED {
+		t.Errorf("without it: %v", r)
+	}
+}
+
+// TestControlPlaneOfAnEarlierBuild sends consumers with the configuration, and hashes of both together.
+func TestControlPlaneOfAnEarlierBuild(t *testing.T) {
+	dir := t.TempDir()
+	f, n := follower(t, dir)
+	src := &source{t: t, config: config.Empty()}
+	applied(t, take(t, f, src.change(true, route("r"), consumerPut("a"))))
+	applied(t, take(t, f, src.change(false, consumerPut("b"))))
+	applied(t, take(t, f, src.change(false, route("s"))))
+	if n.clients.Len() != 2 || n.version.Config.Len(config.Consumer) != 0 || n.version.Revision != 3 {
+		t.Errorf("%d consumers, revision %d", n.clients.Len(), n.version.Revision)
+	}
+	f.disk.close()
+	f, n = follower(t, dir)
+	if n.clients.Hash() != src.config.HashOf(config.Consumer) || n.version.Config.Hash() != src.config.HashOf(config.Together()...) {
+		t.Error("after a restart there is another content")
+	}
+	// The control plane is upgraded: it knows what the node has.
+	next := edited(t, src.config, config.Edit{Kind: config.Consumer, Delete: "a"})
+	applied(t, takeAll(t, f, consumers(src.config, next, 4)))
+	if n.clients.Len() != 1 {
+		t.Errorf("%d consumers", n.clients.Len())
+	}
+	// And back: what it does not know leads to another hash, and everything is asked for.
+	if _, err := f.take(src.change(false, route("t"))); !errors.Is(err, errStale) || !f.fresh {
+		t.Errorf("a change that does not know of the consumers: %v", err)
+	}
+	applied(t, take(t, f, src.change(true, route("u"))))
+	if n.clients.Len() != 2 {
+		t.Errorf("%d consumers", n.clients.Len())
+	}
+}
+
+// TestFileOfAnEarlierBuild has consumers in the last good snapshot.
+func TestFileOfAnEarlierBuild(t *testing.T) {
+	dir := t.TempDir()
+	src := &source{t: t, config: config.Empty()}
+	text := []byte(magic)
+	for _, m := range []*streamv1.StreamResponse{src.change(true, route("r"), consumerPut("a")), src.change(false, consumerPut("b"))} {
+		record, err := encodeRecord(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, record...)
+	}
+	write(t, filepath.Join(dir, "snapshot.pb"), string(text))
+	f, n := follower(t, dir)
+	if n.clients.Hash() != src.config.HashOf(config.Consumer) || n.version.Revision != 2 {
+		t.Fatalf("%d consumers, revision %d", n.clients.Len(), n.version.Revision)
+	}
+	next := edited(t, src.config, config.Edit{Kind: config.Consumer, Delete: "a"}, config.Edit{Kind: config.Consumer, Delete: "b"})
+	applied(t, takeAll(t, f, consumers(src.config, next, 3)))
+	f.disk.close()
+	if _, n := follower(t, dir); n.clients.Len() != 0 {
+		t.Errorf("after a restart %d consumers are there again", n.clients.Len())
+	}
+}
+
+// TestConsumersOfAnyLife makes random changes, which reach the node as deltas or as a whole, in chunks, of which some are
+// lost; the process is killed, and the end of its file is lost. What the node has is always what some revision was, and
+// in the end the newest.
+func TestConsumersOfAnyLife(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(t.TempDir(), "node")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		var f *Follower
+		var n *nodeDouble
+		start := func() {
+			n = &nodeDouble{}
+			if f, err = NewFollower(Settings{DataDir: dir}, slog.New(slog.DiscardHandler), n); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		start()
+		defer func() { f.disk.close() }()
+		src := &source{t: t, config: config.Empty(), apart: true}
+		take(t, f, src.change(true, route("r")))
+		history := []*config.Config{config.Empty()}
+		// had is the revision whose consumers the node has.
+		had := func() int {
+			for i, c := range history {
+				if c.HashOf(config.Consumer) == f.state.consumers.Hash() {
+					return i
+				}
+			}
+			rt.Fatalf("the node has consumers that no revision had")
+			return 0
+		}
+		deliver := func(lose bool) {
+			newest := len(history) - 1
+			base := history[had()]
+			if f.freshSets || rapid.IntRange(0, 3).Draw(rt, "whole") == 0 {
+				base = nil
+			}
+			parts := consumers(base, history[newest], uint32(newest))
+			if lose {
+				parts = parts[:rapid.IntRange(0, len(parts)-1).Draw(rt, "parts")]
+			}
+			var g gather
+			for _, m := range parts {
+				if m, err = g.add(m); err != nil {
+					rt.Fatal(err)
+				}
+				if _, err := f.take(m); err != nil {
+					rt.Fatal(err)
+				}
+			}
+			f.hello() // another stream
+			if !lose && had() != newest && history[newest].Hash() != history[had()].Hash() {
+				rt.Fatalf("the node has revision %d of %d", had(), newest)
+			}
+		}
+		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+			switch rapid.SampledFrom([]string{"commit", "commit", "deliver", "deliver", "lose", "crash", "tear"}).Draw(rt, "step") {
+			case "commit":
+				c := history[len(history)-1]
+				var edits []config.Edit
+				for _, i := range rapid.SliceOfNDistinct(rapid.IntRange(0, 9), 1, 4, rapid.ID[int]).Draw(rt, "consumers") {
+					name := fmt.Sprint("c", i)
+					if c.ByName(config.Consumer, name) != nil && rapid.Bool().Draw(rt, "delete") {
+						edits = append(edits, config.Edit{Kind: config.Consumer, Delete: name})
+					} else {
+						edits = append(edits, consumerPut(name, fmt.Sprint(rapid.IntRange(0, 3).Draw(rt, "group"))))
+					}
+				}
+				history = append(history, edited(rt, c, edits...))
+			case "deliver":
+				deliver(false)
+			case "lose":
+				deliver(true)
+			case "crash":
+				before := f.state.consumers.Hash()
+				f.disk.close()
+				if start(); f.state.consumers.Hash() != before {
+					rt.Fatal("a crash lost consumers")
+				}
+			case "tear":
+				f.disk.close()
+				if info, err := os.Stat(f.disk.consumers.path()); err == nil {
+					_ = os.Truncate(f.disk.consumers.path(), rapid.Int64Range(0, info.Size()).Draw(rt, "size"))
+				}
+				start()
+			}
+			if n.clients != nil && n.clients.Hash() != f.state.consumers.Hash() {
+				rt.Fatal("the node's consumers are not the follower's")
+			}
+			had()
+		}
+		deliver(false)
+	})
+}
