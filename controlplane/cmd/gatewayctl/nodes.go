@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +43,10 @@ func (r *root) nodes() *cobra.Command {
 			for i, n := range list {
 				rows[i] = nodeCells(n)
 			}
-			return cli.Table(cmd.OutOrStdout(), nodeHeadings(), rows)
+			if err := cli.Table(cmd.OutOrStdout(), nodeHeadings(), rows); err != nil || len(given) == 0 {
+				return err
+			}
+			return printServed(cmd.OutOrStdout(), list[0])
 		},
 	}
 	f := cmd.Flags()
@@ -55,6 +60,28 @@ func (r *root) nodes() *cobra.Command {
 func nodeHeadings() []string {
 	return []string{"NODE", "HOST", "GROUP", "LABELS", "STATE", "REVISION", "LAG", "APPLIED IN", "REQUESTS/S",
 		"BUILD", "LAST REFUSED"}
+}
+
+// printServed shows what a node is to run, where that is not the newest revision, and what it has served by revision.
+func printServed(w io.Writer, n *adminv1.Node) error {
+	if n.GetTargetRevision() > 0 {
+		if _, err := fmt.Fprintf(w, "\nIt is to run revision %d. %s\n", n.GetTargetRevision(), n.GetTargetProblem()); err != nil {
+			return err
+		}
+	}
+	if len(n.GetServed()) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, t := range n.GetServed() {
+		rows = append(rows, []string{fmt.Sprint(t.GetRevision()), fmt.Sprint(t.GetRequests()), fmt.Sprint(t.GetErrors()),
+			fmt.Sprintf("%.2f%%", 100*t.GetErrorRatio()), fmt.Sprintf("%.1fms", t.GetMeanMs()),
+			t.GetLastAt().AsTime().Format(time.RFC3339)})
+	}
+	return cli.Table(w, []string{"SERVED BY REVISION", "REQUESTS", "ERRORS", "ERROR RATIO", "MEAN", "LAST REPORTED"}, rows)
 }
 
 // placeOf names the first resource that is the cause of problems; it is empty where none is.

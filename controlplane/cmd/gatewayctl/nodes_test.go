@@ -8,8 +8,10 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/controlplane/internal/cli"
+	"gateway.internal/controlplane/internal/fleet"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
@@ -99,5 +101,27 @@ func TestWrongPort(t *testing.T) {
 		if code == 0 || !strings.Contains(complaint, c.want) || !strings.Contains(complaint, cli.DefaultPort) {
 			t.Errorf("%s: exit %d, %s", c.name, code, complaint)
 		}
+	}
+}
+
+// TestNodeShowsWhatItServed, by revision, and its target.
+func TestNodeShowsWhatItServed(t *testing.T) {
+	nodes := serve(t)
+	s, err := nodes.Connect(&streamv1.Hello{NodeId: "edge", InstanceId: "i", Epoch: "e", Revision: 2}, "127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Report(&streamv1.Report{Revision: 2, Epoch: "e", Routes: []*streamv1.RouteTraffic{
+		{RouteId: "a", Requests: 40, Errors: 1, DurationMicros: 80_000, Revision: proto.Uint32(2)},
+		{RouteId: "a", Requests: 9, Revision: proto.Uint32(1)}}})
+	nodes.Aim("edge", fleet.Target{Epoch: "e", Revision: 1})
+	out, _, _ := gatewayctl(t, "", "nodes", "edge")
+	for _, want := range []string{"to run revision 1", "SERVED BY REVISION", "2.50%", "2.0ms"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in:\n%s", want, out)
+		}
+	}
+	if out, _, _ := gatewayctl(t, "", "nodes"); strings.Contains(out, "SERVED") {
+		t.Errorf("the list shows it too:\n%s", out)
 	}
 }

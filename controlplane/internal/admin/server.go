@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"slices"
@@ -26,6 +27,7 @@ import (
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
 
@@ -183,6 +185,24 @@ func (s nodes) GetNode(_ context.Context, r *adminv1.GetNodeRequest) (*adminv1.G
 		}
 	}
 	return nil, failure(fault.NotFound, "there is no node \""+r.GetId()+"\"")
+}
+
+func (s nodes) GetRevisionTraffic(_ context.Context, r *adminv1.GetRevisionTrafficRequest) (
+	*adminv1.GetRevisionTrafficResponse, error) {
+	v := s.catalog.Current()
+	switch {
+	case v == nil:
+		return nil, failure(fault.NotFound, "the configuration has not been loaded yet")
+	case r.GetNumber() > v.Revision:
+		return nil, failure(fault.NotFound, fmt.Sprint("there is no revision ", r.GetNumber()))
+	}
+	t := s.fleet.Served(v.Epoch, r.GetNumber())
+	for _, route := range t.GetRoutes() {
+		if e := v.Config.ByID(config.Route, route.GetRouteId()); e != nil {
+			route.Route = e.Name()
+		}
+	}
+	return &adminv1.GetRevisionTrafficResponse{Traffic: t, Meta: &adminv1.ReplyMeta{Revision: v.Revision}}, nil
 }
 
 // errorOf returns what an error of the API says; ok is false for errors from elsewhere.

@@ -40,6 +40,8 @@ type Fleet struct {
 	nodes   map[string]*node
 	tallies map[string]*tally  // by epoch
 	targets map[string]*Target // by node id; absent: the newest revision
+	served  map[revision]*traffic
+	routes  int // how many there are in served
 	// forgotAt is when it was last looked for nodes that went away long ago.
 	forgotAt time.Time
 
@@ -54,12 +56,13 @@ type node struct {
 	session   *Session
 	standing  standing                                       // as it is counted
 	endpoints map[string]map[string]*streamv1.EndpointHealth // by service id and host:port
+	served    map[revision]*traffic                          // without routes
 }
 
 // New returns an empty fleet whose metrics are in a registry.
 func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
-		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{},
+		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{}, served: map[revision]*traffic{},
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gateway_config_propagation_seconds",
 			Help:    "From the commit of a revision until a connected node says that it has applied it.",
@@ -207,6 +210,7 @@ func (s *Session) Report(r *streamv1.Report) {
 		if d := r.GetDegradation(); d != nil {
 			n.view.Degraded = problems(d.GetProblems())
 		}
+		s.fleet.serve(n, r, time.Now())
 		var requests, errs uint64
 		for _, t := range r.GetRoutes() {
 			requests += t.GetRequests()
@@ -252,7 +256,9 @@ func (f *Fleet) Nodes() []*adminv1.Node {
 	defer f.mu.Unlock()
 	list := make([]*adminv1.Node, 0, len(f.nodes))
 	for _, n := range f.nodes {
-		list = append(list, copyOf(n.view))
+		v := copyOf(n.view)
+		v.Served = n.servedView()
+		list = append(list, v)
 	}
 	slices.SortFunc(list, func(a, b *adminv1.Node) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	return list

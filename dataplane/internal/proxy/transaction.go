@@ -55,6 +55,9 @@ func (p *Proxy) begin(x *exchange.Exchange) *transaction {
 	t := transactions.Get().(*transaction)
 	t.p, t.x, t.snapshot, t.count, t.down = p, x, p.runtime.Snapshot(), p.nowhere, x.Down
 	t.done.Method = telemetry.MethodOf(x.Request.Method)
+	if t.snapshot != nil {
+		t.done.Version = t.snapshot.Traffic
+	}
 	return t
 }
 

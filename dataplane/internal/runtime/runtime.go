@@ -39,6 +39,8 @@ type Snapshot struct {
 	Hash     [32]byte
 	// Epoch is the store's that the revision is of.
 	Epoch string
+	// Traffic is what counters tell exchanges of this snapshot from others by.
+	Traffic *telemetry.Version
 	// AppliedAt is when it became the node's.
 	AppliedAt time.Time
 	// Tables find routes: each rule's Value is a *Route.
@@ -170,6 +172,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	if s := r.snapshot.Load(); s != nil && len(changes) == 0 { // consumers have changed, or nothing has
 		next := *s
 		next.Revision, next.Hash, next.Epoch, next.AppliedAt, next.config = v.Revision, v.Config.Hash(), v.Epoch, start, v.Config
+		next.Traffic = r.counters.NewVersion(v.Epoch, v.Revision)
 		r.snapshot.Store(&next)
 		r.applied.Add(1)
 		r.applyNanos.Add(uint64(time.Since(start)))
@@ -221,6 +224,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	r.snapshot.Store(&Snapshot{
 		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config,
 		Tables: tables.With(remove, add), Certificates: certificates, Errors: pages,
+		Traffic: r.counters.NewVersion(v.Epoch, v.Revision),
 	})
 	r.services.Apply(services, r.found)
 	r.replace(remove, add)
@@ -426,7 +430,12 @@ func (r *Runtime) Report(all bool) (*streamv1.Report, func()) {
 	report := &streamv1.Report{ActiveConnections: connections, Routes: traffic}
 	report.Endpoints, report.Unchecked = r.services.Health(all)
 	if s := r.snapshot.Load(); s != nil {
-		report.Revision = s.Revision
+		report.Revision, report.Epoch = s.Revision, s.Epoch
+	}
+	for _, t := range traffic {
+		if t.GetEpoch() == report.GetEpoch() {
+			t.Epoch = "" // the report says it
+		}
 	}
 	return report, commit
 }

@@ -1,7 +1,11 @@
 package telemetry
 
 import (
+	"cmp"
 	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
@@ -9,51 +13,91 @@ import (
 // Reporter makes reports of what happened since the one before. It is not safe for concurrent use.
 type Reporter struct {
 	registry *Registry
-	last     map[*Route]*streamv1.RouteTraffic // not by key: one that is forgotten and made anew begins at 0
+	last     map[*traffic]reported
+	// ended has what routes have let go of, since when: who found it before that may still count.
+	ended map[*traffic]ended
 }
+
+// ended is traffic that no exchange finds any more.
+type ended struct {
+	route *Route
+	since time.Time
+}
+
+// endedFor is how long ended traffic is looked at: far longer than anybody takes to count.
+const endedFor = 10 * time.Second
+
+// reported is what was told of a version's traffic of a route.
+type reported struct {
+	sums
+	// still is how many reports in a row have found it as it was.
+	still int
+}
+
+// lingers is after how many reports without traffic an older version's is let go of: exchanges that it began and that
+// end later begin it anew.
+const lingers = 2
 
 // NewReporter returns a reporter whose first report covers everything so far.
 func (r *Registry) NewReporter() *Reporter {
-	return &Reporter{registry: r, last: map[*Route]*streamv1.RouteTraffic{}}
+	return &Reporter{registry: r, last: map[*traffic]reported{}, ended: map[*traffic]ended{}}
 }
 
-// Report returns the traffic since the last report, of routes that had any. commit makes it the last one: when a report could
-// not be sent, leaving commit out lets the next one cover its time too.
-func (p *Reporter) Report() (traffic []*streamv1.RouteTraffic, connections uint64, commit func()) {
-	now := map[*Route]*streamv1.RouteTraffic{}
-	for _, t := range p.registry.sorted() {
-		sum, seen := t.totals()
-		if !seen {
-			continue
-		}
-		total := &streamv1.RouteTraffic{RouteId: t.key.RouteID, ServiceId: t.key.ServiceID, DurationBuckets: make([]uint64, len(bounds)+1)}
-		for mi := range sum.methods {
-			m := &sum.methods[mi]
-			total.Requests += m.count
-			total.DurationMicros += m.durationNanos / 1000
-			for i, n := range m.duration {
-				total.DurationBuckets[i] += n
-			}
-			for status, n := range m.statuses {
-				if status >= 500 {
-					total.Errors += n
-				}
-			}
-		}
-		now[t] = total
-		if d := minus(total, p.last[t]); d.GetRequests() > 0 {
-			traffic = append(traffic, d)
+// Report returns the traffic since the last report, of routes that had any, with an entry for each version that served
+// it. commit makes it the last one: when a report could not be sent, leaving commit out lets the next one cover its time
+// too.
+func (p *Reporter) Report() (all []*streamv1.RouteTraffic, connections uint64, commit func()) {
+	now := map[*traffic]reported{}
+	var ends []*traffic
+	of := map[*traffic]*Route{}
+	newest := p.registry.versions.Load()
+	for _, route := range p.registry.sorted() {
+		for _, one := range route.served() {
+			of[one] = route
 		}
 	}
-	return traffic, uint64(max(p.registry.connections.Load(), 0)), func() { p.last = now }
+	for one, e := range p.ended {
+		of[one] = e.route
+	}
+	for one, route := range of {
+		last := p.last[one]
+		r := reported{sums: one.sum()}
+		if r.requests == last.requests {
+			r.still = last.still + 1
+		} else {
+			all = append(all, since(route.key, one.version, &r.sums, &last.sums))
+		}
+		now[one] = r
+		if r.still > lingers && one.version.number < newest {
+			ends = append(ends, one)
+		}
+	}
+	slices.SortFunc(all, func(a, b *streamv1.RouteTraffic) int {
+		return cmp.Or(cmp.Compare(a.GetRouteId(), b.GetRouteId()), cmp.Compare(a.GetServiceId(), b.GetServiceId()),
+			cmp.Compare(a.GetRevision(), b.GetRevision()))
+	})
+	return all, uint64(max(p.registry.connections.Load(), 0)), func() {
+		p.last = now
+		for _, one := range ends {
+			if e, is := p.ended[one]; !is {
+				of[one].forget(one)
+				p.ended[one] = ended{of[one], time.Now()}
+			} else if time.Since(e.since) > endedFor {
+				delete(p.ended, one)
+				delete(p.last, one)
+			}
+		}
+	}
 }
 
-func minus(a, b *streamv1.RouteTraffic) *streamv1.RouteTraffic {
+// since returns what was counted since the last report.
+func since(k Key, v *Version, now, last *sums) *streamv1.RouteTraffic {
 	d := &streamv1.RouteTraffic{
-		RouteId: a.GetRouteId(), ServiceId: a.GetServiceId(), Requests: a.GetRequests() - b.GetRequests(), Errors: a.GetErrors() - b.GetErrors(),
-		DurationMicros: a.GetDurationMicros() - b.GetDurationMicros(), DurationBuckets: slices.Clone(a.GetDurationBuckets()),
+		RouteId: k.RouteID, ServiceId: k.ServiceID, Revision: proto.Uint32(v.Revision), Epoch: v.Epoch,
+		Requests: now.requests - last.requests, Errors: now.errors - last.errors,
+		DurationMicros: now.nanos/1000 - last.nanos/1000, DurationBuckets: slices.Clone(now.duration[:]),
 	}
-	for i, n := range b.GetDurationBuckets() {
+	for i, n := range last.duration {
 		d.DurationBuckets[i] -= n
 	}
 	return d

@@ -64,6 +64,7 @@ type Registry struct {
 	gone   map[Key]time.Time  // routes that are no longer configured, since when
 	past   map[labels]*totals // what routes counted that are forgotten, while others have their names
 
+	versions    atomic.Uint64
 	connections atomic.Int64
 	upgrades    Upgrades
 	sets        Sets
@@ -180,7 +181,9 @@ type Route struct {
 	key    Key
 	shards uint32
 	cells  atomic.Pointer[[]cell]
-	mu     sync.Mutex
+	// traffic is what each version has served, the newest one's first.
+	traffic atomic.Pointer[traffic]
+	mu      sync.Mutex
 }
 
 // Key returns what the counters are of.
@@ -205,8 +208,10 @@ type methodCell struct {
 
 // Done is how an exchange ended.
 type Done struct {
-	Method Method
-	Status int
+	// Version is what served it; nil: it began before there was one.
+	Version *Version
+	Method  Method
+	Status  int
 	// Code is the gateway's error, if there was one.
 	Code fault.Code
 	// Duration is from the head to the response's last byte; Upstream is the part that the service took to answer, 0 when it was
@@ -239,7 +244,9 @@ func (t *Route) Done(shard uint32, d *Done) {
 		}
 		s[d.Status%100].Add(1)
 	}
-	m.duration[bucket(d.Duration)].Add(1)
+	took := bucket(d.Duration)
+	t.count(shard, d, took)
+	m.duration[took].Add(1)
 	m.durationNanos.Add(uint64(max(d.Duration, 0)))
 	if d.Upstream > 0 {
 		m.upstream[bucket(d.Upstream)].Add(1)

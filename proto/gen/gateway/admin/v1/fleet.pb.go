@@ -70,6 +70,9 @@ type Node struct {
 	TargetRevision uint32 `protobuf:"varint,41,opt,name=target_revision,json=targetRevision,proto3" json:"target_revision,omitempty"`
 	// Why the node can't be given its target; empty: it can.
 	TargetProblem string `protobuf:"bytes,42,opt,name=target_problem,json=targetProblem,proto3" json:"target_problem,omitempty"`
+	// What it has served by each of the last four revisions that it served something by, as this control plane was told:
+	// the latest first.
+	Served        []*RevisionTraffic `protobuf:"bytes,43,rep,name=served,proto3" json:"served,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +261,213 @@ func (x *Node) GetTargetProblem() string {
 	return ""
 }
 
+func (x *Node) GetServed() []*RevisionTraffic {
+	if x != nil {
+		return x.Served
+	}
+	return nil
+}
+
+// RevisionTraffic is what was served by one revision, from the requests that began while it was in force on their node.
+type RevisionTraffic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision; 0: requests that came before a node had one.
+	Revision uint32 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Requests that ended.
+	Requests uint64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Of these, those answered with 5xx or cut off.
+	Errors uint64 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"`
+	// Share of errors, 0 to 1.
+	ErrorRatio float64 `protobuf:"fixed64,4,opt,name=error_ratio,json=errorRatio,proto3" json:"error_ratio,omitempty"`
+	// Mean duration in milliseconds.
+	MeanMs float64 `protobuf:"fixed64,5,opt,name=mean_ms,json=meanMs,proto3" json:"mean_ms,omitempty"`
+	// When it was last reported.
+	LastAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	// By route, those with the most requests first. Absent where only the sum is kept.
+	Routes []*RouteTraffic `protobuf:"bytes,7,rep,name=routes,proto3" json:"routes,omitempty"`
+	// Requests to routes that are not among routes: it has 10,000 at most, and those of all revisions are 50,000 at most.
+	OtherRequests uint64 `protobuf:"varint,8,opt,name=other_requests,json=otherRequests,proto3" json:"other_requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionTraffic) Reset() {
+	*x = RevisionTraffic{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionTraffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionTraffic) ProtoMessage() {}
+
+func (x *RevisionTraffic) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionTraffic.ProtoReflect.Descriptor instead.
+func (*RevisionTraffic) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RevisionTraffic) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RevisionTraffic) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *RevisionTraffic) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *RevisionTraffic) GetErrorRatio() float64 {
+	if x != nil {
+		return x.ErrorRatio
+	}
+	return 0
+}
+
+func (x *RevisionTraffic) GetMeanMs() float64 {
+	if x != nil {
+		return x.MeanMs
+	}
+	return 0
+}
+
+func (x *RevisionTraffic) GetLastAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastAt
+	}
+	return nil
+}
+
+func (x *RevisionTraffic) GetRoutes() []*RouteTraffic {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *RevisionTraffic) GetOtherRequests() uint64 {
+	if x != nil {
+		return x.OtherRequests
+	}
+	return 0
+}
+
+// RouteTraffic is what was served of one route.
+type RouteTraffic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The route's id; empty for requests that matched none.
+	RouteId string `protobuf:"bytes,1,opt,name=route_id,json=routeId,proto3" json:"route_id,omitempty"`
+	// Its name now; empty when it is gone.
+	Route string `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	// Requests that ended.
+	Requests uint64 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Of these, those answered with 5xx or cut off.
+	Errors uint64 `protobuf:"varint,4,opt,name=errors,proto3" json:"errors,omitempty"`
+	// Share of errors, 0 to 1.
+	ErrorRatio float64 `protobuf:"fixed64,5,opt,name=error_ratio,json=errorRatio,proto3" json:"error_ratio,omitempty"`
+	// Mean duration in milliseconds.
+	MeanMs        float64 `protobuf:"fixed64,6,opt,name=mean_ms,json=meanMs,proto3" json:"mean_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteTraffic) Reset() {
+	*x = RouteTraffic{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteTraffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteTraffic) ProtoMessage() {}
+
+func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
+func (*RouteTraffic) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RouteTraffic) GetRouteId() string {
+	if x != nil {
+		return x.RouteId
+	}
+	return ""
+}
+
+func (x *RouteTraffic) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *RouteTraffic) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *RouteTraffic) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *RouteTraffic) GetErrorRatio() float64 {
+	if x != nil {
+		return x.ErrorRatio
+	}
+	return 0
+}
+
+func (x *RouteTraffic) GetMeanMs() float64 {
+	if x != nil {
+		return x.MeanMs
+	}
+	return 0
+}
+
 // Rejection is a revision that a node refused.
 type Rejection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -273,7 +483,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[1]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +495,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[1]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +508,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{1}
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Rejection) GetRevision() uint32 {
@@ -335,7 +545,7 @@ type NodeConflict struct {
 
 func (x *NodeConflict) Reset() {
 	*x = NodeConflict{}
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[2]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +557,7 @@ func (x *NodeConflict) String() string {
 func (*NodeConflict) ProtoMessage() {}
 
 func (x *NodeConflict) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[2]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +570,7 @@ func (x *NodeConflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeConflict.ProtoReflect.Descriptor instead.
 func (*NodeConflict) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{2}
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NodeConflict) GetAddress() string {
@@ -396,7 +606,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[3]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +618,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[3]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +631,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{3}
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListNodesRequest) GetPage() uint32 {
@@ -472,7 +682,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[4]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +694,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[4]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +707,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{4}
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -525,7 +735,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[5]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +747,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[5]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +760,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetNodeRequest) GetId() string {
@@ -558,6 +768,108 @@ func (x *GetNodeRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+// GetRevisionTrafficRequest names a revision.
+type GetRevisionTrafficRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Number        uint32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevisionTrafficRequest) Reset() {
+	*x = GetRevisionTrafficRequest{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevisionTrafficRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevisionTrafficRequest) ProtoMessage() {}
+
+func (x *GetRevisionTrafficRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevisionTrafficRequest.ProtoReflect.Descriptor instead.
+func (*GetRevisionTrafficRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetRevisionTrafficRequest) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// GetRevisionTrafficResponse is what was served by it.
+type GetRevisionTrafficResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The traffic. It counts from this control plane's start, of the last 32 revisions that nodes have served by; of
+	// others it is 0.
+	Traffic *RevisionTraffic `protobuf:"bytes,1,opt,name=traffic,proto3" json:"traffic,omitempty"`
+	// The newest revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevisionTrafficResponse) Reset() {
+	*x = GetRevisionTrafficResponse{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevisionTrafficResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevisionTrafficResponse) ProtoMessage() {}
+
+func (x *GetRevisionTrafficResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevisionTrafficResponse.ProtoReflect.Descriptor instead.
+func (*GetRevisionTrafficResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetRevisionTrafficResponse) GetTraffic() *RevisionTraffic {
+	if x != nil {
+		return x.Traffic
+	}
+	return nil
+}
+
+func (x *GetRevisionTrafficResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
 }
 
 // GetNodeResponse is one.
@@ -573,7 +885,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[6]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +897,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[6]
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +910,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{6}
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetNodeResponse) GetNode() *Node {
@@ -619,7 +931,7 @@ var File_gateway_admin_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\a\n" +
+	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\b\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12:\n" +
@@ -646,10 +958,29 @@ const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\x04host\x18\x13 \x01(\tR\x04host\x125\n" +
 	"\arefuses\x18( \x01(\v2\x1b.gateway.admin.v1.RejectionR\arefuses\x12'\n" +
 	"\x0ftarget_revision\x18) \x01(\rR\x0etargetRevision\x12%\n" +
-	"\x0etarget_problem\x18* \x01(\tR\rtargetProblem\x1a9\n" +
+	"\x0etarget_problem\x18* \x01(\tR\rtargetProblem\x129\n" +
+	"\x06served\x18+ \x03(\v2!.gateway.admin.v1.RevisionTrafficR\x06served\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaf\x02\n" +
+	"\x0fRevisionTraffic\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\rR\brevision\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\x12\x1f\n" +
+	"\verror_ratio\x18\x04 \x01(\x01R\n" +
+	"errorRatio\x12\x17\n" +
+	"\amean_ms\x18\x05 \x01(\x01R\x06meanMs\x123\n" +
+	"\alast_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\x126\n" +
+	"\x06routes\x18\a \x03(\v2\x1e.gateway.admin.v1.RouteTrafficR\x06routes\x12%\n" +
+	"\x0eother_requests\x18\b \x01(\x04R\rotherRequests\"\xad\x01\n" +
+	"\fRouteTraffic\x12\x19\n" +
+	"\broute_id\x18\x01 \x01(\tR\arouteId\x12\x14\n" +
+	"\x05route\x18\x02 \x01(\tR\x05route\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06errors\x18\x04 \x01(\x04R\x06errors\x12\x1f\n" +
+	"\verror_ratio\x18\x05 \x01(\x01R\n" +
+	"errorRatio\x12\x17\n" +
+	"\amean_ms\x18\x06 \x01(\x01R\x06meanMs\"\x8a\x01\n" +
 	"\tRejection\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x125\n" +
@@ -669,13 +1000,19 @@ const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\x05nodes\x18\x01 \x03(\v2\x16.gateway.admin.v1.NodeR\x05nodes\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\" \n" +
 	"\x0eGetNodeRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"n\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"3\n" +
+	"\x19GetRevisionTrafficRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\"\x8a\x01\n" +
+	"\x1aGetRevisionTrafficResponse\x12;\n" +
+	"\atraffic\x18\x01 \x01(\v2!.gateway.admin.v1.RevisionTrafficR\atraffic\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"n\n" +
 	"\x0fGetNodeResponse\x12*\n" +
 	"\x04node\x18\x01 \x01(\v2\x16.gateway.admin.v1.NodeR\x04node\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xb4\x01\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xa5\x02\n" +
 	"\fFleetService\x12T\n" +
 	"\tListNodes\x12\".gateway.admin.v1.ListNodesRequest\x1a#.gateway.admin.v1.ListNodesResponse\x12N\n" +
-	"\aGetNode\x12 .gateway.admin.v1.GetNodeRequest\x1a!.gateway.admin.v1.GetNodeResponseB\xb9\x01\n" +
+	"\aGetNode\x12 .gateway.admin.v1.GetNodeRequest\x1a!.gateway.admin.v1.GetNodeResponse\x12o\n" +
+	"\x12GetRevisionTraffic\x12+.gateway.admin.v1.GetRevisionTrafficRequest\x1a,.gateway.admin.v1.GetRevisionTrafficResponseB\xb9\x01\n" +
 	"\x14com.gateway.admin.v1B\n" +
 	"FleetProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
@@ -691,45 +1028,56 @@ func file_gateway_admin_v1_fleet_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_fleet_proto_rawDescData
 }
 
-var file_gateway_admin_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_gateway_admin_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_gateway_admin_v1_fleet_proto_goTypes = []any{
-	(*Node)(nil),                  // 0: gateway.admin.v1.Node
-	(*Rejection)(nil),             // 1: gateway.admin.v1.Rejection
-	(*NodeConflict)(nil),          // 2: gateway.admin.v1.NodeConflict
-	(*ListNodesRequest)(nil),      // 3: gateway.admin.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),     // 4: gateway.admin.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),        // 5: gateway.admin.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),       // 6: gateway.admin.v1.GetNodeResponse
-	nil,                           // 7: gateway.admin.v1.Node.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*Problem)(nil),               // 9: gateway.admin.v1.Problem
-	(*ReplyMeta)(nil),             // 10: gateway.admin.v1.ReplyMeta
+	(*Node)(nil),                       // 0: gateway.admin.v1.Node
+	(*RevisionTraffic)(nil),            // 1: gateway.admin.v1.RevisionTraffic
+	(*RouteTraffic)(nil),               // 2: gateway.admin.v1.RouteTraffic
+	(*Rejection)(nil),                  // 3: gateway.admin.v1.Rejection
+	(*NodeConflict)(nil),               // 4: gateway.admin.v1.NodeConflict
+	(*ListNodesRequest)(nil),           // 5: gateway.admin.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),          // 6: gateway.admin.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),             // 7: gateway.admin.v1.GetNodeRequest
+	(*GetRevisionTrafficRequest)(nil),  // 8: gateway.admin.v1.GetRevisionTrafficRequest
+	(*GetRevisionTrafficResponse)(nil), // 9: gateway.admin.v1.GetRevisionTrafficResponse
+	(*GetNodeResponse)(nil),            // 10: gateway.admin.v1.GetNodeResponse
+	nil,                                // 11: gateway.admin.v1.Node.LabelsEntry
+	(*timestamppb.Timestamp)(nil),      // 12: google.protobuf.Timestamp
+	(*Problem)(nil),                    // 13: gateway.admin.v1.Problem
+	(*ReplyMeta)(nil),                  // 14: gateway.admin.v1.ReplyMeta
 }
 var file_gateway_admin_v1_fleet_proto_depIdxs = []int32{
-	7,  // 0: gateway.admin.v1.Node.labels:type_name -> gateway.admin.v1.Node.LabelsEntry
-	8,  // 1: gateway.admin.v1.Node.connected_at:type_name -> google.protobuf.Timestamp
-	8,  // 2: gateway.admin.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
-	1,  // 3: gateway.admin.v1.Node.last_rejection:type_name -> gateway.admin.v1.Rejection
-	9,  // 4: gateway.admin.v1.Node.degraded:type_name -> gateway.admin.v1.Problem
-	2,  // 5: gateway.admin.v1.Node.conflict:type_name -> gateway.admin.v1.NodeConflict
-	8,  // 6: gateway.admin.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	1,  // 7: gateway.admin.v1.Node.refuses:type_name -> gateway.admin.v1.Rejection
-	8,  // 8: gateway.admin.v1.Rejection.at:type_name -> google.protobuf.Timestamp
-	9,  // 9: gateway.admin.v1.Rejection.problems:type_name -> gateway.admin.v1.Problem
-	8,  // 10: gateway.admin.v1.NodeConflict.at:type_name -> google.protobuf.Timestamp
-	0,  // 11: gateway.admin.v1.ListNodesResponse.nodes:type_name -> gateway.admin.v1.Node
-	10, // 12: gateway.admin.v1.ListNodesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	0,  // 13: gateway.admin.v1.GetNodeResponse.node:type_name -> gateway.admin.v1.Node
-	10, // 14: gateway.admin.v1.GetNodeResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	3,  // 15: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
-	5,  // 16: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
-	4,  // 17: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
-	6,  // 18: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
-	17, // [17:19] is the sub-list for method output_type
-	15, // [15:17] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	11, // 0: gateway.admin.v1.Node.labels:type_name -> gateway.admin.v1.Node.LabelsEntry
+	12, // 1: gateway.admin.v1.Node.connected_at:type_name -> google.protobuf.Timestamp
+	12, // 2: gateway.admin.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
+	3,  // 3: gateway.admin.v1.Node.last_rejection:type_name -> gateway.admin.v1.Rejection
+	13, // 4: gateway.admin.v1.Node.degraded:type_name -> gateway.admin.v1.Problem
+	4,  // 5: gateway.admin.v1.Node.conflict:type_name -> gateway.admin.v1.NodeConflict
+	12, // 6: gateway.admin.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	3,  // 7: gateway.admin.v1.Node.refuses:type_name -> gateway.admin.v1.Rejection
+	1,  // 8: gateway.admin.v1.Node.served:type_name -> gateway.admin.v1.RevisionTraffic
+	12, // 9: gateway.admin.v1.RevisionTraffic.last_at:type_name -> google.protobuf.Timestamp
+	2,  // 10: gateway.admin.v1.RevisionTraffic.routes:type_name -> gateway.admin.v1.RouteTraffic
+	12, // 11: gateway.admin.v1.Rejection.at:type_name -> google.protobuf.Timestamp
+	13, // 12: gateway.admin.v1.Rejection.problems:type_name -> gateway.admin.v1.Problem
+	12, // 13: gateway.admin.v1.NodeConflict.at:type_name -> google.protobuf.Timestamp
+	0,  // 14: gateway.admin.v1.ListNodesResponse.nodes:type_name -> gateway.admin.v1.Node
+	14, // 15: gateway.admin.v1.ListNodesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	1,  // 16: gateway.admin.v1.GetRevisionTrafficResponse.traffic:type_name -> gateway.admin.v1.RevisionTraffic
+	14, // 17: gateway.admin.v1.GetRevisionTrafficResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	0,  // 18: gateway.admin.v1.GetNodeResponse.node:type_name -> gateway.admin.v1.Node
+	14, // 19: gateway.admin.v1.GetNodeResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	5,  // 20: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
+	7,  // 21: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
+	8,  // 22: gateway.admin.v1.FleetService.GetRevisionTraffic:input_type -> gateway.admin.v1.GetRevisionTrafficRequest
+	6,  // 23: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
+	10, // 24: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
+	9,  // 25: gateway.admin.v1.FleetService.GetRevisionTraffic:output_type -> gateway.admin.v1.GetRevisionTrafficResponse
+	23, // [23:26] is the sub-list for method output_type
+	20, // [20:23] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_fleet_proto_init() }
@@ -738,14 +1086,14 @@ func file_gateway_admin_v1_fleet_proto_init() {
 		return
 	}
 	file_gateway_admin_v1_common_proto_init()
-	file_gateway_admin_v1_fleet_proto_msgTypes[3].OneofWrappers = []any{}
+	file_gateway_admin_v1_fleet_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_fleet_proto_rawDesc), len(file_gateway_admin_v1_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	FleetService_ListNodes_FullMethodName = "/gateway.admin.v1.FleetService/ListNodes"
-	FleetService_GetNode_FullMethodName   = "/gateway.admin.v1.FleetService/GetNode"
+	FleetService_ListNodes_FullMethodName          = "/gateway.admin.v1.FleetService/ListNodes"
+	FleetService_GetNode_FullMethodName            = "/gateway.admin.v1.FleetService/GetNode"
+	FleetService_GetRevisionTraffic_FullMethodName = "/gateway.admin.v1.FleetService/GetRevisionTraffic"
 )
 
 // FleetServiceClient is the client API for FleetService service.
@@ -33,6 +34,8 @@ type FleetServiceClient interface {
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 	// GetNode returns one.
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (*GetNodeResponse, error)
+	// GetRevisionTraffic returns what the nodes of this control plane have served by a revision, by route.
+	GetRevisionTraffic(ctx context.Context, in *GetRevisionTrafficRequest, opts ...grpc.CallOption) (*GetRevisionTrafficResponse, error)
 }
 
 type fleetServiceClient struct {
@@ -63,6 +66,16 @@ func (c *fleetServiceClient) GetNode(ctx context.Context, in *GetNodeRequest, op
 	return out, nil
 }
 
+func (c *fleetServiceClient) GetRevisionTraffic(ctx context.Context, in *GetRevisionTrafficRequest, opts ...grpc.CallOption) (*GetRevisionTrafficResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRevisionTrafficResponse)
+	err := c.cc.Invoke(ctx, FleetService_GetRevisionTraffic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FleetServiceServer is the server API for FleetService service.
 // All implementations must embed UnimplementedFleetServiceServer
 // for forward compatibility.
@@ -73,6 +86,8 @@ type FleetServiceServer interface {
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	// GetNode returns one.
 	GetNode(context.Context, *GetNodeRequest) (*GetNodeResponse, error)
+	// GetRevisionTraffic returns what the nodes of this control plane have served by a revision, by route.
+	GetRevisionTraffic(context.Context, *GetRevisionTrafficRequest) (*GetRevisionTrafficResponse, error)
 	mustEmbedUnimplementedFleetServiceServer()
 }
 
@@ -88,6 +103,9 @@ func (UnimplementedFleetServiceServer) ListNodes(context.Context, *ListNodesRequ
 }
 func (UnimplementedFleetServiceServer) GetNode(context.Context, *GetNodeRequest) (*GetNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetNode not implemented")
+}
+func (UnimplementedFleetServiceServer) GetRevisionTraffic(context.Context, *GetRevisionTrafficRequest) (*GetRevisionTrafficResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRevisionTraffic not implemented")
 }
 func (UnimplementedFleetServiceServer) mustEmbedUnimplementedFleetServiceServer() {}
 func (UnimplementedFleetServiceServer) testEmbeddedByValue()                      {}
@@ -146,6 +164,24 @@ func _FleetService_GetNode_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FleetService_GetRevisionTraffic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRevisionTrafficRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).GetRevisionTraffic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_GetRevisionTraffic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).GetRevisionTraffic(ctx, req.(*GetRevisionTrafficRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FleetService_ServiceDesc is the grpc.ServiceDesc for FleetService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +196,10 @@ var FleetService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetNode",
 			Handler:    _FleetService_GetNode_Handler,
+		},
+		{
+			MethodName: "GetRevisionTraffic",
+			Handler:    _FleetService_GetRevisionTraffic_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

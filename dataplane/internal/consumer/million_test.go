@@ -1,0 +1,122 @@
+package consumer
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/config"
+)
+
+func resource(tb testing.TB, name string) *streamv1.Resource {
+	now := timestamppb.Now()
+	e, err := config.NewEntry(&configv1.Consumer{Id: uuid.NewString(), Name: name, CreatedAt: now, UpdatedAt: now, Version: 1,
+		Groups: []string{"partners", "eu"}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return e.Encoded()
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkMillion measures what a million small consumers take, to load and to keep, what one change costs, and what a
+// lookup does.
+func BenchmarkMillion(b *testing.B) {
+	const n = 1_000_000
+	before := heap()
+	d := (&Set{}).Draft()
+	var took time.Duration
+	for i := range n {
+		r := resource(b, fmt.Sprintf("consumer-%06d", i))
+		begun := time.Now()
+		if err := d.Put(r); err != nil {
+			b.Fatal(err)
+		}
+		took += time.Since(begun)
+	}
+	s := d.Set()
+	b.Logf("%d bytes for each consumer, loaded in %v", (heap()-before)/n, took)
+	b.Run("change", func(b *testing.B) {
+		r := resource(b, "another")
+		b.ReportAllocs()
+		for b.Loop() {
+			d := s.Draft()
+			if err := d.Put(r); err != nil {
+				b.Fatal(err)
+			}
+			if d.Set().Len() != n+1 {
+				b.Fatal("not put")
+			}
+		}
+	})
+	b.Run("lookup", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if s.ByName("consumer-123456") == nil {
+				b.Fatal("not there")
+			}
+		}
+	})
+}
+
+// TestLookupDoesNotAllocate: a request looks its consumer up.
+func TestLookupDoesNotAllocate(t *testing.T) {
+	d := (&Set{}).Draft()
+	for i := range 1000 {
+		if err := d.Put(resource(t, fmt.Sprint("c", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := d.Set()
+	c := s.ByName("c77")
+	if n := testing.AllocsPerRun(100, func() {
+		if s.ByName("c77") != c || s.ByID(c.ID()) != c || s.ByName("none") != nil {
+			t.Error("found another one")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestNamesMayChangePlaces: within one change, in any order.
+func TestNamesMayChangePlaces(t *testing.T) {
+	one, other := resource(t, "a"), resource(t, "b")
+	swapped := func(r *streamv1.Resource, name string) *streamv1.Resource {
+		e, err := config.NewEntry(&configv1.Consumer{Id: r.GetId(), Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Encoded()
+	}
+	d := (&Set{}).Draft()
+	for _, r := range []*streamv1.Resource{one, other, swapped(one, "b"), swapped(other, "a")} {
+		if err := d.Put(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := d.Set()
+	if s.Len() != 2 || s.ByName("a") != s.ByID(other.GetId()) || s.ByName("b") != s.ByID(one.GetId()) || s.ByName("a") == nil {
+		t.Errorf("a is %v, b is %v", s.ByName("a"), s.ByName("b"))
+	}
+	d = s.Draft()
+	if !d.Remove(one.GetId()) || d.Remove(one.GetId()) {
+		t.Error("removed twice, or never")
+	}
+	d.Remove(other.GetId())
+	if end := d.Set(); end.Len() != 0 || end.Hash() != (&Set{}).Hash() || end.ByName("a") != nil || s.Len() != 2 {
+		t.Errorf("%d are left", end.Len())
+	}
+}

@@ -1,0 +1,131 @@
+package telemetry
+
+import "sync/atomic"
+
+// Version is a snapshot that exchanges are served by: reports say apart what each has served. Versions are told apart by
+// their addresses, since a node may go back to a revision.
+type Version struct {
+	// Epoch and Revision are those of its configuration.
+	Epoch    string
+	Revision uint32
+
+	number uint64 // later ones have higher ones; 0 is noVersion's
+}
+
+// noVersion is for exchanges that began before the first snapshot.
+var noVersion = &Version{}
+
+// NewVersion returns a version that comes after all others.
+func (r *Registry) NewVersion(epoch string, revision uint32) *Version {
+	return &Version{epoch, revision, r.versions.Add(1)}
+}
+
+// traffic is what a route has served by one version.
+type traffic struct {
+	version *Version
+	cells   []trafficCell
+	older   *traffic // under the route's mu
+}
+
+// trafficCell is one shard.
+type trafficCell struct {
+	duration [len(bounds) + 1]atomic.Uint64
+	nanos    atomic.Uint64
+	errors   atomic.Uint64
+	_        [56]byte // to the next cache line
+}
+
+// maxTraffic bounds how many versions a route tells apart at once: while a node can't report, later ones are counted
+// with the last one.
+const maxTraffic = 64
+
+// count adds an exchange to what its version has served.
+func (t *Route) count(shard uint32, d *Done, bucket int) {
+	v := d.Version
+	if v == nil {
+		v = noVersion
+	}
+	now := t.traffic.Load()
+	if now == nil || now.version != v {
+		now = t.trafficOf(v)
+	}
+	c := &now.cells[shard%t.shards]
+	c.duration[bucket].Add(1)
+	c.nanos.Add(uint64(max(d.Duration, 0)))
+	if d.Status >= 500 {
+		c.errors.Add(1)
+	}
+}
+
+// trafficOf finds or makes what a version has served. The newest version's comes first, where count finds it at once;
+// of the exchanges that began by an older one there are only few.
+func (t *Route) trafficOf(v *Version) *traffic {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.traffic.Load()
+	n := 0
+	for one := first; one != nil; one = one.older {
+		if one.version == v {
+			return one
+		}
+		n++
+	}
+	if n >= maxTraffic {
+		return first
+	}
+	made := &traffic{version: v, cells: make([]trafficCell, t.shards), older: first}
+	if first != nil && first.version.number > v.number {
+		made.older, first.older = first.older, made
+	} else {
+		t.traffic.Store(made)
+	}
+	return made
+}
+
+// served returns what the route has served, by version.
+func (t *Route) served() []*traffic {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []*traffic
+	for one := t.traffic.Load(); one != nil; one = one.older {
+		all = append(all, one)
+	}
+	return all
+}
+
+// forget lets go of what a version has served.
+func (t *Route) forget(gone *traffic) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.traffic.Load()
+	if first == gone {
+		t.traffic.Store(gone.older)
+		return
+	}
+	for one := first; one != nil; one = one.older {
+		if one.older == gone {
+			one.older = gone.older
+			return
+		}
+	}
+}
+
+// sums are cells added up.
+type sums struct {
+	duration                [len(bounds) + 1]uint64
+	requests, nanos, errors uint64
+}
+
+func (one *traffic) sum() (s sums) {
+	for i := range one.cells {
+		c := &one.cells[i]
+		for b := range c.duration {
+			n := c.duration[b].Load()
+			s.duration[b] += n
+			s.requests += n
+		}
+		s.nanos += c.nanos.Load()
+		s.errors += c.errors.Load()
+	}
+	return s
+}

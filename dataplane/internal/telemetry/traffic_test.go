@@ -1,0 +1,132 @@
+package telemetry
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+)
+
+// of returns the requests and errors of each revision in a report.
+func of(traffic []*streamv1.RouteTraffic) map[string][2]uint64 {
+	all := map[string][2]uint64{}
+	for _, t := range traffic {
+		key := fmt.Sprint(t.GetEpoch(), t.GetRevision(), t.GetRouteId())
+		n := all[key]
+		all[key] = [2]uint64{n[0] + t.GetRequests(), n[1] + t.GetErrors()}
+	}
+	return all
+}
+
+// TestReportsTellVersionsApart: an exchange counts for the version that it began with, also when it ends long after.
+func TestReportsTellVersionsApart(t *testing.T) {
+	r := New(2)
+	one, two := r.Route(Key{RouteID: "a"}), r.Route(Key{RouteID: "b"})
+	p := r.NewReporter()
+	report := func(want map[string][2]uint64) {
+		t.Helper()
+		traffic, _, commit := p.Report()
+		commit()
+		if got := of(traffic); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("reported %v, want %v", got, want)
+		}
+	}
+	first := r.NewVersion("e", 1)
+	done := func(route *Route, v *Version, status int) {
+		route.Done(0, &Done{Version: v, Method: MethodOf("GET"), Status: status, Duration: time.Millisecond})
+	}
+	done(one, nil, 200)
+	done(one, first, 200)
+	done(one, first, 500)
+	second := r.NewVersion("e", 2)
+	done(one, second, 200)
+	done(one, first, 503) // it began before
+	done(two, second, 200)
+	report(map[string][2]uint64{"0a": {1, 0}, "e1a": {3, 2}, "e2a": {1, 0}, "e2b": {1, 0}})
+	done(one, first, 200)
+	report(map[string][2]uint64{"e1a": {1, 0}})
+	back := r.NewVersion("e", 1) // the node goes back: the same revision, and another version
+	done(one, back, 200)
+	done(one, first, 500)
+	traffic, _, _ := p.Report() // which is not sent
+	if len(traffic) != 2 {
+		t.Errorf("got %v", traffic)
+	}
+	report(map[string][2]uint64{"e1a": {2, 1}})
+	for range lingers + 1 {
+		report(map[string][2]uint64{})
+	}
+	if n := len(one.served()); n != 1 || one.traffic.Load().version != back {
+		t.Errorf("%d versions are kept", n)
+	}
+	if n := len(two.served()); n != 0 {
+		t.Errorf("of a route without traffic %d versions are kept", n)
+	}
+	done(one, first, 500) // very late
+	done(two, second, 200)
+	report(map[string][2]uint64{"e1a": {1, 1}, "e2b": {1, 0}})
+	if one.traffic.Load().version != back {
+		t.Error("a late exchange takes the first place")
+	}
+}
+
+// TestVersionsAreBounded: while nothing is reported the versions that are told apart are not more and more, and nothing
+// is lost.
+func TestVersionsAreBounded(t *testing.T) {
+	r := New(1)
+	route := r.Route(Key{RouteID: "a"})
+	for i := range 3 * maxTraffic {
+		route.Done(0, &Done{Version: r.NewVersion("e", uint32(i+1)), Status: 200})
+	}
+	if n := len(route.served()); n != maxTraffic {
+		t.Errorf("%d versions", n)
+	}
+	traffic, _, _ := r.NewReporter().Report()
+	sum := uint64(0)
+	for _, t := range traffic {
+		sum += t.GetRequests()
+	}
+	if sum != 3*maxTraffic {
+		t.Errorf("%d requests", sum)
+	}
+}
+
+// TestCountingWhileReporting loses nothing, whoever counts while versions come and go.
+func TestCountingWhileReporting(t *testing.T) {
+	const workers, each = 4, 2000
+	r := New(2)
+	route := r.Route(Key{RouteID: "a"})
+	p := r.NewReporter()
+	var counting sync.WaitGroup
+	for w := range uint32(workers) {
+		counting.Go(func() {
+			v := r.NewVersion("e", 1)
+			for i := range each {
+				if i%50 == 0 {
+					v = r.NewVersion("e", uint32(i))
+				}
+				route.Done(w, &Done{Version: v, Status: 200})
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() { counting.Wait(); close(ended) }()
+	sum, over := uint64(0), false
+	for !over {
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
+		traffic, _, commit := p.Report()
+		for _, t := range traffic {
+			sum += t.GetRequests()
+		}
+		commit()
+	}
+	if sum != workers*each {
+		t.Errorf("%d of %d requests were reported", sum, workers*each)
+	}
+}
