@@ -10,9 +10,10 @@ import (
 // Split distributes an update over chunks of up to limit bytes, one endpoint at least in each. A set that does not
 // fit goes on in the next chunk.
 func Split(u *streamv1.EndpointsUpdate, limit int) []*streamv1.EndpointsUpdate {
-	split := chunk.Splitter[*streamv1.EndpointsUpdate]{Filler: chunk.Filler{Limit: limit}, Fresh: func() *streamv1.EndpointsUpdate {
+	fresh := func() *streamv1.EndpointsUpdate {
 		return &streamv1.EndpointsUpdate{Version: u.GetVersion(), BaseVersion: u.GetBaseVersion(), Hash: u.GetHash()}
-	}}
+	}
+	split := chunk.Splitter[*streamv1.EndpointsUpdate]{Filler: chunk.Filler{Limit: limit}, Fresh: fresh}
 	room := func(n int) (*streamv1.EndpointsUpdate, bool) { return split.Room(n + partBytes) }
 	for _, id := range u.GetRemovals() {
 		m, _ := room(len(id))

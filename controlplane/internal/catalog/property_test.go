@@ -45,8 +45,8 @@ func TestAnyEditsOfTwoBuilds(t *testing.T) {
 				}
 				v := by.Current()
 				name := fmt.Sprint("x", random.IntN(5))
-				var m config.Message = &configv1.Route{Name: name, Path: fmt.Sprintf("/%d/*", random.IntN(3)), Priority: int32(random.IntN(3)),
-					DirectResponse: &configv1.DirectResponse{Body: fmt.Sprint(step)}}
+				var m config.Message = &configv1.Route{Name: name, Path: fmt.Sprintf("/%d/*", random.IntN(3)),
+					Priority: int32(random.IntN(3)), DirectResponse: &configv1.DirectResponse{Body: fmt.Sprint(step)}}
 				if random.IntN(2) == 0 {
 					m = &configv1.Consumer{Name: name, Groups: []string{fmt.Sprint(step)}}
 				}

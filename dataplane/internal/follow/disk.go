@@ -25,13 +25,13 @@ type disk struct {
 }
 
 func newDisk(dir string, lock *os.File) *disk {
+	snapshot := func(m *streamv1.StreamResponse) bool {
+		return m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0
+	}
+	consumers := func(m *streamv1.StreamResponse) bool { return m.GetSet() != nil && len(m.GetSet().GetBaseHash()) == 0 }
 	return &disk{dir: dir, lock: lock,
-		journal: journal{dir: dir, name: "snapshot.pb", what: "last good snapshot", whole: func(m *streamv1.StreamResponse) bool {
-			return m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0
-		}},
-		consumers: journal{dir: dir, name: "consumers.pb", what: "last good consumers", whole: func(m *streamv1.StreamResponse) bool {
-			return m.GetSet() != nil && len(m.GetSet().GetBaseHash()) == 0
-		}},
+		journal:   journal{dir: dir, name: "snapshot.pb", what: "last good snapshot", whole: snapshot},
+		consumers: journal{dir: dir, name: "consumers.pb", what: "last good consumers", whole: consumers},
 	}
 }
 

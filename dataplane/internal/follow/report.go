@@ -16,7 +16,8 @@ func split(r *streamv1.Report, limit int) []*streamv1.Report {
 		return []*streamv1.Report{r}
 	}
 	fresh := func() *streamv1.Report {
-		return &streamv1.Report{Revision: r.GetRevision(), Epoch: r.GetEpoch(), IntervalMicros: r.GetIntervalMicros(), ActiveConnections: r.GetActiveConnections()}
+		return &streamv1.Report{Revision: r.GetRevision(), Epoch: r.GetEpoch(), IntervalMicros: r.GetIntervalMicros(),
+			ActiveConnections: r.GetActiveConnections()}
 	}
 	parts := []*streamv1.Report{fresh()}
 	parts[0].Degradation = r.GetDegradation()

@@ -231,7 +231,8 @@ func TestFileOfAnEarlierBuild(t *testing.T) {
 	dir := t.TempDir()
 	src := &source{t: t, config: config.Empty()}
 	text := []byte(magic)
-	for _, m := range []*streamv1.StreamResponse{src.change(true, route("r"), consumerPut("a")), src.change(false, consumerPut("b"))} {
+	first, then := src.change(true, route("r"), consumerPut("a")), src.change(false, consumerPut("b"))
+	for _, m := range []*streamv1.StreamResponse{first, then} {
 		record, err := encodeRecord(m)
 		if err != nil {
 			t.Fatal(err)

@@ -26,10 +26,10 @@ func said(r *Runtime) []string {
 	s := r.Snapshot()
 	var all []string
 	add := func(view string, rule *Route, id string) {
-		line := fmt.Sprintf("%s %s %s allow=%s max=%d preflights=%t %s total=%d body=%q fields=%q", view, id, rule.Name, rule.Allow,
-			rule.MaxTargetBytes, rule.Preflights, rule.Methods, rule.total, rule.body, rule.fields)
-		if rule.rewrite != nil {
-			line += fmt.Sprintf(" rewrite=%+v", *rule.rewrite)
+		line := fmt.Sprintf("%s %s %s allow=%s max=%d preflights=%t %s split=%+v", view, id, rule.Name, rule.Allow,
+			rule.MaxTargetBytes, rule.Preflights, rule.Methods, rule.Split)
+		if rule.Direct != nil {
+			line += fmt.Sprintf(" direct=%d %q %q", rule.Direct.Status, rule.Direct.Fields, rule.Direct.Body)
 		}
 		for i := range rule.Backends {
 			b := &rule.Backends[i]
@@ -40,7 +40,7 @@ func said(r *Runtime) []string {
 					service += ", which is gone"
 				}
 			}
-			line += fmt.Sprintf("\n  %s weight=%d limits=%+v counts=%v", service, b.weight, b.Limits, b.Count.Key())
+			line += fmt.Sprintf("\n  %s limits=%+v counts=%v", service, b.Limits, b.Count.Key())
 			if b.Errors != nil {
 				line += " pages=" + known(pages, reflect.ValueOf(b.Errors).Pointer())
 			}
@@ -86,10 +86,25 @@ func TestAnyEditsCompileAsTheWholeDoes(t *testing.T) {
 			}
 			return name
 		}
-		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+		settings, err := structpb.NewStruct(map[string]any{"response": map[string]any{"set": map[string]any{"A": "x"}}})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		var all []config.Edit // each of which refers to the others of its name
+		for i := range uint32(3) {
+			name := fmt.Sprint("x", i)
+			all = append(all, put(&configv1.Middleware{Name: name, Type: "headers", Order: i + 1, Config: settings}),
+				put(&configv1.Pipeline{Name: name, MiddlewareIds: []string{name}}), put(&configv1.Policy{Name: name, Timeout: "9s"}),
+				put(&configv1.Service{Name: name, PipelineId: name, PolicyId: name,
+					Endpoints: []*configv1.Endpoint{{Host: "h", Port: 1}}}),
+				put(&configv1.Route{Name: name, Path: "/" + name, ServiceId: name, PipelineId: fmt.Sprint("x", (i+1)%3)}))
+		}
+		c.apply(all...)
+		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
 			var m config.Message
 			name := fmt.Sprint("x", number("name", 3))
-			switch pick("kind", "service", "service", "route", "route", "route", "policy", "middleware", "pipeline", "consumer", "delete") {
+			switch pick("kind", "service", "service", "route", "route", "route", "policy", "middleware", "pipeline", "consumer",
+				"delete") {
 			case "service":
 				m = &configv1.Service{Name: name, PipelineId: has(config.Pipeline, pick("pipeline", "x0", "x1", "none")),
 					PolicyId:  has(config.Policy, pick("policy", "x0", "x1", "none")),
@@ -115,7 +130,11 @@ func TestAnyEditsCompileAsTheWholeDoes(t *testing.T) {
 				}
 				m = p
 			case "middleware":
-				settings, _ := structpb.NewStruct(map[string]any{"response": map[string]any{"set": map[string]any{"A": fmt.Sprint(number("value", 3))}}})
+				set := map[string]any{"set": map[string]any{"A": fmt.Sprint(number("value", 3))}}
+				settings, err := structpb.NewStruct(map[string]any{"response": set})
+				if err != nil {
+					rt.Fatal(err)
+				}
 				m = &configv1.Middleware{Name: name, Type: "headers", Order: uint32(1 + number("order", 100_000)), Config: settings}
 			case "pipeline":
 				p := &configv1.Pipeline{Name: name, Global: number("global", 4) == 0}
