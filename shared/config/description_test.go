@@ -31,6 +31,10 @@ func TestKindsAreDescribed(t *testing.T) {
 	common := New(Policy).ProtoReflect().Descriptor().Fields()
 	for _, k := range Kinds() {
 		m := New(k)
+		refers := slices.ContainsFunc(Kinds(), func(o Kind) bool { return k.IsApart() && (k.refers(o) || o.refers(k)) })
+		if refers || k.IsApart() == slices.Contains(Together(), k) {
+			t.Errorf("%s is apart from others that refer to it, or that it refers to", k)
+		}
 		for _, name := range []string{k.String(), k.Plural()} {
 			if got, err := ParseKind(name); err != nil || got != k {
 				t.Errorf("%q is read as %s; %v", name, got, err)

@@ -74,7 +74,7 @@ type Follower struct {
 	savedAt   time.Time // the last attempt to write
 	reported  time.Time // up to when reports have told what happened
 
-	unkept   [2]string                            // why the snapshot, and the consumers, can't be put on disk; "": they are there
+	unkept   [2]string                            // why the snapshot, and the consumers, are not on disk; "": they are
 	unmet    []*streamv1.Problem                  // why consumers were refused last; nil: they were not
 	degraded atomic.Pointer[streamv1.Degradation] // what of the revision does not work; nil: it works
 	told     *streamv1.Degradation                // what the stream was told last
@@ -274,12 +274,10 @@ func (f *Follower) takeSet(u *streamv1.SetUpdate) (*streamv1.Result, error) {
 		before := f.state
 		f.node.ApplyConsumers(next.consumers)
 		f.state, f.unmet = next, nil
-		switch {
-		case b.chunks == 1 && len(u.GetBaseHash()) > 0 && !b.draft.LostSecrets():
-			f.saveConsumers(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: u}})
-		default:
-			f.saveConsumers(nil)
+		if b.draft.LostSecrets() {
+			b.changes = nil
 		}
+		f.saveConsumers(b.changes)
 		f.log.Info("consumers applied", "revision", u.GetRevision(), "consumers", next.consumers.Len(),
 			"before", before.consumers.Len())
 		r = f.taken(r)
@@ -386,15 +384,15 @@ func (f *Follower) save(m *streamv1.StreamResponse, secretsGone bool) {
 	}
 }
 
-// saveConsumers puts consumers on disk; a nil change asks for all of them.
-func (f *Follower) saveConsumers(change *streamv1.StreamResponse) {
+// saveConsumers puts changes of consumers on disk; none ask for all of them.
+func (f *Follower) saveConsumers(changes []*streamv1.StreamResponse) {
 	if f.unsaved.consumers {
-		change = nil
+		changes = nil
 	}
-	if change == nil {
+	if len(changes) == 0 {
 		f.disk.consumers.forgetDamaged()
 	}
-	if err := f.writeConsumers(change); err != nil {
+	if err := f.writeConsumers(changes); err != nil {
 		f.log.Error("the last good consumers can't be written; after a restart the node would have older ones", "error", err.Error())
 	}
 }
@@ -418,13 +416,17 @@ func (f *Follower) saveAgain() {
 }
 
 func (f *Follower) write(change *streamv1.StreamResponse) error {
-	err := f.disk.save(change, f.state.records)
+	var changes []*streamv1.StreamResponse
+	if change != nil {
+		changes = append(changes, change)
+	}
+	err := f.disk.save(changes, f.state.records)
 	f.unsaved.snapshot, f.savedAt, f.unkept[0] = err != nil, time.Now(), textOf(err)
 	return err
 }
 
-func (f *Follower) writeConsumers(change *streamv1.StreamResponse) error {
-	err := f.disk.consumers.save(change, f.state.consumerRecords)
+func (f *Follower) writeConsumers(changes []*streamv1.StreamResponse) error {
+	err := f.disk.consumers.save(changes, f.state.consumerRecords)
 	f.unsaved.consumers, f.savedAt, f.unkept[1] = err != nil, time.Now(), textOf(err)
 	return err
 }

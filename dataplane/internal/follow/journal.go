@@ -90,13 +90,15 @@ func (j *journal) each(take func(*streamv1.StreamResponse)) (cut int64, err erro
 // isLast reports whether a record is the last chunk of what it is a part of.
 func isLast(m *streamv1.StreamResponse) bool { return m.GetSet().GetChunk() >= m.GetSet().GetChunks() }
 
-// save puts a change on disk. full returns everything, for a new file; a nil change asks for one.
-func (j *journal) save(change *streamv1.StreamResponse, full func() iter.Seq[*streamv1.StreamResponse]) error {
+// save puts changes on disk. full returns everything, for a new file; no changes ask for one.
+func (j *journal) save(changes []*streamv1.StreamResponse, full func() iter.Seq[*streamv1.StreamResponse]) error {
 	var err error
-	if j.file == nil || change == nil || j.changes > j.base+foldAt {
+	if j.file == nil || len(changes) == 0 || j.changes > j.base+foldAt {
 		err = j.fold(full())
 	} else {
-		err = j.add(change)
+		for i := 0; i < len(changes) && err == nil; i++ {
+			err = j.add(changes[i])
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", j.what, err)

@@ -103,10 +103,9 @@ func (s *state) onDisk(u *streamv1.Update) *streamv1.StreamResponse {
 
 // building is an update of a set that has not come to its end.
 type building struct {
-	head     *streamv1.SetUpdate // its first chunk, without resources
 	draft    *consumer.Draft
 	problems []*streamv1.Problem
-	chunks   int
+	changes  []*streamv1.StreamResponse // its chunks, where it is a delta
 }
 
 // maxSetProblems is how many resources of an update of a set are named that can't be read.
@@ -124,10 +123,11 @@ func (s *state) takeSet(b *building, u *streamv1.SetUpdate) (next *state, at *bu
 				return nil, nil, stale("the update of consumers starts from another set than the node has")
 			}
 		}
-		b = &building{draft: base.Draft(), head: &streamv1.SetUpdate{Kind: u.GetKind(), Epoch: u.GetEpoch(),
-			Revision: u.GetRevision(), Hash: u.GetHash(), BaseHash: u.GetBaseHash()}}
+		b = &building{draft: base.Draft()}
 	}
-	b.chunks++
+	if !full {
+		b.changes = append(b.changes, &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: u}})
+	}
 	if u.GetKind() != config.Consumer.Proto() {
 		b.problems = append(b.problems, &streamv1.Problem{Reason: fmt.Sprintf("this build takes no %s by itself", u.GetKind())})
 	}
