@@ -46,7 +46,8 @@ func BenchmarkMillionConsumers(b *testing.B) {
 	b.Logf("%d bytes for each, put together in %v", (heap()-before)/n, took)
 	v := &catalog.Version{Epoch: "e", Revision: 1, Config: conf}
 	plan := func(i int) *catalog.Version {
-		p, err := conf.Plan([]config.Edit{consumer(fmt.Sprint("one-", i))}, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString})
+		edits := []config.Edit{consumer(fmt.Sprint("one-", i))}
+		p, err := conf.Plan(edits, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -199,5 +199,6 @@ func makeWholeSet(kind config.Kind, target *catalog.Version) (delivery, error) {
 
 func newSetUpdate(kind config.Kind, target *catalog.Version, from []byte) *streamv1.SetUpdate {
 	hash := target.Config.HashOf(kind)
-	return &streamv1.SetUpdate{Kind: kind.Proto(), Epoch: target.Epoch, Revision: target.Revision, Hash: hash[:], BaseHash: from}
+	return &streamv1.SetUpdate{Kind: kind.Proto(), Epoch: target.Epoch, Revision: target.Revision, Hash: hash[:],
+		BaseHash: from}
 }

@@ -117,7 +117,8 @@ func (n *taker) takeUpdate(u *streamv1.Update) {
 		n.t.Fatal(err)
 	}
 	if string(hashOf(next)) != string(u.GetHash()) || next.Len(config.Consumer) != 0 || len(u.GetApart()) != 1 {
-		n.t.Fatalf("revision %d has another hash, or consumers, or does not say what is apart: %v", u.GetRevision(), u.GetApart())
+		n.t.Fatalf("revision %d has another hash, or consumers, or does not say what is apart: %v", u.GetRevision(),
+			u.GetApart())
 	}
 	n.config, n.revision, n.epoch = next, u.GetRevision(), u.GetEpoch()
 	n.answer(u, streamv1.Result_OUTCOME_APPLIED)

@@ -231,7 +231,8 @@ func (u *updates) heldAt(p place) *catalog.Version {
 
 // endpoints returns the chunks that lead from base, which the node has as the version in from, to target; from
 // nothing when base is nil.
-func (u *updates) endpoints(base *catalog.EndpointsVersion, from content, target *catalog.EndpointsVersion) (delivery, error) {
+func (u *updates) endpoints(base *catalog.EndpointsVersion, from content,
+	target *catalog.EndpointsVersion) (delivery, error) {
 	var have endpoints.Sets
 	if base == nil {
 		from = content{}

@@ -393,7 +393,8 @@ func (f *Follower) saveConsumers(changes []*streamv1.StreamResponse) {
 		f.disk.consumers.forgetDamaged()
 	}
 	if err := f.writeConsumers(changes); err != nil {
-		f.log.Error("the last good consumers can't be written; after a restart the node would have older ones", "error", err.Error())
+		f.log.Error("the last good consumers can't be written; after a restart the node would have older ones",
+			"error", err.Error())
 	}
 }
 

@@ -244,7 +244,8 @@ func TestFileOfAnEarlierBuild(t *testing.T) {
 	if n.clients.Hash() != src.config.HashOf(config.Consumer) || n.version.Revision != 2 {
 		t.Fatalf("%d consumers, revision %d", n.clients.Len(), n.version.Revision)
 	}
-	next := edited(t, src.config, config.Edit{Kind: config.Consumer, Delete: "a"}, config.Edit{Kind: config.Consumer, Delete: "b"})
+	next := edited(t, src.config, config.Edit{Kind: config.Consumer, Delete: "a"},
+		config.Edit{Kind: config.Consumer, Delete: "b"})
 	applied(t, takeAll(t, f, consumers(src.config, next, 3)))
 	f.disk.close()
 	if _, n := follower(t, dir); n.clients.Len() != 0 {
