@@ -20,6 +20,7 @@ func (p *planner) checkConfiguration(next *Config, changes []Change, at map[loca
 			p.checkPipeline(next, e, at)
 		}
 	}
+	p.checkCalled(next, touched, at)
 	p.checkTimeouts(next, touched, at)
 	p.checkConnect(next, touched, at)
 	p.checkPathOptions(next, touched, at)
@@ -132,6 +133,31 @@ func (p *planner) checkPipeline(next *Config, e *Entry, at map[location]string) 
 		if t, known := middleware.Lookup(mw.GetType()); m.GetParallel() && known && !t.InParallel(mw.GetConfig()) {
 			p.problems.add(Pipeline, e.Name(), where, field, mw.GetName(), "is of type %s, which can't be in a parallel pipeline", t.Name)
 		}
+	}
+}
+
+// checkCalled finds middleware that calls a service by gRPC which does not speak it.
+func (p *planner) checkCalled(next *Config, touched [lastKind + 1]map[string]bool, at map[location]string) {
+	if len(touched[Middleware]) == 0 && len(touched[Service]) == 0 {
+		return
+	}
+	for e := range next.All(Middleware) {
+		m := e.Message.(*configv1.Middleware)
+		if !middleware.CallsServices(m.GetType(), m.GetConfig()) {
+			continue
+		}
+		middleware.ServiceReferences(m.GetType(), m.GetConfig(), func(field string, id *string) {
+			svc := next.ByID(Service, *id)
+			if svc == nil || !touched[Middleware][e.ID()] && !touched[Service][*id] {
+				return
+			}
+			switch protocol := svc.Message.(*configv1.Service).GetProtocol(); protocol {
+			case "grpc", "grpcs", "h2c":
+			default:
+				p.problems.add(Middleware, e.Name(), at[location{Middleware, e.ID()}], field, svc.Name(),
+					"is called by gRPC, which its protocol %q does not carry: it has to be grpc, grpcs or h2c", protocol)
+			}
+		})
 	}
 }
 

@@ -17,6 +17,32 @@ func extAuth(name, service string) *configv1.Middleware {
 	return &configv1.Middleware{Name: name, Type: "ext_auth", Config: settings}
 }
 
+// TestServicesThatAreCalled refuses middleware that calls a service by gRPC over a protocol that does not carry it, whichever
+// of the two changes.
+func TestServicesThatAreCalled(t *testing.T) {
+	calling := extAuth("auth", "s")
+	calling.Config.Fields["protocol"] = structpb.NewStringValue("grpc")
+	speaking := func(protocol string) *configv1.Service {
+		s := service("s")
+		s.Protocol = protocol
+		return s
+	}
+	const want = `config.service_id "s" is called by gRPC, which its protocol "http" does not carry`
+	for _, protocol := range []string{"grpc", "grpcs", "h2c"} {
+		good := mustPlan(t, Empty(), put(speaking(protocol)), put(calling)).Config
+		if _, err := good.Plan([]Edit{put(speaking("http"))}, options()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the service changed from %s: %v", protocol, err)
+		}
+	}
+	if _, err := Empty().Plan([]Edit{put(speaking("http")), put(calling)}, options()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("both new: %v", err)
+	}
+	base := mustPlan(t, Empty(), put(speaking("http")), put(extAuth("auth", "s"))).Config
+	if _, err := base.Plan([]Edit{put(calling)}, options()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("the middleware changed: %v", err)
+	}
+}
+
 // TestReferencesOfSettings resolves what settings of middleware name as any reference, also where a service and the
 // middleware of its own pipeline name each other.
 func TestReferencesOfSettings(t *testing.T) {

@@ -53,6 +53,8 @@ type Type struct {
 	bodyLimit string
 	// services are the fields of its settings, on their first level, that name a service each.
 	services []string
+	// callsServices reports whether a config makes these be called by gRPC; nil: they are not.
+	callsServices func(*structpb.Struct) bool
 }
 
 // FieldError is one thing that is wrong with settings.
@@ -117,6 +119,13 @@ func ServiceReferences(typeName string, cfg *structpb.Struct, f func(field strin
 			f("config."+name, &v.StringValue)
 		}
 	}
+}
+
+// CallsServices reports whether the services that a middleware's config names are called by gRPC, so that their protocol
+// has to allow that.
+func CallsServices(typeName string, cfg *structpb.Struct) bool {
+	t, ok := Lookup(typeName)
+	return ok && t.callsServices != nil && t.callsServices(cfg)
 }
 
 // maxUnknown is how many unknown settings are told, as many as a reply has problems: each is compared with all known ones.

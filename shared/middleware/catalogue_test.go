@@ -117,6 +117,18 @@ func TestParse(t *testing.T) {
 			"ext_auth", map[string]any{"service_id": "s", "facts": map[string]any{"tenant": "a b"}},
 			"config.facts.tenant",
 		},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "protocol": "grpc", "context_extensions": map[string]any{"a": "b"},
+			"cache": map[string]any{"ttl": "1s", "key": []any{"cookie"}},
+		}, ""},
+		{"ext_auth", map[string]any{"service_id": "s", "protocol": "grcp"}, "config.protocol"},
+		{"ext_auth", map[string]any{"service_id": "s", "protocol": "grpc", "path": "/check"}, "config.path"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "protocol": "grpc", "cache": map[string]any{"ttl": "1s"},
+		}, "config.cache.key"},
+		{"ext_auth", map[string]any{
+			"service_id": "s", "context_extensions": map[string]any{"a": "b"},
+		}, "config.context_extensions"},
 		{"decompress", nil, ""},
 		{"decompress", map[string]any{
 			"algorithms": []any{"zstd"}, "max_bytes": float64(1 << 40), "max_ratio": 1.0,

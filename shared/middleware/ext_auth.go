@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
@@ -31,6 +32,9 @@ func extAuthType() *Type {
 		Waits:     WaitsSometimes,
 		bodyLimit: "max_body_bytes",
 		services:  []string{"service_id"},
+		callsServices: func(cfg *structpb.Struct) bool {
+			return cfg.GetFields()["protocol"].GetStringValue() == "grpc"
+		},
 	}
 }
 
@@ -62,6 +66,7 @@ func validateExtAuth(m proto.Message) []FieldError {
 			c.fail("cache", "", "can't be together with max_body_bytes: an answer about one body says nothing of another")
 		}
 	}
+	c.authProtocol(s)
 	c.facts(s.GetFacts())
 	if p := s.GetPrincipal(); p != nil {
 		for _, f := range []struct{ field, name string }{
@@ -73,6 +78,28 @@ func validateExtAuth(m proto.Message) []FieldError {
 		}
 	}
 	return c.errs
+}
+
+// authProtocol checks what one protocol alone has.
+func (c *collector) authProtocol(s *middlewarev1.ExtAuth) {
+	switch p := s.GetProtocol(); p {
+	case "", "http":
+		if len(s.GetContextExtensions()) > 0 {
+			c.fail("context_extensions", "", `are told over gRPC alone: protocol has to be "grpc"`)
+		}
+	case "grpc":
+		if s.GetPath() != "" {
+			c.fail("path", s.GetPath(), `can't be together with protocol "grpc", whose method has its own`)
+		}
+		if s.GetCache() != nil && len(s.GetCache().GetKey()) == 0 && len(s.GetRequestHeaders()) == 0 {
+			c.fail("cache.key", "", "is required where the service is told all fields of a request: name what it decides by")
+		}
+		if n := len(s.GetContextExtensions()); n > maxAuthFields {
+			c.fail("context_extensions", fmt.Sprint(n), "has more than %d entries", maxAuthFields)
+		}
+	default:
+		c.fail("protocol", p, `has to be "http" or "grpc"`)
+	}
 }
 
 // facts checks which fields of an answer become facts.

@@ -78,6 +78,8 @@ type state struct {
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
 	Shard uint32
 
+	requeried bool // SetQuery was called
+
 	id     [32]byte
 	stream stream
 	client clientWatch
@@ -189,6 +191,11 @@ func (r *Request) TargetBytes() int {
 		n++
 	}
 	return n
+}
+
+// SetQuery changes the query that the service sees; empty takes it away. It has to live as long as the exchange.
+func (x *Exchange) SetQuery(raw string) {
+	x.Request.RawQuery, x.Request.HasQuery, x.requeried = raw, raw != "", true
 }
 
 // Response is what goes to the client.

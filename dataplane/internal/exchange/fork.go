@@ -52,6 +52,9 @@ func (f *Fork) Join(x *Exchange) {
 	if f.X.Principal != f.principal {
 		x.Principal = f.X.Principal
 	}
+	if f.X.requeried {
+		x.SetQuery(f.X.Request.RawQuery)
+	}
 	x.facts = append(x.facts, f.X.facts[f.facts:]...)
 }
 

@@ -19,6 +19,8 @@ type Peer struct {
 	Scheme string
 	// Port is the node's, that the connection came in at; 0 on a Unix socket.
 	Port uint16
+	// Local is the node's address that the connection came in at; the zero value on a Unix socket.
+	Local netip.AddrPort
 	// TLS is what was agreed on; nil without TLS.
 	TLS *TLS
 	// Trusted is set when what the peer says of clients is believed.
@@ -67,7 +69,7 @@ func ProxiedPeer(client netip.AddrPort) *Peer {
 // At tells the peer where its connection came in.
 func (p *Peer) At(local net.Addr) {
 	if a, ok := local.(*net.TCPAddr); ok {
-		p.Port = a.AddrPort().Port()
+		p.Port, p.Local = a.AddrPort().Port(), netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
 }
 

@@ -68,7 +68,7 @@ func (l *Listener) identify(nc net.Conn) (*exchange.Peer, error) {
 		return peer, err
 	}
 	proxied := exchange.ProxiedPeer(h.Source)
-	proxied.Port = peer.Port
+	proxied.Port, proxied.Local = peer.Port, peer.Local
 	proxied.Forwarding = &l.forwarding
 	// "unix" trusts those at this node's own sockets, not those at another proxy's.
 	proxied.Trusted = h.Source.IsValid() && l.set.Proxies.Trust(h.Source.Addr())

@@ -35,6 +35,8 @@ type Request struct {
 	Body []byte
 	// Repeatable says that asking twice does no more than asking once, whatever the method.
 	Repeatable bool
+	// RPC makes it a call of gRPC: the service is told by when the answer has to be there.
+	RPC bool
 	// DiscardsBody throws the response's body away as it comes.
 	DiscardsBody bool
 	// MaxResponseBytes is the longest body of a response that is taken; 0: DefaultMaxResponseBytes.
@@ -43,9 +45,9 @@ type Request struct {
 
 // Response is what it answers. It has memory of its own.
 type Response struct {
-	Status int
-	Header exchange.Header
-	Body   []byte
+	Status          int
+	Header, Trailer exchange.Header
+	Body            []byte
 }
 
 // Client asks one service. It is safe for concurrent use; nil asks nobody.
@@ -141,6 +143,12 @@ func (c *Client) fill(ctx context.Context, x *exchange.Exchange, d *down, of *ex
 		}
 	}
 	req.ContentLength = int64(len(r.Body))
+	if r.RPC {
+		x.RPC, req.AcceptsTrailers = exchange.GRPC, true
+		if !x.Deadline.IsZero() {
+			req.SetRPCTimeout(x.Deadline.Sub(x.Start))
+		}
+	}
 }
 
 // down is the client's side of a subrequest: it has the request's whole body, and keeps the response.
@@ -185,13 +193,18 @@ func (d *down) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	return d.WriteBody(x, part, last)
 }
 
-func (d *down) WriteBody(_ *exchange.Exchange, part []byte, _ bool) error {
+func (d *down) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	if d.got += len(part); d.got > d.most {
 		d.tooLong = true
 		return errTooLong
 	}
 	if !d.discards {
 		d.response.Body = append(d.response.Body, part...)
+	}
+	if last {
+		for name, value := range x.Response.Trailers().All() {
+			d.response.Trailer.Add(strings.Clone(name), strings.Clone(value))
+		}
 	}
 	return nil
 }

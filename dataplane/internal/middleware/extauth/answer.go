@@ -10,8 +10,11 @@ type answer struct {
 	// passes lets the request go on, and failed tells that the service could not decide. Any other answer refuses.
 	passes, failed bool
 
-	// request is what a request that passes becomes, and principal whom it comes from; nil: nobody has said.
+	// request is what a request that passes becomes, query what its query does, response what the response to it does, and
+	// principal whom it comes from; nil: nobody has said.
 	request   []change
+	query     *query
+	response  []change
 	principal *exchange.Principal
 	facts     []exchange.Fact
 
@@ -85,6 +88,12 @@ func (s *step) apply(x *exchange.Exchange, a *answer) exchange.Verdict {
 	}
 	for _, f := range a.facts {
 		x.Put(f)
+	}
+	if a.query != nil {
+		a.query.apply(x)
+	}
+	if len(a.response) > 0 {
+		x.Put(s.passed.Fact(a))
 	}
 	return exchange.Continue
 }

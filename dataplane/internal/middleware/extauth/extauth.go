@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -31,8 +33,10 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 	s := &step{
 		path: m.GetPath(), timeout: defaultTimeout, sent: m.GetRequestHeaders(), taken: m.GetResponseHeaders(),
 		allows: m.GetOnError() == "allow", maxBody: int(m.GetMaxBodyBytes()), principal: m.GetPrincipal(), facts: m.GetFacts(),
+		calls: m.GetProtocol() == "grpc", extensions: m.GetContextExtensions(), passed: exchange.FactKey[*answer](env.Name),
+		log: env.Log,
 	}
-	if len(s.sent) == 0 {
+	if len(s.sent) == 0 && !s.calls {
 		s.sent = []string{"Authorization", "Cookie"}
 	}
 	if t := m.GetTimeout(); t != "" {
@@ -60,8 +64,16 @@ type step struct {
 	maxBody   int
 	principal *middlewarev1.ExtAuthPrincipal
 	facts     map[string]string // fields of answers, by the names of facts
-	keeps     *keeping          // nil: nothing
-	count     counters
+	// calls tells that it is asked by gRPC, with extensions besides.
+	calls      bool
+	extensions map[string]string
+	keeps      *keeping // nil: nothing
+	// passed is the answer that an exchange has passed by, where it has something to do with the response.
+	passed exchange.FactKey[*answer]
+	count  counters
+	log    *slog.Logger
+	// silent tells that the last question had no answer: said once.
+	silent atomic.Bool
 }
 
 // Request implements pipeline.Step.
@@ -81,6 +93,9 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 	if err != nil {
 		return s.failed(x, err)
 	}
+	if s.silent.Load() && s.silent.CompareAndSwap(true, false) && s.log != nil {
+		s.log.Info("the service that decides about requests answers again", "service", s.service.Name())
+	}
 	if s.keeps != nil {
 		s.keeps.put(key, a)
 	}
@@ -88,7 +103,13 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 }
 
 // Response implements pipeline.Step.
-func (s *step) Response(*exchange.Exchange) {}
+func (s *step) Response(x *exchange.Exchange) {
+	if a, found := s.passed.Of(x); found {
+		for i := range a.response {
+			a.response[i].apply(&x.Response.Header)
+		}
+	}
+}
 
 // errClient is of a request whose own body is what is wrong.
 type errClient struct{ why *fault.Error }
@@ -106,6 +127,9 @@ func (s *step) ask(x *exchange.Exchange) (*answer, error) {
 	defer cancel()
 	begun := time.Now()
 	defer func() { s.count.asked.Observe(time.Since(begun)) }()
+	if s.calls {
+		return s.askGRPC(ctx, x, body)
+	}
 	return s.askHTTP(ctx, x, body)
 }
 
@@ -144,6 +168,9 @@ func (s *step) failed(x *exchange.Exchange, err error) exchange.Verdict {
 		return exchange.Stop
 	}
 	s.count.failed.Add(1)
+	if s.silent.CompareAndSwap(false, true) && s.log != nil {
+		s.log.Warn("the service that decides about requests can't say", "service", s.service.Name(), "error", err.Error())
+	}
 	if s.allows {
 		s.drop(x)
 		return exchange.Continue

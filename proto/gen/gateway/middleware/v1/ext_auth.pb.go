@@ -21,11 +21,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ExtAuth has another service decide about each request: a response of 2xx lets it pass, any other one is the client's.
+// ExtAuth has another service decide about each request. Over HTTP a response of 2xx lets it pass, and any other one is
+// the client's; over gRPC the service says all that as it would to Envoy.
 type ExtAuth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id or name of the service that decides. It is asked over HTTP, through its balancer and health checks, without its
-	// pipeline and policy.
+	// Id or name of the service that decides. It is asked through its balancer and health checks, without its pipeline and
+	// policy.
 	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	// Path that it is asked for, with the method of the request. Empty means the request's own path, with its query.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
@@ -47,11 +48,17 @@ type ExtAuth struct {
 	Cache *ExtAuthCache `protobuf:"bytes,8,opt,name=cache,proto3" json:"cache,omitempty"`
 	// Fields of its answer of 2xx that say who the client is.
 	Principal *ExtAuthPrincipal `protobuf:"bytes,9,opt,name=principal,proto3" json:"principal,omitempty"`
+	// How it is asked: "http" (the default), or "grpc", by Envoy's envoy.service.auth.v3.Authorization/Check. The service's
+	// protocol has to be grpc, grpcs or h2c then. Empty request_headers then mean all fields; response_headers are fields
+	// that a request loses unless the answer sets them; principal and facts name members of its dynamic_metadata.
+	Protocol string `protobuf:"bytes,24,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Facts, by name, that are fields of its answer of 2xx. Later middleware shows them as ${fact.NAME}, and the access log
 	// has them. At most 16.
-	Facts         map[string]string `protobuf:"bytes,25,rep,name=facts,proto3" json:"facts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Facts map[string]string `protobuf:"bytes,25,rep,name=facts,proto3" json:"facts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What the service is told with each request as context_extensions, over gRPC alone.
+	ContextExtensions map[string]string `protobuf:"bytes,26,rep,name=context_extensions,json=contextExtensions,proto3" json:"context_extensions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ExtAuth) Reset() {
@@ -147,9 +154,23 @@ func (x *ExtAuth) GetPrincipal() *ExtAuthPrincipal {
 	return nil
 }
 
+func (x *ExtAuth) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
 func (x *ExtAuth) GetFacts() map[string]string {
 	if x != nil {
 		return x.Facts
+	}
+	return nil
+}
+
+func (x *ExtAuth) GetContextExtensions() map[string]string {
+	if x != nil {
+		return x.ContextExtensions
 	}
 	return nil
 }
@@ -279,7 +300,7 @@ var File_gateway_middleware_v1_ext_auth_proto protoreflect.FileDescriptor
 
 const file_gateway_middleware_v1_ext_auth_proto_rawDesc = "" +
 	"\n" +
-	"$gateway/middleware/v1/ext_auth.proto\x12\x15gateway.middleware.v1\"\xe8\x03\n" +
+	"$gateway/middleware/v1/ext_auth.proto\x12\x15gateway.middleware.v1\"\xb0\x05\n" +
 	"\aExtAuth\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -290,10 +311,15 @@ const file_gateway_middleware_v1_ext_auth_proto_rawDesc = "" +
 	"\bon_error\x18\x06 \x01(\tR\aonError\x12$\n" +
 	"\x0emax_body_bytes\x18\a \x01(\rR\fmaxBodyBytes\x129\n" +
 	"\x05cache\x18\b \x01(\v2#.gateway.middleware.v1.ExtAuthCacheR\x05cache\x12E\n" +
-	"\tprincipal\x18\t \x01(\v2'.gateway.middleware.v1.ExtAuthPrincipalR\tprincipal\x12?\n" +
-	"\x05facts\x18\x19 \x03(\v2).gateway.middleware.v1.ExtAuth.FactsEntryR\x05facts\x1a8\n" +
+	"\tprincipal\x18\t \x01(\v2'.gateway.middleware.v1.ExtAuthPrincipalR\tprincipal\x12\x1a\n" +
+	"\bprotocol\x18\x18 \x01(\tR\bprotocol\x12?\n" +
+	"\x05facts\x18\x19 \x03(\v2).gateway.middleware.v1.ExtAuth.FactsEntryR\x05facts\x12d\n" +
+	"\x12context_extensions\x18\x1a \x03(\v25.gateway.middleware.v1.ExtAuth.ContextExtensionsEntryR\x11contextExtensions\x1a8\n" +
 	"\n" +
 	"FactsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aD\n" +
+	"\x16ContextExtensionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
 	"\fExtAuthCache\x12\x10\n" +
@@ -317,22 +343,24 @@ func file_gateway_middleware_v1_ext_auth_proto_rawDescGZIP() []byte {
 	return file_gateway_middleware_v1_ext_auth_proto_rawDescData
 }
 
-var file_gateway_middleware_v1_ext_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_gateway_middleware_v1_ext_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_gateway_middleware_v1_ext_auth_proto_goTypes = []any{
 	(*ExtAuth)(nil),          // 0: gateway.middleware.v1.ExtAuth
 	(*ExtAuthCache)(nil),     // 1: gateway.middleware.v1.ExtAuthCache
 	(*ExtAuthPrincipal)(nil), // 2: gateway.middleware.v1.ExtAuthPrincipal
 	nil,                      // 3: gateway.middleware.v1.ExtAuth.FactsEntry
+	nil,                      // 4: gateway.middleware.v1.ExtAuth.ContextExtensionsEntry
 }
 var file_gateway_middleware_v1_ext_auth_proto_depIdxs = []int32{
 	1, // 0: gateway.middleware.v1.ExtAuth.cache:type_name -> gateway.middleware.v1.ExtAuthCache
 	2, // 1: gateway.middleware.v1.ExtAuth.principal:type_name -> gateway.middleware.v1.ExtAuthPrincipal
 	3, // 2: gateway.middleware.v1.ExtAuth.facts:type_name -> gateway.middleware.v1.ExtAuth.FactsEntry
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: gateway.middleware.v1.ExtAuth.context_extensions:type_name -> gateway.middleware.v1.ExtAuth.ContextExtensionsEntry
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_gateway_middleware_v1_ext_auth_proto_init() }
@@ -346,7 +374,7 @@ func file_gateway_middleware_v1_ext_auth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_middleware_v1_ext_auth_proto_rawDesc), len(file_gateway_middleware_v1_ext_auth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
