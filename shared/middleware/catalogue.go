@@ -69,7 +69,9 @@ type FieldError struct {
 
 // types returns the catalogue, by name.
 func types() []*Type {
-	return []*Type{compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType()}
+	return []*Type{
+		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(), securityHeadersType(),
+	}
 }
 
 // Names returns the names of all types, sorted.

@@ -129,6 +129,22 @@ func TestParse(t *testing.T) {
 		{"ext_auth", map[string]any{
 			"service_id": "s", "context_extensions": map[string]any{"a": "b"},
 		}, "config.context_extensions"},
+		{"security_headers", nil, ""},
+		{"security_headers", map[string]any{
+			"strict_transport_security": map[string]any{"max_age": "17520h", "include_subdomains": true, "preload": true},
+			"frame_options":             "sameorigin", "content_type_options": "off",
+			"referrer_policy": "no-referrer, strict-origin", "content_security_policy": "default-src 'self'", "override": true,
+		}, ""},
+		{"security_headers", map[string]any{
+			"strict_transport_security": map[string]any{"max_age": "3y"},
+		}, "config.strict_transport_security.max_age"},
+		{"security_headers", map[string]any{
+			"strict_transport_security": map[string]any{"preload": true},
+		}, "config.strict_transport_security.preload"},
+		{"security_headers", map[string]any{"frame_options": "allow"}, "config.frame_options"},
+		{"security_headers", map[string]any{"content_type_options": "sniff"}, "config.content_type_options"},
+		{"security_headers", map[string]any{"referrer_policy": "none"}, "config.referrer_policy"},
+		{"security_headers", map[string]any{"content_security_policy": "a\r\nb: c"}, "config.content_security_policy"},
 		{"decompress", nil, ""},
 		{"decompress", map[string]any{
 			"algorithms": []any{"zstd"}, "max_bytes": float64(1 << 40), "max_ratio": 1.0,

@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"gateway.internal/dataplane/internal/codec"
@@ -56,5 +59,57 @@ func TestAnswerInPlaceOfAnEarlyOne(t *testing.T) {
 		}
 		<-sent
 		_ = c.Close()
+	}
+}
+
+// refusesAtLength is a step that works at bodies, refuses with one of a length that the path says, and notes where the
+// response is then made.
+type refusesAtLength struct {
+	inLoop, apart map[string]int
+	mu            sync.Mutex
+}
+
+func (*refusesAtLength) Request(x *exchange.Exchange) exchange.Verdict {
+	n, _ := strconv.Atoi(x.Request.Path[1:])
+	x.Answer(403, "text/plain", make([]byte, n))
+	return exchange.Stop
+}
+
+func (r *refusesAtLength) Response(x *exchange.Exchange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if x.InLoop {
+		r.inLoop[strings.Clone(x.Request.Path)]++
+	} else {
+		r.apart[strings.Clone(x.Request.Path)]++
+	}
+}
+
+func (*refusesAtLength) WorksOn(*exchange.Exchange, int) bool { return true }
+
+// TestLongRefusalsLeaveLoops makes long answers, which steps work at for long, where no other connection waits meanwhile.
+func TestLongRefusalsLeaveLoops(t *testing.T) {
+	step := &refusesAtLength{inLoop: map[string]int{}, apart: map[string]int{}}
+	g := startThrough(t, step, codec.DefaultLimits(), pathnorm.DefaultSettings(), HeaderSettings{}, to("127.0.0.1:1", ""))
+	const n = 20
+	for range n {
+		for _, length := range []string{"/10", "/60000"} {
+			res, err := http.Get("http://" + g.address + length)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := body(t, res); res.StatusCode != 403 || fmt.Sprint("/", len(text)) != length {
+				t.Errorf("%s: %d, %d bytes", length, res.StatusCode, len(text))
+			}
+			_ = res.Body.Close()
+		}
+	}
+	step.mu.Lock()
+	defer step.mu.Unlock()
+	if step.inLoop["/60000"] > 0 || step.apart["/60000"] != n || step.inLoop["/10"]+step.apart["/10"] != n {
+		t.Errorf("in loops: %v, apart: %v", step.inLoop, step.apart)
+	}
+	if looping && step.inLoop["/10"] == 0 {
+		t.Error("no answer was made in a loop")
 	}
 }

@@ -32,6 +32,9 @@ type transaction struct {
 	backend *runtime.Backend
 	at      pipeline.Progress
 	limited bool // what the policies say has been applied
+	// verdict is what the request phases came to, once decided.
+	verdict exchange.Verdict
+	decided bool
 	// mirrored is the copy of the request that another service gets; nil: none.
 	mirrored *mirror.Copy
 	attempt  attempt.Attempt
@@ -168,7 +171,7 @@ const (
 	later                 // it has to wait, and may not: see exchange.Later
 )
 
-// longAnswer is the longest answer of a route's own, in bytes, that a step which works at bodies gets in a loop.
+// longAnswer is the longest answer of the gateway's own, in bytes, that a step which works at bodies gets in a loop.
 const longAnswer = 8 << 10
 
 // prepare applies the limits, runs the request phases and makes of the request what the service is to see.
@@ -179,27 +182,40 @@ func (t *transaction) prepare() phase {
 			return finished
 		}
 	}
-	verdict := b.Chain.Request(x, &t.at)
-	if verdict == exchange.Later {
-		return later
+	if !t.decided {
+		if t.verdict = b.Chain.Request(x, &t.at); t.verdict == exchange.Later {
+			return later
+		}
+		t.decided = true
+		if b.Chain.Waits() {
+			x.Tick()
+		}
+		// After the chain, which lets pages of other origins read it.
+		if t.verdict == exchange.Continue && x.Request.ContentLength > b.Limits.MaxRequestBytes {
+			x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
+			t.verdict = exchange.Stop
+		}
+		if x.InLoop && b.Chain.Works() && t.answerBytes() > longAnswer {
+			return later
+		}
 	}
-	if b.Chain.Waits() {
-		x.Tick()
-	}
-	// After the chain, which lets pages of other origins read it.
-	if verdict == exchange.Continue && x.Request.ContentLength > b.Limits.MaxRequestBytes {
-		x.Fail(fault.RequestTooLarge, "the body is larger than the policy allows")
-		verdict = exchange.Stop
-	}
-	if x.InLoop && verdict == exchange.Continue && t.route.AnswerBytes() > longAnswer && b.Chain.Works() {
-		return later
-	}
-	if verdict == exchange.Stop || t.route.Answer(x) || !t.forward() {
+	if t.verdict == exchange.Stop || t.route.Answer(x) || !t.forward() {
 		b.Chain.Response(x, &t.at)
 		t.answer()
 		return finished
 	}
 	return ready
+}
+
+// answerBytes returns the length of the gateway's own answer, as far as it is known: a page of errors has any length.
+func (t *transaction) answerBytes() int {
+	switch {
+	case t.verdict != exchange.Stop:
+		return t.route.AnswerBytes()
+	case t.x.Response.Code != "" && t.pages() != nil:
+		return longAnswer + 1
+	}
+	return len(t.x.Response.Body)
 }
 
 // limit applies what the policies say. Where it reports false, the exchange has been answered.
