@@ -37,7 +37,8 @@ func (p *policies) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.Che
 		http.GetMethod(), http.GetPath(), http.GetHeaders()[":path"], http.GetProtocol(), at.GetContextExtensions()["tier"],
 		at.GetSource().GetAddress().GetSocketAddress().GetAddress(), at.GetRequest().GetTime().IsValid(),
 	}
-	if got := fmt.Sprint(said...); got != fmt.Sprint("GET", "/shop/cart?n=1", "/shop/cart?n=1", "HTTP/1.1", "gold", "127.0.0.1", true) {
+	const path = "/shop/cart?n=1"
+	if got := fmt.Sprint(said...); got != fmt.Sprint("GET", path, path, "HTTP/1.1", "gold", "127.0.0.1", true) {
 		return nil, fmt.Errorf("it was told %s", got)
 	}
 	user, known := strings.CutPrefix(http.GetHeaders()["cookie"], "session=")
@@ -164,8 +165,9 @@ routes:
 	for i, change := range []string{
 		"routes: [{name: shop, path: /shop/*, service_id: shop, pipeline_id: front}]",
 		"middleware: [{name: compress, type: compress, order: 1, config: {algorithms: [gzip], min_bytes: 0}}]",
-		"middleware:\n  - name: policies\n    type: ext_auth\n    order: 2\n    config:\n      {service_id: policies, protocol: grpc, " +
-			"timeout: 25s, context_extensions: {tier: gold}, facts: {tenant: tenant}, cache: {ttl: 1h, key: [cookie]}}",
+		"middleware:\n  - name: policies\n    type: ext_auth\n    order: 2\n    config:\n" +
+			"      {service_id: policies, protocol: grpc, timeout: 25s, context_extensions: {tier: gold}, " +
+			"facts: {tenant: tenant}, cache: {ttl: 1h, key: [cookie]}}",
 		"pipelines: [{name: front, middleware_ids: [compress, policies, tenant], timeout_ms: 30000}]",
 	} {
 		g.must(change, "apply", "-f", "-")

@@ -17,8 +17,8 @@ func extAuth(name, service string) *configv1.Middleware {
 	return &configv1.Middleware{Name: name, Type: "ext_auth", Config: settings}
 }
 
-// TestServicesThatAreCalled refuses middleware that calls a service by gRPC over a protocol that does not carry it, whichever
-// of the two changes.
+// TestServicesThatAreCalled refuses middleware that calls a service by gRPC over a protocol that does not carry it,
+// whichever of the two changes.
 func TestServicesThatAreCalled(t *testing.T) {
 	calling := extAuth("auth", "s")
 	calling.Config.Fields["protocol"] = structpb.NewStringValue("grpc")

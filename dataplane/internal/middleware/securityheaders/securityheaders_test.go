@@ -11,6 +11,9 @@ import (
 func TestSecurityHeaders(t *testing.T) {
 	const hsts, frame, sniff, referrer, csp = "Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options",
 		"Referrer-Policy", "Content-Security-Policy"
+	const policy = "default-src 'self'"
+	tunnel := func(x *exchange.Exchange) { x.Response.Tunnel = true }
+	call := func(x *exchange.Exchange) { x.RPC = exchange.GRPC }
 	own := map[string]string{frame: "sameorigin", csp: "default-src 'none'"}
 	for _, c := range []struct {
 		name     string
@@ -24,10 +27,10 @@ func TestSecurityHeaders(t *testing.T) {
 			hsts: "max-age=31536000", frame: "deny", sniff: "nosniff", referrer: "strict-origin-when-cross-origin", csp: "",
 		}},
 		{"in cleartext", &middlewarev1.SecurityHeaders{}, "http", nil, nil, map[string]string{hsts: "", frame: "deny"}},
-		{"what the service says stays", &middlewarev1.SecurityHeaders{ContentSecurityPolicy: "default-src 'self'"}, "https", nil, own,
+		{"what the service says stays", &middlewarev1.SecurityHeaders{ContentSecurityPolicy: policy}, "https", nil, own,
 			map[string]string{frame: "sameorigin", csp: "default-src 'none'", sniff: "nosniff"}},
-		{"what the service says is replaced", &middlewarev1.SecurityHeaders{Override: true, ContentSecurityPolicy: "default-src 'self'"},
-			"https", nil, own, map[string]string{frame: "deny", csp: "default-src 'self'", sniff: "nosniff"}},
+		{"what the service says is replaced", &middlewarev1.SecurityHeaders{Override: true, ContentSecurityPolicy: policy},
+			"https", nil, own, map[string]string{frame: "deny", csp: policy, sniff: "nosniff"}},
 		{"all is chosen", &middlewarev1.SecurityHeaders{
 			StrictTransportSecurity: &middlewarev1.StrictTransportSecurity{MaxAge: "17520h", IncludeSubdomains: true, Preload: true},
 			FrameOptions:            "sameorigin", ContentTypeOptions: "nosniff", ReferrerPolicy: "no-referrer",
@@ -38,9 +41,9 @@ func TestSecurityHeaders(t *testing.T) {
 			StrictTransportSecurity: &middlewarev1.StrictTransportSecurity{Off: true},
 			FrameOptions:            "off", ContentTypeOptions: "off", ReferrerPolicy: "off",
 		}, "https", nil, nil, map[string]string{hsts: "", frame: "", sniff: "", referrer: "", csp: ""}},
-		{"what becomes a tunnel", &middlewarev1.SecurityHeaders{}, "https", func(x *exchange.Exchange) { x.Response.Tunnel = true }, nil,
+		{"what becomes a tunnel", &middlewarev1.SecurityHeaders{}, "https", tunnel, nil,
 			map[string]string{hsts: "", frame: ""}},
-		{"a call of gRPC", &middlewarev1.SecurityHeaders{}, "https", func(x *exchange.Exchange) { x.RPC = exchange.GRPC }, nil,
+		{"a call of gRPC", &middlewarev1.SecurityHeaders{}, "https", call, nil,
 			map[string]string{hsts: "", frame: ""}},
 	} {
 		s, err := New(c.settings, &pipeline.Environment{})
