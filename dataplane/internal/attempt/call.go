@@ -12,7 +12,7 @@ import (
 // endCall completes a response of gRPC that the service has not: its client is told why in the form that it is being
 // answered in, by trailers or by a part of the body. It reports false where there is no such form, or no place for
 // it.
-func (a *Attempt) endCall(why string) bool {
+func (a *Attempts) endCall(why string) bool {
 	x, res := a.Exchange, &a.Exchange.Response
 	if x.RPC == exchange.NoRPC || a.form == exchange.NoRPC {
 		return false
@@ -30,7 +30,7 @@ func (a *Attempt) endCall(why string) bool {
 
 // refused ends the upload of a call, and returns why its request was refused; nil: it was not. An upload that is
 // refused breaks the call off itself, and is perhaps not over yet when that is seen.
-func (a *Attempt) refused() (own *fault.Error) {
+func (a *Attempts) refused() (own *fault.Error) {
 	if u := a.upload; u != nil {
 		_ = a.stopUpload()
 		_ = errors.As(u.err, &own)
@@ -40,7 +40,7 @@ func (a *Attempt) refused() (own *fault.Error) {
 
 // tellTime makes the service see what is left of the time that a caller of gRPC waits, where a wait for a connection,
 // an attempt before or a middleware has taken some of it.
-func (a *Attempt) tellTime() {
+func (a *Attempts) tellTime() {
 	x := a.Exchange
 	if x.RPC == exchange.NoRPC || x.Deadline.IsZero() {
 		return

@@ -35,7 +35,7 @@ func TestReset(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			x := &exchange.Exchange{}
 			x.Down, x.RPC = staying{}, c.rpc
-			a := Attempt{Exchange: x}
+			a := Attempts{Exchange: x}
 			if c.left != 0 {
 				x.Deadline = time.Now().Add(c.left)
 			}

@@ -33,7 +33,7 @@ func TestReasonOfARefusedCall(t *testing.T) {
 		x := &exchange.Exchange{}
 		x.Down = ending{}
 		x.RPC = exchange.GRPC
-		a := Attempt{Exchange: x, Conn: refusing{upload: u}, upload: u}
+		a := Attempts{Exchange: x, Attempt: Attempt{x: x, Conn: refusing{upload: u}, upload: u}}
 		if begun {
 			a.form = exchange.GRPC
 			a.breakOff(os.ErrDeadlineExceeded, 0)

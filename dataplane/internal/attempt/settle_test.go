@@ -112,7 +112,7 @@ func settled(takes time.Duration, endless bool, bytes string) (*lentConn, time.D
 	if x.Request.ContentLength = -1; bytes != "" {
 		x.Request.ContentLength = int64(len(bytes))
 	}
-	a := &Attempt{Exchange: x, Conn: conn}
+	a := &Attempts{Exchange: x, Attempt: Attempt{x: x, Conn: conn}}
 	a.begin(nil)
 	synctest.Wait()
 	begun := time.Now()

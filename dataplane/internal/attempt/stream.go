@@ -13,7 +13,7 @@ import (
 )
 
 // Stream sends the response and returns how many bytes of body it had.
-func (a *Attempt) Stream() int64 {
+func (a *Attempts) Stream() int64 {
 	x := a.Exchange
 	a.beginBoth()
 	first := a.ResponsePart()
@@ -75,7 +75,7 @@ func (a *Attempt) Stream() int64 {
 }
 
 // breakOff ends a response that the service did not complete.
-func (a *Attempt) breakOff(err error, sent int64) int64 {
+func (a *Attempts) breakOff(err error, sent int64) int64 {
 	res := &a.Exchange.Response
 	res.Code = fault.UpstreamUnavailable
 	switch {
@@ -91,7 +91,7 @@ func (a *Attempt) breakOff(err error, sent int64) int64 {
 }
 
 // BeginStream makes the exchange a stream where its response is one: it then goes on for as long as something moves.
-func (a *Attempt) BeginStream(limits *config.Limits) {
+func (a *Attempts) BeginStream(limits *config.Limits) {
 	x := a.Exchange
 	res := &x.Response
 	if res.ContentLength >= 0 || limits.StreamIdle == 0 && !isEventStream(res) {
@@ -108,7 +108,7 @@ func (a *Attempt) BeginStream(limits *config.Limits) {
 
 // BeginCall makes a call of gRPC a stream before there is a response, where the policy says how long nothing may move:
 // either side may wait for the other one's first message, and many services send no head before theirs.
-func (a *Attempt) BeginCall(limits *config.Limits) {
+func (a *Attempts) BeginCall(limits *config.Limits) {
 	if a.Exchange.RPC != exchange.NoRPC {
 		a.Exchange.BeginCall(limits.StreamIdle) // 0: it is none
 	}
@@ -124,14 +124,14 @@ func isEventStream(res *exchange.Response) bool {
 
 // beginBoth makes either direction wait for as long as the other one moves, where the response has begun before the
 // request has ended.
-func (a *Attempt) beginBoth() {
+func (a *Attempts) beginBoth() {
 	if a.both = a.uploading(); a.both {
 		a.Exchange.BeginBoth()
 	}
 }
 
 // nextPart waits for the next part of the response. There may be none for as long as the request's body goes on.
-func (a *Attempt) nextPart() ([]byte, error) {
+func (a *Attempts) nextPart() ([]byte, error) {
 	for wait := a.Timeout; ; {
 		begun := time.Now()
 		part, err := a.Conn.NextBody(a.Exchange, wait)
@@ -163,7 +163,7 @@ func opensTunnel(x *exchange.Exchange) bool {
 
 // Agreed reports whether the response is one that the client can have; otherwise one of the gateway's own takes its
 // place.
-func (a *Attempt) Agreed() bool {
+func (a *Attempts) Agreed() bool {
 	if !opensTunnel(a.Exchange) {
 		return true
 	}

@@ -29,7 +29,7 @@ const (
 )
 
 // begin starts sending the rest of the request's body: what is left of its first part, and what follows.
-func (a *Attempt) begin(rest []byte) {
+func (a *Attempts) begin(rest []byte) {
 	u := &upload{done: make(chan struct{}), whole: a.Request.Whole}
 	a.upload = u
 	panics, conn, x, timeout := a.Panics, a.Conn, a.Exchange, a.Timeout
@@ -184,7 +184,7 @@ func (a *Attempt) stopUpload() error {
 	if !u.over(0) {
 		u.state.CompareAndSwap(underWay, stopped)
 		if !u.whole { // even where all bytes have come: the end of the stream, or trailers, may not
-			a.Exchange.Down.CancelBody()
+			a.x.Down.CancelBody()
 		}
 		a.Conn.Abort()
 		<-u.done

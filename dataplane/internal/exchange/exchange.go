@@ -83,7 +83,7 @@ type state struct {
 	id     [32]byte
 	stream stream
 	client clientWatch
-	// of is the exchange that this one is a fork of, and ended what ends its waits besides; see Fork.
+	// of is the exchange that this one is a fork or a branch of, and ended what ends a fork's waits besides; see Fork.
 	of    *Exchange
 	waits bool            // the fork's step has asked for a context
 	ended context.Context //nolint:containedctx // it is as long as the fork

@@ -73,3 +73,29 @@ func (f *Fork) Release() {
 	f.X.Reset()
 	f.principal, f.facts = nil, 0
 }
+
+// Branch makes b, which is empty, a copy of the exchange for one of several attempts that may be under way at once: it has
+// a response of its own, and down is the client's side as the attempt sees it. It shares views and the clock of streams
+// with the exchange, so the attempt has to end before the exchange does.
+func (x *Exchange) Branch(b *Exchange, down Downstream) {
+	req, src := &b.Request, &x.Request
+	header, trailer := req.Header, req.Trailer
+	*req = *src
+	req.Header, req.Trailer = header, trailer
+	req.Header.copyFrom(&src.Header)
+	req.Header.decided = append(req.Header.decided[:0], src.Header.decided...)
+	req.Trailer.copyFrom(&src.Trailer)
+	b.ID, b.Peer, b.Client, b.ClientText = x.ID, x.Peer, x.Client, x.ClientText
+	b.Scheme, b.TLS, b.Forwarded = x.Scheme, x.TLS, x.Forwarded
+	b.RPC, b.Start, b.Now, b.Deadline = x.RPC, x.Start, x.Now, x.Deadline
+	b.Route, b.Service, b.Shard, b.Forward, b.BodyLimit = x.Route, x.Service, x.Shard, x.Forward, x.BodyLimit
+	b.Down, b.of = down, x
+}
+
+// TakeResponse makes the response of a branch the exchange's. The branch gets what the exchange had.
+func (x *Exchange) TakeResponse(b *Exchange) {
+	x.Response, b.Response = b.Response, x.Response
+	if res := &x.Response; res.Local && len(res.Body) > 0 {
+		res.Body = append(x.body[:0], res.Body...)
+	}
+}

@@ -31,38 +31,46 @@ type stream struct {
 	both atomic.Bool
 }
 
+// clock returns the clock of streams, which branches share with their exchange.
+func (x *Exchange) clock() *stream {
+	if x.of != nil {
+		return &x.of.stream
+	}
+	return &x.stream
+}
+
 // BeginStream takes the exchange's deadline away: from now on it may last for as long as something moves in either direction at least once in
 // idle. Any of the exchange's goroutines may call this and the other methods of streams.
 func (x *Exchange) BeginStream(idle time.Duration) {
 	x.Moved()
-	x.stream.bound.Store(false)
-	x.stream.idle.Store(int64(idle))
+	x.clock().bound.Store(false)
+	x.clock().idle.Store(int64(idle))
 }
 
 // BeginCall is BeginStream for a call of gRPC, which ends with its deadline whatever moves: the time that a caller waits is its own affair.
 func (x *Exchange) BeginCall(idle time.Duration) {
 	x.Moved()
-	x.stream.bound.Store(true)
-	x.stream.idle.Store(int64(idle))
+	x.clock().bound.Store(true)
+	x.clock().idle.Store(int64(idle))
 }
 
 // BeginBoth says that the response has begun and the request's body is still coming: a pause of one direction is none as long as the other one moves.
 func (x *Exchange) BeginBoth() {
 	x.Moved()
-	x.stream.both.Store(true)
+	x.clock().both.Store(true)
 }
 
 // Both reports whether BeginBoth was called.
-func (x *Exchange) Both() bool { return x.stream.both.Load() }
+func (x *Exchange) Both() bool { return x.clock().both.Load() }
 
 // PauseLeft returns how much longer a direction may pause that may do so for a time: of an exchange in which both directions are under way, since anything
 // moved last, and no more than the exchange's deadline leaves; 0 or less: the time is over, or only one direction is under way.
 func (x *Exchange) PauseLeft(within time.Duration) time.Duration {
-	if !x.stream.both.Load() {
+	if !x.clock().both.Load() {
 		return 0
 	}
 	now := time.Since(x.Start)
-	left := within + time.Duration(x.stream.moved.Load()) - now
+	left := within + time.Duration(x.clock().moved.Load()) - now
 	if until := x.Until(); !until.IsZero() {
 		left = min(left, until.Sub(x.Start)-now)
 	}
@@ -70,20 +78,20 @@ func (x *Exchange) PauseLeft(within time.Duration) time.Duration {
 }
 
 // Moved says that bytes went in either direction.
-func (x *Exchange) Moved() { x.stream.moved.Store(int64(time.Since(x.Start))) }
+func (x *Exchange) Moved() { x.clock().moved.Store(int64(time.Since(x.Start))) }
 
 // StreamIdle returns the longest that nothing may move; 0: the exchange is no stream.
-func (x *Exchange) StreamIdle() time.Duration { return time.Duration(x.stream.idle.Load()) }
+func (x *Exchange) StreamIdle() time.Duration { return time.Duration(x.clock().idle.Load()) }
 
 // StreamLeft returns how much longer nothing may move, of a call no more than its deadline leaves; 0 or less: the time is over, or the exchange
 // is no stream.
 func (x *Exchange) StreamLeft() time.Duration {
-	idle := x.stream.idle.Load()
+	idle := x.clock().idle.Load()
 	if idle == 0 {
 		return 0
 	}
 	now := time.Since(x.Start)
-	left := time.Duration(idle+x.stream.moved.Load()) - now
+	left := time.Duration(idle+x.clock().moved.Load()) - now
 	if until := x.Until(); !until.IsZero() {
 		left = min(left, until.Sub(x.Start)-now)
 	}
@@ -92,7 +100,7 @@ func (x *Exchange) StreamLeft() time.Duration {
 
 // Until returns when the exchange has to be over: Deadline, unless it is a stream that is no call. Zero: never.
 func (x *Exchange) Until() time.Time {
-	if x.stream.idle.Load() != 0 && !x.stream.bound.Load() {
+	if x.clock().idle.Load() != 0 && !x.clock().bound.Load() {
 		return time.Time{}
 	}
 	return x.Deadline

@@ -83,12 +83,14 @@ func (c *conn) join() bool {
 	c.idle.Store(false) // where says so from now on
 	c.place.loop, c.place.joinedAt = loop, c.turns.Load()
 	c.place.idleTicks.Store(0)
-	c.place.state.Store(idleInLoop)
-	c.place.mu.Lock() // Leave needs the registration
+	c.place.mu.Lock() // who evicts the connection from here on needs the registration to leave
 	defer c.place.mu.Unlock()
+	c.place.state.Store(idleInLoop)
 	reg, taken := loop.Add(c.sock, c, socket.Downstream)
 	if !taken {
-		c.place.state.Store(inGoroutine)
+		if !c.place.state.CompareAndSwap(idleInLoop, inGoroutine) {
+			return true // who has evicted it goes on with it
+		}
 		c.idle.Store(true)
 		return false
 	}

@@ -65,7 +65,7 @@ func once(t *testing.T) {
 
 // gateway is a node with everything but its main function.
 type gateway struct {
-	t        *testing.T
+	t        testing.TB
 	address  string // without TLS
 	server   *http1.Server
 	two      *http2.Server
@@ -134,7 +134,7 @@ func startProxy(
 
 // startThrough starts a node all of whose exchanges go through a step, unless that is nil.
 func startThrough(
-	t *testing.T, step pipeline.Step, limits codec.Limits, paths pathnorm.Settings, headers HeaderSettings, config string, edits ...func(*listener.Settings),
+	t testing.TB, step pipeline.Step, limits codec.Limits, paths pathnorm.Settings, headers HeaderSettings, config string, edits ...func(*listener.Settings),
 ) *gateway {
 	t.Helper()
 	waittest.Watch(t)
@@ -150,6 +150,9 @@ func startThrough(
 	}
 	if step != nil {
 		g.through(step)
+		if p, ok := step.(*planned); ok {
+			p.prepare(g)
+		}
 	}
 	access, err := accesslog.Open(accesslog.Settings{Path: g.lines, Query: true, Shards: 2}, log)
 	if err != nil {
@@ -284,7 +287,7 @@ func (g *gateway) raw(text string, methods ...string) []*http.Response {
 	return all
 }
 
-func body(t *testing.T, res *http.Response) string {
+func body(t testing.TB, res *http.Response) string {
 	t.Helper()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
@@ -65,6 +66,9 @@ func (t *transaction) apart(goOn func(*transaction)) {
 func (t *transaction) dispatch() bool {
 	x, a := t.x, &t.attempt
 	if x.Request.Upgrade != "" || x.RPC != exchange.NoRPC || a.Timeout < leastDeadline || !x.Deadline.IsZero() && x.Deadline.Sub(x.Start) < leastDeadline {
+		return false
+	}
+	if a.Several() { // each of them has a goroutine, and they are waited for together
 		return false
 	}
 	if first := a.RequestPart(); first.Err != nil || !first.Whole || !a.Choose() {
@@ -137,7 +141,7 @@ func (t *transaction) Answered() {
 		return
 	}
 	x.Now = t.host.Loop().PolledAt()
-	a.Answered = x.Now
+	a.Answered, a.Attempt.Outcome = x.Now, attempt.Answered
 	if first := a.ResponsePart(); first.Err == nil && (!first.Whole || t.backend.Chain.WorksOn(x, len(first.Bytes))) {
 		go t.apart((*transaction).respond)
 		return
@@ -158,7 +162,7 @@ func (t *transaction) await() {
 
 // recover goes on after the answer to the request that was dispatched, or without it.
 func (t *transaction) recover() {
-	answered, again := t.attempt.Outcome(t.started, t.broken)
+	answered, again := t.attempt.Judge(t.started, t.broken)
 	switch {
 	case again:
 		t.send()

@@ -47,7 +47,7 @@ func (g *gateway) registered(n int) {
 
 // client is a connection of a client's.
 type client struct {
-	t *testing.T
+	t testing.TB
 	net.Conn
 	r *bufio.Reader
 }

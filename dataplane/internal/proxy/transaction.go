@@ -37,7 +37,7 @@ type transaction struct {
 	decided bool
 	// mirrored is the copy of the request that another service gets; nil: none.
 	mirrored *mirror.Copy
-	attempt  attempt.Attempt
+	attempt  attempt.Attempts
 	// host is the client's connection and client the service's, where they are served in a loop; started and broken are
 	// what sending the request there came to.
 	host    http1.LoopConn
@@ -259,7 +259,7 @@ func (t *transaction) forward() bool {
 		grpcweb.Pass(x)
 	}
 	t.attempt.Exchange, t.attempt.Service, t.attempt.Timeout, t.attempt.Pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
-	t.attempt.Panics = t.p.panics
+	t.attempt.Panics, t.attempt.Plan = t.p.panics, b.Attempts
 	t.attempt.BeginCall(&b.Limits)
 	t.mirrored = t.route.Mirror.Begin(x, t.p.chance.fraction)
 	return true
@@ -304,7 +304,7 @@ func (t *transaction) respond() {
 		t.respondLocally()
 		return
 	}
-	t.done.Upstream = a.Answered.Sub(x.Start)
+	t.done.Upstream = a.Took()
 	t.route.Reverse(x)
 	b.Chain.Response(x, &t.at)
 	if x.Response.Local { // a step has answered in the service's place

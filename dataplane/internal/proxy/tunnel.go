@@ -27,7 +27,7 @@ var errIdle = errors.New("nothing went in either direction for too long")
 
 // tunnel sends the response's head and carries bytes until both sides are through, one of them fails, or nothing moves for idle. The policy's
 // timeout ends with the head.
-func (p *Proxy) tunnel(a *attempt.Attempt, idle time.Duration, done *telemetry.Done) {
+func (p *Proxy) tunnel(a *attempt.Attempts, idle time.Duration, done *telemetry.Done) {
 	x := a.Exchange
 	near, err := x.Down.Tunnel(x)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/mirror"
@@ -40,6 +41,8 @@ type Backend struct {
 	Chain *pipeline.Chain
 	// Count counts the exchanges.
 	Count *telemetry.Route
+	// Attempts says how many attempts an exchange may have at once; nil: one.
+	Attempts *attempt.Plan
 }
 
 // Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A

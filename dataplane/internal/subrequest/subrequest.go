@@ -83,7 +83,7 @@ func (c *Client) Do(ctx context.Context, of *exchange.Exchange, r *Request) (*Re
 	}
 	d := &down{ctx: ctx, body: r.Body, most: most, discards: r.DiscardsBody}
 	c.fill(ctx, x, d, of, r)
-	a := attempt.Attempt{
+	a := attempt.Attempts{
 		Exchange: x, Service: c.service, Timeout: c.service.ResponseTimeout(), Panics: c.panics, Repeatable: r.Repeatable,
 	}
 	finished := false

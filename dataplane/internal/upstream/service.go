@@ -22,7 +22,10 @@ import (
 // Service is one backend. It is safe for concurrent use.
 type Service struct {
 	// ID is the service's; it never changes.
-	ID    string
+	ID string
+	// Attempts count those of exchanges that may have several at once.
+	Attempts AttemptCounts
+
 	log   *slog.Logger
 	dials *dials
 	// current is what changes, as one.
@@ -288,6 +291,8 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 	ch <- healthDesc
 	ch <- pendingDesc
 	ch <- pendingRefusedDesc
+	ch <- attemptsDesc
+	ch <- attemptsRefusedDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -296,8 +301,13 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	defer r.mu.Unlock()
 	// While a configuration is being applied the services of the one before are still there, perhaps under the names of new ones.
 	series := map[[2]string]figures{}
+	names := map[string]bool{}
 	for _, s := range r.services {
 		c := s.current.Load()
+		if !names[c.name] {
+			names[c.name] = true
+			s.Attempts.collect(ch, c.name)
+		}
 		for _, e := range c.endpoints {
 			labels := [2]string{c.name, e.address}
 			of := series[labels]

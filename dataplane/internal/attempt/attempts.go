@@ -1,0 +1,244 @@
+package attempt
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"gateway.internal/dataplane/internal/errorpage"
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/fault"
+)
+
+// maxConnectAttempts is how many endpoints are tried when connections can't be opened. Nothing has been sent then, so
+// any request may go elsewhere.
+const maxConnectAttempts = 3
+
+// Attempts are those of one exchange. What they have in common is set before the first begins. They follow one another,
+// unless Plan says that there may be several at once. One goroutine owns them.
+type Attempts struct {
+	// Attempt is the one that is under way, or whose response is the client's.
+	Attempt
+
+	Exchange *exchange.Exchange
+	// Service has the endpoints.
+	Service *upstream.Service
+	// Timeout is the longest wait for the service.
+	Timeout time.Duration
+	// Pages are what the client is shown of errors; nil: the gateway's own JSON.
+	Pages *errorpage.Pages
+	// Repeatable says that the request may be sent again whatever its method.
+	Repeatable bool
+	// Plan says how many there may be at once; nil: one.
+	Plan *Plan
+	// Panics is told of what panics apart from the caller's goroutine.
+	Panics *telemetry.Panics
+
+	// Tried is how many connections have been asked for.
+	Tried int
+	// Request is what came of the request's body with its head, once RequestPart was called.
+	Request Part
+
+	fresh   bool         // the next connection has to be a new one
+	streams bool         // the response goes on for as long as something moves
+	both    bool         // it has begun while the request's body is still coming
+	form    exchange.RPC // of the response that the client is being sent
+	group   *Group       // of those that may be under way at once; nil: there is none
+}
+
+// Send gets the response's head, and reports false when x has a response of the gateway's own instead.
+func (a *Attempts) Send() bool {
+	if a.Several() {
+		return a.race()
+	}
+	first := a.RequestPart()
+	if first.Err != nil {
+		a.fail(first.Err)
+		return false
+	}
+	for a.connect() {
+		a.Watch()
+		a.tellTime()
+		left, started, err := a.Conn.Send(a.Exchange, first.Bytes, first.Whole, a.Timeout)
+		if err == nil && (!first.Whole || len(left) > 0) {
+			a.begin(left)
+			if started, err = a.Conn.Answer(a.Exchange, a.Timeout); err == nil {
+				err = a.upload.answered()
+			}
+		}
+		if answered, again := a.Judge(started, err); !again {
+			return answered
+		}
+	}
+	return false
+}
+
+// RequestPart returns what came of the request's body with its head.
+func (a *Attempts) RequestPart() *Part {
+	p := &a.Request
+	if !p.taken {
+		p.taken = true
+		p.Bytes, p.Whole, p.Err = a.Exchange.Down.BufferedBody()
+	}
+	return p
+}
+
+// ResponsePart returns what came of the response's body with its head.
+func (a *Attempts) ResponsePart() *Part {
+	p := &a.response
+	if !p.taken {
+		p.taken = true
+		p.Bytes, p.Whole, p.Err = a.Conn.BufferedBody(a.Exchange, a.Timeout)
+	}
+	return p
+}
+
+// Choose begins an attempt: it chooses an endpoint, if possible another one than before, and reports whether there is
+// one.
+func (a *Attempts) Choose() bool {
+	x := a.Exchange
+	a.x, a.Begun, a.Outcome = x, x.Now, Pending
+	if a.Endpoint = a.Service.Pick(a.Endpoint); a.Endpoint == nil {
+		return false
+	}
+	x.Endpoint = a.Endpoint.Address()
+	if x.Forward.OwnHost {
+		x.Forward.Host = a.Endpoint.Authority()
+	}
+	return true
+}
+
+// connect gets a connection, and reports false when x has a response of the gateway's own instead.
+func (a *Attempts) connect() bool {
+	for {
+		if chosen := a.Endpoint != nil && a.Tried == 0; !chosen && !a.Choose() {
+			a.Outcome = Failed
+			a.Exchange.Fail(fault.NoHealthyEndpoints, "the service has no healthy endpoint")
+			return false
+		}
+		a.Tried++
+		a.Endpoint.State.Add(1)
+		conn, err := a.acquire(a.fresh)
+		if err == nil {
+			a.Conn, a.Used = conn, conn.Used()
+			return true
+		}
+		a.Endpoint.State.Add(-1)
+		late := !a.Exchange.Deadline.IsZero() && !time.Now().Before(a.Exchange.Deadline)
+		if a.Tried < maxConnectAttempts && !upstream.Overloaded(err) && !late && !a.Exchange.Down.Gone() {
+			a.Exchange.Tick() // every endpoint has its time
+			continue
+		}
+		a.Endpoint = nil
+		a.fail(err)
+		return false
+	}
+}
+
+// acquire gets a connection to the endpoint, which is the whole of an attempt where the client wants a tunnel.
+func (a *Attempts) acquire(fresh bool) (upstream.Conn, error) {
+	if a.Exchange.Request.Upgrade == exchange.Connect {
+		return a.Endpoint.Open(a.Exchange)
+	}
+	return a.Endpoint.Acquire(a.Exchange, fresh)
+}
+
+// Judge judges what sending the request came to. Where it was in vain, the connection is given back, and either the
+// request is to be sent again, or x has a response of the gateway's own.
+func (a *Attempts) Judge(started bool, err error) (answered, again bool) {
+	if err == nil {
+		a.Answered, a.Outcome = a.Exchange.Tick(), Answered
+		return true, false
+	}
+	if uploadErr := a.stopUpload(); uploadErr != nil {
+		err = uploadErr
+	}
+	a.Release()
+	// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
+	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not
+	// looked at is sent again whatever it is. Whatever else an endpoint does with a request it does knowing it: that is
+	// its answer.
+	again = a.Used && !a.fresh && upstream.Stale(err) && (a.Repeatable || repeatable(a.Exchange.Request.Method)) ||
+		upstream.NotProcessed(err) && a.Tried < maxConnectAttempts
+	if a.Request.Whole && !started && again && !a.Exchange.Down.Gone() {
+		// The connection of one that was not looked at may be about to end, and carry the next attempt into its end: that one
+		// is sent again too.
+		a.fresh = a.fresh || !errors.Is(err, upstream.ErrNotProcessed)
+		a.Exchange.Tick()
+		return false, true
+	}
+	a.fail(err)
+	return false, false
+}
+
+// repeatable reports whether a method is idempotent (RFC 9110 section 9.2.2).
+func repeatable(method string) bool {
+	switch method {
+	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
+
+// fail makes an error the response.
+func (a *Attempts) fail(err error) {
+	var own *fault.Error
+	a.Outcome = Failed
+	switch {
+	case a.Exchange.Down.Gone():
+		a.Exchange.Fail(fault.ClientClosed, "the client broke off")
+	case errors.As(err, &own):
+		a.Exchange.Fail(own.Code, own.Reason)
+	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err), a.late():
+		a.Exchange.Fail(fault.UpstreamTimeout, "the service did not answer in time")
+	case errors.Is(err, errClientGone):
+		a.Exchange.Fail(fault.BadRequest, "the request's body broke off")
+		a.Exchange.Response.Code = fault.ClientClosed
+	default:
+		a.Exchange.Fail(fault.UpstreamUnavailable, "the service can't be reached or broke off")
+	}
+}
+
+// late reports whether the deadline of a gRPC call is over. The service was told of it and resets the stream by itself
+// then, perhaps before the timer here has run off: that is no service that broke off.
+func (a *Attempts) late() bool {
+	return a.Exchange.RPC != exchange.NoRPC && !a.Exchange.Deadline.IsZero() && !time.Now().Before(a.Exchange.Deadline)
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// Finish gives the connection back, and all that attempts at once have held.
+func (a *Attempts) Finish() {
+	if a.Conn != nil {
+		a.settle()
+		a.Release()
+	}
+	a.group.finish()
+}
+
+// Discard does what Finish does where nobody knows what state the connection is in: it is given up.
+func (a *Attempts) Discard() {
+	a.discard()
+	a.group.finish()
+}
+
+// StopUpload ends the sending of the request's body: nobody reads from the client's connection then.
+func (a *Attempts) StopUpload() { _ = a.stopUpload() }
+
+// stopUpload is that of the attempt, after which nobody reads for another one either.
+func (a *Attempts) stopUpload() error {
+	err := a.Attempt.stopUpload()
+	a.group.stopBody()
+	return err
+}
+
+// settle is that of the attempt, after which nobody reads for another one either.
+func (a *Attempts) settle() {
+	a.Attempt.settle()
+	a.group.stopBody()
+}
