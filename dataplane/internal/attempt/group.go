@@ -91,8 +91,8 @@ func (g *Group) Start() bool {
 	c.source.start(g.body, f)
 	x.Branch(f, &c.source)
 	c.Attempts = Attempts{
-		Exchange: f, Service: g.of.Service, Timeout: g.of.Timeout, Repeatable: g.of.Repeatable || g.of.Plan != nil && g.of.Plan.AnyMethod,
-		Panics: g.of.Panics,
+		Exchange: f, Service: g.of.Service, Timeout: g.of.Timeout, Panics: g.of.Panics,
+		Repeatable: g.of.Repeatable || g.of.Plan != nil && g.of.Plan.AnyMethod,
 	}
 	if another {
 		c.Endpoint = g.all[len(g.all)-1].chosen

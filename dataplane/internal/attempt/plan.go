@@ -43,7 +43,8 @@ func (a *Attempts) Several() bool {
 		return false
 	}
 	req := &a.Exchange.Request
-	return req.Upgrade == "" && req.ContentLength <= int64(p.kept()) && (p.AnyMethod || a.Repeatable || repeatable(req.Method))
+	again := p.AnyMethod || a.Repeatable || repeatable(req.Method)
+	return again && req.Upgrade == "" && req.ContentLength <= int64(p.kept())
 }
 
 // race carries the plan out: the first good response is the client's, and the other attempts are canceled.

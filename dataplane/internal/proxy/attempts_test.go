@@ -85,7 +85,8 @@ type race struct {
 func startRace(t *testing.T, version, protocol string, plan *attempt.Plan) *race {
 	t.Helper()
 	r := &race{t: t, rivals: &rivals{calls: make(chan *rivalCall, 100)}, client: clientOf(t, version)}
-	config := "services: [{name: s, protocol: " + protocol + ", connection_pool: {response_timeout: 20s, connect_timeout: 20s}, endpoints: ["
+	const pool = "connection_pool: {response_timeout: 20s, connect_timeout: 20s}"
+	config := "services: [{name: s, protocol: " + protocol + ", " + pool + ", endpoints: ["
 	for range 2 {
 		var address string
 		if protocol == "h2c" {
@@ -102,7 +103,8 @@ func startRace(t *testing.T, version, protocol string, plan *attempt.Plan) *race
 	}
 	r.copies = attempt.CopiesInUse.Load()
 	config += "]}]\nroutes: [{name: all, path: /*, service_id: s}]\n"
-	r.gateway = startThrough(t, &planned{plan: plan}, codec.DefaultLimits(), pathnorm.DefaultSettings(), HeaderSettings{}, config)
+	limits, paths := codec.DefaultLimits(), pathnorm.DefaultSettings()
+	r.gateway = startThrough(t, &planned{plan: plan}, limits, paths, HeaderSettings{}, config)
 	return r
 }
 

@@ -134,7 +134,8 @@ func startProxy(
 
 // startThrough starts a node all of whose exchanges go through a step, unless that is nil.
 func startThrough(
-	t testing.TB, step pipeline.Step, limits codec.Limits, paths pathnorm.Settings, headers HeaderSettings, config string, edits ...func(*listener.Settings),
+	t testing.TB, step pipeline.Step, limits codec.Limits, paths pathnorm.Settings, headers HeaderSettings, config string,
+	edits ...func(*listener.Settings),
 ) *gateway {
 	t.Helper()
 	waittest.Watch(t)

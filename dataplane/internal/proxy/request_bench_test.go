@@ -24,7 +24,8 @@ func BenchmarkRequest(b *testing.B) {
 			}
 			defer ln.Close()
 			go answerAlways(ln)
-			g := startThrough(b, nil, codec.DefaultLimits(), pathnorm.DefaultSettings(), HeaderSettings{}, to(ln.Addr().String(), ""))
+			config := to(ln.Addr().String(), "")
+			g := startThrough(b, nil, codec.DefaultLimits(), pathnorm.DefaultSettings(), HeaderSettings{}, config)
 			c, err := net.Dial("tcp", g.address)
 			if err != nil {
 				b.Fatal(err)

@@ -16,7 +16,7 @@ type AttemptCounts struct {
 
 var (
 	attemptsDesc = prometheus.NewDesc("gateway_concurrent_attempts_total",
-		"Attempts of requests that may have several at once: won (the client got its response), failed, or canceled for another.",
+		"Attempts of requests that may have several at once: won (its response was sent), failed, or canceled for another.",
 		[]string{"service", "outcome"}, nil)
 	attemptsRefusedDesc = prometheus.NewDesc("gateway_concurrent_attempts_refused_total",
 		"Attempts that did not begin since the request's body is longer than what is kept of it.", []string{"service"}, nil)
