@@ -42,7 +42,7 @@ func BenchmarkMillionConsumers(b *testing.B) {
 		b.Fatal(err)
 	}
 	took := time.Since(begun)
-	changes = nil
+	clear(changes)
 	b.Logf("%d bytes for each, put together in %v", (heap()-before)/n, took)
 	v := &catalog.Version{Epoch: "e", Revision: 1, Config: conf}
 	plan := func(i int) *catalog.Version {

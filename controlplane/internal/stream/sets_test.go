@@ -163,7 +163,7 @@ func TestConsumersTravelApart(t *testing.T) {
 	}
 	n.close()
 	for i := range keptForNodes {
-		v = p.commit(route(fmt.Sprint("r", i%3, "-", i)))
+		p.commit(route(fmt.Sprint("r", i%3, "-", i)))
 	}
 	v = p.commit(consumer("later"))
 	other := startPlane(t, p.store) // which has none of the revisions between

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -123,7 +122,10 @@ func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
 // between returns the chunks of the delta from base to target, or of the full snapshot when base is nil, without the
 // kinds that are apart. aimed says that target is what the fleet wants the node to run, and not just the newest.
 func (u *updates) between(base, target *catalog.Version, apart []config.Kind, allowShrink, aimed bool) (delivery, error) {
-	key := updateKey{apart: fmt.Sprint(apart), allowShrink: allowShrink, target: aimed}
+	key := updateKey{allowShrink: allowShrink, target: aimed}
+	for _, k := range apart {
+		key.apart += k.String() + " "
+	}
 	key.to.place = placeOf(target)
 	if base != nil {
 		key.from.place = placeOf(base)

@@ -180,7 +180,8 @@ func TestKeepFails(t *testing.T) {
 // TestKeepWithoutAStore makes something for each.
 func TestKeepWithoutAStore(t *testing.T) {
 	var closed atomic.Int64
-	if keep(t, nil, "a", &closed).Value() == keep(t, nil, "a", &closed).Value() {
+	one, other := keep(t, nil, "a", &closed), keep(t, nil, "a", &closed)
+	if one.Value() == other.Value() {
 		t.Error("what no store keeps is shared")
 	}
 }

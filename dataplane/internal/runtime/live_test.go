@@ -102,7 +102,6 @@ func TestLiveStateOutlivesSnapshots(t *testing.T) {
 		t.Fatalf("closed %d times while an exchange uses it", n)
 	}
 	slow()
-	slow = nil
 	collected(t, "the first is closed", func() bool { return closed.Load() == 1 && c.node.live.Len() == 1 })
 	gone := config.Edit{Kind: config.Middleware, Delete: "stamp"}
 	c.apply(route("/c", ""), config.Edit{Kind: config.Pipeline, Delete: "front"}, gone)
