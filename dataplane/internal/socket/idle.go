@@ -18,6 +18,9 @@ type IdleConns struct {
 	oldest *parked // the list is in order of parking
 	newest *parked
 	closed bool
+	// calls is how many connections the system is being told of, without the mutex; quiet is signalled when there is none.
+	calls int
+	quiet sync.Cond
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -30,6 +33,7 @@ type parked struct {
 	until        time.Time
 	wake         func()
 	older, newer *parked
+	adding       bool // the system is being told to watch it
 }
 
 // idleTick is how often expired connections are woken, and so how much later than asked one may wake.
@@ -44,6 +48,7 @@ func NewIdleConns() *IdleConns {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	i := &IdleConns{watch: w, conns: map[uint64]*parked{}, stop: stop}
+	i.quiet.L = &i.mu
 	i.done.Go(func() { w.run(i.poll) })
 	i.done.Go(func() { i.sweep(ctx) })
 	return i
@@ -56,16 +61,24 @@ func (i *IdleConns) Park(c *Conn, until time.Time, wake func()) (id uint64, ok b
 	if i == nil || c.fd < 0 || !c.Drained() {
 		return 0, false
 	}
+	p := i.begin(c, until, wake)
+	if p == nil {
+		return 0, false
+	}
+	ok = i.watch.add(c.fd, p.id, watchOnce)
+	return p.id, i.added(p, ok)
+}
+
+// begin makes a connection one of the parked ones; nil: no more are parked. It may be woken from here on.
+func (i *IdleConns) begin(c *Conn, until time.Time, wake func()) *parked {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed {
-		return 0, false
+		return nil
 	}
 	i.last++
-	p := &parked{id: i.last, fd: c.fd, until: until, wake: wake}
-	if !i.watch.add(c.fd, p.id, watchOnce) {
-		return 0, false
-	}
+	i.calls++
+	p := &parked{id: i.last, fd: c.fd, until: until, wake: wake, adding: true}
 	i.conns[p.id] = p
 	if p.older = i.newest; p.older != nil {
 		p.older.newer = p
@@ -73,7 +86,42 @@ func (i *IdleConns) Park(c *Conn, until time.Time, wake func()) (id uint64, ok b
 		i.oldest = p
 	}
 	i.newest = p
-	return p.id, true
+	return p
+}
+
+// added goes on when the system has been told to watch a connection, or has refused to. It reports whether the
+// connection is parked, or was and is being woken.
+func (i *IdleConns) added(p *parked, ok bool) bool {
+	i.mu.Lock()
+	p.adding = false
+	woken := i.conns[p.id] != p
+	if !ok && !woken {
+		i.unlink(p)
+	}
+	if !ok || !woken {
+		i.called()
+	}
+	i.mu.Unlock()
+	if ok && woken {
+		i.leave(p)
+	}
+	return ok
+}
+
+// called says that the system has been told of a connection. The mutex is held.
+func (i *IdleConns) called() {
+	if i.calls--; i.calls == 0 {
+		i.quiet.Broadcast()
+	}
+}
+
+// leave stops watching a connection that is parked no more, and wakes it.
+func (i *IdleConns) leave(p *parked) {
+	i.watch.remove(p.fd) // before it wakes: then the descriptor may become another one's
+	i.mu.Lock()
+	i.called()
+	i.mu.Unlock()
+	go p.wake()
 }
 
 // Wake wakes a parked connection, unless it woke already.
@@ -81,12 +129,22 @@ func (i *IdleConns) Wake(id uint64) {
 	i.mu.Lock()
 	p := i.conns[id]
 	if p != nil {
-		i.remove(p)
+		p = i.take(p)
 	}
 	i.mu.Unlock()
 	if p != nil {
-		go p.wake()
+		i.leave(p)
 	}
+}
+
+// take takes a connection out, for leave; nil: Park is about to do that. The mutex is held.
+func (i *IdleConns) take(p *parked) *parked {
+	i.unlink(p)
+	if p.adding {
+		return nil
+	}
+	i.calls++
+	return p
 }
 
 // poll wakes the connections with events.
@@ -126,14 +184,18 @@ func (i *IdleConns) Close() {
 	i.closed = true
 	i.mu.Unlock()
 	i.WakeAll()
+	i.mu.Lock()
+	for i.calls > 0 {
+		i.quiet.Wait()
+	}
+	i.mu.Unlock()
 	i.stop()
 	i.watch.close()
 	i.done.Wait()
 }
 
-// remove stops watching a connection. The mutex is held.
-func (i *IdleConns) remove(p *parked) {
-	i.watch.remove(p.fd)
+// unlink makes a connection none of the parked ones. The mutex is held.
+func (i *IdleConns) unlink(p *parked) {
 	delete(i.conns, p.id)
 	if p.older != nil {
 		p.older.newer = p.newer
@@ -156,9 +218,11 @@ func (i *IdleConns) wakeUntil(now time.Time) {
 			i.mu.Unlock()
 			return
 		}
-		i.remove(p)
+		p = i.take(p)
 		i.mu.Unlock()
-		go p.wake()
+		if p != nil {
+			i.leave(p)
+		}
 	}
 }
 

@@ -174,7 +174,23 @@ func (l *Loop) Add(c *Conn, h EventHandler, kind Kind) (at Registration, taken b
 	return at, taken
 }
 
+// register makes the slot ready before the system watches the connection: an event may come at once. The system is
+// asked without the mutex.
 func (l *Loop) register(c *Conn, h EventHandler, kind Kind) (at Registration, taken bool) {
+	id := l.take(h, kind)
+	if !l.watchOf(kind).add(c.fd, id, watchAlways) {
+		l.release(id)
+		return Registration{}, false
+	}
+	select {
+	case l.added <- struct{}{}:
+	default:
+	}
+	return Registration{l, id}, true
+}
+
+// take takes a slot for a handler and returns the number to watch its connection as.
+func (l *Loop) take(h EventHandler, kind Kind) (id uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var i uint32
@@ -187,18 +203,21 @@ func (l *Loop) register(c *Conn, h EventHandler, kind Kind) (at Registration, ta
 	s := &l.slots[i]
 	s.generation++
 	s.handler, s.kind = h, kind
-	id := uint64(s.generation)<<32 | uint64(i)
-	if !l.watchOf(kind).add(c.fd, id, watchAlways) {
-		s.handler = nil
-		l.free = append(l.free, i)
-		return Registration{}, false
-	}
 	l.taken++
-	select {
-	case l.added <- struct{}{}:
-	default:
-	}
-	return Registration{l, id}, true
+	return uint64(s.generation)<<32 | uint64(i)
+}
+
+// release frees a slot, whose handler is not called any more. Events that still come for it are older than those of the
+// next one.
+func (l *Loop) release(id uint64) (h EventHandler, kind Kind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &l.slots[uint32(id)]
+	h, kind = s.handler, s.kind
+	s.handler = nil
+	l.free = append(l.free, uint32(id))
+	l.taken--
+	return h, kind
 }
 
 // Leave removes the registration. The connection's owner calls it while the connection is open. A call of OnReadable or
@@ -211,14 +230,8 @@ func (r Registration) Leave(c *Conn) {
 }
 
 func (r Registration) leave(c *Conn) (h EventHandler, kind Kind) {
-	l, i := r.loop, uint32(r.id)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	h, kind = l.slots[i].handler, l.slots[i].kind
-	l.watchOf(kind).remove(c.fd)
-	l.slots[i].handler = nil
-	l.free = append(l.free, i)
-	l.taken--
+	h, kind = r.loop.release(r.id)
+	r.loop.watchOf(kind).remove(c.fd)
 	return h, kind
 }
 
