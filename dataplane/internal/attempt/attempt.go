@@ -9,8 +9,8 @@ import (
 	"gateway.internal/dataplane/internal/upstream"
 )
 
-// Attempt is one request to one endpoint. It has an endpoint, times, an outcome and a response of its own. One goroutine
-// owns it.
+// Attempt is one request to one endpoint. It has an endpoint, times, an outcome and a response of its own. One
+// goroutine owns it.
 type Attempt struct {
 	// Endpoint is the one that was chosen, and Conn the connection to it; nil: none.
 	Endpoint *upstream.Endpoint

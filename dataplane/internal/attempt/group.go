@@ -70,8 +70,8 @@ var copies = sync.Pool{New: func() any { return new(exchange.Exchange) }}
 // CopiesInUse counts the copies of exchanges that attempts have.
 var CopiesInUse inuse.Counter
 
-// Start begins an attempt, if possible with another endpoint than the one before has. It reports false where another one
-// can't begin: the body is too long to be sent again, the exchange is over, or there is no endpoint.
+// Start begins an attempt, if possible with another endpoint than the one before has. It reports false where another
+// one can't begin: the body is too long to be sent again, the exchange is over, or there is no endpoint.
 func (g *Group) Start() bool {
 	x := g.of.Exchange
 	another := len(g.all) > 0

@@ -116,8 +116,8 @@ func (b *keptBody) add(part []byte, err error) bool {
 	return !b.stopped
 }
 
-// room decides which attempt goes on alone where n bytes more can't be kept: one that has been answered, or else the one
-// that has sent most. It returns the others.
+// room decides which attempt goes on alone where n bytes more can't be kept: one that has been answered, or else the
+// one that has sent most. It returns the others.
 func (b *keptBody) room(n int, err error) (canceled []*source) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,8 +167,8 @@ func (b *keptBody) leave(s *source) {
 	}
 }
 
-// source is the client's side of an exchange as one attempt of several sees it: it has the request's body, and no way to
-// answer the client. It is an [exchange.Downstream].
+// source is the client's side of an exchange as one attempt of several sees it: it has the request's body, and no way
+// to answer the client. It is an [exchange.Downstream].
 type source struct {
 	body *keptBody
 	copy *exchange.Exchange
@@ -310,8 +310,8 @@ func (s *source) CancelBody() {
 	b.changed.Broadcast()
 }
 
-// WriteInterim implements exchange.Downstream: the client is told once that its body is awaited. Other interim responses
-// are not passed on, since the final one may be another attempt's.
+// WriteInterim implements exchange.Downstream: the client is told once that its body is awaited. Other interim
+// responses are not passed on, since the final one may be another attempt's.
 func (s *source) WriteInterim(status int, header *exchange.Header, head []byte) error {
 	if status != 100 {
 		return nil

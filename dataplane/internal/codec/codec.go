@@ -49,3 +49,20 @@ func DefaultLimits() Limits {
 type Handler interface {
 	Serve(x *exchange.Exchange)
 }
+
+// PanicHandler is a Handler that is told of defects of the codecs' own, each of which ends one exchange or one
+// connection. Where the handler is none, such panics go on.
+type PanicHandler interface {
+	Handler
+	// Panicked is told what has panicked, in an exchange of which route, if one is known, and with what. It is called by
+	// a deferred function, from any goroutine.
+	Panicked(what, route string, v any)
+}
+
+// PanicsOf returns what a handler is told of panics by; nil: it is no PanicHandler.
+func PanicsOf(h Handler) func(what, route string, v any) {
+	if p, ok := h.(PanicHandler); ok {
+		return p.Panicked
+	}
+	return nil
+}

@@ -74,9 +74,9 @@ func (f *Fork) Release() {
 	f.principal, f.facts = nil, 0
 }
 
-// Branch makes b, which is empty, a copy of the exchange for one of several attempts that may be under way at once: it has
-// a response of its own, and down is the client's side as the attempt sees it. It shares views and the clock of streams
-// with the exchange, so the attempt has to end before the exchange does.
+// Branch makes b, which is empty, a copy of the exchange for one of several attempts that may be under way at once:
+// it has a response of its own, and down is the client's side as the attempt sees it. It shares views and the clock
+// of streams with the exchange, so the attempt has to end before the exchange does.
 func (x *Exchange) Branch(b *Exchange, down Downstream) {
 	req, src := &b.Request, &x.Request
 	header, trailer := req.Header, req.Trailer

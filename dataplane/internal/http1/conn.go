@@ -30,6 +30,7 @@ type conn struct {
 	quick      uint16    // how many simple requests have come in a row
 	headLength int       // of the next head, when it is known
 	ended      bool      // the connection is over
+	left       bool      // leave was called
 	blank      bool      // an empty line came before the next request
 	served     bool      // a request has come
 	http2      bool      // the client speaks HTTP/2
@@ -85,9 +86,16 @@ type place struct {
 
 // run serves the connection until it is parked or over.
 func (c *conn) run() {
+	defer c.rescue()
 	if c.serve() {
 		return // wake goes on
 	}
+	c.leave()
+}
+
+// leave is the end of the connection, or of HTTP/1 on it.
+func (c *conn) leave() {
+	c.left = true
 	c.server.remove(c)
 	if c.http2 {
 		c.server.http2(c.sock, c.peer, c.endedFn)

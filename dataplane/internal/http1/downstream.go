@@ -119,8 +119,8 @@ func (c *conn) write(now time.Time, a, b []byte) error {
 
 // WriteHead implements exchange.Downstream.
 func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
-	x.Responded = true
 	res := &x.Response
+	c.req.bodyless, c.req.chunked = false, false // of a response that could not be written
 	if last && c.req.coming.Load() {
 		c.skipBody()
 	}
@@ -153,6 +153,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 		part = nil
 	}
 	c.req.whole = last
+	x.Responded = true // not before: whatever panics above leaves room for another response
 	var err error
 	switch {
 	case c.req.chunked:

@@ -39,12 +39,23 @@ func (s *Server) Run(ctx context.Context) {
 				}
 			})
 			for _, c := range waiting {
-				c.look()
+				s.look(c)
 			}
 			clear(waiting)
 			waiting = waiting[:0]
 		}
 	}
+}
+
+// look looks for one client. What panics is of that exchange.
+func (s *Server) look(c *conn) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.defect(v)
+			c.sock.Abort()
+		}
+	}()
+	c.look()
 }
 
 // waits reports whether the exchange that was under way at the last look still is.

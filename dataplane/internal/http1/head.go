@@ -106,6 +106,7 @@ func (c *conn) refuse(x *exchange.Exchange, r *refusal) {
 
 // begin makes the exchange this connection's.
 func (c *conn) begin(x *exchange.Exchange) {
+	c.req.reset(x) // first, so that whoever recovers from a panic knows of it
 	c.served = true
 	c.turns.Add(1)
 	x.From(c.peer)
@@ -115,7 +116,6 @@ func (c *conn) begin(x *exchange.Exchange) {
 	}
 	c.place.arrival.at = time.Time{}
 	x.Now = x.Start
-	c.req.reset(x)
 }
 
 // parse reads the head into the exchange and prepares for its body.

@@ -129,6 +129,7 @@ type arrival struct {
 
 // Receive implements socket.EventHandler.
 func (c *conn) Receive() bool {
+	defer c.rescueReceive()
 	c.place.arrival.got, c.place.arrival.err = c.sock.Receive()
 	c.place.arrival.at = c.place.loop.PolledAt()
 	return true
@@ -142,6 +143,7 @@ func (c *conn) lookAgain() {
 
 // Serve implements socket.EventHandler: it serves what has arrived.
 func (c *conn) Serve() {
+	defer c.rescueInLoop()
 	for {
 		full := c.sock.Room() == 0
 		switch a := &c.place.arrival; {
@@ -175,6 +177,7 @@ func (c *conn) Tick() {
 func (c *conn) evict() {
 	if c.place.state.CompareAndSwap(idleInLoop, busyInLoop) {
 		go func() {
+			defer c.rescue()
 			c.Leave()
 			c.wake()
 		}()
@@ -233,6 +236,7 @@ func (c *conn) conclude() bool {
 // goOn goes on with the connection in a goroutine of its own.
 func (c *conn) goOn() {
 	go func() {
+		defer c.rescue()
 		c.Leave()
 		c.sock.ResumeReads()
 		if c.sock.HasPending() { // also where the connection ends: it is of a response
@@ -277,6 +281,7 @@ func (c *conn) Flush() error {
 // Over implements LoopConn.
 func (c *conn) Over() {
 	if c.place.state.Load() == inGoroutine {
+		defer c.rescue()
 		if !c.over() {
 			c.ended = true
 		}
@@ -284,6 +289,7 @@ func (c *conn) Over() {
 		c.run()
 		return
 	}
+	defer c.rescueInLoop()
 	if c.conclude() && c.proceed() && !c.settle() {
 		c.place.arrival.ended = true // perhaps
 		c.lookAgain()

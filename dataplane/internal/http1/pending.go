@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +29,7 @@ type pendingRequest struct {
 	request []byte        // to be sent
 	sentAt  time.Time     // about
 	err     error         // of Receive
+	defect  any           // that Receive has panicked with, and where
 	headed  bool          // the response's head is complete
 }
 
@@ -107,8 +110,13 @@ func (c *ClientConn) OnReadable(ended bool) bool {
 }
 
 // Receive implements socket.EventHandler.
-func (c *ClientConn) Receive() bool {
+func (c *ClientConn) Receive() (goesOn bool) {
 	p := &c.pending
+	defer func() {
+		if v := recover(); v != nil { // it is the exchange's, which Collect tells
+			p.defect, goesOn = fmt.Sprintf("%v, as it received:\n%s", v, debug.Stack()), true
+		}
+	}()
 	var got bool
 	if got, p.err = c.sock.Receive(); got || p.err != nil {
 		return true
@@ -150,6 +158,10 @@ const (
 // something of the response came.
 func (c *ClientConn) Collect(x *exchange.Exchange) (at Progress, started bool, err error) {
 	p := &c.pending
+	if v := p.defect; v != nil {
+		p.defect = nil
+		panic(v)
+	}
 	if p.err != nil {
 		c.broken = true
 		return Incomplete, p.headed, classify(p.err)

@@ -18,8 +18,9 @@ import (
 type Server struct {
 	limits   codec.Limits
 	handler  codec.Handler
-	leaving  atomic.Bool // Leave or Drain was called
-	draining atomic.Bool // Drain was
+	panicked func(what, route string, v any) // nil: panics go on
+	leaving  atomic.Bool                     // Leave or Drain was called
+	draining atomic.Bool                     // Drain was
 	shards   atomic.Uint32
 	// http2 takes connections over whose client begins with the preface of HTTP/2; nil: nobody does.
 	http2 func(sock *socket.Conn, peer *exchange.Peer, ended func())
@@ -40,6 +41,7 @@ type Server struct {
 // NewServer returns a server that gives every exchange to handler.
 func NewServer(limits codec.Limits, handler codec.Handler) *Server {
 	s := &Server{limits: limits, handler: handler, conns: map[*conn]struct{}{}, parkAfter: parkAfter}
+	s.panicked = codec.PanicsOf(handler)
 	s.lingering.total, s.lingering.idle, s.lingering.most = lingerTime, lingerIdle, maxLingering
 	return s
 }

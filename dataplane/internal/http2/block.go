@@ -68,13 +68,15 @@ func parseDependency(b []byte) uint32 {
 
 // trailers ends a stream's body.
 func (c *connection) trailers(id uint32, block []byte, end bool) error {
-	c.mu.Lock()
-	s := c.streams[id]
-	ignored := s != nil && s.reset && !s.peerReset || s == nil && c.wasForgotten(id)
-	open := s != nil && !s.reset && !s.remoteEnded
-	closed := s == nil || s.localEnded && s.remoteEnded && !s.reset
-	opaque := s != nil && s.opaque
-	c.mu.Unlock()
+	var s *streamFlow
+	var ignored, open, closed, opaque bool
+	c.locked(func() {
+		s = c.streams[id]
+		ignored = s != nil && s.reset && !s.peerReset || s == nil && c.wasForgotten(id)
+		open = s != nil && !s.reset && !s.remoteEnded
+		closed = s == nil || s.localEnded && s.remoteEnded && !s.reset
+		opaque = s != nil && s.opaque
+	})
 	var nowhere exchange.Header
 	c.fields.begin(&nowhere, ofTrailers)
 	if err := c.decode(block); err != nil {
@@ -90,21 +92,21 @@ func (c *connection) trailers(id uint32, block []byte, end bool) error {
 	case !end || opaque || c.fields.malformed != "" || c.fields.tooLarge:
 		return c.refuseStream(id, codeProtocol)
 	}
-	c.mu.Lock()
-	if c.streams[id] != s { // its exchange has ended meanwhile, and what was the stream may be another one's
-		c.mu.Unlock()
-		return nil
-	}
-	short := s.declared > 0
-	if !short && !s.reset {
+	short := false
+	c.locked(func() {
+		if c.streams[id] != s { // its exchange has ended meanwhile, and what was the stream may be another one's
+			return
+		}
+		if short = s.declared > 0; short || s.reset {
+			return
+		}
 		for _, f := range nowhere.Fields() {
 			if f.InTrailers() {
 				s.trailer.Append(f)
 			}
 		}
 		s.came(true)
-	}
-	c.mu.Unlock()
+	})
 	if short {
 		return c.refuseStream(id, codeProtocol)
 	}

@@ -61,8 +61,9 @@ type ClientConn struct {
 	heard   atomic.Int64 // when something came last, in nanoseconds after born
 
 	incoming exchange.Header // the reading goroutine's
-	told     chan struct{}   // closed by it when the endpoint's settings have come, or the connection is over
-	changed  bool            // its: freed is to be called
+	told     chan struct{}   // closed by it, see tell, when the endpoint's settings have come, or the connection is over
+	tell     func()
+	changed  bool // its: freed is to be called
 	freed    func()
 
 	// The mutex protects these.
@@ -75,17 +76,23 @@ type ClientConn struct {
 	idleSince  time.Time // while there are no streams
 	owesSince  time.Time // when a stream began last while there were none
 	asked      time.Time // when a ping was sent that nothing has come after; zero: none
+	doubtful   bool      // nobody has looked yet whether the endpoint has ended the connection while there was no stream
 }
 
 // NewClientConn takes a connection over. scheme is "http" or "https"; strict refuses responses whose status is above
 // 599. freed, which may be nil, is called on another goroutine when the endpoint has changed how many streams it takes,
-// or the connection is over.
-func NewClientConn(nc net.Conn, scheme string, strict bool, freed func()) *ClientConn {
+// or the connection is over. panicked is told of what panics in the connection's goroutines, with which it ends; nil:
+// such panics go on.
+func NewClientConn(
+	nc net.Conn, scheme string, strict bool, freed func(), panicked func(what, route string, v any),
+) *ClientConn {
 	c := &ClientConn{
 		scheme: scheme, freed: freed, told: make(chan struct{}), born: time.Now(),
 		nextID: 1, maxStreams: assumedStreams, lastTaken: maxWindow,
 	}
+	c.tell = sync.OnceFunc(func() { close(c.told) })
 	c.idleSince = c.born
+	c.panicked = panicked
 	c.init(socket.New(nc), c, maxResponseHead, maxResponseFields)
 	c.fields.strict = strict
 	c.greeted, c.listens = true, true // only clients are to say the preface
@@ -99,7 +106,7 @@ func NewClientConn(nc net.Conn, scheme string, strict bool, freed func()) *Clien
 		goesOn := c.arrived()
 		c.sock.ReadWithin(now, lookAgain)
 		if !settled && c.settled {
-			close(c.told)
+			c.tell()
 		}
 		if c.changed {
 			c.changed = false
@@ -117,8 +124,14 @@ func NewClientConn(nc net.Conn, scheme string, strict bool, freed func()) *Clien
 	return c
 }
 
-// read takes in what comes until the connection is over.
-func (c *ClientConn) read() {
+// takeIn takes in what comes.
+func (c *ClientConn) takeIn() {
+	defer func() {
+		if v := recover(); v != nil {
+			c.defect(v)
+			c.ended = errDefect
+		}
+	}()
 	c.rest()
 	c.sock.ReadAlways() // the streams keep their own limits
 	for c.ended == nil {
@@ -126,25 +139,32 @@ func (c *ClientConn) read() {
 			c.stopped(err)
 		}
 	}
+}
+
+// read takes in what comes until the connection is over.
+func (c *ClientConn) read() {
+	c.takeIn()
+	c.conclude()
+	c.running.Wait()
+	c.sock.Abort()
+	c.writers.Wait()
+	c.locked(func() {
+		c.out.pending = c.out.pending[:0]
+		c.release()
+	})
+	_ = c.sock.Close()
+}
+
+// conclude tells both sides that the connection is over.
+func (c *ClientConn) conclude() {
+	defer c.rescue()
 	var why code
 	if errors.As(c.ended, &why) {
 		c.sendLast(appendGoAway(nil, 0, why))
 	}
-	c.mu.Lock()
-	c.fail(c.ended)
-	c.mu.Unlock()
-	if !c.settled {
-		close(c.told)
-	}
+	c.locked(func() { c.fail(c.ended) })
+	c.tell()
 	c.free()
-	c.running.Wait()
-	c.sock.Abort()
-	c.writers.Wait()
-	c.mu.Lock()
-	c.out.pending = c.out.pending[:0]
-	c.release()
-	c.mu.Unlock()
-	_ = c.sock.Close()
 }
 
 func (c *ClientConn) free() {
@@ -182,7 +202,7 @@ func (c *ClientConn) load(body bool) int {
 }
 
 // Begin returns a stream, or nil when the connection is over, has a load of limit, see Load, or carries as many streams
-// as the endpoint allows. body tells that the stream is to send a body.
+// as the endpoint allows. body tells that the stream is to send a body. Before it sends anything, Live has to be asked.
 func (c *ClientConn) Begin(limit int, body bool) *ClientStream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,10 +211,7 @@ func (c *ClientConn) Begin(limit int, body bool) *ClientStream {
 	}
 	if c.active == 0 {
 		c.owesSince = time.Now()
-		if c.owesSince.Sub(c.idleSince) >= unseen && c.sock.Probe().PeerGone(false) {
-			c.retired = true // it has just ended: what is sent on it is lost, and nobody could tell whether it was looked at
-			return nil
-		}
+		c.doubtful = c.doubtful || c.owesSince.Sub(c.idleSince) >= unseen
 	}
 	c.active++
 	c.running.Add(1)
@@ -203,6 +220,7 @@ func (c *ClientConn) Begin(limit int, body bool) *ClientStream {
 	}
 	stream := clientStreams.Get().(*ClientStream)
 	stream.begin(c, c.nextID > 1)
+	stream.doubtful = c.doubtful
 	return stream
 }
 
@@ -240,12 +258,21 @@ func (c *ClientConn) endIfUnused() {
 // is over, and ends when there was no stream on it for idle, or when an endpoint that owes answers is silent and does
 // not answer a ping.
 func (c *ClientConn) Check(now time.Time, idle time.Duration) bool {
+	usable, dead := c.check(now, idle)
+	if dead {
+		c.kill(errSilent)
+	}
+	return usable
+}
+
+func (c *ClientConn) check(now time.Time, idle time.Duration) (usable, dead bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	heard := c.born.Add(time.Duration(c.heard.Load()))
 	if heard.Before(c.owesSince) {
 		heard = c.owesSince // that nothing came while it owed nothing is no silence
 	}
-	ping, dead := false, false
+	ping := false
 	switch {
 	case c.active == 0:
 		if now.Sub(c.idleSince) > idle {
@@ -258,15 +285,14 @@ func (c *ClientConn) Check(now time.Time, idle time.Duration) bool {
 	case !c.asked.IsZero() && heard.Before(c.asked) && now.Sub(c.asked) > pingPatience:
 		dead = true
 	}
-	usable := c.err == nil && c.mute == nil && !c.retired && !dead
+	usable = c.err == nil && c.mute == nil && !c.retired && !dead
 	if ping && c.err == nil {
-		c.writers.Go(func() { c.send(append(appendFrameHead(nil, 8, framePing, 0, 0), make([]byte, 8)...)) })
+		c.writers.Go(func() {
+			defer c.rescue()
+			c.send(append(appendFrameHead(nil, 8, framePing, 0, 0), make([]byte, 8)...))
+		})
 	}
-	c.mu.Unlock()
-	if dead {
-		c.kill(errSilent)
-	}
-	return usable
+	return usable, dead
 }
 
 // Close breaks off what is under way.
@@ -310,11 +336,12 @@ func (c *ClientConn) goAway(last uint32, _ code) {
 
 // list implements side: it takes in the head of a response, or its trailers.
 func (c *ClientConn) list(id uint32, block []byte, end, _ bool) error {
-	c.mu.Lock()
-	opened := id%2 == 1 && id < c.nextID
-	f := c.streams[id]
-	trailers := f != nil && f.clientStream.headed
-	c.mu.Unlock()
+	var opened, trailers bool
+	c.locked(func() {
+		opened = id%2 == 1 && id < c.nextID
+		f := c.streams[id]
+		trailers = f != nil && f.clientStream.headed
+	})
 	switch {
 	case !opened:
 		return codeProtocol
@@ -326,21 +353,27 @@ func (c *ClientConn) list(id uint32, block []byte, end, _ bool) error {
 	if err := c.decode(block); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	f = c.streams[id]
-	if f == nil || f.reset { // nobody waits for it any more
-		defer c.mu.Unlock()
-		return c.spendHeld()
-	}
-	reason := f.clientStream.head(&c.fields, end)
-	if reason != "" {
-		f.bodyErr = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + reason}
-	}
-	c.mu.Unlock()
-	if reason != "" {
+	malformed, err := c.takeHead(id, end)
+	if malformed {
 		return c.refuseStream(id, codeProtocol)
 	}
-	return nil
+	return err
+}
+
+// takeHead gives the head that has been decoded to its stream, and reports whether it is malformed.
+func (c *ClientConn) takeHead(id uint32, end bool) (malformed bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.streams[id]
+	if f == nil || f.reset { // nobody waits for it any more
+		return false, c.spendHeld()
+	}
+	reason := f.clientStream.head(&c.fields, end)
+	if reason == "" {
+		return false, nil
+	}
+	f.bodyErr = &fault.Error{Code: fault.UpstreamInvalid, Reason: "the service's response is malformed: " + reason}
+	return true, nil
 }
 
 // timedOut is what waits end with.

@@ -19,6 +19,7 @@ type ClientStream struct {
 	over     bool            // the response's body was taken to its end
 	extended bool            // the stream is to carry another protocol (RFC 8441)
 	hollow   bool            // the response has no body, whatever its length says
+	doubtful bool            // Live has to look
 	sentAt   exchange.Moment // since when the service is to answer; none while it is being sent a body
 
 	trailers exchange.Header
@@ -101,6 +102,24 @@ func copyFields(to, from *exchange.Header) {
 
 // Used reports whether the connection has carried an exchange before.
 func (s *ClientStream) Used() bool { return s.used }
+
+// Live reports whether the endpoint has not ended the connection while there was no stream on it. What is sent on one
+// that has ended is lost, and nobody could tell whether it was looked at: the connection takes no more streams then,
+// and this one has to be released. It may be a system call, so it is asked where no mutex is held.
+func (s *ClientStream) Live() bool {
+	if !s.doubtful {
+		return true
+	}
+	s.doubtful = false
+	c := s.client
+	gone := c.sock.Probe().PeerGone(false) // the stream keeps it open
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.doubtful = gone; gone {
+		c.retired = true
+	}
+	return !gone
+}
 
 // Send writes the request's head with the given first part of its body, as far as the service takes that at once, and
 // returns what is left of the part for SendBody. Where that is nothing and whole tells that the part is all of the
@@ -199,14 +218,11 @@ func (s *ClientStream) await(d time.Duration) error {
 // Answer waits for the response's head and puts it into x.Response; 1xx responses go to x.Down. The timeout begins when
 // the last part of the request was sent, or at once where the client waits for 100 (Continue).
 func (s *ClientStream) Answer(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
-	c := s.client
 	var since time.Time // the last interim response came, with which the service's time begins anew
 	for {
-		c.mu.Lock()
-		if len(s.interim) > 0 {
-			waiting := s.interim
-			s.interim, started = nil, true
-			c.mu.Unlock()
+		waiting, headed, err := s.arrived(&x.Response)
+		if len(waiting) > 0 {
+			started = true
 			for i := range waiting {
 				if err := x.Down.WriteInterim(waiting[i].status, &waiting[i].fields, nil); err != nil {
 					return true, err
@@ -215,11 +231,6 @@ func (s *ClientStream) Answer(x *exchange.Exchange, timeout time.Duration) (star
 			since = time.Now()
 			continue
 		}
-		headed, err := s.headed, s.bodyErr
-		if headed {
-			s.answer(&x.Response)
-		}
-		c.mu.Unlock()
 		switch {
 		case headed:
 			return true, nil
@@ -236,6 +247,21 @@ func (s *ClientStream) Answer(x *exchange.Exchange, timeout time.Duration) (star
 			}
 		}
 	}
+}
+
+// arrived takes the interim responses that have come, or else the final one's head, which it puts into a response.
+// err is why there will be none.
+func (s *ClientStream) arrived(res *exchange.Response) (waiting []interim, headed bool, err error) {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	if len(s.interim) > 0 {
+		waiting, s.interim = s.interim, nil
+		return waiting, false, nil
+	}
+	if s.headed {
+		s.answer(res)
+	}
+	return nil, s.headed, s.bodyErr
 }
 
 // answer puts the head into a response. The mutex is held.
@@ -344,17 +370,17 @@ func (s *ClientStream) cancel() {
 // Release ends the stream: what is left of the exchange is not wanted. The stream is another exchange's from then on.
 func (s *ClientStream) Release(now time.Time) {
 	c := s.client
-	c.mu.Lock()
-	if s.id != 0 {
-		delete(c.streams, s.id)
-		s.cancel()
-		s.close()
-	}
-	if c.active--; c.active == 0 {
-		c.idleSince = now
-	}
-	c.endIfUnused()
-	c.mu.Unlock()
+	c.locked(func() {
+		if s.id != 0 {
+			delete(c.streams, s.id)
+			s.cancel()
+			s.close()
+		}
+		if c.active--; c.active == 0 {
+			c.idleSince = now
+		}
+		c.endIfUnused()
+	})
 	c.flush()
 	s.client, s.clientStream, s.bounds = nil, nil, nil
 	clientStreams.Put(s)

@@ -16,7 +16,7 @@ import (
 func newClientConn(t *testing.T) (*ClientConn, *xhttp2.Framer, net.Conn) {
 	t.Helper()
 	nc, peer := pair(t)
-	c := NewClientConn(nc, "http", false, nil)
+	c := NewClientConn(nc, "http", false, nil, nil)
 	t.Cleanup(c.Close)
 	return c, xhttp2.NewFramer(peer, peer), peer
 }

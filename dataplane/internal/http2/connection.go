@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 type connection struct {
 	sock *socket.Conn
 	side side
+	// panicked is told of what panics in the connection's goroutines; nil: such panics go on.
+	panicked  func(what, route string, v any)
+	defective atomic.Bool // it was
 	// writeTimeout is how long the peer may take nothing of what is sent.
 	writeTimeout time.Duration
 	// idleTimeout is how long the peer may send nothing; it is only changed by the reading goroutine. 0: what the last
@@ -215,11 +219,23 @@ func (c *connection) frame(h *frameHead, payload []byte) error {
 	return nil
 }
 
+// locked calls f with the mutex held, which is given back whatever happens: who recovers from a panic needs it.
+func (c *connection) locked(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
+// unlocked calls f without the mutex, where it is held, and is held again afterwards.
+func (c *connection) unlocked(f func()) {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	f()
+}
+
 // kill makes everything that waits on the connection end. Any goroutine may call it.
 func (c *connection) kill(err error) {
-	c.mu.Lock()
-	c.fail(err)
-	c.mu.Unlock()
+	c.locked(func() { c.fail(err) })
 	c.sock.Abort()
 }
 
@@ -251,24 +267,20 @@ func (c *connection) unsent(err error) {
 
 // send sends frames.
 func (c *connection) send(frames []byte) {
-	c.mu.Lock()
-	c.out.pending = append(c.out.buf(), frames...)
-	c.mu.Unlock()
+	c.locked(func() { c.out.pending = append(c.out.buf(), frames...) })
 	c.flush()
 }
 
 // sendLast sends frames before the connection is given up: it waits for another goroutine that sends, which would leave
 // them behind.
 func (c *connection) sendLast(frames []byte) {
-	c.mu.Lock()
-	c.out.pending = append(c.out.buf(), frames...)
-	for c.out.writing && len(c.out.pending) > 0 && c.err == nil {
-		c.out.reader = true
-		c.mu.Unlock()
-		<-c.readerRoom
-		c.mu.Lock()
-	}
-	c.mu.Unlock()
+	c.locked(func() {
+		c.out.pending = append(c.out.buf(), frames...)
+		for c.out.writing && len(c.out.pending) > 0 && c.err == nil {
+			c.out.reader = true
+			c.unlocked(func() { <-c.readerRoom })
+		}
+	})
 	c.flush()
 }
 

@@ -86,10 +86,10 @@ func (c *connection) ping(h *frameHead, payload []byte) error {
 func (c *connection) waitForRoom() error {
 	for len(c.out.pending) >= maxPending && c.err == nil && c.mute == nil {
 		c.out.reader = true
-		c.mu.Unlock()
-		c.flush()
-		<-c.readerRoom
-		c.mu.Lock()
+		c.unlocked(func() {
+			c.flush()
+			<-c.readerRoom
+		})
 	}
 	return nil
 }
@@ -98,12 +98,12 @@ func (c *connection) windowUpdate(h *frameHead, payload []byte) error {
 	if h.length != 4 {
 		return codeFrameSize
 	}
-	c.mu.Lock()
-	paid := c.updates > 0
-	if paid {
-		c.updates--
-	}
-	c.mu.Unlock()
+	paid := false
+	c.locked(func() {
+		if paid = c.updates > 0; paid {
+			c.updates--
+		}
+	})
 	if !paid {
 		if err := c.spend(); err != nil {
 			return err
@@ -134,16 +134,15 @@ func (c *connection) windowUpdate(h *frameHead, payload []byte) error {
 	if n == 0 {
 		return c.refuseStream(h.stream, codeProtocol)
 	}
-	c.mu.Lock()
-	s := c.streams[h.stream]
 	over := false
-	if s != nil {
-		s.read = s.read || s.sendWindow < c.peerWindow
-		s.sendWindow += n
-		over = s.sendWindow > maxWindow
-		wake(s.writable)
-	}
-	c.mu.Unlock()
+	c.locked(func() {
+		if s := c.streams[h.stream]; s != nil {
+			s.read = s.read || s.sendWindow < c.peerWindow
+			s.sendWindow += n
+			over = s.sendWindow > maxWindow
+			wake(s.writable)
+		}
+	})
 	if over {
 		return c.refuseStream(h.stream, codeFlowControl)
 	}
@@ -234,28 +233,36 @@ func (c *connection) data(h *frameHead, payload []byte) error {
 			return err
 		}
 	}
+	why, err := c.takeData(h, body)
+	if err != nil {
+		return err
+	}
+	if why != codeNo {
+		return c.refuseStream(h.stream, why)
+	}
+	return nil
+}
+
+// takeData gives what has come to its stream, and returns why that is refused. What it returns as an error ends the
+// connection.
+func (c *connection) takeData(h *frameHead, body []byte) (why code, err error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.recv.receive(h.length) {
-		c.mu.Unlock()
-		return codeFlowControl
+		return codeNo, codeFlowControl
 	}
 	c.recv.done(h.length) // whatever becomes of it: what waits counts against the stream's window
 	if n := c.recv.grant(connGrant); n > 0 && c.err == nil {
 		c.out.pending = appendWindowUpdate(c.out.buf(), 0, n)
 	}
 	s := c.streams[h.stream]
-	why := codeNo
 	switch {
 	case s == nil && c.wasForgotten(h.stream), s != nil && s.reset && !s.peerReset:
 		// nobody waits for it
 	case s == nil || s.remoteEnded || s.peerReset:
-		why = codeStreamClosed
+		return codeStreamClosed, nil
 	default:
-		why = s.receive(h, body)
+		return s.receive(h, body), nil
 	}
-	c.mu.Unlock()
-	if why != codeNo {
-		return c.refuseStream(h.stream, why)
-	}
-	return nil
+	return codeNo, nil
 }

@@ -47,7 +47,7 @@ type told struct {
 // end. It returns what each call was told when everything of the client has ended.
 func answered(t *testing.T, b []byte, cut int) []told {
 	ours, theirs := net.Pipe()
-	c := NewClientConn(ours, "http", false, nil)
+	c := NewClientConn(ours, "http", false, nil, nil)
 	methods := []string{"GET", "HEAD", "POST"}
 	results := make([]told, len(methods))
 	var wg sync.WaitGroup

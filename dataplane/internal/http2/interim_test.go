@@ -35,7 +35,7 @@ func TestTimeAfterInterimResponses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ours, theirs := net.Pipe()
-				client := NewClientConn(ours, "http", false, nil)
+				client := NewClientConn(ours, "http", false, nil, nil)
 				asked := make(chan struct{}, 1)
 				served := make(chan struct{})
 				go func() { // takes what the client says

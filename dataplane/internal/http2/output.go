@@ -45,15 +45,12 @@ func (o *output) bufFor(n int) []byte {
 // flush sends what is pending, unless somebody else is at it. It does not wait for the peer: whoever calls it has a
 // time limit of its own.
 func (c *connection) flush() {
-	c.mu.Lock()
-	if c.out.writing || len(c.out.pending) == 0 {
-		c.mu.Unlock()
+	if !c.beginWriting() {
 		return
 	}
-	c.out.writing = true
-	c.mu.Unlock()
 	runtime.Gosched()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for len(c.out.pending) > 0 && c.err == nil && c.mute == nil {
 		b := c.out.pending
 		c.out.pending = c.out.spare
@@ -61,17 +58,13 @@ func (c *connection) flush() {
 		if c.out.pending != nil {
 			c.out.pending = c.out.pending[:0]
 		}
-		c.mu.Unlock()
-		err := c.sock.WriteNonblocking(b)
-		owes := err == nil && c.sock.HasPending()
-		c.mu.Lock()
+		owes, err := c.write(b)
 		if err != nil {
 			c.unsent(err)
 		}
 		c.out.spare = b[:0]
 		if owes && c.err == nil {
 			c.writers.Go(c.drain)
-			c.mu.Unlock()
 			return
 		}
 		c.room()
@@ -81,21 +74,40 @@ func (c *connection) flush() {
 	}
 	c.out.writing = false
 	c.release()
+}
+
+// beginWriting reports whether there is something to send that nobody is sending.
+func (c *connection) beginWriting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out.writing || len(c.out.pending) == 0 {
+		return false
+	}
+	c.out.writing = true
+	return true
+}
+
+// write sends frames without waiting, and without the mutex, which is held. owes tells that the peer did not take all.
+func (c *connection) write(b []byte) (owes bool, err error) {
 	c.mu.Unlock()
+	defer c.mu.Lock()
+	err = c.sock.WriteNonblocking(b)
+	return err == nil && c.sock.HasPending(), err
 }
 
 // drain goes on for a flush whose peer takes no more for now.
 func (c *connection) drain() {
+	defer c.rescue()
 	c.sock.WriteWithin(time.Now(), c.writeTimeout)
 	err := c.sock.FlushPending()
-	c.mu.Lock()
-	if err != nil {
-		c.unsent(err)
-	}
-	c.room()
-	c.out.writing = false
-	c.release()
-	c.mu.Unlock()
+	c.locked(func() {
+		if err != nil {
+			c.unsent(err)
+		}
+		c.room()
+		c.out.writing = false
+		c.release()
+	})
 	c.flush()
 }
 

@@ -29,16 +29,16 @@ func (c *serverConn) list(id uint32, block []byte, end, itself bool) error {
 		why = codeProtocol
 	}
 	if why == codeNo {
-		c.mu.Lock()
-		if len(c.streams) >= maxExchanges || len(c.streams) >= maxStreams && c.open() >= maxStreams {
-			why = codeRefusedStream
-		} else {
+		c.locked(func() {
+			if len(c.streams) >= maxExchanges || len(c.streams) >= maxStreams && c.open() >= maxStreams {
+				why = codeRefusedStream
+				return
+			}
 			s.open(c, id)
 			s.remoteEnded = end
 			s.declared = c.fields.length
 			c.streams[id] = &s.streamFlow
-		}
-		c.mu.Unlock()
+		})
 	}
 	if why != codeNo {
 		s.Exchange.Reset()
@@ -129,34 +129,10 @@ func (s *serverStream) refuse(why *fault.Error) {
 func (s *serverStream) run() {
 	c := s.conn
 	defer c.running.Done()
+	defer c.rescue() // the stream is not used again then
 	c.server.handler.Serve(&s.Exchange)
-	c.mu.Lock()
-	delete(c.streams, s.id)
-	if len(c.streams) == 0 {
-		c.idleSince = s.Now
-	}
-	frames := 0
-	if c.err == nil && !s.reset {
-		switch {
-		case !s.localEnded:
-			c.out.pending = appendReset(c.out.buf(), s.id, codeInternal)
-			frames++
-		case !s.remoteEnded:
-			// The rest of the request is not wanted (RFC 9113 section 8.1).
-			c.out.pending = appendReset(c.out.buf(), s.id, codeNo)
-			frames++
-		}
-		if frames > 0 {
-			c.forget(s.id)
-		}
-	}
-	if s.answered && !s.peerReset {
-		c.resets.earn(1)
-		c.idle.earn(earnedByExchange)
-	}
-	last := len(c.streams) == 0 && c.server.leaving.Load() && (c.asked.IsZero() || c.server.draining.Load())
-	c.mu.Unlock()
-	if frames > 0 {
+	reset, last := s.leave()
+	if reset {
 		c.flush()
 	}
 	s.close()
@@ -164,4 +140,35 @@ func (s *serverStream) run() {
 	if last {
 		c.sock.Interrupt()
 	}
+}
+
+// leave takes the stream off its connection. reset tells that there is something to send for it, and last that the
+// connection has no other one and is to end.
+func (s *serverStream) leave() (reset, last bool) {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.streams, s.id)
+	if len(c.streams) == 0 {
+		c.idleSince = s.Now
+	}
+	if c.err == nil && !s.reset {
+		switch {
+		case !s.localEnded:
+			c.out.pending = appendReset(c.out.buf(), s.id, codeInternal)
+			reset = true
+		case !s.remoteEnded:
+			// The rest of the request is not wanted (RFC 9113 section 8.1).
+			c.out.pending = appendReset(c.out.buf(), s.id, codeNo)
+			reset = true
+		}
+		if reset {
+			c.forget(s.id)
+		}
+	}
+	if s.answered && !s.peerReset {
+		c.resets.earn(1)
+		c.idle.earn(earnedByExchange)
+	}
+	return reset, len(c.streams) == 0 && c.server.leaving.Load() && (c.asked.IsZero() || c.server.draining.Load())
 }

@@ -57,8 +57,9 @@ const (
 type Server struct {
 	limits   codec.Limits
 	handler  codec.Handler
-	leaving  atomic.Bool // Leave or Drain was called
-	draining atomic.Bool // Drain was
+	panicked func(what, route string, v any) // nil: panics go on
+	leaving  atomic.Bool                     // Leave or Drain was called
+	draining atomic.Bool                     // Drain was
 	shards   atomic.Uint32
 	streams  sync.Pool
 
@@ -69,7 +70,7 @@ type Server struct {
 
 // NewServer returns a server that gives every exchange to handler.
 func NewServer(limits codec.Limits, handler codec.Handler) *Server {
-	s := &Server{limits: limits, handler: handler, conns: map[*serverConn]struct{}{}}
+	s := &Server{limits: limits, handler: handler, panicked: codec.PanicsOf(handler), conns: map[*serverConn]struct{}{}}
 	s.streams.New = func() any { return newServerStream() }
 	return s
 }

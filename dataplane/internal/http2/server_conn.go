@@ -32,6 +32,7 @@ type serverConn struct {
 
 func newServerConn(s *Server, sock *socket.Conn, peer *exchange.Peer) *serverConn {
 	c := &serverConn{server: s, peer: peer, shard: s.shards.Add(1)}
+	c.panicked = s.panicked
 	c.init(sock, c, s.limits.MaxHeadBytes, s.limits.MaxFields)
 	c.writeTimeout, c.idleTimeout = s.limits.WriteTimeout, s.limits.IdleTimeout
 	c.resets = newTokenBucket(maxResets, resetsRate)
@@ -68,16 +69,33 @@ func (c *serverConn) goAway(uint32, code) {
 	c.sock.ReadWithin(time.Now(), time.Millisecond)
 }
 
-// serve says hello, and reads until the connection is over.
+// serve serves the connection to its end.
 func (c *serverConn) serve() {
-	c.mu.Lock()
-	b := appendFrameHead(c.out.buf(), 24, frameSettings, 0, 0)
-	b = appendSetting(b, settingEnableConnect, 1)
-	b = appendSetting(b, settingMaxConcurrentStreams, maxStreams)
-	b = appendSetting(b, settingInitialWindowSize, streamWindow)
-	b = appendSetting(b, settingMaxHeaderListSize, uint32(c.server.limits.MaxHeadBytes))
-	c.out.pending = appendWindowUpdate(b, 0, connWindow-initialWindow)
-	c.mu.Unlock()
+	c.read()
+	c.end()
+}
+
+// read says hello, and reads until the connection is over.
+func (c *serverConn) read() {
+	defer func() {
+		if v := recover(); v != nil {
+			c.defect(v)
+			c.ended = codeInternal
+			c.locked(func() {
+				if c.out.writing { // perhaps it is this goroutine, which does so no more: there is no last word
+					c.fail(errDefect)
+				}
+			})
+		}
+	}()
+	c.locked(func() {
+		b := appendFrameHead(c.out.buf(), 24, frameSettings, 0, 0)
+		b = appendSetting(b, settingEnableConnect, 1)
+		b = appendSetting(b, settingMaxConcurrentStreams, maxStreams)
+		b = appendSetting(b, settingInitialWindowSize, streamWindow)
+		b = appendSetting(b, settingMaxHeaderListSize, uint32(c.server.limits.MaxHeadBytes))
+		c.out.pending = appendWindowUpdate(b, 0, connWindow-initialWindow)
+	})
 	c.flush()
 	if len(c.sock.Buffered()) > 0 {
 		c.arrived()
@@ -91,7 +109,6 @@ func (c *serverConn) serve() {
 			break
 		}
 	}
-	c.end()
 }
 
 // goesOn decides what the end of a wait means.
@@ -100,9 +117,8 @@ func (c *serverConn) goesOn(err error) bool {
 		c.ended = err
 		return false
 	}
-	c.mu.Lock()
-	idle, dead := len(c.streams) == 0, c.err != nil
-	c.mu.Unlock()
+	var idle, dead bool
+	c.locked(func() { idle, dead = len(c.streams) == 0, c.err != nil })
 	switch {
 	case dead:
 		c.ended = c.err
@@ -158,11 +174,11 @@ func (c *serverConn) took() bool {
 func (c *serverConn) left(now time.Time) (left time.Duration, why code) {
 	limits := &c.server.limits
 	left, why = limits.IdleTimeout, codeNo
-	c.mu.Lock()
-	if len(c.streams) == 0 {
-		left -= now.Sub(c.idleSince)
-	}
-	c.mu.Unlock()
+	c.locked(func() {
+		if len(c.streams) == 0 {
+			left -= now.Sub(c.idleSince)
+		}
+	})
 	if c.partSince.IsZero() {
 		return left, why
 	}
@@ -220,28 +236,25 @@ func (c *serverConn) depart() {
 }
 
 func (c *serverConn) ask() {
-	c.mu.Lock()
-	c.asked = time.Now()
-	c.mu.Unlock()
+	c.locked(func() { c.asked = time.Now() })
 	c.send(appendGoAway(nil, maxWindow, codeNo))
 }
 
 // end closes the connection. A client that broke the rules is told which, and left a moment to hear it.
 func (c *serverConn) end() {
+	defer c.rescue()
 	var why code
 	said := errors.As(c.ended, &why)
 	if said {
 		c.sendLast(appendGoAway(nil, c.lastID, why))
 	}
-	c.mu.Lock()
-	c.fail(io.ErrClosedPipe)
-	c.mu.Unlock()
+	c.locked(func() { c.fail(io.ErrClosedPipe) })
 	c.running.Wait()
 	c.writers.Wait()
-	c.mu.Lock()
-	c.out.pending = c.out.pending[:0]
-	c.release()
-	c.mu.Unlock()
+	c.locked(func() {
+		c.out.pending = c.out.pending[:0]
+		c.release()
+	})
 	if said && why != codeNo {
 		c.linger()
 	}

@@ -150,10 +150,10 @@ func (s *serverStream) WriteInterim(status int, header *exchange.Header, _ []byt
 
 // WriteHead implements exchange.Downstream.
 func (s *serverStream) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
-	x.Responded = true
 	room := socket.Take(socket.HeadSize)
 	var b []byte
 	b, s.bodyless = appendResponse(room[:0], x, part, last)
+	x.Responded = true // not before: whatever panics above leaves room for another response
 	trailers := last && x.Response.Trailers().Len() > 0
 	end := last && !trailers && len(part) == 0 || s.bodyless
 	err := s.sendList(b, end)
@@ -195,12 +195,12 @@ func (s *serverStream) Gone() bool {
 // Abort implements exchange.Downstream.
 func (s *serverStream) Abort() {
 	c := s.c
-	c.mu.Lock()
-	if s.broken() == nil && !s.localEnded {
-		s.localEnded, s.reset = true, true
-		c.forget(s.id)
-		c.out.pending = appendReset(c.out.buf(), s.id, codeInternal)
-	}
-	c.mu.Unlock()
+	c.locked(func() {
+		if s.broken() == nil && !s.localEnded {
+			s.localEnded, s.reset = true, true
+			c.forget(s.id)
+			c.out.pending = appendReset(c.out.buf(), s.id, codeInternal)
+		}
+	})
 	c.flush()
 }

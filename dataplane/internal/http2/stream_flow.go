@@ -148,9 +148,8 @@ func (f *streamFlow) keep(body []byte) {
 
 // pull takes what waits of the body, and lets the peer send as much anew.
 func (f *streamFlow) pull() (part []byte, whole bool, err error) {
-	f.c.mu.Lock()
-	part, whole, told, err := f.take()
-	f.c.mu.Unlock()
+	told := false
+	f.c.locked(func() { part, whole, told, err = f.take() })
 	if told {
 		f.c.flush()
 	}
@@ -268,15 +267,15 @@ func (f *streamFlow) broken() error {
 // returns what is left of the part. Nothing is left where nothing more can be sent.
 func (f *streamFlow) offer(part []byte, last bool, trailersOf func() *exchange.Header) (left []byte) {
 	trailers := last && trailersOf().Len() > 0
-	f.c.mu.Lock()
-	if f.broken() != nil {
-		f.c.mu.Unlock()
+	over := false
+	f.c.locked(func() {
+		if over = f.broken() != nil; !over && (len(part) > 0 || !trailers) {
+			part, _ = f.put(part, last && !trailers)
+		}
+	})
+	if over {
 		return nil
 	}
-	if len(part) > 0 || !trailers {
-		part, _ = f.put(part, last && !trailers)
-	}
-	f.c.mu.Unlock()
 	if len(part) == 0 && trailers {
 		_ = f.sendBody(nil, true, trailersOf)
 	}
@@ -317,17 +316,11 @@ func (f *streamFlow) sendData(part []byte, end bool) error {
 	c := f.c
 	var stuck time.Time
 	for {
-		c.mu.Lock()
-		if err := f.broken(); err != nil {
-			c.mu.Unlock()
+		var all bool
+		var err error
+		if part, all, err = f.putMore(part, end); all || err != nil {
 			return err
 		}
-		var all bool
-		if part, all = f.put(part, end); all {
-			c.mu.Unlock()
-			return nil
-		}
-		c.mu.Unlock()
 		c.flush()
 		if err := f.waitToWrite(part, &stuck); err != nil {
 			return err
@@ -335,26 +328,41 @@ func (f *streamFlow) sendData(part []byte, end bool) error {
 	}
 }
 
+// putMore is put where the stream has not been broken off.
+func (f *streamFlow) putMore(part []byte, end bool) (left []byte, all bool, err error) {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	if err := f.broken(); err != nil {
+		return part, false, err
+	}
+	left, all = f.put(part, end)
+	return left, all, nil
+}
+
 // waitToWrite waits until there may be a window or room. stuck is since when the stream's own window has been empty. A
 // peer that grants nothing for too long, or until the exchange is to end, or less than it has to, loses the stream.
 func (f *streamFlow) waitToWrite(part []byte, stuck *time.Time) error {
 	c := f.c
-	c.mu.Lock()
-	own := len(part) > 0 && f.sendWindow <= 0
-	all := len(part) > 0 && !own && f.mayUse() <= 0
-	full := len(c.out.pending) >= maxPending
-	if f.broken() != nil || !full && !own && !all {
-		c.mu.Unlock()
+	var own, all, waits bool
+	var begun time.Time
+	c.locked(func() {
+		own = len(part) > 0 && f.sendWindow <= 0
+		all = len(part) > 0 && !own && f.mayUse() <= 0
+		full := len(c.out.pending) >= maxPending
+		if waits = f.broken() == nil && (full || own || all); !waits {
+			return
+		}
+		begun = time.Now()
+		if full {
+			c.out.waiting = append(c.out.waiting, f)
+		}
+		if all {
+			c.starve(f, begun)
+		}
+	})
+	if !waits {
 		return nil
 	}
-	begun := time.Now()
-	if full {
-		c.out.waiting = append(c.out.waiting, f)
-	}
-	if all {
-		c.starve(f, begun)
-	}
-	c.mu.Unlock()
 	if !own || stuck.IsZero() {
 		*stuck = begun // whoever waits for others begins anew with everything that moves
 	}

@@ -20,14 +20,17 @@ var errCutHere = errors.New("the tunnel is cut")
 func (t tunnel) Receive(within time.Duration) ([]byte, error) {
 	f := t.f
 	for {
-		f.c.mu.Lock()
-		part, whole, told, err := f.take()
-		reset := f.reset
-		if len(part) == 0 {
-			give(f.out)
-			f.out = nil
-		}
-		f.c.mu.Unlock()
+		var part []byte
+		var whole, told, reset bool
+		var err error
+		f.c.locked(func() {
+			part, whole, told, err = f.take()
+			reset = f.reset
+			if len(part) == 0 {
+				give(f.out)
+				f.out = nil
+			}
+		})
 		if told {
 			f.c.flush()
 		}
@@ -72,18 +75,18 @@ func (t tunnel) End() error {
 func (t tunnel) Abort() {
 	f := t.f
 	c := f.c
-	c.mu.Lock()
-	if c.err == nil && !f.reset && (!f.localEnded || !f.remoteEnded) {
-		f.localEnded, f.reset = true, true
-		c.forget(f.id)
-		c.out.pending = appendReset(c.out.buf(), f.id, codeCancel)
-	}
-	if f.bodyErr == nil {
-		f.bodyErr = errCutHere
-	}
-	wake(f.readable)
-	wake(f.writable)
-	c.mu.Unlock()
+	c.locked(func() {
+		if c.err == nil && !f.reset && (!f.localEnded || !f.remoteEnded) {
+			f.localEnded, f.reset = true, true
+			c.forget(f.id)
+			c.out.pending = appendReset(c.out.buf(), f.id, codeCancel)
+		}
+		if f.bodyErr == nil {
+			f.bodyErr = errCutHere
+		}
+		wake(f.readable)
+		wake(f.writable)
+	})
 	c.flush()
 }
 
@@ -91,9 +94,7 @@ func (t tunnel) Abort() {
 func (s *serverStream) Tunnel(x *exchange.Exchange) (exchange.Tunnel, error) {
 	x.Responded = true
 	x.Response.Status = 200
-	s.c.mu.Lock()
-	s.limit = -1 // that was for a body
-	s.c.mu.Unlock()
+	s.c.locked(func() { s.limit = -1 }) // that was for a body
 	x.Response.Header.Del("Sec-WebSocket-Accept")
 	room := socket.Take(socket.HeadSize)
 	b := appendStatus(room[:0], x.Response.Status)

@@ -17,12 +17,13 @@ import (
 	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
 
-// rivals are a service with two endpoints, whose requests are answered as the test says. Those for /next/ are answered at
-// once, with their path.
+// rivals are a service with two endpoints, whose requests are answered as the test says. Those for /next/ are
+// answered at once, with their path.
 type rivals struct{ calls chan *rivalCall }
 
 // rivalCall is a request that has come to one of them.
@@ -84,6 +85,13 @@ type race struct {
 // startRace starts a node whose exchanges may have several attempts, as a plan says.
 func startRace(t *testing.T, version, protocol string, plan *attempt.Plan) *race {
 	t.Helper()
+	return startRaceThrough(t, version, protocol, plan, &planned{})
+}
+
+// startRaceThrough does that with a step.
+func startRaceThrough(t *testing.T, version, protocol string, plan *attempt.Plan, step planning) *race {
+	t.Helper()
+	step.set(plan)
 	r := &race{t: t, rivals: &rivals{calls: make(chan *rivalCall, 100)}, client: clientOf(t, version)}
 	const pool = "connection_pool: {response_timeout: 20s, connect_timeout: 20s}"
 	config := "services: [{name: s, protocol: " + protocol + ", " + pool + ", endpoints: ["
@@ -104,13 +112,22 @@ func startRace(t *testing.T, version, protocol string, plan *attempt.Plan) *race
 	r.copies = attempt.CopiesInUse.Load()
 	config += "]}]\nroutes: [{name: all, path: /*, service_id: s}]\n"
 	limits, paths := codec.DefaultLimits(), pathnorm.DefaultSettings()
-	r.gateway = startThrough(t, &planned{plan: plan}, limits, paths, HeaderSettings{}, config)
+	r.gateway = startThrough(t, step, limits, paths, HeaderSettings{}, config)
 	return r
 }
 
-// planned is a step whose exchanges may have several attempts. A client's side that is to tell its client to go on panics
-// in whichever attempt that is, where the request asks for it.
+// planned is a step whose exchanges may have several attempts. A client's side that is to tell its client to go on
+// panics in whichever attempt that is, where the request asks for it.
 type planned struct{ plan *attempt.Plan }
+
+// planning is a step that knows a plan.
+type planning interface {
+	pipeline.Step
+	set(plan *attempt.Plan)
+	prepare(g *gateway)
+}
+
+func (p *planned) set(plan *attempt.Plan) { p.plan = plan }
 
 // prepare is called before there are exchanges.
 func (p *planned) prepare(g *gateway) {
@@ -161,7 +178,8 @@ func (r *race) came(won, failed, canceled, refused float64) {
 	r.t.Helper()
 	waittest.UntilNil(r.t, "the attempts are counted", func() error {
 		now := r.outcomes()
-		for outcome, want := range map[string]float64{"won": won, "failed": failed, "canceled": canceled, "refused": refused} {
+		all := map[string]float64{"won": won, "failed": failed, "canceled": canceled, "refused": refused}
+		for outcome, want := range all {
 			if n := now[outcome]; n != want {
 				return fmt.Errorf("%v have %s, want %v", n, outcome, want)
 			}
@@ -209,7 +227,8 @@ func (r *race) over() {
 	r.t.Helper()
 	for i := range 4 {
 		path := fmt.Sprint("/next/", i)
-		if got := waittest.Receive(r.t, path, r.ask("GET", path, nil)); got.text != "200 "+path || got.dates != 1 || got.rivals > 0 {
+		got := waittest.Receive(r.t, path, r.ask("GET", path, nil))
+		if got.text != "200 "+path || got.dates != 1 || got.rivals > 0 {
 			r.t.Errorf("the next exchange got %+v", got)
 		}
 	}
@@ -240,10 +259,12 @@ func eachPair(t *testing.T, test func(t *testing.T, version, protocol string)) {
 	}
 }
 
-// soon has the second attempt begin at once, and onFailure only when the first one has failed.
+// soon has the second attempt begin at once, onFailure only when the first one has failed, and
+// onBad also where its response is not good.
 var (
 	soon      = &attempt.Plan{Most: 2}
 	onFailure = &attempt.Plan{Most: 2, Delay: time.Hour}
+	onBad     = &attempt.Plan{Most: 2, Delay: time.Hour, Good: isGood}
 )
 
 func isGood(res *exchange.Response) bool { return res.Status < 500 }
@@ -274,11 +295,11 @@ func TestTwoAttempts(t *testing.T) {
 			one.answer <- ""
 			r.call("the second attempt").answer <- "two"
 		}, "200 two", [4]float64{1, 1, 0, 0}},
-		"the first response is not good": {&attempt.Plan{Most: 2, Delay: time.Hour, Good: isGood}, func(r *race, one *rivalCall) {
+		"the first response is not good": {onBad, func(r *race, one *rivalCall) {
 			one.answer <- "503 one"
 			r.call("the second attempt").answer <- "two"
 		}, "200 two", [4]float64{1, 0, 1, 0}},
-		"no response is good": {&attempt.Plan{Most: 2, Delay: time.Hour, Good: isGood}, func(r *race, one *rivalCall) {
+		"no response is good": {onBad, func(r *race, one *rivalCall) {
 			one.answer <- "503 one"
 			r.call("the second attempt").answer <- "503 two"
 		}, "503 503 one", [4]float64{1, 0, 1, 0}},
@@ -345,7 +366,8 @@ func parts() (body io.Reader, send chan<- string) {
 	return r, ch
 }
 
-// TestBodyOfTwoAttempts sends a body to both, as far as it is kept; where it is longer, one of them alone gets all of it.
+// TestBodyOfTwoAttempts sends a body to both, as far as it is kept; where it is longer, one of them alone gets all of
+// it.
 func TestBodyOfTwoAttempts(t *testing.T) {
 	const kept = 100 << 10
 	within, beyond := strings.Repeat("within ", 10<<10), strings.Repeat("beyond! ", 40<<10)

@@ -151,7 +151,7 @@ func startThrough(
 	}
 	if step != nil {
 		g.through(step)
-		if p, ok := step.(*planned); ok {
+		if p, ok := step.(planning); ok {
 			p.prepare(g)
 		}
 	}

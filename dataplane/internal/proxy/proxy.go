@@ -66,6 +66,9 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 	t.end()
 }
 
+// Panicked implements codec.PanicHandler.
+func (p *Proxy) Panicked(what, route string, v any) { p.panics.Caught(what, route, v) }
+
 func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done, duration time.Duration) {
 	r := accesslog.Record{Exchange: x, Duration: duration, Upstream: done.Upstream, ResponseBytes: done.ResponseBytes, RequestBytes: done.RequestBytes}
 	if snapshot != nil {

@@ -179,6 +179,7 @@ func TestWebSocketBackPressure(t *testing.T) {
 		n, _ := io.Copy(c, io.LimitReader(zeros{}, 1<<30))
 		sent <- n
 	})
+	buffers := socket.InUse.Load()
 	g := startWith(t, codec.DefaultLimits(), to(service, ""))
 	c, r := g.upgraded("")
 	defer func() { _ = c.Close() }()
@@ -186,7 +187,7 @@ func TestWebSocketBackPressure(t *testing.T) {
 	if n >= 64<<20 {
 		t.Errorf("%d bytes were taken for a client that reads nothing", n)
 	}
-	if in := socket.InUse.Load(); in > 8 {
+	if in := socket.InUse.Load() - buffers; in > 8 { // panics in other tests lose some
 		t.Errorf("%d buffers are in use", in)
 	}
 	_ = c.SetReadDeadline(waittest.Deadline())

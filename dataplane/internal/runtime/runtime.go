@@ -92,6 +92,7 @@ func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Regi
 		newStep: middleware.New, rules: map[string]*match.Rule{}, reporter: counters.NewReporter(),
 	}
 	r.live = live.NewStore(log, r.panics)
+	services.OnPanic(r.panics.Caught)
 	r.UsePaths(pathnorm.DefaultSettings())
 	r.consumers.Store(&consumer.Set{})
 	return r

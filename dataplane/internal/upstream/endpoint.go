@@ -55,6 +55,8 @@ type dials struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	// panicked is told of what panics on connections; nil: such panics go on.
+	panicked func(what, route string, v any)
 }
 
 func newDials() *dials {
@@ -180,11 +182,16 @@ func (e *Endpoint) Acquire(x *exchange.Exchange, fresh bool) (Conn, error) {
 	settings := e.settings.Load()
 	shares := settings.transport.http2 != never
 	if shares {
-		stream, refused := e.beginAtOnce(settings, x.Request.ContentLength != 0)
-		if stream != nil {
-			return stream, nil
+		for {
+			stream, refused := e.beginAtOnce(settings, x.Request.ContentLength != 0)
+			if stream == nil {
+				shares = !refused
+				break
+			}
+			if e.live(stream, x) {
+				return stream, nil
+			}
 		}
-		shares = !refused
 	}
 	kind := anyConn
 	if fresh {
@@ -195,6 +202,17 @@ func (e *Endpoint) Acquire(x *exchange.Exchange, fresh bool) (Conn, error) {
 		}
 	}
 	return e.wait(x, settings, kind)
+}
+
+// live reports whether a connection that was chosen can be used. Otherwise it is given back, and another one has to be
+// chosen. It may be a system call: no mutex is held.
+func (e *Endpoint) live(conn Conn, x *exchange.Exchange) bool {
+	stream, ok := conn.(*http2.ClientStream)
+	if !ok || stream.Live() {
+		return true
+	}
+	e.Release(stream, x.Now)
+	return false
 }
 
 // AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection over HTTP/1, if

@@ -120,7 +120,7 @@ func (e *Endpoint) addMultiplexed(nc net.Conn, settings *connSettings) bool {
 	if settings.tls != nil {
 		scheme = "https"
 	}
-	client := http2.NewClientConn(nc, scheme, settings.transport.strict, e.freed)
+	client := http2.NewClientConn(nc, scheme, settings.transport.strict, e.freed, e.dials.panicked)
 	c := multiplexedConn{client, settings.transport, endOf(time.Now(), settings.pool.MaxAge)}
 	if !c.Usable() {
 		return false

@@ -42,7 +42,7 @@ func TestCallsGoToTheLeastLoaded(t *testing.T) {
 	for range 3 {
 		near, far := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, far) }()
-		c := http2.NewClientConn(near, "http", false, nil)
+		c := http2.NewClientConn(near, "http", false, nil, nil)
 		t.Cleanup(func() {
 			c.Close()
 			_ = far.Close()

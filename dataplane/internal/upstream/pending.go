@@ -146,6 +146,9 @@ func (e *Endpoint) wait(x *exchange.Exchange, settings *connSettings, kind connK
 				c.Leave()
 			}
 			x.Tick()
+			if err == nil && !e.live(conn, x) {
+				return e.wait(x, settings, kind)
+			}
 			return conn, err
 		}
 		if late {

@@ -101,6 +101,10 @@ func NewRegistry(log *slog.Logger) *Registry {
 	return r
 }
 
+// OnPanic has f told of what panics on connections to services, each of which ends then. It is called before the first
+// Apply. Without it such panics go on.
+func (r *Registry) OnPanic(f func(what, route string, v any)) { r.dials.panicked = f }
+
 func (r *Registry) sweep() {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
