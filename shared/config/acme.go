@@ -32,7 +32,8 @@ const maxDirectoryURL = 512
 // pipelines and client_auth say.
 func IsChallenge(m *configv1.Route) bool {
 	token, below := strings.CutPrefix(m.GetPath(), ChallengePath)
-	return below && token != "" && !strings.ContainsAny(token, "/*{}") && m.GetDirectResponse() != nil && m.GetPipelineId() == "" && m.GetPolicyId() == ""
+	return below && token != "" && !strings.ContainsAny(token, "/*{}") && m.GetDirectResponse() != nil &&
+		m.GetPipelineId() == "" && m.GetPolicyId() == ""
 }
 
 // IsTransient reports whether a resource comes and goes by itself. It is in revisions as any other is, but nobody

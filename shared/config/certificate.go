@@ -140,8 +140,8 @@ func (c *checker) clientAuth(a *configv1.ClientAuth) {
 	}
 }
 
-// checkServing finds certificates that can't be served together: two that are the default, or two for one host that ask different
-// things of its clients, so that chance would decide.
+// checkServing finds certificates that can't be served together: two that are the default, or two for one host that ask
+// different things of its clients, so that chance would decide.
 func (p *planner) checkServing(next *Config, changes []Change, at map[location]string) {
 	changed := map[string]bool{}
 	for _, ch := range changes {

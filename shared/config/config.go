@@ -14,8 +14,8 @@ import (
 	"gateway.internal/shared/multiset"
 )
 
-// Config is an immutable, indexed set of resources. It is safe for concurrent use. One that is derived from another shares
-// what did not change with it.
+// Config is an immutable, indexed set of resources. It is safe for concurrent use. One that is derived from another
+// shares what did not change with it.
 type Config struct {
 	byID   [lastKind + 1]ids
 	byName [lastKind + 1]names
@@ -92,7 +92,8 @@ func (c *Config) Multiset() (sum multiset.Hash) {
 	return sum
 }
 
-// Purged reports whether secrets have been taken out of a resource, or of one that it had before, since it was committed.
+// Purged reports whether secrets have been taken out of a resource, or of one that it had before, since it was
+// committed.
 func (c *Config) Purged() bool { return c.purged }
 
 // Change is one committed difference: Before nil is a creation, After nil a removal.
@@ -257,8 +258,8 @@ func (ch entryChange) kind() Kind {
 	return ch.before.Kind
 }
 
-// Table returns the table of the enabled routes; each rule's Value is the route's *Entry. It is built at the first call, from
-// the table of the configuration that this one was derived from when that has one.
+// Table returns the table of the enabled routes; each rule's Value is the route's *Entry. It is built at the first
+// call, from the table of the configuration that this one was derived from when that has one.
 func (c *Config) Table() *match.Table {
 	c.table.Lock()
 	defer c.table.Unlock()

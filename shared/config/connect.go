@@ -7,7 +7,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// ConnectUpgrade is the word for tunnels that clients open by CONNECT in a policy's upgrades. It is no protocol that a client may name.
+// ConnectUpgrade is the word for tunnels that clients open by CONNECT in a policy's upgrades. It is no protocol that a
+// client may name.
 const ConnectUpgrade = "connect"
 
 // AllowConnect reports whether clients may open tunnels by CONNECT.

@@ -24,8 +24,8 @@ type of[M Message] struct {
 	refersTo []Kind
 	// references calls add with every reference; nil: there are none.
 	references func(m M, add func(field string, k Kind, ref *string))
-	// fill drops what is read-only and fills in defaults of what is put, which is not at rest; nil: there is nothing to do.
-	// stored is what is there, or nothing.
+	// fill drops what is read-only and fills in defaults of what is put, which is not at rest; nil: there is nothing to
+	// do. stored is what is there, or nothing.
 	fill func(m, stored M, how filling)
 	// check validates one by itself.
 	check func(c *checker, m M)

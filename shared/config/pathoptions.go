@@ -8,7 +8,8 @@ import (
 	"gateway.internal/shared/match"
 )
 
-// MaxPathOptions is how many combinations of path options the routes of a configuration may have besides the node's: each costs every request a look.
+// MaxPathOptions is how many combinations of path options the routes of a configuration may have besides the node's:
+// each costs every request a look.
 const MaxPathOptions = 8
 
 // The bounds of a route's max_target_bytes.
@@ -64,7 +65,8 @@ func (p *planner) checkPathOptions(next *Config, touched [lastKind + 1]map[strin
 		}
 		if len(views) > MaxPathOptions {
 			p.problems.add(Route, e.Name(), at[location{Route, id}], "path_options", strconv.Itoa(len(views)),
-				"are one of too many combinations among all routes: %d are allowed, each of which costs every request another look", MaxPathOptions)
+				"are one of too many combinations among all routes: %d are allowed, each of which costs every request another look",
+				MaxPathOptions)
 			return
 		}
 	}

@@ -195,10 +195,11 @@ type Limits struct {
 	Timeout time.Duration
 	// MaxRequestBytes is the largest request body.
 	MaxRequestBytes int64
-	// StreamIdle is the longest that nothing may go in either direction once an exchange is a stream; 0: not said, which is
-	// DefaultStreamIdleTimeout for those that are streams whatever the policy says.
+	// StreamIdle is the longest that nothing may go in either direction once an exchange is a stream; 0: not said, which
+	// is DefaultStreamIdleTimeout for those that are streams whatever the policy says.
 	StreamIdle time.Duration
-	// Upgrades are the protocols that clients may go over to, and ConnectUpgrade where they may tunnel by CONNECT; never nil.
+	// Upgrades are the protocols that clients may go over to, and ConnectUpgrade where they may tunnel by CONNECT; never
+	// nil.
 	Upgrades []string
 }
 

@@ -1,5 +1,5 @@
-// Package fault names what can go wrong, once for both planes: every error that a client of the proxy or of the admin API
-// sees carries one of these codes. It knows no transport; HTTP and gRPC statuses are tables here.
+// Package fault names what can go wrong, once for both planes: every error that a client of the proxy or of the admin
+// API sees carries one of these codes. It knows no transport; HTTP and gRPC statuses are tables here.
 package fault
 
 import (
@@ -26,8 +26,8 @@ const (
 	NoHealthyEndpoints Code = "NO_HEALTHY_ENDPOINTS"
 	// UpstreamUnavailable is an endpoint that could not be reached, or that broke off.
 	UpstreamUnavailable Code = "UPSTREAM_UNAVAILABLE"
-	// UpstreamTLS is an endpoint that TLS could not be agreed on with: its certificate is not valid for it, it refused the node's, or
-	// it does not speak TLS.
+	// UpstreamTLS is an endpoint that TLS could not be agreed on with: its certificate is not valid for it, it refused
+	// the node's, or it does not speak TLS.
 	UpstreamTLS Code = "UPSTREAM_TLS"
 	// UpstreamInvalid is a response that is malformed or ambiguous.
 	UpstreamInvalid Code = "UPSTREAM_INVALID_RESPONSE"

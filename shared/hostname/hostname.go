@@ -1,5 +1,6 @@
-// Package hostname says what a host in the configuration stands for. Routes, certificates and what those ask of clients, and filters of the
-// admin API all look hosts up here, so that none of them takes a request for another's. It knows neither routes nor certificates.
+// Package hostname says what a host in the configuration stands for. Routes, certificates and what those ask of
+// clients, and filters of the admin API all look hosts up here, so that none of them takes a request for another's. It
+// knows neither routes nor certificates.
 package hostname
 
 import (
@@ -15,9 +16,9 @@ const MaxLength = 253
 // Buffer has room for a key.
 type Buffer [256]byte
 
-// Key brings the host of an authority (RFC 3986 section 3.2) into the form that hosts are compared in, in b: lower case, without a port and
-// a final dot; addresses as RFC 5952 writes them, without brackets, and IPv4-mapped ones as IPv4. What is no host has the empty key. It does
-// not allocate, but for what is no address and for zones.
+// Key brings the host of an authority (RFC 3986 section 3.2) into the form that hosts are compared in, in b: lower
+// case, without a port and a final dot; addresses as RFC 5952 writes them, without brackets, and IPv4-mapped ones as
+// IPv4. What is no host has the empty key. It does not allocate, but for what is no address and for zones.
 func Key(b *Buffer, authority string) []byte {
 	host := authority
 	if i := strings.IndexByte(authority, ':'); i >= 0 {
@@ -58,7 +59,8 @@ func addressKey(b *Buffer, authority string) []byte {
 	return a.Unmap().WithZone("").AppendTo(b[:0])
 }
 
-// Pattern is a host in the configuration: the key of one host, or, beginning with a dot, of every host that has one or more labels before it.
+// Pattern is a host in the configuration: the key of one host, or, beginning with a dot, of every host that has one or
+// more labels before it.
 type Pattern string
 
 const form = `a name such as "api.example.com", an IP address, or "*.example.com"`
@@ -198,8 +200,8 @@ func (p Pattern) Covers(o Pattern) bool {
 	return p.Matches(string(o))
 }
 
-// NextWildcard returns where in a key the next shorter wildcard begins that stands for it, after the one at i; 0 is before the first, and
-// less than 0 behind the last. The longest comes first.
+// NextWildcard returns where in a key the next shorter wildcard begins that stands for it, after the one at i; 0 is
+// before the first, and less than 0 behind the last. The longest comes first.
 func NextWildcard(key []byte, i int) int {
 	for i++; i < len(key); i++ {
 		if key[i] == '.' {
@@ -224,8 +226,8 @@ func (p Pattern) Above() iter.Seq[Pattern] {
 	}
 }
 
-// Index finds the value of the most specific pattern that stands for a host: the host itself, else the longest wildcard. The zero value is
-// empty. It may be read by many at once when nobody puts.
+// Index finds the value of the most specific pattern that stands for a host: the host itself, else the longest
+// wildcard. The zero value is empty. It may be read by many at once when nobody puts.
 type Index[T any] struct{ exact, wild map[string]T }
 
 // Put sets the value of a pattern.

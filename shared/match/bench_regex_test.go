@@ -7,7 +7,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// BenchmarkRegexes looks paths up among 10,000 prefixes and 1,000 regexes, half of which have their first variable part inside a segment.
+// BenchmarkRegexes looks paths up among 10,000 prefixes and 1,000 regexes, half of which have their first variable part
+// inside a segment.
 func BenchmarkRegexes(b *testing.B) {
 	var rules []*Rule
 	for i := range 10_000 {

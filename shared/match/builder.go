@@ -4,8 +4,9 @@ import (
 	"maps"
 )
 
-// builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first. What it made names it as its
-// owner for as long as it is part of any table, so that a builder that has finished must not keep anything.
+// builder derives a table. Nodes and buckets that it made itself are changed in place, all others are copied first.
+// What it made names it as its owner for as long as it is part of any table, so that a builder that has finished must
+// not keep anything.
 type builder struct {
 	table    *Table
 	ownExact map[*paths]bool

@@ -94,7 +94,8 @@ func (n *literal) settled() error {
 	return nil
 }
 
-// TestBestRules changes tables at random: every node and bucket knows its best rule afterwards, in the table that was derived and in the one before.
+// TestBestRules changes tables at random: every node and bucket knows its best rule afterwards, in the table that was
+// derived and in the one before.
 func TestBestRules(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		table, n := Compile(nil), 0
@@ -133,7 +134,8 @@ func TestBestRules(t *testing.T) {
 	})
 }
 
-// BenchmarkAllOfOnePattern changes all routes of one path, each for a host of its own: the cost of one has to be the same for any number.
+// BenchmarkAllOfOnePattern changes all routes of one path, each for a host of its own: the cost of one has to be the
+// same for any number.
 func BenchmarkAllOfOnePattern(b *testing.B) {
 	for _, n := range []int{1000, 20_000} {
 		rules := func(priority int) []*Rule {

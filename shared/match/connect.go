@@ -1,7 +1,7 @@
 package match
 
-// connect is the method by which clients ask for a tunnel (RFC 9110 section 9.3.6). A rule for any method is not for it: whoever lets
-// clients tunnel says so.
+// connect is the method by which clients ask for a tunnel (RFC 9110 section 9.3.6). A rule for any method is not for
+// it: whoever lets clients tunnel says so.
 const connect = "CONNECT"
 
 // takes tests the method alone.

@@ -5,10 +5,12 @@ import (
 	"unsafe"
 )
 
-// paths finds rules by their paths: one set for the rules that look at case, one, whose keys are in lower case, for those that do not.
+// paths finds rules by their paths: one set for the rules that look at case, one, whose keys are in lower case, for
+// those that do not.
 //
-// Exact paths are one map, parameters and prefixes a trie of segments, and regexes a tree of the texts that they begin with. A lookup visits
-// only nodes that the path leads to, at most one per pattern prefix, and leaves out every subtree whose best rule is worse than what was found.
+// Exact paths are one map, parameters and prefixes a trie of segments, and regexes a tree of the texts that they begin
+// with. A lookup visits only nodes that the path leads to, at most one per pattern prefix, and leaves out every subtree
+// whose best rule is worse than what was found.
 type paths struct {
 	exact map[string]*bucket
 	root  *node

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// literal is a node of the tree in which regexes stand by the text that every path they match begins with. A lookup goes down as far as the
-// path leads: its cost is that of the path, and of the regexes whose text the path has.
+// literal is a node of the tree in which regexes stand by the text that every path they match begins with. A lookup
+// goes down as far as the path leads: its cost is that of the path, and of the regexes whose text the path has.
 type literal struct {
 	owner *builder   // who may change the node in place
 	text  string     // what it adds to the nodes above; empty in the root alone
@@ -97,7 +97,10 @@ func (b *builder) insertLiteral(n *literal, rest string, r *Rule) *literal {
 	}
 	if common < len(kid.text) {
 		lower := b.literal(kid)
-		above := &literal{owner: b, text: kid.text[:common], first: []byte{kid.text[common]}, kids: []*literal{lower}, top: kid.top, stale: kid.stale}
+		above := &literal{
+			owner: b, text: kid.text[:common], first: []byte{kid.text[common]}, kids: []*literal{lower},
+			top: kid.top, stale: kid.stale,
+		}
 		lower.text = kid.text[common:]
 		kid = above
 	}
@@ -105,7 +108,8 @@ func (b *builder) insertLiteral(n *literal, rest string, r *Rule) *literal {
 	return n
 }
 
-// removeLiteral takes r out of the tree of n, where rest of its text is left, and returns what takes n's place; nil when nothing is left.
+// removeLiteral takes r out of the tree of n, where rest of its text is left, and returns what takes n's place; nil
+// when nothing is left.
 func (b *builder) removeLiteral(n *literal, rest string, r *Rule) *literal {
 	n = b.literal(n)
 	if rest == "" {

@@ -145,8 +145,8 @@ func (p *parser) segment(s, path string) bool {
 	return true
 }
 
-// plainEscapes brings the escapes of a pattern into the form that nodes give those of requests, in which they mean the same (RFC 3986
-// section 6.2.2): none for letters, digits and "-._~", and upper case for the others.
+// plainEscapes brings the escapes of a pattern into the form that nodes give those of requests, in which they mean the
+// same (RFC 3986 section 6.2.2): none for letters, digits and "-._~", and upper case for the others.
 func plainEscapes(path string) string {
 	if strings.IndexByte(path, '%') < 0 {
 		return path

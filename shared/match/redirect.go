@@ -19,7 +19,9 @@ type Redirect struct {
 
 // NewRedirect returns the redirect of a route; r may be nil.
 func NewRedirect(r *configv1.Redirect) *Redirect {
-	d := &Redirect{scheme: r.GetScheme(), path: r.GetPath(), fixed: !strings.ContainsAny(r.GetPath(), "{}"), strip: r.GetStripQuery()}
+	d := &Redirect{
+		scheme: r.GetScheme(), path: r.GetPath(), fixed: !strings.ContainsAny(r.GetPath(), "{}"), strip: r.GetStripQuery(),
+	}
 	d.host, d.port = splitPort(r.GetHost())
 	if r.GetPort() != 0 {
 		d.port = strconv.FormatUint(uint64(r.GetPort()), 10)
@@ -32,8 +34,9 @@ func (d *Redirect) schemeAlone() bool {
 	return d.scheme != "" && d.host == "" && d.port == "" && d.path == "" && !d.strip
 }
 
-// Base returns where the redirect leads without the path, for a request of a scheme and an authority: a scheme and an authority. The port is left
-// out where it is the scheme's own. ok is false when the redirect needs to know the request's host, and there is none.
+// Base returns where the redirect leads without the path, for a request of a scheme and an authority: a scheme and an
+// authority. The port is left out where it is the scheme's own. ok is false when the redirect needs to know the
+// request's host, and there is none.
 func (d *Redirect) Base(scheme, authority string) (toScheme, host, port string, ok bool) {
 	host, port = splitPort(authority)
 	if d.scheme != "" && d.scheme != scheme {
@@ -71,8 +74,8 @@ func (d *Redirect) LeadsBack(q *Request, path string) bool {
 	return string(hostname.Key(&a, host)) == string(hostname.Key(&b, hostNow))
 }
 
-// LeadsBack reports whether it is certain that the rule's redirect changes nothing of the requests that the rule is for, but perhaps their
-// port.
+// LeadsBack reports whether it is certain that the rule's redirect changes nothing of the requests that the rule is
+// for, but perhaps their port.
 func (r *Rule) LeadsBack() bool {
 	d := r.redirect
 	if d == nil || d.strip || d.port != "" || d.scheme != "" && r.schemes != schemeBit(d.scheme) {

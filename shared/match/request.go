@@ -93,7 +93,8 @@ func (r *Rule) matchesFields(q *Request) bool {
 
 // cameIn tests what is known of the connection, and whether a redirect would change anything.
 func (r *Rule) cameIn(q *Request) bool {
-	return (r.schemes == 0 || r.schemes&schemeBit(q.Scheme) != 0) && (len(r.ports) == 0 || slices.Contains(r.ports, q.Port)) &&
+	return (r.schemes == 0 || r.schemes&schemeBit(q.Scheme) != 0) &&
+		(len(r.ports) == 0 || slices.Contains(r.ports, q.Port)) &&
 		(r.redirect == nil || !r.redirect.skips(q))
 }
 

@@ -1,7 +1,8 @@
-// Package match finds the route of a request: paths of four forms, hosts, methods, header fields and query parameters, by one
-// total order. Rules are parsed once into values that can't be wrong; a Table of them is immutable, answers without
-// allocating, and another one that differs a little is derived from it at the cost of the difference. The control plane
-// uses the same tables to find routes that can never match. It knows no sockets and no configuration but a route's own.
+// Package match finds the route of a request: paths of four forms, hosts, methods, header fields and query parameters,
+// by one total order. Rules are parsed once into values that can't be wrong; a Table of them is immutable, answers
+// without allocating, and another one that differs a little is derived from it at the cost of the difference. The
+// control plane uses the same tables to find routes that can never match. It knows no sockets and no configuration but
+// a route's own.
 package match
 
 import (
@@ -38,8 +39,8 @@ const (
 	MaxPorts = 16
 )
 
-// Rule is one route's compiled predicates. It is immutable but for Value, which is to be set before the rule is compiled into
-// a Table.
+// Rule is one route's compiled predicates. It is immutable but for Value, which is to be set before the rule is
+// compiled into a Table.
 type Rule struct {
 	// ID identifies the rule in a table.
 	ID string
@@ -114,8 +115,8 @@ func (r *Rule) WithValue(v any) *Rule {
 // ParamNames returns the names of the path's parameters in order.
 func (r *Rule) ParamNames() []string { return r.params }
 
-// Parse compiles a route's predicates and reports everything that is wrong with them. A rule whose errors are empty can be
-// part of any table.
+// Parse compiles a route's predicates and reports everything that is wrong with them. A rule whose errors are empty can
+// be part of any table.
 func Parse(route *configv1.Route) (*Rule, []FieldError) {
 	p := parser{rule: &Rule{ID: route.GetId(), Name: route.GetName()}}
 	p.rule.fold, p.rule.spelling = route.GetIgnoreCase(), route.GetPath()
@@ -189,8 +190,8 @@ func (r *Rule) PathBefore(o *Rule) bool {
 	return r.rank < o.rank || r.rank == o.rank && r.shape < o.shape
 }
 
-// Compare says which of two rules goes first where both match: negative when a does. It is the documented total order: priority,
-// form, segments, leftmost literal, number of predicates, whether case is looked at, age, name, id.
+// Compare says which of two rules goes first where both match: negative when a does. It is the documented total order:
+// priority, form, segments, leftmost literal, number of predicates, whether case is looked at, age, name, id.
 func Compare(a, b *Rule) int {
 	if a.rank != b.rank {
 		return cmp.Compare(a.rank, b.rank)

@@ -6,8 +6,8 @@ import (
 	"gateway.internal/shared/hostname"
 )
 
-// Comparisons is how many pairs of rules a search may still compare. Rules that differ in nothing but header fields or the
-// query are all compared with each other, so that a search among many of them has to have an end.
+// Comparisons is how many pairs of rules a search may still compare. Rules that differ in nothing but header fields or
+// the query are all compared with each other, so that a search among many of them has to have an end.
 type Comparisons int
 
 // take reports whether one more pair may be compared.
@@ -20,9 +20,9 @@ func (n *Comparisons) take() bool {
 func (n *Comparisons) Spent() bool { return *n < 0 }
 
 // Shadowed returns a rule of the table that goes before r and answers every request that r could match, so that r is
-// never reached; nil when there is none. It never names a rule wrongly. It looks at one other rule at a time and at regexes
-// only when they are the same, so that it may miss some: two rules that only together cover r, for example, and those
-// beyond looks.
+// never reached; nil when there is none. It never names a rule wrongly. It looks at one other rule at a time and at
+// regexes only when they are the same, so that it may miss some: two rules that only together cover r, for example, and
+// those beyond looks.
 func (t *Table) Shadowed(r *Rule, comparisons *Comparisons) *Rule {
 	s := shadow{r: r, comparisons: comparisons}
 	s.among(&t.plain)
@@ -90,7 +90,8 @@ type shadow struct {
 	fold        bool // the rules that are looked at ignore case
 }
 
-// key returns how a part of r's path is spelt by the rules that are looked at; ok is false where they stand for some of its spellings only.
+// key returns how a part of r's path is spelt by the rules that are looked at; ok is false where they stand for some of
+// its spellings only.
 func (s *shadow) key(part string) (key string, ok bool) {
 	if s.fold {
 		return lowerASCII(part), true
@@ -208,7 +209,8 @@ func (r *Rule) coversCameIn(o *Rule) bool {
 	if r.schemes != 0 && r.schemes != o.schemes || r.redirect != nil && !r.redirect.takesAllOf(o) {
 		return false
 	}
-	return len(r.ports) == 0 || len(o.ports) > 0 && !slices.ContainsFunc(o.ports, func(p uint16) bool { return !slices.Contains(r.ports, p) })
+	return len(r.ports) == 0 || len(o.ports) > 0 &&
+		!slices.ContainsFunc(o.ports, func(p uint16) bool { return !slices.Contains(r.ports, p) })
 }
 
 func (r *Rule) coversHosts(o *Rule) bool {

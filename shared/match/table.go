@@ -27,7 +27,8 @@ type node struct {
 	stale    bool    // top is not there any more; while a builder is at work
 }
 
-// Compile makes a table of rules. Rules without an ID can't be removed later; of two with the same ID the later one stays.
+// Compile makes a table of rules. Rules without an ID can't be removed later; of two with the same ID the later one
+// stays.
 func Compile(rules []*Rule) *Table {
 	return (&Table{}).With(nil, rules)
 }
@@ -43,8 +44,8 @@ func (t *Table) All() []*Rule {
 	return slices.SortedFunc(maps.Values(t.rules), Compare)
 }
 
-// With returns a table without the rules of these IDs and with the added ones (which replace those of the same ID). What
-// does not change is shared.
+// With returns a table without the rules of these IDs and with the added ones (which replace those of the same ID).
+// What does not change is shared.
 func (t *Table) With(remove []string, add []*Rule) *Table {
 	b := &builder{}
 	next := &Table{rules: maps.Clone(t.rules), plain: t.plain, fold: t.fold, hosts: t.hosts}
@@ -63,8 +64,9 @@ func (t *Table) With(remove []string, add []*Rule) *Table {
 	return next
 }
 
-// Match returns the best rule that matches, or nil, and puts the path's parameters into p. It does not allocate, but for
-// regexes with groups, for escaped queries that a rule looks at, and once for the longest path whose case is ignored.
+// Match returns the best rule that matches, or nil, and puts the path's parameters into p. It does not allocate, but
+// for regexes with groups, for escaped queries that a rule looks at, and once for the longest path whose case is
+// ignored.
 func (t *Table) Match(q *Request, p *Params) *Rule {
 	m := matcher{q: q, p: p, key: q.Path}
 	if t.hosts > 0 {

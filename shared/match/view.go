@@ -6,7 +6,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// ViewOf returns what tells path options from others: routes with the same see paths in the same form. Empty: as the node's settings say.
+// ViewOf returns what tells path options from others: routes with the same see paths in the same form. Empty: as the
+// node's settings say.
 func ViewOf(o *configv1.PathOptions) string {
 	if o == nil {
 		return ""

@@ -108,7 +108,11 @@ func (s *Settings) Options() []Option {
 		{"encoded-nul", "%00", &s.EncodedNUL, true},
 		{"encoded-control", "escaped control characters but %00", &s.EncodedControl, true},
 		{"invalid-utf8", "what is not UTF-8 once it is decoded", &s.InvalidUTF8, true},
-		{"unescaped", "characters that have to be escaped, \" < > \\ ` { } (normalise: escaped; a backslash is then as %5C)", &s.Unescaped, false},
+		{
+			"unescaped",
+			"characters that have to be escaped, \" < > \\ ` { } (normalise: escaped; a backslash is then as %5C)",
+			&s.Unescaped, false,
+		},
 		{"unneeded-escapes", "escapes of letters, digits and -._~", &s.UnneededEscapes, false},
 		{"escape-case", "lower-case digits in escapes", &s.EscapeCase, false},
 		{"parameters", `";" and what follows it in a segment (normalise: without)`, &s.Parameters, false},

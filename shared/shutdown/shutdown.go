@@ -1,4 +1,5 @@
-// Package shutdown takes a process to its end after SIGTERM or SIGINT, so that those who send to it notice before it refuses anything.
+// Package shutdown takes a process to its end after SIGTERM or SIGINT, so that those who send to it notice before it
+// refuses anything.
 package shutdown
 
 import (
@@ -12,7 +13,8 @@ import (
 // MaxDelay is the longest --shutdown-delay.
 const MaxDelay = time.Hour
 
-// Stages are the three stages of a process's end. A further signal skips what is left of the one before. They are safe for concurrent use.
+// Stages are the three stages of a process's end. A further signal skips what is left of the one before. They are safe
+// for concurrent use.
 type Stages struct {
 	// Asked is over at the first signal: the process is not ready any more, and serves whoever comes all the same.
 	Asked context.Context

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestStages sends signals at these seconds: each skips what is left of a stage, and a process that is replaced has no delay.
+// TestStages sends signals at these seconds: each skips what is left of a stage, and a process that is replaced has no
+// delay.
 func TestStages(t *testing.T) {
 	for name, c := range map[string]struct {
 		delay    time.Duration

@@ -1,5 +1,6 @@
-// Package waittest is how tests wait for what happens by itself: for an event or a condition, never for a time to pass, within a limit that only a
-// fault reaches, and with a message that says what was waited for. Tests whose time is virtual (testing/synctest) don't need it.
+// Package waittest is how tests wait for what happens by itself: for an event or a condition, never for a time to pass,
+// within a limit that only a fault reaches, and with a message that says what was waited for. Tests whose time is
+// virtual (testing/synctest) don't need it.
 package waittest
 
 import (
@@ -12,7 +13,8 @@ import (
 )
 
 const (
-	// Limit is how long a test waits for one thing. It decides nothing but when a test is given up: several suites may share a slow machine.
+	// Limit is how long a test waits for one thing. It decides nothing but when a test is given up: several suites may
+	// share a slow machine.
 	Limit = 2 * time.Minute
 	// TestLimit is how long a test that is watched may take, its clean-up included.
 	TestLimit = 5 * time.Minute
@@ -23,7 +25,8 @@ const (
 // Deadline returns the time at which an operation that begins now, such as one on a connection, is given up.
 func Deadline() time.Time { return time.Now().Add(Limit) }
 
-// Until looks at a condition until it holds, and ends the test when it has not within Limit. It is called by the test's own goroutine.
+// Until looks at a condition until it holds, and ends the test when it has not within Limit. It is called by the test's
+// own goroutine.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	errNot := errors.New("it is not so")
@@ -35,7 +38,8 @@ func Until(t testing.TB, what string, holds func() bool) {
 	})
 }
 
-// UntilNil calls try until it returns nil, and ends the test with its last error when it has not within Limit. It is called by the test's own goroutine.
+// UntilNil calls try until it returns nil, and ends the test with its last error when it has not within Limit. It is
+// called by the test's own goroutine.
 func UntilNil(t testing.TB, what string, try func() error) {
 	t.Helper()
 	end, pause := Deadline(), 100*time.Microsecond
@@ -48,8 +52,8 @@ func UntilNil(t testing.TB, what string, try func() error) {
 	}
 }
 
-// Receive returns what comes out of a channel, or its zero value once it is closed, and ends the test when nothing has come within Limit. It is
-// called by the test's own goroutine.
+// Receive returns what comes out of a channel, or its zero value once it is closed, and ends the test when nothing has
+// come within Limit. It is called by the test's own goroutine.
 func Receive[T any](t testing.TB, what string, from <-chan T) T {
 	t.Helper()
 	timer := time.NewTimer(Limit)
@@ -63,8 +67,8 @@ func Receive[T any](t testing.TB, what string, from <-chan T) T {
 	}
 }
 
-// Done calls wait, such as the Wait of a sync.WaitGroup, and ends the test when it has not returned within Limit. It is called by the test's own
-// goroutine.
+// Done calls wait, such as the Wait of a sync.WaitGroup, and ends the test when it has not returned within Limit. It is
+// called by the test's own goroutine.
 func Done(t testing.TB, what string, wait func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -75,8 +79,8 @@ func Done(t testing.TB, what string, wait func()) {
 	Receive(t, what, done)
 }
 
-// Watch gives a test a time limit of its own, TestLimit, that holds for its clean-up too: when it is reached, the process ends and prints the test's
-// name and where each goroutine waits. Set-ups that many tests share call it first.
+// Watch gives a test a time limit of its own, TestLimit, that holds for its clean-up too: when it is reached, the
+// process ends and prints the test's name and where each goroutine waits. Set-ups that many tests share call it first.
 func Watch(t testing.TB) {
 	timer := time.AfterFunc(TestLimit, func() {
 		stacks := make([]byte, 4<<20)

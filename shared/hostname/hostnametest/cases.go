@@ -1,5 +1,5 @@
-// Package hostnametest has the hosts that everything which looks hosts up is tried with: routes, what is shown over TLS and asked of clients, and
-// ACME.
+// Package hostnametest has the hosts that everything which looks hosts up is tried with: routes, what is shown over TLS
+// and asked of clients, and ACME.
 package hostnametest
 
 // Case is a host of the configuration with the host of a request.
