@@ -193,6 +193,30 @@ func answered(ctx context.Context) {
 	}
 }
 
+// waitLong has a context of within wait for one statement for as long as the engine is there, until the returned
+// function is called: to rewrite a large table takes longer than any limit, and to be ended would have it begin anew.
+func waitLong(ctx context.Context, interval time.Duration) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				answered(ctx)
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // Err implements store.Store.
 func (s *Store) Err() error {
 	_, _, limited := s.presence.state()

@@ -31,3 +31,26 @@ func TestLongWork(t *testing.T) {
 		}
 	})
 }
+
+// TestLongStatement: a migration may take longer than any limit, but an engine that is found to be away ends it.
+func TestLongStatement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Store{presence: newPresence()}
+		ctx, cancel, err := s.within(t.Context(), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cancel()
+		end := waitLong(ctx, time.Second)
+		defer end()
+		time.Sleep(time.Hour) // virtual
+		if ctx.Err() != nil {
+			t.Fatalf("ended although the engine is there: %v", context.Cause(ctx))
+		}
+		s.presence.leave(errNoAnswer)
+		synctest.Wait()
+		if err := context.Cause(ctx); !errors.Is(err, errNoAnswer) {
+			t.Errorf("once the engine was away: %v", err)
+		}
+	})
+}

@@ -125,7 +125,10 @@ func (s *Store) ready(ctx context.Context) error {
 	if err != nil {
 		return s.fault(ctx, "open the schema", err)
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	over := waitLong(ctx, s.limits.keepAlive)
+	_, err = provider.Up(ctx)
+	over()
+	if err != nil {
 		return s.fault(ctx, "bring the schema up to date", err)
 	}
 	if _, err := s.db.ExecContext(ctx, "INSERT INTO meta (one, epoch, head) VALUES (1, $1, 0) ON CONFLICT (one) DO NOTHING", uuid.NewString()); err != nil {
