@@ -130,7 +130,8 @@ func (f *Files) apply(asked bool) (changes int, err error) {
 	for _, w := range plan.Warnings() {
 		f.Log.Warn("configuration", "warning", doc.Hide(w.String()))
 	}
-	if problems := f.To.Apply(runtime.Version{Epoch: "files", Revision: f.revision + 1, Config: plan.Config}); len(problems) > 0 {
+	next := runtime.Version{Epoch: "files", Revision: f.revision + 1, Config: plan.Config, Untold: true}
+	if problems := f.To.Apply(next); len(problems) > 0 {
 		return 0, errors.New(doc.Hide(strings.Join(describe(problems), "\n")))
 	}
 	if err := f.applyConsumers(plan.Config); err != nil {

@@ -63,6 +63,9 @@ func TestFilesReload(t *testing.T) {
 		if err := f.Load(); err != nil || node.version.Config.Len(config.Route) != 2 {
 			t.Fatal(err, node.version)
 		}
+		if !node.version.Untold {
+			t.Error("what each content serves is counted apart, though nobody is told")
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {

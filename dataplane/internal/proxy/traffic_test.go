@@ -13,8 +13,18 @@ import (
 	"testing"
 
 	"gateway.internal/dataplane/internal/follow"
+	"gateway.internal/dataplane/internal/runtime"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/waittest"
 )
+
+// reported is a node that makes reports of what files have it run.
+type reported struct{ *runtime.Runtime }
+
+func (r reported) Apply(v runtime.Version) []*streamv1.Problem {
+	v.Untold = false
+	return r.Runtime.Apply(v)
+}
 
 // TestTrafficIsOfTheRevisionThatItBeganWith: a request that is under way while the configuration changes counts for the
 // one that it began with.
@@ -29,7 +39,7 @@ func TestTrafficIsOfTheRevisionThatItBeganWith(t *testing.T) {
 	g := start(t, "")
 	path := filepath.Join(t.TempDir(), "gateway.yaml")
 	reload := make(chan struct{})
-	files := &follow.Files{Path: path, Log: slog.New(slog.DiscardHandler), To: g.node, Reload: reload}
+	files := &follow.Files{Path: path, Log: slog.New(slog.DiscardHandler), To: reported{g.node}, Reload: reload}
 	write := func(more string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(to(service.Listener.Addr().String(), "")+more), 0o600); err != nil {

@@ -39,7 +39,7 @@ type Snapshot struct {
 	Hash     [32]byte
 	// Epoch is the store's that the revision is of.
 	Epoch string
-	// Traffic is what counters tell exchanges of this snapshot from others by.
+	// Traffic is what counters tell exchanges of this snapshot from others by; nil: nobody asks.
 	Traffic *telemetry.Version
 	// AppliedAt is when it became the node's.
 	AppliedAt time.Time
@@ -58,6 +58,9 @@ type Version struct {
 	Epoch    string
 	Revision uint32
 	Config   *config.Config
+	// Untold says that no reports are made: what each revision has served is not counted apart, since only reports let
+	// go of it.
+	Untold bool
 }
 
 // Runtime holds the node's snapshot. Apply and ApplyEndpoints exclude each other; all else may run at any time.
@@ -173,7 +176,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	if s := r.snapshot.Load(); s != nil && len(changes) == 0 { // consumers have changed, or nothing has
 		next := *s
 		next.Revision, next.Hash, next.Epoch, next.AppliedAt, next.config = v.Revision, v.Config.Hash(), v.Epoch, start, v.Config
-		next.Traffic = r.counters.NewVersion(v.Epoch, v.Revision)
+		next.Traffic = r.trafficOf(v)
 		r.snapshot.Store(&next)
 		r.applied.Add(1)
 		r.applyNanos.Add(uint64(time.Since(start)))
@@ -225,7 +228,7 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	r.snapshot.Store(&Snapshot{
 		Revision: v.Revision, Hash: v.Config.Hash(), Epoch: v.Epoch, AppliedAt: time.Now(), config: v.Config,
 		Tables: tables.With(remove, add), Certificates: certificates, Errors: pages,
-		Traffic: r.counters.NewVersion(v.Epoch, v.Revision),
+		Traffic: r.trafficOf(v),
 	})
 	r.services.Apply(services, r.found)
 	r.replace(remove, add)
@@ -233,6 +236,14 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	r.applied.Add(1)
 	r.applyNanos.Add(uint64(time.Since(start)))
 	return nil
+}
+
+// trafficOf returns what exchanges of a version are counted for.
+func (r *Runtime) trafficOf(v Version) *telemetry.Version {
+	if v.Untold {
+		return nil
+	}
+	return r.counters.NewVersion(v.Epoch, v.Revision)
 }
 
 // definitions returns the services of a configuration with what else upstream needs for them.

@@ -40,3 +40,28 @@ func TestDiscovered(t *testing.T) {
 		t.Error("something is missing after it was discovered that there is nothing")
 	}
 }
+
+// TestRevisionsThatAreNotReportedAreCountedTogether: without reports nothing would let go of what each has served.
+func TestRevisionsThatAreNotReportedAreCountedTogether(t *testing.T) {
+	c := newChanging(t)
+	direct := func(path string) config.Edit {
+		return put(&configv1.Route{Name: "r", Path: path, DirectResponse: &configv1.DirectResponse{}})
+	}
+	c.apply(direct("/a"))
+	if c.node.Snapshot().Traffic == nil {
+		t.Error("a revision that is reported is not told apart")
+	}
+	plan, err := c.config.Plan([]config.Edit{direct("/b")}, config.PlanOptions{Now: time.Unix(1, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, next := range []*config.Config{plan.Config, plan.Config, c.config} { // the second one changes nothing
+		v := Version{Epoch: "files", Revision: uint32(i + 2), Config: next, Untold: true}
+		if problems := c.node.Apply(v); len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if s := c.node.Snapshot(); s.Revision != v.Revision || s.Traffic != nil {
+			t.Errorf("revision %d is counted apart", v.Revision)
+		}
+	}
+}

@@ -12,7 +12,7 @@ type Version struct {
 	number uint64 // later ones have higher ones; 0 is noVersion's
 }
 
-// noVersion is for exchanges that began before the first snapshot.
+// noVersion is for exchanges that began before the first snapshot, and for those of a node that tells nobody.
 var noVersion = &Version{}
 
 // NewVersion returns a version that comes after all others.
@@ -23,8 +23,10 @@ func (r *Registry) NewVersion(epoch string, revision uint32) *Version {
 // traffic is what a route has served by one version.
 type traffic struct {
 	version *Version
-	cells   []trafficCell
-	older   *traffic // under the route's mu
+	// last is the newest version that is counted here: a later one where there were too many to tell apart.
+	last  atomic.Pointer[Version]
+	cells []trafficCell
+	older *traffic // under the route's mu
 }
 
 // trafficCell is one shard.
@@ -46,7 +48,7 @@ func (t *Route) count(shard uint32, d *Done, bucket int) {
 		v = noVersion
 	}
 	now := t.traffic.Load()
-	if now == nil || now.version != v {
+	if now == nil || now.last.Load() != v {
 		now = t.trafficOf(v)
 	}
 	c := &now.cells[shard%t.shards]
@@ -65,16 +67,21 @@ func (t *Route) trafficOf(v *Version) *traffic {
 	first := t.traffic.Load()
 	n := 0
 	for one := first; one != nil; one = one.older {
-		if one.version == v {
+		if one.version == v || one.last.Load() == v {
 			return one
 		}
 		n++
 	}
+	late := first != nil && first.last.Load().number > v.number
 	if n >= maxTraffic {
+		if !late {
+			first.last.Store(v) // so that count finds it at once
+		}
 		return first
 	}
 	made := &traffic{version: v, cells: make([]trafficCell, t.shards), older: first}
-	if first != nil && first.version.number > v.number {
+	made.last.Store(v)
+	if late {
 		made.older, first.older = first.older, made
 	} else {
 		t.traffic.Store(made)

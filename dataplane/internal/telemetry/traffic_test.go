@@ -93,6 +93,57 @@ func TestVersionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestTooManyVersionsAreCountedUnlocked: the version that is in force is counted without the route's mutex, also where
+// it is one too many to be told apart, and where exchanges of earlier ones end meanwhile.
+func TestTooManyVersionsAreCountedUnlocked(t *testing.T) {
+	r := New(1)
+	route := r.Route(Key{RouteID: "a"})
+	p := r.NewReporter()
+	var before, v *Version
+	done := func(v *Version) { route.Done(0, &Done{Version: v, Status: 200}) }
+	for i := range maxTraffic + 3 {
+		before, v = v, r.NewVersion("e", uint32(i+1))
+		done(v)
+	}
+	unlocked := func() {
+		t.Helper()
+		done(before)
+		done(v)
+		route.mu.Lock()
+		defer route.mu.Unlock()
+		ended := make(chan struct{})
+		go func() { defer close(ended); done(v) }()
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+			t.Fatal("an exchange waits for the route's mutex")
+		}
+	}
+	unlocked()
+	sum := uint64(0)
+	for range lingers + 2 { // the others are let go of
+		traffic, _, commit := p.Report()
+		commit()
+		for _, one := range traffic {
+			sum += one.GetRequests()
+		}
+		unlocked()
+	}
+	if n := len(route.served()); n > 2 {
+		t.Errorf("%d versions", n)
+	}
+	before, v = v, r.NewVersion("e", maxTraffic+4)
+	done(v)
+	unlocked()
+	traffic, _, _ := p.Report()
+	if n := of(traffic)[fmt.Sprint("e", v.Revision, "a")]; n[0] != 3 {
+		t.Errorf("the next version is not told apart: %v", of(traffic))
+	}
+	if want := uint64(maxTraffic + 3 + 3*(lingers+2)); sum != want {
+		t.Errorf("%d of %d requests were reported", sum, want)
+	}
+}
+
 // TestCountingWhileReporting loses nothing, whoever counts while versions come and go.
 func TestCountingWhileReporting(t *testing.T) {
 	const workers, each = 4, 2000
