@@ -71,7 +71,7 @@ func (n *nodeDouble) requests(k uint64) {
 	n.counted += k
 }
 
-func (n *nodeDouble) Report(all bool) (*streamv1.Report, func()) {
+func (n *nodeDouble) Report(all bool) (*streamv1.Report, func(int)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k := n.counted
@@ -79,7 +79,7 @@ func (n *nodeDouble) Report(all bool) (*streamv1.Report, func()) {
 	if all {
 		r.Endpoints = []*streamv1.EndpointHealth{{ServiceId: "s"}}
 	}
-	return r, func() {
+	return r, func(int) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.counted -= k

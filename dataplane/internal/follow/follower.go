@@ -28,8 +28,9 @@ type Node interface {
 	Applier
 	// ApplyEndpoints makes these the discovered endpoints by service id.
 	ApplyEndpoints(found map[string][]*configv1.Endpoint)
-	// Report returns what happened since the last report that was committed.
-	Report(all bool) (report *streamv1.Report, commit func())
+	// Report returns what happened since the last report that was committed. commit is told how many of its routes were
+	// sent, the first ones, and may be called again with more.
+	Report(all bool) (report *streamv1.Report, commit func(sent int))
 }
 
 // Settings say whom to follow, and as whom.

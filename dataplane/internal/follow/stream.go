@@ -188,12 +188,14 @@ func (f *Follower) report(s stream, all bool) error {
 	if degraded != f.told {
 		report.Degradation = cmp.Or(degraded, &streamv1.Degradation{})
 	}
+	routes := 0
 	for _, part := range split(report, maxReportBytes) {
 		if err := s.Send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Report{Report: part}}); err != nil {
 			return err
 		}
+		routes += len(part.GetRoutes())
+		commit(routes)
 	}
-	commit()
 	f.reported, f.told = now, degraded
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -168,6 +169,50 @@ func TestReports(t *testing.T) {
 			t.Errorf("the report after a broken stream %v", r)
 		}
 	})
+}
+
+// manyRoutes is a node whose reports are sent in parts, of a route each.
+type manyRoutes struct {
+	nodeDouble
+	sent []int
+}
+
+func (n *manyRoutes) Report(bool) (*streamv1.Report, func(int)) {
+	r := &streamv1.Report{}
+	for i := range 3 {
+		r.Routes = append(r.Routes, &streamv1.RouteTraffic{RouteId: strings.Repeat(fmt.Sprint(i), maxReportBytes*2/3)})
+	}
+	return r, func(sent int) { n.sent = append(n.sent, sent) }
+}
+
+// tearing is a stream that takes a number of messages.
+type tearing struct {
+	stream
+	left int
+}
+
+func (s *tearing) Send(*streamv1.StreamRequest) error {
+	if s.left--; s.left < 0 {
+		return errors.New("torn")
+	}
+	return nil
+}
+
+// TestPartsOfReportsAreSentOnce: the control plane counts each part when it comes.
+func TestPartsOfReportsAreSentOnce(t *testing.T) {
+	f, _ := follower(t, t.TempDir())
+	n := &manyRoutes{}
+	f.node = n
+	since := f.reported
+	if err := f.report(&tearing{left: 2}, false); err == nil || f.reported != since {
+		t.Errorf("a report that was torn: %v", err)
+	}
+	if err := f.report(&tearing{left: 3}, false); err != nil || f.reported == since {
+		t.Errorf("a whole report: %v", err)
+	}
+	if want := []int{1, 2, 1, 2, 3}; !slices.Equal(n.sent, want) {
+		t.Errorf("committed %v, want %v", n.sent, want)
+	}
 }
 
 func TestLargeReportsAreSplit(t *testing.T) {

@@ -145,7 +145,7 @@ func (o *oracle) send(h *explain.Head, mirror string) (s observed, err error) {
 		if len(report.GetRoutes()) == 0 {
 			return false
 		}
-		commit()
+		commit(len(report.GetRoutes()))
 		if e := o.config.ByID(config.Route, report.GetRoutes()[0].GetRouteId()); e != nil {
 			s.route = e.Name()
 		}

@@ -86,7 +86,7 @@ func TestTrafficIsOfTheRevisionThatItBeganWith(t *testing.T) {
 			got[fmt.Sprintf("revision %d: requests", r.GetRevision())] += r.GetRequests()
 			got[fmt.Sprintf("revision %d: errors", r.GetRevision())] += r.GetErrors()
 		}
-		commit()
+		commit(len(report.GetRoutes()))
 		if got["revision 1: requests"]+got["revision 2: requests"] < 2 {
 			return fmt.Errorf("%v", got)
 		}

@@ -437,9 +437,10 @@ func (r *Runtime) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
 }
 
 // Report returns what happened since the last report that was committed. all asks for the health of every endpoint.
-func (r *Runtime) Report(all bool) (*streamv1.Report, func()) {
+// commit is told how many of the report's routes were sent.
+func (r *Runtime) Report(all bool) (report *streamv1.Report, commit func(sent int)) {
 	traffic, connections, commit := r.reporter.Report()
-	report := &streamv1.Report{ActiveConnections: connections, Routes: traffic}
+	report = &streamv1.Report{ActiveConnections: connections, Routes: traffic}
 	report.Endpoints, report.Unchecked = r.services.Health(all)
 	if s := r.snapshot.Load(); s != nil {
 		report.Revision, report.Epoch = s.Revision, s.Epoch

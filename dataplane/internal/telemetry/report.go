@@ -44,12 +44,13 @@ func (r *Registry) NewReporter() *Reporter {
 }
 
 // Report returns the traffic since the last report, of routes that had any, with an entry for each version that served
-// it. commit makes it the last one: when a report could not be sent, leaving commit out lets the next one cover its time
-// too.
-func (p *Reporter) Report() (all []*streamv1.RouteTraffic, connections uint64, commit func()) {
+// it. commit says that the first so many entries were sent: the next report has what was not. With all of them, this
+// report is the last one.
+func (p *Reporter) Report() (all []*streamv1.RouteTraffic, connections uint64, commit func(sent int)) {
 	now := map[*traffic]reported{}
 	var ends []*traffic
 	of := map[*traffic]*Route{}
+	var found []*traffic // with requests
 	newest := p.registry.versions.Load()
 	for _, route := range p.registry.sorted() {
 		for _, one := range route.served() {
@@ -59,24 +60,36 @@ func (p *Reporter) Report() (all []*streamv1.RouteTraffic, connections uint64, c
 	for one, e := range p.ended {
 		of[one] = e.route
 	}
-	for one, route := range of {
+	for one := range of {
 		last := p.last[one]
 		r := reported{sums: one.sum()}
 		if r.requests == last.requests {
-			r.still = last.still + 1
+			r = reported{last.sums, last.still + 1} // what may be ahead is told with its requests
 		} else {
-			all = append(all, since(route.key, one.version, &r.sums, &last.sums))
+			found = append(found, one)
 		}
 		now[one] = r
 		if r.still > lingers && one.version.number < newest {
 			ends = append(ends, one)
 		}
 	}
-	slices.SortFunc(all, func(a, b *streamv1.RouteTraffic) int {
-		return cmp.Or(cmp.Compare(a.GetRouteId(), b.GetRouteId()), cmp.Compare(a.GetServiceId(), b.GetServiceId()),
-			cmp.Compare(a.GetRevision(), b.GetRevision()))
+	slices.SortFunc(found, func(a, b *traffic) int {
+		x, y := of[a].key, of[b].key
+		return cmp.Or(cmp.Compare(x.RouteID, y.RouteID), cmp.Compare(x.ServiceID, y.ServiceID),
+			cmp.Compare(a.version.Revision, b.version.Revision))
 	})
-	return all, uint64(max(p.registry.connections.Load(), 0)), func() {
+	for _, one := range found {
+		last, r := p.last[one], now[one]
+		all = append(all, since(of[one].key, one.version, &r.sums, &last.sums))
+	}
+	done := 0
+	return all, uint64(max(p.registry.connections.Load(), 0)), func(sent int) {
+		for ; done < sent; done++ {
+			p.last[found[done]] = now[found[done]]
+		}
+		if sent < len(found) {
+			return
+		}
 		p.last = now
 		for _, one := range ends {
 			if e, is := p.ended[one]; !is {

@@ -45,8 +45,8 @@ gateway_requests_total{method="other",route="users",service="svc",status_code="5
 	if len(again) != 1 {
 		t.Error("a report that was not committed is lost")
 	}
-	commit()
-	commit2()
+	commit(len(first))
+	commit2(len(again))
 	if none, _, _ := p.Report(); len(none) != 0 {
 		t.Errorf("reported twice: %v", none)
 	}

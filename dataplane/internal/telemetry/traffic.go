@@ -52,11 +52,11 @@ func (t *Route) count(shard uint32, d *Done, bucket int) {
 		now = t.trafficOf(v)
 	}
 	c := &now.cells[shard%t.shards]
-	c.duration[bucket].Add(1)
-	c.nanos.Add(uint64(max(d.Duration, 0)))
 	if d.Status >= 500 {
 		c.errors.Add(1)
 	}
+	c.nanos.Add(uint64(max(d.Duration, 0)))
+	c.duration[bucket].Add(1) // at last: what is seen of an exchange before is told with this
 }
 
 // trafficOf finds or makes what a version has served. The newest version's comes first, where count finds it at once;
@@ -123,6 +123,7 @@ type sums struct {
 	requests, nanos, errors uint64
 }
 
+// sum reads requests before what else is counted of them, so that this is never behind.
 func (one *traffic) sum() (s sums) {
 	for i := range one.cells {
 		c := &one.cells[i]

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func TestReportsTellVersionsApart(t *testing.T) {
 	report := func(want map[string][2]uint64) {
 		t.Helper()
 		traffic, _, commit := p.Report()
-		commit()
+		commit(len(traffic))
 		if got := of(traffic); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("reported %v, want %v", got, want)
 		}
@@ -69,6 +70,71 @@ func TestReportsTellVersionsApart(t *testing.T) {
 	report(map[string][2]uint64{"e1a": {1, 1}, "e2b": {1, 0}})
 	if one.traffic.Load().version != back {
 		t.Error("a late exchange takes the first place")
+	}
+}
+
+// TestErrorsAreToldWithTheirRequests: a report that comes while an exchange is being counted loses nothing of it.
+func TestErrorsAreToldWithTheirRequests(t *testing.T) {
+	r := New(1)
+	route, v := r.Route(Key{RouteID: "a"}), r.NewVersion("e", 1)
+	p := r.NewReporter()
+	fails := &Done{Version: v, Status: 500, Duration: time.Microsecond}
+	route.Done(0, fails)
+	report := func() []*streamv1.RouteTraffic {
+		traffic, _, commit := p.Report()
+		commit(len(traffic))
+		return traffic
+	}
+	report()
+	c := &route.traffic.Load().cells[0]
+	c.errors.Add(1)
+	c.nanos.Add(1000)
+	if traffic := report(); len(traffic) != 0 { // control planes pass over what has no requests
+		t.Errorf("told %v", traffic)
+	}
+	c.duration[0].Add(1)
+	if traffic := report(); len(traffic) != 1 || traffic[0].GetRequests() != 1 || traffic[0].GetErrors() != 1 ||
+		traffic[0].GetDurationMicros() != 1 {
+		t.Errorf("told %v", traffic)
+	}
+	var counting sync.WaitGroup
+	var ended atomic.Bool
+	for range 3 {
+		counting.Go(func() {
+			for !ended.Load() {
+				route.Done(0, fails)
+			}
+		})
+	}
+	for range 20_000 {
+		if s := route.traffic.Load().sum(); s.errors < s.requests || s.nanos < 1000*s.requests {
+			t.Errorf("%d errors and %d ns of %d requests that fail", s.errors, s.nanos, s.requests)
+			break
+		}
+	}
+	ended.Store(true)
+	counting.Wait()
+}
+
+// TestPartsOfAReport: what was sent of a report is not in the next one.
+func TestPartsOfAReport(t *testing.T) {
+	r := New(1)
+	p := r.NewReporter()
+	v := r.NewVersion("e", 1)
+	for _, id := range []string{"b", "c", "a"} {
+		r.Route(Key{RouteID: id}).Done(0, &Done{Version: v, Status: 200})
+	}
+	_, _, commit := p.Report()
+	commit(0)
+	commit(1)
+	traffic, _, commit := p.Report()
+	if len(traffic) != 2 || traffic[0].GetRouteId() != "b" || traffic[1].GetRouteId() != "c" {
+		t.Errorf("after a third of it was sent the next report has %v", traffic)
+	}
+	commit(1)
+	commit(2)
+	if traffic, _, _ := p.Report(); len(traffic) != 0 {
+		t.Errorf("sent again: %v", traffic)
 	}
 }
 
@@ -123,7 +189,7 @@ func TestTooManyVersionsAreCountedUnlocked(t *testing.T) {
 	sum := uint64(0)
 	for range lingers + 2 { // the others are let go of
 		traffic, _, commit := p.Report()
-		commit()
+		commit(len(traffic))
 		for _, one := range traffic {
 			sum += one.GetRequests()
 		}
@@ -175,7 +241,7 @@ func TestCountingWhileReporting(t *testing.T) {
 		for _, t := range traffic {
 			sum += t.GetRequests()
 		}
-		commit()
+		commit(len(traffic))
 	}
 	if sum != workers*each {
 		t.Errorf("%d of %d requests were reported", sum, workers*each)
