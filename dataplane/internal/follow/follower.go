@@ -115,6 +115,7 @@ func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 
 // restore starts the node from the last good snapshot.
 func (f *Follower) restore() {
+	f.unsaved.consumers = true // without what they belong to, those on disk are of no use, and may be old
 	records, cut, err := f.disk.load()
 	if err != nil {
 		f.log.Error("last good snapshot", "error", err.Error())
@@ -140,6 +141,7 @@ func (f *Follower) restore() {
 		f.log.Error("last good snapshot can't be applied", "revision", s.revision, "problems", describe(problems))
 		f.node.ApplyEndpoints(nil)
 		f.node.ApplyConsumers(&consumer.Set{})
+		f.unsaved.consumers = true
 		return
 	}
 	f.state = s
@@ -148,13 +150,17 @@ func (f *Follower) restore() {
 }
 
 // restoreConsumers returns the state with the last good consumers, as far as they fit together. Those that a snapshot of
-// an earlier build has stay where there are no others.
+// an earlier build has stay where there are no others, or older ones: then that build ran after this one.
 func (f *Follower) restoreConsumers(s *state) *state {
 	var building *building
 	var wrong error
-	there := false
+	there, old := false, false
+	own := s.consumersOf
 	cut, err := f.disk.consumers.each(func(m *streamv1.StreamResponse) {
-		if wrong != nil {
+		if u := m.GetSet(); len(u.GetBaseHash()) == 0 && (place{u.GetEpoch(), u.GetRevision()}).before(own) {
+			old = true
+		}
+		if wrong != nil || old {
 			return
 		}
 		next, b, err := s.takeSet(building, m.GetSet())
@@ -404,6 +410,7 @@ func (f *Follower) saveAgain() {
 	if f.unsaved == (unsaved{}) || f.state.revision == 0 || time.Since(f.savedAt) < retrySave {
 		return
 	}
+	failed := f.unkept != [2]string{}
 	var err error
 	if f.unsaved.consumers {
 		err = f.writeConsumers(nil)
@@ -411,7 +418,7 @@ func (f *Follower) saveAgain() {
 	if f.unsaved.snapshot && err == nil {
 		err = f.write(nil)
 	}
-	if err == nil {
+	if err == nil && failed {
 		f.judge()
 		f.log.Info("the last good snapshot is on disk again", "revision", f.state.revision)
 	}

@@ -54,8 +54,8 @@ func part(u *streamv1.Update) (together, apart *streamv1.Update, err error) {
 	return together, apart, nil
 }
 
-// takeConsumers takes the consumers that came with the configuration.
-func (s *state) takeConsumers(u *streamv1.Update, full bool) error {
+// takeConsumers takes the consumers that came with the configuration, of a revision.
+func (s *state) takeConsumers(u, of *streamv1.Update, full bool) error {
 	base := s.consumers
 	if full {
 		base = &consumer.Set{}
@@ -74,6 +74,7 @@ func (s *state) takeConsumers(u *streamv1.Update, full bool) error {
 	if next := d.Set(); next.Hash() != s.consumers.Hash() {
 		s.consumers = next
 	}
+	s.consumersOf = place{of.GetEpoch(), of.GetRevision()}
 	return nil
 }
 

@@ -348,3 +348,58 @@ func TestConsumersOfAnyLife(t *testing.T) {
 		deliver(false)
 	})
 }
+
+// TestConsumersOfAnOlderLife: what an earlier build has written to the last good snapshot since then is what the node
+// has, not the older consumers in their file.
+func TestConsumersOfAnOlderLife(t *testing.T) {
+	dir := t.TempDir()
+	f, _ := follower(t, dir)
+	src := &source{t: t, config: config.Empty(), apart: true}
+	applied(t, take(t, f, src.change(true, route("r"))))
+	applied(t, takeAll(t, f, consumers(nil, edited(t, config.Empty(), consumerPut("revoked"), consumerPut("a")), 1)))
+	f.disk.close()
+	earlier := &source{t: t, config: config.Empty(), revision: 1}
+	record, err := encodeRecord(earlier.change(true, route("r"), consumerPut("a"), consumerPut("b")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "snapshot.pb"), magic+string(record))
+	for range 2 {
+		f, n := follower(t, dir)
+		if n.clients.Hash() != earlier.config.HashOf(config.Consumer) || n.clients.ByName("revoked") != nil {
+			t.Fatalf("there are %d older consumers", n.clients.Len())
+		}
+		if s := f.hello().GetSets()[0]; s.GetRevision() != 2 || s.GetEpoch() != "e" {
+			t.Errorf("they are said to be of %v", s)
+		}
+		f.saveAgain()
+		if f.unsaved != (unsaved{}) {
+			t.Errorf("not on disk: %v", f.unsaved)
+		}
+		f.disk.close()
+	}
+}
+
+// TestConsumersWithoutTheirSnapshot are not what the node has later, when the control plane has told it that there are
+// none.
+func TestConsumersWithoutTheirSnapshot(t *testing.T) {
+	dir := t.TempDir()
+	f, _ := follower(t, dir)
+	src := &source{t: t, config: config.Empty(), apart: true}
+	applied(t, take(t, f, src.change(true, route("r"))))
+	applied(t, takeAll(t, f, consumers(nil, edited(t, config.Empty(), consumerPut("a")), 1)))
+	f.disk.close()
+	write(t, filepath.Join(dir, "snapshot.pb"), "damaged")
+	f, _ = follower(t, dir)
+	hash := config.Empty().HashOf(config.Consumer)
+	if s := f.hello().GetSets()[0]; string(s.GetHash()) != string(hash[:]) {
+		t.Errorf("hello says %v", s)
+	}
+	applied(t, take(t, f, src.change(true, route("s")))) // nothing of consumers: it is as the node says
+	f.savedAt = time.Time{}
+	f.saveAgain()
+	f.disk.close()
+	if _, n := follower(t, dir); n.clients.Len() != 0 {
+		t.Errorf("%d consumers are there again", n.clients.Len())
+	}
+}

@@ -31,6 +31,9 @@ type place struct {
 	revision uint32
 }
 
+// before reports whether it is an older revision of the same epoch.
+func (p place) before(other place) bool { return p.epoch == other.epoch && p.revision < other.revision }
+
 func newState() *state {
 	return &state{config: config.Empty(), consumers: &consumer.Set{}}
 }
@@ -75,7 +78,7 @@ func (s *state) next(u *streamv1.Update) (*state, error) {
 	}
 	c.config, err = c.config.WithEntries(entries, together.GetRemovals())
 	if err == nil && apart != nil {
-		err = c.takeConsumers(apart, full)
+		err = c.takeConsumers(apart, u, full)
 	}
 	if err == nil {
 		if hash := c.hash(u); !bytes.Equal(hash[:], u.GetHash()) {
