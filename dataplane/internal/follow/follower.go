@@ -131,6 +131,9 @@ func (f *Follower) restore() {
 		f.log.Error("last good snapshot: going on with what fits together", "error", err.Error())
 		f.unsaved.snapshot = true
 	}
+	if slices.ContainsFunc(records, hasApart) {
+		f.unsaved.snapshot = true // values of consumers that go later would stay in it
+	}
 	if s.revision == 0 {
 		return
 	}
@@ -285,6 +288,9 @@ func (f *Follower) takeSet(u *streamv1.SetUpdate) (*streamv1.Result, error) {
 			b.changes = nil
 		}
 		f.saveConsumers(b.changes)
+		if b.draft.LostSecrets() && f.unsaved.snapshot {
+			f.saveSnapshot(nil, true) // an earlier build may have kept them there
+		}
 		f.log.Info("consumers applied", "revision", u.GetRevision(), "consumers", next.consumers.Len(),
 			"before", before.consumers.Len())
 		r = f.taken(r)
@@ -376,17 +382,31 @@ func losesSecrets(before, after *config.Config) bool {
 // save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded. Secrets that
 // are gone must not stay in the file, so everything is written anew then.
 func (f *Follower) save(m *streamv1.StreamResponse, secretsGone bool) {
-	if f.state.revision == 0 {
-		return // endpoints alone can't be started from
-	}
 	change := m
 	if f.unsaved.snapshot || secretsGone || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
 		change = nil
 	}
+	f.saveSnapshot(change, secretsGone)
+}
+
+// saveSnapshot puts a change on disk; nil asks for all. Consumers that only the snapshot before has are written first.
+func (f *Follower) saveSnapshot(change *streamv1.StreamResponse, secretsGone bool) {
+	if f.state.revision == 0 {
+		return // endpoints alone can't be started from
+	}
 	if secretsGone {
 		f.disk.forgetDamaged()
 	}
-	if err := f.write(change); err != nil {
+	var err error
+	if change == nil && f.unsaved.consumers {
+		if err = f.writeConsumers(nil); err != nil {
+			f.unsaved.snapshot = true
+		}
+	}
+	if err == nil {
+		err = f.write(change)
+	}
+	if err != nil {
 		f.log.Error("the last good snapshot can't be written; after a restart the node would run an older one", "error", err.Error())
 	}
 }

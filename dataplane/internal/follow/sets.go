@@ -25,6 +25,11 @@ func apartKinds() []streamv1.Kind {
 
 func isApart(k streamv1.Kind) bool { return slices.Contains(apartKinds(), k) }
 
+// hasApart reports whether a record on disk may have what is apart: those of earlier builds do.
+func hasApart(m *streamv1.StreamResponse) bool {
+	return m.GetUpdate() != nil && len(m.GetUpdate().GetApart()) == 0
+}
+
 // part parts an update of a control plane that does not send consumers apart into the configuration and the consumers.
 // One that does comes back as it is, without any.
 func part(u *streamv1.Update) (together, apart *streamv1.Update, err error) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -401,5 +402,54 @@ func TestConsumersWithoutTheirSnapshot(t *testing.T) {
 	f.disk.close()
 	if _, n := follower(t, dir); n.clients.Len() != 0 {
 		t.Errorf("%d consumers are there again", n.clients.Len())
+	}
+}
+
+// TestValuesInAFileOfAnEarlierBuild: consumers leave the last good snapshot, in whatever order things come, and none is
+// lost.
+func TestValuesInAFileOfAnEarlierBuild(t *testing.T) {
+	const canary = "the value that nobody is to find"
+	c := consumerPut("c")
+	c.Put.(*configv1.Consumer).Labels = map[string]string{"l": canary}
+	c.Put.(*configv1.Consumer).Environment = map[string]string{"labels.l": "${env:L}"}
+	gone := config.Edit{Kind: config.Consumer, Delete: "c"}
+	for name, test := range map[string]struct {
+		do   func(t *testing.T, f *Follower, src *source)
+		left bool // the consumer is
+	}{
+		"nothing comes": {func(_ *testing.T, f *Follower, _ *source) { f.saveAgain() }, true},
+		"a change of the configuration": {func(t *testing.T, f *Follower, src *source) {
+			applied(t, take(t, f, src.change(false, route("s"))))
+		}, true},
+		"the consumer goes": {func(t *testing.T, f *Follower, src *source) {
+			applied(t, takeAll(t, f, consumers(src.config, edited(t, src.config, gone), 2)))
+		}, false},
+		"the consumer goes later": {func(t *testing.T, f *Follower, src *source) {
+			applied(t, take(t, f, src.change(false, route("s"))))
+			applied(t, takeAll(t, f, consumers(src.config, edited(t, src.config, gone), 3)))
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			src := &source{t: t, config: config.Empty()}
+			record, err := encodeRecord(src.change(true, route("r"), c))
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, "snapshot.pb"), magic+string(record))
+			src.apart = true
+			f, _ := follower(t, dir)
+			test.do(t, f, src)
+			for file, there := range map[string]bool{"snapshot.pb": false, "consumers.pb": test.left} {
+				text, err := os.ReadFile(filepath.Join(dir, file))
+				if err != nil || strings.Contains(string(text), canary) != there {
+					t.Errorf("%s has the value: %t, %v", file, !there, err)
+				}
+			}
+			f.disk.close()
+			if _, n := follower(t, dir); n.clients.ByName("c") != nil != test.left {
+				t.Errorf("after a restart there are %d consumers", n.clients.Len())
+			}
+		})
 	}
 }
