@@ -103,9 +103,11 @@ func TestClientThatTakesNothingInALoop(t *testing.T) {
 			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(page), page)
 		}
 	})
-	before := looping
+	if looping {
+		t.Skip("once is enough: it is served in a loop in either pass")
+	}
 	looping = true
-	defer func() { looping = before }()
+	defer func() { looping = false }()
 	g := startWith(t, limits, to(service, ""))
 	c := g.client()
 	if g.loops == nil {
