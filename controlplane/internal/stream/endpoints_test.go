@@ -1,13 +1,17 @@
 package stream
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/endpoints"
@@ -175,5 +179,52 @@ func TestKeptEndpointsAreBounded(t *testing.T) {
 	defer h.close()
 	if u := h.take(); u.GetBaseVersion() != 0 {
 		t.Errorf("5 sets of 9 MB later there is still a delta from %d", u.GetBaseVersion())
+	}
+}
+
+// away is a store of which nothing new can be read while it is gone.
+type away struct {
+	store.Store
+	gone atomic.Bool
+}
+
+// Since implements store.Store.
+func (a *away) Since(ctx context.Context, after store.Head, limit int) ([]store.Revision, error) {
+	if a.gone.Load() {
+		return nil, store.ErrUnavailable
+	}
+	return a.Store.Since(ctx, after, limit)
+}
+
+// TestEndpointsNeedNoTarget: what discovery finds reaches a node whose target can't be had, or is older than what it
+// runs.
+func TestEndpointsNeedNoTarget(t *testing.T) {
+	for _, what := range []string{"a control plane that is behind", "a target that can't be had"} {
+		t.Run(what, func(t *testing.T) {
+			p := newPlane(t)
+			p.commit(route("a"))
+			a := &away{Store: p.store}
+			other := startPlane(t, a)
+			h := &holder{node: node{t: t, id: "n1"}}
+			if what == "a control plane that is behind" {
+				a.gone.Store(true)
+				v := p.commit(route("b"))
+				h.epoch, h.revision = v.Epoch, v.Revision
+			} else {
+				other.fleet.Aim("n1", target(other, 99))
+			}
+			h.meet(other)
+			defer h.close()
+			late := time.AfterFunc(10*time.Second, h.close) // which ends its wait
+			defer late.Stop()
+			for i := range uint32(2) {
+				other.catalog.SetEndpoints("s", instances(10)(10, i+2))
+				h.take()
+				h.acknowledge()
+			}
+			if v := other.catalog.Current(); v.Revision != 1 {
+				t.Errorf("the control plane has come to revision %d", v.Revision)
+			}
+		})
 	}
 }

@@ -160,8 +160,11 @@ func (n *nodeStream) target() (v *catalog.Version, aimed bool) {
 }
 
 // sendNewest sends what leads to the node's target, of that which is not under way. What is apart goes first: a route is
-// not served before the consumers that were committed with it.
+// not served before the consumers that were committed with it. Endpoints are of no revision, and wait for none.
 func (n *nodeStream) sendNewest() error {
+	if err := n.sendSets(nil); err != nil {
+		return err
+	}
 	v, aimed := n.target()
 	if v == nil || !aimed && n.wouldGoBack(v) {
 		return nil

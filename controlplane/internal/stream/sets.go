@@ -34,7 +34,8 @@ type track struct {
 
 // set is something that travels apart from the configuration.
 type set interface {
-	// wanted returns what a node is to have whose target is a version; none: nothing is known.
+	// wanted returns what a node is to have whose target is a version, nil where that can't be had; none: nothing is
+	// known.
 	wanted(target *catalog.Version) content
 	// is reports whether a node that has one need not be sent the other.
 	is(has, wanted content) bool
@@ -45,7 +46,8 @@ type set interface {
 	answers(r *streamv1.Result, sent content) bool
 }
 
-// sendSets sends what leads to what is apart from the configuration of target, where nothing of it is under way.
+// sendSets sends what leads to what is apart from the configuration of target, where nothing of it is under way. Without
+// a target it sends what needs none.
 func (n *nodeStream) sendSets(target *catalog.Version) error {
 	for _, t := range n.tracks {
 		wanted := t.of.wanted(target)
@@ -121,6 +123,9 @@ type resourceSet struct {
 }
 
 func (s resourceSet) wanted(target *catalog.Version) content {
+	if target == nil {
+		return content{}
+	}
 	return content{place: placeOf(target), hash: target.Config.HashOf(s.kind)}
 }
 
