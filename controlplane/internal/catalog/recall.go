@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/internal/store"
+	"gateway.internal/shared/config"
 )
 
 // maxRecalled is how many versions are kept that were recalled from the history, for nodes that are to run them, or run
@@ -77,6 +78,24 @@ func (c *Catalog) remembered(epoch string, revision uint32) *Version {
 		if r.version.Epoch == epoch && r.version.Revision == revision {
 			r.used = time.Now()
 			return r.version
+		}
+	}
+	return nil
+}
+
+// With returns a version in memory that has the resources of a kind with a hash, the newest one if there are many; nil:
+// there is none.
+func (c *Catalog) With(k config.Kind, hash [32]byte) *Version {
+	c.mu.Lock()
+	versions := slices.Clone(c.kept)
+	slices.Reverse(versions)
+	for _, r := range c.recalled {
+		versions = append(versions, r.version)
+	}
+	c.mu.Unlock()
+	for _, v := range versions { // without mu: hashes take time
+		if v.Config.HashOf(k) == hash {
+			return v
 		}
 	}
 	return nil

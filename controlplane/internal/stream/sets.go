@@ -52,7 +52,11 @@ func (n *nodeStream) sendSets(target *catalog.Version) error {
 	for _, t := range n.tracks {
 		wanted := t.of.wanted(target)
 		refused := !t.refused.none() && t.of.is(t.refused, wanted)
-		if !t.sent.none() || wanted.none() || refused || !t.whole && t.of.is(t.has, wanted) {
+		if !t.sent.none() || wanted.none() || refused {
+			continue
+		}
+		if !t.whole && t.of.is(t.has, wanted) {
+			t.has = wanted // so that it stays something that is in memory
 			continue
 		}
 		has := t.has
@@ -133,8 +137,8 @@ func (s resourceSet) wanted(target *catalog.Version) content {
 func (s resourceSet) is(has, wanted content) bool { return has.hash == wanted.hash }
 
 func (s resourceSet) chunks(n *nodeStream, has, wanted content, target *catalog.Version) (delivery, content, error) {
-	base := n.versionOf(has.place)
-	if base == nil || base.Config.HashOf(s.kind) != has.hash {
+	base := s.base(n, has)
+	if base == nil {
 		d, of, err := s.server.updates.wholeSet(s.kind, target)
 		if err != nil {
 			return nil, content{}, err
@@ -143,6 +147,23 @@ func (s resourceSet) chunks(n *nodeStream, has, wanted content, target *catalog.
 	}
 	d, err := s.server.updates.setBetween(s.kind, base, target)
 	return d, wanted, err
+}
+
+// base returns a version that has what a node has, or nil. Most revisions change nothing of it, so that there may be
+// many: one that has to be recalled from the history is the last resort.
+func (s resourceSet) base(n *nodeStream, has content) *catalog.Version {
+	if has.none() {
+		return nil
+	}
+	if v := s.server.catalog.With(s.kind, has.hash); v != nil {
+		return v
+	}
+	for _, p := range []place{n.runs, has.place} {
+		if v := n.versionOf(p); v != nil && v.Config.HashOf(s.kind) == has.hash {
+			return v
+		}
+	}
+	return nil
 }
 
 func (s resourceSet) answers(r *streamv1.Result, _ content) bool { return r.GetSet() == s.kind.Proto() }

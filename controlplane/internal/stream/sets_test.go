@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/controlplane/internal/store"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
@@ -242,4 +243,49 @@ func TestRefusedConsumersAreNotSentAgain(t *testing.T) {
 	}
 	v := p.commit(consumer("b"))
 	n.until(p.setAt(), v.Revision)
+}
+
+// TestUnchangedConsumersNeedNoHistory: one revoked consumer is a delta, also where the revision that the set of a node
+// was sent for is long pruned: the node has stayed, or comes to a control plane just before, or after, the change.
+func TestUnchangedConsumersNeedNoHistory(t *testing.T) {
+	for _, what := range []string{"it stays", "it comes before", "it comes after"} {
+		t.Run(what, func(t *testing.T) {
+			p := newPlane(t)
+			v := p.commit(route("r"), consumer("a"), consumer("b"), consumer("c"))
+			n := &taker{node: node{t: t, id: "n1"}}
+			n.meet(p)
+			defer func() { n.close() }()
+			for i := range keptForNodes {
+				n.until(p.setAt(), v.Revision)
+				v = p.commit(route(fmt.Sprint("r", i)))
+			}
+			n.until(p.setAt(), v.Revision)
+			if n.of.revision != 1 {
+				t.Fatalf("it was sent the set of revision %d", n.of.revision)
+			}
+			revoke := config.Edit{Kind: config.Consumer, Delete: "b"}
+			if what == "it comes after" {
+				n.close()
+				p.commit(revoke)
+			}
+			if _, err := p.store.Prune(t.Context(), store.Keep{Newest: 2}, false); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.catalog.SeeHistory(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if what != "it stays" {
+				n.close()
+				p = startPlane(t, p.store)
+				n.meet(p)
+			}
+			if what != "it comes after" {
+				p.commit(revoke)
+			}
+			n.until(p.setAt(), v.Revision+1)
+			if n.wholes != 1 || n.full != 1 {
+				t.Errorf("%d times all consumers, %d times the whole configuration", n.wholes, n.full)
+			}
+		})
+	}
 }
