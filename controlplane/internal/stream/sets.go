@@ -40,10 +40,18 @@ type set interface {
 	// is reports whether a node that has one need not be sent the other.
 	is(has, wanted content) bool
 	// chunks returns what leads from what a node has, where that is known, or from nothing, to what it is to have, or to
-	// something on the way there, which comes back as sent.
-	chunks(n *nodeStream, has, wanted content, target *catalog.Version) (d delivery, sent content, err error)
+	// something on the way there that it has not refused, which comes back as sent.
+	chunks(n *nodeStream, t *track, wanted content, target *catalog.Version) (d delivery, sent content, err error)
 	// answers reports whether a result is one to this set.
 	answers(r *streamv1.Result, sent content) bool
+}
+
+// base is what the node has as far as it goes on from there: nothing where it asks for all.
+func (t *track) base() content {
+	if t.whole {
+		return content{}
+	}
+	return t.has
 }
 
 // sendSets sends what leads to what is apart from the configuration of target, where nothing of it is under way. Without
@@ -59,11 +67,7 @@ func (n *nodeStream) sendSets(target *catalog.Version) error {
 			t.has = wanted // so that it stays something that is in memory
 			continue
 		}
-		has := t.has
-		if t.whole {
-			has = content{}
-		}
-		d, sent, err := t.of.chunks(n, has, wanted, target)
+		d, sent, err := t.of.chunks(n, t, wanted, target)
 		if err != nil {
 			return err
 		}
@@ -106,8 +110,8 @@ func (s endpointSet) wanted(*catalog.Version) content {
 
 func (s endpointSet) is(has, wanted content) bool { return has == wanted }
 
-func (s endpointSet) chunks(_ *nodeStream, has, _ content, _ *catalog.Version) (delivery, content, error) {
-	e := s.server.catalog.Endpoints()
+func (s endpointSet) chunks(_ *nodeStream, t *track, _ content, _ *catalog.Version) (delivery, content, error) {
+	e, has := s.server.catalog.Endpoints(), t.base()
 	var base *catalog.EndpointsVersion // nil: all
 	if has.version != 0 {
 		base = s.server.catalog.EndpointsWith(has.hash)
@@ -136,16 +140,16 @@ func (s resourceSet) wanted(target *catalog.Version) content {
 // is compares the content: most revisions change nothing of it.
 func (s resourceSet) is(has, wanted content) bool { return has.hash == wanted.hash }
 
-func (s resourceSet) chunks(n *nodeStream, has, wanted content, target *catalog.Version) (delivery, content, error) {
-	base := s.base(n, has)
+func (s resourceSet) chunks(n *nodeStream, t *track, wanted content, v *catalog.Version) (delivery, content, error) {
+	base := s.base(n, t.base())
 	if base == nil {
-		d, of, err := s.server.updates.wholeSet(s.kind, target)
+		d, of, err := s.server.updates.wholeSet(s.kind, v, t.refused.hash)
 		if err != nil {
 			return nil, content{}, err
 		}
 		return d, s.wanted(of), nil
 	}
-	d, err := s.server.updates.setBetween(s.kind, base, target)
+	d, err := s.server.updates.setBetween(s.kind, base, v)
 	return d, wanted, err
 }
 

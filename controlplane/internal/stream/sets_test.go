@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -285,6 +286,54 @@ func TestUnchangedConsumersNeedNoHistory(t *testing.T) {
 			n.until(p.setAt(), v.Revision+1)
 			if n.wholes != 1 || n.full != 1 {
 				t.Errorf("%d times all consumers, %d times the whole configuration", n.wholes, n.full)
+			}
+		})
+	}
+}
+
+// TestRefusedNeighbourIsNotSentAgain: a node that refuses all consumers of a moment ago, which are there, gets those of
+// its target, and nothing more where it refuses these too.
+func TestRefusedNeighbourIsNotSentAgain(t *testing.T) {
+	for _, takes := range []bool{true, false} {
+		t.Run(fmt.Sprint("takes those of its target: ", takes), func(t *testing.T) {
+			p := newPlane(t)
+			var edits []config.Edit
+			for i := range 200 {
+				edits = append(edits, consumer(fmt.Sprint("c", i)))
+			}
+			v := p.commit(edits...)
+			first := &taker{node: node{t: t, id: "n1"}}
+			first.meet(p)
+			first.until(p.setAt(), v.Revision) // so that the set is there
+			first.close()
+			p.commit(config.Edit{Kind: config.Consumer, Delete: "c7"})
+			n := &taker{node: node{t: t, id: "n2"}}
+			n.meet(p)
+			defer n.close()
+			var sent []uint32
+			for n.revision < 3 && len(sent) < 5 {
+				m, err := n.stream.Recv()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m.GetUpdate() != nil {
+					n.takeUpdate(m.GetUpdate())
+					continue
+				}
+				sent = append(sent, m.GetSet().GetRevision())
+				if takes && m.GetSet().GetRevision() == 2 {
+					n.takeSet(m.GetSet())
+				} else {
+					n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{
+						Outcome: streamv1.Result_OUTCOME_REJECTED, Set: m.GetSet().GetKind(),
+						Problems: []*streamv1.Problem{{Reason: "no"}}}}})
+				}
+				if len(sent) == 2 {
+					p.commit(route("last"))
+				}
+			}
+			if !slices.Equal(sent, []uint32{1, 2}) {
+				t.Errorf("it was sent the sets of %d", sent)
 			}
 		})
 	}

@@ -197,13 +197,15 @@ func (u *updates) setBetween(kind config.Kind, base, target *catalog.Version) (d
 }
 
 // wholeSet returns the chunks of all resources of a kind, and the version that they are of: it is not target where
-// little has changed since another one. What leads from that to target comes next.
-func (u *updates) wholeSet(kind config.Kind, target *catalog.Version) (delivery, *catalog.Version, error) {
+// little has changed since another one, which does not have what the node refused. What leads from that to target comes
+// next.
+func (u *updates) wholeSet(kind config.Kind, target *catalog.Version,
+	refused [32]byte) (delivery, *catalog.Version, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	v := u.whole[kind]
 	const little = 100 // of so many, one may have changed
-	if v == nil || v.Epoch != target.Epoch ||
+	if v == nil || v.Epoch != target.Epoch || v.Config.HashOf(kind) == refused ||
 		len(config.DiffOf(v.Config, target.Config, kind)) > target.Config.Len(kind)/little {
 		v = target
 	}
