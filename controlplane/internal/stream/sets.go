@@ -54,8 +54,8 @@ func (t *track) base() content {
 	return t.has
 }
 
-// sendSets sends what leads to what is apart from the configuration of target, where nothing of it is under way. Without
-// a target it sends what needs none.
+// sendSets sends what leads to what is apart from the configuration of target, where nothing of it is under way.
+// Without a target it sends what needs none.
 func (n *nodeStream) sendSets(target *catalog.Version) error {
 	for _, t := range n.tracks {
 		wanted := t.of.wanted(target)

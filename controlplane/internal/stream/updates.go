@@ -25,8 +25,16 @@ type updates struct {
 	mu    sync.Mutex
 	made  map[updateKey]*made
 	bytes int
-	// whole has the versions whose sets are kept as a whole.
-	whole map[config.Kind]*catalog.Version
+	// whole has sets as a whole, of maxWhole versions of a kind at most. They do not count among what is made: one may
+	// be larger than all of that may be.
+	whole map[config.Kind][]*whole
+}
+
+// whole is all resources of a kind, made at the first call, for all who wait for it meanwhile.
+type whole struct {
+	version *catalog.Version
+	make    func() (delivery, error)
+	used    time.Time
 }
 
 // updateKey tells updates apart: of a configuration without some kinds, of a set, or of endpoints.
@@ -48,6 +56,8 @@ const (
 	// maxMade and maxMadeBytes bound the updates that are kept, besides the last one.
 	maxMade      = 64
 	maxMadeBytes = 64 << 20
+	// maxWhole is how many whole sets of a kind are kept: nodes may be held on a version far from the newest one.
+	maxWhole = 2
 	// madeFor is how long an update is kept that no node asks for.
 	madeFor = time.Minute
 )
@@ -81,14 +91,14 @@ func (u *updates) evict(last updateKey, now time.Time) {
 	drop := func(key updateKey) {
 		u.bytes -= u.made[key].bytes
 		delete(u.made, key)
-		if v := u.whole[key.set]; key.from.none() && v != nil && placeOf(v) == key.to.place {
-			delete(u.whole, key.set)
-		}
 	}
 	for key, m := range u.made {
 		if key != last && now.Sub(m.used) > madeFor {
 			drop(key)
 		}
+	}
+	for kind, list := range u.whole {
+		u.whole[kind] = slices.DeleteFunc(list, func(w *whole) bool { return now.Sub(w.used) > madeFor })
 	}
 	for len(u.made) > 1 && (len(u.made) > maxMade || u.bytes > maxMadeBytes) {
 		var oldest updateKey
@@ -201,33 +211,54 @@ func (u *updates) setBetween(kind config.Kind, base, target *catalog.Version) (d
 // next.
 func (u *updates) wholeSet(kind config.Kind, target *catalog.Version,
 	refused [32]byte) (delivery, *catalog.Version, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	v := u.whole[kind]
-	const little = 100 // of so many, one may have changed
-	if v == nil || v.Epoch != target.Epoch || v.Config.HashOf(kind) == refused ||
-		len(config.DiffOf(v.Config, target.Config, kind)) > target.Config.Len(kind)/little {
-		v = target
-	}
-	key := updateKey{set: kind, to: content{place: placeOf(v)}}
-	d, err := u.get(key, func() (delivery, error) { return makeWholeSet(kind, v) })
+	w := u.near(kind, target, refused)
+	d, err := w.make() // not under mu: there may be a million resources
 	if err != nil {
 		return nil, nil, err
 	}
-	if u.whole == nil {
-		u.whole = map[config.Kind]*catalog.Version{}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	w.used = time.Now() // it may have taken longer than madeFor
+	return d, w.version, nil
+}
+
+// near returns the whole set of a kind that serves those who are to have target's.
+func (u *updates) near(kind config.Kind, target *catalog.Version, refused [32]byte) *whole {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := time.Now()
+	u.evict(updateKey{}, now)
+	const little = 100 // of so many, one may have changed
+	for _, w := range u.whole[kind] {
+		if v := w.version; v.Epoch == target.Epoch && v.Config.HashOf(kind) != refused &&
+			len(config.DiffOf(v.Config, target.Config, kind)) <= target.Config.Len(kind)/little {
+			w.used = now
+			return w
+		}
 	}
-	u.whole[kind] = v
-	return d, v, nil
+	w := &whole{version: target, used: now}
+	w.make = sync.OnceValues(func() (delivery, error) { return makeWholeSet(kind, target) })
+	if u.whole == nil {
+		u.whole = map[config.Kind][]*whole{}
+	}
+	list := u.whole[kind]
+	if len(list) == maxWhole {
+		oldest := slices.MinFunc(list, func(a, b *whole) int { return a.used.Compare(b.used) })
+		list = slices.DeleteFunc(list, func(w *whole) bool { return w == oldest })
+	}
+	u.whole[kind] = append(list, w)
+	return w
 }
 
 // heldAt returns a version of which a whole set is kept, or nil.
 func (u *updates) heldAt(p place) *catalog.Version {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, v := range u.whole {
-		if p.is(v.Epoch, v.Revision) {
-			return v
+	for _, list := range u.whole {
+		for _, w := range list {
+			if p.is(w.version.Epoch, w.version.Revision) {
+				return w.version
+			}
 		}
 	}
 	return nil

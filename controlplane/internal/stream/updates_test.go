@@ -1,0 +1,98 @@
+package stream
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gateway.internal/controlplane/internal/catalog"
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/config"
+)
+
+// largeVersion returns a version whose consumers are more than all updates that are kept.
+func largeVersion(t *testing.T) *catalog.Version {
+	t.Helper()
+	const each = 1 << 20
+	var entries []*config.Entry
+	for i := range maxMadeBytes/each + 1 {
+		e, err := config.NewEntry(&configv1.Consumer{Id: fmt.Sprint("id", i), Name: fmt.Sprint("c", i), Version: 1,
+			Labels: map[string]string{"l": strings.Repeat("x", each)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, e)
+	}
+	conf, err := config.Empty().WithEntries(entries, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &catalog.Version{Epoch: "e", Revision: 1, Config: conf}
+}
+
+// TestLargeSetsAreShared: all consumers are serialised once for nodes that come at once, however much they are, and
+// though other updates are made meanwhile.
+func TestLargeSetsAreShared(t *testing.T) {
+	v := largeVersion(t)
+	var u updates
+	var first delivery
+	var nodes sync.WaitGroup
+	var mu sync.Mutex
+	for range 3 {
+		nodes.Go(func() {
+			d, of, err := u.wholeSet(config.Consumer, v, [32]byte{})
+			if err != nil || of != v {
+				t.Errorf("the set of revision %d, %v", of.Revision, err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if first == nil {
+				first = d
+			} else if &d[0][0] != &first[0][0] {
+				t.Error("it is serialised again")
+			}
+			if _, err := u.between(nil, v, config.Apart(), false, false); err != nil {
+				t.Error(err)
+			}
+			if u.heldAt(placeOf(v)) == nil {
+				t.Error("its version is not held any more")
+			}
+		})
+	}
+	nodes.Wait()
+}
+
+// TestWholeSetsAreBounded: those that were asked for last are kept, and none that nobody asks for.
+func TestWholeSetsAreBounded(t *testing.T) {
+	conf := config.Empty()
+	var u updates
+	var versions []*catalog.Version
+	for i := range uint32(maxWhole + 1) {
+		e, err := config.NewEntry(&configv1.Consumer{Id: fmt.Sprint("id", i), Name: fmt.Sprint("c", i), Version: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if conf, err = conf.WithEntries([]*config.Entry{e}, nil); err != nil {
+			t.Fatal(err)
+		}
+		v := &catalog.Version{Epoch: "e", Revision: i + 1, Config: conf}
+		versions = append(versions, v)
+		if _, of, err := u.wholeSet(config.Consumer, v, [32]byte{}); err != nil || of != v {
+			t.Fatalf("of revision %d it gives that of %d; %v", v.Revision, of.Revision, err)
+		}
+	}
+	last := versions[maxWhole]
+	held := u.heldAt(placeOf(last)) == last && u.heldAt(placeOf(versions[0])) == nil
+	if len(u.whole[config.Consumer]) != maxWhole || !held {
+		t.Errorf("%d are kept", len(u.whole[config.Consumer]))
+	}
+	for _, w := range u.whole[config.Consumer] {
+		w.used = time.Now().Add(-2 * madeFor)
+	}
+	if _, err := u.between(nil, last, config.Apart(), false, false); err != nil || u.heldAt(placeOf(last)) != nil {
+		t.Errorf("one is kept that nobody asks for; %v", err)
+	}
+}
