@@ -54,13 +54,17 @@ func (f *Fleet) tally(s standing, by int) {
 }
 
 // OthersRun reports whether more of the connected nodes run what the session's node refuses, or a later revision,
-// than refuse it. A node that stands with most of the fleet is no worse than the rest, whatever it refuses.
+// than refuse it. A node that stands with most of the fleet is no worse than the rest, whatever it refuses; and so is
+// one that is to run what others are not.
 func (s *Session) OthersRun() bool {
 	f := s.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	own := f.nodes[s.id]
 	if own == nil || own.session != s || own.view.GetRefuses() == nil {
+		return false
+	}
+	if f.targets[s.id] != nil {
 		return false
 	}
 	t := f.tallies[own.epoch]
@@ -71,4 +75,16 @@ func (s *Session) OthersRun() bool {
 		}
 	}
 	return run > t.refuse
+}
+
+// Withdrawn says that the session's node, which refused something and runs a revision of an epoch, is to run just that:
+// what it refused does not count any more.
+func (s *Session) Withdrawn(epoch string) {
+	f := s.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := f.nodes[s.id]; n != nil && n.session == s {
+		n.view.Refuses, n.epoch = nil, epoch
+		f.stand(n)
+	}
 }

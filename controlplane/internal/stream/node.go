@@ -172,7 +172,10 @@ func (n *nodeStream) sendNewest() error {
 	if err := n.sendSets(v); err != nil {
 		return err
 	}
-	if n.sent != (place{}) || n.has(v) || n.rejected.is(v.Epoch, v.Revision) {
+	if n.sent == (place{}) && n.has(v) {
+		return n.withdraw()
+	}
+	if n.sent != (place{}) || n.rejected.is(v.Epoch, v.Revision) {
 		return nil
 	}
 	var base *catalog.Version // nil: a full snapshot
@@ -197,6 +200,23 @@ func (n *nodeStream) sendStanding() error {
 	if n.told && othersRun == n.othersRun {
 		return nil
 	}
+	return n.tellStanding(othersRun)
+}
+
+// withdraw takes back what the node refused, as it is not to run that any more, but what it runs.
+func (n *nodeStream) withdraw() error {
+	if n.rejected == (place{}) {
+		return nil
+	}
+	n.session.Withdrawn(n.runs.epoch)
+	if err := n.tellStanding(false); err != nil {
+		return err
+	}
+	n.rejected, n.told = place{}, false
+	return nil
+}
+
+func (n *nodeStream) tellStanding(othersRun bool) error {
 	n.told, n.othersRun = true, othersRun
 	standing := &streamv1.FleetStanding{Epoch: n.rejected.epoch, Revision: n.rejected.revision, OthersRun: othersRun}
 	m, err := encode(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Standing{Standing: standing}})

@@ -154,6 +154,63 @@ func TestRefusedTarget(t *testing.T) {
 	}
 }
 
+// TestRefusedTargetIsNoRefusalOfTheFleet: a node that refuses an older target, and runs what everybody runs, is not told
+// that others run what it refuses; and when it is released, that there is nothing that it refuses.
+func TestRefusedTargetIsNoRefusalOfTheFleet(t *testing.T) {
+	p := newPlane(t)
+	for i := range 3 {
+		p.commit(route(fmt.Sprint("r", i)))
+	}
+	var nodes []*node
+	for i := range 3 {
+		n := &node{t: t, id: fmt.Sprint("n", i)}
+		n.connect(p, token)
+		defer n.close()
+		n.follow(3)
+		nodes = append(nodes, n)
+	}
+	waittest.UntilNil(t, "all to run revision 3", func() error {
+		for _, v := range p.fleet.Nodes() {
+			if v.GetRevision() != 3 {
+				return fmt.Errorf("%v", v)
+			}
+		}
+		return nil
+	})
+	n := nodes[0]
+	late := time.AfterFunc(10*time.Second, n.close) // which ends its wait
+	defer late.Stop()
+	told := func() *streamv1.FleetStanding {
+		t.Helper()
+		for {
+			m, err := n.stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := m.GetStanding(); s != nil {
+				return s
+			}
+		}
+	}
+	p.fleet.Aim(n.id, target(p, 1))
+	u := n.receive()
+	n.answer(u, streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Reason: "no"})
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Report{Report: &streamv1.Report{}}})
+	if s := told(); s.GetRevision() != 1 || s.GetOthersRun() {
+		t.Errorf("while it is aimed it is told %v", s)
+	}
+	p.fleet.Release(n.id)
+	if s := told(); s.GetRevision() != 1 || s.GetEpoch() != u.GetEpoch() || s.GetOthersRun() {
+		t.Errorf("released, it is told %v", s)
+	}
+	if v := p.fleet.Nodes()[0]; v.GetRefuses() != nil || v.GetLastRejection().GetRevision() != 1 {
+		t.Errorf("it is shown as %v", v)
+	}
+	v := p.commit(route("r4"))
+	n.config, n.revision = nodes[1].config, 3
+	n.follow(v.Revision)
+}
+
 // TestMadeUpdatesAreBounded: of what was made for nodes, what nobody asks for goes, and what is too much.
 func TestMadeUpdatesAreBounded(t *testing.T) {
 	var u updates
