@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -114,6 +115,8 @@ func (a *grpcAuthorizer) check(ctx context.Context, r *authv3.CheckRequest) (*au
 		return passing(&authv3.OkHttpResponse{Headers: []*authv3.HeaderValueOption{field("x-user", "a\r\nb: c")}}), nil
 	case "long":
 		return refusing(403, strings.Repeat("x", 100_000)), nil
+	case "misspelt":
+		return refusing(302, "", field("x-long", strings.Repeat("x", 9<<10)), field("location", "/login")), nil
 	case "slow":
 		by, _ := ctx.Deadline()
 		had := time.Until(by)
@@ -152,7 +155,9 @@ func TestExtAuthOverGRPC(t *testing.T) {
 		{"can't say", "", "unsure", 503, "unsure", "", 2},
 		{"can't say, and is not needed", ", on_error: allow", "unsure", 200, "X-User=root", "", 2},
 		{"says what can't be", "", "forger", 503, "did not answer", "", 2},
-		{"answers too much", "", "long", 503, "did not answer", "", 2},
+		{"refuses at length", "", "long", 403, "", "", 2},
+		{"refuses at length, and is not needed", ", on_error: allow", "long", 403, "", "", 2},
+		{"refuses by what can't be", ", on_error: allow", "misspelt", 302, "", "Location: /login", 2},
 		{"takes too long", ", timeout: 20ms", "slow", 503, "did not answer", "", 2},
 		{"is asked once", ", cache: {ttl: 1h, key: [authorization]}", "good", 200, "?c=e+f X-User=ann,too", "X-Seen: 1", 1},
 		{"is asked once by whom it refuses", ", cache: {ttl: 1h, key: [authorization]}", "bad", 401, "who are you?", "", 1},
@@ -320,6 +325,46 @@ func TestExtAuthOverGRPCOfWhatIsNone(t *testing.T) {
 			}
 			if n := g.counted("gateway_ext_auth_decisions_total", "result", "error"); n != 1 {
 				t.Errorf("%v errors", n)
+			}
+		})
+	}
+}
+
+// TestExtAuthOverGRPCThatIsCutOff takes no part of an answer for a permission, but what refuses for a refusal.
+func TestExtAuthOverGRPCThatIsCutOff(t *testing.T) {
+	refusal, err := proto.Marshal(refusing(401, strings.Repeat("x", 100)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	permission, err := proto.Marshal(passing(&authv3.OkHttpResponse{HeadersToRemove: []string{"x-gone"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		part   []byte
+		length int // that is announced
+		breaks bool
+		status int
+	}{
+		{"a refusal", refusal[:len(refusal)-10], len(refusal), true, 403},
+		{"a refusal, after its first byte", refusal[:1], len(refusal), true, 200},
+		{"a refusal with a text that is none", append([]byte{0x0a, 5, 0x08, 7, 0x12, 1}, 0xff), 7, false, 403},
+		{"a permission", permission[:len(permission)-1], len(permission), true, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			authorizer := serveH2C(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/grpc")
+				_, _ = w.Write(append(binary.BigEndian.AppendUint32([]byte{0}, uint32(c.length)), c.part...))
+				if _ = http.NewResponseController(w).Flush(); c.breaks {
+					panic(http.ErrAbortHandler)
+				}
+				w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			})
+			g := start(t, calling(seen(t), authorizer, ", on_error: allow"))
+			res := g.raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]
+			if text := body(t, res); res.StatusCode != c.status {
+				t.Errorf("%d %s", res.StatusCode, text)
 			}
 		})
 	}

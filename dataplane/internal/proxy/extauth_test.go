@@ -158,6 +158,59 @@ func TestExtAuth(t *testing.T) {
 	}
 }
 
+// TestExtAuthThatIsCutOff takes a refusal whose body does not come as a whole for one, and does not keep it.
+func TestExtAuthThatIsCutOff(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		status int
+		breaks func(w http.ResponseWriter, r *http.Request)
+		want   int
+	}{
+		{"too long", 401, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, strings.Repeat("x", 100_000))
+		}, 401},
+		{"breaks off", 403, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 403},
+		{"breaks off later", 302, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "a part")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}, 302},
+		{"takes too long", 401, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 401},
+		{"no refusal", 200, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 200},
+		{"can't say", 500, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var asked atomic.Int64
+			authorizer := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				w.Header().Set("Content-Length", "100000")
+				w.Header().Set("Content-Encoding", "zstd")
+				w.Header().Set("Location", "/login")
+				w.WriteHeader(c.status)
+				_ = http.NewResponseController(w).Flush()
+				c.breaks(w, r)
+			})
+			g := start(t, asking(seen(t), authorizer, ", timeout: 500ms, on_error: allow, cache: {ttl: 1h}"))
+			for range 2 {
+				res := g.raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]
+				text := body(t, res)
+				if res.StatusCode != c.want {
+					t.Errorf("%d %s", res.StatusCode, text)
+				}
+				if c.want == 200 {
+					continue
+				}
+				if text != "" || res.Header.Get("Location") != "/login" || res.Header.Get("Content-Encoding") != "" {
+					t.Errorf("%v %q", res.Header, text)
+				}
+			}
+			if n := asked.Load(); n != 2 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
 // seen is a service that answers with fields that it saw.
 func seen(t *testing.T) string {
 	t.Helper()

@@ -70,7 +70,8 @@ func (c *Client) Name() string { return c.service.Name() }
 var exchanges = sync.Pool{New: func() any { return new(exchange.Exchange) }}
 
 // Do asks the service and waits for the whole response, until ctx is over. The service sees the request come from where
-// of comes from; of may be nil, and is only read. The error is *fault.Error.
+// of comes from; of may be nil, and is only read. The error is *fault.Error. Where the response's head came before the
+// error, the response comes with it: as much of it as is taken.
 func (c *Client) Do(ctx context.Context, of *exchange.Exchange, r *Request) (*Response, error) {
 	if c == nil {
 		return nil, &fault.Error{Code: fault.ServiceNotFound, Reason: "the service is not there"}
@@ -93,24 +94,29 @@ func (c *Client) Do(ctx context.Context, of *exchange.Exchange, r *Request) (*Re
 		}
 	}()
 	if a.Send() {
+		d.takeHead(&x.Response)
 		a.Stream()
 	}
 	a.Finish()
 	finished = true
 	code, reason := x.Response.Code, x.Response.Message
 	exchanges.Put(x)
+	res := &d.response
+	if res.Status == 0 {
+		res = nil
+	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, &fault.Error{Code: fault.UpstreamTimeout, Reason: "the service did not answer in time"}
+		return res, &fault.Error{Code: fault.UpstreamTimeout, Reason: "the service did not answer in time"}
 	case d.tooLong:
-		return nil, &fault.Error{Code: fault.UpstreamInvalid,
+		return res, &fault.Error{Code: fault.UpstreamInvalid,
 			Reason: fmt.Sprintf("the service's response is longer than %d bytes", most)}
 	case code != "":
-		return nil, &fault.Error{Code: code, Reason: reason}
-	case d.response.Status == 0:
+		return res, &fault.Error{Code: code, Reason: reason}
+	case res == nil:
 		return nil, &fault.Error{Code: fault.UpstreamUnavailable, Reason: "the service did not answer"}
 	}
-	return &d.response, nil
+	return res, nil
 }
 
 func (c *Client) fill(ctx context.Context, x *exchange.Exchange, d *down, of *exchange.Exchange, r *Request) {
@@ -186,20 +192,28 @@ func (d *down) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if x.Response.Local {
 		return nil
 	}
-	d.response.Status = x.Response.Status
-	for name, value := range x.Response.Header.All() {
-		d.response.Header.Add(strings.Clone(name), strings.Clone(value))
-	}
 	return d.WriteBody(x, part, last)
 }
 
+// takeHead comes before the body is read: an error there makes the response one of the gateway's own.
+func (d *down) takeHead(res *exchange.Response) {
+	d.response.Status = res.Status
+	for name, value := range res.Header.All() {
+		d.response.Header.Add(strings.Clone(name), strings.Clone(value))
+	}
+}
+
 func (d *down) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
-	if d.got += len(part); d.got > d.most {
-		d.tooLong = true
-		return errTooLong
+	room := d.most - d.got
+	d.got += len(part)
+	if d.tooLong = len(part) > room; d.tooLong {
+		part = part[:room]
 	}
 	if !d.discards {
 		d.response.Body = append(d.response.Body, part...)
+	}
+	if d.tooLong {
+		return errTooLong
 	}
 	if last {
 		for name, value := range x.Response.Trailers().All() {

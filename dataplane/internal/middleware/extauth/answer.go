@@ -9,6 +9,8 @@ import (
 type answer struct {
 	// passes lets the request go on, and failed tells that the service could not decide. Any other answer refuses.
 	passes, failed bool
+	// cut tells that something of it is lost, such as a field that can't be one: it is not kept.
+	cut bool
 
 	// request is what a request that passes becomes, query what its query does, response what the response to it does, and
 	// principal whom it comes from; nil: nobody has said.

@@ -144,8 +144,8 @@ func (c *keeping) get(k answerKey) *answer {
 // put keeps an answer that says something of the client rather than of the moment.
 func (c *keeping) put(k answerKey, a *answer) {
 	h := &a.header
-	if _, sets := h.Lookup("Set-Cookie"); sets || a.failed || forbidsKeeping(h) {
-		return // it is for this client alone
+	if _, sets := h.Lookup("Set-Cookie"); sets || a.failed || a.cut || forbidsKeeping(h) {
+		return // it is for this client alone, or may be another one the next time
 	}
 	if a.passes || a.status == 401 || a.status == 403 {
 		c.ref.Value().by.Add(k, kept{a, c.now()})

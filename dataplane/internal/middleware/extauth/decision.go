@@ -16,15 +16,18 @@ import (
 )
 
 // decisionOf reads a message as Envoy does: status code 0 passes, any other refuses with the response that comes with
-// it. A message that says what can't be done is an error.
+// it. A refusal stays one whatever it says: what can't be done of it is left out. Of a message that passes it is an
+// error, unless errors pass as well: then the rest counts.
 func (s *step) decisionOf(m *authv3.CheckResponse) (*answer, error) {
 	if e := m.GetErrorResponse(); e != nil {
 		a := &answer{failed: true}
-		return a, a.refusal(e, 503)
+		a.refusal(e, 503)
+		return a, nil
 	}
 	if m.GetStatus().GetCode() != 0 {
 		a := &answer{}
-		return a, a.refusal(m.GetDeniedResponse(), 403)
+		a.refusal(m.GetDeniedResponse(), 403)
+		return a, nil
 	}
 	a := &answer{passes: true, status: 200}
 	ok := m.GetOkResponse()
@@ -38,8 +41,15 @@ func (s *step) decisionOf(m *authv3.CheckResponse) (*answer, error) {
 			continue // what a request asks for is not the service's to say
 		}
 		c, err := changeOf(h, set)
-		if err != nil {
+		switch {
+		case err == nil:
+		case !s.allows:
 			return nil, err
+		default:
+			if a.cut = true; c.op != set && c.op != setIfThere || !middleware.ValidFieldName(c.name) {
+				continue
+			}
+			c = change{op: remove, name: c.name} // the client's own must not stand in its place
 		}
 		if !exchange.KnownName(c.name).Renewed() {
 			a.request = append(a.request, c)
@@ -48,7 +58,11 @@ func (s *step) decisionOf(m *authv3.CheckResponse) (*answer, error) {
 	for _, h := range ok.GetResponseHeadersToAdd() {
 		c, err := changeOf(h, add)
 		if err != nil {
-			return nil, err
+			if !s.allows {
+				return nil, err
+			}
+			a.cut = true
+			continue
 		}
 		if !exchange.KnownName(c.name).Answered() {
 			a.response = append(a.response, c)
@@ -60,27 +74,25 @@ func (s *step) decisionOf(m *authv3.CheckResponse) (*answer, error) {
 	return a, nil
 }
 
-// refusal makes a response what the client gets.
-func (a *answer) refusal(d *authv3.DeniedHttpResponse, otherwise int) error {
+// refusal makes a response what the client gets, but for what can't be said. otherwise is the status where it has none
+// that can be one.
+func (a *answer) refusal(d *authv3.DeniedHttpResponse, otherwise int) {
 	a.status, a.body = int(d.GetStatus().GetCode()), []byte(d.GetBody())
-	if a.status == 0 {
+	if a.status < 200 || a.status > 599 {
+		a.cut = a.status != 0
 		a.status = otherwise
 	}
-	if a.status < 200 || a.status > 599 {
-		return fmt.Errorf("the service refuses with the status %d", a.status)
-	}
 	for _, h := range d.GetHeaders() {
-		c, err := changeOf(h, set)
-		if err != nil {
-			return err
+		if c, err := changeOf(h, set); err == nil {
+			c.apply(&a.header)
+		} else {
+			a.cut = true
 		}
-		c.apply(&a.header)
 	}
-	return nil
 }
 
 // changeOf reads what becomes of a field. otherwise is what its action 0 means, which is also that of messages that say
-// nothing.
+// nothing. With an error the change has the name and what would have become of it.
 func changeOf(h *authv3.HeaderValueOption, otherwise op) (change, error) {
 	c := change{op: otherwise, name: h.GetHeader().GetKey()}
 	value := h.GetHeader().GetValue()
@@ -88,9 +100,6 @@ func changeOf(h *authv3.HeaderValueOption, otherwise op) (change, error) {
 		value = string(h.GetHeader().GetRawValue())
 	}
 	value = strings.Trim(value, " \t")
-	if !middleware.ValidFieldName(c.name) || !middleware.ValidFieldValue(value) {
-		return c, fmt.Errorf("the service says a field %q that can't be one", c.name)
-	}
 	c.values = []string{value}
 	switch action := h.GetAppendAction(); {
 	case h.GetAppend() != nil && h.GetAppend().GetValue():
@@ -102,7 +111,11 @@ func changeOf(h *authv3.HeaderValueOption, otherwise op) (change, error) {
 	case action == 3:
 		c.op = setIfThere
 	case action != 0:
+		c.op = set
 		return c, fmt.Errorf("the service says what is unknown of the field %q: append_action %d", c.name, action)
+	}
+	if !middleware.ValidFieldName(c.name) || !middleware.ValidFieldValue(value) {
+		return c, fmt.Errorf("the service says a field %q that can't be one", c.name)
 	}
 	return c, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -35,14 +36,70 @@ func (s *step) askGRPC(ctx context.Context, x *exchange.Exchange, body []byte) (
 	}
 	r.Header.Set("Content-Type", "application/grpc")
 	res, err := s.service.Do(ctx, x, r)
-	if err != nil {
-		return nil, err
+	var m *authv3.CheckResponse
+	if err == nil {
+		m, err = messageOf(res)
 	}
-	m, err := messageOf(res)
-	if err != nil {
-		return nil, err
+	switch {
+	case err == nil:
+		return s.decisionOf(m)
+	case res != nil && res.Status == 200 && refuses(res.Body) && !x.ClientGone() && !x.Refused():
+		return &answer{status: 403, cut: true}, nil
 	}
-	return s.decisionOf(m)
+	return nil, err
+}
+
+// refuses reports whether a message that can't be read as a whole says all the same that the request is refused: it is
+// too long, breaks off, or has a text that is none. The status is its first field.
+func refuses(framed []byte) bool {
+	if len(framed) < framePrefix || framed[0] != 0 {
+		return false
+	}
+	refused := false
+	fields(framed[framePrefix:], func(field protowire.Number, value []byte, _ uint64) {
+		if field == 1 {
+			fields(value, func(field protowire.Number, _ []byte, code uint64) {
+				refused = refused || field == 1 && int32(code) != 0 //nolint:gosec // it is one of 32 bits
+			})
+		}
+	})
+	return refused
+}
+
+// fields tells of a message's fields until it ends or breaks off: the bytes of those that have some, of which the last
+// may lack some, and the numbers of others.
+func fields(message []byte, tell func(field protowire.Number, value []byte, number uint64)) {
+	for len(message) > 0 {
+		field, kind, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return
+		}
+		message = message[n:]
+		switch kind {
+		case protowire.VarintType:
+			number, n := protowire.ConsumeVarint(message)
+			if n < 0 {
+				return
+			}
+			tell(field, nil, number)
+			message = message[n:]
+		case protowire.BytesType:
+			length, n := protowire.ConsumeVarint(message)
+			if n < 0 {
+				return
+			}
+			message = message[n:]
+			length = min(length, uint64(len(message)))
+			tell(field, message[:length], 0)
+			message = message[length:]
+		default:
+			n := protowire.ConsumeFieldValue(field, kind, message)
+			if n < 0 {
+				return
+			}
+			message = message[n:]
+		}
+	}
 }
 
 // messageOf reads the response of a call.

@@ -37,10 +37,37 @@ func (s *step) askHTTP(ctx context.Context, x *exchange.Exchange, body []byte) (
 		}
 	}
 	res, err := s.service.Do(ctx, x, r)
-	if err != nil {
+	switch {
+	case err == nil:
+		return s.answerOf(res), nil
+	case res == nil || x.ClientGone() || x.Refused() || res.Status/100 == 2 || res.Status/100 == 5:
 		return nil, err
 	}
-	return s.answerOf(res), nil
+	return cutOff(res), nil
+}
+
+// cutOff makes a refusal of a response whose body did not come as a whole: it says no, but not with half a page.
+func cutOff(res *subrequest.Response) *answer {
+	a := &answer{status: res.Status, cut: true}
+	for name, value := range res.Header.All() {
+		if !describesBody(name) {
+			a.header.Add(name, value)
+		}
+	}
+	return a
+}
+
+// describesBody reports whether a field says something of the body that comes with it.
+func describesBody(name string) bool {
+	for _, d := range []string{
+		"Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Content-Disposition", "Content-Range",
+		"Content-Digest", "Repr-Digest", "Digest", "Content-MD5", "ETag", "Last-Modified",
+	} {
+		if exchange.EqualFold(d, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // target returns the path with the query, as the client has sent them.
