@@ -80,10 +80,14 @@ func (a *Attempt) Release() {
 		a.watched = false
 		a.x.Unwatch(a.Conn)
 	}
+	now := a.Answered
+	if !a.x.InLoop || now.IsZero() { // in a loop, what is released in another round than it answered was not answered
+		now = time.Now()
+	}
 	conn := a.Conn
 	a.Conn = nil // whatever happens below, it is given back once
 	a.Endpoint.State.Add(-1)
-	a.Endpoint.Release(conn, a.Answered)
+	a.Endpoint.Release(conn, a.Answered, now)
 }
 
 // discard gives the connection up, whatever state it is in, if there is one.

@@ -85,7 +85,8 @@ type http1Conn struct {
 	transport *transport // that it was opened with
 	ends      time.Time  // when it is too old to be used again
 	idleSince time.Time
-	doubtful  bool // what has come on it was not seen
+	lookedAt  time.Time // when it was last seen that the endpoint has not closed it; it may be long before idleSince
+	doubtful  bool      // what has come on it was not seen
 }
 
 // fits reports whether the connection may be used for another request.
@@ -99,13 +100,13 @@ func (c *http1Conn) seen(loop *socket.Loop) time.Time {
 	case c.doubtful:
 		return time.Time{}
 	case loop == nil || c.Loop() != loop:
-		return c.idleSince
+		return c.lookedAt
 	}
 	at := c.Watched()
-	if at.IsZero() || at.After(c.idleSince) {
+	if at.IsZero() || at.After(c.lookedAt) {
 		return at
 	}
-	return c.idleSince
+	return c.lookedAt
 }
 
 func newEndpoint(p resolvedEndpoint, log *slog.Logger, dials *dials) *Endpoint {
@@ -211,7 +212,7 @@ func (e *Endpoint) live(conn Conn, x *exchange.Exchange) bool {
 	if !ok || stream.Live() {
 		return true
 	}
-	e.Release(stream, x.Now)
+	e.Release(stream, x.Now, x.Now)
 	return false
 }
 
@@ -315,6 +316,7 @@ func (e *Endpoint) keepNew(c *http1Conn, p *pending) {
 		return
 	}
 	c.idleSince = time.Now()
+	c.lookedAt = c.idleSince
 	c.Recycle() // from now on the endpoint may close it whenever it likes
 	e.keep(c)
 }
@@ -363,8 +365,9 @@ func (e *Endpoint) logTLS(settings *connSettings, err error) {
 		"error", failed.cause.Error())
 }
 
-// Release takes a connection back: it is kept when it may be used again, and closed otherwise.
-func (e *Endpoint) Release(conn Conn, now time.Time) {
+// Release takes a connection back: it is kept when it may be used again, and closed otherwise. It is idle from now on;
+// lookedAt is when the endpoint was last known to keep it open: when it answered.
+func (e *Endpoint) Release(conn Conn, lookedAt, now time.Time) {
 	if stream, ok := conn.(*http2.ClientStream); ok {
 		stream.Release(now)
 		e.freed()
@@ -381,7 +384,7 @@ func (e *Endpoint) Release(conn Conn, now time.Time) {
 		e.lost()
 		return
 	}
-	c.idleSince, c.doubtful = now, c.Doubtful()
+	c.idleSince, c.lookedAt, c.doubtful = now, lookedAt, c.Doubtful()
 	c.Recycle()
 	e.mu.Lock()
 	e.keep(c)

@@ -118,7 +118,7 @@ func TestOtherLoopback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.Release(conn, time.Now())
+	e.Release(conn, time.Now(), time.Now())
 	if e.Host != "localhost" || !strings.HasPrefix(e.Address(), "127.0.0.1:") {
 		t.Errorf("host %s, address %s", e.Host, e.Address())
 	}
