@@ -52,12 +52,13 @@ type Catalog struct {
 	mu            sync.Mutex          // of what is kept, changed and all publishing
 	kept          []*Version          // ascending
 	recalled      []*recalled         // from the history
+	notGiven      map[uint32]bool     // revisions of this epoch that are errNotGiven
+	purges        int64               // those of the history when versions were last let go of; changed under commits
 	keptEndpoints []*EndpointsVersion // ascending
 	changed       chan struct{}
 	recalls       turns     // taken to recall a version
 	commits       turns     // taken for a commit: this process's writers take turns
 	begun         time.Time // when an epoch began on a node's word; under commits
-	purges        int64     // those of the history when versions were last let go of; under commits
 }
 
 // epochInterval is how often an epoch begins on a node's word at most.
@@ -207,10 +208,10 @@ func (c *Catalog) seeHistory(ctx context.Context) error {
 	if h.Purges == c.purges {
 		return nil
 	}
-	c.purges = h.Purges
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.recalled = nil
+	c.purges = h.Purges
+	c.forgetRecalled()
 	if n := len(c.kept); n > 0 {
 		c.kept = []*Version{c.kept[n-1]}
 	}

@@ -211,3 +211,50 @@ func TestPurgedKeysAreForgotten(t *testing.T) {
 		t.Error("the newest version was let go of")
 	}
 }
+
+// purging is a store whose secrets are purged just after changes of it were read.
+type purging struct {
+	store.Store
+	reads int
+	purge func()
+}
+
+// FirstChanges implements store.Store.
+func (p *purging) FirstChanges(ctx context.Context, after, upTo uint32) ([]config.Change, error) {
+	changes, err := p.Store.FirstChanges(ctx, after, upTo)
+	p.reads++
+	if p.reads == 1 {
+		p.purge()
+	}
+	return changes, err
+}
+
+// TestPurgeWhileRecalled: a version that is put together while a key in it is purged is given to nobody, and that it
+// can't be had is known.
+func TestPurgeWhileRecalled(t *testing.T) {
+	s, _ := shared(t)
+	m := configtest.Entry(t, certificate())
+	commitChange(t, s, config.Change{Kind: config.Certificate, After: m})
+	commitChange(t, s, config.Change{Kind: config.Certificate, Before: m})
+	p := &purging{Store: s}
+	c := catalog.New(p, slog.New(slog.DiscardHandler))
+	if err := c.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.purge = func() {
+		if _, err := s.PurgeSecrets(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+		if err := c.SeeHistory(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		if v, err := c.VersionAt(t.Context(), c.Current().Epoch, 1); v != nil || err == nil || isPruned(err) {
+			t.Errorf("it gives %v, %v", v, err)
+		}
+	}
+	if p.reads != 2 {
+		t.Errorf("the history was read %d times", p.reads)
+	}
+}

@@ -24,7 +24,8 @@ func (c *Catalog) publish(v *Version) {
 	switch {
 	case old == nil:
 	case old.Epoch != v.Epoch:
-		c.kept, c.recalled = nil, nil
+		c.kept = nil
+		c.forgetRecalled()
 	case v.Revision <= old.Revision:
 		return
 	default:

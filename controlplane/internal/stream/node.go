@@ -27,6 +27,7 @@ type nodeStream struct {
 	hello   *streamv1.Hello
 	out     chan delivery // has room for one of the configuration, of each track, and about the fleet
 	failed  chan error    // why sending has ended
+	updates *updates      // what is sent is one of these
 
 	runs     place // what the node says that it runs
 	known    bool  // runs is what has that number here
@@ -104,6 +105,7 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 
 // resume finds out whether what the node says it runs is a version that is known here.
 func (n *nodeStream) resume() {
+	n.updates = n.server.made()
 	n.runs = place{epoch: n.hello.GetEpoch(), revision: n.hello.GetRevision()}
 	endpoints := &track{of: endpointSet{n.server}, has: content{version: n.hello.GetEndpointsVersion()}}
 	copy(endpoints.has.hash[:], n.hello.GetEndpointsHash())
@@ -130,7 +132,7 @@ func (n *nodeStream) versionOf(p place) *catalog.Version {
 	if p.revision == 0 {
 		return nil
 	}
-	if v := n.server.updates.heldAt(p); v != nil {
+	if v := n.updates.heldAt(p); v != nil {
 		return v
 	}
 	v, err := n.server.catalog.VersionAt(n.ctx, p.epoch, p.revision)
@@ -162,6 +164,7 @@ func (n *nodeStream) target() (v *catalog.Version, aimed bool) {
 // sendNewest sends what leads to the node's target, of that which is not under way. What is apart goes first: a route is
 // not served before the consumers that were committed with it. Endpoints are of no revision, and wait for none.
 func (n *nodeStream) sendNewest() error {
+	n.updates = n.server.made()
 	if err := n.sendSets(nil); err != nil {
 		return err
 	}
@@ -183,7 +186,7 @@ func (n *nodeStream) sendNewest() error {
 		base = n.versionOf(n.runs)
 	}
 	n.sent = placeOf(v)
-	chunks, err := n.server.updates.between(base, v, n.apart, mayShrink(n.runs.epoch, n.runs.revision, v), aimed)
+	chunks, err := n.updates.between(base, v, n.apart, mayShrink(n.runs.epoch, n.runs.revision, v), aimed)
 	if err != nil {
 		return err
 	}

@@ -72,11 +72,11 @@ func TestNodesThatTakeNothingHoldNobodyUp(t *testing.T) {
 func TestSnapshotsAreShared(t *testing.T) {
 	p := newPlane(t)
 	v := p.commit(route("a"))
-	one, err := p.server.updates.between(nil, v, nil, false, false)
+	one, err := p.server.made().between(nil, v, nil, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := p.server.updates.between(nil, v, nil, false, false)
+	other, err := p.server.made().between(nil, v, nil, false, false)
 	if err != nil || &one[0][0] != &other[0][0] {
 		t.Errorf("a snapshot was made twice; %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -43,7 +44,7 @@ type Server struct {
 	log     *slog.Logger
 	token   [32]byte // SHA-256 of the join token
 	stop    chan struct{}
-	updates updates
+	updates atomic.Pointer[updates]
 	// sendTimeout is how long a node has to take a message.
 	sendTimeout time.Duration
 }
@@ -52,6 +53,19 @@ type Server struct {
 func New(c *catalog.Catalog, f *fleet.Fleet, joinToken string, log *slog.Logger) *Server {
 	return &Server{catalog: c, fleet: f, log: log, token: sha256.Sum256([]byte(joinToken)),
 		stop: make(chan struct{}), sendTimeout: sendTimeout}
+}
+
+// made returns the updates that are made of what the catalog gives from now on: what it gave before a purge of secrets
+// is of no use to anybody else.
+func (s *Server) made() *updates {
+	purges := s.catalog.Purges()
+	for {
+		u := s.updates.Load()
+		if u != nil && u.purges >= purges {
+			return u
+		}
+		s.updates.CompareAndSwap(u, &updates{purges: purges})
+	}
 }
 
 // GRPC returns a gRPC server with this service, and the keep-alives that find dead nodes within 15 seconds.

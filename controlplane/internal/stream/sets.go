@@ -110,13 +110,13 @@ func (s endpointSet) wanted(*catalog.Version) content {
 
 func (s endpointSet) is(has, wanted content) bool { return has == wanted }
 
-func (s endpointSet) chunks(_ *nodeStream, t *track, _ content, _ *catalog.Version) (delivery, content, error) {
+func (s endpointSet) chunks(n *nodeStream, t *track, _ content, _ *catalog.Version) (delivery, content, error) {
 	e, has := s.server.catalog.Endpoints(), t.base()
 	var base *catalog.EndpointsVersion // nil: all
 	if has.version != 0 {
 		base = s.server.catalog.EndpointsWith(has.hash)
 	}
-	d, err := s.server.updates.endpoints(base, has, e)
+	d, err := n.updates.endpoints(base, has, e)
 	return d, content{version: e.Version, hash: e.Hash()}, err
 }
 
@@ -143,13 +143,13 @@ func (s resourceSet) is(has, wanted content) bool { return has.hash == wanted.ha
 func (s resourceSet) chunks(n *nodeStream, t *track, wanted content, v *catalog.Version) (delivery, content, error) {
 	base := s.base(n, t.base())
 	if base == nil {
-		d, of, err := s.server.updates.wholeSet(s.kind, v, t.refused.hash)
+		d, of, err := n.updates.wholeSet(s.kind, v, t.refused.hash)
 		if err != nil {
 			return nil, content{}, err
 		}
 		return d, s.wanted(of), nil
 	}
-	d, err := s.server.updates.setBetween(s.kind, base, v)
+	d, err := n.updates.setBetween(s.kind, base, v)
 	return d, wanted, err
 }
 

@@ -154,8 +154,8 @@ func TestRefusedTarget(t *testing.T) {
 	}
 }
 
-// TestRefusedTargetIsNoRefusalOfTheFleet: a node that refuses an older target, and runs what everybody runs, is not told
-// that others run what it refuses; and when it is released, that there is nothing that it refuses.
+// TestRefusedTargetIsNoRefusalOfTheFleet: a node that refuses an older target, and runs what everybody runs, is not
+// told that others run what it refuses; when it is released, it refuses nothing.
 func TestRefusedTargetIsNoRefusalOfTheFleet(t *testing.T) {
 	p := newPlane(t)
 	for i := range 3 {

@@ -22,6 +22,8 @@ const chunkBytes = 1 << 20
 
 // updates makes what leads nodes from one version to another, once for all of them, and serialises it once.
 type updates struct {
+	purges int64 // how many there were, of the history's secrets
+
 	mu    sync.Mutex
 	made  map[updateKey]*made
 	bytes int

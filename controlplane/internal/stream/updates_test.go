@@ -96,3 +96,40 @@ func TestWholeSetsAreBounded(t *testing.T) {
 		t.Errorf("one is kept that nobody asks for; %v", err)
 	}
 }
+
+// TestPurgedSetsAreNotSent: all consumers of a version that has changed little since are those that were serialised
+// before, but not after a purge, as they may have secrets that were taken out.
+func TestPurgedSetsAreNotSent(t *testing.T) {
+	p := newPlane(t)
+	var edits []config.Edit
+	for i := range 200 {
+		edits = append(edits, consumer(fmt.Sprint("c", i)))
+	}
+	v := p.commit(edits...)
+	first := &taker{node: node{t: t, id: "n1"}}
+	first.meet(p)
+	first.until(p.setAt(), v.Revision)
+	first.close()
+	v = p.commit(config.Edit{Kind: config.Consumer, Delete: "c7"})
+	if _, err := p.store.PurgeSecrets(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.catalog.SeeHistory(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := &taker{node: node{t: t, id: "n2"}}
+	n.meet(p)
+	defer n.close()
+	for n.set == nil {
+		m, err := n.stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.GetSet() != nil {
+			n.takeSet(m.GetSet())
+		}
+	}
+	if n.of.revision != v.Revision {
+		t.Errorf("it got all consumers of revision %d", n.of.revision)
+	}
+}
