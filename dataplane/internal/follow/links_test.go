@@ -77,7 +77,7 @@ func TestSwappedLinksAreNoticed(t *testing.T) {
 				}
 				time.Sleep(3 * lookInterval)
 				synctest.Wait()
-				got := node.version
+				got := node.running()
 				if got.Revision != uint32(i+1) || got.Config.Len(config.Route) != 2 || got.Config.ByName(config.Route, names[0]) == nil || got.Config.ByName(config.Route, names[1]) == nil {
 					t.Errorf("%s: version %d is revision %d with %d routes\n%s", c.name, i, got.Revision, got.Config.Len(config.Route), log.b.String())
 				}
