@@ -207,7 +207,7 @@ func TestPartsOfReportsAreSentOnce(t *testing.T) {
 	if err := f.report(&tearing{left: 2}, false); err == nil || f.reported != since {
 		t.Errorf("a report that was torn: %v", err)
 	}
-	if err := f.report(&tearing{left: 3}, false); err != nil || f.reported == since {
+	if err := f.report(&tearing{left: 3}, false); err != nil || f.reported.Equal(since) {
 		t.Errorf("a whole report: %v", err)
 	}
 	if want := []int{1, 2, 1, 2, 3}; !slices.Equal(n.sent, want) {
