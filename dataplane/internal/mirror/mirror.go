@@ -28,11 +28,15 @@ type Mirror struct {
 	client *subrequest.Client
 	share  *routing.Mirror
 	count  *counters
+	panics *telemetry.Panics
 }
 
-// New returns the mirror of a route. Its metrics are those of the route's and the service's names in sets.
-func New(route string, client *subrequest.Client, m *routing.Mirror, sets *telemetry.Sets) *Mirror {
-	return &Mirror{client: client, share: m, count: newCounters(sets, route, client.Name())}
+// New returns the mirror of a route. Its metrics are those of the route's and the service's names in sets, and panics is
+// told of copies that panic.
+func New(
+	route string, client *subrequest.Client, m *routing.Mirror, sets *telemetry.Sets, panics *telemetry.Panics,
+) *Mirror {
+	return &Mirror{client: client, share: m, count: newCounters(sets, route, client.Name()), panics: panics}
 }
 
 // Begin makes a copy of a request that is about to be sent, if it is one of the share. It comes when the request is as
@@ -116,6 +120,12 @@ func (c *Copy) send() {
 	m := c.mirror
 	go func() {
 		defer m.count.inFlight.Add(-1)
+		defer func() {
+			if v := recover(); v != nil {
+				m.count.failed.Add(1)
+				m.panics.Caught("a copy of a request", c.of.Route, v)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
 		res, err := m.client.Do(ctx, c.of, &c.request)

@@ -118,7 +118,7 @@ func (c *compiler) route(e *config.Entry) (*match.Rule, error) {
 		if client == nil {
 			return nil, fmt.Errorf("mirror: there is no service %s", r.Route.Mirror.ServiceID)
 		}
-		r.Mirror = mirror.New(e.Name(), client, r.Route.Mirror, c.counters.Sets())
+		r.Mirror = mirror.New(e.Name(), client, r.Route.Mirror, c.counters.Sets(), c.panics)
 	}
 	for _, share := range r.Split.Shares {
 		b, err := c.backend(e, msg, share.ServiceID)
