@@ -75,7 +75,8 @@ func (s *step) decisionOf(m *authv3.CheckResponse) (*answer, error) {
 }
 
 // refusal makes a response what the client gets, but for what can't be said. otherwise is the status where it has none
-// that can be one.
+// that can be one. Fields follow one another, as Set-Cookie may, where the message does not say which one overwrites
+// others: there are none before.
 func (a *answer) refusal(d *authv3.DeniedHttpResponse, otherwise int) {
 	a.status, a.body = int(d.GetStatus().GetCode()), []byte(d.GetBody())
 	if a.status < 200 || a.status > 599 {
@@ -83,11 +84,15 @@ func (a *answer) refusal(d *authv3.DeniedHttpResponse, otherwise int) {
 		a.status = otherwise
 	}
 	for _, h := range d.GetHeaders() {
-		if c, err := changeOf(h, set); err == nil {
-			c.apply(&a.header)
-		} else {
+		c, err := changeOf(h, add)
+		if err != nil {
 			a.cut = true
+			continue
 		}
+		if h.GetAppend() != nil {
+			c.op = add // which Envoy does whether it is true or false
+		}
+		c.apply(&a.header)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
 	"gateway.internal/dataplane/internal/exchange"
 	authv3 "gateway.internal/proto/gen/envoy/service/auth/v3"
 )
@@ -56,6 +58,19 @@ func TestRefusalsStayRefusals(t *testing.T) {
 				t.Errorf("%s: %+v", c.name, a)
 			}
 		}
+	}
+}
+
+// TestRepeatedFieldsOfRefusals has all values of a field reach the client, as with Envoy.
+func TestRepeatedFieldsOfRefusals(t *testing.T) {
+	first, second, old := field("Set-Cookie", "a=1", 0), field("Set-Cookie", "b=2", 0), field("Set-Cookie", "c=3", 0)
+	old.Append = wrapperspb.Bool(false)
+	a := &answer{}
+	a.refusal(&authv3.DeniedHttpResponse{Headers: []*authv3.HeaderValueOption{
+		first, second, old, field("X-A", "1", 0), field("X-A", "2", 2),
+	}}, 403)
+	if got := shown(&a.header); got != "Set-Cookie=a=1;Set-Cookie=b=2;Set-Cookie=c=3;X-A=2;" {
+		t.Error(got)
 	}
 }
 
