@@ -48,7 +48,19 @@ func (c *connection) flush() {
 	if !c.beginWriting() {
 		return
 	}
+	whole := false
+	defer func() {
+		if !whole {
+			c.torn()
+		}
+	}()
 	runtime.Gosched()
+	c.flushPending()
+	whole = true
+}
+
+// flushPending sends what is pending as the one who is at it.
+func (c *connection) flushPending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out.pending) > 0 && c.err == nil && c.mute == nil {
@@ -74,6 +86,16 @@ func (c *connection) flush() {
 	}
 	c.out.writing = false
 	c.release()
+}
+
+// torn ends the connection where a panic goes through flush, of which others recover: what was to be sent is lost, and
+// nobody else sends while writing is set.
+func (c *connection) torn() {
+	defer c.sock.Abort() // whatever else is broken
+	c.locked(func() {
+		c.out.writing = false
+		c.fail(errDefect)
+	})
 }
 
 // beginWriting reports whether there is something to send that nobody is sending.

@@ -121,3 +121,41 @@ func TestEndedConnectionIsNotLive(t *testing.T) {
 	}
 	stream.Release(time.Now())
 }
+
+// TestPanicOfAWriter has the goroutine of an exchange panic as it sends, of which others recover: nobody sends any more
+// then, and the other streams end instead of waiting for that.
+func TestPanicOfAWriter(t *testing.T) {
+	ours, theirs := pair(t)
+	c := NewClientConn(ours, "http", false, nil, func(_, _ string, _ any) {})
+	t.Cleanup(c.Close)
+	_, done := ask(t, c, 10)
+	skipPreface(t, theirs)
+	f := xhttp2.NewFramer(theirs, theirs)
+	readUntil[*xhttp2.HeadersFrame](t, f)
+	waittest.Until(t, "the other one has sent", func() (sent bool) {
+		c.locked(func() {
+			if sent = !c.out.writing; sent {
+				c.out.waiting = append(c.out.waiting, nil)
+				c.out.pending = appendReset(c.out.buf(), 99, codeCancel)
+			}
+		})
+		return sent
+	})
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was kept from who recovers from it")
+			}
+		}()
+		c.flush()
+	}()
+	c.locked(func() { c.out.waiting = nil })
+	if c.Usable() {
+		t.Fatal("the connection is still used")
+	}
+	var own *fault.Error
+	if err := waittest.Receive(t, "the other stream's end", done); !errors.As(err, &own) || own.Code != fault.Internal {
+		t.Errorf("the other stream ended with %v", err)
+	}
+	_, _ = io.Copy(io.Discard, theirs) // until it is closed
+}
