@@ -14,7 +14,8 @@ import (
 // keptBody is a request's body that several attempts may want. A goroutine reads it from the client, and what has come
 // is kept, up to a limit. Where there is more, one attempt alone goes on with it.
 type keptBody struct {
-	x      *exchange.Exchange // the client's
+	x      *exchange.Exchange  // the client's
+	down   exchange.Downstream // its side when the first attempt began: what stands before it later is for the response
 	panics *telemetry.Panics
 	limit  int
 	first  []byte // what came with the head
@@ -36,7 +37,7 @@ type keptBody struct {
 }
 
 func newKeptBody(x *exchange.Exchange, first *Part, limit int, panics *telemetry.Panics) *keptBody {
-	b := &keptBody{x: x, panics: panics, limit: limit, first: first.Bytes, whole: first.Whole}
+	b := &keptBody{x: x, down: x.Down, panics: panics, limit: limit, first: first.Bytes, whole: first.Whole}
 	b.changed.L = &b.mu
 	if !b.whole { // reading on ends the part
 		b.kept = append([]byte(nil), first.Bytes...)
@@ -56,7 +57,7 @@ func (b *keptBody) repeatable() bool {
 func (b *keptBody) gone() bool {
 	b.client.Lock()
 	defer b.client.Unlock()
-	return b.x.Down.Gone()
+	return b.down.Gone()
 }
 
 // begin starts the goroutine. The mutex is held.
@@ -80,7 +81,7 @@ func (b *keptBody) read() {
 		}
 	}()
 	for {
-		part, err := b.x.Down.NextBody()
+		part, err := b.down.NextBody()
 		if !b.add(part, err) {
 			return
 		}
@@ -145,7 +146,7 @@ func (b *keptBody) stop() {
 	b.mu.Lock()
 	ended := b.ended
 	if over := b.whole || b.err != nil; !b.stopped && !over && ended != nil {
-		b.x.Down.CancelBody()
+		b.down.CancelBody()
 	}
 	b.stopped = true
 	b.changed.Broadcast()
@@ -249,6 +250,7 @@ func (s *source) Gone() bool { return s.isCanceled() || s.body.gone() }
 func (s *source) BufferedBody() ([]byte, bool, error) {
 	b := s.body
 	if b.whole {
+		s.trailers()
 		return b.first, true, nil
 	}
 	b.mu.Lock()
@@ -262,7 +264,7 @@ func (s *source) BufferedBody() ([]byte, bool, error) {
 	return b.kept[:n:n], false, nil
 }
 
-// trailers takes the request's trailers over. The body's mutex is held.
+// trailers takes the request's trailers over, once its body has come whole.
 func (s *source) trailers() {
 	to := &s.copy.Request.Trailer
 	to.Reset()
@@ -323,7 +325,7 @@ func (s *source) WriteInterim(status int, header *exchange.Header, head []byte) 
 		return nil
 	}
 	b.continued = true
-	return b.x.Down.WriteInterim(status, header, head)
+	return b.down.WriteInterim(status, header, head)
 }
 
 // LimitBody implements exchange.Downstream: the client's side keeps the limit.

@@ -19,9 +19,7 @@ func (x *Exchange) Fork(f *Fork, ctx context.Context) {
 	f.log = f.log[:0]
 	f.X.Reset()
 	req, src := &f.X.Request, &x.Request
-	header, trailer := req.Header, req.Trailer
-	*req = *src
-	req.Header, req.Trailer = header, trailer
+	req.copyFrom(src)
 	req.Header.copyFrom(&src.Header)
 	req.Header.log = &f.log
 	f.X.ID, f.X.Peer, f.X.Client, f.X.ClientText = x.ID, x.Peer, x.Client, x.ClientText
@@ -36,6 +34,14 @@ func (x *Exchange) Fork(f *Fork, ctx context.Context) {
 	f.X.Texts = nil // what it gets is given to x, and the fork is used again before x has ended
 	f.X.Route, f.X.RouteMethods, f.X.Service, f.X.Shard = x.Route, x.RouteMethods, x.Service, x.Shard
 	f.X.of, f.X.ended = x, ctx
+}
+
+// copyFrom copies all of a request but its fields. Its trailers are not even looked at: they may just be coming.
+func (r *Request) copyFrom(src *Request) {
+	r.Method, r.Path, r.RawQuery, r.HasQuery, r.Host = src.Method, src.Path, src.RawQuery, src.HasQuery, src.Host
+	r.Head, r.ContentLength, r.Version, r.Upgrade = src.Head, src.ContentLength, src.Version, src.Upgrade
+	r.Expects100, r.AcceptsTrailers, r.HasVia = src.Expects100, src.AcceptsTrailers, src.HasVia
+	r.KeepsOddNames = src.KeepsOddNames
 }
 
 // Waited reports whether what the step waits for has been ended by another step.
@@ -76,15 +82,13 @@ func (f *Fork) Release() {
 
 // Branch makes b, which is empty, a copy of the exchange for one of several attempts that may be under way at once:
 // it has a response of its own, and down is the client's side as the attempt sees it. It shares views and the clock
-// of streams with the exchange, so the attempt has to end before the exchange does.
+// of streams with the exchange, so the attempt has to end before the exchange does. It has no trailers of the request's:
+// the body that they end may be coming meanwhile, and down knows when it has come.
 func (x *Exchange) Branch(b *Exchange, down Downstream) {
 	req, src := &b.Request, &x.Request
-	header, trailer := req.Header, req.Trailer
-	*req = *src
-	req.Header, req.Trailer = header, trailer
+	req.copyFrom(src)
 	req.Header.copyFrom(&src.Header)
 	req.Header.decided = append(req.Header.decided[:0], src.Header.decided...)
-	req.Trailer.copyFrom(&src.Trailer)
 	b.ID, b.Peer, b.Client, b.ClientText = x.ID, x.Peer, x.Client, x.ClientText
 	b.Scheme, b.TLS, b.Forwarded = x.Scheme, x.TLS, x.Forwarded
 	b.RPC, b.Start, b.Now, b.Deadline = x.RPC, x.Start, x.Now, x.Deadline
