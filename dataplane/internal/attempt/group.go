@@ -80,15 +80,16 @@ func (g *Group) Start() bool {
 		return false
 	case another && !x.Deadline.IsZero() && !time.Now().Before(x.Deadline), another && g.body.gone():
 		return false
-	case another && !g.body.repeatable():
-		g.count.TooLarge.Add(1)
-		return false
 	}
 	c := &Candidate{}
 	x.Tick()
 	f := copies.Get().(*exchange.Exchange)
 	CopiesInUse.Add(1)
-	c.source.start(g.body, f)
+	if !c.source.start(g.body, f, another) {
+		g.count.TooLarge.Add(1)
+		give(f)
+		return false
+	}
 	x.Branch(f, &c.source)
 	c.Attempts = Attempts{
 		Exchange: f, Service: g.of.Service, Timeout: g.of.Timeout, Panics: g.of.Panics,

@@ -46,13 +46,6 @@ func newKeptBody(x *exchange.Exchange, first *Part, limit int, panics *telemetry
 	return b
 }
 
-// repeatable reports whether another attempt may have the body from its beginning.
-func (b *keptBody) repeatable() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.alone == nil && !b.stopped && len(b.kept) <= b.limit && len(b.first) <= b.limit
-}
-
 // gone reports whether the client is known to have broken off.
 func (b *keptBody) gone() bool {
 	b.client.Lock()
@@ -188,12 +181,17 @@ type source struct {
 
 var errNotTheClient = errors.New("an attempt that has not won does not answer the client")
 
-// start makes it that of an attempt on a copy of the exchange.
-func (s *source) start(b *keptBody, f *exchange.Exchange) {
+// start makes it that of an attempt on a copy of the exchange. Where that is another one than the first, it reports
+// false when it may not have the body from its beginning any more.
+func (s *source) start(b *keptBody, f *exchange.Exchange, another bool) bool {
 	s.body, s.copy = b, f
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if another && (b.alone != nil || b.stopped || len(b.kept) > b.limit || len(b.first) > b.limit) {
+		return false
+	}
 	b.sources = append(b.sources, s)
-	b.mu.Unlock()
+	return true
 }
 
 // answered says that there is a response.
@@ -255,6 +253,9 @@ func (s *source) BufferedBody() ([]byte, bool, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if s.canceled { // its beginning may be gone
+		return nil, false, os.ErrDeadlineExceeded
+	}
 	n := len(b.kept)
 	s.at = n
 	if b.err == io.EOF {
