@@ -78,7 +78,7 @@ type state struct {
 	// Shard spreads counters: exchanges of one connection have the same, from 0.
 	Shard uint32
 
-	requeried bool // SetQuery was called
+	queries *[]queryChange // records what ChangeQuery is called for, when it is wanted; see Fork
 
 	id     [32]byte
 	stream stream
@@ -191,11 +191,6 @@ func (r *Request) TargetBytes() int {
 		n++
 	}
 	return n
-}
-
-// SetQuery changes the query that the service sees; empty takes it away. It has to live as long as the exchange.
-func (x *Exchange) SetQuery(raw string) {
-	x.Request.RawQuery, x.Request.HasQuery, x.requeried = raw, raw != "", true
 }
 
 // Response is what goes to the client.

@@ -2,13 +2,14 @@ package exchange
 
 import "context"
 
-// Fork is an exchange's request seen by one step of a parallel pipeline. The step may read it and change its
-// header and answer it as usual; the changes reach the exchange when Join is called, in the pipeline's order.
+// Fork is an exchange's request seen by one step of a parallel pipeline. The step may read it, change its header and
+// its query, and answer it as usual; the changes reach the exchange when Join is called, in the pipeline's order.
 type Fork struct {
 	// X is what the step sees. It shares views with the exchange, so the step has to end before the exchange does.
 	X Exchange
 
 	log       []headerChange
+	queries   []queryChange
 	principal *Principal // that the step began with
 	facts     int        // that the step began with
 }
@@ -18,6 +19,7 @@ type Fork struct {
 func (x *Exchange) Fork(f *Fork, ctx context.Context) {
 	f.log = f.log[:0]
 	f.X.Reset()
+	f.X.queries = &f.queries
 	req, src := &f.X.Request, &x.Request
 	req.copyFrom(src)
 	req.Header.copyFrom(&src.Header)
@@ -58,8 +60,9 @@ func (f *Fork) Join(x *Exchange) {
 	if f.X.Principal != f.principal {
 		x.Principal = f.X.Principal
 	}
-	if f.X.requeried {
-		x.SetQuery(f.X.Request.RawQuery)
+	f.X.queries = nil
+	for _, c := range f.queries {
+		x.ChangeQuery(c.gone, c.added)
 	}
 	x.facts = append(x.facts, f.X.facts[f.facts:]...)
 }
@@ -77,6 +80,8 @@ func (f *Fork) JoinResponse(x *Exchange) {
 // Release lets go of what the fork holds of the exchange.
 func (f *Fork) Release() {
 	f.X.Reset()
+	clear(f.queries)
+	f.queries = f.queries[:0]
 	f.principal, f.facts = nil, 0
 }
 

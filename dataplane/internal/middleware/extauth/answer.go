@@ -92,7 +92,7 @@ func (s *step) apply(x *exchange.Exchange, a *answer) exchange.Verdict {
 		x.Put(f)
 	}
 	if a.query != nil {
-		a.query.apply(x)
+		x.ChangeQuery(a.query.gone, a.query.set)
 	}
 	if len(a.response) > 0 {
 		x.Put(s.passed.Fact(a))

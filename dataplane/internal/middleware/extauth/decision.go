@@ -187,21 +187,3 @@ func queryOf(ok *authv3.OkHttpResponse) *query {
 	}
 	return q
 }
-
-// apply changes the query: the parameters that stay keep their form and order.
-func (q *query) apply(x *exchange.Exchange) {
-	var kept []string
-	for part := range strings.SplitSeq(x.Request.RawQuery, "&") {
-		name, _, _ := strings.Cut(part, "=")
-		if plain, err := url.QueryUnescape(name); err == nil {
-			name = plain
-		}
-		if part != "" && !slices.Contains(q.gone, name) {
-			kept = append(kept, part)
-		}
-	}
-	if q.set != "" {
-		kept = append(kept, q.set)
-	}
-	x.SetQuery(strings.Join(kept, "&"))
-}
