@@ -31,7 +31,7 @@ type Mirror struct {
 	panics *telemetry.Panics
 }
 
-// New returns the mirror of a route. Its metrics are those of the route's and the service's names in sets, and panics is
+// New returns the mirror of a route. Its metrics are those of the route's and the service's names in sets. panics is
 // told of copies that panic.
 func New(
 	route string, client *subrequest.Client, m *routing.Mirror, sets *telemetry.Sets, panics *telemetry.Panics,
