@@ -158,7 +158,7 @@ func TestExtAuthOverGRPC(t *testing.T) {
 		{"refuses at length", "", "long", 403, "", "", 2},
 		{"refuses at length, and is not needed", ", on_error: allow", "long", 403, "", "", 2},
 		{"refuses by what can't be", ", on_error: allow", "misspelt", 302, "", "Location: /login", 2},
-		{"takes too long", ", timeout: 20ms", "slow", 503, "did not answer", "", 2},
+		{"takes too long", ", timeout: 150ms", "slow", 503, "did not answer", "", 2},
 		{"is asked once", ", cache: {ttl: 1h, key: [authorization]}", "good", 200, "?c=e+f X-User=ann,too", "X-Seen: 1", 1},
 		{"is asked once by whom it refuses", ", cache: {ttl: 1h, key: [authorization]}", "bad", 401, "who are you?", "", 1},
 		{"is asked again where it sets a cookie", ", cache: {ttl: 1h, key: [authorization]}", "cookie", 401, "", "", 2},
