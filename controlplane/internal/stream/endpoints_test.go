@@ -88,6 +88,29 @@ func instances(n int) func(n int, odd uint32) []*configv1.Endpoint {
 	}
 }
 
+func TestEndpointsTravelApart(t *testing.T) {
+	p := newPlane(t)
+	v := p.commit(route("a"))
+	n := &node{t: t, id: "n1"}
+	n.connect(p, token)
+	defer n.close()
+	n.follow(v.Revision)
+	p.catalog.SetEndpoints("s1", []*configv1.Endpoint{{Host: "b", Port: 1}, {Host: "a", Port: 1}})
+	m, err := n.stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := m.GetEndpoints()
+	if len(e.GetUpserts()) != 1 || e.GetBaseVersion() != 0 || e.GetUpserts()[0].GetEndpoints()[0].GetHost() != "a" {
+		t.Fatalf("got %v", m)
+	}
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{Outcome: streamv1.Result_OUTCOME_APPLIED, EndpointsVersion: e.GetVersion()}}})
+	p.catalog.RemoveEndpoints("s1")
+	if m, err = n.stream.Recv(); err != nil || m.GetEndpoints().GetBaseVersion() != e.GetVersion() || len(m.GetEndpoints().GetRemovals()) != 1 {
+		t.Fatalf("got %v, %v", m, err)
+	}
+}
+
 func TestLargeSetsComeInChunks(t *testing.T) {
 	p := newPlane(t)
 	large := instances(300)(300, 1)

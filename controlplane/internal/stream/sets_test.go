@@ -70,19 +70,11 @@ func (n *taker) takeSet(u *streamv1.SetUpdate) {
 	}
 	n.bytes += proto.Size(u)
 	n.setParts++
-	var entries []*config.Entry
-	for _, r := range u.GetUpserts() {
-		e, err := config.Decode(r)
-		if err != nil {
-			n.t.Fatal(err)
-		}
-		entries = append(entries, e)
-	}
 	var gone []*streamv1.ResourceRef
 	for _, id := range u.GetRemovals() {
 		gone = append(gone, &streamv1.ResourceRef{Kind: u.GetKind(), Id: id})
 	}
-	next, err := n.set.WithEntries(entries, gone)
+	next, err := n.set.WithEntries(n.decode(u.GetUpserts()), gone)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -94,8 +86,13 @@ func (n *taker) takeSet(u *streamv1.SetUpdate) {
 		n.t.Fatalf("consumers of revision %d have another hash", u.GetRevision())
 	}
 	n.of = place{epoch: u.GetEpoch(), revision: u.GetRevision()}
+	n.answerSet(u, streamv1.Result_OUTCOME_APPLIED)
+}
+
+func (n *taker) answerSet(u *streamv1.SetUpdate, o streamv1.Result_Outcome, problems ...*streamv1.Problem) {
+	n.t.Helper()
 	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{
-		Outcome: streamv1.Result_OUTCOME_APPLIED, Set: u.GetKind()}}})
+		Outcome: o, Set: u.GetKind(), Problems: problems}}})
 }
 
 // takeUpdate takes a configuration in one chunk.
@@ -106,15 +103,7 @@ func (n *taker) takeUpdate(u *streamv1.Update) {
 		base = config.Empty()
 		n.full++
 	}
-	var entries []*config.Entry
-	for _, r := range u.GetUpserts() {
-		e, err := config.Decode(r)
-		if err != nil {
-			n.t.Fatal(err)
-		}
-		entries = append(entries, e)
-	}
-	next, err := base.WithEntries(entries, u.GetRemovals())
+	next, err := base.WithEntries(n.decode(u.GetUpserts()), u.GetRemovals())
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -230,8 +219,7 @@ func TestRefusedConsumersAreNotSentAgain(t *testing.T) {
 		switch {
 		case m.GetSet() != nil:
 			refused++
-			n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{
-				Outcome: streamv1.Result_OUTCOME_REJECTED, Set: m.GetSet().GetKind(), Problems: []*streamv1.Problem{{Reason: "no"}}}}})
+			n.answerSet(m.GetSet(), streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Reason: "no"})
 		case m.GetUpdate() != nil:
 			n.takeUpdate(m.GetUpdate())
 			if n.revision == 1 {
@@ -324,9 +312,7 @@ func TestRefusedNeighbourIsNotSentAgain(t *testing.T) {
 				if takes && m.GetSet().GetRevision() == 2 {
 					n.takeSet(m.GetSet())
 				} else {
-					n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{
-						Outcome: streamv1.Result_OUTCOME_REJECTED, Set: m.GetSet().GetKind(),
-						Problems: []*streamv1.Problem{{Reason: "no"}}}}})
+					n.answerSet(m.GetSet(), streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Reason: "no"})
 				}
 				if len(sent) == 2 {
 					p.commit(route("last"))

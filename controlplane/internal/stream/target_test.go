@@ -210,27 +210,3 @@ func TestRefusedTargetIsNoRefusalOfTheFleet(t *testing.T) {
 	n.config, n.revision = nodes[1].config, 3
 	n.follow(v.Revision)
 }
-
-// TestMadeUpdatesAreBounded: of what was made for nodes, what nobody asks for goes, and what is too much.
-func TestMadeUpdatesAreBounded(t *testing.T) {
-	var u updates
-	sized := func(bytes int) func() (delivery, error) {
-		return func() (delivery, error) { return delivery{make(encoded, bytes)}, nil }
-	}
-	key := func(i int) updateKey { return updateKey{to: content{version: uint64(i + 1)}} }
-	for i := range 2 * maxMade {
-		if _, err := u.get(key(i), sized(1)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(u.made) != maxMade || u.bytes != maxMade || u.made[key(2*maxMade-1)] == nil {
-		t.Errorf("%d updates of %d bytes", len(u.made), u.bytes)
-	}
-	if _, err := u.get(key(1000), sized(2*maxMadeBytes)); err != nil || len(u.made) != 1 {
-		t.Errorf("%d updates beside a large one; %v", len(u.made)-1, err)
-	}
-	u.made[key(1000)].used = time.Now().Add(-2 * madeFor)
-	if _, err := u.get(key(1), sized(1)); err != nil || u.made[key(1000)] != nil || u.bytes != 1 {
-		t.Errorf("%d bytes are kept that nobody asks for; %v", u.bytes, err)
-	}
-}
