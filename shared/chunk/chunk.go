@@ -2,7 +2,10 @@
 // know what the messages carry.
 package chunk
 
-import "fmt"
+import (
+	"fmt"
+	"iter"
+)
 
 // Filler says which things go to one message of up to Limit bytes. A thing that is larger has one to itself.
 type Filler struct {
@@ -52,6 +55,32 @@ func (s *Splitter[M]) Messages(number func(m M, chunk, chunks uint32)) []M {
 		number(m, uint32(i+1), uint32(len(s.all)))
 	}
 	return s.all
+}
+
+// Runs yields the things of each message, one message at least, and says how many there will be. It is for things that
+// are too many to be in messages all at once: it goes through them twice, so they have to come in the same order again.
+func Runs[T any](things iter.Seq[T], limit int, size func(T) int) (n uint32, runs iter.Seq[[]T]) {
+	n = 1
+	counts := Filler{Limit: limit}
+	for thing := range things {
+		if counts.Begins(size(thing)) {
+			n++
+		}
+	}
+	return n, func(yield func([]T) bool) {
+		var run []T
+		fills := Filler{Limit: limit}
+		for thing := range things {
+			if fills.Begins(size(thing)) {
+				if !yield(run) {
+					return
+				}
+				run = nil
+			}
+			run = append(run, thing)
+		}
+		yield(run)
+	}
 }
 
 // Message is one of the messages, which say which one of how many they are, from 1.

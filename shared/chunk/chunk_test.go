@@ -16,23 +16,27 @@ func (m *message) GetChunk() uint32  { return m.chunk }
 func (m *message) GetChunks() uint32 { return m.chunks }
 
 // TestGathersWhatWasSplit: things of any sizes come back in their order, no message is larger than it may be unless it
-// has one thing, and the filler counts as many messages.
+// has one thing, and runs have the same things.
 func TestGathersWhatWasSplit(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		limit := rapid.IntRange(1, 50).Draw(rt, "limit")
 		things := rapid.SliceOf(rapid.IntRange(0, 80)).Draw(rt, "things")
 		s := Splitter[*message]{Filler: Filler{Limit: limit}, Fresh: func() *message { return &message{} }}
-		counts, n := Filler{Limit: limit}, 1
 		for _, size := range things {
-			if counts.Begins(size) {
-				n++
-			}
 			m, _ := s.Room(size)
 			m.things = append(m.things, size)
 		}
 		all := s.Messages(func(m *message, chunk, chunks uint32) { m.chunk, m.chunks = chunk, chunks })
-		if len(all) != n {
-			rt.Fatalf("%d messages, counted as %d", len(all), n)
+		n, runs := Runs(slices.Values(things), limit, func(size int) int { return size })
+		i := 0
+		for run := range runs {
+			if i >= len(all) || !slices.Equal(run, all[i].things) {
+				rt.Fatalf("run %d has %v of %v", i+1, run, things)
+			}
+			i++
+		}
+		if i != len(all) || int(n) != i {
+			rt.Fatalf("%d messages in %d runs, counted as %d", len(all), i, n)
 		}
 		var g Gather[*message]
 		for i, m := range all {
@@ -43,7 +47,9 @@ func TestGathersWhatWasSplit(t *testing.T) {
 			if sum > limit && len(m.things) > 1 && sum-m.things[len(m.things)-1] > limit {
 				rt.Fatalf("%v of at most %d bytes", m.things, limit)
 			}
-			whole, complete, err := g.Add("x", m, func(whole, part *message) { whole.things = append(whole.things, part.things...) })
+			whole, complete, err := g.Add("x", m, func(whole, part *message) {
+				whole.things = append(whole.things, part.things...)
+			})
 			if err != nil || complete != (i == len(all)-1) {
 				rt.Fatalf("message %d of %d: complete %t, %v", i+1, len(all), complete, err)
 			}

@@ -201,30 +201,22 @@ func makeSet(kind config.Kind, base, target *catalog.Version) (delivery, error) 
 // million resources.
 func makeWholeSet(kind config.Kind, target *catalog.Version) (delivery, error) {
 	const overhead = 64 // of an id, a hash, and what stands before each
-	chunks, counts := uint32(1), chunk.Filler{Limit: chunkBytes}
-	for e := range target.Config.All(kind) {
-		if counts.Begins(e.Size() + len(e.ID()) + overhead) {
-			chunks++
-		}
-	}
+	chunks, runs := chunk.Runs(target.Config.All(kind), chunkBytes, func(e *config.Entry) int {
+		return e.Size() + len(e.ID()) + overhead
+	})
 	var d delivery
 	var err error
-	next := func(n uint32) *streamv1.SetUpdate {
+	for run := range runs {
 		m := newSetUpdate(kind, target, nil)
-		m.Chunk, m.Chunks = n, chunks
-		return m
-	}
-	m, fills := next(1), chunk.Filler{Limit: chunkBytes}
-	for e := range target.Config.All(kind) {
-		if fills.Begins(e.Size() + len(e.ID()) + overhead) {
-			if d, err = d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: m}}); err != nil {
-				return nil, err
-			}
-			m = next(m.GetChunk() + 1)
+		m.Chunk, m.Chunks = uint32(len(d)+1), chunks
+		for _, e := range run {
+			m.Upserts = append(m.Upserts, e.Encoded())
 		}
-		m.Upserts = append(m.Upserts, e.Encoded())
+		if d, err = d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: m}}); err != nil {
+			return nil, err
+		}
 	}
-	return d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: m}})
+	return d, nil
 }
 
 func newSetUpdate(kind config.Kind, target *catalog.Version, from []byte) *streamv1.SetUpdate {

@@ -172,30 +172,18 @@ const setChunkBytes = 1 << 20
 // consumerRecords returns the consumers as they are kept on disk: an update of all of them, in chunks.
 func (s *state) consumerRecords() iter.Seq[*streamv1.StreamResponse] {
 	return func(yield func(*streamv1.StreamResponse) bool) {
-		chunks, counts := uint32(1), chunk.Filler{Limit: setChunkBytes}
-		for c := range s.consumers.All() {
-			if counts.Begins(c.Size()) {
-				chunks++
-			}
-		}
-		hash := s.consumers.Hash()
-		fresh := func(n uint32) *streamv1.SetUpdate {
-			return &streamv1.SetUpdate{Kind: config.Consumer.Proto(), Epoch: s.consumersOf.epoch,
+		hash, n := s.consumers.Hash(), uint32(0)
+		chunks, runs := chunk.Runs(s.consumers.All(), setChunkBytes, (*consumer.Consumer).Size)
+		for run := range runs {
+			n++
+			u := &streamv1.SetUpdate{Kind: config.Consumer.Proto(), Epoch: s.consumersOf.epoch,
 				Revision: s.consumersOf.revision, Hash: hash[:], Chunk: n, Chunks: chunks}
-		}
-		emit := func(u *streamv1.SetUpdate) bool {
-			return yield(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: u}})
-		}
-		u, fills := fresh(1), chunk.Filler{Limit: setChunkBytes}
-		for c := range s.consumers.All() {
-			if fills.Begins(c.Size()) {
-				if !emit(u) {
-					return
-				}
-				u = fresh(u.GetChunk() + 1)
+			for _, c := range run {
+				u.Upserts = append(u.Upserts, c.Resource())
 			}
-			u.Upserts = append(u.Upserts, c.Resource())
+			if !yield(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: u}}) {
+				return
+			}
 		}
-		emit(u)
 	}
 }
