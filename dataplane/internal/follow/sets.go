@@ -110,12 +110,18 @@ func (s *state) onDisk(u *streamv1.Update) *streamv1.StreamResponse {
 // building is an update of a set that has not come to its end.
 type building struct {
 	draft    *consumer.Draft
-	problems []*streamv1.Problem
+	problems []*streamv1.Problem        // maxSetProblems at most
 	changes  []*streamv1.StreamResponse // its chunks, where it is a delta
 }
 
-// maxSetProblems is how many resources of an update of a set are named that can't be read.
+// maxSetProblems is how much of what is wrong with an update of a set is named.
 const maxSetProblems = 10
+
+func (b *building) wrong(p *streamv1.Problem) {
+	if len(b.problems) < maxSetProblems {
+		b.problems = append(b.problems, p)
+	}
+}
 
 // takeSet takes a chunk of an update of a set, aside from what the node has. It returns what the node has afterwards
 // when it was the last one, and nil otherwise. The error is a *refusal, or errStale for a delta that does not fit.
@@ -135,7 +141,7 @@ func (s *state) takeSet(b *building, u *streamv1.SetUpdate) (next *state, at *bu
 		b.changes = append(b.changes, &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Set{Set: u}})
 	}
 	if u.GetKind() != config.Consumer.Proto() {
-		b.problems = append(b.problems, &streamv1.Problem{Reason: fmt.Sprintf("this build takes no %s by itself", u.GetKind())})
+		b.wrong(&streamv1.Problem{Reason: fmt.Sprintf("this build takes no %s by itself", u.GetKind())})
 	}
 	for _, id := range u.GetRemovals() {
 		if !b.draft.Remove(id) {
@@ -143,8 +149,8 @@ func (s *state) takeSet(b *building, u *streamv1.SetUpdate) (next *state, at *bu
 		}
 	}
 	for _, r := range u.GetUpserts() {
-		if err := b.draft.Put(r); err != nil && len(b.problems) < maxSetProblems {
-			b.problems = append(b.problems, &streamv1.Problem{Kind: config.Consumer.String(), Name: r.GetId(), Reason: err.Error()})
+		if err := b.draft.Put(r); err != nil {
+			b.wrong(&streamv1.Problem{Kind: config.Consumer.String(), Name: r.GetId(), Reason: err.Error()})
 		}
 	}
 	if u.GetChunk() < u.GetChunks() {
