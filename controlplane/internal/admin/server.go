@@ -189,11 +189,11 @@ func (s nodes) GetNode(_ context.Context, r *adminv1.GetNodeRequest) (*adminv1.G
 
 func (s nodes) GetRevisionTraffic(_ context.Context, r *adminv1.GetRevisionTrafficRequest) (
 	*adminv1.GetRevisionTrafficResponse, error) {
-	v := s.catalog.Current()
-	switch {
-	case v == nil:
-		return nil, failure(fault.NotFound, "the configuration has not been loaded yet")
-	case r.GetNumber() > v.Revision:
+	v, err := s.version()
+	if err != nil {
+		return nil, err
+	}
+	if r.GetNumber() > v.Revision {
 		return nil, failure(fault.NotFound, fmt.Sprint("there is no revision ", r.GetNumber()))
 	}
 	t := s.fleet.Served(v.Epoch, r.GetNumber())
