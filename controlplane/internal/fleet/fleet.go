@@ -62,7 +62,8 @@ type node struct {
 // New returns an empty fleet whose metrics are in a registry.
 func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
-		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{}, served: map[revision]*traffic{},
+		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{},
+		served: map[revision]*traffic{},
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gateway_config_propagation_seconds",
 			Help:    "From the commit of a revision until a connected node says that it has applied it.",
@@ -211,17 +212,13 @@ func (s *Session) Report(r *streamv1.Report) {
 			n.view.Degraded = problems(d.GetProblems())
 		}
 		s.fleet.serve(n, r, time.Now())
-		var requests, errs uint64
+		var sum served
 		for _, t := range r.GetRoutes() {
-			requests += t.GetRequests()
-			errs += t.GetErrors()
+			sum.add(t)
 		}
-		n.view.RequestsPerSecond, n.view.ErrorRatio = 0, 0
+		n.view.RequestsPerSecond, n.view.ErrorRatio = 0, sum.errorRatio()
 		if micros := r.GetIntervalMicros(); micros > 0 {
-			n.view.RequestsPerSecond = float64(requests) * 1e6 / float64(micros)
-		}
-		if requests > 0 {
-			n.view.ErrorRatio = float64(errs) / float64(requests)
+			n.view.RequestsPerSecond = float64(sum.requests) * 1e6 / float64(micros)
 		}
 		n.view.ActiveConnections = uint32(r.GetActiveConnections())
 		for _, h := range r.GetEndpoints() {

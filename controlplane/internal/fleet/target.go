@@ -8,8 +8,9 @@ type Target struct {
 	Revision uint32
 }
 
-// Aim makes a revision the target of a node, connected or not, until Release: what is committed meanwhile does not reach
-// it. It is kept in memory.
+// Aim makes a revision the target of a node, connected or not, until Release: what is committed meanwhile does not
+// reach it. It is kept in memory, also of a node that has been forgotten. Nothing of the API leads here yet: it is for
+// rollouts, and until there are some only tests call it.
 func (f *Fleet) Aim(id string, t Target) { f.aim(id, &t) }
 
 // Release makes the newest revision the target of a node again, which is that of all nodes that nobody aims.
