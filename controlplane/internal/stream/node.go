@@ -161,8 +161,8 @@ func (n *nodeStream) target() (v *catalog.Version, aimed bool) {
 	return v, true
 }
 
-// sendNewest sends what leads to the node's target, of that which is not under way. What is apart goes first: a route is
-// not served before the consumers that were committed with it. Endpoints are of no revision, and wait for none.
+// sendNewest sends what leads to the node's target, of that which is not under way. What is apart goes first: a route
+// is not served before the consumers that were committed with it. Endpoints are of no revision, and wait for none.
 func (n *nodeStream) sendNewest() error {
 	n.updates = n.server.made()
 	if err := n.sendSets(nil); err != nil {
@@ -178,7 +178,7 @@ func (n *nodeStream) sendNewest() error {
 	if n.sent == (place{}) && n.has(v) {
 		return n.withdraw()
 	}
-	if n.sent != (place{}) || n.rejected.is(v.Epoch, v.Revision) {
+	if n.sent != (place{}) || n.rejected.is(v.Epoch, v.Revision) || n.setsLag(v) {
 		return nil
 	}
 	var base *catalog.Version // nil: a full snapshot

@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/controlplane/internal/catalog"
@@ -77,6 +79,14 @@ func (n *nodeStream) sendSets(target *catalog.Version) error {
 		}
 	}
 	return nil
+}
+
+// setsLag reports whether resources are under way that are not target's: those follow when the node has answered, and
+// the configuration after them.
+func (n *nodeStream) setsLag(target *catalog.Version) bool {
+	return slices.ContainsFunc(n.tracks, func(t *track) bool {
+		return !t.sent.none() && t.sent.version == 0 && !t.of.is(t.sent, t.of.wanted(target))
+	})
 }
 
 // answered takes a result in, and reports whether it answered something that is apart from the configuration.

@@ -279,6 +279,43 @@ func TestUnchangedConsumersNeedNoHistory(t *testing.T) {
 	}
 }
 
+// TestConsumersGoFirst: a fresh node that gets all consumers of a moment ago, which are there, gets the configuration
+// after what has changed since, so that it never serves with a consumer that was revoked before.
+func TestConsumersGoFirst(t *testing.T) {
+	p := newPlane(t)
+	var edits []config.Edit
+	for i := range 200 {
+		edits = append(edits, consumer(fmt.Sprint("c", i)))
+	}
+	v := p.commit(edits...)
+	first := &taker{node: node{t: t, id: "n1"}}
+	first.meet(p)
+	first.until(p.setAt(), v.Revision) // so that the set is there
+	first.close()
+	p.commit(route("r"), config.Edit{Kind: config.Consumer, Delete: "c7"})
+	n := &taker{node: node{t: t, id: "n2"}}
+	n.meet(p)
+	defer n.close()
+	var got []string
+	for n.revision == 0 {
+		m, err := n.stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case m.GetSet() != nil:
+			got = append(got, fmt.Sprint("consumers of ", m.GetSet().GetRevision()))
+			n.takeSet(m.GetSet())
+		case m.GetUpdate() != nil:
+			got = append(got, fmt.Sprint("configuration of ", m.GetUpdate().GetRevision()))
+			n.takeUpdate(m.GetUpdate())
+		}
+	}
+	if !slices.Equal(got, []string{"consumers of 1", "consumers of 2", "configuration of 2"}) {
+		t.Errorf("it got %q", got)
+	}
+}
+
 // TestRefusedNeighbourIsNotSentAgain: a node that refuses all consumers of a moment ago, which are there, gets those of
 // its target, and nothing more where it refuses these too.
 func TestRefusedNeighbourIsNotSentAgain(t *testing.T) {
