@@ -18,8 +18,8 @@ import (
 type disk struct {
 	dir  string
 	lock *os.File
-	// journal has the configuration and the discovered endpoints.
-	journal
+	// snapshot has the configuration and the discovered endpoints.
+	snapshot journal
 	// consumers has what is apart from these: neither is written anew because of the other.
 	consumers journal
 }
@@ -30,7 +30,7 @@ func newDisk(dir string, lock *os.File) *disk {
 	}
 	consumers := func(m *streamv1.StreamResponse) bool { return m.GetSet() != nil && len(m.GetSet().GetBaseHash()) == 0 }
 	return &disk{dir: dir, lock: lock,
-		journal:   journal{dir: dir, name: "snapshot.pb", what: "last good snapshot", whole: snapshot},
+		snapshot:  journal{dir: dir, name: "snapshot.pb", what: "last good snapshot", whole: snapshot},
 		consumers: journal{dir: dir, name: "consumers.pb", what: "last good consumers", whole: consumers},
 	}
 }
@@ -52,7 +52,7 @@ func openDisk(dir string, handed *os.File) (*disk, error) {
 	switch {
 	case err == nil:
 		d := newDisk(dir, lock)
-		for _, j := range []*journal{&d.journal, &d.consumers} {
+		for _, j := range []*journal{&d.snapshot, &d.consumers} {
 			_ = os.Remove(j.path() + ".new") // of a process that died while it wrote: it may have keys that are gone since
 		}
 		return d, nil
@@ -66,7 +66,7 @@ func openDisk(dir string, handed *os.File) (*disk, error) {
 }
 
 func (d *disk) close() {
-	for _, j := range []*journal{&d.journal, &d.consumers} {
+	for _, j := range []*journal{&d.snapshot, &d.consumers} {
 		if j.file != nil {
 			_ = j.file.Close()
 		}

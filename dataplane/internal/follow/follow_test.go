@@ -175,7 +175,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("restarted with %v, endpoints %v, id %s", n.version.Revision, n.found, again.NodeID())
 	}
 	applied(t, take(t, again, src.change(false, route("c"))))
-	if info, err := os.Stat(again.disk.path()); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(again.disk.snapshot.path()); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }
@@ -192,7 +192,7 @@ func TestTornFile(t *testing.T) {
 		hashes[src.revision] = src.config.Hash()
 	}
 	f.disk.close()
-	whole, err := os.ReadFile(f.disk.path())
+	whole, err := os.ReadFile(f.disk.snapshot.path())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestTornFile(t *testing.T) {
 		flipped := bytes.Clone(whole)
 		flipped[i] ^= 0x10
 		for _, text := range [][]byte{whole[:i], flipped} {
-			write(t, f.disk.path(), string(text))
+			write(t, f.disk.snapshot.path(), string(text))
 			n := &nodeDouble{}
 			again, err := NewFollower(Settings{DataDir: dir}, slog.New(slog.DiscardHandler), n)
 			if err != nil {
@@ -253,7 +253,7 @@ func TestDamagedFileIsPutAside(t *testing.T) {
 	if n.version.Config != nil {
 		t.Error("nonsense was applied")
 	}
-	if _, err := os.Stat(f.disk.path() + ".bad"); err != nil {
+	if _, err := os.Stat(f.disk.snapshot.path() + ".bad"); err != nil {
 		t.Error(err)
 	}
 }
@@ -278,7 +278,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("got %v, runs %d", r, n.version.Revision)
 	}
 	applied(t, take(t, f, src.change(false, config.Edit{Kind: config.Route, Delete: "big"})))
-	records, _, err := f.disk.load()
+	records, _, err := f.disk.snapshot.load()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,7 +136,7 @@ func TestValuesThatAreGoneAreNotOnDisk(t *testing.T) {
 			applied(t, take(t, f, src.change(false, test.first)))
 			has := func() bool {
 				there := false
-				for _, j := range []*journal{&f.disk.journal, &f.disk.consumers} {
+				for _, j := range []*journal{&f.disk.snapshot, &f.disk.consumers} {
 					text, err := os.ReadFile(j.path())
 					if err != nil && !errors.Is(err, fs.ErrNotExist) {
 						t.Fatal(err)
@@ -170,7 +170,7 @@ func TestKeysStayWhileTheDiskIsFull(t *testing.T) {
 	}
 	mend()
 	applied(t, take(t, f, src.change(false, route("b"))))
-	if text, err := os.ReadFile(f.disk.path()); err != nil || strings.Contains(string(text), old.GetKeyPem()) {
+	if text, err := os.ReadFile(f.disk.snapshot.path()); err != nil || strings.Contains(string(text), old.GetKeyPem()) {
 		t.Errorf("the key is there; %v", err)
 	}
 }

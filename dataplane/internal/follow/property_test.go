@@ -230,8 +230,8 @@ func (w *fleetOfOne) saveAgain() {
 // tear loses the end of the file.
 func (w *fleetOfOne) tear() {
 	w.follower.disk.close()
-	if info, err := os.Stat(w.follower.disk.path()); err == nil {
-		if err := os.Truncate(w.follower.disk.path(), rapid.Int64Range(0, info.Size()).Draw(w.t, "size")); err != nil {
+	if info, err := os.Stat(w.follower.disk.snapshot.path()); err == nil {
+		if err := os.Truncate(w.follower.disk.snapshot.path(), rapid.Int64Range(0, info.Size()).Draw(w.t, "size")); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -282,8 +282,8 @@ func TestAnyLifeEndsWithTheNewest(t *testing.T) {
 				w.node.refuse.Store(step == "refuse")
 			case "full disk":
 				w.mend = breakDisk(t, dir)
-				if w.follower.disk.file != nil && rapid.Bool().Draw(rt, "appends fail too") {
-					w.follower.disk.file.Close()
+				if w.follower.disk.snapshot.file != nil && rapid.Bool().Draw(rt, "appends fail too") {
+					w.follower.disk.snapshot.file.Close()
 				}
 			case "mend":
 				w.mend()

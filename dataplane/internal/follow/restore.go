@@ -12,7 +12,7 @@ import (
 // restore starts the node from the last good snapshot.
 func (f *Follower) restore() {
 	f.unsaved.consumers = true // without what they belong to, those on disk are of no use, and may be old
-	records, cut, err := f.disk.load()
+	records, cut, err := f.disk.snapshot.load()
 	if err != nil {
 		f.log.Error("last good snapshot", "error", err.Error())
 	}

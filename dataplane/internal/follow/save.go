@@ -58,7 +58,7 @@ func (f *Follower) saveSnapshot(change *streamv1.StreamResponse, secretsGone boo
 		return // endpoints alone can't be started from
 	}
 	if secretsGone {
-		f.disk.forgetDamaged()
+		f.disk.snapshot.forgetDamaged()
 	}
 	var err error
 	if change == nil && f.unsaved.consumers {
@@ -112,7 +112,7 @@ func (f *Follower) write(change *streamv1.StreamResponse) error {
 	if change != nil {
 		changes = append(changes, change)
 	}
-	err := f.disk.save(changes, f.state.records)
+	err := f.disk.snapshot.save(changes, f.state.records)
 	f.unsaved.snapshot, f.savedAt, f.unkept[0] = err != nil, time.Now(), textOf(err)
 	return err
 }
