@@ -6,8 +6,6 @@ import (
 	"iter"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"gateway.internal/dataplane/internal/consumer"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/chunk"
@@ -97,12 +95,11 @@ func (s *state) hash(u *streamv1.Update) [32]byte {
 func (s *state) onDisk(u *streamv1.Update) *streamv1.StreamResponse {
 	if len(u.GetApart()) == 0 {
 		together, _, _ := part(u) // it was parted before
-		kept := proto.CloneOf(&streamv1.Update{Epoch: u.GetEpoch(), Revision: u.GetRevision(),
-			BaseRevision: u.GetBaseRevision(), RollbackOf: u.GetRollbackOf(), AllowShrink: u.GetAllowShrink(),
-			CommittedAt: u.GetCommittedAt(), Chunk: 1, Chunks: 1, Target: u.GetTarget()})
 		hash := s.config.Hash()
-		kept.Upserts, kept.Removals, kept.Hash, kept.Apart = together.GetUpserts(), together.GetRemovals(), hash[:], apartKinds()
-		u = kept
+		u = &streamv1.Update{Epoch: u.GetEpoch(), Revision: u.GetRevision(), Hash: hash[:],
+			BaseRevision: u.GetBaseRevision(), RollbackOf: u.GetRollbackOf(), AllowShrink: u.GetAllowShrink(),
+			CommittedAt: u.GetCommittedAt(), Chunk: 1, Chunks: 1, Target: u.GetTarget(),
+			Upserts: together.GetUpserts(), Removals: together.GetRemovals(), Apart: apartKinds()}
 	}
 	return &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: u}}
 }
