@@ -1,7 +1,7 @@
-// Package hamt has an immutable map: a hash array mapped trie (Bagwell, "Ideal Hash Trees", 2001) in the compact form of
-// Steindorfer and Vinju, "Optimizing Hash-Array Mapped Tries" (2015). A changed copy shares all but the paths to what
-// changed, and what differs between two is found without looking at what they share. It does not know what its values
-// are.
+// Package hamt has an immutable map: a hash array mapped trie (Bagwell, "Ideal Hash Trees", 2001) in the compact form
+// of Steindorfer and Vinju, "Optimizing Hash-Array Mapped Tries" (2015). A changed copy shares all but the paths to
+// what changed, and what differs between two is found without looking at what they share. It does not know what its
+// values are.
 package hamt
 
 import (

@@ -26,7 +26,8 @@ func Run(
 	m := newMetrics(registry)
 	f := &follower{
 		catalog: c, log: log, metrics: m, sources: sources, keeper: newKeeper(s, m.unsaved, log),
-		tracked: map[string]trackedQuery{}, answers: map[string]string{}, lost: map[string]error{}, unknown: map[string]bool{},
+		tracked: map[string]trackedQuery{}, answers: map[string]string{}, lost: map[string]error{},
+		unknown: map[string]bool{},
 	}
 	var running sync.WaitGroup
 	running.Go(func() { f.keeper.run(ctx) })

@@ -35,18 +35,21 @@ func TestServed(t *testing.T) {
 		{RouteId: "a", Requests: 7, Revision: proto.Uint32(1), Epoch: "former"}}})
 	old.Report(&streamv1.Report{Revision: 1, Routes: []*streamv1.RouteTraffic{{RouteId: "a", Requests: 3, Errors: 3}}})
 	got := f.Served("e", 1)
-	if got.GetRequests() != 18 || got.GetErrors() != 4 || len(got.GetRoutes()) != 1 || got.GetRoutes()[0].GetRequests() != 18 {
+	if got.GetRequests() != 18 || got.GetErrors() != 4 || len(got.GetRoutes()) != 1 ||
+		got.GetRoutes()[0].GetRequests() != 18 {
 		t.Errorf("revision 1: %v", got)
 	}
 	got = f.Served("e", 2)
-	if got.GetErrorRatio() != .6 || got.GetMeanMs() != 2 || len(got.GetRoutes()) != 2 || got.GetRoutes()[0].GetRouteId() != "b" {
+	if got.GetErrorRatio() != .6 || got.GetMeanMs() != 2 || len(got.GetRoutes()) != 2 ||
+		got.GetRoutes()[0].GetRouteId() != "b" {
 		t.Errorf("revision 2: %v", got)
 	}
 	if f.Served("former", 1).GetRequests() != 7 || f.Served("e", 3).GetRequests() != 0 {
 		t.Error("another epoch, or a revision that served nothing")
 	}
 	n := f.Nodes()[0]
-	if len(n.GetServed()) != 2 || n.GetServed()[0].GetRevision() != 2 || n.GetServed()[1].GetRequests() != 10 || n.GetRequestsPerSecond() != 10 {
+	if len(n.GetServed()) != 2 || n.GetServed()[0].GetRevision() != 2 ||
+		n.GetServed()[1].GetRequests() != 10 || n.GetRequestsPerSecond() != 10 {
 		t.Errorf("n1: %v", n)
 	}
 }
@@ -78,7 +81,8 @@ func TestServedIsBounded(t *testing.T) {
 	}
 	s.Report(&streamv1.Report{Revision: 1000, Epoch: "e", Routes: routes})
 	got := f.Served("e", 1000)
-	if len(got.GetRoutes()) != maxRevisionRoutes || got.GetOtherRequests() != 10 || got.GetRequests() != maxRevisionRoutes+10 {
+	if len(got.GetRoutes()) != maxRevisionRoutes || got.GetOtherRequests() != 10 ||
+		got.GetRequests() != maxRevisionRoutes+10 {
 		t.Errorf("%d routes, %d other requests of %d", len(got.GetRoutes()), got.GetOtherRequests(), got.GetRequests())
 	}
 }

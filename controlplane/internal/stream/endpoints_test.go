@@ -104,9 +104,11 @@ func TestEndpointsTravelApart(t *testing.T) {
 	if len(e.GetUpserts()) != 1 || e.GetBaseVersion() != 0 || e.GetUpserts()[0].GetEndpoints()[0].GetHost() != "a" {
 		t.Fatalf("got %v", m)
 	}
-	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{Outcome: streamv1.Result_OUTCOME_APPLIED, EndpointsVersion: e.GetVersion()}}})
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{
+		Outcome: streamv1.Result_OUTCOME_APPLIED, EndpointsVersion: e.GetVersion()}}})
 	p.catalog.RemoveEndpoints("s1")
-	if m, err = n.stream.Recv(); err != nil || m.GetEndpoints().GetBaseVersion() != e.GetVersion() || len(m.GetEndpoints().GetRemovals()) != 1 {
+	if m, err = n.stream.Recv(); err != nil || m.GetEndpoints().GetBaseVersion() != e.GetVersion() ||
+		len(m.GetEndpoints().GetRemovals()) != 1 {
 		t.Fatalf("got %v, %v", m, err)
 	}
 }

@@ -28,8 +28,8 @@ func BenchmarkMillionConsumers(b *testing.B) {
 	changes := make([]config.Change, n)
 	for i := range changes {
 		stamp := timestamppb.New(now.AsTime())
-		m := &configv1.Consumer{Id: uuid.NewString(), Name: fmt.Sprintf("consumer-%06d", i), CreatedAt: stamp, UpdatedAt: stamp,
-			Version: 1, Groups: []string{"partners", "eu"}}
+		m := &configv1.Consumer{Id: uuid.NewString(), Name: fmt.Sprintf("consumer-%06d", i), CreatedAt: stamp,
+			UpdatedAt: stamp, Version: 1, Groups: []string{"partners", "eu"}}
 		e, err := config.NewEntry(m)
 		if err != nil {
 			b.Fatal(err)

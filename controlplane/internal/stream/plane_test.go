@@ -87,7 +87,8 @@ func startPlane(t *testing.T, s store.Store, sources ...discovery.Source) *plane
 
 func (p *plane) commit(edits ...config.Edit) *catalog.Version {
 	p.t.Helper()
-	c, err := p.catalog.Commit(p.t.Context(), catalog.CommitRequest{AllowShrink: true, Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil }})
+	c, err := p.catalog.Commit(p.t.Context(), catalog.CommitRequest{AllowShrink: true,
+		Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil }})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -95,7 +96,8 @@ func (p *plane) commit(edits ...config.Edit) *catalog.Version {
 }
 
 func route(name string) config.Edit {
-	return config.Edit{Kind: config.Route, Put: &configv1.Route{Name: name, Path: "/" + name, DirectResponse: &configv1.DirectResponse{Body: name}}}
+	return config.Edit{Kind: config.Route, Put: &configv1.Route{Name: name, Path: "/" + name,
+		DirectResponse: &configv1.DirectResponse{Body: name}}}
 }
 
 // node is what a data plane does, without doing anything with it.
@@ -124,7 +126,8 @@ func (n *node) connectAs(p *plane, token string, hello *streamv1.Hello) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "authorization", "bearer "+token))
+	ctx, cancel := context.WithCancel(
+		metadata.AppendToOutgoingContext(context.Background(), "authorization", "bearer "+token))
 	n.close = func() {
 		cancel()
 		_ = conn.Close()
@@ -203,7 +206,8 @@ func (n *node) decode(resources []*streamv1.Resource) (entries []*config.Entry) 
 
 func (n *node) answer(u *streamv1.Update, o streamv1.Result_Outcome, problems ...*streamv1.Problem) {
 	n.t.Helper()
-	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{Outcome: o, Revision: u.GetRevision(), Epoch: u.GetEpoch(), Problems: problems}}})
+	n.send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: &streamv1.Result{
+		Outcome: o, Revision: u.GetRevision(), Epoch: u.GetEpoch(), Problems: problems}}})
 }
 
 func (n *node) follow(to uint32) {

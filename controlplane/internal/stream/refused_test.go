@@ -23,7 +23,8 @@ func TestRejection(t *testing.T) {
 	p.commit(route("bad"))
 	u := n.receive()
 	n.config, n.revision = kept, keptRevision
-	n.answer(u, streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Kind: "route", Name: "bad", Field: "path", Reason: "no"})
+	n.answer(u, streamv1.Result_OUTCOME_REJECTED,
+		&streamv1.Problem{Kind: "route", Name: "bad", Field: "path", Reason: "no"})
 	waittest.UntilNil(t, "the rejection", func() error {
 		r := p.fleet.Nodes()[0].GetLastRejection()
 		if r.GetRevision() != u.GetRevision() || r.GetProblems()[0].GetName() != "bad" {

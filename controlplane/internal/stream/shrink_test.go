@@ -10,13 +10,15 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// TestShrinkOverAGap: what a revision was allowed counts for whoever goes over it to a later one, by a delta or by a full snapshot.
+// TestShrinkOverAGap: what a revision was allowed counts for whoever goes over it to a later one, by a delta or by a
+// full snapshot.
 func TestShrinkOverAGap(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		t.Run(fmt.Sprintf("the node's revision is known: %t", known), func(t *testing.T) {
 			p := newPlane(t)
 			commit := func(allow bool, edits ...config.Edit) *catalog.Version {
-				c, err := p.catalog.Commit(t.Context(), catalog.CommitRequest{AllowShrink: allow, Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil }})
+				c, err := p.catalog.Commit(t.Context(), catalog.CommitRequest{AllowShrink: allow,
+					Edits: func(*catalog.Version) ([]config.Edit, error) { return edits, nil }})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -101,7 +101,8 @@ func TestTargetThatIsNotKept(t *testing.T) {
 	n.connect(other, token)
 	defer n.close()
 	waittest.UntilNil(t, "why the target can't be had", func() error {
-		if list := other.fleet.Nodes(); len(list) != 1 || list[0].GetTargetProblem() == "" || list[0].GetTargetRevision() != 1 {
+		list := other.fleet.Nodes()
+		if len(list) != 1 || list[0].GetTargetProblem() == "" || list[0].GetTargetRevision() != 1 {
 			return fmt.Errorf("%v", list)
 		}
 		return nil
@@ -141,7 +142,8 @@ func TestRefusedTarget(t *testing.T) {
 		t.Errorf("to an older one: %v", u)
 	}
 	n.config, n.revision = kept, 3 // as nodes of an earlier build refuse what is older
-	n.answer(u, streamv1.Result_OUTCOME_REJECTED, &streamv1.Problem{Reason: "revision 1 is older than 3, which the node runs"})
+	n.answer(u, streamv1.Result_OUTCOME_REJECTED,
+		&streamv1.Problem{Reason: "revision 1 is older than 3, which the node runs"})
 	waittest.UntilNil(t, "the refusal", func() error {
 		if v := p.fleet.Nodes()[0]; v.GetRefuses().GetRevision() != 1 || v.GetRevision() != 3 {
 			return fmt.Errorf("%v", v)

@@ -133,7 +133,8 @@ func mayShrink(epoch string, revision uint32, target *catalog.Version) bool {
 
 // between returns the chunks of the delta from base to target, or of the full snapshot when base is nil, without the
 // kinds that are apart. aimed says that target is what the fleet wants the node to run, and not just the newest.
-func (u *updates) between(base, target *catalog.Version, apart []config.Kind, allowShrink, aimed bool) (delivery, error) {
+func (u *updates) between(base, target *catalog.Version, apart []config.Kind,
+	allowShrink, aimed bool) (delivery, error) {
 	key := updateKey{allowShrink: allowShrink, target: aimed}
 	for _, k := range apart {
 		key.apart += k.String() + " "

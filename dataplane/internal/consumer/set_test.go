@@ -14,8 +14,8 @@ import (
 
 func resource(tb testing.TB, name string) *streamv1.Resource {
 	now := timestamppb.Now()
-	e, err := config.NewEntry(&configv1.Consumer{Id: uuid.NewString(), Name: name, CreatedAt: now, UpdatedAt: now, Version: 1,
-		Groups: []string{"partners", "eu"}})
+	e, err := config.NewEntry(&configv1.Consumer{Id: uuid.NewString(), Name: name, CreatedAt: now, UpdatedAt: now,
+		Version: 1, Groups: []string{"partners", "eu"}})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -58,7 +58,8 @@ func TestNamesMayChangePlaces(t *testing.T) {
 		}
 	}
 	s := d.Set()
-	if s.Len() != 2 || s.ByName("a") != s.ByID(other.GetId()) || s.ByName("b") != s.ByID(one.GetId()) || s.ByName("a") == nil {
+	if s.Len() != 2 || s.ByName("a") != s.ByID(other.GetId()) ||
+		s.ByName("b") != s.ByID(one.GetId()) || s.ByName("a") == nil {
 		t.Errorf("a is %v, b is %v", s.ByName("a"), s.ByName("b"))
 	}
 	d = s.Draft()

@@ -15,9 +15,9 @@ import (
 // foldAt is how many bytes of changes are kept at least before they are folded.
 const foldAt = 1 << 20
 
-// journal is a file that has something whole and then its changes. A change costs an append and a sync; when the changes
-// outweigh the whole they are folded into a new file, which takes the old one's place by a rename. A record that was torn
-// by a crash is cut off.
+// journal is a file that has something whole and then its changes. A change costs an append and a sync; when the
+// changes outweigh the whole they are folded into a new file, which takes the old one's place by a rename. A record
+// that was torn by a crash is cut off.
 type journal struct {
 	dir, name string
 	// what names its content in errors.

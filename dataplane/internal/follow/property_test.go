@@ -215,8 +215,8 @@ func (w *fleetOfOne) crash() {
 	w.follower.disk.close()
 	w.start()
 	after := w.follower.state
-	if saved && before.revision > 0 && (after.epoch != before.epoch || after.revision != before.revision || after.endpointsVersion != before.endpointsVersion ||
-		after.endpoints.Hash() != before.endpoints.Hash()) {
+	if saved && before.revision > 0 && (after.epoch != before.epoch || after.revision != before.revision ||
+		after.endpointsVersion != before.endpointsVersion || after.endpoints.Hash() != before.endpoints.Hash()) {
 		w.t.Fatalf("started with %s %d, endpoints %d; it had %s %d, endpoints %d", after.epoch, after.revision, after.endpointsVersion, before.epoch, before.revision, before.endpointsVersion)
 	}
 }
@@ -230,8 +230,9 @@ func (w *fleetOfOne) saveAgain() {
 // tear loses the end of the file.
 func (w *fleetOfOne) tear() {
 	w.follower.disk.close()
-	if info, err := os.Stat(w.follower.disk.snapshot.path()); err == nil {
-		if err := os.Truncate(w.follower.disk.snapshot.path(), rapid.Int64Range(0, info.Size()).Draw(w.t, "size")); err != nil {
+	path := w.follower.disk.snapshot.path()
+	if info, err := os.Stat(path); err == nil {
+		if err := os.Truncate(path, rapid.Int64Range(0, info.Size()).Draw(w.t, "size")); err != nil {
 			w.t.Fatal(err)
 		}
 	}

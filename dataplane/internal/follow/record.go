@@ -13,8 +13,8 @@ import (
 )
 
 // A journal is a magic with the format's version, something whole, and then what has changed since, each as a record of
-// length, SHA-256 and message. There are two: the last good snapshot, which has the configuration and the endpoints, and
-// the consumers.
+// length, SHA-256 and message. There are two: the last good snapshot, which has the configuration and the endpoints,
+// and the consumers.
 
 const (
 	magic      = "GWSNAP01"

@@ -36,7 +36,8 @@ func (f *Follower) restore() {
 	s = f.restoreConsumers(s)
 	f.node.ApplyEndpoints(s.found())
 	f.node.ApplyConsumers(s.consumers)
-	if problems := f.node.Apply(runtime.Version{Epoch: s.epoch, Revision: s.revision, Config: s.config}); len(problems) > 0 {
+	problems := f.node.Apply(runtime.Version{Epoch: s.epoch, Revision: s.revision, Config: s.config})
+	if len(problems) > 0 {
 		f.log.Error("last good snapshot can't be applied", "revision", s.revision, "problems", describe(problems))
 		f.node.ApplyEndpoints(nil)
 		f.node.ApplyConsumers(&consumer.Set{})
@@ -48,8 +49,8 @@ func (f *Follower) restore() {
 	f.log.Info("started from the last good snapshot", "revision", s.revision, "consumers", s.consumers.Len())
 }
 
-// restoreConsumers returns the state with the last good consumers, as far as they fit together. Those that a snapshot of
-// an earlier build has stay where there are no others, or older ones: then that build ran after this one.
+// restoreConsumers returns the state with the last good consumers, as far as they fit together. Those that a snapshot
+// of an earlier build has stay where there are no others, or older ones: then that build ran after this one.
 func (f *Follower) restoreConsumers(s *state) *state {
 	var building *building
 	var wrong error

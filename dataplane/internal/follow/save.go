@@ -42,8 +42,8 @@ func losesSecrets(before, after *config.Config) bool {
 	return false
 }
 
-// save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded. Secrets that
-// are gone must not stay in the file, so everything is written anew then.
+// save puts the state on disk. Where that fails the node serves all the same, and says that it is degraded. Secrets
+// that are gone must not stay in the file, so everything is written anew then.
 func (f *Follower) save(m *streamv1.StreamResponse, secretsGone bool) {
 	change := m
 	if f.unsaved.snapshot || secretsGone || m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0 {
@@ -70,7 +70,8 @@ func (f *Follower) saveSnapshot(change *streamv1.StreamResponse, secretsGone boo
 		err = f.write(change)
 	}
 	if err != nil {
-		f.log.Error("the last good snapshot can't be written; after a restart the node would run an older one", "error", err.Error())
+		f.log.Error("the last good snapshot can't be written; after a restart the node would run an older one",
+			"error", err.Error())
 	}
 }
 
@@ -88,7 +89,8 @@ func (f *Follower) saveConsumers(changes []*streamv1.StreamResponse) {
 	}
 }
 
-// saveAgain writes what could not be written before, now and then: the disk may have room again before the next change comes.
+// saveAgain writes what could not be written before, now and then: the disk may have room again before the next change
+// comes.
 func (f *Follower) saveAgain() {
 	if f.unsaved == (unsaved{}) || f.state.revision == 0 || time.Since(f.savedAt) < retrySave {
 		return

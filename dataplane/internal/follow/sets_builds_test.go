@@ -25,7 +25,8 @@ func TestControlPlaneOfAnEarlierBuild(t *testing.T) {
 	}
 	f.disk.close()
 	f, n = follower(t, dir)
-	if n.clients.Hash() != src.config.HashOf(config.Consumer) || n.version.Config.Hash() != src.config.HashOf(config.Together()...) {
+	if n.clients.Hash() != src.config.HashOf(config.Consumer) ||
+		n.version.Config.Hash() != src.config.HashOf(config.Together()...) {
 		t.Error("after a restart there is another content")
 	}
 	// The control plane is upgraded: it knows what the node has.

@@ -11,9 +11,9 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// TestConsumersOfAnyLife makes random changes, which reach the node as deltas or as a whole, in chunks, of which some are
-// lost; the process is killed, and the end of its file is lost. What the node has is always what some revision was, and
-// in the end the newest.
+// TestConsumersOfAnyLife makes random changes, which reach the node as deltas or as a whole, in chunks, of which some
+// are lost; the process is killed, and the end of its file is lost. What the node has is always what some revision was,
+// and in the end the newest.
 func TestConsumersOfAnyLife(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "node")
@@ -68,7 +68,8 @@ func TestConsumersOfAnyLife(t *testing.T) {
 			}
 		}
 		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
-			switch rapid.SampledFrom([]string{"commit", "commit", "deliver", "deliver", "lose", "crash", "tear"}).Draw(rt, "step") {
+			steps := []string{"commit", "commit", "deliver", "deliver", "lose", "crash", "tear"}
+			switch rapid.SampledFrom(steps).Draw(rt, "step") {
 			case "commit":
 				c := history[len(history)-1]
 				var edits []config.Edit

@@ -88,7 +88,8 @@ func TestConsumersComeApart(t *testing.T) {
 		}
 		if r != nil {
 			applied(t, r)
-			if hash := first.HashOf(config.Consumer); string(r.GetHash()) != string(hash[:]) || r.GetSet() != streamv1.Kind_KIND_CONSUMER {
+			hash := first.HashOf(config.Consumer)
+			if string(r.GetHash()) != string(hash[:]) || r.GetSet() != streamv1.Kind_KIND_CONSUMER {
 				t.Errorf("answered %v", r)
 			}
 		}
@@ -119,7 +120,8 @@ func TestConsumersComeApart(t *testing.T) {
 		t.Error("after a restart there is another content")
 	}
 	hash := second.HashOf(config.Consumer)
-	if s := again.hello().GetSets()[0]; s.GetRevision() != 2 || s.GetEpoch() != "e" || string(s.GetHash()) != string(hash[:]) {
+	if s := again.hello().GetSets()[0]; s.GetRevision() != 2 || s.GetEpoch() != "e" ||
+		string(s.GetHash()) != string(hash[:]) {
 		t.Errorf("hello says %v", s)
 	}
 	// All of it may be less, and what was begun before is not part of it.
@@ -146,7 +148,8 @@ func TestConsumersThatCanNotBeRead(t *testing.T) {
 	spoilt[0] = proto.CloneOf(spoilt[0])
 	spoilt[0].GetSet().Upserts[0].Body[2] ^= 1
 	r := takeAll(t, f, spoilt)
-	if r.GetOutcome() != streamv1.Result_OUTCOME_REJECTED || len(r.GetProblems()) != 1 || n.clients.Len() != 1 || len(f.Degraded()) != 1 {
+	if r.GetOutcome() != streamv1.Result_OUTCOME_REJECTED || len(r.GetProblems()) != 1 ||
+		n.clients.Len() != 1 || len(f.Degraded()) != 1 {
 		t.Errorf("answered %v, %d consumers, degraded %v", r, n.clients.Len(), f.Degraded())
 	}
 	applied(t, takeAll(t, f, consumers(first, edited(t, first, consumerPut("b")), 3)))

@@ -141,7 +141,8 @@ func (f *Follower) apply(u *streamv1.Update) (*state, error) {
 	if err := f.state.checkShrink(u, next.config); err != nil {
 		return nil, err
 	}
-	if problems := f.node.Apply(runtime.Version{Epoch: next.epoch, Revision: next.revision, Config: next.config}); len(problems) > 0 {
+	problems := f.node.Apply(runtime.Version{Epoch: next.epoch, Revision: next.revision, Config: next.config})
+	if len(problems) > 0 {
 		return nil, &refusal{problems}
 	}
 	if next.consumers != f.state.consumers {

@@ -58,7 +58,8 @@ func FuzzUpdates(f *testing.F) {
 				}
 				next, err = now.nextEndpoints(e)
 			}
-			if now.config.Hash() != before || now.endpointsVersion != version || now.endpoints.Hash() != known || now.consumers.Hash() != consumers {
+			if now.config.Hash() != before || now.endpointsVersion != version ||
+				now.endpoints.Hash() != known || now.consumers.Hash() != consumers {
 				t.Fatal("what the node had is another now")
 			}
 			if err != nil || next == nil {

@@ -45,7 +45,8 @@ func testFilled(t *testing.T, url string) {
 		t.Helper()
 		kept := configtest.Entry(t, m).Stored()
 		now := time.Now().UTC().Format(time.RFC3339Nano)
-		q := "INSERT INTO %s (id, name, created_at, updated_at, version, labels, body, %s) VALUES ($1, $2, $3, $3, 1, '{}', $4"
+		q := "INSERT INTO %s (id, name, created_at, updated_at, version, labels, body, %s) " +
+			"VALUES ($1, $2, $3, $3, 1, '{}', $4"
 		q = fmt.Sprintf(q, config.KindOfMessage(m).Plural(), after)
 		for i := range values {
 			q += fmt.Sprintf(", $%d", 5+i)
@@ -62,7 +63,8 @@ func testFilled(t *testing.T, url string) {
 	insert(db, all[0], "hosts", "[]")
 	insert(db, all[1], "type, position, enabled, config, settings", "headers", int64(7), true, `{"A": "canary"}`, nil)
 	insert(db, all[2], "protocol, load_balancer_type", "http", "")
-	endpoint := "INSERT INTO service_endpoints (service_id, seq, host, port, weight) VALUES ('s1', 0, 'canary.test', 80, 1)"
+	endpoint := "INSERT INTO service_endpoints (service_id, seq, host, port, weight) " +
+		"VALUES ('s1', 0, 'canary.test', 80, 1)"
 	if _, err := db.ExecContext(t.Context(), endpoint); err != nil {
 		t.Fatal(err)
 	}

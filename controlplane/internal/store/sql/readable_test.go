@@ -139,7 +139,8 @@ func withSecrets(t *testing.T) []config.Message {
 	t.Helper()
 	now := timestamppb.Now()
 	return []config.Message{
-		&configv1.Certificate{Id: "c1", Name: "cert", KeyPem: "canary key", CertPem: "public", CreatedAt: now, UpdatedAt: now},
+		&configv1.Certificate{Id: "c1", Name: "cert", KeyPem: "canary key", CertPem: "public", CreatedAt: now,
+			UpdatedAt: now},
 		&configv1.Middleware{Id: "m1", Name: "auth", Type: "headers", CreatedAt: now, UpdatedAt: now,
 			Config:      headersOf(t, "set", map[string]any{"A": "canary"}),
 			Environment: map[string]string{"config.request.set.A": "${env:TOKEN}"}},

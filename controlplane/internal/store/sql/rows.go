@@ -64,8 +64,12 @@ func tables() map[config.Kind]table {
 			m, shown config.Message,
 		) []any {
 			s, refs := shown.(*configv1.Service), m.(*configv1.Service)
-			return []any{s.GetProtocol(), s.GetLoadBalancerType(), reference(refs.GetPipelineId()), reference(refs.GetPolicyId())}
-		}, []child{{"service_endpoints", []string{"service_id", "seq", "id", "host", "port", "weight"}, endpointRows}}, false},
+			return []any{
+				s.GetProtocol(), s.GetLoadBalancerType(), reference(refs.GetPipelineId()), reference(refs.GetPolicyId()),
+			}
+		}, []child{{
+			"service_endpoints", []string{"service_id", "seq", "id", "host", "port", "weight"}, endpointRows,
+		}}, false},
 		config.Route: {[]string{
 			"path", "methods", "hosts", "enabled", "priority", "service_id", "pipeline_id", "policy_id",
 		}, func(m, shown config.Message) []any {

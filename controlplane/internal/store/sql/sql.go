@@ -43,9 +43,9 @@ type Store struct {
 	watchers map[chan struct{}]struct{}
 }
 
-// limits are how long the engine may be silent. They are for one that is there and does not answer: a frozen server, or a
-// network that swallows packets, would otherwise hold callers that have no deadline for ever. What takes long because there
-// is much of it, or because the machine is busy, is not ended.
+// limits are how long the engine may be silent. They are for one that is there and does not answer: a frozen server, or
+// a network that swallows packets, would otherwise hold callers that have no deadline for ever. What takes long because
+// there is much of it, or because the machine is busy, is not ended.
 type limits struct {
 	// read is for what reads some revisions, work for what reads or writes everything, outcome for finding out how a commit ended, look for a look at
 	// whether the engine is there.

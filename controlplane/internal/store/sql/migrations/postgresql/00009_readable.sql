@@ -1,10 +1,11 @@
 -- +goose Up
--- "resource" is a whole resource as the API shows it, with references as ids and without secrets, for people and tools that read the
--- database. It is NULL in a row that a build without the column has written; the next start of this build fills it.
--- Columns that the store itself does not ask for are generated from it.
+-- "resource" is a whole resource as the API shows it, with references as ids and without secrets, for people and tools
+-- that read the database. It is NULL in a row that a build without the column has written; the next start of this build
+-- fills it. Columns that the store itself does not ask for are generated from it.
 --
--- Columns of the design that are not here: services.discovered_at, services.last_health_check and service_endpoints.healthy
--- are what nodes and discovery observe and no part of a revision; the API and the nodes' metrics have them.
+-- Columns of the design that are not here: services.discovered_at, services.last_health_check and
+-- service_endpoints.healthy are what nodes and discovery observe and no part of a revision; the API and the nodes'
+-- metrics have them.
 ALTER TABLE policies ADD COLUMN resource JSONB;
 ALTER TABLE certificates ADD COLUMN resource JSONB;
 ALTER TABLE consumers ADD COLUMN resource JSONB;
@@ -23,8 +24,8 @@ ALTER TABLE routes ADD COLUMN resource JSONB,
   ADD COLUMN service_id TEXT REFERENCES services (id) DEFERRABLE INITIALLY DEFERRED;
 
 -- The design's indexes, and what answers them:
--- routes (path, method): routes_by_path. A path has few routes, and methods are a list. It serves LIKE '/api/%' as well.
--- routes (service_id): routes_by_service, and route_backends_by_service for routes that share their traffic out by weight.
+-- routes (path, method): routes_by_path. A path has few routes, and methods are a list. It serves LIKE '/api/%' too.
+-- routes (service_id): routes_by_service, and route_backends_by_service for routes that share their traffic out.
 -- routes (enabled): routes_disabled. Nearly all routes are enabled, and an index does not help to find these.
 -- service_endpoints (service_id): the primary key, which begins with it.
 -- service_endpoints (healthy): none, since there is no such column.
