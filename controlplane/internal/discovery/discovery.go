@@ -42,7 +42,7 @@ type Source interface {
 	Name() string
 	// Question returns what a query asks the registry for, as text: two queries with equal texts, and only those, ask for
 	// the same. The text is kept, so it may not change with versions of this program. It is called by any goroutine.
-	Question(w Query) string
+	Question(q Query) string
 	// Follow says which services want endpoints from now on, by service id. It replaces what was said before, does not block on
 	// the registry, and is called from one goroutine, before and during Run. Services that are new or ask for something else are
 	// answered at once from what is known of the registry, also while the registry is away.

@@ -33,7 +33,7 @@ func newScripted(name string) *scripted {
 
 func (s *scripted) Name() string { return s.name }
 
-func (s *scripted) Question(w discovery.Query) string { return w.Discovery.GetEtcd().GetService() }
+func (s *scripted) Question(q discovery.Query) string { return q.Discovery.GetEtcd().GetService() }
 
 func (s *scripted) Follow(queries map[string]discovery.Query) {
 	s.mu.Lock()
@@ -56,8 +56,8 @@ func (s *scripted) followed() (times int, last map[string]discovery.Query) {
 	return len(s.queries), s.queries[len(s.queries)-1]
 }
 
-// want returns what a service asks for, as it was told last.
-func (s *scripted) want(id string) discovery.Query {
+// query returns what a service asks for, as it was told last.
+func (s *scripted) query(id string) discovery.Query {
 	_, last := s.followed()
 	return last[id]
 }
@@ -75,7 +75,7 @@ func TestSourcesAreToldOfWhatConcernsThem(t *testing.T) {
 	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
 	_, queries := s.followed()
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
-	if w := queries[id]; len(queries) != 1 || w.ServiceName != "users" || w.ServiceID != id {
+	if q := queries[id]; len(queries) != 1 || q.ServiceName != "users" || q.ServiceID != id {
 		t.Errorf("it is asked for %v", queries)
 	}
 	g.Put(&configv1.Service{Name: "fixed", Endpoints: at("i")})
@@ -96,8 +96,8 @@ func TestSeriesOutliveNames(t *testing.T) {
 		c := g.Catalog.Current().Config
 		g.Eventually("the source follows: "+step.What, func() bool {
 			_, queries := s.followed()
-			for _, w := range queries {
-				if e := c.ByID(config.Service, w.ServiceID); e == nil || e.Name() != w.ServiceName {
+			for _, q := range queries {
+				if e := c.ByID(config.Service, q.ServiceID); e == nil || e.Name() != q.ServiceName {
 					return false
 				}
 			}
@@ -109,7 +109,7 @@ func TestSeriesOutliveNames(t *testing.T) {
 		answers := map[discovery.Query][]*configv1.Endpoint{}
 		for _, e := range c.Sorted(config.Service) {
 			if g.Catalog.Endpoints().Services[e.ID()] == nil { // what is known is not said again
-				answers[s.want(e.ID())] = at("10.0.0.1")
+				answers[s.query(e.ID())] = at("10.0.0.1")
 			}
 		}
 		report.Found(answers)
@@ -126,7 +126,7 @@ func TestAnswersNobodyWaitsForAreDropped(t *testing.T) {
 	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
 	report := <-s.report
 	id := g.Catalog.Current().Config.ByName(config.Service, "users").ID()
-	want := s.want(id)
+	want := s.query(id)
 	report.Found(map[discovery.Query][]*configv1.Endpoint{want: at("10.0.0.1"), {ServiceID: "gone"}: at("10.0.0.2")})
 	if got := g.Catalog.Endpoints().Services; len(got) != 1 || got[id] == nil {
 		t.Errorf("published are %v", got)
@@ -148,7 +148,7 @@ func TestEmptyAnswers(t *testing.T) {
 	g.Put(empty, inEtcd("orders"))
 	g.Eventually("the source is asked", func() bool { n, _ := s.followed(); return n == 1 })
 	users, orders := g.Catalog.Current().Config.ByName(config.Service, "users").ID(), g.Catalog.Current().Config.ByName(config.Service, "orders").ID()
-	(<-s.report).Found(map[discovery.Query][]*configv1.Endpoint{s.want(users): {}, s.want(orders): {}})
+	(<-s.report).Found(map[discovery.Query][]*configv1.Endpoint{s.query(users): {}, s.query(orders): {}})
 	got := g.Catalog.Endpoints().Services
 	if set := got[users]; set == nil || len(set.GetEndpoints()) != 0 || got[orders] != nil {
 		t.Errorf("published are %v", got)

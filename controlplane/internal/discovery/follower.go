@@ -161,13 +161,13 @@ func (f *follower) track(bySource map[string]map[string]Query, known []store.Dis
 	}
 	for name, queries := range bySource {
 		source := f.source(name)
-		for id, w := range queries {
+		for id, q := range queries {
 			old, was := f.tracked[id]
-			if was && old.Query == w {
+			if was && old.Query == q {
 				continue
 			}
 			changed[name] = true
-			now := trackedQuery{Query: w, source: name, question: questionTo(source, name, w)}
+			now := trackedQuery{Query: q, source: name, question: questionTo(source, name, q)}
 			if old.question == now.question {
 				now.kept, now.answered = old.kept, old.answered
 			} else {
@@ -175,12 +175,12 @@ func (f *follower) track(bySource map[string]map[string]Query, known []store.Dis
 			}
 			f.tracked[id] = now
 			if _, has := f.answers[id]; has && !was { // it comes from another source
-				f.count(name, w.ServiceName, id)
+				f.count(name, q.ServiceName, id)
 			}
 			if source == nil && !f.unknown[id] {
 				f.unknown[id] = true
 				f.log.Warn("a service asks for a discovery source that this control plane does not have",
-					"service", w.ServiceName, "source", name)
+					"service", q.ServiceName, "source", name)
 			}
 		}
 	}
@@ -302,11 +302,11 @@ func (f *follower) source(name string) Source {
 }
 
 // questionTo returns what a query asks, "" where nobody can answer.
-func questionTo(s Source, name string, w Query) string {
+func questionTo(s Source, name string, q Query) string {
 	if s == nil {
 		return ""
 	}
-	return name + " " + s.Question(w)
+	return name + " " + s.Question(q)
 }
 
 func (f *follower) found(source string, answers map[Query][]*configv1.Endpoint) {
@@ -315,10 +315,10 @@ func (f *follower) found(source string, answers map[Query][]*configv1.Endpoint) 
 	known := f.catalog.Endpoints().Services
 	changes := make(map[string][]*configv1.Endpoint, len(answers))
 	var gone []string
-	for w, endpoints := range answers {
-		id := w.ServiceID
+	for q, endpoints := range answers {
+		id := q.ServiceID
 		a, wanted := f.tracked[id]
-		if !wanted || a.source != source || a.question != questionTo(f.source(source), source, w) {
+		if !wanted || a.source != source || a.question != questionTo(f.source(source), source, q) {
 			continue // it was found for a configuration that is gone
 		}
 		a.answered = true

@@ -27,14 +27,14 @@ func asking(name, question string) *configv1.Service {
 	return s
 }
 
-// asked waits until a source was told that a service asks for something, and returns that want.
-func asked(g *discoverytest.Gateway, s *scripted, service, question string) (want discovery.Query) {
+// asked waits until a source was told that a service asks for something, and returns that query.
+func asked(g *discoverytest.Gateway, s *scripted, service, question string) (query discovery.Query) {
 	id := g.Catalog.Current().Config.ByName(config.Service, service).ID()
 	g.Eventually(fmt.Sprintf("the source is asked for %s", question), func() bool {
-		want = s.want(id)
-		return want.Discovery.GetEtcd().GetService() == question
+		query = s.query(id)
+		return query.Discovery.GetEtcd().GetService() == question
 	})
-	return want
+	return query
 }
 
 type services = []*configv1.Service
@@ -91,7 +91,7 @@ func TestAnswersBelongToQuestions(t *testing.T) {
 	}
 	awaitKept(t, g)
 
-	// The same question in another want, such as of a service of which something else has changed.
+	// The same question in another query, such as of a service of which something else has changed.
 	report.Found(answers{toB: at("10.0.0.3")})
 	again := asking("users", "b")
 	again.Labels = map[string]string{"x": "y"}
@@ -104,8 +104,8 @@ func TestAnswersBelongToQuestions(t *testing.T) {
 	allowed := asking("users", "b")
 	allowed.Discovery.AllowEmpty = true
 	g.Put(allowed)
-	g.Eventually("the source is told", func() bool { return s.want(toB.ServiceID).Discovery.GetAllowEmpty() })
-	report.Found(answers{s.want(toB.ServiceID): {}})
+	g.Eventually("the source is told", func() bool { return s.query(toB.ServiceID).Discovery.GetAllowEmpty() })
+	report.Found(answers{s.query(toB.ServiceID): {}})
 	g.Await("users")
 	awaitKept(t, g, "users: etcd b")
 	g.Put(&configv1.Service{Name: "users", Endpoints: at("h")})
@@ -155,8 +155,8 @@ func TestSkippedRevisions(t *testing.T) {
 			g.Await("others", "10.0.0.9:80 0")
 			report := <-s.report
 			if e := g.Catalog.Current().Config.ByName(config.Service, "users"); e.Message.(*configv1.Service).GetDiscovery() != nil {
-				g.Eventually("the source is asked", func() bool { return s.want(e.ID()).ServiceName == "users" })
-				report.Found(answers{s.want(e.ID()): test.answer})
+				g.Eventually("the source is asked", func() bool { return s.query(e.ID()).ServiceName == "users" })
+				report.Found(answers{s.query(e.ID()): test.answer})
 			}
 			if test.want == nil {
 				g.Eventually("nothing is left", func() bool { return g.Endpoints("users") == nil })

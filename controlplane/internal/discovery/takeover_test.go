@@ -22,7 +22,7 @@ import (
 type unreachable struct{}
 
 func (unreachable) Name() string            { return "etcd" }
-func (unreachable) Question(w Query) string { return w.ServiceName }
+func (unreachable) Question(q Query) string { return q.ServiceName }
 func (unreachable) Follow(map[string]Query) {}
 func (unreachable) Run(ctx context.Context, to *Report) {
 	to.Down(errors.New("away"))

@@ -40,7 +40,7 @@ func (d *double) SeeHistory(context.Context) error {
 	return nil
 }
 
-func TestKeeper(t *testing.T) {
+func TestPruner(t *testing.T) {
 	for _, test := range []struct {
 		args string
 		want func(now time.Time) store.Keep
@@ -86,8 +86,8 @@ func TestKeeper(t *testing.T) {
 	}
 }
 
-// TestKeeperGoesOn: what fails is tried again, and said once.
-func TestKeeperGoesOn(t *testing.T) {
+// TestPrunerGoesOn: what fails is tried again, and said once.
+func TestPrunerGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &double{began: time.Now(), err: errors.New("no")}
 		var said strings.Builder

@@ -218,10 +218,10 @@ type registrySource struct {
 	registry *registry
 	news     chan struct{}
 
-	mu    sync.Mutex
-	cut   bool
-	wants map[string]discovery.Query
-	known map[string][]string // what the registry had when it was last seen; nil: it was not
+	mu      sync.Mutex
+	cut     bool
+	queries map[string]discovery.Query
+	known   map[string][]string // what the registry had when it was last seen; nil: it was not
 }
 
 func (s *registrySource) poke() {
@@ -248,15 +248,15 @@ func (s *registrySource) cutOff(cut bool) {
 func (s *registrySource) Name() string { return "etcd" }
 
 // Question implements discovery.Source.
-func (s *registrySource) Question(w discovery.Query) string {
-	return w.Discovery.GetEtcd().GetService()
+func (s *registrySource) Question(q discovery.Query) string {
+	return q.Discovery.GetEtcd().GetService()
 }
 
 // Follow implements discovery.Source.
-func (s *registrySource) Follow(wants map[string]discovery.Query) {
+func (s *registrySource) Follow(queries map[string]discovery.Query) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wants = wants
+	s.queries = queries
 	s.poke()
 }
 
@@ -290,12 +290,12 @@ func (s *registrySource) answers() map[discovery.Query][]*configv1.Endpoint {
 		return nil
 	}
 	answers := map[discovery.Query][]*configv1.Endpoint{}
-	for _, w := range s.wants {
+	for _, q := range s.queries {
 		list := []*configv1.Endpoint{}
-		for _, host := range s.known[s.Question(w)] {
+		for _, host := range s.known[s.Question(q)] {
 			list = append(list, &configv1.Endpoint{Host: host, Port: 80})
 		}
-		answers[w] = list
+		answers[q] = list
 	}
 	return answers
 }

@@ -53,9 +53,9 @@ func (s *Source) Name() string { return "etcd" }
 
 // Question implements discovery.Source: the name of the registrations, and the tags that they have to carry, in any
 // order.
-func (s *Source) Question(w discovery.Query) string {
-	tags := slices.Sorted(slices.Values(w.Discovery.GetEtcd().GetTags()))
-	return fmt.Sprintf("%q %q", nameOf(w), slices.Compact(tags))
+func (s *Source) Question(q discovery.Query) string {
+	tags := slices.Sorted(slices.Values(q.Discovery.GetEtcd().GetTags()))
+	return fmt.Sprintf("%q %q", nameOf(q), slices.Compact(tags))
 }
 
 // Follow implements discovery.Source.

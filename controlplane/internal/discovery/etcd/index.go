@@ -56,22 +56,22 @@ func (x *index) follow(queries map[string]discovery.Query) {
 			delete(x.pending, id)
 		}
 	}
-	for id, w := range queries {
-		if x.queries[id] == w {
+	for id, q := range queries {
+		if x.queries[id] == q {
 			continue
 		}
-		if x.askers[nameOf(w)] == nil {
-			x.askers[nameOf(w)] = map[string]bool{}
+		if x.askers[nameOf(q)] == nil {
+			x.askers[nameOf(q)] = map[string]bool{}
 		}
-		x.askers[nameOf(w)][id] = true
+		x.askers[nameOf(q)][id] = true
 		x.pending[id] = true
 	}
 	x.queries = queries
 }
 
 // nameOf returns the name of the registrations that a service wants.
-func nameOf(w discovery.Query) string {
-	return cmp.Or(w.Discovery.GetEtcd().GetService(), w.ServiceName)
+func nameOf(q discovery.Query) string {
+	return cmp.Or(q.Discovery.GetEtcd().GetService(), q.ServiceName)
 }
 
 // apply takes over a batch and returns the events that are bad and were not known to be.
@@ -130,7 +130,7 @@ func (x *index) touch(name string) {
 	}
 }
 
-// answer returns the endpoints of all wants that are to be answered; nil when there is nothing to say.
+// answer returns the endpoints of all queries that are to be answered; nil when there is nothing to say.
 func (x *index) answer() map[discovery.Query][]*configv1.Endpoint {
 	if !x.listed || len(x.pending) == 0 {
 		return nil
@@ -144,15 +144,15 @@ func (x *index) answer() map[discovery.Query][]*configv1.Endpoint {
 }
 
 // endpoints returns those that a service wants, newest registration first: of two with one address the newer one counts.
-func (x *index) endpoints(w discovery.Query) []*configv1.Endpoint {
-	all := x.byName[nameOf(w)]
+func (x *index) endpoints(q discovery.Query) []*configv1.Endpoint {
+	all := x.byName[nameOf(q)]
 	keys := slices.Collect(maps.Keys(all))
 	slices.SortFunc(keys, func(a, b string) int {
 		return cmp.Or(cmp.Compare(all[b].revision, all[a].revision), cmp.Compare(a, b))
 	})
 	var out []*configv1.Endpoint
 	for _, k := range keys {
-		if hasAll(all[k].tags, w.Discovery.GetEtcd().GetTags()) {
+		if hasAll(all[k].tags, q.Discovery.GetEtcd().GetTags()) {
 			out = append(out, all[k].endpoint)
 		}
 	}
