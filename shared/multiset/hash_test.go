@@ -22,6 +22,14 @@ func TestHash(t *testing.T) {
 		if same := one.Sum() == other.Sum(); same != (len(others) == 0) {
 			t.Fatalf("the same hash: %t, with %d elements more", same, len(others))
 		}
+		var joined, more Hash
+		for _, e := range others {
+			more.Add(sha256.Sum256([]byte(e)))
+		}
+		joined.Join(more)
+		if joined.Join(one); joined.Sum() != other.Sum() {
+			t.Fatal("joined sets have another hash than one set of all elements")
+		}
 		for _, e := range others {
 			other.Remove(sha256.Sum256([]byte(e)))
 		}
