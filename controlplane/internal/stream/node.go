@@ -17,8 +17,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// nodeStream is one node's side of the server. One goroutine owns it. It holds no version of the catalog, which alone
-// says how many there are.
+// nodeStream is one node's side of the server. One goroutine owns it. It holds no version: the catalog and updates say
+// how many there are.
 type nodeStream struct {
 	server  *Server
 	ctx     context.Context // the stream's, whose life this is

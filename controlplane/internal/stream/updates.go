@@ -27,8 +27,8 @@ type updates struct {
 	mu    sync.Mutex
 	made  map[updateKey]*made
 	bytes int
-	// whole has sets as a whole, of maxWhole versions of a kind at most. They do not count among what is made: one may
-	// be larger than all of that may be.
+	// whole has sets as a whole, of maxWhole versions of a kind at most, which it holds whether or not the catalog still
+	// does. They do not count among what is made: one may be larger than all of that may be.
 	whole map[config.Kind][]*whole
 }
 
@@ -79,8 +79,8 @@ func (u *updates) get(key updateKey, make func() (delivery, error)) (delivery, e
 		u.made = map[updateKey]*made{}
 	}
 	m := &made{delivery: d, used: now}
-	for _, chunk := range d {
-		m.bytes += len(chunk)
+	for _, part := range d {
+		m.bytes += len(part)
 	}
 	u.made[key] = m
 	u.bytes += m.bytes
