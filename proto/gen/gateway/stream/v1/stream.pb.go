@@ -886,8 +886,8 @@ func (x *Update) GetTarget() bool {
 }
 
 // SetUpdate leads a node to the resources of one kind at a revision, apart from the configuration: a delta from the set
-// with base_hash, or all of it when that is empty. A large one comes in chunks that follow each other; nothing is applied
-// before the last.
+// with base_hash, or all of it when that is empty. A large one comes in chunks that follow each other; nothing is
+// applied before the last.
 type SetUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The kind of all resources in it.
