@@ -64,7 +64,9 @@ func (s *Server) made() *updates {
 		if u != nil && u.purges >= purges {
 			return u
 		}
-		s.updates.CompareAndSwap(u, &updates{purges: purges})
+		if s.updates.CompareAndSwap(u, &updates{purges: purges}) && u != nil {
+			u.forget()
+		}
 	}
 }
 

@@ -30,6 +30,8 @@ type updates struct {
 	// whole has sets as a whole, of maxWhole versions of a kind at most, which it holds whether or not the catalog still
 	// does. They do not count among what is made: one may be larger than all of that may be.
 	whole map[config.Kind][]*whole
+	// expiring says that expire is going to look at these.
+	expiring bool
 }
 
 // whole is all resources of a kind, made at the first call, for all who wait for it meanwhile.
@@ -60,7 +62,7 @@ const (
 	maxMadeBytes = 64 << 20
 	// maxWhole is how many whole sets of a kind are kept: nodes may be held on a version far from the newest one.
 	maxWhole = 2
-	// madeFor is how long an update is kept that no node asks for.
+	// madeFor is how long an update is kept that no node asks for, or up to twice that.
 	madeFor = time.Minute
 )
 
@@ -85,7 +87,33 @@ func (u *updates) get(key updateKey, make func() (delivery, error)) (delivery, e
 	u.made[key] = m
 	u.bytes += m.bytes
 	u.evict(key, now)
+	u.expireLater()
 	return d, nil
+}
+
+// expireLater has what nobody asks for go, also where nothing more is made. The caller holds mu.
+func (u *updates) expireLater() {
+	if !u.expiring {
+		u.expiring = true
+		time.AfterFunc(madeFor, u.expire)
+	}
+}
+
+// expire lets go of what nobody has asked for lately, and looks again later where there is more.
+func (u *updates) expire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.expiring = false
+	if u.evict(updateKey{}, time.Now()); len(u.made) > 0 || len(u.whole) > 0 {
+		u.expireLater()
+	}
+}
+
+// forget lets go of everything.
+func (u *updates) forget() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.made, u.whole, u.bytes = nil, nil, 0
 }
 
 // evict lets go of what nobody has asked for lately, and of what is too much, but for the last one.
@@ -100,7 +128,10 @@ func (u *updates) evict(last updateKey, now time.Time) {
 		}
 	}
 	for kind, list := range u.whole {
-		u.whole[kind] = slices.DeleteFunc(list, func(w *whole) bool { return now.Sub(w.used) > madeFor })
+		list = slices.DeleteFunc(list, func(w *whole) bool { return now.Sub(w.used) > madeFor })
+		if u.whole[kind] = list; len(list) == 0 {
+			delete(u.whole, kind)
+		}
 	}
 	for len(u.made) > 1 && (len(u.made) > maxMade || u.bytes > maxMadeBytes) {
 		var oldest updateKey
@@ -250,6 +281,7 @@ func (u *updates) near(kind config.Kind, target *catalog.Version, refused [32]by
 		list = slices.DeleteFunc(list, func(w *whole) bool { return w == oldest })
 	}
 	u.whole[kind] = append(list, w)
+	u.expireLater()
 	return w
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gateway.internal/controlplane/internal/catalog"
@@ -34,6 +35,30 @@ func TestMadeUpdatesAreBounded(t *testing.T) {
 	if _, err := u.get(key(1), sized(1)); err != nil || u.made[key(1000)] != nil || u.bytes != 1 {
 		t.Errorf("%d bytes are kept that nobody asks for; %v", u.bytes, err)
 	}
+}
+
+// TestMadeUpdatesExpire: what nobody asks for goes, also where nothing more is made.
+func TestMadeUpdatesExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u updates
+		v := &catalog.Version{Epoch: "e", Revision: 1, Config: config.Empty()}
+		for range 3 { // it is asked for, and stays
+			if _, _, err := u.wholeSet(config.Consumer, v, [32]byte{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(madeFor) // virtual
+			if _, err := u.between(nil, v, config.Apart(), false, false); err != nil || u.heldAt(placeOf(v)) == nil {
+				t.Fatalf("it is not kept; %v", err)
+			}
+		}
+		time.Sleep(2 * madeFor)
+		synctest.Wait()
+		if u.mu.Lock(); len(u.made) > 0 || len(u.whole) > 0 || u.expiring || u.bytes != 0 {
+			t.Errorf("%d updates of %d bytes and %d whole sets are kept that nobody asks for", len(u.made), u.bytes,
+				len(u.whole))
+		}
+		u.mu.Unlock()
+	})
 }
 
 // largeVersion returns a version whose consumers are more than all updates that are kept.
