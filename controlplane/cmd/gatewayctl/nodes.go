@@ -12,6 +12,7 @@ import (
 
 	"gateway.internal/controlplane/internal/cli"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+	"gateway.internal/shared/terminal"
 )
 
 func (r *root) nodes() *cobra.Command {
@@ -65,7 +66,11 @@ func nodeHeadings() []string {
 // printServed shows what a node is to run, where that is not the newest revision, and what it has served by revision.
 func printServed(w io.Writer, n *adminv1.Node) error {
 	if n.GetTargetRevision() > 0 {
-		if _, err := fmt.Fprintf(w, "\nIt is to run revision %d. %s\n", n.GetTargetRevision(), n.GetTargetProblem()); err != nil {
+		text := fmt.Sprintf("It is to run revision %d.", n.GetTargetRevision())
+		if why := n.GetTargetProblem(); why != "" {
+			text += " It can't be given that: " + why
+		}
+		if _, err := fmt.Fprintf(w, "\n%s\n", terminal.Line(text)); err != nil {
 			return err
 		}
 	}
@@ -81,7 +86,8 @@ func printServed(w io.Writer, n *adminv1.Node) error {
 			fmt.Sprintf("%.2f%%", 100*t.GetErrorRatio()), fmt.Sprintf("%.1fms", t.GetMeanMs()),
 			t.GetLastAt().AsTime().Format(time.RFC3339)})
 	}
-	return cli.Table(w, []string{"SERVED BY REVISION", "REQUESTS", "ERRORS", "ERROR RATIO", "MEAN", "LAST REPORTED"}, rows)
+	headings := []string{"SERVED BY REVISION", "REQUESTS", "ERRORS", "ERROR RATIO", "MEAN", "LAST REPORTED"}
+	return cli.Table(w, headings, rows)
 }
 
 // placeOf names the first resource that is the cause of problems; it is empty where none is.

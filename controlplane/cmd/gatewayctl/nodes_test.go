@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -114,12 +115,22 @@ func TestNodeShowsWhatItServed(t *testing.T) {
 	s.Report(&streamv1.Report{Revision: 2, Epoch: "e", Routes: []*streamv1.RouteTraffic{
 		{RouteId: "a", Requests: 40, Errors: 1, DurationMicros: 80_000, Revision: proto.Uint32(2)},
 		{RouteId: "a", Requests: 9, Revision: proto.Uint32(1)}}})
-	nodes.Aim("edge", fleet.Target{Epoch: "e", Revision: 1})
+	target := fleet.Target{Epoch: "e", Revision: 1}
+	nodes.Aim("edge", target)
+	if out, _, _ := gatewayctl(t, "", "nodes", "edge"); !strings.Contains(out, "\nIt is to run revision 1.\n") {
+		t.Errorf("its target is not in:\n%s", out)
+	}
+	s.TargetProblem(target, errors.New("it is\x1b[2J gone"))
 	out, _, _ := gatewayctl(t, "", "nodes", "edge")
-	for _, want := range []string{"to run revision 1", "SERVED BY REVISION", "2.50%", "2.0ms"} {
+	for _, want := range []string{
+		"to run revision 1. It can't be given that: it is", "gone\n", "SERVED BY REVISION", "2.50%", "2.0ms",
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}
+	}
+	if strings.Contains(out, "\x1b") {
+		t.Errorf("control characters reach the terminal: %q", out)
 	}
 	if out, _, _ := gatewayctl(t, "", "nodes"); strings.Contains(out, "SERVED") {
 		t.Errorf("the list shows it too:\n%s", out)
