@@ -1,6 +1,6 @@
 // Package consumer has the client applications as a node holds them: immutable sets, found by key without a lock, of
 // which a change copies nothing but the way to what changed. A million small ones take about 250 MB. It does not know
-// how they reach the node.
+// how they reach the node. No request looks one up yet: that is for middleware that knows clients by their credentials.
 package consumer
 
 import (
