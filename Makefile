@@ -13,7 +13,8 @@ export GOFLAGS := -buildvcs=false -pgo=off
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench bench-tools profile soak soak-changes storm faults fuzz clean
+.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench \
+	bench-tools profile soak soak-changes storm faults fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -29,13 +30,14 @@ BUILT := gateway.internal/shared/observe
 LDFLAGS = -X $(BUILT).version=$(shell git describe --tags --always --dirty 2>/dev/null) \
 	-X $(BUILT).commit=$(shell git rev-parse HEAD 2>/dev/null) -X $(BUILT).date=$(shell git show -s --format=%cI HEAD 2>/dev/null)
 
-# The data plane is optimised by a profile (dataplane/cmd/dataplane/default.pgo), for which all that it consists of is compiled once more;
-# PGO=off does without.
+# The data plane is optimised by a profile (dataplane/cmd/dataplane/default.pgo), for which all that it consists of is
+# compiled once more; PGO=off does without.
 PGO ?= auto
 
 build: ## Build the three binaries into bin/
 	@mkdir -p bin
-	@go build -pgo=$(PGO) -ldflags "$(LDFLAGS)" -o bin/ ./controlplane/cmd/controlplane ./controlplane/cmd/gatewayctl ./dataplane/cmd/dataplane
+	@go build -pgo=$(PGO) -ldflags "$(LDFLAGS)" -o bin/ \
+		./controlplane/cmd/controlplane ./controlplane/cmd/gatewayctl ./dataplane/cmd/dataplane
 
 test: tools generate-check build ## Install what tests need, then run everything
 	@$(MAKE) --no-print-directory -j4 lint race norace e2e

@@ -57,15 +57,16 @@ func (p *policies) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.Che
 	return &authv3.CheckResponse{
 		Status: &rpcstatus.Status{},
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-			Headers: header("x-user", user), ResponseHeadersToAdd: header("x-checked", "yes"), HeadersToRemove: []string{"cookie"},
+			Headers: header("x-user", user), ResponseHeadersToAdd: header("x-checked", "yes"),
+			HeadersToRemove: []string{"cookie"},
 		}},
 		DynamicMetadata: tenant,
 	}, err
 }
 
-// TestAuthorisedRouteUnderTraffic changes a route whose requests a service made for Envoy decides about, whose responses
-// are compressed and whose requests are mirrored, and takes the changes back, while it is used: no request is let pass
-// that should not, none fails, and answers that are kept outlive all of it.
+// TestAuthorisedRouteUnderTraffic changes a route whose requests a service made for Envoy decides about, whose
+// responses are compressed and whose requests are mirrored, and takes the changes back, while it is used: no request is
+// let pass that should not, none fails, and answers that are kept outlive all of it.
 func TestAuthorisedRouteUnderTraffic(t *testing.T) {
 	service := &policies{}
 	server := grpc.NewServer()
@@ -83,7 +84,8 @@ func TestAuthorisedRouteUnderTraffic(t *testing.T) {
 	page := strings.Repeat("0123456789abcdef", 256)
 	shop := portOf(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
-		_, _ = fmt.Fprintf(w, "%s of %s, %q\n%s", r.Header.Get("X-User"), r.Header.Get("X-Tenant"), r.Header.Get("Cookie"), page)
+		said := r.Header
+		_, _ = fmt.Fprintf(w, "%s of %s, %q\n%s", said.Get("X-User"), said.Get("X-Tenant"), said.Get("Cookie"), page)
 	})
 	var copies atomic.Int64
 	next := portOf(t, func(http.ResponseWriter, *http.Request) { copies.Add(1) })
@@ -143,6 +145,8 @@ routes:
 	}
 	stop := make(chan struct{})
 	var all sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); all.Wait() })
+	t.Cleanup(end)
 	var answered atomic.Int64
 	for cookie := range want {
 		for range 2 {
@@ -179,8 +183,7 @@ routes:
 	n.runs(6)
 	copied := copies.Load()
 	waittest.Until(t, "requests are mirrored again", func() bool { return copies.Load() > copied+5 || t.Failed() })
-	close(stop)
-	all.Wait()
+	end()
 	if asked := service.asked.Load(); asked != 2 {
 		t.Errorf("the service was asked %d times about two sessions", asked)
 	}

@@ -65,6 +65,13 @@ func TestGuide(t *testing.T) {
 					r.run(shown)
 				case "sh server":
 					r.checkFlags(shown)
+				case "output":
+					if !strings.Contains(r.printed, shown) {
+						t.Errorf("the page shows\n%sand the commands before it print\n%s", shown, r.printed)
+					}
+				case "yaml other", "sh elsewhere", "json", "":
+				default:
+					t.Errorf("nobody knows what becomes of a block %q", info)
 				}
 			}
 		})
@@ -84,6 +91,7 @@ type pageReader struct {
 	places  *strings.Replacer // the addresses of the pages, and those of the test
 	folder  string            // that of the page
 	changed bool              // a page has changed the configuration
+	printed string            // what the last commands have printed
 }
 
 func newPageReader(t *testing.T) *pageReader {
@@ -126,38 +134,57 @@ func (r *pageReader) apply(yaml string) {
 	r.run("gatewayctl apply -f gateway.yaml")
 }
 
-// script makes a shell stop at what fails, and a change of the configuration last until the node runs it, as it does
-// for somebody who types.
-const script = `set -euo pipefail
-gatewayctl() {
+// settled makes a change of the configuration last until the node runs it, as it does for somebody who types.
+const settled = `gatewayctl() {
 	command gatewayctl "$@"
-	until command gatewayctl nodes | grep -Eq 'connected +[0-9]+ +0 '; do :; done
+	local code=$? end=$((SECONDS + 120))
+	until command gatewayctl nodes | grep -Eq 'connected +[0-9]+ +0 '; do
+		if ((SECONDS > end)); then echo "the node does not run what was changed"; command gatewayctl nodes; exit 1; fi
+	done
+	return $code
 }
-curl() { command curl --silent --show-error --max-time 10 "$@"; }
+`
+
+// script makes a shell stop at what fails, and tells the status of what curl gets.
+const script = "set -euo pipefail\n" + settled +
+	`curl() { command curl --silent --show-error --max-time 10 --write-out '%{stderr}<answered %{http_code}>' "$@"; }
 `
 
 var (
 	// statusShown is the status that a page says a command of curl is answered with, answered that of a response.
-	statusShown = regexp.MustCompile(`(?m)^curl .*-i .*# (\d{3})\b`)
-	answered    = regexp.MustCompile(`(?m)^HTTP/[0-9.]+ (\d{3})\b`)
+	statusShown = regexp.MustCompile(`(?m)^curl .*# (\d{3})\b`)
+	answered    = regexp.MustCompile(`<answered (\d{3})>`)
 )
 
-// run runs commands in the page's folder.
+// run runs commands in the page's folder. An answer of 4xx or 5xx has to be one that the page shows.
 func (r *pageReader) run(commands string) {
 	r.t.Helper()
 	r.changed = true
 	cmd := exec.Command("bash", "-c", script+r.places.Replace(commands))
 	cmd.Dir, cmd.Env = r.folder, r.env
 	out, err := cmd.CombinedOutput()
-	if err != nil {
+	if r.printed = string(out); err != nil {
 		r.t.Errorf("%v of\n%s%s", err, commands, out)
 	}
-	answers := answered.FindAllStringSubmatch(string(out), -1)
-	for _, shown := range statusShown.FindAllStringSubmatch(commands, -1) {
-		if !slices.ContainsFunc(answers, func(a []string) bool { return a[1] == shown[1] }) {
-			r.t.Errorf("no answer is %s, as the page says, of\n%s%s", shown[1], commands, out)
+	shown, answers := firstGroups(statusShown, commands), firstGroups(answered, r.printed)
+	for _, status := range shown {
+		if !slices.Contains(answers, status) {
+			r.t.Errorf("no answer is %s, as the page says, of\n%s%s", status, commands, out)
 		}
 	}
+	for _, status := range answers {
+		if status >= "400" && !slices.Contains(shown, status) {
+			r.t.Errorf("an answer is %s, of which the page says nothing, of\n%s%s", status, commands, out)
+		}
+	}
+}
+
+// firstGroups returns what the first group of an expression has matched, each time.
+func firstGroups(e *regexp.Regexp, text string) (all []string) {
+	for _, m := range e.FindAllStringSubmatch(text, -1) {
+		all = append(all, m[1])
+	}
+	return all
 }
 
 // checkFlags sees that a command which starts a process has only flags that there are.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,8 @@ import (
 	"time"
 )
 
-// profile writes a CPU profile of the gateway under all kinds of load to a file: the Go compiler optimises by it what is in
-// dataplane/cmd/dataplane/default.pgo.
+// profile writes a CPU profile of the gateway under all kinds of load to a file. The Go compiler optimises the data
+// plane by the one that is dataplane/cmd/dataplane/default.pgo.
 func (b *bench) profile(file string) error {
 	logged, secure := many, many
 	logged.accessLog, secure.tls = true, true
@@ -63,14 +64,19 @@ func (b *bench) profileOf(s setup, load loader, file string) error {
 	}
 	taken := make(chan error, 1)
 	go func() {
-		taken <- fetch(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", status, int(b.seconds.Seconds())), file)
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", status, int(b.seconds.Seconds()))
+		taken <- fetch(b.ctx, url, file)
 	}()
 	_, err = load(b, t, b.seconds+time.Second)
 	return errors.Join(err, <-taken)
 }
 
-func fetch(url, file string) error {
-	res, err := http.Get(url)
+func fetch(ctx context.Context, url, file string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return err
 	}

@@ -183,7 +183,8 @@ func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef)
 }
 
 func (c *Config) with(changes []entryChange) *Config {
-	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash, unknown: unknownAfter(c.unknown, changes), purged: c.purged}
+	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash, purged: c.purged}
+	next.unknown = unknownAfter(c.unknown, changes)
 	var ids [lastKind + 1]*hamt.Draft[*Entry, byID]
 	var names [lastKind + 1]*hamt.Draft[*Entry, byName]
 	for _, ch := range changes {

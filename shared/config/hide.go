@@ -65,7 +65,8 @@ func hideOne(message, value, text string) string {
 // variable is how a file refers to the environment.
 var variable = regexp.MustCompile(`\$\{env:[^}]*\}`)
 
-// environmentValues returns what a resource has of the environment: whole texts, and the values of the variables in them.
+// environmentValues returns what a resource has of the environment: whole texts, and the values of the variables in
+// them.
 func environmentValues(m Message) []EnvironmentValue {
 	var all []EnvironmentValue
 	for path, value := range texts(m) {

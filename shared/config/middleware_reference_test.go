@@ -34,7 +34,8 @@ func TestServicesThatAreCalled(t *testing.T) {
 			t.Errorf("the service changed from %s: %v", protocol, err)
 		}
 	}
-	if _, err := Empty().Plan([]Edit{put(speaking("http")), put(calling)}, options()); err == nil || !strings.Contains(err.Error(), want) {
+	_, err := Empty().Plan([]Edit{put(speaking("http")), put(calling)}, options())
+	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("both new: %v", err)
 	}
 	base := mustPlan(t, Empty(), put(speaking("http")), put(extAuth("auth", "s"))).Config

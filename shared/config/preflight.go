@@ -57,20 +57,26 @@ func corsPipelines(c *Config) map[string]*configv1.Pipeline {
 	found := map[string]*configv1.Pipeline{}
 	for e := range c.All(Pipeline) {
 		p := e.Message.(*configv1.Pipeline)
-		for _, id := range p.GetMiddlewareIds() {
-			step := c.ByID(Middleware, id)
-			if step == nil {
-				continue
-			}
-			m := step.Message.(*configv1.Middleware)
-			if t, known := middleware.Lookup(m.GetType()); !known || !t.AnswersPreflights || m.Enabled != nil && !m.GetEnabled() {
-				continue
-			}
-			if p.GetGlobal() {
-				return nil
-			}
-			found[e.ID()] = p
+		if !c.AnswersPreflights(p) {
+			continue
 		}
+		if p.GetGlobal() {
+			return nil
+		}
+		found[e.ID()] = p
 	}
 	return found
+}
+
+// AnswersPreflights reports whether a pipeline has an enabled step that answers CORS preflights.
+func (c *Config) AnswersPreflights(p *configv1.Pipeline) bool {
+	return slices.ContainsFunc(p.GetMiddlewareIds(), func(id string) bool {
+		e := c.ByID(Middleware, id)
+		if e == nil {
+			return false
+		}
+		m := e.Message.(*configv1.Middleware)
+		t, known := middleware.Lookup(m.GetType())
+		return known && t.AnswersPreflights && (m.Enabled == nil || m.GetEnabled())
+	})
 }

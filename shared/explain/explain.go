@@ -62,7 +62,7 @@ func Compile(c *config.Config, paths pathnorm.Settings) (*Compiled, error) {
 			r.backends = append(r.backends, b)
 		}
 		if r.Mirror != nil {
-			r.mirror = serviceOf(c, r.Mirror.ServiceID).GetName()
+			r.mirror = compiler.Service(r.Mirror.ServiceID).GetName()
 		}
 		rule.Value = r
 		rules = append(rules, rule)
@@ -73,7 +73,7 @@ func Compile(c *config.Config, paths pathnorm.Settings) (*Compiled, error) {
 }
 
 func newBackend(c *config.Config, compiler *routing.Compiler, r *route, serviceID string) (backend, error) {
-	service := serviceOf(c, serviceID)
+	service := compiler.Service(serviceID)
 	b := backend{service: service.GetName()}
 	policy := func(id string) *configv1.Policy {
 		if e := c.ByID(config.Policy, id); e != nil {
@@ -105,14 +105,6 @@ func newBackend(c *config.Config, compiler *routing.Compiler, r *route, serviceI
 		b.pipelines = append(b.pipelines, p)
 	}
 	return b, nil
-}
-
-// serviceOf returns a service; nil, which has no name and no references: there is none.
-func serviceOf(c *config.Config, id string) *configv1.Service {
-	if e := c.ByID(config.Service, id); e != nil {
-		return e.Message.(*configv1.Service)
-	}
-	return nil
 }
 
 func (c *Compiled) compileCertificates(cfg *config.Config) error {

@@ -22,7 +22,7 @@ func (n *Comparisons) Spent() bool { return *n < 0 }
 // Shadowed returns a rule of the table that goes before r and answers every request that r could match, so that r is
 // never reached; nil when there is none. It never names a rule wrongly. It looks at one other rule at a time and at
 // regexes only when they are the same, so that it may miss some: two rules that only together cover r, for example, and
-// those beyond looks.
+// those beyond the limit of comparisons.
 func (t *Table) Shadowed(r *Rule, comparisons *Comparisons) *Rule {
 	s := shadow{r: r, comparisons: comparisons}
 	s.among(&t.plain)

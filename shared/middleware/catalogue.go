@@ -1,6 +1,6 @@
-// Package middleware is the catalogue of middleware types: for each, its settings message, what is valid, and what a pipeline
-// has to know of it. The control plane checks configuration against it before a commit, and nodes run only what it has.
-// It does not know how a type works: that is the data plane's folder of the same name.
+// Package middleware is the catalogue of middleware types: for each, its settings message, what is valid, and what a
+// pipeline has to know of it. The control plane checks configuration against it before a commit, and nodes run only
+// what it has. It does not know how a type works: that is the data plane's folder of the same name.
 package middleware
 
 import (
@@ -19,7 +19,8 @@ import (
 	"gateway.internal/shared/suggest"
 )
 
-// Waits is how often the request phase of a type waits for something, such as another service's answer. Nodes run what does not wait where it costs least.
+// Waits is how often the request phase of a type waits for something, such as another service's answer. Nodes run what
+// does not wait where it costs least.
 type Waits uint8
 
 const (
@@ -70,7 +71,8 @@ type FieldError struct {
 // types returns the catalogue, by name.
 func types() []*Type {
 	return []*Type{
-		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(), securityHeadersType(),
+		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(),
+		securityHeadersType(),
 	}
 }
 
@@ -109,8 +111,8 @@ func (t *Type) InParallel(cfg *structpb.Struct) bool {
 	return t.Parallel && (t.bodyLimit == "" || limit.GetNumberValue() == 0 && (text == "" || text == "0"))
 }
 
-// ServiceReferences calls f with each field of a middleware's config that names a service, such as "config.service_id", and
-// where its value stands, which f may change in a message that is not at rest.
+// ServiceReferences calls f with each field of a middleware's config that names a service, such as "config.service_id",
+// and where its value stands, which f may change in a message that is not at rest.
 func ServiceReferences(typeName string, cfg *structpb.Struct, f func(field string, value *string)) {
 	t, ok := Lookup(typeName)
 	if !ok {
@@ -123,14 +125,15 @@ func ServiceReferences(typeName string, cfg *structpb.Struct, f func(field strin
 	}
 }
 
-// CallsServices reports whether the services that a middleware's config names are called by gRPC, so that their protocol
-// has to allow that.
+// CallsServices reports whether the services that a middleware's config names are called by gRPC, so that their
+// protocol has to allow that.
 func CallsServices(typeName string, cfg *structpb.Struct) bool {
 	t, ok := Lookup(typeName)
 	return ok && t.callsServices != nil && t.callsServices(cfg)
 }
 
-// maxUnknown is how many unknown settings are told, as many as a reply has problems: each is compared with all known ones.
+// maxUnknown is how many unknown settings are told, as many as a reply has problems: each is compared with all known
+// ones.
 const maxUnknown = 100
 
 var unknownField = regexp.MustCompile(`unknown field "([^"]*)"`)

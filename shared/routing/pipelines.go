@@ -7,7 +7,6 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
-	"gateway.internal/shared/middleware"
 )
 
 // Pipelines says which pipelines of a configuration run for requests, and in which order: the global ones by name, then
@@ -101,19 +100,11 @@ func (p *Pipelines) AnswerPreflights(service, route string) bool {
 	if p.answers == nil {
 		p.answers = map[string]bool{}
 		for _, e := range p.sorted {
-			if p.answersPreflights(e) {
+			if m := e.Message.(*configv1.Pipeline); p.config.AnswersPreflights(m) {
 				p.answers[e.ID()] = true
-				p.always = p.always || e.Message.(*configv1.Pipeline).GetGlobal()
+				p.always = p.always || m.GetGlobal()
 			}
 		}
 	}
 	return p.always || p.answers[service] || p.answers[route]
-}
-
-func (p *Pipelines) answersPreflights(e *config.Entry) bool {
-	steps, err := Steps(p.config, e)
-	return err == nil && slices.ContainsFunc(steps, func(m *config.Entry) bool {
-		t, known := middleware.Lookup(m.Message.(*configv1.Middleware).GetType())
-		return known && t.AnswersPreflights
-	})
 }

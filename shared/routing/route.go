@@ -97,7 +97,7 @@ func (c *Compiler) Route(msg *configv1.Route) (*Route, *match.Rule, error) {
 		return nil, nil, err
 	}
 	r.Preflights = !r.Challenge && !slices.ContainsFunc(r.Split.Shares, func(s Share) bool {
-		return !c.pipelines.AnswerPreflights(c.service(s.ServiceID).GetPipelineId(), msg.GetPipelineId())
+		return !c.pipelines.AnswerPreflights(c.Service(s.ServiceID).GetPipelineId(), msg.GetPipelineId())
 	})
 	if rw := msg.GetRewrite(); rw != nil {
 		if r.Rewrite, err = newRewrite(rw, rule); err != nil {
@@ -115,8 +115,8 @@ func (c *Compiler) Route(msg *configv1.Route) (*Route, *match.Rule, error) {
 	return r, rule, nil
 }
 
-// service returns a service; nil: there is none.
-func (c *Compiler) service(id string) *configv1.Service {
+// Service returns a service by its id; nil, which has no name and no references: there is none.
+func (c *Compiler) Service(id string) *configv1.Service {
 	if e := c.config.ByID(config.Service, id); e != nil {
 		return e.Message.(*configv1.Service)
 	}

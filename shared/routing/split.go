@@ -43,7 +43,7 @@ func (s *Split) Probability(share int) float64 {
 func (c *Compiler) split(msg *configv1.Route) (Split, error) {
 	var s Split
 	add := func(id string, weight uint32) error {
-		if id != "" && c.service(id) == nil {
+		if id != "" && c.Service(id) == nil {
 			return fmt.Errorf("there is no service %s", id)
 		}
 		s.Shares = append(s.Shares, Share{id, weight})

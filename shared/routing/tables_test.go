@@ -27,7 +27,9 @@ func rulesOf(t *testing.T, forms *PathForms, routes ...*configv1.Route) []*match
 }
 
 func optioned(id string, o *configv1.PathOptions) *configv1.Route {
-	return &configv1.Route{Id: id, Name: id, Path: "/" + id + "/*", PathOptions: o, DirectResponse: &configv1.DirectResponse{}}
+	return &configv1.Route{
+		Id: id, Name: id, Path: "/" + id + "/*", PathOptions: o, DirectResponse: &configv1.DirectResponse{},
+	}
 }
 
 // The reason why a path is refused does not depend on the order in which a node got its routes, nor on whether it got

@@ -216,12 +216,21 @@ func (r *root) validate() *cobra.Command {
 	return cmd
 }
 
-func validateOffline(cmd *cobra.Command, doc *file.Document) error {
+// planOffline plans what would be if a document were the whole configuration.
+func planOffline(doc *file.Document) (*config.Plan, error) {
 	plan, err := config.Empty().Plan(file.Edits(doc.Configuration), config.PlanOptions{
 		Now: time.Now(), NewID: uuid.NewString, LeftOut: true,
 	})
 	if err != nil {
-		return cli.ExplainOffline(err, doc)
+		return nil, cli.ExplainOffline(err, doc)
+	}
+	return plan, nil
+}
+
+func validateOffline(cmd *cobra.Command, doc *file.Document) error {
+	plan, err := planOffline(doc)
+	if err != nil {
+		return err
 	}
 	warnings := plan.Warnings()
 	for i, m := range doc.Configuration.GetCertificates() {

@@ -8,15 +8,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
 	"gateway.internal/controlplane/internal/cli"
-	"gateway.internal/shared/config"
-	"gateway.internal/shared/config/file"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/explain"
 	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/routing"
@@ -26,17 +23,19 @@ import (
 const aboutExplain = `Foretell what a node does with a request, by files alone: which route takes it, in which form
 its path is looked at, which middleware runs in which order, which service gets it, and what that sees of the target.
 
-URL is what a client would send, and not normalised before. What middleware decides is not foretold, nor what
-depends on bodies, on the health of endpoints, or on trusted proxies before the node.`
+FILE has the whole configuration, as "gatewayctl export" writes it: what it names is looked up in it alone. URL is what
+a client would send, and not normalised before. What middleware decides is not foretold, nor what depends on bodies, on
+the health of endpoints, or on trusted proxies before the node.`
 
 func (r *root) explain() *cobra.Command {
 	var files, fields []string
 	var random, port uint32
 	paths := pathnorm.DefaultSettings()
 	cmd := &cobra.Command{
-		Use: "explain -f FILE [METHOD] URL", Short: "Say what a node would do with a request", Long: aboutExplain,
-		Example: "  gatewayctl explain -f gateway.yaml POST 'https://shop.example/cart?id=7' -H 'X-Version: 2'",
-		Args:    args(1, 2),
+		Use: "explain -f FILE [METHOD] URL", Args: args(1, 2), Long: aboutExplain,
+		Short: "Say what a node would do with a request if the files were the whole configuration",
+		Example: "  gatewayctl explain -f gateway.yaml POST 'https://shop.example/cart?id=7' -H 'X-Version: 2'\n" +
+			"  gatewayctl export | gatewayctl explain -f - http://shop.example/cart",
 		RunE: func(cmd *cobra.Command, given []string) error {
 			method, url := "GET", given[len(given)-1]
 			if len(given) == 2 {
@@ -75,23 +74,26 @@ func (r *root) explain() *cobra.Command {
 
 // compile compiles files as a node would.
 func compile(cmd *cobra.Command, files []string, paths pathnorm.Settings) (*explain.Compiled, error) {
-	if len(files) == 0 {
-		return nil, &cli.UsageError{Message: "-f FILE, FOLDER or - is required"}
-	}
-	doc, err := file.Load(files, cmd.InOrStdin())
-	if _, content := errors.AsType[file.Errors](err); err != nil && !content {
-		return nil, &cli.UsageError{Message: err.Error()}
-	} else if err != nil {
+	doc, err := load(cmd, files)
+	if err != nil {
 		return nil, err
 	}
-	plan, err := config.Empty().Plan(file.Edits(doc.Configuration), config.PlanOptions{
-		Now: time.Now(), NewID: uuid.NewString, LeftOut: true,
-	})
-	if err != nil {
-		return nil, cli.ExplainOffline(err, doc)
+	plan, err := planOffline(doc)
+	if invalid, ok := errors.AsType[*cli.InvalidError](err); ok && slices.ContainsFunc(invalid.Problems, namesNothing) {
+		invalid.Problems = append(invalid.Problems, &adminv1.Problem{
+			Message: "-f has to have the whole configuration, as gatewayctl export writes it: what it names is looked up " +
+				"in it alone",
+		})
 	}
+	if err != nil {
+		return nil, err
+	}
+	warn(cmd, nil, doc)
 	return explain.Compile(plan.Config, paths)
 }
+
+// namesNothing reports whether a problem is a reference to what the files do not have.
+func namesNothing(p *adminv1.Problem) bool { return strings.HasPrefix(p.GetMessage(), "names no ") }
 
 func writeExplanation(out io.Writer, format string, e *explain.Explanation) error {
 	switch format {

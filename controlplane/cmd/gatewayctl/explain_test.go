@@ -27,6 +27,7 @@ func TestExplain(t *testing.T) {
 		"explain -f testdata/explain.yaml / --port 65536",
 		"explain -f testdata/explain.yaml / --path-encoded-nul normalise",
 		"explain -f testdata/bad/meaning.yaml /",
+		"explain -f testdata/unset.yaml /reports",
 		"explain -f testdata/none.yaml /",
 		"explain /",
 		"explain -f testdata/explain.yaml",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -63,7 +64,8 @@ func nodeHeadings() []string {
 		"BUILD", "LAST REFUSED"}
 }
 
-// printServed shows what a node is to run, where that is not the newest revision, and what it has served by revision.
+// printServed shows what a node is to run, where that is not the newest revision, and what it has served by revision,
+// the newest first.
 func printServed(w io.Writer, n *adminv1.Node) error {
 	if n.GetTargetRevision() > 0 {
 		text := fmt.Sprintf("It is to run revision %d.", n.GetTargetRevision())
@@ -80,9 +82,16 @@ func printServed(w io.Writer, n *adminv1.Node) error {
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
+	served := slices.SortedStableFunc(slices.Values(n.GetServed()), func(a, b *adminv1.RevisionTraffic) int {
+		return cmp.Compare(b.GetRevision(), a.GetRevision())
+	})
 	var rows [][]string
-	for _, t := range n.GetServed() {
-		rows = append(rows, []string{fmt.Sprint(t.GetRevision()), fmt.Sprint(t.GetRequests()), fmt.Sprint(t.GetErrors()),
+	for _, t := range served {
+		revision := "none: before the first"
+		if t.GetRevision() > 0 {
+			revision = fmt.Sprint(t.GetRevision())
+		}
+		rows = append(rows, []string{revision, fmt.Sprint(t.GetRequests()), fmt.Sprint(t.GetErrors()),
 			fmt.Sprintf("%.2f%%", 100*t.GetErrorRatio()), fmt.Sprintf("%.1fms", t.GetMeanMs()),
 			t.GetLastAt().AsTime().Format(time.RFC3339)})
 	}

@@ -105,7 +105,7 @@ func TestWrongPort(t *testing.T) {
 	}
 }
 
-// TestNodeShowsWhatItServed, by revision, and its target.
+// TestNodeShowsWhatItServed, by revision, the newest first whenever it was reported last, and its target.
 func TestNodeShowsWhatItServed(t *testing.T) {
 	nodes := serve(t)
 	s, err := nodes.Connect(&streamv1.Hello{NodeId: "edge", InstanceId: "i", Epoch: "e", Revision: 2}, "127.0.0.1:1")
@@ -114,7 +114,9 @@ func TestNodeShowsWhatItServed(t *testing.T) {
 	}
 	s.Report(&streamv1.Report{Revision: 2, Epoch: "e", Routes: []*streamv1.RouteTraffic{
 		{RouteId: "a", Requests: 40, Errors: 1, DurationMicros: 80_000, Revision: proto.Uint32(2)},
-		{RouteId: "a", Requests: 9, Revision: proto.Uint32(1)}}})
+		{RouteId: "a", Requests: 9, Revision: proto.Uint32(1)}, {Requests: 3, Errors: 3, Revision: proto.Uint32(0)}}})
+	s.Report(&streamv1.Report{Revision: 2, Epoch: "e", Routes: []*streamv1.RouteTraffic{
+		{RouteId: "a", Requests: 1, Revision: proto.Uint32(1)}}}) // which ended late
 	target := fleet.Target{Epoch: "e", Revision: 1}
 	nodes.Aim("edge", target)
 	if out, _, _ := gatewayctl(t, "", "nodes", "edge"); !strings.Contains(out, "\nIt is to run revision 1.\n") {
@@ -122,12 +124,16 @@ func TestNodeShowsWhatItServed(t *testing.T) {
 	}
 	s.TargetProblem(target, errors.New("it is\x1b[2J gone"))
 	out, _, _ := gatewayctl(t, "", "nodes", "edge")
+	left := out
 	for _, want := range []string{
-		"to run revision 1. It can't be given that: it is", "gone\n", "SERVED BY REVISION", "2.50%", "2.0ms",
+		"to run revision 1. It can't be given that: it is", "gone\n", "SERVED BY REVISION", "\n2 ", " 40 ", "2.50%", "2.0ms",
+		"\n1 ", " 10 ", "\nnone: before the first ", " 3 ", "100.00%",
 	} {
-		if !strings.Contains(out, want) {
-			t.Errorf("%q is not in:\n%s", want, out)
+		_, after, found := strings.Cut(left, want)
+		if !found {
+			t.Fatalf("%q does not come, or not in its turn, in:\n%s", want, out)
 		}
+		left = after
 	}
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("control characters reach the terminal: %q", out)
