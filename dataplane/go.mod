@@ -24,7 +24,7 @@ require (
 )
 
 require (
-	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
+	github.com/hashicorp/golang-lru/v2 v2.0.7
 	go.yaml.in/yaml/v4 v4.0.0 // indirect
 )
 

@@ -217,7 +217,7 @@ func (o *options) listen(
 	one.HandOver(two.Serve)
 	one.ParkIn(idle)
 	one.ServeIn(loops, http1.JoinAfter)
-	go one.Run(ctx)
+	go one.Run(ctx, http1.LookInterval)
 	set := listener.Settings{
 		Log: log, Servers: listener.Servers{HTTP1: one, HTTP2: two}, Counters: counters,
 		Proxies: o.proxies, ProxyProtocol: o.proxyProtocol, HeaderTimeout: o.limits.HeadTimeout,

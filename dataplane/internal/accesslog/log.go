@@ -91,19 +91,23 @@ func start(s Settings, log *slog.Logger, out *file) *Log {
 // Write appends a line for an exchange.
 func (l *Log) Write(r *Record) {
 	s := &l.shards[r.Exchange.Shard%uint32(len(l.shards))]
+	if full := s.append(r, l.query); full != nil {
+		l.hand(full)
+	}
+}
+
+// append appends a line to the block, and returns that where it is full. Whatever panics, the others can go on.
+func (s *shard) append(r *Record, query bool) (full *block) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.block == nil {
 		s.block = blocks.Get().(*block)
 	}
-	s.block.lines = appendLine(s.block.lines, r, &s.clock, l.query)
-	var ready *block
+	s.block.lines = appendLine(s.block.lines, r, &s.clock, query)
 	if len(s.block.lines) >= blockBytes {
-		ready, s.block = s.block, nil
+		full, s.block = s.block, nil
 	}
-	s.mu.Unlock()
-	if ready != nil {
-		l.hand(ready)
-	}
+	return full
 }
 
 // hand gives a block to the writing goroutine, or drops it.

@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// Fact is something that a step has found out about an exchange besides its principal, such as a tenant. Later steps read
-// it by a [FactKey]; texts with variables, and the access log, show it by its name. It is immutable, and has memory of
-// its own: many exchanges may share it.
+// Fact is something that a step has found out about an exchange besides its principal, such as a tenant. Later steps
+// read it by a [FactKey]; texts with variables, and the access log, show it by its name. It is immutable, and has
+// memory of its own: many exchanges may share it.
 type Fact struct {
 	// Name is what the fact is known by.
 	Name string
@@ -31,11 +31,12 @@ func (k FactKey[T]) Of(x *Exchange) (v T, found bool) {
 	return v, false
 }
 
-// Fact returns the fact with a value. It is made where the value is found, once, if many exchanges are going to have it.
+// Fact returns the fact with a value. It is made where the value is found, once, if many exchanges are going to have
+// it.
 func (k FactKey[T]) Fact(v T) Fact { return Fact{string(k), v} }
 
-// Put puts a fact on the exchange, in the place of one that has its name. In a parallel pipeline later steps see it, and
-// of several the one whose step is last.
+// Put puts a fact on the exchange, in the place of one that has its name. In a parallel pipeline later steps see it,
+// and of several the one whose step is last.
 func (x *Exchange) Put(f Fact) { x.facts = append(x.facts, f) }
 
 // Fact returns the fact of a name that can be shown.

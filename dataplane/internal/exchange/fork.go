@@ -85,9 +85,9 @@ func (f *Fork) Release() {
 	f.principal, f.facts = nil, 0
 }
 
-// Branch makes b, which is empty, a copy of the exchange for one of several attempts that may be under way at once:
-// it has a response of its own, and down is the client's side as the attempt sees it. It shares views and the clock
-// of streams with the exchange, so the attempt has to end before the exchange does. It has no trailers of the request's:
+// Branch makes b, which is empty, a copy of the exchange for one of several attempts that may be under way at once: it
+// has a response of its own, and down is the client's side as the attempt sees it. It shares views and the clock of
+// streams with the exchange, so the attempt has to end before the exchange does. It has no trailers of the request's:
 // the body that they end may be coming meanwhile, and down knows when it has come.
 func (x *Exchange) Branch(b *Exchange, down Downstream) {
 	req, src := &b.Request, &x.Request

@@ -23,8 +23,8 @@ func (m *message) connects() *refusal {
 	return nil
 }
 
-// TunnelConn is a connection to an endpoint that carries what a client and the endpoint say to each other once the client's
-// CONNECT is answered. Nothing of HTTP is spoken on it.
+// TunnelConn is a connection to an endpoint that carries what a client and the endpoint say to each other once the
+// client's CONNECT is answered. Nothing of HTTP is spoken on it.
 type TunnelConn struct{ *ClientConn }
 
 // NewTunnelConn takes a connection over.
@@ -35,7 +35,9 @@ func NewTunnelConn(nc net.Conn) TunnelConn {
 }
 
 // Send sends nothing: that the connection is there is the answer (RFC 9110 section 9.3.6).
-func (c TunnelConn) Send(x *exchange.Exchange, _ []byte, _ bool, _ time.Duration) (left []byte, started bool, err error) {
+func (c TunnelConn) Send(
+	x *exchange.Exchange, _ []byte, _ bool, _ time.Duration,
+) (left []byte, started bool, err error) {
 	c.body.start(0, false, false)
 	res := &x.Response
 	res.Status, res.Tunnel, res.ContentLength = 200, true, 0

@@ -19,13 +19,13 @@ type abortWatch struct {
 	gone bool
 }
 
-// lookInterval is how often it is looked for, and so how long a client is waited for at least.
-const lookInterval = time.Second
+// LookInterval is how often it is looked for, and so how long a client is waited for at least.
+const LookInterval = time.Second
 
-// Run looks once a second for clients that have gone while a service thinks about their request, and breaks those
-// requests off; it returns when ctx is over. It is called once.
-func (s *Server) Run(ctx context.Context) {
-	tick := time.NewTicker(lookInterval)
+// Run looks at an interval, such as LookInterval, for clients that have gone while a service thinks about their
+// request, and breaks those requests off; it returns when ctx is over. It is called once.
+func (s *Server) Run(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	var waiting []*conn
 	for {

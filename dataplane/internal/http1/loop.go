@@ -241,8 +241,8 @@ func (c *conn) goOn() {
 		c.sock.ResumeReads()
 		if c.sock.HasPending() { // also where the connection ends: it is of a response
 			c.sock.WriteWithin(time.Now(), c.server.limits.WriteTimeout)
-			if c.sock.FlushPending() != nil {
-				c.ended = true
+			if err := c.sock.FlushPending(); err != nil {
+				c.ended, c.req.writeErr = true, err // there is nobody to linger for
 			}
 		}
 		c.run()

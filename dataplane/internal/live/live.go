@@ -61,9 +61,9 @@ type Ref[V io.Closer] struct {
 func (r *Ref[V]) Value() V { return r.value }
 
 // Keep returns a new user of what is kept by a key, and makes it where nothing is. Things of different types never
-// share a key. Where create fails, or panics, nothing is kept, and the next call tries again. Close is called once, on a
-// goroutine of its own, after the last user has gone. A nil store keeps nothing: whoever asks gets something of its own,
-// which is not closed.
+// share a key. Where create fails, or panics, nothing is kept, and the next call tries again. Close is called once, on
+// a goroutine of its own, after the last user has gone. A nil store keeps nothing: whoever asks gets something of its
+// own, which is not closed.
 func Keep[K comparable, V io.Closer](s *Store, by K, create func() (V, error)) (*Ref[V], error) {
 	if s == nil {
 		v, err := create()

@@ -155,7 +155,8 @@ func TestKeepFails(t *testing.T) {
 	if _, err := Keep(s, "a", func() (*cache, error) { return nil, broken }); !errors.Is(err, broken) {
 		t.Errorf("the error is %v", err)
 	}
-	if _, err := Keep(s, "a", func() (*cache, error) { panic("a defect") }); err == nil || !strings.Contains(err.Error(), "a defect") {
+	_, err := Keep(s, "a", func() (*cache, error) { panic("a defect") })
+	if err == nil || !strings.Contains(err.Error(), "a defect") {
 		t.Errorf("the error is %v", err)
 	}
 	if s.Len() != 0 || !log.has("a defect") {

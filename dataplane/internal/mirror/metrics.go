@@ -17,7 +17,8 @@ func newCounters(sets *telemetry.Sets, route, service string) *counters {
 			"result", result)
 	}
 	return &counters{
-		answered: requests("answered"), failed: requests("error"), dropped: requests("dropped"), tooLarge: requests("too_large"),
+		answered: requests("answered"), failed: requests("error"), dropped: requests("dropped"),
+		tooLarge: requests("too_large"),
 		inFlight: set.Gauge("requests_active", "Copies of requests that are under way."),
 	}
 }

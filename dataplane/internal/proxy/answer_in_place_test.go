@@ -87,7 +87,8 @@ func (r *refusesAtLength) Response(x *exchange.Exchange) {
 
 func (*refusesAtLength) WorksOn(*exchange.Exchange, int) bool { return true }
 
-// TestLongRefusalsLeaveLoops makes long answers, which steps work at for long, where no other connection waits meanwhile.
+// TestLongRefusalsLeaveLoops makes long answers, which steps work at for long, where no other connection waits
+// meanwhile.
 func TestLongRefusalsLeaveLoops(t *testing.T) {
 	step := &refusesAtLength{inLoop: map[string]int{}, apart: map[string]int{}}
 	g := startThrough(t, step, codec.DefaultLimits(), pathnorm.DefaultSettings(), HeaderSettings{}, to("127.0.0.1:1", ""))

@@ -93,7 +93,9 @@ func (a *grpcAuthorizer) check(ctx context.Context, r *authv3.CheckRequest) (*au
 			QueryParametersToSet:    []*authv3.QueryParameter{{Key: "c", Value: "e f"}},
 			QueryParametersToRemove: []string{"secret"},
 		})
-		res.DynamicMetadata, _ = structpb.NewStruct(map[string]any{"user": "ann", "level": 3, "groups": []any{"staff", "admins"}})
+		res.DynamicMetadata, _ = structpb.NewStruct(map[string]any{
+			"user": "ann", "level": 3, "groups": []any{"staff", "admins"},
+		})
 		return res, nil
 	case "bare":
 		return &authv3.CheckResponse{}, nil
@@ -134,7 +136,8 @@ func calling(service, authorizer, settings string) string {
 	return strings.Replace(c, "{name: authorizer, ", "{name: authorizer, protocol: grpc, ", 1)
 }
 
-// TestExtAuthOverGRPC has another service decide as it would for Envoy, over each version of HTTP, in loops and without.
+// TestExtAuthOverGRPC has another service decide as it would for Envoy, over each version of HTTP, in loops and
+// without.
 func TestExtAuthOverGRPC(t *testing.T) {
 	service := echoing(t)
 	for _, c := range []struct {
@@ -212,7 +215,8 @@ func echoing(t *testing.T) string {
 	t.Helper()
 	return serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "%s?%s X-User=%s X-Gone=%s X-Role=%s X-Facts=%s ", r.URL.Path, r.URL.RawQuery,
-			strings.Join(r.Header.Values("X-User"), ","), r.Header.Get("X-Gone"), r.Header.Get("X-Role"), r.Header.Get("X-Facts"))
+			strings.Join(r.Header.Values("X-User"), ","), r.Header.Get("X-Gone"), r.Header.Get("X-Role"),
+			r.Header.Get("X-Facts"))
 	})
 }
 
@@ -286,6 +290,7 @@ func TestFactsOfExtAuthOverGRPC(t *testing.T) {
 // TestExtAuthOverGRPCAndTheClientsLeave cancels the call when nobody waits for its answer any more, which knew by when
 // it had to answer.
 func TestExtAuthOverGRPCAndTheClientsLeave(t *testing.T) {
+	lookOften(t)
 	a := newGRPCAuthorizer(t)
 	g := start(t, calling(seen(t), a.address, ", timeout: 10s"))
 	conn, err := net.Dial("tcp", g.address)
@@ -300,7 +305,8 @@ func TestExtAuthOverGRPCAndTheClientsLeave(t *testing.T) {
 	}
 }
 
-// TestExtAuthOverGRPCOfWhatIsNone takes no answer of a service that speaks no gRPC, or breaks its rules, for a decision.
+// TestExtAuthOverGRPCOfWhatIsNone takes no answer of a service that speaks no gRPC, or breaks its rules, for a
+// decision.
 func TestExtAuthOverGRPCOfWhatIsNone(t *testing.T) {
 	frame := func(flag byte, message string) string {
 		b := binary.BigEndian.AppendUint32([]byte{flag}, uint32(len(message)))

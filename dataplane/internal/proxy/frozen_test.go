@@ -71,6 +71,7 @@ func TestFrozenService(t *testing.T) {
 		{"over TLS", "https", ", tls: {insecure_skip_verify: true, http2: true}", &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			host, port, _ := net.SplitHostPort(frozen(t, c.secure))
 			g := startWith(t, codec.DefaultLimits(),
 				fmt.Sprintf(`services: [{name: s, protocol: %s, endpoints: [{host: %s, port: %s}]%s}]

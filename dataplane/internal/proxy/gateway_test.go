@@ -55,11 +55,21 @@ func TestMain(m *testing.M) {
 // tests run with it and without.
 var looping bool
 
-// once skips a test of clients of HTTP/2 the second time that tests run: their connections are never served in a loop.
+// lookInterval is how often nodes look for clients that have gone.
+var lookInterval = http1.LookInterval
+
+// lookOften has the nodes that a test starts look for clients that have gone all the time.
+func lookOften(t *testing.T) {
+	lookInterval = 20 * time.Millisecond
+	t.Cleanup(func() { lookInterval = http1.LookInterval })
+}
+
+// once skips the second time that tests run, for what is the same then: connections of HTTP/2 are never served in a
+// loop, and some tests always are.
 func once(t *testing.T) {
 	t.Helper()
 	if looping {
-		t.Skip("the same as without loops")
+		t.Skip("the same as the first time")
 	}
 }
 
@@ -175,7 +185,7 @@ func startThrough(
 		g.server.ServeIn(g.loops, 0)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	go g.server.Run(ctx)
+	go g.server.Run(ctx, lookInterval)
 	servers := listener.Servers{HTTP1: g.server, HTTP2: two}
 	set := listener.Settings{Log: log, Servers: servers, Counters: counters}
 	for _, edit := range edits {
@@ -243,6 +253,17 @@ func (g *gateway) apply(config string) {
 	if err := files.Load(); err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+// logged returns the access log's lines. Those that are gathered are written soon, not only after a second.
+func (g *gateway) logged() string {
+	g.t.Helper()
+	g.access.Reopen()
+	lines, err := os.ReadFile(g.lines)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(lines)
 }
 
 // to returns the configuration of one service with a policy and a route for all paths.

@@ -53,6 +53,7 @@ func thinking(t *testing.T, limits codec.Limits) (*thinker, *net.TCPConn) {
 }
 
 func TestClientThatGoesWhileItsServiceThinks(t *testing.T) {
+	lookOften(t)
 	for name, leave := range map[string]func(*net.TCPConn) error{
 		"closes": (*net.TCPConn).Close,
 		"resets": func(c *net.TCPConn) error { _ = c.SetLinger(0); return c.Close() },

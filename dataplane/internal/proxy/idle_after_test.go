@@ -18,6 +18,10 @@ func TestIdleFromTheEndOn(t *testing.T) {
 		{"http", "/long"}, {"h2c", "/long"}, {"h2c", "/cancelled"},
 	} {
 		t.Run(c.protocol+c.path, func(t *testing.T) {
+			if c.protocol == "h2c" {
+				once(t)
+			}
+			t.Parallel()
 			came, gone := make(chan struct{}, 1), make(chan struct{}, 1)
 			var opened atomic.Int32
 			service := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -116,12 +116,17 @@ func (t *transaction) Send() bool {
 // Sent implements socket.DeferredWrite: the client has been sent the response.
 func (t *transaction) Sent() {
 	if t.broken != nil {
-		t.x.Response.Code = fault.ClientClosed
-		t.x.Down.Abort()
+		t.guard((*transaction).unsent)
 	}
 	host := t.host
 	t.end()
 	host.Over()
+}
+
+// unsent ends an exchange whose response could not be sent.
+func (t *transaction) unsent() {
+	t.x.Response.Code = fault.ClientClosed
+	t.x.Down.Abort()
 }
 
 // Answered implements http1.ResponseWaiter.

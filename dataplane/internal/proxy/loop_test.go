@@ -16,9 +16,11 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// startInLoops starts a node that serves connections in loops from their first request on.
+// startInLoops starts a node that serves connections in loops from their first request on, for a test that needs to run
+// once.
 func startInLoops(t *testing.T, config string, edits ...func(*codec.Limits)) *gateway {
 	t.Helper()
+	once(t)
 	if probe := socket.NewLoops(1); probe == nil {
 		t.Skip("there are no loops on this system")
 	} else {

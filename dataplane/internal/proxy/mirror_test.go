@@ -103,7 +103,10 @@ func TestMirror(t *testing.T) {
 				`POST "hello" <nil>`, "answered"},
 			{"one that fails", "GET", nil, 500, `GET "" <nil>`, "error"},
 			{"a long body", "POST", strings.NewReader(strings.Repeat("x", 1001)), 200, "", "too_large"},
-			{"a long body in parts", "POST", io.MultiReader(strings.NewReader(part), strings.NewReader(part)), 200, "", "too_large"},
+			{
+				"a long body in parts", "POST", io.MultiReader(strings.NewReader(part), strings.NewReader(part)),
+				200, "", "too_large",
+			},
 		} {
 			t.Run(version+" "+c.name, func(t *testing.T) {
 				if version == "HTTP/2" {

@@ -26,6 +26,14 @@ func (t *transaction) guardLoop() {
 	}
 }
 
+// guardEnd is deferred where the exchange ends: the client has its response, and its connection goes on. The
+// transaction is not used again then.
+func (t *transaction) guardEnd() {
+	if v := recover(); v != nil {
+		t.p.panics.Caught("the end of an exchange", t.x.Route, v)
+	}
+}
+
 // fail ends the exchange after a panic.
 func (t *transaction) fail(v any) {
 	x := t.x

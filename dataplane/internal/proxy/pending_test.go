@@ -196,6 +196,7 @@ func TestPendingTime(t *testing.T) {
 
 // A client that goes away leaves the queue.
 func TestPendingClientGoes(t *testing.T) {
+	lookOften(t)
 	both(t, "max_pending: 1, connect_timeout: 5m", "", func(t *testing.T, g *gateway, h *holding, ask func(string) <-chan string) {
 		for version, transport := range transports() {
 			client := &http.Client{Transport: transport}

@@ -73,10 +73,11 @@ func (c *countedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// stick sends a number of uploads of 4 MiB that the service does not read, and returns when they hold of its window
-// what they can.
+// stick sends a number of uploads that the service does not read, of 4 MiB altogether or at least 320 KiB each, and
+// returns when they hold of its window what they can.
 func (s *stuckService) stick(g *gateway, path string, n int) {
 	s.t.Cleanup(s.release) // before the node ends, which waits for what is under way
+	part := fmt.Sprintf("10000\r\n%s\r\n", make([]byte, 64<<10))
 	for range n {
 		upload, err := net.Dial("tcp", g.address)
 		if err != nil {
@@ -86,8 +87,10 @@ func (s *stuckService) stick(g *gateway, path string, n int) {
 		_ = upload.SetDeadline(waittest.Deadline())
 		s.senders.Go(func() {
 			_, err := io.WriteString(upload, "POST "+path+" HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-			for n, part := 0, make([]byte, 64<<10); err == nil && n < 64; n++ {
-				_, err = fmt.Fprintf(upload, "10000\r\n%s\r\n", part)
+			for range max(64/n, 5) {
+				if err == nil {
+					_, err = io.WriteString(upload, part)
+				}
 			}
 		})
 	}

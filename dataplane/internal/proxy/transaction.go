@@ -66,6 +66,8 @@ func (p *Proxy) begin(x *exchange.Exchange) *transaction {
 
 // end counts the exchange, whose last byte has been sent.
 func (t *transaction) end() {
+	defer t.guardEnd()
+	t.mirrored.End()
 	x, p := t.x, t.p
 	t.done.Status, t.done.Code = x.Response.Status, x.Response.Code
 	duration := x.Tick().Sub(x.Start)
@@ -73,7 +75,6 @@ func (t *transaction) end() {
 		t.done.Duration = t.done.Upstream // how long clients leave a tunnel open says nothing about the service
 	}
 	t.count.Done(x.Shard, &t.done)
-	t.mirrored.End()
 	if t.backend != nil && t.backend.Chain != nil {
 		t.backend.Chain.End(x, &t.at, &pipeline.Outcome{
 			Status: t.done.Status, Code: t.done.Code, Duration: duration, Upstream: t.done.Upstream,

@@ -96,7 +96,7 @@ func TestUpstreamHTTP2Bodies(t *testing.T) {
 	}()} {
 		client := &http.Client{Transport: transport, Timeout: waittest.Limit}
 		var wg sync.WaitGroup
-		for range 20 {
+		for range 8 {
 			wg.Go(func() {
 				res, err := client.Post("http://"+g.address+"/", "text/plain", bytes.NewReader(payload))
 				if err != nil {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -124,10 +123,7 @@ func (g *gateway) none(buffers int64) {
 // logs waits until the access log has a text.
 func (g *gateway) logs(text string) {
 	g.t.Helper()
-	waittest.Until(g.t, "the access log has "+text, func() bool {
-		lines, err := os.ReadFile(g.lines)
-		return err == nil && bytes.Contains(lines, []byte(text))
-	})
+	waittest.Until(g.t, "the access log has "+text, func() bool { return strings.Contains(g.logged(), text) })
 }
 
 func TestWebSocket(t *testing.T) {
@@ -353,13 +349,14 @@ func TestFullDuplex(t *testing.T) {
 		}
 	})
 	one := httptest.NewServer(handler)
-	defer one.Close()
+	t.Cleanup(one.Close)
 	two := newH2Server(t, nil, handler)
 	for protocol, address := range map[string]string{"http": one.Listener.Addr().String(), "h2c": two.address} {
 		config := strings.Replace(to(address, ", timeout: 1s, stream_idle_timeout: 10m"), "name: s,", "name: s, protocol: "+protocol+",", 1)
 		g := startHasty(t, config) // with 300ms for more of a body
 		for i, transport := range transports() {
 			t.Run(fmt.Sprint(protocol, i+1), func(t *testing.T) {
+				t.Parallel()
 				up, feed := io.Pipe()
 				req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+g.address+"/", up)
 				if err != nil {

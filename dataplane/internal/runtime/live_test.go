@@ -64,8 +64,8 @@ func (c *changing) request() (end func()) {
 	}
 }
 
-// TestLiveStateOutlivesSnapshots: a middleware has the same live state from one snapshot to the next, for as long as its
-// key stays; what no exchange can use any more is closed, once.
+// TestLiveStateOutlivesSnapshots: a middleware has the same live state from one snapshot to the next, for as long as
+// its key stays; what no exchange can use any more is closed, once.
 func TestLiveStateOutlivesSnapshots(t *testing.T) {
 	var closed atomic.Int64
 	key := "one"

@@ -94,7 +94,8 @@ func TestAnyEditsCompileAsTheWholeDoes(t *testing.T) {
 		for i := range uint32(3) {
 			name := fmt.Sprint("x", i)
 			all = append(all, put(&configv1.Middleware{Name: name, Type: "headers", Order: i + 1, Config: settings}),
-				put(&configv1.Pipeline{Name: name, MiddlewareIds: []string{name}}), put(&configv1.Policy{Name: name, Timeout: "9s"}),
+				put(&configv1.Pipeline{Name: name, MiddlewareIds: []string{name}}),
+				put(&configv1.Policy{Name: name, Timeout: "9s"}),
 				put(&configv1.Service{Name: name, PipelineId: name, PolicyId: name,
 					Endpoints: []*configv1.Endpoint{{Host: "h", Port: 1}}}),
 				put(&configv1.Route{Name: name, Path: "/" + name, ServiceId: name, PipelineId: fmt.Sprint("x", (i+1)%3)}))

@@ -9,8 +9,8 @@ import (
 	"gateway.internal/shared/routing"
 )
 
-// Forward sets what the service is to see of the request's target. node are the node's rules for paths. Where it reports
-// false, x has a response.
+// Forward sets what the service is to see of the request's target. node are the node's rules for paths. Where it
+// reports false, x has a response.
 func (r *Route) Forward(x *exchange.Exchange, node *pathnorm.Rules) bool {
 	w := r.Rewrite
 	if w == nil {

@@ -175,8 +175,8 @@ func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	changes := config.DiffOf(old, v.Config, config.Together()...)
 	if s := r.snapshot.Load(); s != nil && len(changes) == 0 { // consumers have changed, or nothing has
 		next := *s
-		next.Revision, next.Hash, next.Epoch, next.AppliedAt, next.config = v.Revision, v.Config.Hash(), v.Epoch, start, v.Config
-		next.Traffic = r.trafficOf(v)
+		next.Revision, next.Hash, next.Epoch, next.AppliedAt = v.Revision, v.Config.Hash(), v.Epoch, start
+		next.config, next.Traffic = v.Config, r.trafficOf(v)
 		r.snapshot.Store(&next)
 		r.applied.Add(1)
 		r.applyNanos.Add(uint64(time.Since(start)))

@@ -6,9 +6,9 @@ import (
 	"weak"
 )
 
-// Named keeps one C for each key for as long as somebody holds it: parts of snapshots that have the same name share their
-// counters, and what no snapshot has any more is let go of, with its series. The zero value is ready. It is safe for
-// concurrent use.
+// Named keeps one C for each key for as long as somebody holds it: parts of snapshots that have the same name share
+// their counters, and what no snapshot has any more is let go of, with its series. The zero value is ready. It is safe
+// for concurrent use.
 type Named[K comparable, C any] struct {
 	mu  sync.Mutex
 	all map[K]weak.Pointer[C]

@@ -8,7 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Panics logs and counts defects that are kept from ending the process, each once. Its methods are safe for concurrent use.
+// Panics logs and counts defects that are kept from ending the process, each once. Its methods are safe for concurrent
+// use.
 type Panics struct {
 	log   *slog.Logger
 	count *atomic.Uint64

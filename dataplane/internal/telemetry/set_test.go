@@ -66,11 +66,13 @@ func TestDefinitionsOfMetrics(t *testing.T) {
 	set := sets.Of("gateway_lock_", "middleware", "a")
 	held := set.Counter("opened_total", "Doors.", "side", "left")
 	for name, define := range map[string]func(s *Set){
-		"another help":   func(s *Set) { s.Counter("opened_total", "Gates.", "side", "left") },
-		"another kind":   func(s *Set) { s.Gauge("opened_total", "Doors.", "side", "left") },
-		"another label":  func(s *Set) { s.Counter("opened_total", "Doors.", "where", "left") },
-		"no label":       func(s *Set) { s.Counter("opened_total", "Doors.") },
-		"another's part": func(*Set) { sets.Of("gateway_lock_", "route", "a").Counter("opened_total", "Doors.", "side", "left") },
+		"another help":  func(s *Set) { s.Counter("opened_total", "Gates.", "side", "left") },
+		"another kind":  func(s *Set) { s.Gauge("opened_total", "Doors.", "side", "left") },
+		"another label": func(s *Set) { s.Counter("opened_total", "Doors.", "where", "left") },
+		"no label":      func(s *Set) { s.Counter("opened_total", "Doors.") },
+		"another's part": func(*Set) {
+			sets.Of("gateway_lock_", "route", "a").Counter("opened_total", "Doors.", "side", "left")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

@@ -225,6 +225,7 @@ type Done struct {
 
 // Done counts an exchange. It does not allocate once a method, status and code have been seen.
 func (t *Route) Done(shard uint32, d *Done) {
+	shard %= t.shards
 	c := t.cell(shard)
 	m := c.byMethod[d.Method].Load()
 	if m == nil {
@@ -276,6 +277,7 @@ func bucket(d time.Duration) int {
 	return len(boundNanos)
 }
 
+// cell returns the cell of a shard, below shards.
 func (t *Route) cell(shard uint32) *cell {
 	cells := t.cells.Load()
 	if cells == nil {
@@ -287,5 +289,5 @@ func (t *Route) cell(shard uint32) *cell {
 		}
 		t.mu.Unlock()
 	}
-	return &(*cells)[shard%t.shards]
+	return &(*cells)[shard]
 }

@@ -2,8 +2,8 @@ package telemetry
 
 import "sync/atomic"
 
-// Version is a snapshot that exchanges are served by: reports say apart what each has served. Versions are told apart by
-// their addresses, since a node may go back to a revision.
+// Version is a snapshot that exchanges are served by: reports say apart what each has served. Versions are told apart
+// by their addresses, since a node may go back to a revision.
 type Version struct {
 	// Epoch and Revision are those of its configuration.
 	Epoch    string
@@ -29,10 +29,10 @@ type traffic struct {
 	older *traffic // under the route's mu
 }
 
-// trafficCell is one shard.
+// trafficCell is one shard. What nearly all exchanges are counted by comes first: it is in one cache line.
 type trafficCell struct {
-	duration [len(bounds) + 1]atomic.Uint64
 	nanos    atomic.Uint64
+	duration [len(bounds) + 1]atomic.Uint64
 	errors   atomic.Uint64
 	_        [56]byte // to the next cache line
 }
@@ -41,7 +41,7 @@ type trafficCell struct {
 // with the last one.
 const maxTraffic = 64
 
-// count adds an exchange to what its version has served.
+// count adds an exchange to what its version has served, in the cell of a shard, below shards.
 func (t *Route) count(shard uint32, d *Done, bucket int) {
 	v := d.Version
 	if v == nil {
@@ -51,7 +51,7 @@ func (t *Route) count(shard uint32, d *Done, bucket int) {
 	if now == nil || now.last.Load() != v {
 		now = t.trafficOf(v)
 	}
-	c := &now.cells[shard%t.shards]
+	c := &now.cells[shard]
 	if d.Status >= 500 {
 		c.errors.Add(1)
 	}

@@ -324,7 +324,8 @@ func (e *Endpoint) keepNew(c *http1Conn, p *pending) {
 // keep makes a connection over HTTP/1 wait for its next request, if it may. The mutex is held.
 func (e *Endpoint) keep(c *http1Conn) {
 	settings := e.settings.Load()
-	if e.closed || !c.fits(settings.transport, c.idleSince) || e.idle.len() >= settings.pool.MaxIdle && len(e.queue.all) == 0 {
+	full := e.idle.len() >= settings.pool.MaxIdle && len(e.queue.all) == 0
+	if e.closed || full || !c.fits(settings.transport, c.idleSince) {
 		e.discard(c)
 		return
 	}

@@ -174,7 +174,7 @@ func (e *Endpoint) enqueue(settings *connSettings, p *pending) error {
 	e.queue.push(p)
 	if before > 0 && before <= settings.pool.MaxPending {
 		e.serve()
-	} else if e.serveOne(settings, p, time.Now()); p.over { // those before it have been served when there last was something
+	} else if e.serveOne(settings, p, time.Now()); p.over { // those before it were served when there last was something
 		e.queue.remove(p)
 	}
 	if !p.over && !p.opening && e.queue.waiting() > settings.pool.MaxPending+e.multiplexed.slotsToCome(settings) {

@@ -56,7 +56,9 @@ func isName(host string) bool {
 
 // resolveEndpoints returns where the endpoints of a list are by now: those of a name are at all of its addresses.
 // unresolved are the names without any.
-func resolveEndpoints(list []*configv1.Endpoint, resolver *resolve.Resolver) (at []resolvedEndpoint, unresolved []string) {
+func resolveEndpoints(
+	list []*configv1.Endpoint, resolver *resolve.Resolver,
+) (at []resolvedEndpoint, unresolved []string) {
 	for _, m := range list {
 		if resolver == nil || !isName(m.GetHost()) {
 			at = append(at, resolvedEndpoint{entry: m})

@@ -1,6 +1,9 @@
 package extauth
 
 import (
+	"maps"
+	"slices"
+
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/shared/fault"
 )
@@ -11,6 +14,8 @@ type answer struct {
 	passes, failed bool
 	// cut tells that something of it is lost, such as a field that can't be one: it is not kept.
 	cut bool
+	// bytes is about what the service has sent for it.
+	bytes int
 
 	// request is what a request that passes becomes, query what its query does, response what the response to it does, and
 	// principal whom it comes from; nil: nobody has said.
@@ -63,6 +68,21 @@ func (c *change) apply(h *exchange.Header) {
 	for _, v := range values {
 		h.Add(c.name, v)
 	}
+}
+
+// factsOf returns what the service says of the request, by the names that the settings have for it. values returns all
+// that it says by its own name for something.
+func (s *step) factsOf(values func(name string) []string) (all []exchange.Fact) {
+	for _, name := range slices.Sorted(maps.Keys(s.facts)) {
+		switch said := values(s.facts[name]); len(said) {
+		case 0:
+		case 1:
+			all = append(all, exchange.FactKey[string](name).Fact(said[0]))
+		default:
+			all = append(all, exchange.FactKey[[]string](name).Fact(said))
+		}
+	}
+	return all
 }
 
 // apply lets the request pass, or makes the answer the client's.

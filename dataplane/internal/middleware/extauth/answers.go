@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"hash"
 	"strings"
+	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/dataplane/internal/exchange"
@@ -17,8 +18,12 @@ import (
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
 
-// maxAnswers is how many answers a middleware keeps; the one that was not used for longest makes room.
-const maxAnswers = 10_000
+// maxAnswers is how many answers a middleware keeps, and maxAnswersBytes what the service may have sent for all of
+// them, in bytes; the ones that were not used for longest make room.
+const (
+	maxAnswers      = 10_000
+	maxAnswersBytes = 16 << 20
+)
 
 // answerKey is a hash of what tells requests apart, so that no credentials are kept.
 type answerKey [sha256.Size]byte
@@ -32,10 +37,38 @@ type keeping struct {
 }
 
 // answers are those that were given lately. It is safe for concurrent use.
-type answers struct{ by *lru.Cache[answerKey, kept] }
+type answers struct {
+	mu    sync.Mutex
+	by    *simplelru.LRU[answerKey, kept]
+	bytes int // of all of them
+}
+
+func newAnswers() (a *answers, err error) {
+	a = &answers{}
+	a.by, err = simplelru.NewLRU(maxAnswers, func(_ answerKey, gone kept) { a.bytes -= gone.answer.bytes })
+	return a, err
+}
+
+func (a *answers) get(k answerKey) (e kept, found bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.by.Get(k)
+}
+
+func (a *answers) put(k answerKey, e kept) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.by.Remove(k) // what Add puts something in the place of is not told to be gone
+	a.by.Add(k, e)
+	for a.bytes += e.answer.bytes; a.bytes > maxAnswersBytes; {
+		a.by.RemoveOldest()
+	}
+}
 
 // Close implements io.Closer.
 func (a *answers) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.by.Purge()
 	return nil
 }
@@ -77,10 +110,7 @@ func newKeeping(m *middlewarev1.ExtAuth, sent []string, env *pipeline.Environmen
 	if err != nil {
 		return nil, fmt.Errorf("ext_auth: %w", err)
 	}
-	k.ref, err = live.Keep(env.Live, keptBy{env.Name, sha256.Sum256(settings)}, func() (*answers, error) {
-		c, err := lru.New[answerKey, kept](maxAnswers)
-		return &answers{c}, err
-	})
+	k.ref, err = live.Keep(env.Live, keptBy{env.Name, sha256.Sum256(settings)}, newAnswers)
 	return k, err
 }
 
@@ -134,7 +164,7 @@ func number(h hash.Hash, n int) {
 }
 
 func (c *keeping) get(k answerKey) *answer {
-	e, ok := c.ref.Value().by.Get(k)
+	e, ok := c.ref.Value().get(k)
 	if !ok || c.now().Sub(e.since) >= c.ttl {
 		return nil
 	}
@@ -148,7 +178,7 @@ func (c *keeping) put(k answerKey, a *answer) {
 		return // it is for this client alone, or may be another one the next time
 	}
 	if a.passes || a.status == 401 || a.status == 403 {
-		c.ref.Value().by.Add(k, kept{a, c.now()})
+		c.ref.Value().put(k, kept{a, c.now()})
 	}
 }
 

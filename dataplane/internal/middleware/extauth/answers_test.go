@@ -2,6 +2,7 @@ package extauth
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,7 +52,9 @@ func TestKeptAnswers(t *testing.T) {
 		{"a shorter time", "a", &middlewarev1.ExtAuth{Cache: ttl("5s")}, false},
 		{"another path", "a", &middlewarev1.ExtAuth{Cache: ttl("10s"), Path: "/other"}, false},
 		{"other fields", "a", &middlewarev1.ExtAuth{Cache: ttl("10s"), RequestHeaders: []string{"X"}}, false},
-		{"another key", "a", &middlewarev1.ExtAuth{Cache: &middlewarev1.ExtAuthCache{Ttl: "10s", Key: []string{":path"}}}, false},
+		{"another key", "a", &middlewarev1.ExtAuth{
+			Cache: &middlewarev1.ExtAuthCache{Ttl: "10s", Key: []string{":path"}},
+		}, false},
 		{"another principal", "a", &middlewarev1.ExtAuth{
 			Cache: ttl("10s"), Principal: &middlewarev1.ExtAuthPrincipal{Consumer: "X"},
 		}, false},
@@ -64,5 +67,44 @@ func TestKeptAnswers(t *testing.T) {
 	}
 	if now = time.Unix(10, 0); first.get(key) != nil {
 		t.Error("an answer counts for longer than its time")
+	}
+}
+
+// TestKeptAnswersHaveRoom has the answers that were not used for longest make room, by number and by bytes.
+func TestKeptAnswersHaveRoom(t *testing.T) {
+	all, err := newAnswers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(n int) answerKey { return answerKey{byte(n), byte(n >> 8)} }
+	put := func(n, bytes int) { all.put(key(n), kept{answer: &answer{bytes: bytes}}) }
+	has := func(want ...int) {
+		t.Helper()
+		for n := range 6 {
+			if _, found := all.by.Peek(key(n)); found != slices.Contains(want, n) {
+				t.Errorf("answer %d: kept: %t", n, found)
+			}
+		}
+	}
+	for n := range 4 {
+		put(n, maxAnswersBytes/4)
+	}
+	has(0, 1, 2, 3)
+	all.get(key(0))
+	put(4, 1)
+	has(0, 2, 3, 4)
+	put(3, maxAnswersBytes/2) // it takes its own place
+	has(0, 3, 4)
+	put(5, maxAnswersBytes/4-1)
+	has(0, 3, 4, 5)
+	for n := range maxAnswers {
+		put(6+n, 1)
+	}
+	has()
+	if n := all.by.Len(); n != maxAnswers || all.bytes != maxAnswers {
+		t.Errorf("%d answers of %d bytes are kept", n, all.bytes)
+	}
+	if err := all.Close(); err != nil || all.bytes != 0 {
+		t.Errorf("%d bytes are left, %v", all.bytes, err)
 	}
 }

@@ -2,7 +2,6 @@ package extauth
 
 import (
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -127,15 +126,7 @@ func changeOf(h *authv3.HeaderValueOption, otherwise op) (change, error) {
 
 // know keeps what the service says of the client and the request, by the names that the settings have for it.
 func (s *step) know(a *answer, metadata *structpb.Struct) {
-	for _, name := range slices.Sorted(maps.Keys(s.facts)) {
-		switch values := valuesOf(metadata, s.facts[name]); len(values) {
-		case 0:
-		case 1:
-			a.facts = append(a.facts, exchange.FactKey[string](name).Fact(values[0]))
-		default:
-			a.facts = append(a.facts, exchange.FactKey[[]string](name).Fact(values))
-		}
-	}
+	a.facts = s.factsOf(func(member string) []string { return valuesOf(metadata, member) })
 	if s.principal == nil {
 		return
 	}

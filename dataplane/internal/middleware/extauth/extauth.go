@@ -32,7 +32,8 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 	}
 	s := &step{
 		path: m.GetPath(), timeout: defaultTimeout, sent: m.GetRequestHeaders(), taken: m.GetResponseHeaders(),
-		allows: m.GetOnError() == "allow", maxBody: int(m.GetMaxBodyBytes()), principal: m.GetPrincipal(), facts: m.GetFacts(),
+		allows: m.GetOnError() == "allow", maxBody: int(m.GetMaxBodyBytes()),
+		principal: m.GetPrincipal(), facts: m.GetFacts(),
 		calls: m.GetProtocol() == "grpc", extensions: m.GetContextExtensions(), passed: exchange.FactKey[*answer](env.Name),
 		log: env.Log,
 	}

@@ -42,7 +42,11 @@ func (s *step) askGRPC(ctx context.Context, x *exchange.Exchange, body []byte) (
 	}
 	switch {
 	case err == nil:
-		return s.decisionOf(m)
+		a, err := s.decisionOf(m)
+		if err == nil {
+			a.bytes = len(res.Body)
+		}
+		return a, err
 	case res != nil && res.Status == 200 && refuses(res.Body) && !x.ClientGone() && !x.Refused():
 		return &answer{status: 403, cut: true}, nil
 	}
@@ -131,8 +135,8 @@ func messageOf(res *subrequest.Response) (*authv3.CheckResponse, error) {
 // checkOf says what is known of a request.
 func (s *step) checkOf(x *exchange.Exchange, body []byte) *authv3.CheckRequest {
 	http := &authv3.AttributeContext_HttpRequest{
-		Id: text(x.ID), Method: text(x.Request.Method), Headers: s.fieldsOf(x), Path: text(target(x)), Host: text(x.Request.Host),
-		Scheme: x.Scheme, Size: x.Request.ContentLength, Protocol: x.Request.Version.String(),
+		Id: text(x.ID), Method: text(x.Request.Method), Headers: s.fieldsOf(x), Path: text(target(x)),
+		Host: text(x.Request.Host), Scheme: x.Scheme, Size: x.Request.ContentLength, Protocol: x.Request.Version.String(),
 	}
 	if body != nil {
 		http.Size = int64(len(body))
@@ -163,7 +167,8 @@ func (s *step) fieldsOf(x *exchange.Exchange) map[string]string {
 	req := &x.Request
 	fields := make(map[string]string, req.Header.Len()+8)
 	for name, value := range req.Header.All() {
-		if known := exchange.KnownName(name); known.HopByHop() || known == exchange.Forwarded || len(s.sent) > 0 && !s.sends(name) {
+		known := exchange.KnownName(name)
+		if known.HopByHop() || known == exchange.Forwarded || len(s.sent) > 0 && !s.sends(name) {
 			continue
 		}
 		name = text(strings.ToLower(name))

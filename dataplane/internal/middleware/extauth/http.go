@@ -2,7 +2,6 @@ package extauth
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -78,12 +77,18 @@ func target(x *exchange.Exchange) string {
 	return x.Request.Path + "?" + x.Request.RawQuery
 }
 
+// fieldBytes is what a field takes besides its texts, about.
+const fieldBytes = 64
+
 // answerOf reads a response: 2xx passes, 5xx can't say, any other is the client's.
 func (s *step) answerOf(res *subrequest.Response) *answer {
-	a := &answer{
-		passes: res.Status/100 == 2, failed: res.Status/100 == 5, status: res.Status, header: res.Header, body: res.Body,
+	a := &answer{passes: res.Status/100 == 2, failed: res.Status/100 == 5, status: res.Status, header: res.Header}
+	for name, value := range a.header.All() {
+		a.bytes += len(name) + len(value) + fieldBytes
 	}
 	if !a.passes {
+		a.body = res.Body
+		a.bytes += len(a.body)
 		return a
 	}
 	for _, name := range s.taken {
@@ -94,15 +99,7 @@ func (s *step) answerOf(res *subrequest.Response) *answer {
 		a.request = append(a.request, c)
 	}
 	a.principal = s.principalOf(&res.Header)
-	for _, name := range slices.Sorted(maps.Keys(s.facts)) {
-		switch values := slices.Collect(res.Header.Values(s.facts[name])); len(values) {
-		case 0:
-		case 1:
-			a.facts = append(a.facts, exchange.FactKey[string](name).Fact(values[0]))
-		default:
-			a.facts = append(a.facts, exchange.FactKey[[]string](name).Fact(values))
-		}
-	}
+	a.facts = s.factsOf(func(field string) []string { return slices.Collect(res.Header.Values(field)) })
 	return a
 }
 

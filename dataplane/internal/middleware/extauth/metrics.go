@@ -15,8 +15,9 @@ func newCounters(set *telemetry.Set) counters {
 				"where nobody waited for that any more.", "result", result)
 	}
 	return counters{
-		allowed: decisions("allowed"), denied: decisions("denied"), failed: decisions("error"), cancelled: decisions("cancelled"),
-		cached: set.Counter("cached_total", "Decisions that were taken from answers that are kept."),
-		asked:  set.Durations("request_seconds", "Time that the service took, by requests to it."),
+		allowed: decisions("allowed"), denied: decisions("denied"), failed: decisions("error"),
+		cancelled: decisions("cancelled"),
+		cached:    set.Counter("cached_total", "Decisions that were taken from answers that are kept."),
+		asked:     set.Durations("request_seconds", "Time that the service took, by requests to it."),
 	}
 }

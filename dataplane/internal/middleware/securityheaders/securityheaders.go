@@ -1,4 +1,5 @@
-// Package securityheaders is the middleware type "security_headers": it sets response fields that make browsers careful.
+// Package securityheaders is the middleware type "security_headers": it sets response fields that make browsers
+// careful.
 package securityheaders
 
 import (

@@ -32,8 +32,10 @@ func TestSecurityHeaders(t *testing.T) {
 		{"what the service says is replaced", &middlewarev1.SecurityHeaders{Override: true, ContentSecurityPolicy: policy},
 			"https", nil, own, map[string]string{frame: "deny", csp: policy, sniff: "nosniff"}},
 		{"all is chosen", &middlewarev1.SecurityHeaders{
-			StrictTransportSecurity: &middlewarev1.StrictTransportSecurity{MaxAge: "17520h", IncludeSubdomains: true, Preload: true},
-			FrameOptions:            "sameorigin", ContentTypeOptions: "nosniff", ReferrerPolicy: "no-referrer",
+			StrictTransportSecurity: &middlewarev1.StrictTransportSecurity{
+				MaxAge: "17520h", IncludeSubdomains: true, Preload: true,
+			},
+			FrameOptions: "sameorigin", ContentTypeOptions: "nosniff", ReferrerPolicy: "no-referrer",
 		}, "https", nil, nil, map[string]string{
 			hsts: "max-age=63072000; includeSubDomains; preload", frame: "sameorigin", sniff: "nosniff", referrer: "no-referrer",
 		}},
