@@ -281,7 +281,8 @@ func (r *Registry) Health(all bool) (verdicts []*streamv1.EndpointHealth, unchec
 	return r.checker.Report(all)
 }
 
-var healthDesc = prometheus.NewDesc("gateway_service_health", "1 when the endpoint takes traffic, 0 when its checks failed.", []string{"service", "endpoint"}, nil)
+var healthDesc = prometheus.NewDesc("gateway_service_health",
+	"1 when the endpoint takes traffic, 0 when its checks failed or it is ejected.", []string{"service", "endpoint"}, nil)
 
 var (
 	pendingDesc = prometheus.NewDesc("gateway_upstream_pending_requests",

@@ -8,9 +8,21 @@ import (
 	"sync/atomic"
 )
 
+// Reason is a set of reasons why an endpoint gets no requests.
+type Reason uint32
+
+const (
+	// ChecksFailed tells that active checks say so, or have not said anything yet where an endpoint has to pass one first.
+	ChecksFailed Reason = 1 << iota
+	// Ejected tells that the endpoint's responses stood out from what is expected of it or from the others'.
+	Ejected
+	// Draining tells that it shall only finish what it has.
+	Draining
+)
+
 // State is the live part of an endpoint. It is safe for concurrent use; the zero value is healthy and idle.
 type State struct {
-	unhealthy atomic.Bool
+	reasons atomic.Uint32 // a Reason
 	// changes counts what happens to the health of the targets of the balancer that the state belongs to; nil: it belongs to none.
 	changes  atomic.Pointer[atomic.Uint64]
 	_        [48]byte // health is read by every request, the counter written by every request: not on one cache line
@@ -18,18 +30,31 @@ type State struct {
 	_        [56]byte
 }
 
-// Healthy reports whether the endpoint may get requests.
-func (s *State) Healthy() bool { return !s.unhealthy.Load() }
+// Healthy reports whether the endpoint may get requests: there is no reason against it.
+func (s *State) Healthy() bool { return s.reasons.Load() == 0 }
 
-// SetHealthy sets it.
-func (s *State) SetHealthy(healthy bool) {
-	if s.unhealthy.Swap(!healthy) != healthy {
-		return
+// Reasons returns why the endpoint gets no requests; 0: it gets them.
+func (s *State) Reasons() Reason { return Reason(s.reasons.Load()) }
+
+// Has reports whether all of some reasons are there.
+func (r Reason) Has(some Reason) bool { return r&some == some }
+
+// Set says whether some reasons are there; others stay as they are. It returns whether Healthy has changed by it.
+func (s *State) Set(some Reason, are bool) (changed bool) {
+	if are {
+		changed = s.reasons.Or(uint32(some)) == 0
+	} else {
+		old := Reason(s.reasons.And(^uint32(some)))
+		changed = old != 0 && old&^some == 0
 	}
-	if n := s.changes.Load(); n != nil {
+	if n := s.changes.Load(); changed && n != nil {
 		n.Add(1)
 	}
+	return changed
 }
+
+// SetHealthy takes the verdict of active checks.
+func (s *State) SetHealthy(healthy bool) { s.Set(ChecksFailed, !healthy) }
 
 // InFlight returns the number of requests that the endpoint has not answered yet.
 func (s *State) InFlight() int64 { return s.inFlight.Load() }

@@ -268,7 +268,7 @@ func (c *Checker) judge(w *watch, err error) {
 		w.passed, w.failed = 0, w.failed+1
 	}
 	t := &w.target
-	was := t.State.Healthy()
+	was := !t.State.Reasons().Has(balance.ChecksFailed)
 	now := was
 	switch {
 	case was && w.failed >= t.Check.Unhealthy:
