@@ -41,11 +41,12 @@ type Attempts struct {
 	// Request is what came of the request's body with its head, once RequestPart was called.
 	Request Part
 
-	fresh   bool         // the next connection has to be a new one
-	streams bool         // the response goes on for as long as something moves
-	both    bool         // it has begun while the request's body is still coming
-	form    exchange.RPC // of the response that the client is being sent
-	group   *Group       // of those that may be under way at once; nil: there is none
+	tried   upstream.Tried // the endpoints that were chosen
+	fresh   bool           // the next connection has to be a new one
+	streams bool           // the response goes on for as long as something moves
+	both    bool           // it has begun while the request's body is still coming
+	form    exchange.RPC   // of the response that the client is being sent
+	group   *Group         // of those that may be under way at once; nil: there is none
 }
 
 // Send gets the response's head, and reports false when x has a response of the gateway's own instead.
@@ -95,14 +96,15 @@ func (a *Attempts) ResponsePart() *Part {
 	return p
 }
 
-// Choose begins an attempt: it chooses an endpoint, if possible another one than before, and reports whether there is
-// one.
+// Choose begins an attempt: it chooses an endpoint, if possible one that was not tried before, and reports whether
+// there is one.
 func (a *Attempts) Choose() bool {
 	x := a.Exchange
 	a.x, a.Begun, a.Outcome = x, x.Now, Pending
-	if a.Endpoint = a.Service.Pick(a.Endpoint); a.Endpoint == nil {
+	if a.Endpoint = a.Service.Pick(x, &a.tried); a.Endpoint == nil {
 		return false
 	}
+	a.tried.Add(a.Endpoint)
 	x.Endpoint = a.Endpoint.Address()
 	if x.Forward.OwnHost {
 		x.Forward.Host = a.Endpoint.Authority()

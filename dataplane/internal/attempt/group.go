@@ -38,7 +38,6 @@ type Group struct {
 type Candidate struct {
 	Attempts
 	source   source
-	chosen   *upstream.Endpoint // the first one
 	judged   bool
 	panicked bool
 	closed   bool
@@ -95,15 +94,14 @@ func (g *Group) Start() bool {
 		Exchange: f, Service: g.of.Service, Timeout: g.of.Timeout, Panics: g.of.Panics,
 		Repeatable: g.of.Repeatable || g.of.Plan != nil && g.of.Plan.AnyMethod,
 	}
-	if another {
-		c.Endpoint = g.all[len(g.all)-1].chosen
-	}
-	if !c.Choose() && another {
+	c.tried = g.of.tried.Clone()
+	if c.Choose() {
+		g.of.tried.Add(c.Endpoint)
+	} else if another {
 		g.body.leave(&c.source)
 		give(f)
 		return false
 	}
-	c.chosen = c.Endpoint
 	x.Watch(cancelation{&c.source})
 	g.all = append(g.all, c)
 	g.running++

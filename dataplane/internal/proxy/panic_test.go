@@ -159,7 +159,7 @@ func TestPanicsEndOneExchange(t *testing.T) {
 				default:
 				}
 				waittest.Until(t, "the endpoint has no exchanges", func() bool {
-					return g.services.Get(g.serviceID()).Pick(nil).State.InFlight() == 0
+					return g.services.Get(g.serviceID()).Pick(nil, nil).State.InFlight() == 0
 				})
 			})
 		}

@@ -96,7 +96,7 @@ func TestPanicsInTunnels(t *testing.T) {
 			t.Errorf("up %v: %v panics were counted", up, n)
 		}
 		waittest.Until(t, "the endpoint has no exchanges", func() bool {
-			return g.services.Get(g.serviceID()).Pick(nil).State.InFlight() == 0
+			return g.services.Get(g.serviceID()).Pick(nil, nil).State.InFlight() == 0
 		})
 		if n := g.counters.Upgrades().Active(); n != 0 {
 			t.Errorf("up %v: %d tunnels are counted still", up, n)

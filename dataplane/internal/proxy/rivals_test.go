@@ -17,6 +17,7 @@ import (
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
@@ -232,8 +233,10 @@ func (r *race) over() {
 		}
 	}
 	waittest.UntilNil(r.t, "nothing is left", func() error {
-		one := r.services.Get(r.serviceID()).Pick(nil)
-		two := r.services.Get(r.serviceID()).Pick(one)
+		one := r.services.Get(r.serviceID()).Pick(nil, nil)
+		var tried upstream.Tried
+		tried.Add(one)
+		two := r.services.Get(r.serviceID()).Pick(nil, &tried)
 		if a, b := one.State.InFlight(), two.State.InFlight(); a != 0 || b != 0 {
 			return fmt.Errorf("%d and %d exchanges are at the endpoints", a, b)
 		}

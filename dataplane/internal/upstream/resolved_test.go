@@ -64,7 +64,7 @@ func TestAddressesOfNames(t *testing.T) {
 			}
 			counts := map[string]int{}
 			for range 6 {
-				if e := r.Get("1").Pick(nil); e == nil {
+				if e := r.Get("1").Pick(nil, nil); e == nil {
 					counts["none"]++
 				} else {
 					counts[e.Address()]++
@@ -110,7 +110,7 @@ func TestOtherLoopback(t *testing.T) {
 	r := resolving(t, "")
 	port := uint32(ln.Addr().(*net.TCPAddr).Port)
 	r.Apply(map[string]Definition{"1": {Service: &configv1.Service{Name: "s", Endpoints: []*configv1.Endpoint{{Host: "localhost", Port: port}}}}}, nil)
-	e := r.Get("1").Pick(nil)
+	e := r.Get("1").Pick(nil, nil)
 	now := time.Now()
 	x := &exchange.Exchange{}
 	x.Start, x.Now, x.Deadline, x.Down = now, now, now.Add(time.Minute), staying{}
@@ -129,7 +129,7 @@ func TestNameInTLS(t *testing.T) {
 	r := resolving(t, "127.0.0.2 two.test\n127.0.0.3 two.test\n")
 	r.Apply(map[string]Definition{"1": {Service: &configv1.Service{Name: "s", Protocol: "https", Endpoints: []*configv1.Endpoint{{Host: "two.test", Port: 443}}}}}, nil)
 	for range 2 {
-		if e := r.Get("1").Pick(nil); e.settings.Load().tls.ServerName != "two.test" || e.Authority() != "two.test" {
+		if e := r.Get("1").Pick(nil, nil); e.settings.Load().tls.ServerName != "two.test" || e.Authority() != "two.test" {
 			t.Errorf("%s: server name %q, authority %q", e.Address(), e.settings.Load().tls.ServerName, e.Authority())
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/dataplane/internal/upstream/health"
@@ -37,7 +38,6 @@ type current struct {
 	transport *transport
 	settings  config.ServiceSettings
 	endpoints []*Endpoint
-	index     map[*Endpoint]int // in endpoints, and in the balancer's targets
 	balancer  balance.Balancer
 	source    Definition
 	found     []*configv1.Endpoint // what discovery gave
@@ -61,16 +61,24 @@ func (s *Service) ResponseTimeout() time.Duration {
 	return s.current.Load().settings.Pool.ResponseTimeout
 }
 
-// Pick chooses an endpoint, if possible another than avoid, which may be nil. nil: there is none to choose.
-func (s *Service) Pick(avoid *Endpoint) *Endpoint {
+// Tried is the set of endpoints that an exchange has tried; see [Service.Pick].
+type Tried struct{ states balance.Tried }
+
+// Add adds an endpoint.
+func (t *Tried) Add(e *Endpoint) { t.states.Add(&e.State) }
+
+// Clone returns a set of its own with the same endpoints.
+func (t *Tried) Clone() Tried { return Tried{t.states.Clone()} }
+
+// Pick chooses an endpoint for an exchange: none that it has tried while others are left, and then another than the
+// last one. tried may be nil: it has tried none. nil: there is no endpoint to choose.
+func (s *Service) Pick(x *exchange.Exchange, tried *Tried) *Endpoint {
 	c := s.current.Load()
-	index := -1
-	if avoid != nil {
-		if i, has := c.index[avoid]; has {
-			index = i
-		}
+	var choice balance.Choice
+	if tried != nil {
+		choice.Tried = &tried.states
 	}
-	if i := c.balancer.Pick(index); i >= 0 {
+	if i := balance.Pick(c.balancer, choice); i >= 0 {
 		return c.endpoints[i]
 	}
 	return nil
@@ -236,7 +244,6 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 			have[e.key] = e
 		}
 	}
-	next.index = make(map[*Endpoint]int, len(at))
 	targets := make([]balance.Target, 0, len(at))
 	for _, p := range at {
 		e := have[p.key()]
@@ -246,7 +253,6 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 			e = newEndpoint(p, s.log, s.dials)
 		}
 		e.set(next.name, next.settings.Pool, next.transport)
-		next.index[e] = len(next.endpoints)
 		next.endpoints = append(next.endpoints, e)
 		targets = append(targets, balance.Target{State: &e.State, Weight: config.Weight(p.entry)})
 	}

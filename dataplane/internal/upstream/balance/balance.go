@@ -25,7 +25,8 @@ type State struct {
 	reasons atomic.Uint32 // a Reason
 	// changes counts what happens to the health of the targets of the balancer that the state belongs to; nil: it belongs to none.
 	changes  atomic.Pointer[atomic.Uint64]
-	_        [48]byte // health is read by every request, the counter written by every request: not on one cache line
+	index    atomic.Uint32 // among that balancer's targets
+	_        [40]byte      // health is read by every request, the counter written by every request: not on one cache line
 	inFlight atomic.Int64
 	_        [56]byte
 }
@@ -76,9 +77,8 @@ func (t *Target) usable() bool { return t.Weight > 0 && t.State.Healthy() }
 // Balancer chooses targets. It is safe for concurrent use, takes no lock and does not allocate, except for the first picks after a target's
 // health has changed.
 type Balancer interface {
-	// Pick returns the index of a healthy target that avoid does not name, or -1. avoid is the index of a target that has just
-	// failed, or -1; it is chosen all the same when it is the only one.
-	Pick(avoid int) int
+	// Pick returns the index of a healthy target that the choice does not exclude, or -1.
+	Pick(c Choice) int
 }
 
 // New returns a balancer of a kind of load_balancer_type; an unknown kind is round_robin. It goes on where previous is, the balancer of the

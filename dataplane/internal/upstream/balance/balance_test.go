@@ -15,11 +15,20 @@ func targets(weights ...uint32) []Target {
 	return ts
 }
 
+// tried returns a choice that excludes some of the targets.
+func tried(ts []Target, indices ...int) Choice {
+	c := Choice{Tried: &Tried{}}
+	for _, i := range indices {
+		c.Tried.Add(ts[i].State)
+	}
+	return c
+}
+
 func TestWeightedIsSmooth(t *testing.T) {
 	b := New("weighted_round_robin", targets(5, 1, 1), nil)
 	var got []int
 	for range 7 {
-		got = append(got, b.Pick(-1))
+		got = append(got, b.Pick(Choice{}))
 	}
 	for i, want := range []int{0, 0, 1, 0, 2, 0, 0} { // nginx's own example
 		if got[i] != want {
@@ -48,13 +57,13 @@ func TestSharesAreExact(t *testing.T) {
 		}
 		counts := make([]int, len(ts))
 		for range 50 * sum {
-			i := b.Pick(-1)
+			i := b.Pick(Choice{})
 			if i < 0 || weights[i] == 0 {
 				t.Fatalf("picked %d of weights %v", i, weights)
 			}
 			counts[i]++
 		}
-		if sum == 0 && b.Pick(-1) != -1 {
+		if sum == 0 && b.Pick(Choice{}) != -1 {
 			t.Fatal("picked one of none")
 		}
 		for i, w := range weights {
@@ -72,19 +81,19 @@ func TestUnhealthyAndAvoided(t *testing.T) {
 		b := New(kind, ts, nil)
 		ts[1].State.SetHealthy(false)
 		for range 20 {
-			if i := b.Pick(0); i != 2 {
+			if i := Pick(b, tried(ts, 0)); i != 2 {
 				t.Fatalf("%s: picked %d", kind, i)
 			}
 		}
 		ts[2].State.SetHealthy(false)
-		if i := b.Pick(0); i != 0 {
+		if i := Pick(b, tried(ts, 0)); i != 0 {
 			t.Errorf("%s: the only one is %d", kind, i)
 		}
 		ts[0].State.SetHealthy(false)
-		if i := b.Pick(-1); i != -1 {
+		if i := b.Pick(Choice{}); i != -1 {
 			t.Errorf("%s: picked %d of none", kind, i)
 		}
-		if New(kind, nil, nil).Pick(-1) != -1 {
+		if New(kind, nil, nil).Pick(Choice{}) != -1 {
 			t.Errorf("%s: picked one of an empty list", kind)
 		}
 	}
@@ -96,7 +105,7 @@ func TestSpacingIsThatOfNginx(t *testing.T) {
 		ts := targets(rapid.SliceOfN(rapid.Uint32Range(0, 40), 1, 8).Draw(t, "weights")...)
 		b, reference := New("weighted_round_robin", ts, nil), newReference(ts)
 		for k := range 500 {
-			if got, want := b.Pick(-1), reference.Pick(-1); got != want {
+			if got, want := b.Pick(Choice{}), reference.Pick(Choice{}); got != want {
 				t.Fatalf("pick %d is %d instead of %d", k, got, want)
 			}
 		}
@@ -125,7 +134,7 @@ func TestSharesOfTheUnhealthy(t *testing.T) {
 		b := New(c.kind, ts, nil)
 		got := make([]int, len(ts))
 		for range 1200 {
-			got[b.Pick(-1)]++
+			got[b.Pick(Choice{})]++
 		}
 		for i := range got {
 			if d := got[i] - c.want[i]; d > 4 || d < -4 {
@@ -151,7 +160,7 @@ func TestFewAreLeft(t *testing.T) {
 			b := New(kind, ts, nil)
 			counts := map[int]int{}
 			for range 300 * left {
-				counts[b.Pick(-1)]++
+				counts[b.Pick(Choice{})]++
 			}
 			for i := 100; i < 100+left; i++ {
 				if counts[i] < 250 || counts[i] > 350 {
@@ -159,7 +168,7 @@ func TestFewAreLeft(t *testing.T) {
 				}
 			}
 			for range 100 {
-				if i := b.Pick(100); (i == 100) != (left == 1) || i < 100 || i >= 100+left {
+				if i := Pick(b, tried(ts, 100)); (i == 100) != (left == 1) || i < 100 || i >= 100+left {
 					t.Fatalf("%s: picked %d of %d", kind, i, left)
 				}
 			}
@@ -178,7 +187,7 @@ func TestPicksRaceHealth(t *testing.T) {
 			wg.Go(func() {
 				for n := range 2000 {
 					ts[1].State.SetHealthy(n%2 == 0)
-					i := b.Pick(n % 3)
+					i := Pick(b, tried(ts, n%3))
 					if i < 0 || i == 3 {
 						t.Errorf("%s: picked %d", kind, i)
 						return
@@ -198,13 +207,13 @@ func TestLeastConnections(t *testing.T) {
 	ts[1].State.Add(3)
 	ts[2].State.Add(1)
 	for range 8 {
-		if i := New("least_connections", ts, nil).Pick(-1); i != 2 {
+		if i := New("least_connections", ts, nil).Pick(Choice{}); i != 2 {
 			t.Errorf("picked %d", i)
 		}
 	}
 	ts[2].State.Add(5)
 	for range 8 {
-		if i := New("least_connections", ts, nil).Pick(-1); i != 1 {
+		if i := New("least_connections", ts, nil).Pick(Choice{}); i != 1 {
 			t.Errorf("picked %d", i)
 		}
 	}
@@ -221,7 +230,7 @@ func TestTheLeastIsAvoided(t *testing.T) {
 		ts[1].State.Add(-5)
 		b := New("least_connections", ts, nil)
 		for range 50 * n {
-			if i := b.Pick(1); i == 1 {
+			if i := b.Pick(tried(ts, 1)); i == 1 {
 				t.Fatalf("picked it among %d", n)
 			}
 		}
@@ -238,7 +247,7 @@ func TestTwoChoicesSpareTheBusy(t *testing.T) {
 	b := New("least_connections", ts, nil)
 	busy := 0
 	for range 10_000 {
-		busy += b.Pick(-1) % 2
+		busy += b.Pick(Choice{}) % 2
 	}
 	if busy < 1500 || busy > 3500 {
 		t.Errorf("%d of 10000 picks are busy ones", busy)
@@ -254,7 +263,7 @@ func TestTwoChoices(t *testing.T) {
 	ts := targets(weights...)
 	b := New("least_connections", ts, nil)
 	for range 10_000 {
-		ts[b.Pick(-1)].State.Add(1)
+		ts[b.Pick(Choice{})].State.Add(1)
 	}
 	fullest := int64(0)
 	for i := range ts {
@@ -270,7 +279,8 @@ func TestPickDoesNotAllocate(t *testing.T) {
 		ts := targets(3, 1, 1)
 		ts[0].State.SetHealthy(false)
 		b := New(kind, ts, nil)
-		if n := testing.AllocsPerRun(100, func() { b.Pick(1) }); n != 0 {
+		c := tried(ts, 1)
+		if n := testing.AllocsPerRun(100, func() { b.Pick(c) }); n != 0 {
 			t.Errorf("%s: %v allocations", kind, n)
 		}
 	}

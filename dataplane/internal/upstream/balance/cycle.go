@@ -25,7 +25,7 @@ func newInTurn(targets []Target, previous Balancer) *cycle {
 }
 
 // Pick implements Balancer.
-func (c *cycle) Pick(avoid int) int {
+func (c *cycle) Pick(of Choice) int {
 	n := uint64(len(c.slots))
 	if n == 0 {
 		return -1
@@ -37,10 +37,10 @@ func (c *cycle) Pick(avoid int) int {
 	} else {
 		i = int(c.slots[(k-before)%n])
 	}
-	if i != avoid && c.targets[i].State.Healthy() {
+	if of.allows(c.targets[i].State) {
 		return i
 	}
-	return c.spare.pick(avoid)
+	return c.spare.pick(of)
 }
 
 // debts implements scheduler.

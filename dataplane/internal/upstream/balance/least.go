@@ -32,13 +32,13 @@ func (b *leastConnections) serves(kind string, targets []Target) bool {
 }
 
 // Pick implements Balancer.
-func (b *leastConnections) Pick(avoid int) int {
-	best := b.turn.Pick(avoid)
-	if best < 0 || best == avoid {
+func (b *leastConnections) Pick(c Choice) int {
+	best := b.turn.Pick(c)
+	if best < 0 {
 		return best
 	}
 	if len(b.targets) > manyTargets {
-		if i := b.spare.random(rand.Uint64(), avoid); i >= 0 && i != avoid && b.less(i, best) {
+		if i := b.spare.random(rand.Uint64(), c); i >= 0 && b.less(i, best) {
 			return i
 		}
 		return best
@@ -47,7 +47,7 @@ func (b *leastConnections) Pick(avoid int) int {
 	turn, weights := best, uint64(b.targets[best].Weight)
 	for i := range b.targets {
 		switch t := &b.targets[i]; {
-		case i == turn || i == avoid || !t.usable():
+		case i == turn || t.Weight == 0 || !c.allows(t.State):
 		case b.less(i, best):
 			best, weights = i, uint64(t.Weight)
 		case best != turn && !b.less(best, i):
@@ -57,15 +57,15 @@ func (b *leastConnections) Pick(avoid int) int {
 	if best == turn {
 		return best
 	}
-	return b.among(best, avoid, weights)
+	return b.among(best, c, weights)
 }
 
 // among chooses by weight among the targets that have no more in flight than best.
-func (b *leastConnections) among(best, avoid int, weights uint64) int {
+func (b *leastConnections) among(best int, c Choice, weights uint64) int {
 	place, _ := bits.Mul64(b.ties.take()*golden, weights)
 	chosen, passed := best, uint64(0)
 	for i := best; i < len(b.targets) && passed <= place; i++ { // best is the first of them
-		if t := &b.targets[i]; i != avoid && t.usable() && !b.less(best, i) {
+		if t := &b.targets[i]; t.Weight > 0 && c.allows(t.State) && !b.less(best, i) {
 			chosen, passed = i, passed+uint64(t.Weight)
 		}
 	}

@@ -46,7 +46,7 @@ func TestChangesKeepThePlace(t *testing.T) {
 				ts := c.change(n)
 				b = New(c.kind, ts, b)
 				for range 2 {
-					got[ts[b.Pick(-1)].State]++
+					got[ts[b.Pick(Choice{})].State]++
 				}
 			}
 			var counts []int
@@ -98,7 +98,7 @@ func TestSharesOverChanges(t *testing.T) {
 			}
 			b = New(kind, ts, b)
 			for range rapid.IntRange(0, 8).Draw(t, "picks") {
-				got[slices.Index(states, ts[b.Pick(-1)].State)]++
+				got[slices.Index(states, ts[b.Pick(Choice{})].State)]++
 				for _, target := range ts {
 					w := float64(target.Weight)
 					if kind == "round_robin" {
@@ -145,11 +145,11 @@ func TestLongPeriods(t *testing.T) {
 			t.Fatalf("a %T for a sum of weights of %d", b, sum)
 		}
 		for range rapid.IntRange(0, 1000).Draw(t, "before") {
-			b.Pick(-1)
+			b.Pick(Choice{})
 		}
 		counts := make([]int, len(ts))
 		for k := range sum {
-			counts[b.Pick(-1)]++
+			counts[b.Pick(Choice{})]++
 			if k%97 != 0 {
 				continue
 			}
@@ -181,7 +181,7 @@ func TestSharesUnderConcurrentPicks(t *testing.T) {
 			counts[g] = make([]int, len(weights))
 			wg.Go(func() {
 				for range sum {
-					counts[g][b.Pick(-1)]++
+					counts[g][b.Pick(Choice{})]++
 				}
 			})
 		}
@@ -211,7 +211,7 @@ func TestPicksRaceChanges(t *testing.T) {
 					mu.RLock()
 					own := b
 					mu.RUnlock()
-					if i := own.Pick(1); i < 0 || i == 1 {
+					if i := own.Pick(tried(ts, 1)); i < 0 || i == 1 {
 						t.Errorf("%s: picked %d", kind, i)
 						return
 					}
@@ -238,7 +238,7 @@ func TestEqualsShare(t *testing.T) {
 	b := New("least_connections", ts, nil)
 	got := make([]int, len(ts))
 	for range 400 {
-		got[b.Pick(-1)]++
+		got[b.Pick(Choice{})]++
 	}
 	for i, want := range []int{0, 100, 200, 100} {
 		if d := got[i] - want; d > 25 || d < -25 {
@@ -267,7 +267,7 @@ func BenchmarkPick(b *testing.B) {
 					b.ReportAllocs()
 					b.RunParallel(func(pb *testing.PB) {
 						for pb.Next() {
-							p.Pick(-1)
+							p.Pick(Choice{})
 						}
 					})
 				})
@@ -290,7 +290,7 @@ func BenchmarkNew(b *testing.B) {
 					next := slices.Clone(ts)
 					next[k%n].Weight = 11
 					p = New(kind, next, p)
-					p.Pick(-1)
+					p.Pick(Choice{})
 				}
 			})
 		}

@@ -16,13 +16,13 @@ func newReference(targets []Target) *reference {
 }
 
 // Pick implements Balancer.
-func (s *reference) Pick(avoid int) int {
+func (s *reference) Pick(c Choice) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	best, total := -1, int64(0)
 	for i := range s.targets {
 		t := &s.targets[i]
-		if i == avoid || !t.usable() {
+		if t.Weight == 0 || !c.allows(t.State) {
 			continue
 		}
 		total += int64(t.Weight)

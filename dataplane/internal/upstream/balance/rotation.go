@@ -43,7 +43,7 @@ func newRotation(kind string, targets []Target, divisor uint32, previous Balance
 }
 
 // Pick implements Balancer.
-func (r *rotation) Pick(avoid int) int {
+func (r *rotation) Pick(c Choice) int {
 	p := mulMod(r.next.take()%r.length, r.step, r.length)
 	part := p >> r.shift
 	i, last := int(r.guide[part]), int(r.guide[part+1])
@@ -57,10 +57,10 @@ func (r *rotation) Pick(avoid int) int {
 	for r.ends[i] <= p {
 		i++
 	}
-	if i != avoid && r.targets[i].State.Healthy() {
+	if c.allows(r.targets[i].State) {
 		return i
 	}
-	return r.spare.pick(avoid)
+	return r.spare.pick(c)
 }
 
 // debts implements scheduler: they are small against what a round gives to each target, and not worked out.

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"math/bits"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type usableList struct {
 func (u *usable) watch(targets []Target, equal bool) {
 	u.targets, u.equal = targets, equal
 	for i := range targets {
+		targets[i].State.index.Store(uint32(i))
 		targets[i].State.changes.Store(&u.changes)
 	}
 }
@@ -88,11 +90,10 @@ func (u *usable) remake() *usableList {
 }
 
 // pick draws a target as Balancer.Pick does.
-func (u *usable) pick(avoid int) int {
+func (u *usable) pick(c Choice) int {
 	last := -1
 	for range 3 {
-		list := u.current()
-		i := list.draw(u.turn.take(), avoid, u.equal)
+		i := u.draw(u.turn.take(), c, u.equal)
 		if i < 0 {
 			return last
 		}
@@ -105,37 +106,68 @@ func (u *usable) pick(avoid int) int {
 }
 
 // random draws a target by weight and by chance; -1: there is none.
-func (u *usable) random(chance uint64, avoid int) int {
-	return u.current().draw(chance, avoid, false)
-}
+func (u *usable) random(chance uint64, c Choice) int { return u.draw(chance, c, false) }
 
-// draw returns the target whose share the n-th draw falls into.
-func (l *usableList) draw(n uint64, avoid int, inTurn bool) int {
-	if len(l.index) == 0 {
+// draw returns the target whose share the n-th draw falls into, where what the choice excludes has none; -1: there is
+// none.
+func (u *usable) draw(n uint64, c Choice, inTurn bool) int {
+	list := u.current()
+	var memory [8]int
+	without, total := memory[:0], list.weight(len(list.index))
+	if c.Tried != nil {
+		without = u.excluded(list, &c, without)
+	}
+	for _, at := range without {
+		total -= list.share(at)
+	}
+	if total == 0 {
 		return -1
 	}
-	total, start, without := l.ends[len(l.ends)-1], uint64(0), uint64(0)
-	if avoid >= 0 {
-		if at := sort.Search(len(l.index), func(i int) bool { return int(l.index[i]) >= avoid }); at < len(l.index) && int(l.index[at]) == avoid {
-			if len(l.index) == 1 {
-				return avoid
-			}
-			if at > 0 {
-				start = l.ends[at-1]
-			}
-			without = l.ends[at] - start
-		}
-	}
-	total -= without
 	var p uint64
 	if inTurn {
 		p = n % total
 	} else {
 		p, _ = bits.Mul64(n*golden, total)
 	}
-	if without > 0 && p >= start {
-		p += without
+	for _, at := range without {
+		if p < list.weight(at) {
+			break
+		}
+		p += list.share(at)
 	}
-	at := sort.Search(len(l.ends), func(i int) bool { return l.ends[i] > p })
-	return int(l.index[at])
+	at := sort.Search(len(list.ends), func(i int) bool { return list.ends[i] > p })
+	return int(list.index[at])
 }
+
+// excluded appends the places in the list of what the choice excludes, in ascending order and each once.
+func (u *usable) excluded(list *usableList, c *Choice, places []int) []int {
+	for k := c.from; k < c.Tried.Len(); k++ {
+		i := u.indexOf(c.Tried.at(k))
+		at := sort.Search(len(list.index), func(at int) bool { return int(list.index[at]) >= i })
+		if i < 0 || at == len(list.index) || int(list.index[at]) != i {
+			continue
+		}
+		if before, has := slices.BinarySearch(places, at); !has {
+			places = slices.Insert(places, before, at)
+		}
+	}
+	return places
+}
+
+// indexOf returns a target's index by its state, or -1.
+func (u *usable) indexOf(s *State) int {
+	if i := int(s.index.Load()); i < len(u.targets) && u.targets[i].State == s {
+		return i
+	}
+	return slices.IndexFunc(u.targets, func(t Target) bool { return t.State == s }) // the next balancer has it, elsewhere
+}
+
+// weight returns the sum of the shares before a place.
+func (l *usableList) weight(at int) uint64 {
+	if at == 0 {
+		return 0
+	}
+	return l.ends[at-1]
+}
+
+func (l *usableList) share(at int) uint64 { return l.ends[at] - l.weight(at) }
