@@ -14,7 +14,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
 .PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench \
-	bench-tools profile soak soak-changes storm faults fuzz clean
+	bench-tools profile soak soak-changes storm faults chaos fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -155,6 +155,10 @@ storm: build ## Have clients and services misbehave for STORM (10m) around other
 FAULTS ?= .
 faults: build tools ## Take PostgreSQL, etcd and control planes away from a system at work; those whose names match FAULTS (all)
 	@cd e2e && go test -count=1 -v -timeout 1h -run '^TestFaults$$' ./faults -faults '$(FAULTS)'
+
+CHAOS ?= .
+chaos: build tools ## Let endpoints and nodes fail under load; those scenarios whose names match CHAOS (all)
+	@cd e2e && go test -count=1 -v -timeout 1h -run '^TestChaosAtLength$$' ./chaos -chaos '$(CHAOS)'
 
 # Peers that can't be had are left out of the measurement, which says so; what makes the load must be there.
 ENVOY_VERSION := 1.40.0
