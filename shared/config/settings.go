@@ -198,6 +198,12 @@ type Limits struct {
 	// StreamIdle is the longest that nothing may go in either direction once an exchange is a stream; 0: not said, which
 	// is DefaultStreamIdleTimeout for those that are streams whatever the policy says.
 	StreamIdle time.Duration
+	// HeadTimeout is the longest wait for a response's head; 0: not said.
+	HeadTimeout time.Duration
+	// DeadlineHeader is the field that tells services how much time is left; "": none. AcceptDeadline makes that of
+	// clients a limit.
+	DeadlineHeader string
+	AcceptDeadline bool
 	// Upgrades are the protocols that clients may go over to, and ConnectUpgrade where they may tunnel by CONNECT; never
 	// nil.
 	Upgrades []string
@@ -234,6 +240,11 @@ func LimitsOf(route, service *configv1.Policy) Limits {
 			l.MaxRequestBytes = p.GetMaxRequestBytes()
 		}
 		l.StreamIdle = durationOr(p.GetStreamIdleTimeout(), l.StreamIdle)
+		l.HeadTimeout = durationOr(p.GetResponseHeaderTimeout(), l.HeadTimeout)
+		l.DeadlineHeader = orString(p.GetDeadlineHeader(), l.DeadlineHeader)
+		if p.AcceptDeadline != nil {
+			l.AcceptDeadline = p.GetAcceptDeadline()
+		}
 		if list := p.GetUpgrades(); len(list) > 0 {
 			l.Upgrades = upgradesOf(list)
 		}

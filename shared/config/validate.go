@@ -152,6 +152,7 @@ func (c *checker) policy(m *configv1.Policy) {
 		c.fail("max_request_bytes", strconv.FormatInt(m.GetMaxRequestBytes(), 10), "has to be 0 or more")
 	}
 	c.duration("stream_idle_timeout", m.GetStreamIdleTimeout(), time.Millisecond, 24*time.Hour)
+	c.retries(m)
 	c.upgrades(m.GetUpgrades())
 	c.errorPages(m)
 }

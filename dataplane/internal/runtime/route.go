@@ -43,6 +43,8 @@ type Backend struct {
 	Count *telemetry.Route
 	// Attempts says how many attempts an exchange may have at once; nil: one.
 	Attempts *attempt.Plan
+	// Retries are what the policies say of further attempts; nil: nothing.
+	Retries *config.Retries
 }
 
 // Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A
@@ -146,6 +148,7 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 		b.Service = c.services.Get(serviceID)
 	}
 	b.Limits = config.LimitsOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
+	b.Retries = config.RetriesOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
 	var err error
 	if b.Errors, err = c.errors(msg.GetPolicyId(), svc.GetPolicyId()); err != nil {
 		return b, err

@@ -48,6 +48,20 @@ type Policy struct {
 	MaxTimeout string `protobuf:"bytes,11,opt,name=max_timeout,json=maxTimeout,proto3" json:"max_timeout,omitempty"`
 	// Largest request body in bytes; a larger one is answered with 413. Absent means 10 GiB; 0 allows no body.
 	MaxRequestBytes *int64 `protobuf:"varint,12,opt,name=max_request_bytes,json=maxRequestBytes,proto3,oneof" json:"max_request_bytes,omitempty"`
+	// Requests that are sent again. Absent means none but those that could not be sent.
+	Retry *RetryPolicy `protobuf:"bytes,13,opt,name=retry,proto3" json:"retry,omitempty"`
+	// Requests that are sent to another endpoint as well, since the first one is slow. Absent means none.
+	Hedge *HedgePolicy `protobuf:"bytes,14,opt,name=hedge,proto3" json:"hedge,omitempty"`
+	// Field that tells the service how much time the request has left, in whole milliseconds, such as
+	// "X-Request-Timeout": until timeout, or retry.per_try_timeout where that is sooner. Without a limit it is not sent.
+	// What clients send of it is taken away. gRPC calls have grpc-timeout besides. Empty means none.
+	DeadlineHeader string `protobuf:"bytes,15,opt,name=deadline_header,json=deadlineHeader,proto3" json:"deadline_header,omitempty"`
+	// Whether the value of deadline_header that a client sends is a limit too where it is less than timeout; calls of
+	// gRPC always say so by grpc-timeout. Absent means false.
+	AcceptDeadline *bool `protobuf:"varint,16,opt,name=accept_deadline,json=acceptDeadline,proto3,oneof" json:"accept_deadline,omitempty"`
+	// Longest wait for the head of a response once the request has been sent, 1ms to 24h. Empty means the service's
+	// response_timeout, which always holds for the time between two parts of the response.
+	ResponseHeaderTimeout string `protobuf:"bytes,44,opt,name=response_header_timeout,json=responseHeaderTimeout,proto3" json:"response_header_timeout,omitempty"`
 	// Longest time in which nothing goes in either direction on an upgraded connection or a tunnel, or on a response that goes on for as long as there
 	// is something to say: one of text/event-stream, or of unknown length where this is set. It then stands in for timeout, once the
 	// response's head has come, for the service's response_timeout, and for the time that a node waits for more of the request's body. For gRPC calls
@@ -166,6 +180,41 @@ func (x *Policy) GetMaxRequestBytes() int64 {
 		return *x.MaxRequestBytes
 	}
 	return 0
+}
+
+func (x *Policy) GetRetry() *RetryPolicy {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *Policy) GetHedge() *HedgePolicy {
+	if x != nil {
+		return x.Hedge
+	}
+	return nil
+}
+
+func (x *Policy) GetDeadlineHeader() string {
+	if x != nil {
+		return x.DeadlineHeader
+	}
+	return ""
+}
+
+func (x *Policy) GetAcceptDeadline() bool {
+	if x != nil && x.AcceptDeadline != nil {
+		return *x.AcceptDeadline
+	}
+	return false
+}
+
+func (x *Policy) GetResponseHeaderTimeout() string {
+	if x != nil {
+		return x.ResponseHeaderTimeout
+	}
+	return ""
 }
 
 func (x *Policy) GetStreamIdleTimeout() string {
@@ -320,7 +369,7 @@ var File_gateway_config_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x05\n" +
+	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1dgateway/config/v1/retry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\b\n" +
 	"\x06Policy\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -335,7 +384,12 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	" \x01(\tR\atimeout\x12\x1f\n" +
 	"\vmax_timeout\x18\v \x01(\tR\n" +
 	"maxTimeout\x12/\n" +
-	"\x11max_request_bytes\x18\f \x01(\x03H\x00R\x0fmaxRequestBytes\x88\x01\x01\x12.\n" +
+	"\x11max_request_bytes\x18\f \x01(\x03H\x00R\x0fmaxRequestBytes\x88\x01\x01\x124\n" +
+	"\x05retry\x18\r \x01(\v2\x1e.gateway.config.v1.RetryPolicyR\x05retry\x124\n" +
+	"\x05hedge\x18\x0e \x01(\v2\x1e.gateway.config.v1.HedgePolicyR\x05hedge\x12'\n" +
+	"\x0fdeadline_header\x18\x0f \x01(\tR\x0edeadlineHeader\x12,\n" +
+	"\x0faccept_deadline\x18\x10 \x01(\bH\x01R\x0eacceptDeadline\x88\x01\x01\x126\n" +
+	"\x17response_header_timeout\x18, \x01(\tR\x15responseHeaderTimeout\x12.\n" +
 	"\x13stream_idle_timeout\x18( \x01(\tR\x11streamIdleTimeout\x12\x1a\n" +
 	"\bupgrades\x18) \x03(\tR\bupgrades\x124\n" +
 	"\x06errors\x18* \x03(\v2\x1c.gateway.config.v1.ErrorPageR\x06errors\x12\x16\n" +
@@ -346,7 +400,8 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
-	"\x12_max_request_bytes\"s\n" +
+	"\x12_max_request_bytesB\x12\n" +
+	"\x10_accept_deadline\"s\n" +
 	"\tErrorPage\x12\x14\n" +
 	"\x05codes\x18\x01 \x03(\tR\x05codes\x12\x1a\n" +
 	"\bstatuses\x18\x02 \x03(\tR\bstatuses\x124\n" +
@@ -376,19 +431,23 @@ var file_gateway_config_v1_policy_proto_goTypes = []any{
 	nil,                           // 3: gateway.config.v1.Policy.LabelsEntry
 	nil,                           // 4: gateway.config.v1.Policy.EnvironmentEntry
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*RetryPolicy)(nil),           // 6: gateway.config.v1.RetryPolicy
+	(*HedgePolicy)(nil),           // 7: gateway.config.v1.HedgePolicy
 }
 var file_gateway_config_v1_policy_proto_depIdxs = []int32{
 	5, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
 	5, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
 	3, // 2: gateway.config.v1.Policy.labels:type_name -> gateway.config.v1.Policy.LabelsEntry
 	4, // 3: gateway.config.v1.Policy.environment:type_name -> gateway.config.v1.Policy.EnvironmentEntry
-	1, // 4: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
-	2, // 5: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6, // 4: gateway.config.v1.Policy.retry:type_name -> gateway.config.v1.RetryPolicy
+	7, // 5: gateway.config.v1.Policy.hedge:type_name -> gateway.config.v1.HedgePolicy
+	1, // 6: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
+	2, // 7: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_policy_proto_init() }
@@ -397,6 +456,7 @@ func file_gateway_config_v1_policy_proto_init() {
 		return
 	}
 	file_gateway_config_v1_field_proto_init()
+	file_gateway_config_v1_retry_proto_init()
 	file_gateway_config_v1_policy_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

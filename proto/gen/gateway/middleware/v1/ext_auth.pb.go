@@ -25,8 +25,8 @@ const (
 // the client's; over gRPC the service says all that as it would to Envoy.
 type ExtAuth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id or name of the service that decides. It is asked through its balancer and health checks, without its pipeline and
-	// policy.
+	// Id or name of the service that decides. It is asked through its balancer and health checks, without its pipeline
+	// and policy.
 	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	// Path that it is asked for, with the method of the request. Empty means the request's own path, with its query.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
@@ -48,14 +48,16 @@ type ExtAuth struct {
 	Cache *ExtAuthCache `protobuf:"bytes,8,opt,name=cache,proto3" json:"cache,omitempty"`
 	// Fields of its answer of 2xx that say who the client is.
 	Principal *ExtAuthPrincipal `protobuf:"bytes,9,opt,name=principal,proto3" json:"principal,omitempty"`
-	// How it is asked: "http" (the default), or "grpc", by Envoy's envoy.service.auth.v3.Authorization/Check. The service's
-	// protocol has to be grpc, grpcs or h2c then. Empty request_headers then mean all fields; response_headers are fields
-	// that a request loses unless the answer sets them; principal and facts name members of its dynamic_metadata.
+	// How it is asked: "http" (the default), or "grpc", by Envoy's envoy.service.auth.v3.Authorization/Check. The
+	// service's protocol has to be grpc, grpcs or h2c then. Empty request_headers then mean all fields; response_headers
+	// are fields that a request loses unless the answer sets them; principal and facts name members of its
+	// dynamic_metadata.
 	Protocol string `protobuf:"bytes,24,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// Facts, by name, that are fields of its answer of 2xx. Later middleware shows them as ${fact.NAME}, and the access log
-	// has them. At most 16.
+	// Facts, by name, that are fields of its answer of 2xx. Later middleware shows them as ${fact.NAME}, and the access
+	// log has them. At most 16; a name has lower-case letters, digits and "_", begins with a letter, and is 64 bytes long
+	// at most.
 	Facts map[string]string `protobuf:"bytes,25,rep,name=facts,proto3" json:"facts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// What the service is told with each request as context_extensions, over gRPC alone.
+	// What the service is told with each request as context_extensions, over gRPC alone. At most 64 entries.
 	ContextExtensions map[string]string `protobuf:"bytes,26,rep,name=context_extensions,json=contextExtensions,proto3" json:"context_extensions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

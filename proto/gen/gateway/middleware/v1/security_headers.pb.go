@@ -21,8 +21,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SecurityHeaders sets response fields that make browsers careful. Each that is not mentioned has its default; "off" sets
-// none. A field that the service sets itself stays, unless override says otherwise.
+// SecurityHeaders sets response fields that make browsers careful. Each that is not mentioned has its default; "off"
+// sets none. A field that the service sets itself stays, unless override says otherwise.
 type SecurityHeaders struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Strict-Transport-Security (RFC 6797), over HTTPS alone. Absent: for a year, of this host alone.
@@ -31,11 +31,11 @@ type SecurityHeaders struct {
 	FrameOptions string `protobuf:"bytes,2,opt,name=frame_options,json=frameOptions,proto3" json:"frame_options,omitempty"`
 	// X-Content-Type-Options (Fetch standard): "nosniff" (the default) or "off".
 	ContentTypeOptions string `protobuf:"bytes,3,opt,name=content_type_options,json=contentTypeOptions,proto3" json:"content_type_options,omitempty"`
-	// Referrer-Policy (W3C): one of its values, or several with commas, of which browsers take the last that they know. Empty
-	// means "strict-origin-when-cross-origin".
+	// Referrer-Policy (W3C): one of its values, or several with commas, of which browsers take the last that they know.
+	// Empty means "strict-origin-when-cross-origin".
 	ReferrerPolicy string `protobuf:"bytes,4,opt,name=referrer_policy,json=referrerPolicy,proto3" json:"referrer_policy,omitempty"`
-	// Content-Security-Policy (W3C), such as "default-src 'self'"; empty, the default, sets none: what a page may load is its
-	// own affair.
+	// Content-Security-Policy (W3C), such as "default-src 'self'"; empty, the default, sets none: what a page may load is
+	// its own affair.
 	ContentSecurityPolicy string `protobuf:"bytes,5,opt,name=content_security_policy,json=contentSecurityPolicy,proto3" json:"content_security_policy,omitempty"`
 	// Whether these take the place of fields that the service sets itself.
 	Override      bool `protobuf:"varint,6,opt,name=override,proto3" json:"override,omitempty"`
@@ -118,8 +118,8 @@ func (x *SecurityHeaders) GetOverride() bool {
 // StrictTransportSecurity makes browsers come by HTTPS alone.
 type StrictTransportSecurity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long they remember that, such as "8760h"; from "0s", which makes them forget, to "17520h" (two years). Empty means
-	// "8760h" (a year).
+	// How long they remember that, such as "8760h"; from "0s", which makes them forget, to "17520h" (two years). Empty
+	// means "8760h" (a year).
 	MaxAge string `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	// Whether it is for all hosts below this one, too.
 	IncludeSubdomains bool `protobuf:"varint,2,opt,name=include_subdomains,json=includeSubdomains,proto3" json:"include_subdomains,omitempty"`
