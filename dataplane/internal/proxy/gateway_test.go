@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/codec"
@@ -36,25 +34,6 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if code == 0 {
-		looping = true
-		code = m.Run()
-	}
-	if code == 0 {
-		if err := goleak.Find(goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop")); err != nil {
-			fmt.Fprintln(os.Stderr, "goroutines are left:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-// looping makes nodes serve every connection over HTTP/1 in a loop from its first request on, as far as it can be: all
-// tests run with it and without.
-var looping bool
-
 // lookInterval is how often nodes look for clients that have gone.
 var lookInterval = http1.LookInterval
 
@@ -62,15 +41,6 @@ var lookInterval = http1.LookInterval
 func lookOften(t *testing.T) {
 	lookInterval = 20 * time.Millisecond
 	t.Cleanup(func() { lookInterval = http1.LookInterval })
-}
-
-// once skips the second time that tests run, for what is the same then: connections of HTTP/2 are never served in a
-// loop, and some tests always are.
-func once(t *testing.T) {
-	t.Helper()
-	if looping {
-		t.Skip("the same as the first time")
-	}
 }
 
 // gateway is a node with everything but its main function.

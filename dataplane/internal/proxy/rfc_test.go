@@ -87,7 +87,11 @@ var clauses = []clause{
 	// Methods
 	{section: "9.1", says: "methods are forwarded as they are, their case and unknown ones too", request: "get-It /a HTTP/1.1\r\nHost: h.test\r\n\r\n", status: 200, sees: []string{"get-It /a "}},
 	{section: "9.2.2", says: "requests that are not idempotent are not sent again", request: post + "Content-Length: 0\r\n\r\n", answer: "|", closes: true, status: 502, sees: []string{"POST /a"}},
-	{section: "9.3.2", says: "there is no content in a response to HEAD", request: "HEAD /a HTTP/1.1\r\nHost: h.test\r\n\r\n", answer: "HTTP/1.1 200 OK\r\n" + trip + "\r\n", method: "HEAD", status: 200, sees: []string{"HEAD /a"}, gets: []string{"-0\r\n\r\n"}},
+	{
+		section: "9.3.2", says: "there is no content in a response to HEAD", request: "HEAD /a HTTP/1.1\r\nHost: h.test\r\n\r\n",
+		answer: "HTTP/1.1 200 OK\r\n" + trip + "\r\n", method: "HEAD", status: 200, sees: []string{"HEAD /a"},
+		gets: []string{"-\r\n\r\n0\r\n\r\n"},
+	},
 	{section: "9.3.6", says: "CONNECT is for proxies that are meant to be asked", request: "CONNECT h.test:80 HTTP/1.1\r\nHost: h.test:80\r\n\r\n", status: 501, end: true},
 	{section: "9.3.6", says: "CONNECT without a port is an error", request: "CONNECT h.test HTTP/1.1\r\nHost: h.test\r\n\r\n", status: 400, end: true},
 	{section: "9.3.7", says: "OPTIONS * is answered, with Content-Length 0 where there is nothing to say", request: "OPTIONS * HTTP/1.1\r\nHost: h.test\r\n\r\n", status: 200, gets: []string{"\r\nContent-Length: 0\r\n", "\r\nAllow: "}},
