@@ -26,6 +26,8 @@ type Service struct {
 	ID string
 	// Attempts count those of exchanges that may have several at once.
 	Attempts AttemptCounts
+	// Retries are what retries and hedges share.
+	Retries Retries
 
 	log   *slog.Logger
 	dials *dials
@@ -304,6 +306,9 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 	ch <- pendingRefusedDesc
 	ch <- attemptsDesc
 	ch <- attemptsRefusedDesc
+	ch <- retriesDesc
+	ch <- exhaustedDesc
+	ch <- hedgesDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -318,6 +323,7 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 		if !names[c.name] {
 			names[c.name] = true
 			s.Attempts.collect(ch, c.name)
+			s.Retries.collect(ch, c.name)
 		}
 		for _, e := range c.endpoints {
 			labels := [2]string{c.name, e.address}
