@@ -35,6 +35,8 @@ const (
 	UpstreamTimeout Code = "UPSTREAM_TIMEOUT"
 	// UpstreamOverloaded is a service whose connection limit is reached.
 	UpstreamOverloaded Code = "UPSTREAM_OVERLOADED"
+	// CircuitOpen is a service whose circuit keeps requests from it.
+	CircuitOpen Code = "CIRCUIT_OPEN"
 	// RequestTooLarge is a body above the policy's limit.
 	RequestTooLarge Code = "REQUEST_TOO_LARGE"
 	// HeadersTooLarge is a head above the node's limits.
@@ -111,6 +113,7 @@ var statuses = map[Code]status{
 	UpstreamInvalid:     {502, codes.Unavailable},
 	UpstreamTimeout:     {504, codes.DeadlineExceeded},
 	UpstreamOverloaded:  {503, codes.ResourceExhausted},
+	CircuitOpen:         {503, codes.Unavailable},
 	RequestTooLarge:     {413, codes.ResourceExhausted},
 	HeadersTooLarge:     {431, codes.ResourceExhausted},
 	URITooLong:          {414, codes.ResourceExhausted},

@@ -22,6 +22,11 @@ type Attempt struct {
 	// Outcome is what came of it.
 	Outcome Outcome
 
+	// result is what the service is told of it, with its place in the circuit, once: open tells that it has not been.
+	result       upstream.Result
+	open         bool
+	awaitsStatus bool // the call's grpc-status is still to come
+
 	// x is the exchange that the connection sees, and whose response it sets: the client's own, lent, where there is no
 	// other attempt at the same time, and a copy where there may be.
 	x        *exchange.Exchange
@@ -72,9 +77,15 @@ func (a *Attempt) Watch() {
 	a.x.Watch(a.Conn)
 }
 
-// Release gives the connection back. Nobody else has it then: the upload has ended, and the client's end is not told to
-// it any more.
+// Release ends the attempt and gives the connection back. Nobody else has it then: the upload has ended, and the
+// client's end is not told to it any more.
 func (a *Attempt) Release() {
+	now := a.GiveBack()
+	a.end(now)
+}
+
+// GiveBack gives the connection back and goes on with the attempt, which has sent nothing on it. It returns the time.
+func (a *Attempt) GiveBack() time.Time {
 	_ = a.stopUpload()
 	if a.watched {
 		a.watched = false
@@ -88,11 +99,13 @@ func (a *Attempt) Release() {
 	a.Conn = nil // whatever happens below, it is given back once
 	a.Endpoint.State.Add(-1)
 	a.Endpoint.Release(conn, a.Answered, now)
+	return now
 }
 
 // discard gives the connection up, whatever state it is in, if there is one.
 func (a *Attempt) discard() {
 	if a.Conn == nil {
+		a.end(a.Begun)
 		return
 	}
 	a.Conn.Abort()

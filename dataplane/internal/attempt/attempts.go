@@ -9,6 +9,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/dataplane/internal/upstream/circuit"
+	"gateway.internal/dataplane/internal/upstream/outcome"
 	"gateway.internal/shared/fault"
 )
 
@@ -41,12 +43,13 @@ type Attempts struct {
 	// Request is what came of the request's body with its head, once RequestPart was called.
 	Request Part
 
-	tried   upstream.Tried // the endpoints that were chosen
-	fresh   bool           // the next connection has to be a new one
-	streams bool           // the response goes on for as long as something moves
-	both    bool           // it has begun while the request's body is still coming
-	form    exchange.RPC   // of the response that the client is being sent
-	group   *Group         // of those that may be under way at once; nil: there is none
+	tried   upstream.Tried  // the endpoints that were chosen
+	fresh   bool            // the next connection has to be a new one
+	streams bool            // the response goes on for as long as something moves
+	both    bool            // it has begun while the request's body is still coming
+	verdict circuit.Verdict // why no endpoint was chosen
+	form    exchange.RPC    // of the response that the client is being sent
+	group   *Group          // of those that may be under way at once; nil: there is none
 }
 
 // Send gets the response's head, and reports false when x has a response of the gateway's own instead.
@@ -97,14 +100,20 @@ func (a *Attempts) ResponsePart() *Part {
 }
 
 // Choose begins an attempt: it chooses an endpoint, if possible one that was not tried before, and reports whether
-// there is one.
+// there is one, and the service's circuit lets it be asked.
 func (a *Attempts) Choose() bool {
 	x := a.Exchange
 	a.x, a.Begun, a.Outcome = x, x.Now, Pending
+	if a.verdict = a.Service.Admit(x, &a.result.Permit); a.verdict != circuit.Admitted {
+		a.Endpoint = nil
+		return false
+	}
 	if a.Endpoint = a.Service.Pick(x, &a.tried); a.Endpoint == nil {
+		a.leave()
 		return false
 	}
 	a.tried.Add(a.Endpoint)
+	a.begun()
 	x.Endpoint = a.Endpoint.Address()
 	if x.Forward.OwnHost {
 		x.Forward.Host = a.Endpoint.Authority()
@@ -114,10 +123,18 @@ func (a *Attempts) Choose() bool {
 
 // connect gets a connection, and reports false when x has a response of the gateway's own instead.
 func (a *Attempts) connect() bool {
+	var before error // of the attempt before
 	for {
 		if chosen := a.Endpoint != nil && a.Tried == 0; !chosen && !a.Choose() {
 			a.Outcome = Failed
-			a.Exchange.Fail(fault.NoHealthyEndpoints, "the service has no healthy endpoint")
+			switch {
+			case a.verdict != circuit.Admitted && before != nil:
+				a.fail(before)
+			case a.verdict != circuit.Admitted:
+				a.Service.Refuse(a.Exchange, a.verdict)
+			default:
+				a.Exchange.Fail(fault.NoHealthyEndpoints, "the service has no healthy endpoint")
+			}
 			return false
 		}
 		a.Tried++
@@ -128,7 +145,14 @@ func (a *Attempts) connect() bool {
 			return true
 		}
 		a.Endpoint.State.Add(-1)
-		late := !a.Exchange.Deadline.IsZero() && !time.Now().Before(a.Exchange.Deadline)
+		now := time.Now()
+		late := !a.Exchange.Deadline.IsZero() && !now.Before(a.Exchange.Deadline)
+		before = err
+		a.result.Kind = a.kindOf(err, late)
+		if a.result.Kind == outcome.Reset {
+			a.result.Kind = outcome.ConnectFailed
+		}
+		a.end(now)
 		if a.Tried < maxConnectAttempts && !upstream.Overloaded(err) && !late && !a.Exchange.Down.Gone() {
 			a.Exchange.Tick() // every endpoint has its time
 			continue
@@ -151,20 +175,27 @@ func (a *Attempts) acquire(fresh bool) (upstream.Conn, error) {
 // request is to be sent again, or x has a response of the gateway's own.
 func (a *Attempts) Judge(started bool, err error) (answered, again bool) {
 	if err == nil {
-		a.Answered, a.Outcome = a.Exchange.Tick(), Answered
+		a.Head(a.Exchange.Tick())
 		return true, false
 	}
 	if uploadErr := a.stopUpload(); uploadErr != nil {
 		err = uploadErr
 	}
-	a.Release()
 	// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
 	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not
 	// looked at is sent again whatever it is. Whatever else an endpoint does with a request it does knowing it: that is
 	// its answer.
 	again = a.Used && !a.fresh && upstream.Stale(err) && (a.Repeatable || repeatable(a.Exchange.Request.Method)) ||
 		upstream.NotProcessed(err) && a.Tried < maxConnectAttempts
-	if a.Request.Whole && !started && again && !a.Exchange.Down.Gone() {
+	again = a.Request.Whole && !started && again && !a.Exchange.Down.Gone()
+	a.failed(err, again)
+	place := a.result.Permit
+	if again {
+		a.result.Permit = circuit.Permit{} // it is the next attempt's
+	}
+	a.Release()
+	if again {
+		a.result.Permit = place
 		// The connection of one that was not looked at may be about to end, and carry the next attempt into its end: that one
 		// is sent again too.
 		a.fresh = a.fresh || !errors.Is(err, upstream.ErrNotProcessed)
@@ -220,6 +251,7 @@ func (a *Attempts) Finish() {
 		a.settle()
 		a.Release()
 	}
+	a.end(a.Begun)
 	a.group.finish()
 }
 

@@ -19,6 +19,7 @@ func (a *Attempts) Stream() int64 {
 	first := a.ResponsePart()
 	part, whole, err := first.Bytes, first.Whole, first.Err
 	if whole {
+		a.complete()
 		a.settle() // so that the client is told with the head when the rest of its body is not going to be read
 	}
 	if err == nil {
@@ -35,6 +36,7 @@ func (a *Attempts) Stream() int64 {
 		} else if own := a.refused(); own != nil {
 			err = own
 		}
+		a.cutOff(err)
 		a.fail(err)
 		return WriteLocal(x, a.Pages)
 	}
@@ -53,12 +55,16 @@ func (a *Attempts) Stream() int64 {
 		switch {
 		case err == io.EOF:
 			whole = true
+			a.complete()
 			err = x.Down.WriteBody(x, nil, true)
 		case err != nil:
 			return a.breakOff(err, sent)
 		default:
 			sent += int64(len(part))
 			last := a.Conn.BodyOver()
+			if last {
+				a.complete()
+			}
 			if err = x.Down.WriteBody(x, part, last); last {
 				whole = true
 			}
@@ -76,6 +82,7 @@ func (a *Attempts) Stream() int64 {
 
 // breakOff ends a response that the service did not complete.
 func (a *Attempts) breakOff(err error, sent int64) int64 {
+	a.cutOff(err)
 	res := &a.Exchange.Response
 	res.Code = fault.UpstreamUnavailable
 	switch {
@@ -100,6 +107,7 @@ func (a *Attempts) BeginStream(limits *config.Limits) {
 	a.Timeout = limits.StreamIdleOr()
 	a.streams = true
 	if x.RPC == exchange.NoRPC {
+		a.Tell()
 		x.BeginStream(a.Timeout)
 	} else { // it has been one from its beginning
 		x.Moved()

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
@@ -82,7 +81,7 @@ func (t *transaction) dispatch() bool {
 	a.Conn, a.Used, t.client = conn, conn.Used(), client
 	a.Endpoint.State.Add(1)
 	if !client.Prepare(x, a.Request.Bytes, loop, t) {
-		a.Release()
+		a.GiveBack()
 		return false
 	}
 	a.Tried = 1
@@ -108,7 +107,7 @@ func (t *transaction) Send() bool {
 	}
 	a := &t.attempt
 	a.Tried = 0 // nothing was sent that anybody could act on: the same endpoint gets it
-	a.Release()
+	a.GiveBack()
 	go t.apart((*transaction).send)
 	return false
 }
@@ -146,7 +145,7 @@ func (t *transaction) Answered() {
 		return
 	}
 	x.Now = t.host.Loop().PolledAt()
-	a.Answered, a.Attempt.Outcome = x.Now, attempt.Answered
+	a.Head(x.Now)
 	if first := a.ResponsePart(); first.Err == nil && (!first.Whole || t.backend.Chain.WorksOn(x, len(first.Bytes))) {
 		go t.apart((*transaction).respond)
 		return

@@ -316,6 +316,7 @@ func (t *transaction) respond() {
 		return
 	}
 	if x.Response.Tunnel {
+		a.Tell()
 		t.p.tunnel(a, b.Limits.StreamIdleOr(), &t.done)
 	} else {
 		a.BeginStream(&b.Limits)

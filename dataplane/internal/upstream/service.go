@@ -29,6 +29,7 @@ type Service struct {
 	// Retries are what retries and hedges share.
 	Retries Retries
 
+	learning
 	log   *slog.Logger
 	dials *dials
 	// current is what changes, as one.
