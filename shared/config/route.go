@@ -35,6 +35,7 @@ func (c *checker) route(m *configv1.Route) {
 			"exactly one of service_id, backends, redirect and direct_response is required; there are %d", targets)
 	}
 	c.backends(m.GetBackends())
+	c.sticky(m)
 	c.target(m)
 	if rw := m.GetRewrite(); rw != nil {
 		if m.GetRedirect() != nil || m.GetDirectResponse() != nil {
@@ -78,10 +79,7 @@ func (c *checker) backends(backends []*configv1.Backend) {
 	total := uint32(0)
 	for i, b := range backends {
 		field := fmt.Sprintf("backends[%d]", i)
-		w := uint32(1)
-		if b.Weight != nil {
-			w = b.GetWeight()
-		}
+		w := BackendWeight(b)
 		c.number(field+".weight", w, 0, maxWeight)
 		total += min(w, maxWeight)
 		if b.GetServiceId() == "" {
@@ -94,7 +92,8 @@ func (c *checker) backends(backends []*configv1.Backend) {
 			}
 		}
 	}
-	if len(backends) > 0 && total == 0 {
+	percent := c.canaries(backends)
+	if len(backends) > 0 && total == 0 && percent < 100 {
 		c.fail("backends", "", "have no weight above 0")
 	}
 }

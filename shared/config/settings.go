@@ -189,6 +189,14 @@ func Weight(e *configv1.Endpoint) uint32 {
 	return e.GetWeight()
 }
 
+// BackendWeight returns a backend's weight. Absent means 1, and 0 where it says itself which requests it gets.
+func BackendWeight(b *configv1.Backend) uint32 {
+	if b.Weight == nil && b.GetMatch() == nil {
+		return 1
+	}
+	return b.GetWeight()
+}
+
 // Limits are what a policy says of one exchange.
 type Limits struct {
 	// Timeout is the longest that an exchange may take; 0: any time.

@@ -26,6 +26,8 @@ type Explanation struct {
 	Pipelines []Pipeline `json:"pipelines,omitempty" yaml:"pipelines,omitempty"`
 	// Backends are all of the route, where there are several.
 	Backends []Backend `json:"backends,omitempty" yaml:"backends,omitempty,flow"`
+	// SetCookie is the field that leads the client's next requests to the same backend; empty: it is not sent.
+	SetCookie string `json:"set_cookie,omitempty" yaml:"set_cookie,omitempty"`
 	// Upstream is what the service sees of the target; nil for a CONNECT, of which it gets the tunnel alone.
 	Upstream *Upstream `json:"upstream,omitempty" yaml:"upstream,omitempty,flow"`
 	// Mirror is the service that gets a copy of this request, and MirrorPercent how many of a hundred requests are copied;
@@ -70,7 +72,7 @@ type Step struct {
 // Backend is one of several services that share the traffic of a route.
 type Backend struct {
 	Service string `json:"service" yaml:"service"`
-	// Probability is from 0 to 1.
+	// Probability is from 0 to 1: that of requests which none of the route's backends matches.
 	Probability float64 `json:"probability" yaml:"probability"`
 }
 
@@ -172,12 +174,16 @@ func parameters(rule *match.Rule, params *match.Params) map[string]string {
 func (c *Compiled) serve(
 	e *Explanation, h *Head, r *route, q *match.Request, params *match.Params, memory *routing.Memory,
 ) *Response {
-	b := &r.backends[r.Split.Choose(h.Random%r.Split.Total)]
+	choice := r.Split.Choose(q, &h.Client, func(n uint32) uint32 { return h.Random % n })
+	b := &r.backends[choice.Share]
 	e.Service = b.service
 	if len(r.backends) > 1 {
 		for i := range r.backends {
 			e.Backends = append(e.Backends, Backend{r.backends[i].service, r.Split.Probability(i)})
 		}
+	}
+	if choice.ID != 0 {
+		e.SetCookie = string(r.Split.Sticky.AppendCookie(nil, choice.ID, h.Scheme))
 	}
 	if why := r.Admits(h.targetBytes()); why != nil {
 		return refusalOf(why)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gateway.internal/shared/middleware"
+	"gateway.internal/shared/routing"
 )
 
 // Head is the head of a request, as its codec has read it, and what is left to chance.
@@ -25,6 +26,8 @@ type Head struct {
 	HasQuery bool
 	// Fields are the header fields in their order.
 	Fields []Field
+	// Client is what is known of the client.
+	Client routing.Client
 	// Random is the number that chooses one of several backends; it is taken modulo the sum of their weights.
 	Random uint32
 	// Fraction decides whether the request is mirrored: from 0, and below 1.

@@ -74,7 +74,7 @@ func (t *Table) Overtaken(these map[*Rule]bool) []*Overtaken {
 
 // isHostPrefix reports whether r is for all below a path of certain hosts.
 func (r *Rule) isHostPrefix() bool {
-	return r.form == Prefix && len(r.hosts) > 0 && len(r.params) == 0 && len(r.headers) == 0 && len(r.query) == 0
+	return r.form == Prefix && len(r.hosts) > 0 && len(r.params) == 0 && !r.looksAtFields()
 }
 
 // prefixKey is the path of a prefix rule as below has it.
@@ -91,7 +91,7 @@ func (r *Rule) prefixKey() string {
 type below map[string][]*Rule
 
 func (b below) add(r *Rule) {
-	if len(r.hosts) > 0 || r.form == Regex || len(r.headers) > 0 || len(r.query) > 0 {
+	if len(r.hosts) > 0 || r.form == Regex || r.looksAtFields() {
 		return
 	}
 	key := ""

@@ -124,8 +124,7 @@ func (p *parser) hosts(hosts []string) {
 	}
 }
 
-func (p *parser) header(i int, h *configv1.HeaderMatch) {
-	field := fmt.Sprintf("headers[%d]", i)
+func (p *parser) header(field string, h *configv1.HeaderMatch) valueMatch {
 	if !isToken(h.GetName()) {
 		p.fail(field+".name", h.GetName(), "is no header field name")
 	}
@@ -138,7 +137,23 @@ func (p *parser) header(i int, h *configv1.HeaderMatch) {
 	case *configv1.HeaderMatch_Present:
 		m.absent = !v.Present
 	}
-	p.rule.headers = append(p.rule.headers, m)
+	return m
+}
+
+func (p *parser) cookie(field string, c *configv1.CookieMatch) valueMatch {
+	if !isToken(c.GetName()) {
+		p.fail(field+".name", c.GetName(), "is no cookie name")
+	}
+	m := valueMatch{name: c.GetName()}
+	switch v := c.GetMatch().(type) {
+	case *configv1.CookieMatch_Exact:
+		m.exact, m.isExact = v.Exact, true
+	case *configv1.CookieMatch_Regex:
+		m.regex = p.valueRegex(field+".regex", v.Regex)
+	case *configv1.CookieMatch_Present:
+		m.absent = !v.Present
+	}
+	return m
 }
 
 func (p *parser) queryParam(i int, q *configv1.QueryMatch) {

@@ -76,10 +76,18 @@ func (r *Rule) matches(q *Request) bool {
 	return r.matchesFields(q)
 }
 
+// looksAtFields reports whether the rule has predicates on header fields or the query.
+func (r *Rule) looksAtFields() bool { return len(r.headers)+len(r.cookies)+len(r.query) > 0 }
+
 // matchesFields tests header fields and the query.
 func (r *Rule) matchesFields(q *Request) bool {
 	for i := range r.headers {
 		if !r.headers[i].matchesHeader(q) {
+			return false
+		}
+	}
+	for i := range r.cookies {
+		if !r.cookies[i].matchesCookie(q) {
 			return false
 		}
 	}

@@ -62,6 +62,7 @@ type Rule struct {
 	connects bool     // CONNECT is named, perhaps beside "*"
 	hosts    []hostname.Pattern
 	headers  []valueMatch
+	cookies  []valueMatch
 	query    []valueMatch
 	ports    []uint16  // empty: any
 	schemes  uint8     // of schemeBit; 0: any
@@ -127,7 +128,10 @@ func Parse(route *configv1.Route) (*Rule, []FieldError) {
 	p.listener(route)
 	p.redirect(route)
 	for i, h := range route.GetHeaders() {
-		p.header(i, h)
+		p.rule.headers = append(p.rule.headers, p.header(fmt.Sprintf("headers[%d]", i), h))
+	}
+	for i, c := range route.GetCookies() {
+		p.rule.cookies = append(p.rule.cookies, p.cookie(fmt.Sprintf("cookies[%d]", i), c))
 	}
 	for i, q := range route.GetQuery() {
 		p.queryParam(i, q)
@@ -163,7 +167,7 @@ func (p *parser) order(priority int32) {
 			}
 		}
 	}
-	predicates := len(r.headers) + len(r.query)
+	predicates := len(r.headers) + len(r.cookies) + len(r.query)
 	if len(r.hosts) > 0 {
 		predicates++
 	}

@@ -201,7 +201,7 @@ func (r *Rule) covers(o *Rule) bool {
 	if len(r.hosts) > 0 && (len(o.hosts) == 0 || !r.coversHosts(o)) {
 		return false
 	}
-	return coversValues(r.headers, o.headers) && coversValues(r.query, o.query)
+	return coversValues(r.headers, o.headers) && coversValues(r.cookies, o.cookies) && coversValues(r.query, o.query)
 }
 
 // coversCameIn is covers for what cameIn tests.

@@ -114,10 +114,12 @@ func TestRewriteDoesNotAllocate(t *testing.T) {
 }
 
 func TestEveryNumberChoosesAShare(t *testing.T) {
-	s := Split{Shares: []Share{{"none", 0}, {"two", 2}, {"never", 0}, {"one", 1}}, Total: 3}
+	s := Split{Shares: []Share{
+		{ServiceID: "none"}, {ServiceID: "two", Weight: 2}, {ServiceID: "never"}, {ServiceID: "one", Weight: 1},
+	}, Total: 3}
 	var chosen []string
 	for n := range s.Total {
-		chosen = append(chosen, s.Shares[s.Choose(n)].ServiceID)
+		chosen = append(chosen, s.Shares[s.draw(n)].ServiceID)
 	}
 	if want := []string{"two", "two", "one"}; !slices.Equal(chosen, want) {
 		t.Errorf("%v, want %v", chosen, want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -30,6 +31,8 @@ the health of endpoints, or on trusted proxies before the node.`
 func (r *root) explain() *cobra.Command {
 	var files, fields []string
 	var random, port uint32
+	var client, consumer string
+	var groups []string
 	paths := pathnorm.DefaultSettings()
 	cmd := &cobra.Command{
 		Use: "explain -f FILE [METHOD] URL", Args: args(1, 2), Long: aboutExplain,
@@ -48,9 +51,16 @@ func (r *root) explain() *cobra.Command {
 			if err == nil && port > 65535 {
 				err = fmt.Errorf("--port %d: has to be from 1 to 65535", port)
 			}
+			var address netip.Addr
+			if err == nil && client != "" {
+				if address, err = netip.ParseAddr(client); err != nil {
+					err = fmt.Errorf("--client %q: has to be an IP address", client)
+				}
+			}
 			if err != nil {
 				return &cli.UsageError{Message: err.Error()}
 			}
+			head.Client = routing.Client{Address: address, Consumer: consumer, Groups: groups}
 			if head.Random = random; port != 0 {
 				head.Port = uint16(port)
 			}
@@ -65,6 +75,9 @@ func (r *root) explain() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVarP(&fields, "header", "H", nil, "a header field of the request, NAME: VALUE; may be repeated")
 	f.Uint32Var(&random, "random", 0, "the number that chooses one of several backends, modulo the sum of their weights")
+	f.StringVar(&client, "client", "", "the client's IP address, for routes that are sticky by it")
+	f.StringVar(&consumer, "consumer", "", "the consumer that middleware finds out, for routes that look at it")
+	f.StringSliceVar(&groups, "group", nil, "a group of the consumer; may be repeated")
 	f.Uint32Var(&port, "port", 0, "the port of the node that the request comes in at; 0: that of the URL")
 	for _, o := range paths.Options() {
 		f.Var(o.Action, "path-"+o.Name, "as on the nodes, for paths with "+o.About)
@@ -174,6 +187,9 @@ func explainService(say func(heading, format string, args ...any), e *explain.Ex
 	}
 	for _, b := range e.Backends {
 		say("", "%.4g %% of requests go to %s", b.Probability*100, b.Service)
+	}
+	if e.SetCookie != "" {
+		say("", "Set-Cookie: %s", e.SetCookie)
 	}
 	if u := e.Upstream; u != nil {
 		say("request", "%s %s", u.Method, u.Target)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/explain"
+	"gateway.internal/shared/routing"
 )
 
 // TestDoesWhatIsForetoldOfAnything makes configurations and heads at random: a node does with each what was foretold.
@@ -106,6 +108,9 @@ func drawRoute(t *rapid.T, name string) *configv1.Route {
 	if oneIn(t, 4, "has fields") {
 		r.Headers = []*configv1.HeaderMatch{{Name: "X-Kind", Match: &configv1.HeaderMatch_Exact{Exact: "1"}}}
 	}
+	if oneIn(t, 6, "has cookies") {
+		r.Cookies = []*configv1.CookieMatch{{Name: "c", Match: &configv1.CookieMatch_Present{Present: true}}}
+	}
 	if oneIn(t, 5, "ignores case") {
 		r.IgnoreCase = true
 	}
@@ -149,6 +154,7 @@ func drawTarget(t *rapid.T, r *configv1.Route) {
 				ServiceId: name, Weight: optional(rapid.Uint32Range(0, 3).Draw(t, "weight")),
 			})
 		}
+		drawShaping(t, r)
 	default:
 		r.ServiceId = rapid.SampledFrom(drawnServices).Draw(t, "service")
 	}
@@ -171,10 +177,33 @@ func drawTarget(t *rapid.T, r *configv1.Route) {
 	}
 }
 
+// drawShaping draws what leads requests to one of several backends.
+func drawShaping(t *rapid.T, r *configv1.Route) {
+	switch rapid.IntRange(0, 5).Draw(t, "sticky") {
+	case 0:
+		r.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.StickyCookie{Name: "c", Ttl: "1h"}}}
+	case 1:
+		r.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Header{Header: "X-Kind"}}
+	case 2:
+		r.Sticky = &configv1.Sticky{Key: &configv1.Sticky_ClientIp{ClientIp: true}}
+	}
+	for _, b := range r.GetBackends() {
+		if oneIn(t, 3, "matches") {
+			b.Match = &configv1.BackendMatch{Percent: optional(12.5)}
+		}
+		if oneIn(t, 4, "matches a cookie") {
+			b.Match = &configv1.BackendMatch{Cookies: []*configv1.CookieMatch{
+				{Name: "c", Match: &configv1.CookieMatch_Exact{Exact: "1"}},
+			}}
+		}
+	}
+}
+
 func drawHead(t *rapid.T) *explain.Head {
 	h := &explain.Head{
 		Scheme: "http", Method: rapid.SampledFrom(drawnMethods).Draw(t, "method"),
 		Host: rapid.SampledFrom(drawnHosts).Draw(t, "host"), Random: rapid.Uint32Range(0, 30).Draw(t, "random"),
+		Client: routing.Client{Address: netip.MustParseAddr("127.0.0.1")},
 	}
 	h.Path = "/" + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{
 		"/", "/", "/", "a", "b", "a", "b", "A", "..", ".", "%2f", "%2F", ";x", "%61", "%5c", "%00", "%zz",
@@ -186,6 +215,10 @@ func drawHead(t *rapid.T) *explain.Head {
 	if oneIn(t, 2, "has fields") {
 		kind := rapid.SampledFrom([]string{"1", "2"}).Draw(t, "X-Kind")
 		h.Fields = append(h.Fields, explain.Field{Name: "x-kind", Value: kind})
+	}
+	if oneIn(t, 3, "has cookies") {
+		cookies := rapid.SampledFrom([]string{"c=1", "b=1; c=2", "c", ";;c = 3 "}).Draw(t, "Cookie")
+		h.Fields = append(h.Fields, explain.Field{Name: "Cookie", Value: cookies})
 	}
 	if h.Method == "OPTIONS" && oneIn(t, 2, "is a preflight") {
 		asked := rapid.SampledFrom(drawnMethods).Draw(t, "asks about")

@@ -251,6 +251,7 @@ func (o *oracle) compare(h *explain.Head, want *explain.Explanation, s observed)
 	differ("target", s.request.RequestURI, u.Target)
 	differ("Host", s.request.Host, host)
 	differ("X-Forwarded-Prefix", s.request.Header.Get("X-Forwarded-Prefix"), u.Prefix)
+	differ("Set-Cookie", s.response.Header.Get("Set-Cookie"), want.SetCookie)
 	differ("steps", s.request.Header.Values("X-Step"), steps)
 	return strings.Join(wrong, "\n")
 }

@@ -32,6 +32,8 @@ type transaction struct {
 	backend *runtime.Backend
 	at      pipeline.Progress
 	limited bool // what the policies say has been applied
+	// clientID is what the client is told, to be known by from now on; 0: nothing.
+	clientID routing.ClientID
 	// verdict is what the request phases came to, once decided.
 	verdict exchange.Verdict
 	decided bool
@@ -151,8 +153,11 @@ func (t *transaction) find() bool {
 	if found.Preflight {
 		x.RouteMethods = t.route.Methods
 	}
-	t.backend = t.route.Choose(t.p.chance.share)
-	t.count = t.backend.Count
+	if t.backend = t.route.Undecided; t.backend == nil {
+		t.choose()
+	} else {
+		t.count = t.backend.Count
+	}
 	x.Route = t.route.Name
 	if why := t.route.Admits(length); why != nil {
 		return t.refuseWith(why)
@@ -161,6 +166,42 @@ func (t *transaction) find() bool {
 		x.Service = t.backend.Service.Name()
 	}
 	return true
+}
+
+// choose chooses the backend.
+func (t *transaction) choose() {
+	t.backend, t.clientID = t.route.Choose(t.x, t.p.chance.share)
+	t.count = t.backend.Count
+}
+
+// settle chooses the backend once the global pipelines have run, where the choice depends on what they find out. Those
+// of the backend that is chosen go on from there: its chain begins with the same ones.
+func (t *transaction) settle() phase {
+	x, b := t.x, t.backend
+	if !t.limited {
+		if t.limited = true; !t.limitUndecided() {
+			return finished
+		}
+	}
+	switch b.Chain.Request(x, &t.at) {
+	case exchange.Later:
+		return later
+	case exchange.Stop:
+		t.verdict = exchange.Stop
+		if x.InLoop && b.Chain.Works() && t.answerBytes() > longAnswer {
+			t.decided = true
+			return later
+		}
+		b.Chain.Response(x, &t.at)
+		t.answer()
+		return finished
+	}
+	t.choose()
+	t.limited = false
+	if t.backend.Service != nil {
+		x.Service = t.backend.Service.Name()
+	}
+	return ready
 }
 
 // phase is what a part of a transaction came to.
@@ -177,7 +218,13 @@ const longAnswer = 8 << 10
 
 // prepare applies the limits, runs the request phases and makes of the request what the service is to see.
 func (t *transaction) prepare() phase {
-	x, b := t.x, t.backend
+	x := t.x
+	if t.backend == t.route.Undecided && !t.decided {
+		if p := t.settle(); p != ready {
+			return p
+		}
+	}
+	b := t.backend
 	if !t.limited {
 		if t.limited = true; !t.limit() {
 			return finished
@@ -219,8 +266,17 @@ func (t *transaction) answerBytes() int {
 	return len(t.x.Response.Body)
 }
 
-// limit applies what the policies say. Where it reports false, the exchange has been answered.
-func (t *transaction) limit() bool {
+// limitUndecided applies what holds whichever backend is chosen. Where it reports false, the exchange has been answered.
+func (t *transaction) limitUndecided() bool {
+	t.bound()
+	if why := t.p.headers.applyNames(t.x, t.backend); why != nil {
+		return t.refuseWith(why)
+	}
+	return true
+}
+
+// bound limits the time and the request's body.
+func (t *transaction) bound() {
 	x, b := t.x, t.backend
 	if b.Limits.Timeout > 0 {
 		x.Deadline = x.Start.Add(b.Limits.Timeout)
@@ -230,6 +286,12 @@ func (t *transaction) limit() bool {
 	}
 	x.BodyLimit = b.Limits.MaxRequestBytes
 	x.Down.LimitBody(x.BodyLimit)
+}
+
+// limit applies what the policies say. Where it reports false, the exchange has been answered.
+func (t *transaction) limit() bool {
+	t.bound()
+	x, b := t.x, t.backend
 	if x.Request.Upgrade != "" && !admit(x, &b.Limits) {
 		return t.answer()
 	}
@@ -307,6 +369,9 @@ func (t *transaction) respond() {
 	}
 	t.done.Upstream = a.Took()
 	t.route.Reverse(x)
+	if t.clientID != 0 {
+		t.route.Introduce(x, t.clientID)
+	}
 	b.Chain.Response(x, &t.at)
 	if x.Response.Local { // a step has answered in the service's place
 		a.Answered = x.Now

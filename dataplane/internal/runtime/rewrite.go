@@ -51,3 +51,11 @@ func join(x *exchange.Exchange, parts ...string) string {
 	b := x.Texts[start:]
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }
+
+// Introduce tells a client in the response what it is to be known by; see routing.Sticky.
+func (r *Route) Introduce(x *exchange.Exchange, id routing.ClientID) {
+	start := len(x.Texts)
+	x.Texts = r.Split.Sticky.AppendCookie(x.Texts, id, x.Scheme)
+	b := x.Texts[start:]
+	x.Response.Header.Add("Set-Cookie", unsafe.String(unsafe.SliceData(b), len(b)))
+}

@@ -23,6 +23,9 @@ type Route struct {
 	routing.Route
 	// Backends are the shares of the traffic, in the order of Split.
 	Backends []Backend
+	// Undecided stands for all of Backends until the global pipelines have found out the consumer, which the choice
+	// depends on: its chain is what these begin with; nil: the choice is made before.
+	Undecided *Backend
 	// Local counts exchanges that no backend is chosen for.
 	Local *telemetry.Route
 	// Mirror gets copies of requests; nil: none.
@@ -47,13 +50,18 @@ type Backend struct {
 	Retries *config.Retries
 }
 
-// Choose returns the backend for an exchange; it has to be one of several only where traffic is split by weight. A
-// route without services has one that only carries limits and chain. random returns a number from 0 and below n.
-func (r *Route) Choose(random func(n uint32) uint32) *Backend {
+// Choose returns the backend for an exchange, and what its client is to be known by from now on; 0: nothing. A route
+// without services has a backend that only carries limits and chain. random returns a number from 0 and below n.
+func (r *Route) Choose(x *exchange.Exchange, random func(n uint32) uint32) (*Backend, routing.ClientID) {
 	if len(r.Backends) == 1 {
-		return &r.Backends[0]
+		return &r.Backends[0], 0
 	}
-	return &r.Backends[r.Split.Choose(random(r.Split.Total))]
+	c := routing.Client{Address: x.Client.Addr()}
+	if p := x.Principal; p != nil {
+		c.Consumer, c.Groups = p.Consumer, p.Groups
+	}
+	choice := r.Split.Choose(&x.Match, &c, random)
+	return &r.Backends[choice.Share], choice.ID
 }
 
 // keys are those of the route's counters.
@@ -132,6 +140,11 @@ func (c *compiler) route(e *config.Entry) (*match.Rule, error) {
 		}
 		r.Backends = append(r.Backends, b)
 	}
+	if r.Split.ByConsumer && len(r.Backends) > 1 {
+		if r.Undecided, err = c.undecided(r, msg); err != nil {
+			return nil, err
+		}
+	}
 	rule.Value = r
 	return rule, nil
 }
@@ -155,6 +168,26 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 	}
 	b.Count = c.counters.Route(telemetry.Key{RouteID: e.ID(), Route: e.Name(), ServiceID: serviceID, Service: svc.GetName()})
 	b.Chain, err = c.chain(svc.GetPipelineId(), msg.GetPipelineId())
+	return b, err
+}
+
+// undecided returns what stands for all backends of a route. Its limits are the loosest of theirs: those of the chosen
+// one come on top.
+func (c *compiler) undecided(r *Route, msg *configv1.Route) (*Backend, error) {
+	b := &Backend{Count: r.Local, Limits: config.LimitsOf(c.policy(msg.GetPolicyId()), nil)}
+	b.Limits.Timeout, b.Limits.MaxRequestBytes = r.Backends[0].Limits.Timeout, 0
+	for i := range r.Backends {
+		l := &r.Backends[i].Limits
+		b.Limits.MaxRequestBytes = max(b.Limits.MaxRequestBytes, l.MaxRequestBytes)
+		if b.Limits.Timeout = max(b.Limits.Timeout, l.Timeout); l.Timeout == 0 {
+			b.Limits.Timeout = 0
+		}
+	}
+	var err error
+	if b.Errors, err = c.errors(msg.GetPolicyId(), ""); err != nil {
+		return nil, err
+	}
+	b.Chain, err = c.chain("", "")
 	return b, err
 }
 

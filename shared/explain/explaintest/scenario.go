@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/config/file"
 	"gateway.internal/shared/explain"
+	"gateway.internal/shared/routing"
 )
 
 // Scenario is a configuration with requests.
@@ -46,6 +48,10 @@ type Case struct {
 	Request string `yaml:"request"`
 	// Fields are the header fields, such as "Accept: */*".
 	Fields []string `yaml:"fields,omitempty,flow"`
+	// Client, Consumer and Groups are what is known of the client.
+	Client   string   `yaml:"client,omitempty"`
+	Consumer string   `yaml:"consumer,omitempty"`
+	Groups   []string `yaml:"groups,omitempty,flow"`
 	// Random chooses one of several backends, and Fraction whether the request is mirrored.
 	Random   uint32  `yaml:"random,omitempty"`
 	Fraction float64 `yaml:"fraction,omitempty"`
@@ -114,6 +120,10 @@ func (c *Case) Head(t testing.TB) *explain.Head {
 		t.Fatalf("%s: %v", c.Request, err)
 	}
 	h.Random, h.Fraction = c.Random, c.Fraction
+	h.Client = routing.Client{Consumer: c.Consumer, Groups: c.Groups}
+	if c.Client != "" {
+		h.Client.Address = netip.MustParseAddr(c.Client)
+	}
 	return h
 }
 

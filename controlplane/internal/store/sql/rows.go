@@ -107,11 +107,7 @@ func endpointRows(m, shown config.Message) [][]any {
 func backendRows(m, _ config.Message) [][]any {
 	var rows [][]any
 	for i, b := range m.(*configv1.Route).GetBackends() {
-		weight := int64(1)
-		if b.Weight != nil {
-			weight = int64(b.GetWeight())
-		}
-		rows = append(rows, []any{m.GetId(), int64(i), b.GetServiceId(), weight})
+		rows = append(rows, []any{m.GetId(), int64(i), b.GetServiceId(), int64(config.BackendWeight(b))})
 	}
 	return rows
 }

@@ -26,7 +26,7 @@ const (
 //
 // Where several routes match, the order is total: higher priority first; then path form, exact before
 // parameter before regex before prefix (more segments first); then more predicates (hosts, methods,
-// schemes, ports, each header and each query parameter count one); then those that look at the case of
+// schemes, ports, each header, each cookie and each query parameter count one); then those that look at the case of
 // paths; then the older route, then the name.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -87,6 +87,10 @@ type Route struct {
 	IgnoreCase bool `protobuf:"varint,27,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
 	// Sends a share of the requests to another service as well, which answers nobody.
 	Mirror *Mirror `protobuf:"bytes,28,opt,name=mirror,proto3" json:"mirror,omitempty"`
+	// Leads the requests of one client to the same one of backends. Absent: each request is shared out by chance.
+	Sticky *Sticky `protobuf:"bytes,29,opt,name=sticky,proto3" json:"sticky,omitempty"`
+	// All must match.
+	Cookies []*CookieMatch `protobuf:"bytes,30,rep,name=cookies,proto3" json:"cookies,omitempty"`
 	// What happens to paths that services may read in different ways, for this route only. Absent: as the node's --path-* flags say.
 	//
 	// Each route sees a path in its own form, and of all that match, in theirs, the best one is taken as always. Where the options of the best refuse the path,
@@ -310,6 +314,20 @@ func (x *Route) GetIgnoreCase() bool {
 func (x *Route) GetMirror() *Mirror {
 	if x != nil {
 		return x.Mirror
+	}
+	return nil
+}
+
+func (x *Route) GetSticky() *Sticky {
+	if x != nil {
+		return x.Sticky
+	}
+	return nil
+}
+
+func (x *Route) GetCookies() []*CookieMatch {
+	if x != nil {
+		return x.Cookies
 	}
 	return nil
 }
@@ -703,8 +721,10 @@ type Backend struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Service (id or name).
 	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
-	// Share relative to the sum of all backends' weights, 0 to 1000. Absent means 1.
-	Weight        *uint32 `protobuf:"varint,2,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	// Share relative to the sum of all backends' weights, 0 to 1000. Absent means 1, and 0 where there is match.
+	Weight *uint32 `protobuf:"varint,2,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	// Requests that this backend gets whatever the weights say.
+	Match         *BackendMatch `protobuf:"bytes,3,opt,name=match,proto3" json:"match,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -753,6 +773,97 @@ func (x *Backend) GetWeight() uint32 {
 	return 0
 }
 
+func (x *Backend) GetMatch() *BackendMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+// BackendMatch says which requests go to a backend before any are shared out by weight: those of which at least one of
+// these is true. Where several backends match, the first of the list has the request.
+type BackendMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Header fields.
+	Headers []*HeaderMatch `protobuf:"bytes,1,rep,name=headers,proto3" json:"headers,omitempty"`
+	// Cookies.
+	Cookies []*CookieMatch `protobuf:"bytes,2,rep,name=cookies,proto3" json:"cookies,omitempty"`
+	// Names of consumers, as a step of a global pipeline has found out.
+	Consumers []string `protobuf:"bytes,3,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	// Groups of the consumer, as a step of a global pipeline has found out.
+	Groups []string `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Share of the requests that no backend's other conditions have taken, in percent with up to three decimal places,
+	// above 0 and up to 100; together at most 100 of a route. What is left of them is shared out by weight.
+	Percent       *float64 `protobuf:"fixed64,5,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackendMatch) Reset() {
+	*x = BackendMatch{}
+	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackendMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackendMatch) ProtoMessage() {}
+
+func (x *BackendMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackendMatch.ProtoReflect.Descriptor instead.
+func (*BackendMatch) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BackendMatch) GetHeaders() []*HeaderMatch {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *BackendMatch) GetCookies() []*CookieMatch {
+	if x != nil {
+		return x.Cookies
+	}
+	return nil
+}
+
+func (x *BackendMatch) GetConsumers() []string {
+	if x != nil {
+		return x.Consumers
+	}
+	return nil
+}
+
+func (x *BackendMatch) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *BackendMatch) GetPercent() float64 {
+	if x != nil && x.Percent != nil {
+		return *x.Percent
+	}
+	return 0
+}
+
 // Rewrite changes what the service sees; the query is kept.
 type Rewrite struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -775,7 +886,7 @@ type Rewrite struct {
 
 func (x *Rewrite) Reset() {
 	*x = Rewrite{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +898,7 @@ func (x *Rewrite) String() string {
 func (*Rewrite) ProtoMessage() {}
 
 func (x *Rewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +911,7 @@ func (x *Rewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rewrite.ProtoReflect.Descriptor instead.
 func (*Rewrite) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{5}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Rewrite) GetPathRewrite() isRewrite_PathRewrite {
@@ -889,7 +1000,7 @@ type RegexRewrite struct {
 
 func (x *RegexRewrite) Reset() {
 	*x = RegexRewrite{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1012,7 @@ func (x *RegexRewrite) String() string {
 func (*RegexRewrite) ProtoMessage() {}
 
 func (x *RegexRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1025,7 @@ func (x *RegexRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegexRewrite.ProtoReflect.Descriptor instead.
 func (*RegexRewrite) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{6}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RegexRewrite) GetPattern() string {
@@ -954,7 +1065,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1077,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1090,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{7}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Redirect) GetStatus() uint32 {
@@ -1039,7 +1150,7 @@ type DirectResponse struct {
 
 func (x *DirectResponse) Reset() {
 	*x = DirectResponse{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1162,7 @@ func (x *DirectResponse) String() string {
 func (*DirectResponse) ProtoMessage() {}
 
 func (x *DirectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1175,7 @@ func (x *DirectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectResponse.ProtoReflect.Descriptor instead.
 func (*DirectResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{8}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DirectResponse) GetStatus() uint32 {
@@ -1104,7 +1215,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1227,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1240,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{9}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Mirror) GetServiceId() string {
@@ -1157,8 +1268,7 @@ var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\n" +
-	"\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\v\n" +
 	"\x05Route\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -1191,7 +1301,9 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\x05ports\x18\x1a \x03(\rR\x05ports\x12\x1f\n" +
 	"\vignore_case\x18\x1b \x01(\bR\n" +
 	"ignoreCase\x121\n" +
-	"\x06mirror\x18\x1c \x01(\v2\x19.gateway.config.v1.MirrorR\x06mirror\x12A\n" +
+	"\x06mirror\x18\x1c \x01(\v2\x19.gateway.config.v1.MirrorR\x06mirror\x121\n" +
+	"\x06sticky\x18\x1d \x01(\v2\x19.gateway.config.v1.StickyR\x06sticky\x128\n" +
+	"\acookies\x18\x1e \x03(\v2\x1e.gateway.config.v1.CookieMatchR\acookies\x12A\n" +
 	"\fpath_options\x182 \x01(\v2\x1e.gateway.config.v1.PathOptionsR\vpathOptions\x12(\n" +
 	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x12S\n" +
 	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
@@ -1232,12 +1344,21 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\x05exact\x18\x02 \x01(\tH\x00R\x05exact\x12\x16\n" +
 	"\x05regex\x18\x03 \x01(\tH\x00R\x05regex\x12\x1a\n" +
 	"\apresent\x18\x04 \x01(\bH\x00R\apresentB\a\n" +
-	"\x05match\"P\n" +
+	"\x05match\"\x87\x01\n" +
 	"\aBackend\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x1b\n" +
-	"\x06weight\x18\x02 \x01(\rH\x00R\x06weight\x88\x01\x01B\t\n" +
-	"\a_weight\"\xb0\x01\n" +
+	"\x06weight\x18\x02 \x01(\rH\x00R\x06weight\x88\x01\x01\x125\n" +
+	"\x05match\x18\x03 \x01(\v2\x1f.gateway.config.v1.BackendMatchR\x05matchB\t\n" +
+	"\a_weight\"\xe3\x01\n" +
+	"\fBackendMatch\x128\n" +
+	"\aheaders\x18\x01 \x03(\v2\x1e.gateway.config.v1.HeaderMatchR\aheaders\x128\n" +
+	"\acookies\x18\x02 \x03(\v2\x1e.gateway.config.v1.CookieMatchR\acookies\x12\x1c\n" +
+	"\tconsumers\x18\x03 \x03(\tR\tconsumers\x12\x16\n" +
+	"\x06groups\x18\x04 \x03(\tR\x06groups\x12\x1d\n" +
+	"\apercent\x18\x05 \x01(\x01H\x00R\apercent\x88\x01\x01B\n" +
+	"\n" +
+	"\b_percent\"\xb0\x01\n" +
 	"\aRewrite\x12\x14\n" +
 	"\x04path\x18\x01 \x01(\tH\x00R\x04path\x12\x18\n" +
 	"\x06prefix\x18\x02 \x01(\tH\x00R\x06prefix\x127\n" +
@@ -1287,45 +1408,53 @@ func file_gateway_config_v1_route_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_route_proto_rawDescData
 }
 
-var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_gateway_config_v1_route_proto_goTypes = []any{
 	(*Route)(nil),                 // 0: gateway.config.v1.Route
 	(*PathOptions)(nil),           // 1: gateway.config.v1.PathOptions
 	(*HeaderMatch)(nil),           // 2: gateway.config.v1.HeaderMatch
 	(*QueryMatch)(nil),            // 3: gateway.config.v1.QueryMatch
 	(*Backend)(nil),               // 4: gateway.config.v1.Backend
-	(*Rewrite)(nil),               // 5: gateway.config.v1.Rewrite
-	(*RegexRewrite)(nil),          // 6: gateway.config.v1.RegexRewrite
-	(*Redirect)(nil),              // 7: gateway.config.v1.Redirect
-	(*DirectResponse)(nil),        // 8: gateway.config.v1.DirectResponse
-	(*Mirror)(nil),                // 9: gateway.config.v1.Mirror
-	nil,                           // 10: gateway.config.v1.Route.LabelsEntry
-	nil,                           // 11: gateway.config.v1.Route.EnvironmentEntry
-	nil,                           // 12: gateway.config.v1.DirectResponse.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*NamedReferences)(nil),       // 14: gateway.config.v1.NamedReferences
+	(*BackendMatch)(nil),          // 5: gateway.config.v1.BackendMatch
+	(*Rewrite)(nil),               // 6: gateway.config.v1.Rewrite
+	(*RegexRewrite)(nil),          // 7: gateway.config.v1.RegexRewrite
+	(*Redirect)(nil),              // 8: gateway.config.v1.Redirect
+	(*DirectResponse)(nil),        // 9: gateway.config.v1.DirectResponse
+	(*Mirror)(nil),                // 10: gateway.config.v1.Mirror
+	nil,                           // 11: gateway.config.v1.Route.LabelsEntry
+	nil,                           // 12: gateway.config.v1.Route.EnvironmentEntry
+	nil,                           // 13: gateway.config.v1.DirectResponse.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Sticky)(nil),                // 15: gateway.config.v1.Sticky
+	(*CookieMatch)(nil),           // 16: gateway.config.v1.CookieMatch
+	(*NamedReferences)(nil),       // 17: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_route_proto_depIdxs = []int32{
-	13, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
-	13, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
-	10, // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
-	11, // 3: gateway.config.v1.Route.environment:type_name -> gateway.config.v1.Route.EnvironmentEntry
+	14, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
+	14, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
+	11, // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
+	12, // 3: gateway.config.v1.Route.environment:type_name -> gateway.config.v1.Route.EnvironmentEntry
 	2,  // 4: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
 	3,  // 5: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
 	4,  // 6: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
-	5,  // 7: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
-	7,  // 8: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
-	8,  // 9: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
-	9,  // 10: gateway.config.v1.Route.mirror:type_name -> gateway.config.v1.Mirror
-	1,  // 11: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
-	14, // 12: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
-	6,  // 13: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
-	12, // 14: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	6,  // 7: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
+	8,  // 8: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
+	9,  // 9: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
+	10, // 10: gateway.config.v1.Route.mirror:type_name -> gateway.config.v1.Mirror
+	15, // 11: gateway.config.v1.Route.sticky:type_name -> gateway.config.v1.Sticky
+	16, // 12: gateway.config.v1.Route.cookies:type_name -> gateway.config.v1.CookieMatch
+	1,  // 13: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
+	17, // 14: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
+	5,  // 15: gateway.config.v1.Backend.match:type_name -> gateway.config.v1.BackendMatch
+	2,  // 16: gateway.config.v1.BackendMatch.headers:type_name -> gateway.config.v1.HeaderMatch
+	16, // 17: gateway.config.v1.BackendMatch.cookies:type_name -> gateway.config.v1.CookieMatch
+	7,  // 18: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
+	13, // 19: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_route_proto_init() }
@@ -1335,6 +1464,7 @@ func file_gateway_config_v1_route_proto_init() {
 	}
 	file_gateway_config_v1_field_proto_init()
 	file_gateway_config_v1_reference_proto_init()
+	file_gateway_config_v1_shaping_proto_init()
 	file_gateway_config_v1_route_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_route_proto_msgTypes[2].OneofWrappers = []any{
 		(*HeaderMatch_Exact)(nil),
@@ -1347,19 +1477,20 @@ func file_gateway_config_v1_route_proto_init() {
 		(*QueryMatch_Present)(nil),
 	}
 	file_gateway_config_v1_route_proto_msgTypes[4].OneofWrappers = []any{}
-	file_gateway_config_v1_route_proto_msgTypes[5].OneofWrappers = []any{
+	file_gateway_config_v1_route_proto_msgTypes[5].OneofWrappers = []any{}
+	file_gateway_config_v1_route_proto_msgTypes[6].OneofWrappers = []any{
 		(*Rewrite_Path)(nil),
 		(*Rewrite_Prefix)(nil),
 		(*Rewrite_Regex)(nil),
 	}
-	file_gateway_config_v1_route_proto_msgTypes[9].OneofWrappers = []any{}
+	file_gateway_config_v1_route_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_route_proto_rawDesc), len(file_gateway_config_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

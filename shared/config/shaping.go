@@ -1,0 +1,132 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/hostname"
+	"gateway.internal/shared/match"
+)
+
+const (
+	// maxConditions is the most header fields, cookies, consumers and groups, each, that a backend may match by.
+	maxConditions = 64
+	// maxStickyTTL is the longest that browsers keep a cookie.
+	maxStickyTTL = 400 * 24 * time.Hour
+)
+
+// cookieName is a token (RFC 6265 section 4.1.1) of a length that leaves room for others.
+var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$")
+
+// sticky checks what leads the requests of one client to the same backend.
+func (c *checker) sticky(m *configv1.Route) {
+	s := m.GetSticky()
+	if s == nil {
+		return
+	}
+	if len(m.GetBackends()) == 0 {
+		c.fail("sticky", "", "is only for routes with backends: there is nothing to choose from")
+	}
+	switch key := s.GetKey().(type) {
+	case *configv1.Sticky_Cookie:
+		c.stickyCookie(key.Cookie)
+	case *configv1.Sticky_Header:
+		if !cookieName.MatchString(key.Header) {
+			c.fail("sticky.header", key.Header, "has to be the name of a header field such as X-Session")
+		}
+	case *configv1.Sticky_ClientIp:
+		if !key.ClientIp {
+			c.fail("sticky.client_ip", "false", "has to be true; leave sticky out where requests are shared out by chance")
+		}
+	case *configv1.Sticky_Consumer:
+		if !key.Consumer {
+			c.fail("sticky.consumer", "false", "has to be true; leave sticky out where requests are shared out by chance")
+		}
+	default:
+		c.fail("sticky", "", "needs what tells clients apart: one of cookie, header, client_ip and consumer")
+	}
+}
+
+func (c *checker) stickyCookie(m *configv1.StickyCookie) {
+	if !cookieName.MatchString(m.GetName()) {
+		c.fail("sticky.cookie.name", m.GetName(), "has to be a token of 1 to 128 characters such as backend")
+	}
+	c.duration("sticky.cookie.ttl", m.GetTtl(), time.Second, maxStickyTTL)
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ';' }
+	if p := m.GetPath(); p != "" && (p[0] != '/' || strings.ContainsFunc(p, odd)) {
+		c.fail("sticky.cookie.path", p, `has to start with "/" and may not have spaces or ";"`)
+	}
+	if d := m.GetDomain(); d != "" {
+		if _, err := hostname.Parse(d); err != nil || strings.Contains(d, "*") {
+			c.fail("sticky.cookie.domain", d, "has to be a host such as example.com")
+		}
+	}
+	c.oneOf("sticky.cookie.same_site", m.GetSameSite(), "lax", "strict", "none")
+}
+
+// canaries checks which requests backends get whatever the weights say, and returns their shares in percent together.
+func (c *checker) canaries(backends []*configv1.Backend) (percent float64) {
+	for i, b := range backends {
+		m := b.GetMatch()
+		if m == nil {
+			continue
+		}
+		field := fmt.Sprintf("backends[%d].match", i)
+		conditions, errs := match.ParseConditions(field, m)
+		for _, e := range errs {
+			c.fail(e.Field, e.Value, "%s", e.Message)
+		}
+		if conditions == nil && m.Percent == nil {
+			c.fail(field, "", "needs a condition: one of headers, cookies, consumers, groups and percent")
+		}
+		for _, l := range []struct {
+			name string
+			n    int
+		}{
+			{"headers", len(m.GetHeaders())}, {"cookies", len(m.GetCookies())},
+			{"consumers", len(m.GetConsumers())}, {"groups", len(m.GetGroups())},
+		} {
+			if l.n > maxConditions {
+				c.fail(field+"."+l.name, "", "has %d entries; %d are allowed", l.n, maxConditions)
+			}
+		}
+		c.names(field+".consumers", m.GetConsumers())
+		c.names(field+".groups", m.GetGroups())
+		if p := m.GetPercent(); m.Percent != nil {
+			c.percent(field+".percent", p)
+			percent += p
+		}
+	}
+	if percent > 100.0005 {
+		c.fail("backends", strconv.FormatFloat(percent, 'g', -1, 64),
+			"have percentages of more than 100 in match.percent together")
+	}
+	return percent
+}
+
+// percent checks a share of requests, of which a thousandth of a percent is the least.
+func (c *checker) percent(field string, p float64) {
+	if !(p > 0 && p <= 100) || math.Abs(p*1000-math.Round(p*1000)) > 1e-6 {
+		c.fail(field, strconv.FormatFloat(p, 'g', -1, 64),
+			"has to be above 0, at most 100, and have at most three decimal places")
+	}
+}
+
+// names checks a list of names of resources that is looked up when requests come.
+func (c *checker) names(field string, names []string) {
+	for i, n := range names {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if !ValidName(n) {
+			c.fail(at, n, "has to be a name of a-z, 0-9, \".\", \"_\" and \"-\"")
+		}
+		if slices.Contains(names[:i], n) {
+			c.fail(at, n, "is there twice")
+		}
+	}
+}
