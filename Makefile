@@ -83,7 +83,7 @@ $(BIN)/buf: proto/go.mod proto/tools/go.mod $(wildcard proto/cmd/*/*.go)
 tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/pebble $(TOOLS)/conformance/connectconformance ## Install what tests need: Debian packages by apt-get, the rest from Go modules
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
-	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$$missing nginx-light"; \
+	for p in nginx:nginx-light haproxy:haproxy ip:iproute2; do command -v $${p%%:*} >/dev/null || [ -x /usr/sbin/$${p%%:*} ] || missing="$$missing $${p#*:}"; done; \
 	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing="$$missing pgbouncer"; \
 	for p in curl:curl openssl:openssl node:nodejs h2load:nghttp2-client chromium:chromium; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
@@ -157,8 +157,9 @@ faults: build tools ## Take PostgreSQL, etcd and control planes away from a syst
 	@cd e2e && go test -count=1 -v -timeout 1h -run '^TestFaults$$' ./faults -faults '$(FAULTS)'
 
 CHAOS ?= .
-chaos: build tools ## Let endpoints and nodes fail under load; those scenarios whose names match CHAOS (all)
-	@cd e2e && go test -count=1 -v -timeout 1h -run '^TestChaosAtLength$$' ./chaos -chaos '$(CHAOS)'
+BESIDE ?=
+chaos: build tools ## Let endpoints and nodes fail under load; those scenarios whose names match CHAOS (all); with BESIDE=1 those of HAProxy and nginx too
+	@cd e2e && go test -count=1 -v -timeout 1h -run '^TestChaosAtLength$$' ./chaos -chaos '$(CHAOS)' $(if $(BESIDE),-beside)
 
 # Peers that can't be had are left out of the measurement, which says so; what makes the load must be there.
 ENVOY_VERSION := 1.40.0

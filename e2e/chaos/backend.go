@@ -44,14 +44,10 @@ type backend struct {
 	hole    []io.Closer   // what makes the address a black hole
 }
 
-// Backend is the main function of a backend's process. It listens on an address and does what it is told, one command
-// a line, each of which it answers with a line.
+// Backend is the main function of a backend's process. It does what it is told, one command a line, each of which it
+// answers with a line; "listen" has it serve at its address.
 func Backend(name, address string, commands io.Reader, replies io.Writer) error {
 	b := &backend{name: name, address: address, mode: answers, changed: make(chan struct{})}
-	if err := b.listen(); err != nil {
-		return err
-	}
-	fmt.Fprintln(replies, "ready")
 	lines := bufio.NewScanner(commands)
 	for lines.Scan() {
 		reply, err := b.do(lines.Text())

@@ -12,14 +12,29 @@ import (
 // scenario is one thing that goes wrong.
 type scenario struct {
 	name string
-	// balancing is the service's load_balancer_type.
+	// balancing is the service's load_balancer_type; empty: round_robin.
 	balancing string
+	// latency is that of all endpoints at first.
+	latency time.Duration
+	// proxy is the gateway as this scenario needs it; nil: a node that follows files.
+	proxy func() proxy
+	// alone tells that it is nothing for HAProxy and nginx.
+	alone bool
+	// apart has the first endpoint in a network of its own.
+	apart bool
 	// begin lets it happen, and end mends it; nil: it is not mended.
 	begin, end func(*run)
 	// posts is how many requests may fail that may not be sent again: endpoints had them when they failed.
 	posts int
 	// outage tells that nobody is left to serve: what fails until an endpoint is back does not count.
 	outage bool
+	// ejected tells that only the time for which they are ejected keeps the endpoints out when it is mended. The short
+	// form does not wait for that, and so does not mend it.
+	ejected bool
+	// needs names what of its configuration the gateway can't do without.
+	needs string
+	// lost tells that what fails can't be saved, since its response had begun: failures count as those of POST.
+	lost bool
 }
 
 // size is how long a run is.
@@ -27,11 +42,14 @@ type size struct {
 	endpoints int
 	// before, during and after are requests: before it happens, until it is mended, and from then on.
 	before, during, after int
+	// changes is how many there are in scenarios that consist of them.
+	changes int
+	short   bool
 }
 
 var (
-	short = size{endpoints: 4, before: 100, during: 300, after: 100}
-	long  = size{endpoints: 4, before: 400, during: 4000, after: 2000}
+	short = size{endpoints: 4, before: 100, during: 300, after: 100, changes: 50, short: true}
+	long  = size{endpoints: 4, before: 400, during: 2000, after: 1000, changes: 1000}
 )
 
 // run is one scenario with one proxy.
@@ -41,6 +59,8 @@ type run struct {
 	endpoints []*endpoint
 	dir       string
 	load      *load
+	proxy     proxy
+	size      size
 }
 
 // result is what came of a run.
@@ -51,10 +71,12 @@ type result struct {
 	requests int
 	// failed are those of them that another endpoint could have served: GET, and all that no endpoint had got.
 	failed, posts int
+	// slow are those that failed or were not answered fast.
+	slow int
 	// first says how the first of both failed.
 	first string
 	// recovered is the time until requests were answered well and fast again: in an outage from its end, otherwise from
-	// its beginning.
+	// its beginning; below 0: they never were.
 	recovered time.Duration
 	// again is the time from the end until the endpoints that had failed served again.
 	again time.Duration
@@ -63,11 +85,21 @@ type result struct {
 // play has a proxy go through a scenario.
 func play(t testing.TB, s *scenario, p proxy, size size) result {
 	t.Helper()
-	r := &run{t: t, scenario: s, dir: t.TempDir()}
+	if s.apart {
+		if why := networkless(); why != "" {
+			t.Skip(why)
+		}
+	}
+	if p.name() == (gateway{}).name() && !configured[s.needs] {
+		t.Skip("the gateway is run without " + s.needs)
+	}
+	r := &run{t: t, scenario: s, dir: folder(t), proxy: p, size: size}
 	names := make([]string, size.endpoints)
 	for i := range names {
 		names[i] = fmt.Sprint("e", i)
-		r.endpoints = append(r.endpoints, startEndpoint(t, names[i]))
+		e := startEndpoint(t, names[i], s.apart && i == 0)
+		e.tell("latency " + s.latency.String())
+		r.endpoints = append(r.endpoints, e)
 	}
 	http1, http2 := p.start(r)
 	r.load = startLoad(http1, http2)
@@ -79,7 +111,7 @@ func play(t testing.TB, s *scenario, p proxy, size size) result {
 	s.begin(r)
 	r.load.await(t, size.during)
 	ended := begun
-	if s.end != nil {
+	if s.end != nil && !(s.ejected && size.short) {
 		s.end(r)
 		ended = r.load.now()
 		res.again = r.load.awaitAnswers(t, names...) - ended

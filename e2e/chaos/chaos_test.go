@@ -10,8 +10,9 @@ import (
 )
 
 var (
-	which = flag.String("chaos", "", "run scenarios whose names match this at length; empty: none, since it takes minutes")
-	out   = flag.String("table", "", "file that the table is written to; empty: only the log")
+	which  = flag.String("chaos", "", "run scenarios whose names match this at length; empty: none, since it takes minutes")
+	beside = flag.Bool("beside", false, "run them with HAProxy and nginx too")
+	out    = flag.String("table", "", "file that the table is written to; empty: only the log")
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +38,7 @@ func TestChaos(t *testing.T) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			t.Run(s.name, func(t *testing.T) {
-				res := play(t, s, gateway{}, short)
+				res := play(t, s, s.gateway(), short)
 				t.Logf("%+v", res)
 				res.check(t, s)
 			})
@@ -72,10 +73,26 @@ func TestChaosAtLength(t *testing.T) {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			res := play(t, s, gateway{}, long)
-			t.Logf("%+v", res)
-			res.check(t, s)
-			rows = append(rows, []result{res})
+			var row []result
+			for _, p := range s.proxies() {
+				t.Run(p.name(), func(t *testing.T) {
+					res := play(t, s, p, long)
+					t.Logf("%+v", res)
+					if p.name() == (gateway{}).name() {
+						res.check(t, s)
+					}
+					row = append(row, res)
+				})
+			}
+			rows = append(rows, row)
 		})
 	}
+}
+
+// proxies returns those that go through a scenario.
+func (s *scenario) proxies() []proxy {
+	if *beside && !s.alone {
+		return []proxy{s.gateway(), &haproxy{}, &nginx{}}
+	}
+	return []proxy{s.gateway()}
 }

@@ -19,22 +19,28 @@ const BackendVariable = "GATEWAY_CHAOS_BACKEND"
 type endpoint struct {
 	t       testing.TB
 	name    string
+	host    string
 	port    int
+	network *network // its own; nil: the machine's
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	replies *bufio.Reader
 }
 
-// startEndpoint starts a backend on a free port.
-func startEndpoint(t testing.TB, name string) *endpoint {
+// startEndpoint starts a backend on a free port, in a network of its own where that is asked for.
+func startEndpoint(t testing.TB, name string, apart bool) *endpoint {
 	t.Helper()
-	e := &endpoint{t: t, name: name, port: testserver.FreePort(t)}
+	e := &endpoint{t: t, name: name, host: "127.0.0.1", port: testserver.FreePort(t)}
+	if apart {
+		e.network = newNetwork(e.port)
+		e.host = e.network.inside
+	}
 	e.start()
 	t.Cleanup(e.kill)
 	return e
 }
 
-func (e *endpoint) address() string { return fmt.Sprintf("127.0.0.1:%d", e.port) }
+func (e *endpoint) address() string { return fmt.Sprintf("%s:%d", e.host, e.port) }
 
 // start starts the process, anew where it was killed, and returns once it listens.
 func (e *endpoint) start() {
@@ -47,6 +53,9 @@ func (e *endpoint) start() {
 	e.cmd.Env = append(os.Environ(), BackendVariable+"=1")
 	e.cmd.Stderr = os.Stderr
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if e.network != nil {
+		e.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+	}
 	if e.in, err = e.cmd.StdinPipe(); err != nil {
 		e.t.Fatal(err)
 	}
@@ -58,7 +67,12 @@ func (e *endpoint) start() {
 		e.t.Fatal(err)
 	}
 	e.replies = bufio.NewReader(out)
-	e.reply()
+	if e.network != nil {
+		if err := e.network.connect(e.cmd.Process.Pid); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	e.tell("listen")
 }
 
 func (e *endpoint) reply() string {

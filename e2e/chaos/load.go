@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -42,7 +43,8 @@ type load struct {
 	clients []*http.Client
 
 	mu       sync.Mutex
-	outcomes []outcome // in the order in which they were done
+	outcomes []outcome              // in the order in which they were done
+	begun    [workers]time.Duration // of what each worker is at; 0: nothing
 }
 
 // startLoad sends requests to what serves HTTP/1.1 and HTTP/2 at two addresses, which may be the same.
@@ -70,9 +72,13 @@ func startLoad(http1, http2 string) *load {
 				case <-tick.C:
 				}
 				o := outcome{post: post, begun: time.Since(l.start)}
+				l.mu.Lock()
+				l.begun[i] = o.begun
+				l.mu.Unlock()
 				o.endpoint, o.failed = request(client, url, post, fmt.Sprint(i, ".", n), !second)
 				o.done = time.Since(l.start)
 				l.mu.Lock()
+				l.begun[i] = 0
 				l.outcomes = append(l.outcomes, o)
 				l.mu.Unlock()
 			}
@@ -128,13 +134,32 @@ func (l *load) since(begun time.Duration) (all []outcome) {
 	return all
 }
 
-// await waits until so many requests have begun from now on and are done.
+// pending returns how many requests are not done that have begun before a time.
+func (l *load) pending(before time.Duration) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, begun := range l.begun {
+		if begun > 0 && begun < before {
+			n++
+		}
+	}
+	return n
+}
+
+// await waits until so many requests have begun from now on and are done, and then for all that are under way.
 func (l *load) await(t testing.TB, n int) {
 	t.Helper()
 	begun := l.now()
 	waittest.UntilNil(t, fmt.Sprint(n, " requests"), func() error {
 		if done := len(l.since(begun)); done < n {
 			return fmt.Errorf("there were %d", done)
+		}
+		return nil
+	})
+	begun = l.now()
+	waittest.UntilNil(t, "the end of what is under way", func() error {
+		if n := l.pending(begun); n > 0 {
+			return fmt.Errorf("%d requests are not done", n)
 		}
 		return nil
 	})
@@ -164,6 +189,21 @@ func (l *load) awaitAnswers(t testing.TB, names ...string) time.Duration {
 		return nil
 	})
 	return last
+}
+
+// awaitNone waits until an endpoint has had none of the last hundred requests.
+func (l *load) awaitNone(t testing.TB, name string) {
+	t.Helper()
+	waittest.UntilNil(t, "no more requests to "+name, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, o := range l.outcomes[max(0, len(l.outcomes)-100):] {
+			if o.endpoint == name {
+				return errors.New("it has some")
+			}
+		}
+		return nil
+	})
 }
 
 // stop lets requests that are under way end, and returns what came of all.

@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -50,8 +51,10 @@ func launch(t testing.TB, env []string, name string, args ...string) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-		_ = p.cmd.Wait()
+		if p.cmd.ProcessState == nil {
+			_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+			_ = p.cmd.Wait()
+		}
 		if t.Failed() {
 			text := p.logs()
 			t.Logf("%s logged:\n%s", filepath.Base(name), text[max(0, len(text)-20000):])
@@ -73,7 +76,26 @@ func binary(t testing.TB, name string) string {
 	return path
 }
 
+// installed returns the path of a program of the system.
+func installed(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	return exec.LookPath("/usr/sbin/" + name) // which is not in the PATH of everybody
+}
+
 func address(t testing.TB) string { return fmt.Sprintf("127.0.0.1:%d", testserver.FreePort(t)) }
+
+// folder returns one for the time of the test. Its path is short: sockets in it have to fit into 107 bytes.
+func folder(t testing.TB) string {
+	t.Helper()
+	path, err := os.MkdirTemp("", "chaos")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(path) })
+	return path
+}
 
 // write writes a file whole, so that who watches it never reads a half.
 func write(t testing.TB, path, text string) {
@@ -103,5 +125,17 @@ func awaitStatus(t testing.TB, url string, want int) {
 			return fmt.Errorf("it says %s", res.Status)
 		}
 		return nil
+	})
+}
+
+// awaitListening waits until an address takes connections.
+func awaitListening(t testing.TB, address string) {
+	t.Helper()
+	waittest.UntilNil(t, address+" to listen", func() error {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		return c.Close()
 	})
 }

@@ -30,14 +30,14 @@ func (res *result) judge(s *scenario, outcomes []outcome, begun, ended time.Dura
 	if s.outage {
 		from = ended
 	}
-	inRow := 0
+	inRow, trouble := 0, false
 	for _, o := range outcomes {
 		if o.done < begun {
 			continue
 		}
 		res.requests++
 		if o.failed != "" && (!s.outage || o.begun >= back) {
-			if o.post {
+			if o.post || s.lost {
 				res.posts++
 			} else {
 				res.failed++
@@ -49,15 +49,16 @@ func (res *result) judge(s *scenario, outcomes []outcome, begun, ended time.Dura
 		switch {
 		case o.done < from:
 		case o.failed != "" || o.done-o.begun > slow:
+			res.slow++
 			if inRow < goodInARow {
-				res.recovered = o.done - from
-			}
-			if inRow < goodInARow {
-				inRow = 0
+				res.recovered, inRow, trouble = o.done-from, 0, true
 			}
 		default:
 			inRow++
 		}
+	}
+	if trouble && inRow < goodInARow {
+		res.recovered = -1
 	}
 }
 
@@ -93,11 +94,16 @@ func (res *result) cell() string {
 	if res.skipped != "" {
 		return "left out: " + res.skipped
 	}
-	text := fmt.Sprintf("%d + %d of %d, %s", res.failed, res.posts, res.requests, seconds(res.recovered))
+	text := fmt.Sprintf("%d + %d of %d, %d slow, %s", res.failed, res.posts, res.requests, res.slow, seconds(res.recovered))
 	if res.again > 0 {
 		text += ", back in " + seconds(res.again)
 	}
 	return text
 }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+func seconds(d time.Duration) string {
+	if d < 0 {
+		return "never"
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
