@@ -46,11 +46,14 @@ func (c *checker) service(m *configv1.Service) {
 	}
 	c.serviceTLS(m)
 	if h := m.GetHealthCheckConfig(); h != nil {
-		c.healthCheck(h)
+		c.healthCheck(h, orString(m.GetProtocol(), "http"))
 		if h.GetType() == "grpc" && !SpeaksHTTP2(m) {
 			c.fail("health_check_config.type", h.GetType(), `is for services of protocol "h2c", "grpc", "grpcs", or `+
 				`"https" with tls.http2; this one is %q`, orString(m.GetProtocol(), "http"))
 		}
+	}
+	if o := m.GetOutlierDetection(); o != nil {
+		c.outlierDetection(o)
 	}
 	if p := m.GetConnectionPool(); p != nil {
 		c.number("connection_pool.max_idle_connections", p.GetMaxIdleConnections(), 0, 65535)
@@ -98,31 +101,5 @@ func (c *checker) serviceTLS(m *configv1.Service) {
 	if t.GetHttp2() && m.GetProtocol() != "https" {
 		c.fail("tls.http2", "true",
 			`is for the protocol "https"; this service's, %q, is always spoken over HTTP/2`, m.GetProtocol())
-	}
-}
-
-func (c *checker) healthCheck(h *configv1.HealthCheckConfig) {
-	const at = "health_check_config."
-	c.oneOf(at+"type", h.GetType(), "http", "tcp", "grpc")
-	if p := h.GetPath(); p != "" && (p[0] != '/' || len(p) > 2048 ||
-		strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f })) {
-		c.fail(at+"path", p, `has to start with "/" and may not have spaces`)
-	}
-	interval, ok := c.duration(at+"interval", h.GetInterval(), 100*time.Millisecond, time.Hour)
-	if !ok {
-		interval = DefaultCheckInterval
-	}
-	c.duration(at+"timeout", h.GetTimeout(), 10*time.Millisecond, interval)
-	c.number(at+"unhealthy_threshold", h.GetUnhealthyThreshold(), 0, 100)
-	c.number(at+"healthy_threshold", h.GetHealthyThreshold(), 0, 100)
-	for i, st := range h.GetExpectedStatuses() {
-		c.number(fmt.Sprintf("%sexpected_statuses[%d]", at, i), st, 100, 599)
-	}
-	if host := h.GetHost(); host != "" && !validAuthority(host) {
-		c.fail(at+"host", host, "has to be a host with an optional port")
-	}
-	if n := h.GetGrpcService(); len(n) > maxLabelLength ||
-		strings.ContainsFunc(n, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		c.fail(at+"grpc_service", n, "has to be up to %d visible ASCII characters", maxLabelLength)
 	}
 }

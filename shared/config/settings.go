@@ -9,18 +9,14 @@ import (
 
 // The defaults of absent fields.
 const (
-	DefaultCheckInterval      = 10 * time.Second
-	DefaultCheckTimeout       = 2 * time.Second
-	DefaultUnhealthyThreshold = 3
-	DefaultHealthyThreshold   = 2
-	DefaultMaxIdle            = 512
-	DefaultMaxPending         = 128
-	DefaultConnectTimeout     = 5 * time.Second
-	DefaultIdleTimeout        = time.Minute
-	DefaultResponseTimeout    = time.Minute
-	DefaultMaxAge             = time.Hour
-	DefaultMaxRequestBytes    = 10 << 30
-	DefaultStreamIdleTimeout  = 5 * time.Minute
+	DefaultMaxIdle           = 512
+	DefaultMaxPending        = 128
+	DefaultConnectTimeout    = 5 * time.Second
+	DefaultIdleTimeout       = time.Minute
+	DefaultResponseTimeout   = time.Minute
+	DefaultMaxAge            = time.Hour
+	DefaultMaxRequestBytes   = 10 << 30
+	DefaultStreamIdleTimeout = 5 * time.Minute
 )
 
 // ParseDuration reads a duration such as "250ms", "30s" or "24h".
@@ -42,35 +38,6 @@ func durationOr(s string, absent time.Duration) time.Duration {
 		return absent
 	}
 	return d
-}
-
-// HealthCheck is a service's active check with its defaults filled in.
-type HealthCheck struct {
-	// Type is "http", "tcp" or "grpc".
-	Type string
-	// Path is for "http", Host for "http" and "grpc"; an empty Host means the endpoint's own.
-	Path, Host string
-	// GRPCService is for "grpc"; empty means the server as a whole.
-	GRPCService string
-	// Interval is from one check to the next, Timeout the longest that one may take.
-	Interval, Timeout time.Duration
-	// Unhealthy and Healthy are how many checks in a row change the verdict.
-	Unhealthy, Healthy int
-	// statuses are those that pass; nil: 200 to 399.
-	statuses string
-}
-
-// Passes reports whether an HTTP status passes the check.
-func (h HealthCheck) Passes(status int) bool {
-	if h.statuses == "" {
-		return status >= 200 && status <= 399
-	}
-	for i := 0; i+1 < len(h.statuses); i += 2 {
-		if int(h.statuses[i])<<8|int(h.statuses[i+1]) == status {
-			return true
-		}
-	}
-	return false
 }
 
 // Pool is a service's connection pool with its defaults filled in.
@@ -104,6 +71,8 @@ type ServiceSettings struct {
 	Balancer string
 	// Check is nil when there are no active checks.
 	Check *HealthCheck
+	// Outlier is nil when no endpoint is ejected.
+	Outlier *Outlier
 	// Pool is how connections are kept.
 	Pool Pool
 	// Discovered tells that endpoints come from discovery instead of the configuration.
@@ -133,31 +102,10 @@ func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 		set.Pool.MaxPending = int(p.GetMaxPending())
 	}
 	if h := s.GetHealthCheckConfig(); h != nil {
-		interval := durationOr(h.GetInterval(), DefaultCheckInterval)
-		check := &HealthCheck{
-			Type: orString(h.GetType(), defaultCheckType(set.Protocol)), Path: orString(h.GetPath(), "/"), Host: h.GetHost(), GRPCService: h.GetGrpcService(),
-			Interval: interval, Timeout: durationOr(h.GetTimeout(), min(DefaultCheckTimeout, interval)),
-			Unhealthy: DefaultUnhealthyThreshold, Healthy: DefaultHealthyThreshold,
-		}
-		if n := h.GetUnhealthyThreshold(); n > 0 {
-			check.Unhealthy = int(n)
-		}
-		if n := h.GetHealthyThreshold(); n > 0 {
-			check.Healthy = int(n)
-		}
-		for _, st := range h.GetExpectedStatuses() {
-			check.statuses += string([]byte{byte(st >> 8), byte(st)})
-		}
-		set.Check = check
+		set.Check = healthCheckOf(h, set.Protocol)
 	}
+	set.Outlier = outlierOf(s.GetOutlierDetection())
 	return set
-}
-
-func defaultCheckType(protocol string) string {
-	if protocol == "grpc" || protocol == "grpcs" {
-		return "grpc"
-	}
-	return "http"
 }
 
 // UsesTLS reports whether a service's protocol is spoken over TLS.

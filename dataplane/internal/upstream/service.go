@@ -254,6 +254,9 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 			delete(have, e.key)
 		} else {
 			e = newEndpoint(p, s.log, s.dials)
+			if check := next.settings.Check; check != nil && check.UnhealthyAtFirst {
+				e.State.SetHealthy(false) // until its first check
+			}
 		}
 		e.set(next.name, next.settings.Pool, next.transport)
 		next.endpoints = append(next.endpoints, e)

@@ -46,6 +46,8 @@ type Target struct {
 	State *balance.State
 	// Check says how.
 	Check config.HealthCheck
+
+	match *match // Check's
 }
 
 // Prober makes one check; nil means healthy.
@@ -77,6 +79,7 @@ type watch struct {
 	index          int                // in the schedule; -1 while a check is under way
 	cancel         context.CancelFunc // of the check that is under way, or nil
 	passed, failed int                // in a row
+	fresh          bool               // it has waited for its first check to pass: one is enough
 	last           *streamv1.EndpointHealth
 }
 
@@ -112,7 +115,8 @@ func (c *Checker) Set(targets []Target) {
 			}
 			c.forget(w)
 		}
-		w = &watch{target: t, index: -1}
+		t.match = matchOf(t.Check)
+		w = &watch{target: t, index: -1, fresh: w == nil && t.Check.UnhealthyAtFirst}
 		c.watches[t.State] = w
 		fresh = append(fresh, w)
 	}
@@ -255,12 +259,20 @@ func (c *Checker) checked(w *watch, begun time.Time, err error) {
 		return
 	}
 	c.judge(w, err)
-	interval := w.target.Check.Interval
-	c.schedule.add(w, begun.Add(interval-interval/20+rand.N(interval/10+1)))
+	c.schedule.add(w, begun.Add(w.interval()))
 }
 
-// judge applies the thresholds; the caller holds mu. An endpoint that was never checked counts as healthy, and one passed check
-// keeps it so.
+// interval returns how long after the begin of a check the next one begins.
+func (w *watch) interval() time.Duration {
+	interval := w.target.Check.Interval
+	if w.target.State.Reasons().Has(balance.ChecksFailed) {
+		interval = w.target.Check.UnhealthyInterval
+	}
+	vary := interval * time.Duration(w.target.Check.JitterPercent) / 100
+	return interval - vary + rand.N(2*vary+1)
+}
+
+// judge applies the thresholds; the caller holds mu.
 func (c *Checker) judge(w *watch, err error) {
 	if err == nil {
 		w.passed, w.failed = w.passed+1, 0
@@ -273,9 +285,10 @@ func (c *Checker) judge(w *watch, err error) {
 	switch {
 	case was && w.failed >= t.Check.Unhealthy:
 		now = false
-	case !was && w.passed >= t.Check.Healthy:
+	case !was && (w.passed >= t.Check.Healthy || w.fresh && w.passed > 0):
 		now = true
 	}
+	w.fresh = false
 	t.State.SetHealthy(now)
 	h := &streamv1.EndpointHealth{
 		ServiceId: t.ServiceID, Host: t.Host, Port: t.Port, Healthy: now, CheckedAt: timestamppb.Now(),

@@ -21,7 +21,10 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func check() config.HealthCheck {
-	return config.HealthCheck{Type: "http", Path: "/", Interval: time.Second, Timeout: time.Second, Unhealthy: 3, Healthy: 2}
+	return config.HealthCheck{
+		Type: "http", Path: "/", Interval: time.Second, UnhealthyInterval: time.Second, Timeout: time.Second,
+		JitterPercent: 5, Unhealthy: 3, Healthy: 2,
+	}
 }
 
 func target(state *balance.State) Target {
@@ -123,6 +126,91 @@ func TestIntervals(t *testing.T) {
 	})
 }
 
+// An unhealthy endpoint is looked at more often, or less.
+func TestUnhealthyInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{}
+		c := NewChecker(slog.New(slog.DiscardHandler), s.probe)
+		defer c.Close()
+		one := target(&balance.State{})
+		one.Check.Interval, one.Check.UnhealthyInterval, one.Check.JitterPercent = 10*time.Second, 2*time.Second, 0
+		c.Set([]Target{one})
+		count := func(within time.Duration) int64 {
+			before := s.probes.Load()
+			time.Sleep(within)
+			return s.probes.Load() - before
+		}
+		time.Sleep(time.Second)
+		if n := count(100 * time.Second); n != 10 {
+			t.Errorf("%d checks in 10 intervals while it is healthy", n)
+		}
+		s.broken.Store(true)
+		time.Sleep(40 * time.Second)
+		if n := count(100 * time.Second); n != 50 {
+			t.Errorf("%d checks in 50 intervals while it is unhealthy", n)
+		}
+		s.broken.Store(false)
+		time.Sleep(40 * time.Second)
+		if n := count(100 * time.Second); n != 10 {
+			t.Errorf("%d checks in 10 intervals after it is healthy again", n)
+		}
+	})
+}
+
+// Checks of endpoints that begin together don't stay together, within what the jitter allows.
+func TestJitter(t *testing.T) {
+	for _, percent := range []int{0, 5, 50} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &watch{target: target(&balance.State{})}
+			w.target.Check.JitterPercent = percent
+			vary := time.Second * time.Duration(percent) / 100
+			least, most := time.Hour, time.Duration(0)
+			for range 1000 {
+				d := w.interval()
+				least, most = min(least, d), max(most, d)
+			}
+			if least < time.Second-vary || most > time.Second+vary || most-least < vary {
+				t.Errorf("%d %%: from %s to %s", percent, least, most)
+			}
+		})
+	}
+}
+
+// What starts unhealthy gets requests by its first check if that passes, and else by as many as any other.
+func TestInitialStateUnhealthy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{}
+		s.broken.Store(true)
+		c := NewChecker(slog.New(slog.DiscardHandler), s.probe)
+		defer c.Close()
+		late := target(&balance.State{})
+		late.Check.UnhealthyAtFirst = true
+		late.State.SetHealthy(false)
+		c.Set([]Target{late})
+		s.checks(t, 1)
+		if late.State.Healthy() {
+			t.Fatal("healthy though its first check failed")
+		}
+		s.broken.Store(false)
+		s.checks(t, 1)
+		if late.State.Healthy() {
+			t.Error("healthy after one of two checks")
+		}
+		s.checks(t, 1)
+		if !late.State.Healthy() {
+			t.Error("unhealthy after two checks that passed")
+		}
+		once := target(&balance.State{})
+		once.Check.UnhealthyAtFirst = true
+		once.State.SetHealthy(false)
+		c.Set([]Target{once})
+		s.checks(t, 1)
+		if !once.State.Healthy() {
+			t.Error("unhealthy after its first check has passed")
+		}
+	})
+}
+
 func TestChangedTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scripted{}
@@ -203,7 +291,10 @@ func TestManyEndpoints(t *testing.T) {
 		})
 		targets := make([]Target, n)
 		for i := range targets {
-			targets[i] = Target{ServiceID: fmt.Sprint(i / 10), Host: "h", Port: uint32(i), State: &balance.State{}, Check: config.HealthCheck{Interval: 10 * time.Second, Timeout: 2 * time.Second, Unhealthy: 3, Healthy: 2}}
+			targets[i] = Target{ServiceID: fmt.Sprint(i / 10), Host: "h", Port: uint32(i), State: &balance.State{},
+				Check: config.HealthCheck{
+					Interval: 10 * time.Second, UnhealthyInterval: 10 * time.Second, Timeout: 2 * time.Second, Unhealthy: 3,
+					Healthy: 2}}
 		}
 		c.Set(targets)
 		time.Sleep(40 * time.Second)

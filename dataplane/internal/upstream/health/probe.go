@@ -2,6 +2,7 @@ package health
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -11,7 +12,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
+	"time"
 
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
@@ -20,8 +23,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// maxBodyBytes is how much of an answer's body is read, so that an endpoint sees its answer taken.
-const maxBodyBytes = 64 << 10
+// maxBodyBytes is how much of an answer's body is read: to be matched, and so that an endpoint sees its answer taken.
+const maxBodyBytes = config.MaxCheckedBytes
 
 // probes makes real connections, a new one for each check: what is to be known is whether the endpoint takes connections.
 type probes struct {
@@ -34,6 +37,9 @@ func newProbe() Prober {
 	p := &probes{}
 	p.http1, p.http2 = p.client(false), p.client(true)
 	return func(ctx context.Context, t Target) error {
+		if t.match == nil {
+			t.match = matchOf(t.Check)
+		}
 		ctx = context.WithValue(ctx, targetKey{}, &t)
 		switch t.Check.Type {
 		case "tcp":
@@ -93,7 +99,8 @@ func (p *probes) dialTLS(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// connect checks that a connection opens, with TLS where the service speaks it.
+// connect checks that a connection opens, with TLS where the service speaks it, and what is said on it where the check
+// says so.
 func (p *probes) connect(ctx context.Context, t *Target) error {
 	dial := p.dial
 	if t.TLS != nil {
@@ -103,7 +110,32 @@ func (p *probes) connect(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	defer conn.Close()
+	if deadline, has := ctx.Deadline(); has {
+		_ = conn.SetDeadline(deadline)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if t.Check.Send != "" {
+		if _, err := io.WriteString(conn, t.Check.Send); err != nil {
+			return ofContext(ctx, err)
+		}
+	}
+	if t.match == nil {
+		return nil
+	}
+	return ofContext(ctx, t.match.until(conn))
+}
+
+// ofContext returns the context's error in place of the one that its end has caused.
+func ofContext(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 func (p *probes) request(ctx context.Context, t *Target, method, path string, body []byte) (*http.Response, error) {
@@ -122,6 +154,7 @@ func (p *probes) request(ctx context.Context, t *Target, method, path string, bo
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "gateway-health-check")
+	t.Check.Headers(req.Header.Set)
 	if t.Check.Host != "" {
 		req.Host = t.Check.Host
 	}
@@ -133,16 +166,28 @@ func (p *probes) request(ctx context.Context, t *Target, method, path string, bo
 }
 
 func (p *probes) http(ctx context.Context, t *Target) error {
-	res, err := p.request(ctx, t, http.MethodGet, t.Check.Path, nil)
+	res, err := p.request(ctx, t, cmp.Or(t.Check.Method, http.MethodGet), t.Check.Path, nil)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
-	_, _ = io.CopyN(io.Discard, res.Body, maxBodyBytes)
+	if t.match == nil || !t.Check.Passes(res.StatusCode) {
+		_, _ = io.CopyN(io.Discard, res.Body, maxBodyBytes)
+	}
 	if !t.Check.Passes(res.StatusCode) {
 		return fmt.Errorf("status %d", res.StatusCode)
 	}
-	return nil
+	if t.match == nil {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBodyBytes))
+	switch {
+	case t.match.in(body):
+		return nil
+	case err != nil:
+		return err
+	}
+	return t.match.missing(len(body))
 }
 
 // grpcHeader is the length of what stands before each gRPC message: a flag for compression and the message's length.

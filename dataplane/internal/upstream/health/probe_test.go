@@ -103,7 +103,9 @@ func TestLoopback(t *testing.T) {
 	defer server.Close()
 	c := NewChecker(slog.New(slog.DiscardHandler), nil)
 	defer c.Close()
-	target := at(t, server.Listener.Addr().String(), config.HealthCheck{Type: "http", Path: "/", Interval: 5 * time.Millisecond, Timeout: waittest.Limit, Unhealthy: 2, Healthy: 2})
+	target := at(t, server.Listener.Addr().String(), config.HealthCheck{Type: "http", Path: "/",
+		Interval: 5 * time.Millisecond, UnhealthyInterval: 5 * time.Millisecond, Timeout: waittest.Limit, Unhealthy: 2,
+		Healthy: 2})
 	c.Set([]Target{target})
 	for _, want := range []bool{true, false, true} {
 		broken.Store(!want)

@@ -60,6 +60,8 @@ type Service struct {
 	PolicyId string `protobuf:"bytes,17,opt,name=policy_id,json=policyId,proto3" json:"policy_id,omitempty"`
 	// TLS to the endpoints, for "https" and "grpcs". Absent: the defaults of its fields.
 	Tls *ServiceTLS `protobuf:"bytes,18,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Ejects endpoints whose responses show that they don't work. Absent: none is.
+	OutlierDetection *OutlierDetection `protobuf:"bytes,22,opt,name=outlier_detection,json=outlierDetection,proto3" json:"outlier_detection,omitempty"`
 	// How HTTP is read from the endpoints. Absent: the defaults of its fields.
 	Http *ServiceHTTP `protobuf:"bytes,50,opt,name=http,proto3" json:"http,omitempty"`
 	// Whether any endpoint is healthy, by the nodes' reports. Read-only.
@@ -212,6 +214,13 @@ func (x *Service) GetPolicyId() string {
 func (x *Service) GetTls() *ServiceTLS {
 	if x != nil {
 		return x.Tls
+	}
+	return nil
+}
+
+func (x *Service) GetOutlierDetection() *OutlierDetection {
+	if x != nil {
+		return x.OutlierDetection
 	}
 	return nil
 }
@@ -640,7 +649,30 @@ type HealthCheckConfig struct {
 	// Host header of an "http" or "grpc" check. Empty means the endpoint's host and port.
 	Host string `protobuf:"bytes,8,opt,name=host,proto3" json:"host,omitempty"`
 	// Name of the service that a "grpc" check asks about. Empty means the server as a whole.
-	GrpcService   string `protobuf:"bytes,9,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
+	GrpcService string `protobuf:"bytes,9,opt,name=grpc_service,json=grpcService,proto3" json:"grpc_service,omitempty"`
+	// Ranges of status codes that pass an "http" check, beside expected_statuses, such as "200-299"; 32 at most.
+	StatusRanges []string `protobuf:"bytes,20,rep,name=status_ranges,json=statusRanges,proto3" json:"status_ranges,omitempty"`
+	// Method of an "http" check: "GET", "HEAD", "OPTIONS" or "POST", which is sent without a body. Empty means "GET".
+	Method string `protobuf:"bytes,21,opt,name=method,proto3" json:"method,omitempty"`
+	// Fields of the request of an "http" or "grpc" check, such as {"X-Probe": "1"}; 32 at most. "Host" has a field of its
+	// own, and those of a connection or a body are not allowed.
+	Headers map[string]string `protobuf:"bytes,22,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What an "http" check's response has to have in its body, or a "tcp" check's connection has to say. Absent: anything
+	// passes.
+	Match *HealthCheckMatch `protobuf:"bytes,23,opt,name=match,proto3" json:"match,omitempty"`
+	// What a "tcp" check sends once it is connected: text, up to 1 KiB. Empty: nothing.
+	Send string `protobuf:"bytes,24,opt,name=send,proto3" json:"send,omitempty"`
+	// Time between two checks of an endpoint that is unhealthy, 100ms to 1h. Empty means interval.
+	UnhealthyInterval string `protobuf:"bytes,25,opt,name=unhealthy_interval,json=unhealthyInterval,proto3" json:"unhealthy_interval,omitempty"`
+	// How far each interval is varied at random, up or down, in percent, 0 to 50. Absent means 5.
+	IntervalJitterPercent *uint32 `protobuf:"varint,26,opt,name=interval_jitter_percent,json=intervalJitterPercent,proto3,oneof" json:"interval_jitter_percent,omitempty"`
+	// What an endpoint is until its first check has ended: "healthy", or "unhealthy", which gives it no requests until
+	// that has passed, or until healthy_threshold checks in a row have after one that failed. Empty means "healthy". (In
+	// Envoy a host is unhealthy at first.)
+	InitialState string `protobuf:"bytes,27,opt,name=initial_state,json=initialState,proto3" json:"initial_state,omitempty"`
+	// How many nodes of a fleet check each endpoint, 1 to 100; the others take over what those say, through the control
+	// plane. Where fewer are connected, and on a node that has no control plane, every node checks. 0 means 3.
+	Checkers      uint32 `protobuf:"varint,28,opt,name=checkers,proto3" json:"checkers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -738,6 +770,124 @@ func (x *HealthCheckConfig) GetGrpcService() string {
 	return ""
 }
 
+func (x *HealthCheckConfig) GetStatusRanges() []string {
+	if x != nil {
+		return x.StatusRanges
+	}
+	return nil
+}
+
+func (x *HealthCheckConfig) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HealthCheckConfig) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *HealthCheckConfig) GetMatch() *HealthCheckMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *HealthCheckConfig) GetSend() string {
+	if x != nil {
+		return x.Send
+	}
+	return ""
+}
+
+func (x *HealthCheckConfig) GetUnhealthyInterval() string {
+	if x != nil {
+		return x.UnhealthyInterval
+	}
+	return ""
+}
+
+func (x *HealthCheckConfig) GetIntervalJitterPercent() uint32 {
+	if x != nil && x.IntervalJitterPercent != nil {
+		return *x.IntervalJitterPercent
+	}
+	return 0
+}
+
+func (x *HealthCheckConfig) GetInitialState() string {
+	if x != nil {
+		return x.InitialState
+	}
+	return ""
+}
+
+func (x *HealthCheckConfig) GetCheckers() uint32 {
+	if x != nil {
+		return x.Checkers
+	}
+	return 0
+}
+
+// HealthCheckMatch is what is looked for in the first 64 KiB of what an endpoint answers. Exactly one field is set.
+type HealthCheckMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Text that has to be in it, 1 to 1024 bytes.
+	Contains string `protobuf:"bytes,1,opt,name=contains,proto3" json:"contains,omitempty"`
+	// A regular expression (RE2) that has to match a part of it, 1 to 1024 bytes.
+	Regex         string `protobuf:"bytes,2,opt,name=regex,proto3" json:"regex,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthCheckMatch) Reset() {
+	*x = HealthCheckMatch{}
+	mi := &file_gateway_config_v1_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthCheckMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthCheckMatch) ProtoMessage() {}
+
+func (x *HealthCheckMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthCheckMatch.ProtoReflect.Descriptor instead.
+func (*HealthCheckMatch) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HealthCheckMatch) GetContains() string {
+	if x != nil {
+		return x.Contains
+	}
+	return ""
+}
+
+func (x *HealthCheckMatch) GetRegex() string {
+	if x != nil {
+		return x.Regex
+	}
+	return ""
+}
+
 // ConnectionPool limits and times the connections that a node keeps to each endpoint.
 type ConnectionPool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -767,7 +917,7 @@ type ConnectionPool struct {
 
 func (x *ConnectionPool) Reset() {
 	*x = ConnectionPool{}
-	mi := &file_gateway_config_v1_service_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +929,7 @@ func (x *ConnectionPool) String() string {
 func (*ConnectionPool) ProtoMessage() {}
 
 func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_service_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +942,7 @@ func (x *ConnectionPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionPool.ProtoReflect.Descriptor instead.
 func (*ConnectionPool) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_gateway_config_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConnectionPool) GetMaxIdleConnections() uint32 {
@@ -848,7 +998,8 @@ var File_gateway_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\t\n" +
+	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgateway/config/v1/outlier.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\n" +
+	"\n" +
 	"\aService\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -869,7 +1020,8 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\vpipeline_id\x18\x10 \x01(\tR\n" +
 	"pipelineId\x12\x1b\n" +
 	"\tpolicy_id\x18\x11 \x01(\tR\bpolicyId\x12/\n" +
-	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x122\n" +
+	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x12P\n" +
+	"\x11outlier_detection\x18\x16 \x01(\v2#.gateway.config.v1.OutlierDetectionR\x10outlierDetection\x122\n" +
 	"\x04http\x182 \x01(\v2\x1e.gateway.config.v1.ServiceHTTPR\x04http\x12#\n" +
 	"\ahealthy\x18\x1e \x01(\bB\x04\xe8\xb6!\x01H\x00R\ahealthy\x88\x01\x01\x12E\n" +
 	"\rdiscovered_at\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe8\xb6!\x01R\fdiscoveredAt\x12L\n" +
@@ -916,7 +1068,7 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x06source\"=\n" +
 	"\rEtcdDiscovery\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
-	"\x04tags\x18\x02 \x03(\tR\x04tags\"\xb3\x02\n" +
+	"\x04tags\x18\x02 \x03(\tR\x04tags\"\x91\x06\n" +
 	"\x11HealthCheckConfig\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1a\n" +
@@ -926,7 +1078,23 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x11healthy_threshold\x18\x06 \x01(\rR\x10healthyThreshold\x12+\n" +
 	"\x11expected_statuses\x18\a \x03(\rR\x10expectedStatuses\x12\x12\n" +
 	"\x04host\x18\b \x01(\tR\x04host\x12!\n" +
-	"\fgrpc_service\x18\t \x01(\tR\vgrpcService\"\xcf\x02\n" +
+	"\fgrpc_service\x18\t \x01(\tR\vgrpcService\x12#\n" +
+	"\rstatus_ranges\x18\x14 \x03(\tR\fstatusRanges\x12\x16\n" +
+	"\x06method\x18\x15 \x01(\tR\x06method\x12K\n" +
+	"\aheaders\x18\x16 \x03(\v21.gateway.config.v1.HealthCheckConfig.HeadersEntryR\aheaders\x129\n" +
+	"\x05match\x18\x17 \x01(\v2#.gateway.config.v1.HealthCheckMatchR\x05match\x12\x12\n" +
+	"\x04send\x18\x18 \x01(\tR\x04send\x12-\n" +
+	"\x12unhealthy_interval\x18\x19 \x01(\tR\x11unhealthyInterval\x12;\n" +
+	"\x17interval_jitter_percent\x18\x1a \x01(\rH\x00R\x15intervalJitterPercent\x88\x01\x01\x12#\n" +
+	"\rinitial_state\x18\x1b \x01(\tR\finitialState\x12\x1a\n" +
+	"\bcheckers\x18\x1c \x01(\rR\bcheckers\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x1a\n" +
+	"\x18_interval_jitter_percent\"D\n" +
+	"\x10HealthCheckMatch\x12\x1a\n" +
+	"\bcontains\x18\x01 \x01(\tR\bcontains\x12\x14\n" +
+	"\x05regex\x18\x02 \x01(\tR\x05regex\"\xcf\x02\n" +
 	"\x0eConnectionPool\x125\n" +
 	"\x14max_idle_connections\x18\x01 \x01(\rH\x00R\x12maxIdleConnections\x88\x01\x01\x12'\n" +
 	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\x12'\n" +
@@ -953,7 +1121,7 @@ func file_gateway_config_v1_service_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_service_proto_rawDescData
 }
 
-var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_gateway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_gateway_config_v1_service_proto_goTypes = []any{
 	(*Service)(nil),               // 0: gateway.config.v1.Service
 	(*Endpoint)(nil),              // 1: gateway.config.v1.Endpoint
@@ -962,34 +1130,40 @@ var file_gateway_config_v1_service_proto_goTypes = []any{
 	(*Discovery)(nil),             // 4: gateway.config.v1.Discovery
 	(*EtcdDiscovery)(nil),         // 5: gateway.config.v1.EtcdDiscovery
 	(*HealthCheckConfig)(nil),     // 6: gateway.config.v1.HealthCheckConfig
-	(*ConnectionPool)(nil),        // 7: gateway.config.v1.ConnectionPool
-	nil,                           // 8: gateway.config.v1.Service.LabelsEntry
-	nil,                           // 9: gateway.config.v1.Service.EnvironmentEntry
-	nil,                           // 10: gateway.config.v1.Endpoint.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*NamedReferences)(nil),       // 12: gateway.config.v1.NamedReferences
+	(*HealthCheckMatch)(nil),      // 7: gateway.config.v1.HealthCheckMatch
+	(*ConnectionPool)(nil),        // 8: gateway.config.v1.ConnectionPool
+	nil,                           // 9: gateway.config.v1.Service.LabelsEntry
+	nil,                           // 10: gateway.config.v1.Service.EnvironmentEntry
+	nil,                           // 11: gateway.config.v1.Endpoint.LabelsEntry
+	nil,                           // 12: gateway.config.v1.HealthCheckConfig.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*OutlierDetection)(nil),      // 14: gateway.config.v1.OutlierDetection
+	(*NamedReferences)(nil),       // 15: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_service_proto_depIdxs = []int32{
-	11, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
-	11, // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 2: gateway.config.v1.Service.labels:type_name -> gateway.config.v1.Service.LabelsEntry
-	9,  // 3: gateway.config.v1.Service.environment:type_name -> gateway.config.v1.Service.EnvironmentEntry
+	13, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
+	13, // 1: gateway.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
+	9,  // 2: gateway.config.v1.Service.labels:type_name -> gateway.config.v1.Service.LabelsEntry
+	10, // 3: gateway.config.v1.Service.environment:type_name -> gateway.config.v1.Service.EnvironmentEntry
 	1,  // 4: gateway.config.v1.Service.endpoints:type_name -> gateway.config.v1.Endpoint
 	4,  // 5: gateway.config.v1.Service.discovery:type_name -> gateway.config.v1.Discovery
 	6,  // 6: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
-	7,  // 7: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
+	8,  // 7: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
 	3,  // 8: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
-	2,  // 9: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
-	11, // 10: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
-	11, // 11: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
-	12, // 12: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
-	10, // 13: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
-	5,  // 14: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 9: gateway.config.v1.Service.outlier_detection:type_name -> gateway.config.v1.OutlierDetection
+	2,  // 10: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
+	13, // 11: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
+	13, // 12: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
+	15, // 13: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
+	11, // 14: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
+	5,  // 15: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
+	12, // 16: gateway.config.v1.HealthCheckConfig.headers:type_name -> gateway.config.v1.HealthCheckConfig.HeadersEntry
+	7,  // 17: gateway.config.v1.HealthCheckConfig.match:type_name -> gateway.config.v1.HealthCheckMatch
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_service_proto_init() }
@@ -998,20 +1172,22 @@ func file_gateway_config_v1_service_proto_init() {
 		return
 	}
 	file_gateway_config_v1_field_proto_init()
+	file_gateway_config_v1_outlier_proto_init()
 	file_gateway_config_v1_reference_proto_init()
 	file_gateway_config_v1_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_service_proto_msgTypes[1].OneofWrappers = []any{}
 	file_gateway_config_v1_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*Discovery_Etcd)(nil),
 	}
-	file_gateway_config_v1_service_proto_msgTypes[7].OneofWrappers = []any{}
+	file_gateway_config_v1_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_gateway_config_v1_service_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_service_proto_rawDesc), len(file_gateway_config_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
