@@ -10,7 +10,7 @@ import (
 
 func (c *checker) service(m *configv1.Service) {
 	c.oneOf("protocol", m.GetProtocol(), "http", "https", "h2c", "grpc", "grpcs")
-	c.oneOf("load_balancer_type", m.GetLoadBalancerType(), "round_robin", "weighted_round_robin", "least_connections")
+	c.balancing(m)
 	if len(m.GetEndpoints()) > 0 && m.GetDiscovery() != nil {
 		c.fail("discovery", "", "can't be together with endpoints: they are either fixed or discovered")
 	}

@@ -67,8 +67,8 @@ func (p *Pool) SharedConnections() int {
 type ServiceSettings struct {
 	// Protocol is "http", "https", "h2c", "grpc" or "grpcs".
 	Protocol string
-	// Balancer is a load_balancer_type.
-	Balancer string
+	// Balancing is how requests are shared among the endpoints.
+	Balancing Balancing
 	// Check is nil when there are no active checks.
 	Check *HealthCheck
 	// Outlier is nil when no endpoint is ejected.
@@ -83,7 +83,7 @@ type ServiceSettings struct {
 func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 	set := ServiceSettings{
 		Protocol:   orString(s.GetProtocol(), "http"),
-		Balancer:   orString(s.GetLoadBalancerType(), "round_robin"),
+		Balancing:  balancingOf(s),
 		Discovered: s.GetDiscovery() != nil,
 		Pool: Pool{
 			MaxIdle:         DefaultMaxIdle,

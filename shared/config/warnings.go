@@ -128,7 +128,7 @@ func (w *warner) weights(m *configv1.Service) {
 		}
 		differ = differ || weight != first
 	}
-	switch balancer := ServiceSettingsOf(m).Balancer; {
+	switch balancer := ServiceSettingsOf(m).Balancing.Type; {
 	case len(m.GetEndpoints()) > 0 && !used:
 		w.say("services whose endpoints all have the weight 0", m, "endpoints", "",
 			"all have the weight 0: every request is answered with 503 NO_HEALTHY_ENDPOINTS")

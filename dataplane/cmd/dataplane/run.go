@@ -68,6 +68,7 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	defer resolver.Close()
 	services.ResolveWith(resolver)
+	services.OnNode(o.labels)
 	defer services.Close()
 	tickets, err := o.tickets(in.secret())
 	if err != nil {

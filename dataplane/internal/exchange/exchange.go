@@ -80,9 +80,10 @@ type state struct {
 
 	queries *[]queryChange // records what ChangeQuery is called for, when it is wanted; see Fork
 
-	id     [32]byte
-	stream stream
-	client clientWatch
+	id       [32]byte
+	affinity Affinity
+	stream   stream
+	client   clientWatch
 	// of is the exchange that this one is a fork or a branch of, and ended what ends a fork's waits besides; see Fork.
 	of    *Exchange
 	waits bool            // the fork's step has asked for a context

@@ -372,6 +372,9 @@ func (t *transaction) respond() {
 	if t.clientID != 0 {
 		t.route.Introduce(x, t.clientID)
 	}
+	if cookie := x.Affinity().SetCookie; cookie != "" {
+		x.Response.Header.Add("Set-Cookie", cookie)
+	}
 	b.Chain.Response(x, &t.at)
 	if x.Response.Local { // a step has answered in the service's place
 		a.Answered = x.Now

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -41,7 +42,7 @@ func sameEndpoints(a, b []resolvedEndpoint) bool {
 			return false
 		}
 		return x.entry == y.entry || config.EndpointKey(x.entry) == config.EndpointKey(y.entry) &&
-			config.Weight(x.entry) == config.Weight(y.entry)
+			config.Weight(x.entry) == config.Weight(y.entry) && maps.Equal(x.entry.GetLabels(), y.entry.GetLabels())
 	})
 }
 

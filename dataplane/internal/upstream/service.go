@@ -30,8 +30,12 @@ type Service struct {
 	Retries Retries
 
 	learning
-	log   *slog.Logger
-	dials *dials
+	log    *slog.Logger
+	dials  *dials
+	labels map[string]string // the node's
+	// unobserve ends the observation for the balancer; nil: it does not ask for it. It belongs to whoever changes the
+	// service.
+	unobserve func()
 	// current is what changes, as one.
 	current atomic.Pointer[current]
 }
@@ -41,7 +45,9 @@ type current struct {
 	transport *transport
 	settings  config.ServiceSettings
 	endpoints []*Endpoint
-	balancer  balance.Balancer
+	balancer  *balance.Balancer
+	hash      *hashKey // nil: the balancer does not ask for it
+	timed     bool     // the balancer asks for the time
 	source    Definition
 	found     []*configv1.Endpoint // what discovery gave
 	resolved  []resolvedEndpoint   // of endpoints
@@ -81,7 +87,17 @@ func (s *Service) Pick(x *exchange.Exchange, tried *Tried) *Endpoint {
 	if tried != nil {
 		choice.Tried = &tried.states
 	}
-	if i := balance.Pick(c.balancer, choice); i >= 0 {
+	if c.hash != nil && x != nil {
+		a := x.Affinity()
+		if !a.Known {
+			c.hash.find(x, a)
+		}
+		choice.Hash, choice.Keyed = a.Hash, a.Keyed
+	}
+	if c.timed && x != nil {
+		choice.Now = balance.Moment(x.Now)
+	}
+	if i := c.balancer.Pick(choice); i >= 0 {
 		return c.endpoints[i]
 	}
 	return nil
@@ -93,6 +109,7 @@ type Registry struct {
 	log      *slog.Logger
 	checker  *health.Checker
 	resolver *resolve.Resolver // nil: there is none
+	labels   map[string]string // the node's
 
 	changing sync.Mutex // held by whoever changes services, before mu
 	mu       sync.Mutex
@@ -115,6 +132,9 @@ func NewRegistry(log *slog.Logger) *Registry {
 // OnPanic has f told of what panics on connections to services, each of which ends then. It is called before the first
 // Apply. Without it such panics go on.
 func (r *Registry) OnPanic(f func(what, route string, v any)) { r.dials.panicked = f }
+
+// OnNode tells which labels the node has: endpoints in its zone are preferred. It is called before the first Apply.
+func (r *Registry) OnNode(labels map[string]string) { r.labels = labels }
 
 func (r *Registry) sweep() {
 	tick := time.NewTicker(sweepInterval)
@@ -168,7 +188,7 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 		for id, d := range services {
 			s := r.services[id]
 			if s == nil {
-				s = &Service{ID: id, log: r.log, dials: r.dials}
+				s = &Service{ID: id, log: r.log, dials: r.dials, labels: r.labels}
 			}
 			dropped, err := s.update(d, found[id], r.resolver)
 			if err != nil {
@@ -240,7 +260,7 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 		return nil, err
 	}
 	have := map[string]*Endpoint{}
-	var balancer balance.Balancer
+	var balancer *balance.Balancer
 	if old != nil {
 		balancer = old.balancer
 		for _, e := range old.endpoints {
@@ -254,16 +274,20 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 			delete(have, e.key)
 		} else {
 			e = newEndpoint(p, s.log, s.dials)
+			e.State.Begin()
 			if check := next.settings.Check; check != nil && check.UnhealthyAtFirst {
 				e.State.SetHealthy(false) // until its first check
 			}
 		}
 		e.set(next.name, next.settings.Pool, next.transport)
 		next.endpoints = append(next.endpoints, e)
-		targets = append(targets, balance.Target{State: &e.State, Weight: config.Weight(p.entry)})
+		targets = append(targets, balance.Target{
+			State: &e.State, Weight: config.Weight(p.entry), Key: e.Address(), Tier: s.tier(&next.settings.Balancing, p.entry),
+		})
 	}
-	next.balancer = balance.New(next.settings.Balancer, targets, balancer)
+	next.balance(targets, balancer)
 	s.current.Store(next)
+	s.observe(next)
 	for _, e := range have {
 		gone = append(gone, e)
 	}

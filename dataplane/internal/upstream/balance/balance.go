@@ -1,67 +1,15 @@
 // Package balance chooses among the endpoints of a service. A balancer is made for one fixed list of targets. What outlives the list is the
 // targets' State, an endpoint's health and the requests that it has in flight, and the place in the schedule, which the next list's balancer
 // takes over. It opens no connections.
+//
+// A [Balancer] chooses a tier of targets first, by their healthy shares, and a [Strategy] one of the tier's targets.
 package balance
 
 import (
+	"math/bits"
 	"slices"
-	"sync/atomic"
+	"time"
 )
-
-// Reason is a set of reasons why an endpoint gets no requests.
-type Reason uint32
-
-const (
-	// ChecksFailed tells that active checks say so, or have not said anything yet where an endpoint has to pass one first.
-	ChecksFailed Reason = 1 << iota
-	// Ejected tells that the endpoint's responses stood out from what is expected of it or from the others'.
-	Ejected
-	// Draining tells that it shall only finish what it has.
-	Draining
-)
-
-// State is the live part of an endpoint. It is safe for concurrent use; the zero value is healthy and idle.
-type State struct {
-	reasons atomic.Uint32 // a Reason
-	// changes counts what happens to the health of the targets of the balancer that the state belongs to; nil: it belongs to none.
-	changes  atomic.Pointer[atomic.Uint64]
-	index    atomic.Uint32 // among that balancer's targets
-	_        [40]byte      // health is read by every request, the counter written by every request: not on one cache line
-	inFlight atomic.Int64
-	_        [56]byte
-}
-
-// Healthy reports whether the endpoint may get requests: there is no reason against it.
-func (s *State) Healthy() bool { return s.reasons.Load() == 0 }
-
-// Reasons returns why the endpoint gets no requests; 0: it gets them.
-func (s *State) Reasons() Reason { return Reason(s.reasons.Load()) }
-
-// Has reports whether all of some reasons are there.
-func (r Reason) Has(some Reason) bool { return r&some == some }
-
-// Set says whether some reasons are there; others stay as they are. It returns whether Healthy has changed by it.
-func (s *State) Set(some Reason, are bool) (changed bool) {
-	if are {
-		changed = s.reasons.Or(uint32(some)) == 0
-	} else {
-		old := Reason(s.reasons.And(^uint32(some)))
-		changed = old != 0 && old&^some == 0
-	}
-	if n := s.changes.Load(); changed && n != nil {
-		n.Add(1)
-	}
-	return changed
-}
-
-// SetHealthy takes the verdict of active checks.
-func (s *State) SetHealthy(healthy bool) { s.Set(ChecksFailed, !healthy) }
-
-// InFlight returns the number of requests that the endpoint has not answered yet.
-func (s *State) InFlight() int64 { return s.inFlight.Load() }
-
-// Add changes the number of requests in flight.
-func (s *State) Add(n int64) { s.inFlight.Add(n) }
 
 // Target is an endpoint as balancers see it.
 type Target struct {
@@ -69,45 +17,225 @@ type Target struct {
 	State *State
 	// Weight is its share, 0 to 1000; 0 gets nothing.
 	Weight uint32
+	// Tier is its tier: lower ones get requests first.
+	Tier uint16
+	// Key is what consistent_hash knows it by, the same on all nodes: its address.
+	Key string
 }
 
 // usable reports whether a target may be picked.
 func (t *Target) usable() bool { return t.Weight > 0 && t.State.Healthy() }
 
-// Balancer chooses targets. It is safe for concurrent use, takes no lock and does not allocate, except for the first picks after a target's
-// health has changed.
-type Balancer interface {
-	// Pick returns the index of a healthy target that the choice does not exclude, or -1.
-	Pick(c Choice) int
+// Settings are how a service's requests are shared. They are comparable.
+type Settings struct {
+	// Kind is a load_balancer_type; an unknown one is round_robin.
+	Kind string
+	// Overprovisioning is how much of a tier's requests its healthy share takes, for each of it; 0: 1.4. With 1.4 a
+	// tier takes all of them while 72 % of its targets are healthy.
+	Overprovisioning float64
+	// Panic is the healthy share of a tier, 0 to 1, below which its health is not looked at; 0: it always is.
+	Panic float64
+	// SlowStart is how a target's share grows after it became healthy; a Window of 0: it has it at once.
+	SlowStart SlowStart
+	// TableSize is the number of places of the table of consistent_hash; 0: DefaultTableSize.
+	TableSize int
+	// Bound is how many times the mean of its requests in flight a target may have under consistent_hash, above 1; 0:
+	// any number.
+	Bound float64
+	// Decay is how long it takes until what peak_ewma knows of response times counts 1/e; 0: DefaultDecay.
+	Decay time.Duration
 }
 
-// New returns a balancer of a kind of load_balancer_type; an unknown kind is round_robin. It goes on where previous is, the balancer of the
-// same service so far, or nil: targets are known by their State, and a target that previous owes requests to gets them first. A balancer that
-// a later one has been made from may still be picked from.
-func New(kind string, targets []Target, previous Balancer) Balancer {
-	if b, ok := previous.(interface{ serves(string, []Target) bool }); ok && b.serves(kind, targets) {
+// overprovisioning is the default of Settings.Overprovisioning, as Envoy's.
+const overprovisioning = 1.4
+
+// Choice is what a strategy is told of a request. It is passed by value: a pointer to it would have to live on the
+// heap.
+type Choice struct {
+	// Tried is what is not chosen again; nil: nothing.
+	Tried *Tried
+	// Hash is of the request's key, for consistent_hash, where Keyed says that it has one.
+	Hash  uint64
+	Keyed bool
+	// Now is the time, as [Moment] has it; it is needed where [Balancer.TellsTime] says so.
+	Now int64
+
+	panics bool // health is not looked at
+	from   int  // the first of Tried that counts
+}
+
+// excludes reports whether a target is not to be chosen.
+func (c *Choice) excludes(s *State) bool {
+	for k := c.from; k < c.Tried.Len(); k++ {
+		if c.Tried.at(k) == s {
+			return true
+		}
+	}
+	return false
+}
+
+// allows reports whether a target may be chosen.
+func (c *Choice) allows(s *State) bool {
+	return (s.Healthy() || c.panics) && (c.Tried == nil || !c.excludes(s))
+}
+
+// Balancer chooses targets. It is safe for concurrent use, takes no lock and does not allocate, except for the first
+// picks after a target's health has changed.
+type Balancer struct {
+	settings Settings
+	targets  []Target
+	health   health
+	tiers    []tier
+	turn     ticket // of choices among tiers
+}
+
+// tier is a group of targets with its strategy.
+type tier struct {
+	group
+	strategy Strategy
+	indices  []uint32 // of its targets in the balancer's list; nil: they are all of it
+}
+
+// New returns a balancer. It goes on where previous is, the balancer of the same service so far, or nil: targets are
+// known by their State, and a target that previous owes requests to gets them first. A balancer that a later one has
+// been made from may still be picked from.
+func New(set Settings, targets []Target, previous *Balancer) *Balancer {
+	if previous != nil && previous.settings == set && slices.Equal(previous.targets, targets) {
 		return previous
 	}
-	switch kind {
-	case "weighted_round_robin":
-		return newWeighted(targets, previous)
-	case "least_connections":
-		return newLeastConnections(targets, previous)
-	default:
-		return newInTurn(targets, previous)
+	if set.Overprovisioning == 0 {
+		set.Overprovisioning = overprovisioning
 	}
+	b := &Balancer{settings: set, targets: targets}
+	b.tiers = tiersOf(targets)
+	for i := range b.tiers {
+		t := &b.tiers[i]
+		t.health, t.place, t.slow = &b.health, i, set.SlowStart
+		b.health.tiers = append(b.health.tiers, &t.group)
+		t.strategy = newStrategy(&set, &t.group, previous.strategyOf(t.targets[0].Tier))
+	}
+	b.health.over, b.health.panic = set.Overprovisioning, set.Panic
+	if previous != nil {
+		b.turn.n.Store(previous.turn.n.Load())
+	}
+	return b
 }
 
-// base is what all balancers have in common.
-type base struct {
-	kind    string
-	targets []Target
-	// spare deals out what the schedule has for targets that may not be picked.
-	spare usable
+// tiersOf sorts targets by tier.
+func tiersOf(targets []Target) []tier {
+	var numbers []uint16
+	for _, t := range targets {
+		if at, has := slices.BinarySearch(numbers, t.Tier); !has {
+			numbers = slices.Insert(numbers, at, t.Tier)
+		}
+	}
+	tiers := make([]tier, len(numbers))
+	if len(tiers) == 1 {
+		tiers[0].targets = targets
+		return tiers
+	}
+	for i, t := range targets {
+		at, _ := slices.BinarySearch(numbers, t.Tier)
+		tiers[at].targets = append(tiers[at].targets, t)
+		tiers[at].indices = append(tiers[at].indices, uint32(i))
+	}
+	return tiers
 }
 
-func newBase(kind string, targets []Target) base { return base{kind: kind, targets: targets} }
+// strategyOf returns the strategy of a tier, or nil.
+func (b *Balancer) strategyOf(number uint16) Strategy {
+	if b != nil {
+		for i := range b.tiers {
+			if b.tiers[i].targets[0].Tier == number {
+				return b.tiers[i].strategy
+			}
+		}
+	}
+	return nil
+}
 
-func (b *base) serves(kind string, targets []Target) bool {
-	return b.kind == kind && slices.Equal(b.targets, targets)
+// TellsTime reports whether a choice has to have the time.
+func (b *Balancer) TellsTime() bool {
+	return b.settings.SlowStart.Window > 0 || b.settings.Kind == "peak_ewma"
+}
+
+// Hashes reports whether a choice may have a key.
+func (b *Balancer) Hashes() bool { return b.settings.Kind == "consistent_hash" }
+
+// Observes reports whether what becomes of requests has to be told by [State.Observe].
+func (b *Balancer) Observes() bool { return b.settings.Kind == "peak_ewma" }
+
+// Pick returns the index of a healthy target that the request has not been sent to; where it has been sent to all of
+// them, of another than the last one; where that is the only one, its index again. -1: there is none to choose.
+func (b *Balancer) Pick(c Choice) int {
+	i := b.pick(c)
+	if i >= 0 || c.Tried.Len() == 0 {
+		return i
+	}
+	c.from = c.Tried.Len() - 1
+	if i = b.pick(c); i >= 0 {
+		return i
+	}
+	c.from++
+	return b.pick(c)
+}
+
+func (b *Balancer) pick(c Choice) int {
+	if len(b.tiers) == 1 && b.settings.Panic == 0 {
+		return b.tiers[0].strategy.Pick(c)
+	}
+	return b.pickAmongTiers(c)
+}
+
+// pickAmongTiers chooses the tier by load. Where it has nothing that the request may still be sent to, the others are
+// asked in their order.
+func (b *Balancer) pickAmongTiers(c Choice) int {
+	if len(b.tiers) == 0 {
+		return -1
+	}
+	l := b.health.loads()
+	n := mix(c.Hash ^ golden)
+	if !c.Keyed {
+		n = 0
+		if l.several {
+			n = b.turn.take() * golden
+		}
+	}
+	first := l.draw(n)
+	if i := b.tiers[first].pick(c, l.panics[first]); i >= 0 {
+		return i
+	}
+	for t := range b.tiers {
+		if t == first {
+			continue
+		}
+		if i := b.tiers[t].pick(c, l.panics[t]); i >= 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+func (t *tier) pick(c Choice, panics bool) int {
+	c.panics = panics
+	i := t.strategy.Pick(c)
+	if i >= 0 && t.indices != nil {
+		return int(t.indices[i])
+	}
+	return i
+}
+
+// mix spreads a number over all 64 bits: the finalizer of MurmurHash3.
+func mix(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xFF51AFD7ED558CCD
+	h ^= h >> 33
+	h *= 0xC4CEB9FE1A85EC53
+	return h ^ h>>33
+}
+
+// scale brings a number of 64 bits to 0 to n-1.
+func scale(h, n uint64) uint64 {
+	high, _ := bits.Mul64(h, n)
+	return high
 }

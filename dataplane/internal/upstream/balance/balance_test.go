@@ -7,12 +7,34 @@ import (
 	"pgregory.net/rapid"
 )
 
+var allKinds = []string{
+	"round_robin", "weighted_round_robin", "least_connections", "random", "consistent_hash", "peak_ewma",
+}
+
 func targets(weights ...uint32) []Target {
 	var ts []Target
 	for _, w := range weights {
-		ts = append(ts, Target{&State{}, w})
+		ts = append(ts, Target{State: &State{}, Weight: w})
 	}
 	return ts
+}
+
+// groupOf returns targets as a group of their own.
+func groupOf(ts []Target) *group {
+	g := &group{targets: ts, health: &health{over: overprovisioning}}
+	g.health.tiers = []*group{g}
+	return g
+}
+
+// strategyOf returns a strategy alone, without a balancer.
+func strategyOf(kind string, ts []Target, previous Strategy) Strategy {
+	return newStrategy(&Settings{Kind: kind, TableSize: 1009}, groupOf(ts), previous)
+}
+
+// again chooses as a balancer does: where all were tried, one of them again.
+func again(s Strategy, c Choice) int {
+	b := Balancer{tiers: []tier{{strategy: s}}}
+	return b.Pick(c)
 }
 
 // tried returns a choice that excludes some of the targets.
@@ -25,7 +47,7 @@ func tried(ts []Target, indices ...int) Choice {
 }
 
 func TestWeightedIsSmooth(t *testing.T) {
-	b := New("weighted_round_robin", targets(5, 1, 1), nil)
+	b := strategyOf("weighted_round_robin", targets(5, 1, 1), nil)
 	var got []int
 	for range 7 {
 		got = append(got, b.Pick(Choice{}))
@@ -51,9 +73,9 @@ func TestSharesAreExact(t *testing.T) {
 		for _, w := range weights {
 			sum += int(w)
 		}
-		b := New(kind, ts, nil)
+		b := strategyOf(kind, ts, nil)
 		if kind == "rotation" && sum > 0 { // what runs where the period is too long
-			b = newRotation(kind, ts, 1, nil)
+			b = newRotation(groupOf(ts), 1, nil)
 		}
 		counts := make([]int, len(ts))
 		for range 50 * sum {
@@ -78,22 +100,22 @@ func TestSharesAreExact(t *testing.T) {
 func TestUnhealthyAndAvoided(t *testing.T) {
 	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
 		ts := targets(1, 1, 1)
-		b := New(kind, ts, nil)
+		b := strategyOf(kind, ts, nil)
 		ts[1].State.SetHealthy(false)
 		for range 20 {
-			if i := Pick(b, tried(ts, 0)); i != 2 {
+			if i := again(b, tried(ts, 0)); i != 2 {
 				t.Fatalf("%s: picked %d", kind, i)
 			}
 		}
 		ts[2].State.SetHealthy(false)
-		if i := Pick(b, tried(ts, 0)); i != 0 {
+		if i := again(b, tried(ts, 0)); i != 0 {
 			t.Errorf("%s: the only one is %d", kind, i)
 		}
 		ts[0].State.SetHealthy(false)
 		if i := b.Pick(Choice{}); i != -1 {
 			t.Errorf("%s: picked %d of none", kind, i)
 		}
-		if New(kind, nil, nil).Pick(Choice{}) != -1 {
+		if strategyOf(kind, nil, nil).Pick(Choice{}) != -1 {
 			t.Errorf("%s: picked one of an empty list", kind)
 		}
 	}
@@ -103,7 +125,7 @@ func TestUnhealthyAndAvoided(t *testing.T) {
 func TestSpacingIsThatOfNginx(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ts := targets(rapid.SliceOfN(rapid.Uint32Range(0, 40), 1, 8).Draw(t, "weights")...)
-		b, reference := New("weighted_round_robin", ts, nil), newReference(ts)
+		b, reference := strategyOf("weighted_round_robin", ts, nil), newReference(ts)
 		for k := range 500 {
 			if got, want := b.Pick(Choice{}), reference.Pick(Choice{}); got != want {
 				t.Fatalf("pick %d is %d instead of %d", k, got, want)
@@ -131,7 +153,7 @@ func TestSharesOfTheUnhealthy(t *testing.T) {
 		for _, i := range c.down {
 			ts[i].State.SetHealthy(false)
 		}
-		b := New(c.kind, ts, nil)
+		b := strategyOf(c.kind, ts, nil)
 		got := make([]int, len(ts))
 		for range 1200 {
 			got[b.Pick(Choice{})]++
@@ -157,7 +179,7 @@ func TestFewAreLeft(t *testing.T) {
 			for i := range ts {
 				ts[i].State.SetHealthy(i >= 100 && i < 100+left)
 			}
-			b := New(kind, ts, nil)
+			b := strategyOf(kind, ts, nil)
 			counts := map[int]int{}
 			for range 300 * left {
 				counts[b.Pick(Choice{})]++
@@ -168,7 +190,7 @@ func TestFewAreLeft(t *testing.T) {
 				}
 			}
 			for range 100 {
-				if i := Pick(b, tried(ts, 100)); (i == 100) != (left == 1) || i < 100 || i >= 100+left {
+				if i := again(b, tried(ts, 100)); (i == 100) != (left == 1) || i < 100 || i >= 100+left {
 					t.Fatalf("%s: picked %d of %d", kind, i, left)
 				}
 			}
@@ -181,13 +203,13 @@ func TestPicksRaceHealth(t *testing.T) {
 	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
 		ts := targets(1, 2, 3, 4)
 		ts[3].State.SetHealthy(false)
-		b := New(kind, ts, nil)
+		b := strategyOf(kind, ts, nil)
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
 				for n := range 2000 {
 					ts[1].State.SetHealthy(n%2 == 0)
-					i := Pick(b, tried(ts, n%3))
+					i := again(b, tried(ts, n%3))
 					if i < 0 || i == 3 {
 						t.Errorf("%s: picked %d", kind, i)
 						return
@@ -207,13 +229,13 @@ func TestLeastConnections(t *testing.T) {
 	ts[1].State.Add(3)
 	ts[2].State.Add(1)
 	for range 8 {
-		if i := New("least_connections", ts, nil).Pick(Choice{}); i != 2 {
+		if i := strategyOf("least_connections", ts, nil).Pick(Choice{}); i != 2 {
 			t.Errorf("picked %d", i)
 		}
 	}
 	ts[2].State.Add(5)
 	for range 8 {
-		if i := New("least_connections", ts, nil).Pick(Choice{}); i != 1 {
+		if i := strategyOf("least_connections", ts, nil).Pick(Choice{}); i != 1 {
 			t.Errorf("picked %d", i)
 		}
 	}
@@ -224,11 +246,11 @@ func TestTheLeastIsAvoided(t *testing.T) {
 	for _, n := range []int{3, 200} {
 		ts := make([]Target, n)
 		for i := range ts {
-			ts[i] = Target{&State{}, 1}
+			ts[i] = Target{State: &State{}, Weight: 1}
 			ts[i].State.Add(5)
 		}
 		ts[1].State.Add(-5)
-		b := New("least_connections", ts, nil)
+		b := strategyOf("least_connections", ts, nil)
 		for range 50 * n {
 			if i := b.Pick(tried(ts, 1)); i == 1 {
 				t.Fatalf("picked it among %d", n)
@@ -241,10 +263,10 @@ func TestTheLeastIsAvoided(t *testing.T) {
 func TestTwoChoicesSpareTheBusy(t *testing.T) {
 	ts := make([]Target, 1000)
 	for i := range ts {
-		ts[i] = Target{&State{}, 1}
+		ts[i] = Target{State: &State{}, Weight: 1}
 		ts[i].State.Add(int64(i%2) * 1000)
 	}
-	b := New("least_connections", ts, nil)
+	b := strategyOf("least_connections", ts, nil)
 	busy := 0
 	for range 10_000 {
 		busy += b.Pick(Choice{}) % 2
@@ -261,7 +283,7 @@ func TestTwoChoices(t *testing.T) {
 		weights[i] = 1
 	}
 	ts := targets(weights...)
-	b := New("least_connections", ts, nil)
+	b := strategyOf("least_connections", ts, nil)
 	for range 10_000 {
 		ts[b.Pick(Choice{})].State.Add(1)
 	}
@@ -275,11 +297,12 @@ func TestTwoChoices(t *testing.T) {
 }
 
 func TestPickDoesNotAllocate(t *testing.T) {
-	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
+	for _, kind := range allKinds {
 		ts := targets(3, 1, 1)
 		ts[0].State.SetHealthy(false)
-		b := New(kind, ts, nil)
+		b := strategyOf(kind, ts, nil)
 		c := tried(ts, 1)
+		c.Keyed = true
 		if n := testing.AllocsPerRun(100, func() { b.Pick(c) }); n != 0 {
 			t.Errorf("%s: %v allocations", kind, n)
 		}

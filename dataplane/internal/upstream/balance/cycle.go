@@ -11,20 +11,20 @@ type cycle struct {
 }
 
 // newCycle returns a cycle of slots, which has all that is to be known but where it begins. equal tells that weights don't count.
-func newCycle(kind string, targets []Target, equal bool, first, slots []uint32, owed []float64, previous Balancer) *cycle {
-	c := &cycle{base: newBase(kind, targets), first: first, slots: slots, owed: owed}
-	c.spare.watch(targets, equal)
+func newCycle(in *group, equal bool, first, slots []uint32, owed []float64, previous Strategy) *cycle {
+	c := &cycle{base: base{group: in}, first: first, slots: slots, owed: owed}
+	c.spare.watch(in, equal)
 	c.spare.turn.n.Store(spareOf(previous))
 	return c
 }
 
 // newInTurn returns a balancer for which every target with a weight has one slot. Those that are owed most come first, others in their order.
-func newInTurn(targets []Target, previous Balancer) *cycle {
-	owed := owedTo(targets, previous, true)
-	return newCycle("round_robin", targets, true, nil, inTurn(targets, owed), owed, previous)
+func newInTurn(in *group, previous Strategy) *cycle {
+	owed := owedTo(in.targets, previous, true)
+	return newCycle(in, true, nil, inTurn(in.targets, owed), owed, previous)
 }
 
-// Pick implements Balancer.
+// Pick implements Strategy.
 func (c *cycle) Pick(of Choice) int {
 	n := uint64(len(c.slots))
 	if n == 0 {
@@ -37,7 +37,7 @@ func (c *cycle) Pick(of Choice) int {
 	} else {
 		i = int(c.slots[(k-before)%n])
 	}
-	if of.allows(c.targets[i].State) {
+	if s := c.targets[i].State; of.allows(s) && c.spare.accepts(s, of.Now) {
 		return i
 	}
 	return c.spare.pick(of)

@@ -15,7 +15,7 @@ type scheduler interface {
 	common() *base
 }
 
-func schedulerOf(b Balancer) scheduler {
+func schedulerOf(b Strategy) scheduler {
 	if l, ok := b.(*leastConnections); ok {
 		b = l.turn
 	}
@@ -24,7 +24,7 @@ func schedulerOf(b Balancer) scheduler {
 }
 
 // spareOf returns how many spare slots the previous balancer has dealt out.
-func spareOf(previous Balancer) uint64 {
+func spareOf(previous Strategy) uint64 {
 	if s := schedulerOf(previous); s != nil {
 		return s.common().spare.turn.n.Load()
 	}
@@ -33,7 +33,7 @@ func spareOf(previous Balancer) uint64 {
 
 // owedTo returns what the previous balancer owes to these targets: 0 in sum, and to new ones what is left, by share. equal tells that weights
 // don't count. nil: nothing.
-func owedTo(targets []Target, previous Balancer, equal bool) []float64 {
+func owedTo(targets []Target, previous Strategy, equal bool) []float64 {
 	s := schedulerOf(previous)
 	if s == nil {
 		return nil

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ func TestChangesKeepThePlace(t *testing.T) {
 		off    int
 	}{
 		"another target that gets nothing comes and goes": {"round_robin", func(n int) []Target {
-			return append(slices.Clone(four), Target{&State{}, 0})[:4+n%2]
+			return append(slices.Clone(four), Target{State: &State{}, Weight: 0})[:4+n%2]
 		}, []int{4, 4, 4, 4}, 0},
 		"another target comes and goes":          {"round_robin", func(n int) []Target { return append(slices.Clone(four), fifth)[:4+n%2] }, []int{4, 4, 4, 4}, 1},
 		"the list turns around":                  {"round_robin", func(n int) []Target { return [][]Target{four, reversed}[n%2] }, []int{4, 4, 4, 4}, 0},
@@ -40,11 +41,11 @@ func TestChangesKeepThePlace(t *testing.T) {
 		"weights change that need a long period": {"weighted_round_robin", func(n int) []Target { return weighted(997, uint32(991+n), 983, 977) }, []int{4, 4, 4, 4}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var b Balancer
+			var b Strategy
 			got := map[*State]int{}
 			for n := range 8 {
 				ts := c.change(n)
-				b = New(c.kind, ts, b)
+				b = strategyOf(c.kind, ts, b)
 				for range 2 {
 					got[ts[b.Pick(Choice{})].State]++
 				}
@@ -76,7 +77,7 @@ func TestSharesOverChanges(t *testing.T) {
 		}
 		order := slices.Collect(upTo(n))
 		shuffled := rapid.Bool().Draw(t, "shuffled")
-		var b Balancer
+		var b Strategy
 		for range rapid.IntRange(1, 30).Draw(t, "changes") {
 			var ts []Target
 			sum := 0.0
@@ -94,9 +95,9 @@ func TestSharesOverChanges(t *testing.T) {
 				} else {
 					sum += float64(w)
 				}
-				ts = append(ts, Target{states[i], w})
+				ts = append(ts, Target{State: states[i], Weight: w})
 			}
-			b = New(kind, ts, b)
+			b = strategyOf(kind, ts, b)
 			for range rapid.IntRange(0, 8).Draw(t, "picks") {
 				got[slices.Index(states, ts[b.Pick(Choice{})].State)]++
 				for _, target := range ts {
@@ -140,7 +141,7 @@ func TestLongPeriods(t *testing.T) {
 		for _, w := range weights {
 			sum += int(w)
 		}
-		b := New("weighted_round_robin", ts, nil)
+		b := strategyOf("weighted_round_robin", ts, nil)
 		if _, is := b.(*rotation); !is && sum > maxSchedule {
 			t.Fatalf("a %T for a sum of weights of %d", b, sum)
 		}
@@ -170,7 +171,7 @@ func TestLongPeriods(t *testing.T) {
 // TestSharesUnderConcurrentPicks picks from several goroutines, over whole rounds: what all got is exact.
 func TestSharesUnderConcurrentPicks(t *testing.T) {
 	for name, weights := range map[string][]uint32{"short": {5, 2, 1}, "long": {1000, 999, 998, 997, 996}, "equal": {1, 1, 1, 1}} {
-		b := New("weighted_round_robin", targets(weights...), nil)
+		b := strategyOf("weighted_round_robin", targets(weights...), nil)
 		sum := uint32(0)
 		for _, w := range weights {
 			sum += w
@@ -202,7 +203,7 @@ func TestSharesUnderConcurrentPicks(t *testing.T) {
 func TestPicksRaceChanges(t *testing.T) {
 	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
 		ts := targets(1, 2, 3, 4, 900, 997)
-		b := New(kind, ts, nil)
+		b := strategyOf(kind, ts, nil)
 		var mu sync.RWMutex
 		var wg sync.WaitGroup
 		for range 3 {
@@ -222,7 +223,7 @@ func TestPicksRaceChanges(t *testing.T) {
 			next := slices.Clone(ts[:4+n%3])
 			next[n%4].Weight = uint32(1 + n%9)
 			ts[2].State.SetHealthy(n%2 == 0)
-			made := New(kind, next, b)
+			made := strategyOf(kind, next, b)
 			mu.Lock()
 			b = made
 			mu.Unlock()
@@ -235,7 +236,7 @@ func TestPicksRaceChanges(t *testing.T) {
 func TestEqualsShare(t *testing.T) {
 	ts := targets(1, 1, 2, 1)
 	ts[0].State.Add(100)
-	b := New("least_connections", ts, nil)
+	b := strategyOf("least_connections", ts, nil)
 	got := make([]int, len(ts))
 	for range 400 {
 		got[b.Pick(Choice{})]++
@@ -249,16 +250,16 @@ func TestEqualsShare(t *testing.T) {
 
 // BenchmarkPick compares with the algorithm itself, under a lock.
 func BenchmarkPick(b *testing.B) {
-	for _, n := range []int{2, 100, 10_000} {
-		for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections", "reference"} {
+	for _, n := range []int{3, 100, 10_000} {
+		for _, kind := range append(allKinds, "reference") {
 			for _, down := range []int{0, n / 2} {
 				ts := make([]Target, n)
 				for i := range ts {
-					ts[i] = Target{&State{}, uint32(1 + i*7919%1000)}
+					ts[i] = Target{State: &State{}, Weight: uint32(1 + i*7919%1000), Key: fmt.Sprint(i)}
 				}
-				var p Balancer = newReference(ts)
+				var p Strategy = newReference(ts)
 				if kind != "reference" {
-					p = New(kind, ts, nil)
+					p = strategyOf(kind, ts, nil)
 				}
 				for i := range down {
 					ts[2*i].State.SetHealthy(false)
@@ -266,8 +267,9 @@ func BenchmarkPick(b *testing.B) {
 				b.Run(fmt.Sprintf("%s/of=%d/down=%d", kind, n, down), func(b *testing.B) {
 					b.ReportAllocs()
 					b.RunParallel(func(pb *testing.PB) {
+						c := Choice{Keyed: true, Hash: rand.Uint64()}
 						for pb.Next() {
-							p.Pick(Choice{})
+							p.Pick(c)
 						}
 					})
 				})
@@ -283,13 +285,13 @@ func BenchmarkNew(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/of=%d", kind, n), func(b *testing.B) {
 				ts := make([]Target, n)
 				for i := range ts {
-					ts[i] = Target{&State{}, uint32(1 + i%10)}
+					ts[i] = Target{State: &State{}, Weight: uint32(1 + i%10)}
 				}
-				var p Balancer
+				var p Strategy
 				for k := 0; b.Loop(); k++ {
 					next := slices.Clone(ts)
 					next[k%n].Weight = 11
-					p = New(kind, next, p)
+					p = strategyOf(kind, next, p)
 					p.Pick(Choice{})
 				}
 			})

@@ -15,7 +15,7 @@ func newReference(targets []Target) *reference {
 	return &reference{targets: targets, current: make([]int64, len(targets))}
 }
 
-// Pick implements Balancer.
+// Pick implements Strategy.
 func (s *reference) Pick(c Choice) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,8 +19,9 @@ type rotation struct {
 }
 
 // newRotation divides weights by their greatest common divisor. At least one is above 0.
-func newRotation(kind string, targets []Target, divisor uint32, previous Balancer) *rotation {
-	r := &rotation{base: newBase(kind, targets), ends: make([]uint64, len(targets))}
+func newRotation(in *group, divisor uint32, previous Strategy) *rotation {
+	targets := in.targets
+	r := &rotation{base: base{group: in}, ends: make([]uint64, len(targets))}
 	for i, t := range targets {
 		r.length += uint64(t.Weight / divisor)
 		r.ends[i] = r.length
@@ -33,7 +34,7 @@ func newRotation(kind string, targets []Target, divisor uint32, previous Balance
 		r.guide = append(r.guide, uint32(i))
 	}
 	r.step = stepOf(r.length)
-	r.spare.watch(targets, false)
+	r.spare.watch(in, false)
 	r.spare.turn.n.Store(spareOf(previous))
 	if s := schedulerOf(previous); s != nil {
 		place, _ := bits.Mul64(s.at(), r.length)
@@ -42,7 +43,7 @@ func newRotation(kind string, targets []Target, divisor uint32, previous Balance
 	return r
 }
 
-// Pick implements Balancer.
+// Pick implements Strategy.
 func (r *rotation) Pick(c Choice) int {
 	p := mulMod(r.next.take()%r.length, r.step, r.length)
 	part := p >> r.shift
@@ -57,7 +58,7 @@ func (r *rotation) Pick(c Choice) int {
 	for r.ends[i] <= p {
 		i++
 	}
-	if c.allows(r.targets[i].State) {
+	if s := r.targets[i].State; c.allows(s) && r.spare.accepts(s, c.Now) {
 		return i
 	}
 	return r.spare.pick(c)

@@ -10,27 +10,27 @@ import (
 // TestNoneIsTriedTwiceWhileOthersAreLeft follows requests over all endpoints: each is chosen once before any is
 // chosen again, and then the one that has just failed comes last.
 func TestNoneIsTriedTwiceWhileOthersAreLeft(t *testing.T) {
-	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
+	for _, kind := range allKinds {
 		t.Run(kind, rapid.MakeCheck(func(t *rapid.T) {
 			n := rapid.SampledFrom([]int{1, 2, 3, 7, 20, 100}).Draw(t, "targets")
 			ts := make([]Target, n)
 			left := 0
 			for i := range ts {
-				ts[i] = Target{State: &State{}, Weight: rapid.Uint32Range(0, 3).Draw(t, "weight")}
+				ts[i] = Target{State: &State{}, Weight: rapid.Uint32Range(0, 3).Draw(t, "weight"), Key: fmt.Sprint(i)}
 				ts[i].State.SetHealthy(rapid.IntRange(0, 3).Draw(t, "down") > 0)
 				ts[i].State.Add(rapid.Int64Range(0, 9).Draw(t, "in flight"))
 				if ts[i].usable() {
 					left++
 				}
 			}
-			b := New(kind, ts, nil)
+			b := strategyOf(kind, ts, nil)
 			for range 3 {
 				b.Pick(Choice{})
 			}
 			var set Tried
 			seen := map[int]bool{}
 			for k := range left {
-				i := Pick(b, Choice{Tried: &set})
+				i := again(b, Choice{Tried: &set, Keyed: true, Hash: golden})
 				if i < 0 || seen[i] || !ts[i].usable() {
 					t.Fatalf("attempt %d of %d is %d (seen before: %v)", k, left, i, seen[i])
 				}
@@ -39,7 +39,7 @@ func TestNoneIsTriedTwiceWhileOthersAreLeft(t *testing.T) {
 			}
 			last := set.Len() - 1
 			for range 3 {
-				switch i := Pick(b, Choice{Tried: &set}); {
+				switch i := again(b, Choice{Tried: &set, Keyed: true, Hash: golden}); {
 				case left == 0 && i == -1:
 				case left == 0 || i < 0 || !ts[i].usable():
 					t.Fatalf("picked %d when all %d are tried", i, left)
@@ -54,7 +54,7 @@ func TestNoneIsTriedTwiceWhileOthersAreLeft(t *testing.T) {
 // TestExclusionKeepsShares: without what was tried, the others share by weight.
 func TestExclusionKeepsShares(t *testing.T) {
 	ts := targets(3, 6, 1, 2, 4)
-	b := New("weighted_round_robin", ts, nil)
+	b := strategyOf("weighted_round_robin", ts, nil)
 	got := make([]int, len(ts))
 	for range 7000 {
 		got[b.Pick(tried(ts, 4, 1, 4))]++

@@ -1,10 +1,11 @@
 package balance
 
 import (
+	"math"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"sort"
-	"sync"
 	"sync/atomic"
 )
 
@@ -24,57 +25,45 @@ func (t *ticket) take() uint64 { return t.n.Add(1) - 1 }
 // usable draws among the targets that may be picked, by weight. The list of them is made when it is drawn from for the first time after a
 // target's health has changed, so that a draw costs the same however many targets are down.
 type usable struct {
-	targets []Target
-	equal   bool // weights don't count
-	turn    ticket
-	changes atomic.Uint64
-	list    atomic.Pointer[usableList]
-
-	making sync.Mutex // of list
+	*group
+	equal bool // weights don't count
+	turn  ticket
+	list  derived[usableList]
 }
 
 // usableList is immutable.
 type usableList struct {
-	changes uint64   // that it knows of
-	index   []uint32 // of the targets, in ascending order
-	ends    []uint64 // of each one's share, in units of weight
+	index  []uint32 // of the targets, in ascending order
+	ends   []uint64 // of each one's share, in units of weight
+	oldest int64    // when the first of them became healthy
+	panics bool     // they are all targets, whatever their health
 }
 
 // watch makes the targets' states tell of changes. It is called once, when the list of targets takes effect.
-func (u *usable) watch(targets []Target, equal bool) {
-	u.targets, u.equal = targets, equal
-	for i := range targets {
-		targets[i].State.index.Store(uint32(i))
-		targets[i].State.changes.Store(&u.changes)
+func (u *usable) watch(in *group, equal bool) {
+	u.group, u.equal = in, equal
+	for i := range in.targets {
+		in.targets[i].State.index.Store(uint32(i))
+		in.targets[i].State.changes.Store(&in.health.changes)
 	}
 }
 
-// current returns the list. One goroutine makes it anew, and others use the last one meanwhile, if there is anything in it.
+// current returns the list.
 func (u *usable) current() *usableList {
-	list := u.list.Load()
-	if list != nil && list.changes == u.changes.Load() {
+	changes := &u.health.changes
+	if list := u.list.known(changes); list != nil {
 		return list
 	}
-	if !u.making.TryLock() {
-		if list != nil && len(list.index) > 0 {
-			return list
-		}
-		u.making.Lock()
-	}
-	defer u.making.Unlock()
-	if list = u.list.Load(); list != nil && list.changes == u.changes.Load() {
-		return list
-	}
-	return u.remake()
+	return u.list.make(changes, func(l *usableList) bool { return len(l.index) > 0 }, u.listed)
 }
 
-// remake makes the list anew; making is held.
-func (u *usable) remake() *usableList {
-	list := &usableList{changes: u.changes.Load()}
+// listed returns the list as it is to be now.
+func (u *usable) listed() *usableList {
+	list := &usableList{oldest: math.MaxInt64, panics: u.health.panics(u.place)}
 	sum := uint64(0)
 	for i := range u.targets {
 		t := &u.targets[i]
-		if !t.usable() {
+		if t.Weight == 0 || !list.panics && !t.State.Healthy() {
 			continue
 		}
 		if u.equal {
@@ -84,29 +73,45 @@ func (u *usable) remake() *usableList {
 		}
 		list.index = append(list.index, uint32(i))
 		list.ends = append(list.ends, sum)
+		if begun := t.State.begun.Load(); begun != 0 {
+			list.oldest = min(list.oldest, begun)
+		} else {
+			list.oldest = math.MinInt64 / 2 // long ago
+		}
 	}
-	u.list.Store(list)
 	return list
 }
 
-// pick draws a target as Balancer.Pick does.
+// attempts is how often a target is drawn where it may be another one than the draw says: its health has changed
+// since the list was made, or it is in its slow start.
+const attempts = 8
+
+// pick draws a target as Strategy.Pick does.
 func (u *usable) pick(c Choice) int {
 	last := -1
-	for range 3 {
+	for range attempts {
 		i := u.draw(u.turn.take(), c, u.equal)
 		if i < 0 {
 			return last
 		}
-		if u.targets[i].State.Healthy() {
+		if s := u.targets[i].State; (s.Healthy() || c.panics) && u.accepts(s, c.Now) {
 			return i
 		}
-		last = i // health has changed since: the last that was seen will do when it does all the time
+		last = i // it will do when it is the same all the time
 	}
 	return last
 }
 
 // random draws a target by weight and by chance; -1: there is none.
-func (u *usable) random(chance uint64, c Choice) int { return u.draw(chance, c, false) }
+func (u *usable) random(c Choice) int {
+	i := -1
+	for range attempts {
+		if i = u.draw(rand.Uint64(), c, false); i < 0 || u.accepts(u.targets[i].State, c.Now) {
+			break
+		}
+	}
+	return i
+}
 
 // draw returns the target whose share the n-th draw falls into, where what the choice excludes has none; -1: there is
 // none.

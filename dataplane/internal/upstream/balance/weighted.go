@@ -12,14 +12,14 @@ const (
 // newWeighted spreads as nginx's smooth weighted round robin does: over a period of the sum of weights every target comes up just
 // as often as its weight says, and as evenly spaced as can be. The period is worked out here, so that a pick is one atomic addition. Where it
 // would be too long, a rotation takes its place.
-func newWeighted(targets []Target, previous Balancer) Balancer {
-	const kind = "weighted_round_robin"
+func newWeighted(in *group, previous Strategy) Strategy {
+	targets := in.targets
 	divisor, sum := uint32(0), uint64(0)
 	for _, t := range targets {
 		divisor = gcd(divisor, t.Weight)
 	}
 	if divisor == 0 {
-		return newCycle(kind, targets, true, nil, nil, nil, previous)
+		return newCycle(in, true, nil, nil, nil, previous)
 	}
 	equal := true
 	for _, t := range targets {
@@ -28,17 +28,17 @@ func newWeighted(targets []Target, previous Balancer) Balancer {
 	}
 	if equal { // any number of them: their period is themselves, in turn
 		owed := owedTo(targets, previous, true)
-		return newCycle(kind, targets, true, nil, inTurn(targets, owed), owed, previous)
+		return newCycle(in, true, nil, inTurn(targets, owed), owed, previous)
 	}
 	if sum > maxSchedule || sum*uint64(len(targets)) > maxWork {
-		return newRotation(kind, targets, divisor, previous)
+		return newRotation(in, divisor, previous)
 	}
 	owed := owedTo(targets, previous, false)
 	var first []uint32
 	if slices.ContainsFunc(owed, owes) {
 		first = smooth(targets, divisor, sum, owed)
 	}
-	return newCycle(kind, targets, false, first, smooth(targets, divisor, sum, nil), owed, previous)
+	return newCycle(in, false, first, smooth(targets, divisor, sum, nil), owed, previous)
 }
 
 func gcd[T uint32 | uint64](a, b T) T {

@@ -48,7 +48,8 @@ type Service struct {
 	Endpoints []*Endpoint `protobuf:"bytes,11,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// Follows registrations instead of fixed endpoints.
 	Discovery *Discovery `protobuf:"bytes,12,opt,name=discovery,proto3" json:"discovery,omitempty"`
-	// "round_robin", "weighted_round_robin" (smooth) or "least_connections". Empty means "round_robin".
+	// "round_robin", "weighted_round_robin" (smooth), "least_connections" (by weight), "random" (by weight),
+	// "consistent_hash" or "peak_ewma" (by response times). Empty means "round_robin".
 	LoadBalancerType string `protobuf:"bytes,13,opt,name=load_balancer_type,json=loadBalancerType,proto3" json:"load_balancer_type,omitempty"`
 	// Active health checks. Absent: every endpoint counts as healthy.
 	HealthCheckConfig *HealthCheckConfig `protobuf:"bytes,14,opt,name=health_check_config,json=healthCheckConfig,proto3" json:"health_check_config,omitempty"`
@@ -60,6 +61,8 @@ type Service struct {
 	PolicyId string `protobuf:"bytes,17,opt,name=policy_id,json=policyId,proto3" json:"policy_id,omitempty"`
 	// TLS to the endpoints, for "https" and "grpcs". Absent: the defaults of its fields.
 	Tls *ServiceTLS `protobuf:"bytes,18,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How requests are shared among the endpoints. Absent: the defaults of its fields.
+	LoadBalancerConfig *LoadBalancerConfig `protobuf:"bytes,19,opt,name=load_balancer_config,json=loadBalancerConfig,proto3" json:"load_balancer_config,omitempty"`
 	// Ejects endpoints whose responses show that they don't work. Absent: none is.
 	OutlierDetection *OutlierDetection `protobuf:"bytes,22,opt,name=outlier_detection,json=outlierDetection,proto3" json:"outlier_detection,omitempty"`
 	// How HTTP is read from the endpoints. Absent: the defaults of its fields.
@@ -218,6 +221,13 @@ func (x *Service) GetTls() *ServiceTLS {
 	return nil
 }
 
+func (x *Service) GetLoadBalancerConfig() *LoadBalancerConfig {
+	if x != nil {
+		return x.LoadBalancerConfig
+	}
+	return nil
+}
+
 func (x *Service) GetOutlierDetection() *OutlierDetection {
 	if x != nil {
 		return x.OutlierDetection
@@ -267,7 +277,8 @@ type Endpoint struct {
 	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	// TCP port, 1 to 65535; absent for a Unix socket.
 	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// Share of the traffic under "weighted_round_robin" and "least_connections", 0 to 1000; 0 gets none. Absent means 1.
+	// Share of the traffic, 0 to 1000; 0 gets none. Under "round_robin" all that are above 0 are the same. Absent means
+	// 1.
 	Weight *uint32 `protobuf:"varint,3,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
 	// By the nodes' reports: false when any node that checks it finds it unhealthy. Read-only.
 	Healthy *bool `protobuf:"varint,4,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
@@ -998,8 +1009,7 @@ var File_gateway_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgateway/config/v1/outlier.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\n" +
-	"\n" +
+	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a!gateway/config/v1/balancing.proto\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgateway/config/v1/outlier.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\v\n" +
 	"\aService\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -1020,7 +1030,8 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\vpipeline_id\x18\x10 \x01(\tR\n" +
 	"pipelineId\x12\x1b\n" +
 	"\tpolicy_id\x18\x11 \x01(\tR\bpolicyId\x12/\n" +
-	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x12P\n" +
+	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x12W\n" +
+	"\x14load_balancer_config\x18\x13 \x01(\v2%.gateway.config.v1.LoadBalancerConfigR\x12loadBalancerConfig\x12P\n" +
 	"\x11outlier_detection\x18\x16 \x01(\v2#.gateway.config.v1.OutlierDetectionR\x10outlierDetection\x122\n" +
 	"\x04http\x182 \x01(\v2\x1e.gateway.config.v1.ServiceHTTPR\x04http\x12#\n" +
 	"\ahealthy\x18\x1e \x01(\bB\x04\xe8\xb6!\x01H\x00R\ahealthy\x88\x01\x01\x12E\n" +
@@ -1137,8 +1148,9 @@ var file_gateway_config_v1_service_proto_goTypes = []any{
 	nil,                           // 11: gateway.config.v1.Endpoint.LabelsEntry
 	nil,                           // 12: gateway.config.v1.HealthCheckConfig.HeadersEntry
 	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*OutlierDetection)(nil),      // 14: gateway.config.v1.OutlierDetection
-	(*NamedReferences)(nil),       // 15: gateway.config.v1.NamedReferences
+	(*LoadBalancerConfig)(nil),    // 14: gateway.config.v1.LoadBalancerConfig
+	(*OutlierDetection)(nil),      // 15: gateway.config.v1.OutlierDetection
+	(*NamedReferences)(nil),       // 16: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_service_proto_depIdxs = []int32{
 	13, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
@@ -1150,20 +1162,21 @@ var file_gateway_config_v1_service_proto_depIdxs = []int32{
 	6,  // 6: gateway.config.v1.Service.health_check_config:type_name -> gateway.config.v1.HealthCheckConfig
 	8,  // 7: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
 	3,  // 8: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
-	14, // 9: gateway.config.v1.Service.outlier_detection:type_name -> gateway.config.v1.OutlierDetection
-	2,  // 10: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
-	13, // 11: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
-	13, // 12: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
-	15, // 13: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
-	11, // 14: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
-	5,  // 15: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
-	12, // 16: gateway.config.v1.HealthCheckConfig.headers:type_name -> gateway.config.v1.HealthCheckConfig.HeadersEntry
-	7,  // 17: gateway.config.v1.HealthCheckConfig.match:type_name -> gateway.config.v1.HealthCheckMatch
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	14, // 9: gateway.config.v1.Service.load_balancer_config:type_name -> gateway.config.v1.LoadBalancerConfig
+	15, // 10: gateway.config.v1.Service.outlier_detection:type_name -> gateway.config.v1.OutlierDetection
+	2,  // 11: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
+	13, // 12: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
+	13, // 13: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
+	16, // 14: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
+	11, // 15: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
+	5,  // 16: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
+	12, // 17: gateway.config.v1.HealthCheckConfig.headers:type_name -> gateway.config.v1.HealthCheckConfig.HeadersEntry
+	7,  // 18: gateway.config.v1.HealthCheckConfig.match:type_name -> gateway.config.v1.HealthCheckMatch
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_service_proto_init() }
@@ -1171,6 +1184,7 @@ func file_gateway_config_v1_service_proto_init() {
 	if File_gateway_config_v1_service_proto != nil {
 		return
 	}
+	file_gateway_config_v1_balancing_proto_init()
 	file_gateway_config_v1_field_proto_init()
 	file_gateway_config_v1_outlier_proto_init()
 	file_gateway_config_v1_reference_proto_init()

@@ -1,0 +1,37 @@
+package exchange
+
+import "strings"
+
+// Affinity is what keeps an exchange at the endpoint that others of the same key go to. The zero value: it was not
+// looked for.
+type Affinity struct {
+	// Known tells that it was looked for.
+	Known bool
+	// Keyed tells that the request has a key, and Hash is of it.
+	Keyed bool
+	Hash  uint64
+	// SetCookie is the field Set-Cookie that the response has to have, so that the client has a key; empty: none.
+	SetCookie string
+}
+
+// Affinity returns the exchange's. Its attempts have the same one; it is set before the first of them begins.
+func (x *Exchange) Affinity() *Affinity {
+	if x.of != nil {
+		return &x.of.affinity
+	}
+	return &x.affinity
+}
+
+// Cookie returns the value of the first cookie of a name in the fields Cookie (RFC 6265 section 4.2.1).
+func (h *Header) Cookie(name string) (string, bool) {
+	for field := range h.Values("Cookie") {
+		for field != "" {
+			var pair string
+			pair, field, _ = strings.Cut(field, ";")
+			if key, value, found := strings.Cut(strings.Trim(pair, " \t"), "="); found && key == name {
+				return value, true
+			}
+		}
+	}
+	return "", false
+}

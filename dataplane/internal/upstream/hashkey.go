@@ -1,0 +1,60 @@
+package upstream
+
+import (
+	"encoding/hex"
+	"math/rand/v2"
+	"unsafe"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/upstream/balance"
+	"gateway.internal/shared/config"
+)
+
+// hashKey finds what exchanges are told apart by.
+type hashKey struct{ config.HashKey }
+
+// find looks for an exchange's key. Where it is a cookie that the client does not have, it makes one.
+func (k *hashKey) find(x *exchange.Exchange, a *exchange.Affinity) {
+	a.Known = true
+	var value string
+	switch k.Source {
+	case config.HashHeader:
+		value, a.Keyed = x.Request.Header.Lookup(k.Name)
+	case config.HashPathParameter:
+		value, a.Keyed = x.Params.Get(k.Name)
+	case config.HashConsumer:
+		value = x.Consumer()
+		a.Keyed = value != ""
+	case config.HashCookie:
+		if value, a.Keyed = x.Request.Header.Cookie(k.Name); !a.Keyed || value == "" {
+			value, a.Keyed = k.give(x, a), true
+		}
+	default:
+		address := x.Client.Addr()
+		a.Keyed = address.IsValid()
+		bytes := address.As16()
+		a.Hash = balance.HashText(unsafe.String(&bytes[0], len(bytes)))
+		return
+	}
+	a.Hash = balance.HashText(value)
+}
+
+// cookieBytes is the length of a cookie's value before it is written in hexadecimal.
+const cookieBytes = 16
+
+// give makes a cookie, and returns its value.
+func (k *hashKey) give(x *exchange.Exchange, a *exchange.Affinity) string {
+	var random [cookieBytes]byte
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	begin := len(x.Texts)
+	x.Texts = append(append(x.Texts, k.Name...), '=')
+	value := len(x.Texts)
+	x.Texts = hex.AppendEncode(x.Texts, random[:])
+	end := len(x.Texts)
+	x.Texts = append(x.Texts, k.SetCookie...)
+	text := x.Texts[begin:]
+	a.SetCookie = unsafe.String(&text[0], len(text))
+	return a.SetCookie[value-begin : end-begin]
+}
