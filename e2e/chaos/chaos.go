@@ -5,6 +5,7 @@ package chaos
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -12,8 +13,10 @@ import (
 // scenario is one thing that goes wrong.
 type scenario struct {
 	name string
-	// balancing is the service's load_balancer_type; empty: round_robin.
-	balancing string
+	// unequal has requests go to where they are answered soonest, as far as a proxy can, and not in turns.
+	unequal bool
+	// http2 has the endpoints spoken to over HTTP/2.
+	http2 bool
 	// latency is that of all endpoints at first.
 	latency time.Duration
 	// proxy is the gateway as this scenario needs it; nil: a node that follows files.
@@ -28,6 +31,8 @@ type scenario struct {
 	posts int
 	// outage tells that nobody is left to serve: what fails until an endpoint is back does not count.
 	outage bool
+	// dying tells that retries can't help, and may not be more than a fifth of the requests.
+	dying bool
 	// ejected tells that only the time for which they are ejected keeps the endpoints out when it is mended. The short
 	// form does not wait for that, and so does not mend it.
 	ejected bool
@@ -49,7 +54,7 @@ type size struct {
 
 var (
 	short = size{endpoints: 4, before: 100, during: 300, after: 100, changes: 50, short: true}
-	long  = size{endpoints: 4, before: 400, during: 2000, after: 1000, changes: 1000}
+	long  = size{endpoints: 4, before: 400, during: 1200, after: 600, changes: 1000}
 )
 
 // run is one scenario with one proxy.
@@ -73,6 +78,8 @@ type result struct {
 	failed, posts int
 	// slow are those that failed or were not answered fast.
 	slow int
+	// attempts are requests that endpoints had for each that clients sent, over the whole run; 0: nobody has counted.
+	attempts float64
 	// first says how the first of both failed.
 	first string
 	// recovered is the time until requests were answered well and fast again: in an outage from its end, otherwise from
@@ -117,6 +124,21 @@ func play(t testing.TB, s *scenario, p proxy, size size) result {
 		res.again = r.load.awaitAnswers(t, names...) - ended
 		r.load.await(t, size.after)
 	}
-	res.judge(s, r.load.stop(), begun, ended)
+	outcomes := r.load.stop()
+	res.judge(s, outcomes, begun, ended)
+	if s.dying {
+		res.attempts = float64(r.received()) / float64(len(outcomes))
+	}
 	return res
+}
+
+// received returns how many requests the endpoints had.
+func (r *run) received() (n int) {
+	r.t.Helper()
+	for _, e := range r.endpoints {
+		had, err := strconv.Atoi(e.tell("requests"))
+		r.must(err)
+		n += had
+	}
+	return n
 }

@@ -62,7 +62,7 @@ func (f *fleet) start(r *run) (string, string) {
 	awaitStatus(r.t, "http://"+f.rest+"/readyz", 200)
 	apply := exec.Command(binary(r.t, "gatewayctl"), "apply", "-f", "-")
 	apply.Env = append(os.Environ(), "GATEWAYCTL_SERVER="+admin, "GATEWAYCTL_TOKEN="+adminToken)
-	apply.Stdin = strings.NewReader(gatewayConfig(r.scenario.balancing, endpoints))
+	apply.Stdin = strings.NewReader(r.gatewayConfig(endpoints))
 	if out, err := apply.CombinedOutput(); err != nil {
 		r.t.Fatalf("gatewayctl apply: %v\n%s", err, out)
 	}

@@ -22,9 +22,9 @@ func (h *haproxy) start(r *run) (string, string) {
 	}
 	front := address(r.t)
 	h.socket = filepath.Join(r.dir, "haproxy.sock")
-	balance := map[string]string{leastConnections: "leastconn"}[r.scenario.balancing]
-	if balance == "" {
-		balance = "roundrobin"
+	balance := "roundrobin"
+	if r.scenario.unequal {
+		balance = "leastconn"
 	}
 	var servers strings.Builder
 	for _, e := range r.endpoints {

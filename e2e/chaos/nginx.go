@@ -29,10 +29,13 @@ func (n *nginx) start(r *run) (string, string) {
 }
 
 func (n *nginx) configure(r *run, endpoints []*endpoint) {
-	balance := map[string]string{leastConnections: "least_conn;"}[r.scenario.balancing]
+	balance := "" // in turns
+	if r.scenario.unequal {
+		balance = "least_conn;"
+	}
 	var servers, folders strings.Builder
 	for _, e := range endpoints {
-		fmt.Fprintf(&servers, "    server %s max_fails=%d fail_timeout=%s;\n", e.address(), failuresToEject, ejectionTime)
+		fmt.Fprintf(&servers, "    server %s max_fails=%d fail_timeout=%s;\n", e.address(), failuresToEject, r.ejection())
 	}
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&folders, "  %s_temp_path %s;\n", kind, filepath.Join(r.dir, kind))

@@ -25,7 +25,7 @@ func (p *pair) start(r *run) (string, string) {
 		r.t.Skip("HAProxy is not installed: make tools")
 	}
 	config := filepath.Join(r.dir, "config")
-	write(r.t, filepath.Join(config, "gateway.yaml"), gatewayConfig(r.scenario.balancing, fixed(r.endpoints)))
+	write(r.t, filepath.Join(config, "gateway.yaml"), r.gatewayConfig(fixed(r.endpoints)))
 	servers := func(proto string) (text string) {
 		for i, n := range p.nodes {
 			text += fmt.Sprintf("  server n%d %s %s check port %s\n", i, n.front, proto, n.status[len("127.0.0.1:"):])

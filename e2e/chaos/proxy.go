@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -19,13 +20,21 @@ const (
 	connectTimeout = "250ms"
 	tryTimeout     = "500ms"
 	tries          = 3
-	// failuresToEject is how many requests an endpoint may fail, and ejectionTime how long it is left out then.
+	// failuresToEject is how many requests an endpoint may fail until it gets none for a time.
 	failuresToEject = 5
-	ejectionTime    = "5s"
 )
 
-// leastConnections is a service's load_balancer_type that all proxies have.
-const leastConnections = "least_connections"
+// ejection is how long an endpoint gets no requests after failuresToEject. The short form waits for that only where
+// checks keep the endpoint out meanwhile.
+func (r *run) ejection() string {
+	switch {
+	case !r.size.short:
+		return "5s"
+	case r.scenario.ejected:
+		return "1h"
+	}
+	return "1s"
+}
 
 // changer is a proxy whose endpoints can be replaced while it serves.
 type changer interface {
@@ -41,7 +50,7 @@ func (gateway) name() string { return "gateway" }
 
 func (gateway) start(r *run) (string, string) {
 	front, state := address(r.t), address(r.t)
-	write(r.t, filepath.Join(r.dir, "config", "gateway.yaml"), gatewayConfig(r.scenario.balancing, fixed(r.endpoints)))
+	write(r.t, filepath.Join(r.dir, "config", "gateway.yaml"), r.gatewayConfig(fixed(r.endpoints)))
 	launch(r.t, nil, binary(r.t, "dataplane"), "--config", filepath.Join(r.dir, "config"), "--http-addr", front,
 		"--https-addr", "", "--status-addr", state, "--data-dir", filepath.Join(r.dir, "data"))
 	awaitStatus(r.t, "http://"+state+"/readyz", 200)
@@ -61,20 +70,34 @@ func fixed(endpoints []*endpoint) string {
 }
 
 // gatewayConfig is the configuration of all scenarios.
-func gatewayConfig(balancing, endpoints string) string {
-	return fmt.Sprintf(`
+func (r *run) gatewayConfig(endpoints string) string {
+	protocol, balancing := "http", "round_robin"
+	if r.scenario.http2 {
+		protocol = "h2c"
+	}
+	if r.scenario.unequal {
+		balancing = "peak_ewma"
+	}
+	return strings.NewReplacer(
+		"ENDPOINTS", endpoints, "PROTOCOL", protocol, "BALANCING", balancing, "HEALTH", healthPath, "EVERY", checkEvery,
+		"CONNECT", connectTimeout, "TRIES", strconv.Itoa(tries), "TRY", tryTimeout, "FAILURES", strconv.Itoa(failuresToEject),
+		"EJECTION", r.ejection(),
+	).Replace(`
 services:
   - name: service
-    %s
-    load_balancer_type: %s
+    ENDPOINTS
+    protocol: PROTOCOL
+    load_balancer_type: BALANCING
     policy_id: policy
-    health_check_config: {path: %s, interval: %s, timeout: %s, unhealthy_threshold: 2, healthy_threshold: 1}
-    connection_pool: {connect_timeout: %s, response_timeout: 2s}
+    health_check_config: {path: HEALTH, interval: EVERY, timeout: EVERY, unhealthy_threshold: 2, healthy_threshold: 1}
+    connection_pool: {connect_timeout: CONNECT, response_timeout: 2s}
 policies:
-  - {name: policy, timeout: 10s}
+  - name: policy
+    timeout: 10s
+    retry: {attempts: TRIES, on: [5xx], per_try_timeout: TRY}
   - {name: changing, timeout: 10s}
 routes:
   - {name: all, path: /*, service_id: service}
   - {name: changing, path: /changing/*, service_id: service, policy_id: changing}
-`, endpoints, balancing, healthPath, checkEvery, checkEvery, connectTimeout)
+`)
 }

@@ -62,12 +62,18 @@ func (res *result) judge(s *scenario, outcomes []outcome, begun, ended time.Dura
 	}
 }
 
+// mostAttempts is how many requests a service may get for each that clients send, however badly it is.
+const mostAttempts = 1.2
+
 // check fails a test when more requests failed than may.
 func (res *result) check(t testing.TB, s *scenario) {
 	t.Helper()
 	if res.failed > 0 || res.posts > s.posts {
 		t.Errorf("of %d requests %d failed that another endpoint could have served, and %d that may not be sent again, "+
 			"of which %d may fail; the first: %s", res.requests, res.failed, res.posts, s.posts, res.first)
+	}
+	if res.attempts > mostAttempts {
+		t.Errorf("endpoints that failed had %.2f requests for each of the clients'", res.attempts)
 	}
 }
 
@@ -94,9 +100,12 @@ func (res *result) cell() string {
 	if res.skipped != "" {
 		return "left out: " + res.skipped
 	}
-	text := fmt.Sprintf("%d + %d of %d, %d slow, %s", res.failed, res.posts, res.requests, res.slow, seconds(res.recovered))
+	text := fmt.Sprintf("%d + %d, %s", res.failed, res.posts, seconds(res.recovered))
 	if res.again > 0 {
-		text += ", back in " + seconds(res.again)
+		text += ", back " + seconds(res.again)
+	}
+	if res.attempts > 0 {
+		text += fmt.Sprintf(", load %.2f", res.attempts)
 	}
 	return text
 }

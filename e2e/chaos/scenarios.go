@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // postsLost is how many requests that may not be sent again an endpoint may take until it gets none any more: as many
-// as have to fail, and those that are under way then.
+// as have to fail, and those that are under way then. One that only ends its connections may meet a POST on each of
+// them, up to postWorkers.
 const postsLost = failuresToEject + postWorkers
 
 // scenarios are those that every proxy can go through.
@@ -21,12 +23,12 @@ func scenarios() []*scenario {
 			end:   func(r *run) { r.endpoints[0].start() },
 		},
 		{
-			name:  "an endpoint refuses connections",
+			name: "an endpoint refuses connections", posts: postWorkers,
 			begin: func(r *run) { r.endpoints[0].tell("refuse") },
 			end:   func(r *run) { r.endpoints[0].tell("listen") },
 		},
 		{
-			name:  "an endpoint's address is a black hole",
+			name: "an endpoint's address is a black hole", posts: postWorkers,
 			begin: func(r *run) { r.endpoints[0].tell("blackhole") },
 			end:   func(r *run) { r.endpoints[0].tell("listen") },
 		},
@@ -46,7 +48,7 @@ func scenarios() []*scenario {
 			end:   func(r *run) { r.must(r.endpoints[0].cmd.Process.Signal(syscall.SIGCONT)) },
 		},
 		{
-			name: "an endpoint resets what it is asked", needs: "retry", posts: postsLost,
+			name: "an endpoint resets what it is asked", needs: "outlier_detection", posts: postsLost,
 			begin: func(r *run) { r.endpoints[0].tell(cuts) },
 			end:   func(r *run) { r.endpoints[0].tell(answers) },
 		},
@@ -57,7 +59,7 @@ func scenarios() []*scenario {
 			end:   func(r *run) { r.endpoints[0].tell(answers) },
 		},
 		{
-			name: "an endpoint is twenty times slower", balancing: leastConnections, latency: 5 * time.Millisecond,
+			name: "an endpoint is twenty times slower", unequal: true, latency: 5 * time.Millisecond,
 			begin: func(r *run) { r.endpoints[0].tell("latency 100ms") },
 			end:   func(r *run) { r.endpoints[0].tell("latency 5ms") },
 		},
@@ -74,6 +76,36 @@ func scenarios() []*scenario {
 					e.tell(answers)
 				}
 			},
+		},
+		{
+			name: "an endpoint over HTTP/2 is killed, and comes back", alone: true, http2: true, posts: postWorkers,
+			needs: "retry",
+			begin: func(r *run) { r.endpoints[0].kill() },
+			end:   func(r *run) { r.endpoints[0].start() },
+		},
+		{
+			name: "an endpoint over HTTP/2 never answers", alone: true, http2: true, posts: postsLost, needs: "retry",
+			begin: func(r *run) { r.endpoints[0].tell(hangs) },
+			end:   func(r *run) { r.endpoints[0].tell(answers) },
+		},
+		{
+			name: "an endpoint over HTTP/2 resets streams", alone: true, http2: true, posts: postsLost,
+			needs: "outlier_detection",
+			begin: func(r *run) { r.endpoints[0].tell(cuts) },
+			end:   func(r *run) { r.endpoints[0].tell(answers) },
+		},
+		{
+			name: "all endpoints answer with 500, and recover", outage: true, dying: true, needs: "outlier_detection",
+			begin: func(r *run) {
+				for _, e := range r.endpoints {
+					e.tell(errs)
+				}
+			},
+			end: func(r *run) {
+				for _, e := range r.endpoints {
+					e.tell(answers)
+				}
+			}, ejected: true,
 		},
 		{
 			name: "all endpoints are killed, and come back", outage: true,
@@ -113,7 +145,7 @@ func scenarios() []*scenario {
 			},
 		},
 		{
-			name: "a policy changes again and again", alone: true, latency: 20 * time.Millisecond,
+			name: "a policy changes again and again", alone: true,
 			proxy: func() proxy { return &fleet{} },
 			begin: changePolicy,
 		},
@@ -144,25 +176,25 @@ func changeEndpoints(r *run) {
 	}
 }
 
-// changePolicy lets a timeout be shorter than the endpoints take, and longer again. As soon as the node has the
-// revision, new requests are answered by it.
+// changePolicy lets bodies be shorter than those of the requests, and longer again. As soon as the node has the revision,
+// new requests are answered by it.
 func changePolicy(r *run) {
 	f := r.proxy.(*fleet)
 	client := &http.Client{Timeout: answerWithin}
 	for i := range r.size.changes / 10 {
-		timeout, want := "5ms", http.StatusGatewayTimeout
+		most, want := 1, http.StatusRequestEntityTooLarge
 		if i%2 == 1 {
-			timeout, want = "10s", http.StatusOK
+			most, want = 1000, http.StatusOK
 		}
-		f.awaitRevision(r, f.call(r, "PATCH", "policies/changing", fmt.Sprintf(`{"timeout":%q}`, timeout)))
+		f.awaitRevision(r, f.call(r, "PATCH", "policies/changing", fmt.Sprintf(`{"max_request_bytes":%d}`, most)))
 		for range 10 {
-			res, err := client.Get("http://" + f.front + "/changing/")
+			res, err := client.Post("http://"+f.front+"/changing/", "text/plain", strings.NewReader("two or more"))
 			if err != nil {
 				r.t.Fatal(err)
 			}
 			_ = res.Body.Close()
 			if res.StatusCode != want {
-				r.t.Errorf("with a timeout of %s a new request is answered with %s", timeout, res.Status)
+				r.t.Errorf("where at most %d bytes may be sent, more are answered with %s", most, res.Status)
 			}
 		}
 	}
