@@ -72,9 +72,13 @@ func (b *leastConnections) less(i, j int, now int64) bool {
 
 // weight returns a target's weight by now, above 0 where it has one.
 func (b *leastConnections) weight(i int, now int64) uint64 {
-	t := &b.targets[i]
 	if b.slow.Window == 0 {
-		return uint64(t.Weight)
+		return uint64(b.targets[i].Weight)
 	}
+	return b.grownWeight(i, now)
+}
+
+func (b *leastConnections) grownWeight(i int, now int64) uint64 {
+	t := &b.targets[i]
 	return max(uint64(float64(t.Weight)*1024*b.spare.grown(t.State, now)), 1)
 }

@@ -47,9 +47,10 @@ func (u *usable) grown(s *State, now int64) float64 {
 
 // accepts draws whether a target that is in its slow start gets a request that its share at the end would give it.
 func (u *usable) accepts(s *State, now int64) bool {
-	if u.slow.Window == 0 || s.age(now) >= int64(u.slow.Window) {
-		return true
-	}
+	return u.slow.Window == 0 || u.lucky(s, now)
+}
+
+func (u *usable) lucky(s *State, now int64) bool {
 	f := u.grown(s, now)
 	return f >= 1 || rand.Float64() < f
 }

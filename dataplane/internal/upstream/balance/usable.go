@@ -2,7 +2,6 @@ package balance
 
 import (
 	"math"
-	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -117,31 +116,42 @@ func (u *usable) random(c Choice) int {
 // none.
 func (u *usable) draw(n uint64, c Choice, inTurn bool) int {
 	list := u.current()
-	var memory [8]int
-	without, total := memory[:0], list.weight(len(list.index))
-	if c.Tried != nil {
-		without = u.excluded(list, &c, without)
+	if c.Tried.Len() > c.from {
+		return u.drawWithout(list, n, c, inTurn)
 	}
+	total := list.weight(len(list.index))
+	if total == 0 {
+		return -1
+	}
+	return int(list.index[list.find(placeOf(n, total, inTurn))])
+}
+
+// placeOf returns the place of the n-th draw, below total.
+func placeOf(n, total uint64, inTurn bool) uint64 {
+	if inTurn {
+		return n % total
+	}
+	return scale(n*golden, total)
+}
+
+// drawWithout is draw where something was tried.
+func (u *usable) drawWithout(list *usableList, n uint64, c Choice, inTurn bool) int {
+	var memory [8]int
+	without, total := u.excluded(list, &c, memory[:0]), list.weight(len(list.index))
 	for _, at := range without {
 		total -= list.share(at)
 	}
 	if total == 0 {
 		return -1
 	}
-	var p uint64
-	if inTurn {
-		p = n % total
-	} else {
-		p, _ = bits.Mul64(n*golden, total)
-	}
+	p := placeOf(n, total, inTurn)
 	for _, at := range without {
 		if p < list.weight(at) {
 			break
 		}
 		p += list.share(at)
 	}
-	at := sort.Search(len(list.ends), func(i int) bool { return list.ends[i] > p })
-	return int(list.index[at])
+	return int(list.index[list.find(p)])
 }
 
 // excluded appends the places in the list of what the choice excludes, in ascending order and each once.
@@ -165,6 +175,19 @@ func (u *usable) indexOf(s *State) int {
 		return i
 	}
 	return slices.IndexFunc(u.targets, func(t Target) bool { return t.State == s }) // the next balancer has it, elsewhere
+}
+
+// find returns whose share a place is in.
+func (l *usableList) find(place uint64) int {
+	low, high := 0, len(l.ends)-1
+	for low < high {
+		if middle := int(uint(low+high) / 2); l.ends[middle] > place {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low
 }
 
 // weight returns the sum of the shares before a place.
