@@ -1,7 +1,5 @@
 package exchange
 
-import "strings"
-
 // Affinity is what keeps an exchange at the endpoint that others of the same key go to. The zero value: it was not
 // looked for.
 type Affinity struct {
@@ -20,18 +18,4 @@ func (x *Exchange) Affinity() *Affinity {
 		return &x.of.affinity
 	}
 	return &x.affinity
-}
-
-// Cookie returns the value of the first cookie of a name in the fields Cookie (RFC 6265 section 4.2.1).
-func (h *Header) Cookie(name string) (string, bool) {
-	for field := range h.Values("Cookie") {
-		for field != "" {
-			var pair string
-			pair, field, _ = strings.Cut(field, ";")
-			if key, value, found := strings.Cut(strings.Trim(pair, " \t"), "="); found && key == name {
-				return value, true
-			}
-		}
-	}
-	return "", false
 }

@@ -8,6 +8,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/match"
 )
 
 // hashKey finds what exchanges are told apart by.
@@ -26,7 +27,7 @@ func (k *hashKey) find(x *exchange.Exchange, a *exchange.Affinity) {
 		value = x.Consumer()
 		a.Keyed = value != ""
 	case config.HashCookie:
-		if value, a.Keyed = x.Request.Header.Cookie(k.Name); !a.Keyed || value == "" {
+		if value, a.Keyed = match.Cookie(&x.Request.Header, k.Name); !a.Keyed || value == "" {
 			value, a.Keyed = k.give(x, a), true
 		}
 	default:
