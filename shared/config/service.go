@@ -45,6 +45,7 @@ func (c *checker) service(m *configv1.Service) {
 		}
 	}
 	c.serviceTLS(m)
+	c.circuit(m.GetCircuitBreakerConfig())
 	if h := m.GetHealthCheckConfig(); h != nil {
 		c.healthCheck(h, orString(m.GetProtocol(), "http"))
 		if h.GetType() == "grpc" && !SpeaksHTTP2(m) {

@@ -75,6 +75,8 @@ type ServiceSettings struct {
 	Outlier *Outlier
 	// Pool is how connections are kept.
 	Pool Pool
+	// Circuit is nil when there is none.
+	Circuit *Circuit
 	// Discovered tells that endpoints come from discovery instead of the configuration.
 	Discovered bool
 }
@@ -101,6 +103,7 @@ func ServiceSettingsOf(s *configv1.Service) ServiceSettings {
 	if p := s.GetConnectionPool(); p != nil && p.MaxPending != nil {
 		set.Pool.MaxPending = int(p.GetMaxPending())
 	}
+	set.Circuit = circuitOf(s.GetCircuitBreakerConfig())
 	if h := s.GetHealthCheckConfig(); h != nil {
 		set.Check = healthCheckOf(h, set.Protocol)
 	}

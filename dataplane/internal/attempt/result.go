@@ -103,7 +103,7 @@ func kindOfFault(code fault.Code) outcome.Kind {
 // Tell tells the service what has come of the attempt by now, where that may go on for long after its response's head.
 func (a *Attempt) Tell() { a.tell(a.Answered) }
 
-// tell tells the service, once. now is when it ended, where it had no answer.
+// tell tells the service, once. now is when the attempt ended.
 func (a *Attempt) tell(now time.Time) {
 	if !a.open {
 		return
@@ -115,6 +115,7 @@ func (a *Attempt) tell(now time.Time) {
 	if a.Answered.IsZero() {
 		a.result.Took = max(now.Sub(a.Begun), 0)
 	}
+	a.result.Ended = now
 	a.result.Service.Ended(&a.result)
 }
 

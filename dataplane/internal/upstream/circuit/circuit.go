@@ -6,19 +6,54 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/upstream/outcome"
+	"gateway.internal/shared/config"
 )
 
-// Circuit decides whether a service is asked. It is safe for concurrent use; Admit and the methods of permits take no
-// lock and do not allocate while it is closed.
+// Circuit decides whether a service is asked. It is safe for concurrent use. While it is closed, Admit and the methods
+// of permits take no lock and do not allocate.
 type Circuit interface {
 	// Admit asks for a place for one attempt, which p has where the verdict is Admitted: its Ended is called then, once,
-	// with what came of the attempt, and its Leave after that.
-	Admit(now time.Time, p *Permit) Verdict
+	// with what came of the attempt, and its Leave after that. shard spreads counters.
+	Admit(now time.Time, shard uint32, p *Permit) Verdict
 	// RetryAfter is how long a client that was not admitted is to wait, at least a second.
 	RetryAfter(now time.Time) time.Duration
+	// Set changes the settings, which hold at once. The type is the one that the circuit was made with.
+	Set(*config.Circuit)
+	// Reset closes the circuit and forgets all results.
+	Reset(now time.Time)
+	// ForceOpen opens the circuit until a time, or until it is reset where that is zero.
+	ForceOpen(now, until time.Time)
+	// Status tells how the circuit is.
+	Status(now time.Time) Status
 
 	ended(*Permit, *outcome.Result)
 	leave(*Permit)
+	inherit(Circuit)
+}
+
+// New makes the circuit of a service: previous, where that has the same type, with these settings. Otherwise what was
+// forced by hand, and the counts of what happened, go on in the new one. previous may be nil.
+func New(set *config.Circuit, previous Circuit, now time.Time) Circuit {
+	var next Circuit
+	switch set.Type {
+	case config.HystrixCircuit:
+		if c, ok := previous.(*hystrix); ok {
+			next = c
+			break
+		}
+		next = newHystrix(now)
+	default:
+		if c, ok := previous.(*window); ok {
+			next = c
+			break
+		}
+		next = newWindow(now)
+	}
+	next.Set(set)
+	if previous != nil && previous != next {
+		next.inherit(previous)
+	}
+	return next
 }
 
 // Verdict is what a circuit decides.
@@ -29,31 +64,88 @@ const (
 	Admitted Verdict = iota
 	// Open refuses it: the service fails, or what tries it again is under way.
 	Open
-	// Full refuses it: as many as max_concurrent are under way, and as many as max_pending wait.
+	// Busy has it wait: as many as may be are under way, see Queue.
+	Busy
+	// Full refuses it: as many as may wait do.
 	Full
 )
+
+// Queuing is a circuit that lets attempts wait.
+type Queuing interface {
+	Circuit
+	// Queue lets an attempt wait that was told Busy. It has a place at once (Admitted), waits (Busy), or may not (Full).
+	Queue(*Waiter) Verdict
+	// Unqueue ends a wait, and reports whether the attempt has got its place before.
+	Unqueue(*Waiter) bool
+	// Enter is Admit for an attempt that has got its place so.
+	Enter(now time.Time, shard uint32, p *Permit) Verdict
+}
 
 // Permit is an attempt's place in a circuit. The zero value has none. A copy takes its place; only one of them is used.
 type Permit struct {
 	of         Circuit
 	generation uint64
-	probe      bool
+	shard      uint32
+	told       bool
 }
 
 // Held reports whether there is a place.
 func (p *Permit) Held() bool { return p.of != nil }
 
-// Ended tells the circuit what came of the attempt. Further calls do nothing until another permit has taken its place.
+// Ended tells the circuit what came of the attempt. Only the first call counts.
 func (p *Permit) Ended(r *outcome.Result) {
-	if p.of != nil {
+	if p.of != nil && !p.told {
+		p.told = true
 		p.of.ended(p, r)
 	}
 }
 
-// Leave gives the place back, after Ended.
+// Leave gives the place back. An attempt whose end was not told has said nothing.
 func (p *Permit) Leave() {
-	if p.of != nil {
-		p.of.leave(p)
-		*p = Permit{}
+	if p.of == nil {
+		return
 	}
+	if !p.told {
+		p.Ended(&outcome.Result{})
+	}
+	p.of.leave(p)
+	*p = Permit{}
+}
+
+// State is what a circuit does with requests.
+type State uint8
+
+const (
+	// Closed lets all through.
+	Closed State = iota
+	// Opened lets none through.
+	Opened
+	// HalfOpen lets a few through, to try whether the service works again.
+	HalfOpen
+	// Forced lets none through, since somebody has said so.
+	Forced
+)
+
+var states = [...]string{"closed", "open", "half-open", "forced-open"}
+
+// String returns the state's name.
+func (s State) String() string { return states[s] }
+
+// Status is how a circuit is.
+type Status struct {
+	State State
+	// Since is when it came to that.
+	Since time.Time
+	// Until is when it is tried again, or when it is not forced any more; zero: it is not known.
+	Until time.Time
+	// Requests, Failed and Slow are the results that count now.
+	Requests, Failed, Slow uint64
+	// Rejected counts the attempts that it has refused.
+	Rejected uint64
+	// To counts the transitions, by the state that they led to.
+	To [4]uint64
+	// Concurrent is how many attempts are under way, and Pending how many wait, where that is limited.
+	Concurrent, Pending int
+	// P50, P95 and P99 are the times within which that share of the latest responses came; 0: too few are known.
+	P50, P95, P99 time.Duration
 }

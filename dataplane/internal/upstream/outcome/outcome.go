@@ -45,6 +45,8 @@ type Result struct {
 	Begun time.Time
 	// Took is how long the endpoint took to answer, the wait for a connection included, or to fail.
 	Took time.Duration
+	// Ended is when the result was known: it may be long after the response's head, with the end of its body.
+	Ended time.Time
 }
 
 // Telling reports whether the result says anything about the endpoint.

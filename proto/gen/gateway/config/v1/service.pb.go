@@ -63,6 +63,8 @@ type Service struct {
 	Tls *ServiceTLS `protobuf:"bytes,18,opt,name=tls,proto3" json:"tls,omitempty"`
 	// How requests are shared among the endpoints. Absent: the defaults of its fields.
 	LoadBalancerConfig *LoadBalancerConfig `protobuf:"bytes,19,opt,name=load_balancer_config,json=loadBalancerConfig,proto3" json:"load_balancer_config,omitempty"`
+	// Keeps requests from the service while it fails. Absent: nothing does.
+	CircuitBreakerConfig *CircuitBreakerConfig `protobuf:"bytes,21,opt,name=circuit_breaker_config,json=circuitBreakerConfig,proto3" json:"circuit_breaker_config,omitempty"`
 	// Ejects endpoints whose responses show that they don't work. Absent: none is.
 	OutlierDetection *OutlierDetection `protobuf:"bytes,22,opt,name=outlier_detection,json=outlierDetection,proto3" json:"outlier_detection,omitempty"`
 	// How HTTP is read from the endpoints. Absent: the defaults of its fields.
@@ -224,6 +226,13 @@ func (x *Service) GetTls() *ServiceTLS {
 func (x *Service) GetLoadBalancerConfig() *LoadBalancerConfig {
 	if x != nil {
 		return x.LoadBalancerConfig
+	}
+	return nil
+}
+
+func (x *Service) GetCircuitBreakerConfig() *CircuitBreakerConfig {
+	if x != nil {
+		return x.CircuitBreakerConfig
 	}
 	return nil
 }
@@ -1009,7 +1018,7 @@ var File_gateway_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a!gateway/config/v1/balancing.proto\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgateway/config/v1/outlier.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\v\n" +
+	"\x1fgateway/config/v1/service.proto\x12\x11gateway.config.v1\x1a!gateway/config/v1/balancing.proto\x1a\x1fgateway/config/v1/circuit.proto\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgateway/config/v1/outlier.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\f\n" +
 	"\aService\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -1031,7 +1040,8 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"pipelineId\x12\x1b\n" +
 	"\tpolicy_id\x18\x11 \x01(\tR\bpolicyId\x12/\n" +
 	"\x03tls\x18\x12 \x01(\v2\x1d.gateway.config.v1.ServiceTLSR\x03tls\x12W\n" +
-	"\x14load_balancer_config\x18\x13 \x01(\v2%.gateway.config.v1.LoadBalancerConfigR\x12loadBalancerConfig\x12P\n" +
+	"\x14load_balancer_config\x18\x13 \x01(\v2%.gateway.config.v1.LoadBalancerConfigR\x12loadBalancerConfig\x12]\n" +
+	"\x16circuit_breaker_config\x18\x15 \x01(\v2'.gateway.config.v1.CircuitBreakerConfigR\x14circuitBreakerConfig\x12P\n" +
 	"\x11outlier_detection\x18\x16 \x01(\v2#.gateway.config.v1.OutlierDetectionR\x10outlierDetection\x122\n" +
 	"\x04http\x182 \x01(\v2\x1e.gateway.config.v1.ServiceHTTPR\x04http\x12#\n" +
 	"\ahealthy\x18\x1e \x01(\bB\x04\xe8\xb6!\x01H\x00R\ahealthy\x88\x01\x01\x12E\n" +
@@ -1149,8 +1159,9 @@ var file_gateway_config_v1_service_proto_goTypes = []any{
 	nil,                           // 12: gateway.config.v1.HealthCheckConfig.HeadersEntry
 	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 	(*LoadBalancerConfig)(nil),    // 14: gateway.config.v1.LoadBalancerConfig
-	(*OutlierDetection)(nil),      // 15: gateway.config.v1.OutlierDetection
-	(*NamedReferences)(nil),       // 16: gateway.config.v1.NamedReferences
+	(*CircuitBreakerConfig)(nil),  // 15: gateway.config.v1.CircuitBreakerConfig
+	(*OutlierDetection)(nil),      // 16: gateway.config.v1.OutlierDetection
+	(*NamedReferences)(nil),       // 17: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_service_proto_depIdxs = []int32{
 	13, // 0: gateway.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
@@ -1163,20 +1174,21 @@ var file_gateway_config_v1_service_proto_depIdxs = []int32{
 	8,  // 7: gateway.config.v1.Service.connection_pool:type_name -> gateway.config.v1.ConnectionPool
 	3,  // 8: gateway.config.v1.Service.tls:type_name -> gateway.config.v1.ServiceTLS
 	14, // 9: gateway.config.v1.Service.load_balancer_config:type_name -> gateway.config.v1.LoadBalancerConfig
-	15, // 10: gateway.config.v1.Service.outlier_detection:type_name -> gateway.config.v1.OutlierDetection
-	2,  // 11: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
-	13, // 12: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
-	13, // 13: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
-	16, // 14: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
-	11, // 15: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
-	5,  // 16: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
-	12, // 17: gateway.config.v1.HealthCheckConfig.headers:type_name -> gateway.config.v1.HealthCheckConfig.HeadersEntry
-	7,  // 18: gateway.config.v1.HealthCheckConfig.match:type_name -> gateway.config.v1.HealthCheckMatch
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	15, // 10: gateway.config.v1.Service.circuit_breaker_config:type_name -> gateway.config.v1.CircuitBreakerConfig
+	16, // 11: gateway.config.v1.Service.outlier_detection:type_name -> gateway.config.v1.OutlierDetection
+	2,  // 12: gateway.config.v1.Service.http:type_name -> gateway.config.v1.ServiceHTTP
+	13, // 13: gateway.config.v1.Service.discovered_at:type_name -> google.protobuf.Timestamp
+	13, // 14: gateway.config.v1.Service.last_health_check:type_name -> google.protobuf.Timestamp
+	17, // 15: gateway.config.v1.Service.named_references:type_name -> gateway.config.v1.NamedReferences
+	11, // 16: gateway.config.v1.Endpoint.labels:type_name -> gateway.config.v1.Endpoint.LabelsEntry
+	5,  // 17: gateway.config.v1.Discovery.etcd:type_name -> gateway.config.v1.EtcdDiscovery
+	12, // 18: gateway.config.v1.HealthCheckConfig.headers:type_name -> gateway.config.v1.HealthCheckConfig.HeadersEntry
+	7,  // 19: gateway.config.v1.HealthCheckConfig.match:type_name -> gateway.config.v1.HealthCheckMatch
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_service_proto_init() }
@@ -1185,6 +1197,7 @@ func file_gateway_config_v1_service_proto_init() {
 		return
 	}
 	file_gateway_config_v1_balancing_proto_init()
+	file_gateway_config_v1_circuit_proto_init()
 	file_gateway_config_v1_field_proto_init()
 	file_gateway_config_v1_outlier_proto_init()
 	file_gateway_config_v1_reference_proto_init()

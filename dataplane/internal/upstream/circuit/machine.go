@@ -1,0 +1,325 @@
+package circuit
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway.internal/dataplane/internal/upstream/outcome"
+	"gateway.internal/shared/config"
+)
+
+// longestProbe is how long a circuit waits for the results of what tries the service. After that others may: those
+// before them go on for long, or have been lost, and what they come to does not count any more.
+const longestProbe = time.Minute
+
+// leastAge is how old a new circuit is: more than the longest interval, so that no slot has a number below 0.
+const leastAge = 2 * time.Hour
+
+// machine is what all types of circuits have in common: the states, and the results that lead from one to another.
+//
+// Each state that is entered is a generation. A result counts in the generation that its attempt was admitted in.
+type machine struct {
+	born time.Time
+	set  atomic.Pointer[config.Circuit]
+	// word is the state, in its two lowest bits, and the generation. Every request reads it, and only transitions write.
+	word atomic.Uint64
+	// opened is when the circuit was opened, and opens how many times it has been opened without a rest; they are valid
+	// while it is open. forcedUntil is valid while it is forced; 0: for ever. Times are in nanoseconds after born.
+	opened, forcedUntil atomic.Int64
+	opens               atomic.Int64
+	// begun is when the generation began.
+	begun atomic.Int64
+	// inARow counts the failures since the last success. Successes write it only where it is not zero.
+	inARow atomic.Int64
+
+	_        [40]byte
+	rejected atomic.Uint64
+	_        [56]byte
+	results  rolling
+
+	mu sync.Mutex // of transitions, and of what follows
+	// admitted, succeeded and failed are those of the attempts that try the service.
+	admitted, succeeded, failed, slow int
+	rested                            int64 // when the circuit was closed
+	to                                [4]uint64
+}
+
+func (m *machine) init(now time.Time) {
+	m.born = now.Add(-leastAge)
+	m.results = newRolling()
+	m.begun.Store(m.at(now))
+}
+
+func (m *machine) at(now time.Time) int64 { return int64(now.Sub(m.born)) }
+
+func (m *machine) time(at int64) time.Time { return m.born.Add(time.Duration(at)) }
+
+// Set implements Circuit.
+func (m *machine) Set(set *config.Circuit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old := m.set.Load(); old != nil && old.Interval != set.Interval {
+		m.results.reset() // slots have other numbers now
+	}
+	m.set.Store(set)
+}
+
+// slot returns the slot of a time.
+func slotOf(at int64, set *config.Circuit) uint32 { return uint32(at / (int64(set.Interval) / slots)) }
+
+// openTime returns how long the circuit is open.
+func (m *machine) openTime(set *config.Circuit) int64 {
+	d := set.Timeout
+	for range min(m.opens.Load()-1, 32) {
+		if d *= 2; d >= set.MaxTimeout {
+			break
+		}
+	}
+	return int64(min(d, set.MaxTimeout))
+}
+
+// admit decides on an attempt, and returns the generation that it belongs to.
+func (m *machine) admit(now time.Time) (generation uint64, admitted bool) {
+	word := m.word.Load()
+	if State(word&3) == Closed {
+		return word, true
+	}
+	if word = m.admitProbe(now); word == 0 {
+		m.rejected.Add(1)
+		return 0, false
+	}
+	return word, true
+}
+
+// shut reports whether no attempt is let through, without a lock.
+func (m *machine) shut(now time.Time) bool {
+	switch at := m.at(now); State(m.word.Load() & 3) {
+	case Opened:
+		return at < m.opened.Load()+m.openTime(m.set.Load())
+	case Forced:
+		until := m.forcedUntil.Load()
+		return until == 0 || at < until
+	}
+	return false
+}
+
+// admitProbe is admit where the circuit is not closed. It returns the generation, or 0 where the attempt is refused.
+func (m *machine) admitProbe(now time.Time) uint64 {
+	if m.shut(now) {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, set := m.at(now), m.set.Load()
+	switch State(m.word.Load() & 3) {
+	case Closed:
+		return m.word.Load()
+	case Opened, Forced:
+		if m.shut(now) {
+			return 0
+		}
+		m.enter(HalfOpen, at)
+	case HalfOpen:
+		if m.admitted >= set.Probes && at >= m.begun.Load()+int64(max(longestProbe, set.Timeout)) {
+			m.enter(HalfOpen, at)
+		}
+	}
+	if m.admitted >= set.Probes {
+		return 0
+	}
+	m.admitted++
+	return m.word.Load()
+}
+
+// enter begins a generation. The mutex is held.
+func (m *machine) enter(s State, at int64) {
+	before := State(m.word.Load() & 3)
+	m.admitted, m.succeeded, m.failed, m.slow = 0, 0, 0, 0
+	m.begun.Store(at)
+	m.inARow.Store(0)
+	if s != before {
+		m.to[s]++
+	}
+	switch s {
+	case Closed:
+		m.rested = at
+	case Opened:
+		m.opened.Store(at)
+	}
+	m.word.Store((m.word.Load()>>2+1)<<2 | uint64(s))
+}
+
+// open opens the circuit: for longer where it has not rested for an interval. The mutex is held.
+func (m *machine) open(at int64, set *config.Circuit) {
+	if State(m.word.Load()&3) == Closed && at >= m.rested+int64(set.Interval) {
+		m.opens.Store(0)
+	}
+	m.opens.Add(1)
+	m.enter(Opened, at)
+}
+
+// count takes a result in.
+func (m *machine) count(p *Permit, r *outcome.Result) {
+	word := m.word.Load()
+	if word != p.generation {
+		return // what it says is of an earlier time
+	}
+	if State(word&3) == HalfOpen {
+		m.countProbe(p, r)
+		return
+	}
+	if !r.Telling() {
+		return
+	}
+	set, at := m.set.Load(), m.at(r.Ended)
+	failed, slow := r.Failed(), set.Slow > 0 && r.Took >= set.Slow
+	slot := slotOf(at, set)
+	m.results.add(slot, p.shard, failed, slow)
+	if !failed {
+		if m.inARow.Load() != 0 {
+			m.inARow.Store(0)
+		}
+		if !slow {
+			return
+		}
+	} else if n := m.inARow.Add(1); set.Consecutive > 0 && n >= int64(set.Consecutive) {
+		m.trip(p, at, set)
+		return
+	}
+	if m.over(slot, set) {
+		m.trip(p, at, set)
+	}
+}
+
+// over reports whether the results open the circuit.
+func (m *machine) over(slot uint32, set *config.Circuit) bool {
+	total, failed, slow := m.results.sum(slot-slots+1, slot)
+	if total < uint64(set.Minimum) {
+		return false
+	}
+	return float64(failed) >= set.Threshold*float64(total) && failed > 0 ||
+		set.Slow > 0 && slow > 0 && float64(slow) >= set.SlowThreshold*float64(total)
+}
+
+// trip opens a closed circuit, unless somebody else has.
+func (m *machine) trip(p *Permit, at int64, set *config.Circuit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.word.Load() == p.generation {
+		m.open(at, set)
+	}
+}
+
+// countProbe takes the result of an attempt in that tries the service. As long as the share of failures is below the
+// threshold the others are waited for: a service that has always had some errors is not kept out for one of them.
+func (m *machine) countProbe(p *Permit, r *outcome.Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.word.Load() != p.generation {
+		return
+	}
+	if !r.Telling() {
+		m.admitted-- // another one gets its place
+		return
+	}
+	set, at := m.set.Load(), m.at(r.Ended)
+	if r.Failed() {
+		m.failed++
+	} else {
+		m.succeeded++
+	}
+	if set.Slow > 0 && r.Took >= set.Slow {
+		m.slow++
+	}
+	total := m.failed + m.succeeded
+	switch {
+	case m.failed > 0 && float64(m.failed) >= set.Threshold*float64(total),
+		m.slow > 0 && float64(m.slow) >= set.SlowThreshold*float64(total):
+		m.open(at, set)
+	case total >= set.Probes:
+		m.close(at)
+	}
+}
+
+// close closes the circuit. Results from before do not count any more. The mutex is held.
+func (m *machine) close(at int64) {
+	m.results.reset()
+	m.enter(Closed, at)
+}
+
+// Reset implements Circuit.
+func (m *machine) Reset(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opens.Store(0)
+	m.close(m.at(now))
+}
+
+// ForceOpen implements Circuit.
+func (m *machine) ForceOpen(now, until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := int64(0)
+	if !until.IsZero() {
+		at = max(m.at(until), 1)
+	}
+	m.forcedUntil.Store(at)
+	m.opens.Store(0)
+	m.enter(Forced, m.at(now))
+}
+
+// RetryAfter implements Circuit.
+func (m *machine) RetryAfter(now time.Time) time.Duration {
+	at, until := m.at(now), int64(0)
+	switch State(m.word.Load() & 3) {
+	case Opened:
+		until = m.opened.Load() + m.openTime(m.set.Load())
+	case Forced:
+		if until = m.forcedUntil.Load(); until == 0 {
+			until = at + int64(m.set.Load().Timeout)
+		}
+	}
+	return max(time.Duration(until-at), time.Second)
+}
+
+// Status implements Circuit.
+func (m *machine) Status(now time.Time) Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set, at := m.set.Load(), m.at(now)
+	s := Status{State: State(m.word.Load() & 3), Since: m.time(m.begun.Load()), Rejected: m.rejected.Load(), To: m.to}
+	switch s.State {
+	case Closed:
+		slot := slotOf(at, set)
+		s.Requests, s.Failed, s.Slow = m.results.sum(slot-slots+1, slot)
+	case HalfOpen:
+		s.Requests, s.Failed, s.Slow = uint64(m.failed+m.succeeded), uint64(m.failed), uint64(m.slow)
+	case Opened:
+		s.Until = m.time(m.opened.Load() + m.openTime(set))
+	case Forced:
+		if until := m.forcedUntil.Load(); until != 0 {
+			s.Until = m.time(until)
+		}
+	}
+	return s
+}
+
+// inheritFrom takes over what was forced by hand, and what has been counted.
+func (m *machine) inheritFrom(old *machine) {
+	old.mu.Lock()
+	to, word, begun, until := old.to, old.word.Load(), m.at(old.time(old.begun.Load())), old.forcedUntil.Load()
+	if until != 0 {
+		until = m.at(old.time(until))
+	}
+	old.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rejected.Store(old.rejected.Load())
+	m.to = to
+	if State(word&3) == Forced {
+		m.forcedUntil.Store(until)
+		m.enter(Forced, begun)
+		m.to = to
+	}
+}
