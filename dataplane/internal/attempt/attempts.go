@@ -121,17 +121,25 @@ func (a *Attempts) Choose() bool {
 	return true
 }
 
+// Refused reports whether the service's circuit has refused the attempt that was to begin.
+func (a *Attempts) Refused() bool { return a.verdict == circuit.Open || a.verdict == circuit.Full }
+
+// Refuse makes that the response.
+func (a *Attempts) Refuse() { a.Service.Refuse(a.Exchange, a.verdict) }
+
 // connect gets a connection, and reports false when x has a response of the gateway's own instead.
 func (a *Attempts) connect() bool {
 	var before error // of the attempt before
 	for {
-		if chosen := a.Endpoint != nil && a.Tried == 0; !chosen && !a.Choose() {
+		if chosen := a.Endpoint != nil && a.Tried == 0; !chosen && (a.Refused() || !a.Choose()) {
 			a.Outcome = Failed
 			switch {
 			case a.verdict != circuit.Admitted && before != nil:
 				a.fail(before)
+			case a.verdict != circuit.Admitted && a.Exchange.Down.Gone():
+				a.fail(errClientGone)
 			case a.verdict != circuit.Admitted:
-				a.Service.Refuse(a.Exchange, a.verdict)
+				a.Refuse()
 			default:
 				a.Exchange.Fail(fault.NoHealthyEndpoints, "the service has no healthy endpoint")
 			}

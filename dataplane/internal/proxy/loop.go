@@ -40,10 +40,23 @@ func (t *transaction) start() (over bool) {
 	case finished:
 		return true
 	}
-	if !t.dispatch() {
+	switch {
+	case t.dispatch():
+	case !t.attempt.Refused():
 		go t.apart((*transaction).send)
+	case t.backend.Chain.Works():
+		go t.apart((*transaction).refuseByCircuit)
+	default:
+		t.refuseByCircuit()
+		return true
 	}
 	return false
+}
+
+// refuseByCircuit answers where the service's circuit does not let it be asked.
+func (t *transaction) refuseByCircuit() {
+	t.attempt.Refuse()
+	t.respondLocally()
 }
 
 // apart takes the exchange out of its loop, and goes on with it, to its end.

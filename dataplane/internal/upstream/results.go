@@ -2,14 +2,10 @@ package upstream
 
 import (
 	"slices"
-	"strconv"
 	"sync/atomic"
-	"time"
 
-	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/upstream/circuit"
 	"gateway.internal/dataplane/internal/upstream/outcome"
-	"gateway.internal/shared/fault"
 )
 
 // Result is how an attempt at one of a service's endpoints ended.
@@ -59,29 +55,6 @@ func (s *Service) changeObservers(change func(observers) observers) {
 		if s.observers.CompareAndSwap(old, to) {
 			return
 		}
-	}
-}
-
-// Admit asks the service's circuit whether an attempt may begin, and takes a place in it then. An attempt that has one
-// keeps it.
-func (s *Service) Admit(x *exchange.Exchange, p *circuit.Permit) circuit.Verdict {
-	c := s.circuit.Load()
-	if c == nil || p.Held() {
-		return circuit.Admitted
-	}
-	return (*c).Admit(x.Now, p)
-}
-
-// Refuse makes the circuit's verdict the response.
-func (s *Service) Refuse(x *exchange.Exchange, why circuit.Verdict) {
-	reason := "the service fails, and is not asked for a while"
-	if why == circuit.Full {
-		reason = "as many requests as the service's circuit allows are under way"
-	}
-	x.Fail(fault.CircuitOpen, reason)
-	if c := s.circuit.Load(); c != nil && x.RPC == exchange.NoRPC {
-		after := (*c).RetryAfter(x.Now)
-		x.Response.Header.Add("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 }
 

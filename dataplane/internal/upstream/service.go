@@ -286,6 +286,7 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 		})
 	}
 	next.balance(targets, balancer)
+	s.setCircuit(next.settings.Circuit)
 	s.current.Store(next)
 	s.observe(next)
 	for _, e := range have {
@@ -332,6 +333,9 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 	ch <- healthDesc
 	ch <- pendingDesc
 	ch <- pendingRefusedDesc
+	ch <- circuitDesc
+	ch <- circuitChangesDesc
+	ch <- circuitRejectedDesc
 	ch <- attemptsDesc
 	ch <- attemptsRefusedDesc
 	ch <- retriesDesc
@@ -352,6 +356,7 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 			names[c.name] = true
 			s.Attempts.collect(ch, c.name)
 			s.Retries.collect(ch, c.name)
+			s.collectCircuit(ch, c.name)
 		}
 		for _, e := range c.endpoints {
 			labels := [2]string{c.name, e.address}

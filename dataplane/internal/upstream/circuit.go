@@ -1,0 +1,119 @@
+package upstream
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/upstream/circuit"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/fault"
+)
+
+// setCircuit makes the circuit what the settings say. What it knows stays, as far as they have not changed.
+func (s *Service) setCircuit(set *config.Circuit) {
+	old := s.circuit.Load()
+	if set == nil {
+		s.circuit.Store(nil)
+		return
+	}
+	var before circuit.Circuit
+	if old != nil {
+		before = *old
+	}
+	next := circuit.New(set, before, time.Now())
+	if next != before {
+		s.circuit.Store(&next)
+	}
+}
+
+// Admit asks the service's circuit whether an attempt may begin, and takes a place in it then. An attempt that has one
+// keeps it. Where it would have to wait for one it does, unless it is in a loop: the verdict is Busy then.
+func (s *Service) Admit(x *exchange.Exchange, p *circuit.Permit) circuit.Verdict {
+	c := s.circuit.Load()
+	if c == nil || p.Held() {
+		return circuit.Admitted
+	}
+	verdict := (*c).Admit(x.Now, x.Shard, p)
+	if verdict == circuit.Busy && !x.InLoop {
+		return s.waitForPlace(x, (*c).(circuit.Queuing), p)
+	}
+	return verdict
+}
+
+// waitForPlace waits for a place in a circuit, for the time in which a connection has to be opened at most.
+func (s *Service) waitForPlace(x *exchange.Exchange, c circuit.Queuing, p *circuit.Permit) circuit.Verdict {
+	w := circuit.NewWaiter()
+	switch c.Queue(w) {
+	case circuit.Full:
+		return circuit.Full
+	case circuit.Busy:
+		x.Watch(w)
+		defer x.Unwatch(w)
+		wait := s.current.Load().settings.Pool.ConnectTimeout
+		if until := x.Until(); !until.IsZero() {
+			wait = min(wait, max(time.Until(until), time.Nanosecond))
+		}
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-w.Done:
+		case <-timer.C:
+		}
+		if !c.Unqueue(w) {
+			return circuit.Full
+		}
+	}
+	return c.Enter(x.Tick(), x.Shard, p)
+}
+
+// Refuse makes the circuit's verdict the response.
+func (s *Service) Refuse(x *exchange.Exchange, why circuit.Verdict) {
+	reason := "the service fails, and is not asked for a while"
+	if why == circuit.Full {
+		reason = "as many requests to the service as its circuit allows are under way"
+	}
+	x.Fail(fault.CircuitOpen, reason)
+	if c := s.circuit.Load(); c != nil && x.RPC == exchange.NoRPC {
+		after := time.Second
+		if why == circuit.Open {
+			after = (*c).RetryAfter(x.Now)
+		}
+		x.Response.Header.Add("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+	}
+}
+
+// Circuit returns the service's circuit, or nil.
+func (s *Service) Circuit() circuit.Circuit {
+	if c := s.circuit.Load(); c != nil {
+		return *c
+	}
+	return nil
+}
+
+var (
+	circuitDesc = prometheus.NewDesc("gateway_circuit_breaker_state",
+		"The service's circuit on this node: 0 closed, 1 open (by itself or by hand), 2 half-open.", []string{"service"}, nil)
+	circuitChangesDesc = prometheus.NewDesc("gateway_circuit_breaker_transitions_total",
+		"Changes of the circuit's state, by the state that it came to.", []string{"service", "to"}, nil)
+	circuitRejectedDesc = prometheus.NewDesc("gateway_circuit_breaker_rejected_total",
+		"Requests and retries that the circuit has kept from the service.", []string{"service"}, nil)
+)
+
+// collectCircuit emits what the service's circuit does, if there is one.
+func (s *Service) collectCircuit(ch chan<- prometheus.Metric, service string) {
+	c := s.Circuit()
+	if c == nil {
+		return
+	}
+	status := c.Status(time.Now())
+	state := map[circuit.State]float64{circuit.Opened: 1, circuit.HalfOpen: 2, circuit.Forced: 1}[status.State]
+	ch <- prometheus.MustNewConstMetric(circuitDesc, prometheus.GaugeValue, state, service)
+	ch <- prometheus.MustNewConstMetric(circuitRejectedDesc, prometheus.CounterValue, float64(status.Rejected), service)
+	for to, n := range status.To {
+		ch <- prometheus.MustNewConstMetric(
+			circuitChangesDesc, prometheus.CounterValue, float64(n), service, circuit.State(to).String())
+	}
+}
