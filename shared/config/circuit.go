@@ -78,13 +78,6 @@ func circuitOf(m *configv1.CircuitBreakerConfig) *Circuit {
 	return c
 }
 
-func orNumber(n, absent uint32) int {
-	if n == 0 {
-		return int(absent)
-	}
-	return int(n)
-}
-
 // circuit checks a service's circuit; nil: there is none.
 func (c *checker) circuit(m *configv1.CircuitBreakerConfig) {
 	if m == nil {
