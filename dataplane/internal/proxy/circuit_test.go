@@ -109,7 +109,9 @@ func TestCircuit(t *testing.T) {
 					}
 				}
 				// From here on no more than one request a tenth of a second gets to the service.
-				waittest.Until(t, "the circuit opens", func() bool { return statusOf(t, client, g.address) == "503 CIRCUIT_OPEN after 1" })
+				waittest.Until(t, "the circuit opens", func() bool {
+					return statusOf(t, client, g.address) == "503 CIRCUIT_OPEN after 1"
+				})
 				if got := g.metric("gateway_circuit_breaker_rejected_total"); got == 0 {
 					t.Error("nothing was counted as rejected")
 				}
@@ -209,7 +211,9 @@ func TestCircuitOfCalls(t *testing.T) {
 		_, err := client.UnaryCall(ctx, &testgrpc.SimpleRequest{ResponseStatus: &testgrpc.EchoStatus{Code: int32(code)}})
 		return err
 	}
-	for _, code := range []codes.Code{codes.NotFound, codes.Internal, codes.NotFound, codes.Internal, codes.OK, codes.Unavailable} {
+	for _, code := range []codes.Code{
+		codes.NotFound, codes.Internal, codes.NotFound, codes.Internal, codes.OK, codes.Unavailable,
+	} {
 		if err := call(code); status.Code(err) != code {
 			t.Fatalf("%s: %v", code, err)
 		}
