@@ -102,6 +102,9 @@ type memory struct {
 	// as the exchange.
 	Texts []byte
 
+	// Handler is memory of whoever serves exchanges, which it may leave here for the next one.
+	Handler any
+
 	facts    []Fact     // that steps have put
 	body     [512]byte  // of an error
 	watchers [2]Aborter // of the client

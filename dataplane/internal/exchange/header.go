@@ -29,6 +29,18 @@ func (h *Header) emptied() Header { return Header{fields: h.fields[:0], decided:
 // Append adds a parsed field. Codecs use it; middleware uses Add.
 func (h *Header) Append(f Field) { h.fields = append(h.fields, f) }
 
+// Next adds a parsed field, which is empty, and returns it for its codec to fill in where it is: that costs less than
+// Append. It is not valid once another one is added.
+func (h *Header) Next() *Field {
+	if len(h.fields) == cap(h.fields) {
+		h.fields = slices.Grow(h.fields, 1)
+	}
+	h.fields = h.fields[:len(h.fields)+1]
+	f := &h.fields[len(h.fields)-1]
+	*f = Field{}
+	return f
+}
+
 // Fields returns the fields in order. The slice is the header's own: it is not to be changed.
 func (h *Header) Fields() []Field { return h.fields }
 

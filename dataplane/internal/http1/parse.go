@@ -175,17 +175,18 @@ func parseFields(head []byte, i int, h *exchange.Header, maxFields int, fr *fram
 		for valueEnd > valueStart && (head[valueEnd-1] == ' ' || head[valueEnd-1] == '\t') {
 			valueEnd--
 		}
-		f := exchange.Field{Name: name, Value: view(head[valueStart:valueEnd]), Known: exchange.KnownName(name), Odd: odd}
+		known := exchange.KnownName(name)
+		f := h.Next()
+		f.Name, f.Value, f.Known, f.Odd = name, view(head[valueStart:valueEnd]), known, odd
 		if plain && valueEnd == lineEnd-2 && valueStart == start+len(name)+2 {
 			f.LineStart, f.LineEnd = uint32(start), uint32(i)
 		}
-		switch f.Known {
+		switch known {
 		case exchange.ContentLength, exchange.TransferEncoding, exchange.Connection:
-			if err := fr.see(&f); err != nil {
+			if err := fr.see(f); err != nil {
 				return err
 			}
 		}
-		h.Append(f)
 	}
 }
 

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"sync"
-
 	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/errorpage"
@@ -52,12 +50,13 @@ type transaction struct {
 	down exchange.Downstream
 }
 
-// transactions are pooled: most of one is kept from the request to the response.
-var transactions = sync.Pool{New: func() any { return new(transaction) }}
-
-// begin takes an exchange from its codec.
+// begin takes an exchange from its codec. The transaction's memory stays with the exchange's, in Handler.
 func (p *Proxy) begin(x *exchange.Exchange) *transaction {
-	t := transactions.Get().(*transaction)
+	t, _ := x.Handler.(*transaction)
+	if t == nil {
+		t = new(transaction)
+	}
+	x.Handler = nil // whatever breaks, what it is left in is not used again
 	t.p, t.x, t.snapshot, t.count, t.down = p, x, p.runtime.Snapshot(), p.nowhere, x.Down
 	t.done.Method = telemetry.MethodOf(x.Request.Method)
 	if t.snapshot != nil {
@@ -87,7 +86,7 @@ func (t *transaction) end() {
 		p.write(t.snapshot, x, &t.done, duration)
 	}
 	*t = transaction{}
-	transactions.Put(t)
+	x.Handler = t
 }
 
 // answer sends a response of the gateway's own; false is what the step returns that does so: the service is not asked.
