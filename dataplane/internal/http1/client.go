@@ -98,10 +98,15 @@ func (c *ClientConn) Reusable() bool {
 // not received.
 func (c *ClientConn) Doubtful() bool { return c.hollow || c.sock.Cap() > 0 && c.sock.Room() == 0 }
 
-// Recycle makes a reusable connection ready to wait; it holds no buffer then.
+// Recycle makes a reusable connection ready to wait; it holds no buffer then. One that is in a loop is recycled on the
+// loop's goroutine.
 func (c *ClientConn) Recycle() {
 	c.body.release()
-	c.sock.Release()
+	if loop := c.Loop(); loop != nil {
+		c.sock.ReleaseIn(loop)
+	} else {
+		c.sock.Release()
+	}
 	c.used++
 }
 

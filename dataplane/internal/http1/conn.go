@@ -254,7 +254,7 @@ func (c *conn) open() *exchange.Exchange {
 		c.http2 = true
 		return nil
 	}
-	x := takeExchange()
+	x := c.takeExchange()
 	c.begin(x)
 	if err := c.parse(x, head); err != nil {
 		c.refuse(x, err)
@@ -282,7 +282,7 @@ func (c *conn) over() bool {
 		c.quick = 0
 	}
 	c.finishedAt, c.req.x = x.Now, nil
-	giveExchange(x)
+	c.giveExchange(x)
 	c.req.body.release()
 	return !c.req.close && !c.req.cut && c.req.writeErr == nil
 }

@@ -98,7 +98,7 @@ func (c *conn) WriteInterim(status int, header *exchange.Header, head []byte) er
 	if c.req.msg.http10 {
 		return nil // RFC 9110 section 15.2: such clients do not know them
 	}
-	room := socket.Take(socket.HeadSize)
+	room := c.takeRoom()
 	b := appendStatusLine(room[:0], status, "")
 	b = appendFields(b, head, header, skipResponse)
 	b = append(b, "\r\n"...)
@@ -132,7 +132,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	if res.Local {
 		x.Tick() // it may be long since the request came
 	}
-	room := socket.Take(socket.HeadSize)
+	room := c.takeRoom()
 	b := appendStatusLine(room[:0], res.Status, res.Reason)
 	b = appendFields(b, res.Head, &res.Header, skipResponse)
 	if _, dated := res.Header.Known(exchange.Date); !dated {
@@ -166,7 +166,7 @@ func (c *conn) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	default:
 		err = c.write(x.Now, append(b, part...), nil)
 	}
-	socket.Give(room)
+	c.giveRoom(room)
 	return err
 }
 

@@ -130,14 +130,14 @@ type arrival struct {
 // Receive implements socket.EventHandler.
 func (c *conn) Receive() bool {
 	defer c.rescueReceive()
-	c.place.arrival.got, c.place.arrival.err = c.sock.Receive()
+	c.place.arrival.got, c.place.arrival.err = c.sock.ReceiveIn(c.place.loop)
 	c.place.arrival.at = c.place.loop.PolledAt()
 	return true
 }
 
 // lookAgain looks for what has arrived after that.
 func (c *conn) lookAgain() {
-	c.place.arrival.got, c.place.arrival.err = c.sock.Receive()
+	c.place.arrival.got, c.place.arrival.err = c.sock.ReceiveIn(c.place.loop)
 	c.place.arrival.at = time.Time{}
 }
 
@@ -187,7 +187,7 @@ func (c *conn) evict() {
 // settle makes the connection wait for a request, and reports whether there is none yet. If so, it is not the caller's
 // any more.
 func (c *conn) settle() bool {
-	c.sock.Release()
+	c.sock.ReleaseIn(c.place.loop)
 	c.sock.SetSize(socket.HeadSize)
 	c.idleSince = c.finishedAt
 	if !c.place.state.CompareAndSwap(busyInLoop, idleInLoop) {
@@ -274,7 +274,7 @@ func (c *conn) Flush() error {
 	}
 	c.req.kept = nil
 	err := c.write(c.req.x.Now, kept, nil)
-	socket.Give(kept)
+	c.giveRoom(kept)
 	return err
 }
 

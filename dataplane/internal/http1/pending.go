@@ -42,10 +42,10 @@ func (c *ClientConn) Prepare(x *exchange.Exchange, part []byte, loop *socket.Loo
 	if x.Request.ContentLength < 0 || !c.register(loop) {
 		return false
 	}
-	room := socket.Take(socket.HeadSize)
+	room := loop.Spare().Take(socket.HeadSize)
 	b := appendRequest(room[:0], x)
 	if len(b)+len(part) > len(room) { // or the head has grown out of it
-		socket.Give(room)
+		loop.Spare().Give(room)
 		return false
 	}
 	c.sentAll, c.broken = true, false
@@ -65,7 +65,7 @@ func (c *ClientConn) Dispatch() (left bool, err error) {
 	n, err := c.sock.Offer(b)
 	left = n == len(b)
 	c.broken = !left && (n > 0 || err != nil)
-	socket.Give(b)
+	c.Loop().Spare().Give(b)
 	switch {
 	case left:
 		c.pending.waiting.Store(true)
@@ -118,7 +118,7 @@ func (c *ClientConn) Receive() (goesOn bool) {
 		}
 	}()
 	var got bool
-	if got, p.err = c.sock.Receive(); got || p.err != nil {
+	if got, p.err = c.sock.ReceiveIn(c.Loop()); got || p.err != nil {
 		return true
 	}
 	p.waiting.Store(true) // the event was of bytes that had been received before

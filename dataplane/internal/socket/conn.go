@@ -57,6 +57,8 @@ type Conn struct {
 	writeFor time.Duration // what WriteWithin was last asked for
 
 	readBy, writeBy time.Time // deadlines in force
+	spare           *Spare    // of the loop that receives; nil: none does
+
 	// interrupted and aborted keep deadlines that are moved at the same moment from undoing Interrupt and Abort.
 	interrupted, aborted atomic.Bool
 }

@@ -126,6 +126,7 @@ type Loop struct {
 	upstream       [upstreamBatch]EventHandler
 	posted         []DeferredWrite
 	sent           []DeferredWrite // its memory is used for posted next
+	spare          Spare
 }
 
 // Kind is the side that a connection is on.

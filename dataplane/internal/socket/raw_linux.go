@@ -196,8 +196,12 @@ func (c *Conn) onReadable(fd uintptr) bool {
 func (c *Conn) receive(fd int) bool {
 	taken := false
 	if c.buf == nil {
-		c.buf, taken = Take(c.size), true
-		c.r, c.w = 0, 0
+		if c.spare != nil {
+			c.buf = c.spare.Take(c.size)
+		} else {
+			c.buf = Take(c.size)
+		}
+		c.r, c.w, taken = 0, 0, true
 	}
 	for {
 		n, errno := sysRead(fd, c.buf[c.w:])
