@@ -36,6 +36,7 @@ func (c *checker) route(m *configv1.Route) {
 	}
 	c.backends(m.GetBackends())
 	c.sticky(m)
+	c.priority("request_priority", m.GetRequestPriority())
 	c.target(m)
 	if rw := m.GetRewrite(); rw != nil {
 		if m.GetRedirect() != nil || m.GetDirectResponse() != nil {

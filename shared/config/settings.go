@@ -166,6 +166,10 @@ type Limits struct {
 	// Upgrades are the protocols that clients may go over to, and ConnectUpgrade where they may tunnel by CONNECT; never
 	// nil.
 	Upgrades []string
+	// Priority says who goes first where the node has too much to do, and ByGroup the same by the consumer's groups; nil:
+	// those do not matter.
+	Priority Priority
+	ByGroup  GroupPriorities
 }
 
 // StreamIdleOr returns StreamIdle with its default filled in.
@@ -207,6 +211,8 @@ func LimitsOf(route, service *configv1.Policy) Limits {
 		if list := p.GetUpgrades(); len(list) > 0 {
 			l.Upgrades = upgradesOf(list)
 		}
+		l.Priority = priorityOr(p.GetRequestPriority(), l.Priority)
+		l.ByGroup = groupPrioritiesOf(p.GetGroupPriorities(), l.ByGroup)
 	}
 	return l
 }

@@ -154,6 +154,7 @@ func (c *checker) policy(m *configv1.Policy) {
 	c.duration("stream_idle_timeout", m.GetStreamIdleTimeout(), time.Millisecond, 24*time.Hour)
 	c.retries(m)
 	c.upgrades(m.GetUpgrades())
+	c.priorities(m)
 	c.errorPages(m)
 }
 

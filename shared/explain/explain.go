@@ -82,6 +82,7 @@ func newBackend(c *config.Config, compiler *routing.Compiler, r *route, serviceI
 		return nil
 	}
 	b.limits = config.LimitsOf(policy(r.message.GetPolicyId()), policy(service.GetPolicyId()))
+	b.limits.Priority = config.PriorityOf(r.message, &b.limits)
 	if r.Challenge {
 		return b, nil
 	}

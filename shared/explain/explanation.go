@@ -3,6 +3,7 @@ package explain
 import (
 	"strings"
 
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/match"
 	"gateway.internal/shared/routing"
@@ -28,6 +29,8 @@ type Explanation struct {
 	Backends []Backend `json:"backends,omitempty" yaml:"backends,omitempty,flow"`
 	// SetCookie is the field that leads the client's next requests to the same backend; empty: it is not sent.
 	SetCookie string `json:"set_cookie,omitempty" yaml:"set_cookie,omitempty"`
+	// Priority is the request's, where the node has too much to do; empty: "normal".
+	Priority string `json:"priority,omitempty" yaml:"priority,omitempty"`
 	// Upstream is what the service sees of the target; nil for a CONNECT, of which it gets the tunnel alone.
 	Upstream *Upstream `json:"upstream,omitempty" yaml:"upstream,omitempty,flow"`
 	// Mirror is the service that gets a copy of this request, and MirrorPercent how many of a hundred requests are copied;
@@ -181,6 +184,9 @@ func (c *Compiled) serve(
 		for i := range r.backends {
 			e.Backends = append(e.Backends, Backend{r.backends[i].service, r.Split.Probability(i)})
 		}
+	}
+	if p := b.limits.ByGroup.Of(h.Client.Groups, b.limits.Priority); p != config.PriorityNormal {
+		e.Priority = p.String()
 	}
 	if choice.ID != 0 {
 		e.SetCookie = string(r.Split.Sticky.AppendCookie(nil, choice.ID, h.Scheme))

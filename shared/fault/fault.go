@@ -37,6 +37,8 @@ const (
 	UpstreamOverloaded Code = "UPSTREAM_OVERLOADED"
 	// CircuitOpen is a service whose circuit keeps requests from it.
 	CircuitOpen Code = "CIRCUIT_OPEN"
+	// Overloaded is a request that the node has turned away, since it has too much to do.
+	Overloaded Code = "OVERLOADED"
 	// RequestTooLarge is a body above the policy's limit.
 	RequestTooLarge Code = "REQUEST_TOO_LARGE"
 	// HeadersTooLarge is a head above the node's limits.
@@ -114,6 +116,7 @@ var statuses = map[Code]status{
 	UpstreamTimeout:     {504, codes.DeadlineExceeded},
 	UpstreamOverloaded:  {503, codes.ResourceExhausted},
 	CircuitOpen:         {503, codes.Unavailable},
+	Overloaded:          {503, codes.Unavailable},
 	RequestTooLarge:     {413, codes.ResourceExhausted},
 	HeadersTooLarge:     {431, codes.ResourceExhausted},
 	URITooLong:          {414, codes.ResourceExhausted},

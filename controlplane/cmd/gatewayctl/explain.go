@@ -188,6 +188,9 @@ func explainService(say func(heading, format string, args ...any), e *explain.Ex
 	for _, b := range e.Backends {
 		say("", "%.4g %% of requests go to %s", b.Probability*100, b.Service)
 	}
+	if e.Priority != "" {
+		say("priority", "%s", e.Priority)
+	}
 	if e.SetCookie != "" {
 		say("", "Set-Cookie: %s", e.SetCookie)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/listener"
+	"gateway.internal/dataplane/internal/overload"
 	"gateway.internal/dataplane/internal/proxy"
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/via"
@@ -54,6 +56,9 @@ type options struct {
 	headers             proxy.HeaderSettings
 	maxConnections      int
 	maxPerClient        int
+	maxRequests         int
+	maxMemory           int64
+	maxDelay            time.Duration
 	socketMode          listener.SocketMode
 }
 
@@ -66,6 +71,13 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.Var(&o.socketMode, "unix-socket-mode", "mode of the files of Unix sockets, in octal: who may write may connect")
 	f.IntVar(&o.maxConnections, "max-connections", listener.DefaultMaxConnections(), "most client connections at a time, others are reset; 0: any number. The default is half of the descriptors that the process may have")
 	f.IntVar(&o.maxPerClient, "max-connections-per-client", 0, "most connections at a time of a client that is no trusted proxy, by its IPv4 address or the first 64 bits of its IPv6 address; 0: any number")
+	f.IntVar(&o.maxRequests, "max-requests", 0, "most exchanges at a time, tunnels left out: requests of low priority "+
+		"are answered with 503 from half of it on, normal ones from 80 %, high ones from 90 %; 0: any number")
+	f.Int64Var(&o.maxMemory, "max-memory-bytes", 0, "memory of the process, from 70 % of which on requests are turned "+
+		"away by priority; 0: GOMEMLIMIT, or else 90 % of the control group's; -1: any")
+	f.DurationVar(&o.maxDelay, "max-scheduling-delay", 500*time.Millisecond, "how long goroutines may wait for a "+
+		"processor, all of them for a second, from half of which on requests are turned away by priority; 10ms to 1m; "+
+		"0: for ever")
 	f.StringVar(&o.dataDir, "data-dir", "./data/dataplane", "folder of the last good snapshot and the node's identity")
 	f.StringVar(&o.config, "config", "", "file or folder to follow instead of a control plane")
 	f.StringSliceVar(&o.controlPlane, "control-plane", nil, "stream addresses of control planes, HOST:PORT[,HOST:PORT]")
@@ -117,6 +129,20 @@ func (o *options) bind(cmd *cobra.Command) {
 	}
 }
 
+// minMaxMemory is the least memory that makes sense as a limit.
+const minMaxMemory = 64 << 20
+
+// overload returns what the node turns requests away by.
+func (o *options) overload() *overload.Controller {
+	s := overload.Settings{
+		MaxRequests: o.maxRequests, MaxMemory: o.maxMemory, MaxDelay: o.maxDelay, Shards: runtime.GOMAXPROCS(0),
+	}
+	if s.MaxMemory == 0 {
+		s.MaxMemory = overload.MemoryLimit()
+	}
+	return overload.New(s)
+}
+
 func (o *options) check() error {
 	switch {
 	case (o.config == "") == (len(o.controlPlane) == 0):
@@ -135,6 +161,12 @@ func (o *options) check() error {
 		return errors.New("--refusal-timeout: has to come with --control-plane")
 	case o.maxPerClient < 0:
 		return fmt.Errorf("--max-connections-per-client %d: has to be 0 or more", o.maxPerClient)
+	case o.maxRequests < 0:
+		return fmt.Errorf("--max-requests %d: has to be 0 or more", o.maxRequests)
+	case o.maxMemory < -1 || o.maxMemory > 0 && o.maxMemory < minMaxMemory:
+		return fmt.Errorf("--max-memory-bytes %d: has to be 67108864 or more, 0 or -1", o.maxMemory)
+	case o.maxDelay != 0 && (o.maxDelay < 10*time.Millisecond || o.maxDelay > time.Minute):
+		return fmt.Errorf("--max-scheduling-delay %s: has to be from 10ms to 1m, or 0", o.maxDelay)
 	case o.limits.MinRate < 0 || o.limits.MinRate > 1<<20:
 		return fmt.Errorf("--min-client-rate %d: has to be from 0 to 1048576", o.limits.MinRate)
 	case o.limits.MaxTargetBytes < 64 || o.limits.MaxTargetBytes > 64<<10:

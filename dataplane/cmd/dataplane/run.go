@@ -104,7 +104,10 @@ func run(ctx context.Context, o *options) (err error) {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_loop_connections", Help: "Open connections over HTTP/1, of clients and to services, that are used so often that a goroutine serves many of them.",
 	}, func() float64 { return float64(loops.Len()) }))
-	handler := proxy.New(node, counters, via.New(o.via), access).Headers(o.headers)
+	shedding := o.overload()
+	registry.MustRegister(shedding)
+	go shedding.Run(running)
+	handler := proxy.New(node, counters, via.New(o.via), access).Headers(o.headers).Overload(shedding)
 	listeners, err := o.listen(running, in, idle, loops, log, handler, node, counters)
 	if err != nil {
 		return err

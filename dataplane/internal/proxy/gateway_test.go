@@ -141,6 +141,7 @@ func startThrough(
 	}
 	g.access = access
 	p := New(node, counters, via.New(via.Settings{Pseudonym: "gateway", MaxVisits: via.DefaultMaxVisits}), access).Headers(headers)
+	p.Overload(overloadOfTests)
 	if chanceOfTests != nil {
 		p.chance = *chanceOfTests
 	}

@@ -70,6 +70,7 @@ func run(m *testing.M) int {
 	err := goleak.Find(
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreAnyFunction("os/exec.(*Cmd).writerDescriptor.func1"), // what the process beside says
 	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "goroutines are left:", err)

@@ -9,6 +9,7 @@ import (
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/overload"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/via"
@@ -24,6 +25,7 @@ type Proxy struct {
 	via     *via.Node
 	// upgrades counts the exchanges that have gone over to another protocol.
 	upgrades *telemetry.Upgrades
+	overload *overload.Controller
 	chance   chance
 }
 
@@ -56,6 +58,12 @@ type HeaderSettings struct {
 // Headers makes other settings hold. It is called before the first Serve.
 func (p *Proxy) Headers(s HeaderSettings) *Proxy {
 	p.headers = s
+	return p
+}
+
+// Overload has a controller turn requests away. It is called before the first Serve.
+func (p *Proxy) Overload(c *overload.Controller) *Proxy {
+	p.overload = c
 	return p
 }
 

@@ -12,6 +12,7 @@ import (
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/routing"
 )
@@ -30,6 +31,9 @@ type transaction struct {
 	backend *runtime.Backend
 	at      pipeline.Progress
 	limited bool // what the policies say has been applied
+	// admitted tells that the exchange counts for the node's limit, as one of a priority.
+	admitted bool
+	priority config.Priority
 	// clientID is what the client is told, to be known by from now on; 0: nothing.
 	clientID routing.ClientID
 	// verdict is what the request phases came to, once decided.
@@ -68,6 +72,7 @@ func (p *Proxy) begin(x *exchange.Exchange) *transaction {
 // end counts the exchange, whose last byte has been sent.
 func (t *transaction) end() {
 	defer t.guardEnd()
+	t.leave()
 	t.mirrored.End()
 	x, p := t.x, t.p
 	t.done.Status, t.done.Code = x.Response.Status, x.Response.Code
@@ -164,7 +169,7 @@ func (t *transaction) find() bool {
 	if t.backend.Service != nil {
 		x.Service = t.backend.Service.Name()
 	}
-	return true
+	return t.admit()
 }
 
 // choose chooses the backend.
@@ -236,6 +241,9 @@ func (t *transaction) prepare() phase {
 		t.decided = true
 		if b.Chain.Waits() {
 			x.Tick()
+		}
+		if t.admitted && t.verdict == exchange.Continue && !t.admitConsumer() {
+			t.verdict = exchange.Stop
 		}
 		// After the chain, which lets pages of other origins read it.
 		if t.verdict == exchange.Continue && x.Request.ContentLength > b.Limits.MaxRequestBytes {
@@ -384,6 +392,7 @@ func (t *transaction) respond() {
 	}
 	if x.Response.Tunnel {
 		a.Tell()
+		t.leave() // it may be idle for hours
 		t.p.tunnel(a, b.Limits.StreamIdleOr(), &t.done)
 	} else {
 		a.BeginStream(&b.Limits)

@@ -162,6 +162,7 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 	}
 	b.Limits = config.LimitsOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
 	b.Retries = config.RetriesOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
+	b.Limits.Priority = config.PriorityOf(msg, &b.Limits)
 	var err error
 	if b.Errors, err = c.errors(msg.GetPolicyId(), svc.GetPolicyId()); err != nil {
 		return b, err
@@ -175,10 +176,11 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 // one come on top.
 func (c *compiler) undecided(r *Route, msg *configv1.Route) (*Backend, error) {
 	b := &Backend{Count: r.Local, Limits: config.LimitsOf(c.policy(msg.GetPolicyId()), nil)}
-	b.Limits.Timeout, b.Limits.MaxRequestBytes = r.Backends[0].Limits.Timeout, 0
+	b.Limits.Timeout, b.Limits.MaxRequestBytes, b.Limits.Priority = r.Backends[0].Limits.Timeout, 0, config.PriorityLow
 	for i := range r.Backends {
 		l := &r.Backends[i].Limits
 		b.Limits.MaxRequestBytes = max(b.Limits.MaxRequestBytes, l.MaxRequestBytes)
+		b.Limits.Priority = l.ByGroup.First(b.Limits.Priority.Before(l.Priority))
 		if b.Limits.Timeout = max(b.Limits.Timeout, l.Timeout); l.Timeout == 0 {
 			b.Limits.Timeout = 0
 		}

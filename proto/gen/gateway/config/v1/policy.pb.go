@@ -62,6 +62,12 @@ type Policy struct {
 	// Longest wait for the head of a response once the request has been sent, 1ms to 24h. Empty means the service's
 	// response_timeout, which always holds for the time between two parts of the response.
 	ResponseHeaderTimeout string `protobuf:"bytes,44,opt,name=response_header_timeout,json=responseHeaderTimeout,proto3" json:"response_header_timeout,omitempty"`
+	// Who goes first where the node has too much to do: "critical", "high", "normal" or "low"; the requests of lower ones
+	// are answered with 503 OVERLOADED earlier. A route's own request_priority goes before. Empty means "normal".
+	RequestPriority string `protobuf:"bytes,22,opt,name=request_priority,json=requestPriority,proto3" json:"request_priority,omitempty"`
+	// The same by the groups of the consumer, as a step of the pipelines has found out, up to 64: of several groups the
+	// highest holds. Consumers of other groups have what request_priority says.
+	GroupPriorities map[string]string `protobuf:"bytes,23,rep,name=group_priorities,json=groupPriorities,proto3" json:"group_priorities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Longest time in which nothing goes in either direction on an upgraded connection or a tunnel, or on a response that goes on for as long as there
 	// is something to say: one of text/event-stream, or of unknown length where this is set. It then stands in for timeout, once the
 	// response's head has come, for the service's response_timeout, and for the time that a node waits for more of the request's body. For gRPC calls
@@ -217,6 +223,20 @@ func (x *Policy) GetResponseHeaderTimeout() string {
 	return ""
 }
 
+func (x *Policy) GetRequestPriority() string {
+	if x != nil {
+		return x.RequestPriority
+	}
+	return ""
+}
+
+func (x *Policy) GetGroupPriorities() map[string]string {
+	if x != nil {
+		return x.GroupPriorities
+	}
+	return nil
+}
+
 func (x *Policy) GetStreamIdleTimeout() string {
 	if x != nil {
 		return x.StreamIdleTimeout
@@ -369,7 +389,7 @@ var File_gateway_config_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1dgateway/config/v1/retry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\b\n" +
+	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1dgateway/config/v1/retry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\t\n" +
 	"\x06Policy\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -389,7 +409,9 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\x05hedge\x18\x0e \x01(\v2\x1e.gateway.config.v1.HedgePolicyR\x05hedge\x12'\n" +
 	"\x0fdeadline_header\x18\x0f \x01(\tR\x0edeadlineHeader\x12,\n" +
 	"\x0faccept_deadline\x18\x10 \x01(\bH\x01R\x0eacceptDeadline\x88\x01\x01\x126\n" +
-	"\x17response_header_timeout\x18, \x01(\tR\x15responseHeaderTimeout\x12.\n" +
+	"\x17response_header_timeout\x18, \x01(\tR\x15responseHeaderTimeout\x12)\n" +
+	"\x10request_priority\x18\x16 \x01(\tR\x0frequestPriority\x12Y\n" +
+	"\x10group_priorities\x18\x17 \x03(\v2..gateway.config.v1.Policy.GroupPrioritiesEntryR\x0fgroupPriorities\x12.\n" +
 	"\x13stream_idle_timeout\x18( \x01(\tR\x11streamIdleTimeout\x12\x1a\n" +
 	"\bupgrades\x18) \x03(\tR\bupgrades\x124\n" +
 	"\x06errors\x18* \x03(\v2\x1c.gateway.config.v1.ErrorPageR\x06errors\x12\x16\n" +
@@ -398,6 +420,9 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aB\n" +
+	"\x14GroupPrioritiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
 	"\x12_max_request_bytesB\x12\n" +
@@ -423,31 +448,33 @@ func file_gateway_config_v1_policy_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_policy_proto_rawDescData
 }
 
-var file_gateway_config_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_gateway_config_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_gateway_config_v1_policy_proto_goTypes = []any{
 	(*Policy)(nil),                // 0: gateway.config.v1.Policy
 	(*ErrorPage)(nil),             // 1: gateway.config.v1.ErrorPage
 	(*ErrorBody)(nil),             // 2: gateway.config.v1.ErrorBody
 	nil,                           // 3: gateway.config.v1.Policy.LabelsEntry
 	nil,                           // 4: gateway.config.v1.Policy.EnvironmentEntry
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*RetryPolicy)(nil),           // 6: gateway.config.v1.RetryPolicy
-	(*HedgePolicy)(nil),           // 7: gateway.config.v1.HedgePolicy
+	nil,                           // 5: gateway.config.v1.Policy.GroupPrioritiesEntry
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*RetryPolicy)(nil),           // 7: gateway.config.v1.RetryPolicy
+	(*HedgePolicy)(nil),           // 8: gateway.config.v1.HedgePolicy
 }
 var file_gateway_config_v1_policy_proto_depIdxs = []int32{
-	5, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	5, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	6, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	6, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
 	3, // 2: gateway.config.v1.Policy.labels:type_name -> gateway.config.v1.Policy.LabelsEntry
 	4, // 3: gateway.config.v1.Policy.environment:type_name -> gateway.config.v1.Policy.EnvironmentEntry
-	6, // 4: gateway.config.v1.Policy.retry:type_name -> gateway.config.v1.RetryPolicy
-	7, // 5: gateway.config.v1.Policy.hedge:type_name -> gateway.config.v1.HedgePolicy
-	1, // 6: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
-	2, // 7: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	7, // 4: gateway.config.v1.Policy.retry:type_name -> gateway.config.v1.RetryPolicy
+	8, // 5: gateway.config.v1.Policy.hedge:type_name -> gateway.config.v1.HedgePolicy
+	5, // 6: gateway.config.v1.Policy.group_priorities:type_name -> gateway.config.v1.Policy.GroupPrioritiesEntry
+	1, // 7: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
+	2, // 8: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_policy_proto_init() }
@@ -464,7 +491,7 @@ func file_gateway_config_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_policy_proto_rawDesc), len(file_gateway_config_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

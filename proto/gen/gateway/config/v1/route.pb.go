@@ -91,6 +91,10 @@ type Route struct {
 	Sticky *Sticky `protobuf:"bytes,29,opt,name=sticky,proto3" json:"sticky,omitempty"`
 	// All must match.
 	Cookies []*CookieMatch `protobuf:"bytes,30,rep,name=cookies,proto3" json:"cookies,omitempty"`
+	// Who goes first where the node has too much to do: "critical", "high", "normal" or "low"; the requests of lower ones
+	// are answered with 503 OVERLOADED earlier. It has nothing to do with priority, the order of routes. Empty means what
+	// the policies say.
+	RequestPriority string `protobuf:"bytes,31,opt,name=request_priority,json=requestPriority,proto3" json:"request_priority,omitempty"`
 	// What happens to paths that services may read in different ways, for this route only. Absent: as the node's --path-* flags say.
 	//
 	// Each route sees a path in its own form, and of all that match, in theirs, the best one is taken as always. Where the options of the best refuse the path,
@@ -330,6 +334,13 @@ func (x *Route) GetCookies() []*CookieMatch {
 		return x.Cookies
 	}
 	return nil
+}
+
+func (x *Route) GetRequestPriority() string {
+	if x != nil {
+		return x.RequestPriority
+	}
+	return ""
 }
 
 func (x *Route) GetPathOptions() *PathOptions {
@@ -1268,7 +1279,7 @@ var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\v\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\f\n" +
 	"\x05Route\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -1303,7 +1314,8 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"ignoreCase\x121\n" +
 	"\x06mirror\x18\x1c \x01(\v2\x19.gateway.config.v1.MirrorR\x06mirror\x121\n" +
 	"\x06sticky\x18\x1d \x01(\v2\x19.gateway.config.v1.StickyR\x06sticky\x128\n" +
-	"\acookies\x18\x1e \x03(\v2\x1e.gateway.config.v1.CookieMatchR\acookies\x12A\n" +
+	"\acookies\x18\x1e \x03(\v2\x1e.gateway.config.v1.CookieMatchR\acookies\x12)\n" +
+	"\x10request_priority\x18\x1f \x01(\tR\x0frequestPriority\x12A\n" +
 	"\fpath_options\x182 \x01(\v2\x1e.gateway.config.v1.PathOptionsR\vpathOptions\x12(\n" +
 	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x12S\n" +
 	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
