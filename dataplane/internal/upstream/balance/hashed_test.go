@@ -127,6 +127,9 @@ func TestKeysOfTheUnhealthy(t *testing.T) {
 	before := owners(ts, b, 8000)
 	ts[3].State.SetHealthy(false)
 	down := owners(ts, b, 8000)
+	if !slices.Equal(down, owners(ts, b, 8000)) {
+		t.Error("keys of the one that is down go to several")
+	}
 	spread := map[string]int{}
 	for k := range before {
 		if before[k] == ts[3].Key {

@@ -52,17 +52,16 @@ func TestSlowStartOfAll(t *testing.T) {
 		time.Sleep(time.Hour)
 		ts := tiered([2]int{2, 0})
 		ts[0].State.Begin()
-		b := New(Settings{Kind: "round_robin", SlowStart: SlowStart{time.Minute, 1, 0.1}}, ts, nil)
-		time.Sleep(20 * time.Second)
-		ts[1].State.Begin()
+		b := New(Settings{Kind: "random", SlowStart: SlowStart{time.Minute, 1, 0.01}}, ts, nil)
+		time.Sleep(2 * time.Second)
 		ts[1].State.Set(Ejected, true)
 		ts[1].State.Set(Ejected, false)
-		time.Sleep(20 * time.Second)
+		time.Sleep(2 * time.Second)
 		got := [2]float64{}
 		for range 9000 {
 			got[b.Pick(Choice{Now: Moment(time.Now())})]++
 		}
-		if ratio := got[1] / got[0]; ratio < 0.45 || ratio > 0.55 { // after 20 s and after 40 s
+		if ratio := got[1] / got[0]; ratio < 0.45 || ratio > 0.55 { // after 2 s and after 4 s
 			t.Errorf("shared as %v", got)
 		}
 	})

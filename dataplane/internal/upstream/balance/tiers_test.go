@@ -69,7 +69,7 @@ func TestPanic(t *testing.T) {
 			down      int
 			want      int // targets that get requests; 0: there is none to choose
 		}{
-			{0.5, 5, 5}, {0.5, 6, 10}, {0.5, 10, 10}, {0.3, 6, 4}, {0, 9, 1}, {0, 10, 0},
+			{0.5, 5, 5}, {0.5, 6, 10}, {0.5, 10, 10}, {0.3, 6, 4}, {0.9, 2, 8}, {0, 9, 1}, {0, 10, 0},
 		} {
 			ts := tiered([2]int{10, c.down})
 			b := New(Settings{Kind: kind, Panic: c.threshold, TableSize: 1009}, ts, nil)
