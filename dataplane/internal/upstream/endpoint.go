@@ -18,6 +18,7 @@ import (
 	"gateway.internal/dataplane/internal/http2"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/upstream/balance"
+	"gateway.internal/dataplane/internal/upstream/outlier"
 	"gateway.internal/shared/config"
 )
 
@@ -29,6 +30,8 @@ type Endpoint struct {
 	// Host and Port are as the configuration or discovery has them; Host may be a name, one of whose addresses this is.
 	Host string
 	Port uint32
+
+	outlier outlier.Host
 
 	key              string // that it is known by in its service
 	network, address string

@@ -15,6 +15,7 @@ import (
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/dataplane/internal/upstream/health"
+	"gateway.internal/dataplane/internal/upstream/outlier"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
@@ -36,6 +37,8 @@ type Service struct {
 	// unobserve ends the observation for the balancer; nil: it does not ask for it. It belongs to whoever changes the
 	// service.
 	unobserve func()
+	// stopEjecting ends the counting of results for ejections; nil: they are not counted. The registry's mu protects it.
+	stopEjecting func()
 	// current is what changes, as one.
 	current atomic.Pointer[current]
 }
@@ -108,6 +111,7 @@ func (s *Service) Pick(x *exchange.Exchange, tried *Tried) *Endpoint {
 type Registry struct {
 	log      *slog.Logger
 	checker  *health.Checker
+	outliers *outlier.Detector
 	resolver *resolve.Resolver // nil: there is none
 	labels   map[string]string // the node's
 
@@ -124,7 +128,10 @@ const sweepInterval = time.Second
 
 // NewRegistry returns a registry without services. Close ends what it starts.
 func NewRegistry(log *slog.Logger) *Registry {
-	r := &Registry{log: log, checker: health.NewChecker(log, nil), services: map[string]*Service{}, stop: make(chan struct{}), dials: newDials()}
+	r := &Registry{
+		log: log, checker: health.NewChecker(log, nil), outliers: outlier.New(log), services: map[string]*Service{},
+		stop: make(chan struct{}), dials: newDials(),
+	}
 	r.done.Go(r.sweep)
 	return r
 }
@@ -167,6 +174,7 @@ func (r *Registry) Close() {
 	r.dials.end()
 	r.done.Wait()
 	r.checker.Close()
+	r.outliers.Close()
 	for _, e := range r.allEndpoints() {
 		e.close()
 	}
@@ -215,9 +223,10 @@ func (r *Registry) change(do func() (gone []*Endpoint)) {
 	defer r.changing.Unlock()
 	r.mu.Lock()
 	gone := do()
-	targets := r.targets()
+	targets, judged := r.targets(), r.judged()
 	r.mu.Unlock()
 	r.checker.Set(targets)
+	r.outliers.Set(judged)
 	for _, e := range gone {
 		e.close()
 	}
@@ -330,6 +339,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
+	r.outliers.Describe(ch)
 	ch <- healthDesc
 	ch <- pendingDesc
 	ch <- pendingRefusedDesc
@@ -345,6 +355,7 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (r *Registry) Collect(ch chan<- prometheus.Metric) {
+	r.outliers.Collect(ch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// While a configuration is being applied the services of the one before are still there, perhaps under the names of new ones.
