@@ -26,7 +26,7 @@ func TestHealthSettingsAreValidated(t *testing.T) {
 	for _, c := range []struct{ name, fields, field, says string }{
 		{"all of a check", `"health_check_config": {"path": "/up", "method": "POST", "status_ranges": ["200-299", "404-404"],
 			"headers": {"X-Probe": "1"}, "match": {"contains": "ok"}, "unhealthy_interval": "2s", "interval_jitter_percent": 0,
-			"initial_state": "unhealthy", "checkers": 5}`, "", ""},
+			"initial_state": "unhealthy"}`, "", ""},
 		{"a question by tcp", `"health_check_config": {"type": "tcp", "send": "PING\r\n", "match": {"regex": "^\\+PONG"}}`,
 			"", ""},
 		{"a range with one end", `"health_check_config": {"status_ranges": ["200"]}`,
@@ -61,7 +61,6 @@ func TestHealthSettingsAreValidated(t *testing.T) {
 			"health_check_config.interval_jitter_percent", "from 0 to 50"},
 		{"a state that is none", `"health_check_config": {"initial_state": "down"}`, "health_check_config.initial_state",
 			"healthy, unhealthy"},
-		{"many checkers", `"health_check_config": {"checkers": 101}`, "health_check_config.checkers", "from 0 to 100"},
 
 		{"all of an ejection",
 			`"outlier_detection": {"consecutive_5xx": 3, "consecutive_gateway_failures": 0, "interval": "5s",
@@ -105,7 +104,7 @@ func TestHealthCheckDefaults(t *testing.T) {
 		"expected_statuses": [404], "headers": {"B": "2", "A": "1: x"}}`)).Check
 	if got.Method != "GET" || got.UnhealthyInterval != time.Second || got.Timeout != time.Second ||
 		got.JitterPercent != 5 ||
-		got.Checkers != 3 || got.UnhealthyAtFirst {
+		got.UnhealthyAtFirst {
 		t.Errorf("%+v", got)
 	}
 	for status, want := range map[int]bool{199: false, 200: true, 250: true, 299: true, 300: false, 404: true,

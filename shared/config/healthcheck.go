@@ -20,7 +20,6 @@ const (
 	DefaultUnhealthyThreshold = 3
 	DefaultHealthyThreshold   = 2
 	DefaultCheckJitterPercent = 5
-	DefaultCheckers           = 3
 )
 
 const (
@@ -30,7 +29,6 @@ const (
 	maxCheckRanges  = 32
 	maxCheckHeaders = 32
 	maxCheckText    = 1 << 10
-	maxCheckers     = 100
 )
 
 // HealthCheck is a service's active check with its defaults filled in. Two that are equal check alike.
@@ -54,8 +52,6 @@ type HealthCheck struct {
 	Unhealthy, Healthy int
 	// UnhealthyAtFirst says that an endpoint gets no requests before its first check has passed.
 	UnhealthyAtFirst bool
-	// Checkers is how many nodes of a fleet check an endpoint.
-	Checkers int
 	// statuses are the ranges that pass, each of two statuses of two bytes; "": 200 to 399.
 	statuses string
 	// headers are names and values, each with a NUL behind it.
@@ -99,7 +95,6 @@ func healthCheckOf(h *configv1.HealthCheckConfig, protocol string) *HealthCheck 
 		Unhealthy:        numberOr(h.GetUnhealthyThreshold(), DefaultUnhealthyThreshold),
 		Healthy:          numberOr(h.GetHealthyThreshold(), DefaultHealthyThreshold),
 		UnhealthyAtFirst: h.GetInitialState() == "unhealthy",
-		Checkers:         numberOr(h.GetCheckers(), DefaultCheckers),
 	}
 	if h.IntervalJitterPercent != nil {
 		check.JitterPercent = int(h.GetIntervalJitterPercent())
@@ -146,7 +141,6 @@ func (c *checker) healthCheck(h *configv1.HealthCheckConfig, protocol string) {
 	c.checkTimes(h)
 	c.number(at+"unhealthy_threshold", h.GetUnhealthyThreshold(), 0, 100)
 	c.number(at+"healthy_threshold", h.GetHealthyThreshold(), 0, 100)
-	c.number(at+"checkers", h.GetCheckers(), 0, maxCheckers)
 	c.oneOf(at+"initial_state", h.GetInitialState(), "healthy", "unhealthy")
 	for i, st := range h.GetExpectedStatuses() {
 		c.number(fmt.Sprintf("%sexpected_statuses[%d]", at, i), st, 100, 599)

@@ -89,7 +89,8 @@ func (r *root) command() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &cli.UsageError{Message: settings.FlagError(cmd, err).Error()}
 	})
-	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.explain(), r.get(), r.remove(), r.enable(true),
+	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.explain(), r.get(), r.describe(), r.remove(),
+		r.enable(true),
 		r.enable(false), r.revisions(), r.rollback(), r.history(), r.nodes(), r.dev(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: args(0, 0), Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintln(cmd.OutOrStdout(), "gatewayctl", observe.Build())

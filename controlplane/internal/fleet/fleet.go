@@ -56,6 +56,7 @@ type node struct {
 	session   *Session
 	standing  standing                                       // as it is counted
 	endpoints map[string]map[string]*streamv1.EndpointHealth // by service id and host:port
+	uses      map[string]map[string]*streamv1.EndpointUse    // the same
 	served    map[revision]*traffic                          // without routes
 }
 
@@ -136,6 +137,7 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	}
 	n.instance = h.GetInstanceId()
 	n.endpoints = map[string]map[string]*streamv1.EndpointHealth{}
+	n.uses = map[string]map[string]*streamv1.EndpointUse{}
 	v := n.view
 	v.Id, v.Group, v.Labels, v.Build, v.Address = h.GetNodeId(), h.GetGroup(), h.GetLabels(), h.GetBuild(), address
 	v.Host = h.GetHost()
@@ -229,6 +231,7 @@ func (s *Session) Report(r *streamv1.Report) {
 			}
 			of[config.EndpointKey(&configv1.Endpoint{Host: h.GetHost(), Port: h.GetPort()})] = h
 		}
+		n.use(r.GetUses())
 		for _, r := range r.GetUnchecked() {
 			of := n.endpoints[r.GetServiceId()]
 			delete(of, config.EndpointKey(&configv1.Endpoint{Host: r.GetHost(), Port: r.GetPort()}))
@@ -242,7 +245,7 @@ func (s *Session) Report(r *streamv1.Report) {
 // Close says that the stream has ended.
 func (s *Session) Close() {
 	s.with(func(n *node) {
-		n.session, n.endpoints = nil, nil
+		n.session, n.endpoints, n.uses = nil, nil, nil
 		n.view.Connected = false
 	})
 }

@@ -39,6 +39,10 @@ func split(r *streamv1.Report, limit int) []*streamv1.Report {
 		p := room(e)
 		p.Unchecked = append(p.Unchecked, e)
 	}
+	for _, u := range r.GetUses() {
+		p := room(u)
+		p.Uses = append(p.Uses, u)
+	}
 	if size > 0 && len(r.GetRoutes()) > 0 {
 		parts, size = append(parts, fresh()), 0
 	}

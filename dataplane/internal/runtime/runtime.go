@@ -442,6 +442,7 @@ func (r *Runtime) Report(all bool) (report *streamv1.Report, commit func(sent in
 	traffic, connections, commit := r.reporter.Report()
 	report = &streamv1.Report{ActiveConnections: connections, Routes: traffic}
 	report.Endpoints, report.Unchecked = r.services.Health(all)
+	report.Uses = r.services.Uses(all)
 	if s := r.snapshot.Load(); s != nil {
 		report.Revision, report.Epoch = s.Revision, s.Epoch
 	}

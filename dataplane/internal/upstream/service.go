@@ -114,6 +114,7 @@ type Registry struct {
 	outliers *outlier.Detector
 	resolver *resolve.Resolver // nil: there is none
 	labels   map[string]string // the node's
+	told     map[useKey]use    // by Uses
 
 	changing sync.Mutex // held by whoever changes services, before mu
 	mu       sync.Mutex

@@ -927,6 +927,490 @@ func (x *GetNodeResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// ServiceHealth is what the nodes say of a service.
+type ServiceHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether any endpoint is healthy; absent: no check has said anything.
+	Healthy *bool `protobuf:"varint,3,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
+	// The newest check.
+	LastHealthCheck *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_health_check,json=lastHealthCheck,proto3" json:"last_health_check,omitempty"`
+	// Its endpoints, fixed or discovered.
+	Endpoints     []*EndpointStatus `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceHealth) Reset() {
+	*x = ServiceHealth{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceHealth) ProtoMessage() {}
+
+func (x *ServiceHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceHealth.ProtoReflect.Descriptor instead.
+func (*ServiceHealth) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ServiceHealth) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServiceHealth) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServiceHealth) GetHealthy() bool {
+	if x != nil && x.Healthy != nil {
+		return *x.Healthy
+	}
+	return false
+}
+
+func (x *ServiceHealth) GetLastHealthCheck() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastHealthCheck
+	}
+	return nil
+}
+
+func (x *ServiceHealth) GetEndpoints() []*EndpointStatus {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+// EndpointStatus is what the nodes say of an endpoint.
+type EndpointStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique among the service's endpoints.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its host.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// Its port.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// False when any node that checks it finds it unhealthy; absent: no check has said anything.
+	Healthy *bool `protobuf:"varint,4,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
+	// What each node says, by its id; only where one service is asked for.
+	Nodes         []*NodeEndpointStatus `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointStatus) Reset() {
+	*x = EndpointStatus{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointStatus) ProtoMessage() {}
+
+func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
+func (*EndpointStatus) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EndpointStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EndpointStatus) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *EndpointStatus) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *EndpointStatus) GetHealthy() bool {
+	if x != nil && x.Healthy != nil {
+		return *x.Healthy
+	}
+	return false
+}
+
+func (x *EndpointStatus) GetNodes() []*NodeEndpointStatus {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// NodeEndpointStatus is what a node says of an endpoint.
+type NodeEndpointStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Whether its checks pass; absent: it makes none.
+	Healthy *bool `protobuf:"varint,2,opt,name=healthy,proto3,oneof" json:"healthy,omitempty"`
+	// Why its last check failed; empty: it passed.
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Its last check.
+	CheckedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=checked_at,json=checkedAt,proto3" json:"checked_at,omitempty"`
+	// Requests that the endpoint has not answered yet.
+	InFlight uint64 `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// How often it was ejected, since the node knows it.
+	Ejections uint64 `protobuf:"varint,6,opt,name=ejections,proto3" json:"ejections,omitempty"`
+	// Until when it is ejected; absent: it is not.
+	EjectedUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=ejected_until,json=ejectedUntil,proto3" json:"ejected_until,omitempty"`
+	// Why it is ejected, or was last; empty: it never was.
+	EjectionReason string `protobuf:"bytes,8,opt,name=ejection_reason,json=ejectionReason,proto3" json:"ejection_reason,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *NodeEndpointStatus) Reset() {
+	*x = NodeEndpointStatus{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeEndpointStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeEndpointStatus) ProtoMessage() {}
+
+func (x *NodeEndpointStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeEndpointStatus.ProtoReflect.Descriptor instead.
+func (*NodeEndpointStatus) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *NodeEndpointStatus) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *NodeEndpointStatus) GetHealthy() bool {
+	if x != nil && x.Healthy != nil {
+		return *x.Healthy
+	}
+	return false
+}
+
+func (x *NodeEndpointStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *NodeEndpointStatus) GetCheckedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CheckedAt
+	}
+	return nil
+}
+
+func (x *NodeEndpointStatus) GetInFlight() uint64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *NodeEndpointStatus) GetEjections() uint64 {
+	if x != nil {
+		return x.Ejections
+	}
+	return 0
+}
+
+func (x *NodeEndpointStatus) GetEjectedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EjectedUntil
+	}
+	return nil
+}
+
+func (x *NodeEndpointStatus) GetEjectionReason() string {
+	if x != nil {
+		return x.EjectionReason
+	}
+	return ""
+}
+
+// ListServiceHealthRequest pages.
+type ListServiceHealthRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Page, from 1. 0 means 1.
+	Page uint32 `protobuf:"varint,1,opt,name=page,proto3" json:"page,omitempty"`
+	// Items per page, 1 to 1000. 0 means 50.
+	PerPage       uint32 `protobuf:"varint,2,opt,name=per_page,json=perPage,proto3" json:"per_page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServiceHealthRequest) Reset() {
+	*x = ListServiceHealthRequest{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServiceHealthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServiceHealthRequest) ProtoMessage() {}
+
+func (x *ListServiceHealthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServiceHealthRequest.ProtoReflect.Descriptor instead.
+func (*ListServiceHealthRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListServiceHealthRequest) GetPage() uint32 {
+	if x != nil {
+		return x.Page
+	}
+	return 0
+}
+
+func (x *ListServiceHealthRequest) GetPerPage() uint32 {
+	if x != nil {
+		return x.PerPage
+	}
+	return 0
+}
+
+// ListServiceHealthResponse is one page, by name.
+type ListServiceHealthResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The page.
+	Services []*ServiceHealth `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	// Totals and the revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServiceHealthResponse) Reset() {
+	*x = ListServiceHealthResponse{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServiceHealthResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServiceHealthResponse) ProtoMessage() {}
+
+func (x *ListServiceHealthResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServiceHealthResponse.ProtoReflect.Descriptor instead.
+func (*ListServiceHealthResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListServiceHealthResponse) GetServices() []*ServiceHealth {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *ListServiceHealthResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+// GetServiceHealthRequest names a service.
+type GetServiceHealthRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServiceHealthRequest) Reset() {
+	*x = GetServiceHealthRequest{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServiceHealthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServiceHealthRequest) ProtoMessage() {}
+
+func (x *GetServiceHealthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServiceHealthRequest.ProtoReflect.Descriptor instead.
+func (*GetServiceHealthRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetServiceHealthRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// GetServiceHealthResponse is one.
+type GetServiceHealthResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service.
+	Service *ServiceHealth `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServiceHealthResponse) Reset() {
+	*x = GetServiceHealthResponse{}
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServiceHealthResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServiceHealthResponse) ProtoMessage() {}
+
+func (x *GetServiceHealthResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_fleet_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServiceHealthResponse.ProtoReflect.Descriptor instead.
+func (*GetServiceHealthResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_fleet_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetServiceHealthResponse) GetService() *ServiceHealth {
+	if x != nil {
+		return x.Service
+	}
+	return nil
+}
+
+func (x *GetServiceHealthResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 var File_gateway_admin_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
@@ -1008,10 +1492,51 @@ const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"n\n" +
 	"\x0fGetNodeResponse\x12*\n" +
 	"\x04node\x18\x01 \x01(\v2\x16.gateway.admin.v1.NodeR\x04node\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xa5\x02\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\xe6\x01\n" +
+	"\rServiceHealth\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
+	"\ahealthy\x18\x03 \x01(\bH\x00R\ahealthy\x88\x01\x01\x12F\n" +
+	"\x11last_health_check\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHealthCheck\x12>\n" +
+	"\tendpoints\x18\x05 \x03(\v2 .gateway.admin.v1.EndpointStatusR\tendpointsB\n" +
+	"\n" +
+	"\b_healthy\"\xaf\x01\n" +
+	"\x0eEndpointStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1d\n" +
+	"\ahealthy\x18\x04 \x01(\bH\x00R\ahealthy\x88\x01\x01\x12:\n" +
+	"\x05nodes\x18\x05 \x03(\v2$.gateway.admin.v1.NodeEndpointStatusR\x05nodesB\n" +
+	"\n" +
+	"\b_healthy\"\xce\x02\n" +
+	"\x12NodeEndpointStatus\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x1d\n" +
+	"\ahealthy\x18\x02 \x01(\bH\x00R\ahealthy\x88\x01\x01\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x129\n" +
+	"\n" +
+	"checked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckedAt\x12\x1b\n" +
+	"\tin_flight\x18\x05 \x01(\x04R\binFlight\x12\x1c\n" +
+	"\tejections\x18\x06 \x01(\x04R\tejections\x12?\n" +
+	"\rejected_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\fejectedUntil\x12'\n" +
+	"\x0fejection_reason\x18\b \x01(\tR\x0eejectionReasonB\n" +
+	"\n" +
+	"\b_healthy\"I\n" +
+	"\x18ListServiceHealthRequest\x12\x12\n" +
+	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
+	"\bper_page\x18\x02 \x01(\rR\aperPage\"\x89\x01\n" +
+	"\x19ListServiceHealthResponse\x12;\n" +
+	"\bservices\x18\x01 \x03(\v2\x1f.gateway.admin.v1.ServiceHealthR\bservices\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\")\n" +
+	"\x17GetServiceHealthRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x86\x01\n" +
+	"\x18GetServiceHealthResponse\x129\n" +
+	"\aservice\x18\x01 \x01(\v2\x1f.gateway.admin.v1.ServiceHealthR\aservice\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xfe\x03\n" +
 	"\fFleetService\x12T\n" +
 	"\tListNodes\x12\".gateway.admin.v1.ListNodesRequest\x1a#.gateway.admin.v1.ListNodesResponse\x12N\n" +
-	"\aGetNode\x12 .gateway.admin.v1.GetNodeRequest\x1a!.gateway.admin.v1.GetNodeResponse\x12o\n" +
+	"\aGetNode\x12 .gateway.admin.v1.GetNodeRequest\x1a!.gateway.admin.v1.GetNodeResponse\x12l\n" +
+	"\x11ListServiceHealth\x12*.gateway.admin.v1.ListServiceHealthRequest\x1a+.gateway.admin.v1.ListServiceHealthResponse\x12i\n" +
+	"\x10GetServiceHealth\x12).gateway.admin.v1.GetServiceHealthRequest\x1a*.gateway.admin.v1.GetServiceHealthResponse\x12o\n" +
 	"\x12GetRevisionTraffic\x12+.gateway.admin.v1.GetRevisionTrafficRequest\x1a,.gateway.admin.v1.GetRevisionTrafficResponseB\xb9\x01\n" +
 	"\x14com.gateway.admin.v1B\n" +
 	"FleetProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
@@ -1028,7 +1553,7 @@ func file_gateway_admin_v1_fleet_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_fleet_proto_rawDescData
 }
 
-var file_gateway_admin_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_gateway_admin_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_gateway_admin_v1_fleet_proto_goTypes = []any{
 	(*Node)(nil),                       // 0: gateway.admin.v1.Node
 	(*RevisionTraffic)(nil),            // 1: gateway.admin.v1.RevisionTraffic
@@ -1041,43 +1566,63 @@ var file_gateway_admin_v1_fleet_proto_goTypes = []any{
 	(*GetRevisionTrafficRequest)(nil),  // 8: gateway.admin.v1.GetRevisionTrafficRequest
 	(*GetRevisionTrafficResponse)(nil), // 9: gateway.admin.v1.GetRevisionTrafficResponse
 	(*GetNodeResponse)(nil),            // 10: gateway.admin.v1.GetNodeResponse
-	nil,                                // 11: gateway.admin.v1.Node.LabelsEntry
-	(*timestamppb.Timestamp)(nil),      // 12: google.protobuf.Timestamp
-	(*Problem)(nil),                    // 13: gateway.admin.v1.Problem
-	(*ReplyMeta)(nil),                  // 14: gateway.admin.v1.ReplyMeta
+	(*ServiceHealth)(nil),              // 11: gateway.admin.v1.ServiceHealth
+	(*EndpointStatus)(nil),             // 12: gateway.admin.v1.EndpointStatus
+	(*NodeEndpointStatus)(nil),         // 13: gateway.admin.v1.NodeEndpointStatus
+	(*ListServiceHealthRequest)(nil),   // 14: gateway.admin.v1.ListServiceHealthRequest
+	(*ListServiceHealthResponse)(nil),  // 15: gateway.admin.v1.ListServiceHealthResponse
+	(*GetServiceHealthRequest)(nil),    // 16: gateway.admin.v1.GetServiceHealthRequest
+	(*GetServiceHealthResponse)(nil),   // 17: gateway.admin.v1.GetServiceHealthResponse
+	nil,                                // 18: gateway.admin.v1.Node.LabelsEntry
+	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
+	(*Problem)(nil),                    // 20: gateway.admin.v1.Problem
+	(*ReplyMeta)(nil),                  // 21: gateway.admin.v1.ReplyMeta
 }
 var file_gateway_admin_v1_fleet_proto_depIdxs = []int32{
-	11, // 0: gateway.admin.v1.Node.labels:type_name -> gateway.admin.v1.Node.LabelsEntry
-	12, // 1: gateway.admin.v1.Node.connected_at:type_name -> google.protobuf.Timestamp
-	12, // 2: gateway.admin.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
+	18, // 0: gateway.admin.v1.Node.labels:type_name -> gateway.admin.v1.Node.LabelsEntry
+	19, // 1: gateway.admin.v1.Node.connected_at:type_name -> google.protobuf.Timestamp
+	19, // 2: gateway.admin.v1.Node.last_seen_at:type_name -> google.protobuf.Timestamp
 	3,  // 3: gateway.admin.v1.Node.last_rejection:type_name -> gateway.admin.v1.Rejection
-	13, // 4: gateway.admin.v1.Node.degraded:type_name -> gateway.admin.v1.Problem
+	20, // 4: gateway.admin.v1.Node.degraded:type_name -> gateway.admin.v1.Problem
 	4,  // 5: gateway.admin.v1.Node.conflict:type_name -> gateway.admin.v1.NodeConflict
-	12, // 6: gateway.admin.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	19, // 6: gateway.admin.v1.Node.started_at:type_name -> google.protobuf.Timestamp
 	3,  // 7: gateway.admin.v1.Node.refuses:type_name -> gateway.admin.v1.Rejection
 	1,  // 8: gateway.admin.v1.Node.served:type_name -> gateway.admin.v1.RevisionTraffic
-	12, // 9: gateway.admin.v1.RevisionTraffic.last_at:type_name -> google.protobuf.Timestamp
+	19, // 9: gateway.admin.v1.RevisionTraffic.last_at:type_name -> google.protobuf.Timestamp
 	2,  // 10: gateway.admin.v1.RevisionTraffic.routes:type_name -> gateway.admin.v1.RouteTraffic
-	12, // 11: gateway.admin.v1.Rejection.at:type_name -> google.protobuf.Timestamp
-	13, // 12: gateway.admin.v1.Rejection.problems:type_name -> gateway.admin.v1.Problem
-	12, // 13: gateway.admin.v1.NodeConflict.at:type_name -> google.protobuf.Timestamp
+	19, // 11: gateway.admin.v1.Rejection.at:type_name -> google.protobuf.Timestamp
+	20, // 12: gateway.admin.v1.Rejection.problems:type_name -> gateway.admin.v1.Problem
+	19, // 13: gateway.admin.v1.NodeConflict.at:type_name -> google.protobuf.Timestamp
 	0,  // 14: gateway.admin.v1.ListNodesResponse.nodes:type_name -> gateway.admin.v1.Node
-	14, // 15: gateway.admin.v1.ListNodesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	21, // 15: gateway.admin.v1.ListNodesResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
 	1,  // 16: gateway.admin.v1.GetRevisionTrafficResponse.traffic:type_name -> gateway.admin.v1.RevisionTraffic
-	14, // 17: gateway.admin.v1.GetRevisionTrafficResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	21, // 17: gateway.admin.v1.GetRevisionTrafficResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
 	0,  // 18: gateway.admin.v1.GetNodeResponse.node:type_name -> gateway.admin.v1.Node
-	14, // 19: gateway.admin.v1.GetNodeResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	5,  // 20: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
-	7,  // 21: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
-	8,  // 22: gateway.admin.v1.FleetService.GetRevisionTraffic:input_type -> gateway.admin.v1.GetRevisionTrafficRequest
-	6,  // 23: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
-	10, // 24: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
-	9,  // 25: gateway.admin.v1.FleetService.GetRevisionTraffic:output_type -> gateway.admin.v1.GetRevisionTrafficResponse
-	23, // [23:26] is the sub-list for method output_type
-	20, // [20:23] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	21, // 19: gateway.admin.v1.GetNodeResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	19, // 20: gateway.admin.v1.ServiceHealth.last_health_check:type_name -> google.protobuf.Timestamp
+	12, // 21: gateway.admin.v1.ServiceHealth.endpoints:type_name -> gateway.admin.v1.EndpointStatus
+	13, // 22: gateway.admin.v1.EndpointStatus.nodes:type_name -> gateway.admin.v1.NodeEndpointStatus
+	19, // 23: gateway.admin.v1.NodeEndpointStatus.checked_at:type_name -> google.protobuf.Timestamp
+	19, // 24: gateway.admin.v1.NodeEndpointStatus.ejected_until:type_name -> google.protobuf.Timestamp
+	11, // 25: gateway.admin.v1.ListServiceHealthResponse.services:type_name -> gateway.admin.v1.ServiceHealth
+	21, // 26: gateway.admin.v1.ListServiceHealthResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	11, // 27: gateway.admin.v1.GetServiceHealthResponse.service:type_name -> gateway.admin.v1.ServiceHealth
+	21, // 28: gateway.admin.v1.GetServiceHealthResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	5,  // 29: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
+	7,  // 30: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
+	14, // 31: gateway.admin.v1.FleetService.ListServiceHealth:input_type -> gateway.admin.v1.ListServiceHealthRequest
+	16, // 32: gateway.admin.v1.FleetService.GetServiceHealth:input_type -> gateway.admin.v1.GetServiceHealthRequest
+	8,  // 33: gateway.admin.v1.FleetService.GetRevisionTraffic:input_type -> gateway.admin.v1.GetRevisionTrafficRequest
+	6,  // 34: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
+	10, // 35: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
+	15, // 36: gateway.admin.v1.FleetService.ListServiceHealth:output_type -> gateway.admin.v1.ListServiceHealthResponse
+	17, // 37: gateway.admin.v1.FleetService.GetServiceHealth:output_type -> gateway.admin.v1.GetServiceHealthResponse
+	9,  // 38: gateway.admin.v1.FleetService.GetRevisionTraffic:output_type -> gateway.admin.v1.GetRevisionTrafficResponse
+	34, // [34:39] is the sub-list for method output_type
+	29, // [29:34] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_fleet_proto_init() }
@@ -1087,13 +1632,16 @@ func file_gateway_admin_v1_fleet_proto_init() {
 	}
 	file_gateway_admin_v1_common_proto_init()
 	file_gateway_admin_v1_fleet_proto_msgTypes[5].OneofWrappers = []any{}
+	file_gateway_admin_v1_fleet_proto_msgTypes[11].OneofWrappers = []any{}
+	file_gateway_admin_v1_fleet_proto_msgTypes[12].OneofWrappers = []any{}
+	file_gateway_admin_v1_fleet_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_fleet_proto_rawDesc), len(file_gateway_admin_v1_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	FleetService_ListNodes_FullMethodName          = "/gateway.admin.v1.FleetService/ListNodes"
 	FleetService_GetNode_FullMethodName            = "/gateway.admin.v1.FleetService/GetNode"
+	FleetService_ListServiceHealth_FullMethodName  = "/gateway.admin.v1.FleetService/ListServiceHealth"
+	FleetService_GetServiceHealth_FullMethodName   = "/gateway.admin.v1.FleetService/GetServiceHealth"
 	FleetService_GetRevisionTraffic_FullMethodName = "/gateway.admin.v1.FleetService/GetRevisionTraffic"
 )
 
@@ -34,6 +36,10 @@ type FleetServiceClient interface {
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
 	// GetNode returns one.
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (*GetNodeResponse, error)
+	// ListServiceHealth returns what the nodes say of services.
+	ListServiceHealth(ctx context.Context, in *ListServiceHealthRequest, opts ...grpc.CallOption) (*ListServiceHealthResponse, error)
+	// GetServiceHealth returns what each node says of a service's endpoints.
+	GetServiceHealth(ctx context.Context, in *GetServiceHealthRequest, opts ...grpc.CallOption) (*GetServiceHealthResponse, error)
 	// GetRevisionTraffic returns what the nodes of this control plane have served by a revision, by route.
 	GetRevisionTraffic(ctx context.Context, in *GetRevisionTrafficRequest, opts ...grpc.CallOption) (*GetRevisionTrafficResponse, error)
 }
@@ -66,6 +72,26 @@ func (c *fleetServiceClient) GetNode(ctx context.Context, in *GetNodeRequest, op
 	return out, nil
 }
 
+func (c *fleetServiceClient) ListServiceHealth(ctx context.Context, in *ListServiceHealthRequest, opts ...grpc.CallOption) (*ListServiceHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListServiceHealthResponse)
+	err := c.cc.Invoke(ctx, FleetService_ListServiceHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fleetServiceClient) GetServiceHealth(ctx context.Context, in *GetServiceHealthRequest, opts ...grpc.CallOption) (*GetServiceHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetServiceHealthResponse)
+	err := c.cc.Invoke(ctx, FleetService_GetServiceHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *fleetServiceClient) GetRevisionTraffic(ctx context.Context, in *GetRevisionTrafficRequest, opts ...grpc.CallOption) (*GetRevisionTrafficResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetRevisionTrafficResponse)
@@ -86,6 +112,10 @@ type FleetServiceServer interface {
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
 	// GetNode returns one.
 	GetNode(context.Context, *GetNodeRequest) (*GetNodeResponse, error)
+	// ListServiceHealth returns what the nodes say of services.
+	ListServiceHealth(context.Context, *ListServiceHealthRequest) (*ListServiceHealthResponse, error)
+	// GetServiceHealth returns what each node says of a service's endpoints.
+	GetServiceHealth(context.Context, *GetServiceHealthRequest) (*GetServiceHealthResponse, error)
 	// GetRevisionTraffic returns what the nodes of this control plane have served by a revision, by route.
 	GetRevisionTraffic(context.Context, *GetRevisionTrafficRequest) (*GetRevisionTrafficResponse, error)
 	mustEmbedUnimplementedFleetServiceServer()
@@ -103,6 +133,12 @@ func (UnimplementedFleetServiceServer) ListNodes(context.Context, *ListNodesRequ
 }
 func (UnimplementedFleetServiceServer) GetNode(context.Context, *GetNodeRequest) (*GetNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetNode not implemented")
+}
+func (UnimplementedFleetServiceServer) ListServiceHealth(context.Context, *ListServiceHealthRequest) (*ListServiceHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListServiceHealth not implemented")
+}
+func (UnimplementedFleetServiceServer) GetServiceHealth(context.Context, *GetServiceHealthRequest) (*GetServiceHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetServiceHealth not implemented")
 }
 func (UnimplementedFleetServiceServer) GetRevisionTraffic(context.Context, *GetRevisionTrafficRequest) (*GetRevisionTrafficResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRevisionTraffic not implemented")
@@ -164,6 +200,42 @@ func _FleetService_GetNode_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FleetService_ListServiceHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListServiceHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).ListServiceHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_ListServiceHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).ListServiceHealth(ctx, req.(*ListServiceHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FleetService_GetServiceHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetServiceHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetServiceServer).GetServiceHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetService_GetServiceHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetServiceServer).GetServiceHealth(ctx, req.(*GetServiceHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _FleetService_GetRevisionTraffic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetRevisionTrafficRequest)
 	if err := dec(in); err != nil {
@@ -196,6 +268,14 @@ var FleetService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetNode",
 			Handler:    _FleetService_GetNode_Handler,
+		},
+		{
+			MethodName: "ListServiceHealth",
+			Handler:    _FleetService_ListServiceHealth_Handler,
+		},
+		{
+			MethodName: "GetServiceHealth",
+			Handler:    _FleetService_GetServiceHealth_Handler,
 		},
 		{
 			MethodName: "GetRevisionTraffic",

@@ -1574,7 +1574,9 @@ type Report struct {
 	// report.
 	Degradation *Degradation `protobuf:"bytes,21,opt,name=degradation,proto3" json:"degradation,omitempty"`
 	// Epoch of the revision that the node runs.
-	Epoch         string `protobuf:"bytes,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch string `protobuf:"bytes,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Only endpoints whose use has changed, a thousand at most; after connecting, all that are used or were ejected.
+	Uses          []*EndpointUse `protobuf:"bytes,30,rep,name=uses,proto3" json:"uses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1665,6 +1667,122 @@ func (x *Report) GetEpoch() string {
 	return ""
 }
 
+func (x *Report) GetUses() []*EndpointUse {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+// EndpointUse is how a node uses one endpoint.
+type EndpointUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service's id.
+	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// The endpoint.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// The endpoint.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Requests that it has not answered yet.
+	InFlight uint64 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// How often it was ejected, since the node knows it.
+	Ejections uint64 `protobuf:"varint,5,opt,name=ejections,proto3" json:"ejections,omitempty"`
+	// Until when it is ejected; absent: it is not.
+	EjectedUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=ejected_until,json=ejectedUntil,proto3" json:"ejected_until,omitempty"`
+	// Why it is ejected, or was last; empty: it never was.
+	EjectionReason string `protobuf:"bytes,7,opt,name=ejection_reason,json=ejectionReason,proto3" json:"ejection_reason,omitempty"`
+	// The service does not have it any more.
+	Gone          bool `protobuf:"varint,8,opt,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointUse) Reset() {
+	*x = EndpointUse{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointUse) ProtoMessage() {}
+
+func (x *EndpointUse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointUse.ProtoReflect.Descriptor instead.
+func (*EndpointUse) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EndpointUse) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *EndpointUse) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *EndpointUse) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *EndpointUse) GetInFlight() uint64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *EndpointUse) GetEjections() uint64 {
+	if x != nil {
+		return x.Ejections
+	}
+	return 0
+}
+
+func (x *EndpointUse) GetEjectedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EjectedUntil
+	}
+	return nil
+}
+
+func (x *EndpointUse) GetEjectionReason() string {
+	if x != nil {
+		return x.EjectionReason
+	}
+	return ""
+}
+
+func (x *EndpointUse) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
 // UncheckedEndpoint names one endpoint of a service.
 type UncheckedEndpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1680,7 +1798,7 @@ type UncheckedEndpoint struct {
 
 func (x *UncheckedEndpoint) Reset() {
 	*x = UncheckedEndpoint{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1810,7 @@ func (x *UncheckedEndpoint) String() string {
 func (*UncheckedEndpoint) ProtoMessage() {}
 
 func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1823,7 @@ func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UncheckedEndpoint.ProtoReflect.Descriptor instead.
 func (*UncheckedEndpoint) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UncheckedEndpoint) GetServiceId() string {
@@ -1755,7 +1873,7 @@ type RouteTraffic struct {
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1885,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1898,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -1860,7 +1978,7 @@ type EndpointHealth struct {
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +1990,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +2003,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -2049,7 +2167,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x92\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xc6\x03\n" +
 	"\x06Report\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12'\n" +
 	"\x0finterval_micros\x18\x02 \x01(\x04R\x0eintervalMicros\x12-\n" +
@@ -2058,7 +2176,18 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\tendpoints\x18\x05 \x03(\v2!.gateway.stream.v1.EndpointHealthR\tendpoints\x12B\n" +
 	"\tunchecked\x18\x14 \x03(\v2$.gateway.stream.v1.UncheckedEndpointR\tunchecked\x12@\n" +
 	"\vdegradation\x18\x15 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\x12\x14\n" +
-	"\x05epoch\x18\x16 \x01(\tR\x05epoch\"Z\n" +
+	"\x05epoch\x18\x16 \x01(\tR\x05epoch\x122\n" +
+	"\x04uses\x18\x1e \x03(\v2\x1e.gateway.stream.v1.EndpointUseR\x04uses\"\x8d\x02\n" +
+	"\vEndpointUse\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1b\n" +
+	"\tin_flight\x18\x04 \x01(\x04R\binFlight\x12\x1c\n" +
+	"\tejections\x18\x05 \x01(\x04R\tejections\x12?\n" +
+	"\rejected_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fejectedUntil\x12'\n" +
+	"\x0fejection_reason\x18\a \x01(\tR\x0eejectionReason\x12\x12\n" +
+	"\x04gone\x18\b \x01(\bR\x04gone\"Z\n" +
 	"\x11UncheckedEndpoint\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -2111,7 +2240,7 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
 	(Result_Outcome)(0),           // 1: gateway.stream.v1.Result.Outcome
@@ -2131,13 +2260,14 @@ var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(*Result)(nil),                // 15: gateway.stream.v1.Result
 	(*Problem)(nil),               // 16: gateway.stream.v1.Problem
 	(*Report)(nil),                // 17: gateway.stream.v1.Report
-	(*UncheckedEndpoint)(nil),     // 18: gateway.stream.v1.UncheckedEndpoint
-	(*RouteTraffic)(nil),          // 19: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 20: gateway.stream.v1.EndpointHealth
-	nil,                           // 21: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 23: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 24: gateway.config.v1.Endpoint
+	(*EndpointUse)(nil),           // 18: gateway.stream.v1.EndpointUse
+	(*UncheckedEndpoint)(nil),     // 19: gateway.stream.v1.UncheckedEndpoint
+	(*RouteTraffic)(nil),          // 20: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 21: gateway.stream.v1.EndpointHealth
+	nil,                           // 22: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 24: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 25: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
 	5,  // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
@@ -2147,39 +2277,41 @@ var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
 	12, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
 	4,  // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
 	9,  // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
-	21, // 7: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	22, // 8: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	22, // 7: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	23, // 8: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
 	7,  // 9: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
 	6,  // 10: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
 	0,  // 11: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
 	16, // 12: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
 	10, // 13: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
 	11, // 14: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	22, // 15: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	23, // 15: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
 	0,  // 16: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
 	0,  // 17: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
 	10, // 18: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
 	0,  // 19: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	23, // 20: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	24, // 20: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
 	0,  // 21: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
 	13, // 22: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	24, // 23: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	25, // 23: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
 	14, // 24: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
 	1,  // 25: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
 	16, // 26: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
 	0,  // 27: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
-	19, // 28: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	20, // 29: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	18, // 30: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
+	20, // 28: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	21, // 29: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	19, // 30: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
 	7,  // 31: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
-	22, // 32: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	2,  // 33: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	3,  // 34: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	34, // [34:35] is the sub-list for method output_type
-	33, // [33:34] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	18, // 32: gateway.stream.v1.Report.uses:type_name -> gateway.stream.v1.EndpointUse
+	23, // 33: gateway.stream.v1.EndpointUse.ejected_until:type_name -> google.protobuf.Timestamp
+	23, // 34: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	2,  // 35: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	3,  // 36: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -2198,14 +2330,14 @@ func file_gateway_stream_v1_stream_proto_init() {
 		(*StreamResponse_Standing)(nil),
 		(*StreamResponse_Set)(nil),
 	}
-	file_gateway_stream_v1_stream_proto_msgTypes[17].OneofWrappers = []any{}
+	file_gateway_stream_v1_stream_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
