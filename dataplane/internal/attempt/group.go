@@ -55,6 +55,7 @@ func (a *Attempts) Group(keptBytes int) *Group {
 		return nil
 	}
 	a.x = a.Exchange
+	a.Service.Locate(a.Exchange)
 	g := &Group{
 		of: a, body: newKeptBody(a.Exchange, first, keptBytes, a.Panics),
 		ended: make(chan *Candidate, maxCandidates), count: &a.Service.Attempts,

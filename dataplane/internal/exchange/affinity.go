@@ -12,10 +12,13 @@ type Affinity struct {
 	SetCookie string
 }
 
-// Affinity returns the exchange's. Its attempts have the same one; it is set before the first of them begins.
-func (x *Exchange) Affinity() *Affinity {
+// Affinity returns the exchange's.
+func (x *Exchange) Affinity() *Affinity { return &x.affinity }
+
+// Origin returns the exchange that this one is a fork or a branch of, or itself.
+func (x *Exchange) Origin() *Exchange {
 	if x.of != nil {
-		return &x.of.affinity
+		return x.of
 	}
-	return &x.affinity
+	return x
 }

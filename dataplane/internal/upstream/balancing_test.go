@@ -153,6 +153,12 @@ func TestSourcesOfKeys(t *testing.T) {
 					if x.Affinity().SetCookie != "" {
 						t.Fatal("a client that has its key is given a cookie")
 					}
+					var branch exchange.Exchange
+					whole := &exchange.Exchange{}
+					c.set(whole, key)
+					if whole.Branch(&branch, nil); s.Pick(&branch, nil) != first {
+						t.Fatalf("one of several attempts with key %d goes elsewhere", key)
+					}
 				}
 			}
 			for port := uint32(1); port <= 4; port++ {

@@ -14,6 +14,25 @@ import (
 // hashKey finds what exchanges are told apart by.
 type hashKey struct{ config.HashKey }
 
+// Locate looks for what tells an exchange apart from others, where the service's balancer asks for it. It has to be
+// called before attempts at once begin, which share it; Pick does otherwise.
+func (s *Service) Locate(x *exchange.Exchange) {
+	if c := s.current.Load(); c.hash != nil {
+		c.hash.of(x)
+	}
+}
+
+// of returns the exchange's affinity, or that of the exchange which it is an attempt of: attempts lack what it is found
+// by, such as the path's parameters.
+func (k *hashKey) of(x *exchange.Exchange) *exchange.Affinity {
+	x = x.Origin()
+	a := x.Affinity()
+	if !a.Known {
+		k.find(x, a)
+	}
+	return a
+}
+
 // find looks for an exchange's key. Where it is a cookie that the client does not have, it makes one.
 func (k *hashKey) find(x *exchange.Exchange, a *exchange.Affinity) {
 	a.Known = true

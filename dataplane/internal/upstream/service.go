@@ -91,10 +91,7 @@ func (s *Service) Pick(x *exchange.Exchange, tried *Tried) *Endpoint {
 		choice.Tried = &tried.states
 	}
 	if c.hash != nil && x != nil {
-		a := x.Affinity()
-		if !a.Known {
-			c.hash.find(x, a)
-		}
+		a := c.hash.of(x)
 		choice.Hash, choice.Keyed = a.Hash, a.Keyed
 	}
 	if c.timed && x != nil {
