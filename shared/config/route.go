@@ -37,6 +37,7 @@ func (c *checker) route(m *configv1.Route) {
 	c.backends(m.GetBackends())
 	c.sticky(m)
 	c.priority("request_priority", m.GetRequestPriority())
+	c.routeFault(m)
 	c.target(m)
 	if rw := m.GetRewrite(); rw != nil {
 		if m.GetRedirect() != nil || m.GetDirectResponse() != nil {
@@ -56,6 +57,13 @@ func (c *checker) route(m *configv1.Route) {
 	if d := m.GetDirectResponse(); d != nil {
 		c.directResponse(d)
 	}
+}
+
+func (c *checker) routeFault(m *configv1.Route) {
+	if m.GetFault() != nil && (m.GetRedirect() != nil || m.GetDirectResponse() != nil) {
+		c.fail("fault", "", "can't be together with redirect or direct_response: it is for what goes to a service")
+	}
+	c.fault(m.GetFault())
 }
 
 // maxMirrorBytes is the longest body of a request that can be mirrored.

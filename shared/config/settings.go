@@ -170,6 +170,12 @@ type Limits struct {
 	// those do not matter.
 	Priority Priority
 	ByGroup  GroupPriorities
+	// BufferBytes is the longest body that is read before the service is asked for a connection; 0: none is. LargerStreams
+	// tells that longer ones are not refused.
+	BufferBytes   int
+	LargerStreams bool
+	// Fault makes some requests late, and answers some; nil: none.
+	Fault *configv1.Fault
 }
 
 // StreamIdleOr returns StreamIdle with its default filled in.
@@ -210,6 +216,12 @@ func LimitsOf(route, service *configv1.Policy) Limits {
 		}
 		if list := p.GetUpgrades(); len(list) > 0 {
 			l.Upgrades = upgradesOf(list)
+		}
+		if b := p.GetBufferRequest(); b != nil {
+			l.BufferBytes, l.LargerStreams = int(b.GetMaxBytes()), b.GetLarger() == LargerStreams
+		}
+		if f := p.GetFault(); f != nil {
+			l.Fault = f
 		}
 		l.Priority = priorityOr(p.GetRequestPriority(), l.Priority)
 		l.ByGroup = groupPrioritiesOf(p.GetGroupPriorities(), l.ByGroup)

@@ -17,6 +17,8 @@ import (
 const (
 	// maxConditions is the most header fields, cookies, consumers and groups, each, that a backend may match by.
 	maxConditions = 64
+	// maxBufferBytes is the longest body of a request that can be read before its service is asked.
+	maxBufferBytes = 64 << 20
 	// maxStickyTTL is the longest that browsers keep a cookie.
 	maxStickyTTL = 400 * 24 * time.Hour
 )
@@ -129,4 +131,54 @@ func (c *checker) names(field string, names []string) {
 			c.fail(at, n, "is there twice")
 		}
 	}
+}
+
+// fault checks what makes requests late, or answers them.
+func (c *checker) fault(f *configv1.Fault) {
+	if f == nil {
+		return
+	}
+	if f.GetDelay() == nil && f.GetAbort() == nil {
+		c.fail("fault", "", "does nothing: it needs delay, abort or both")
+	}
+	_, errs := match.ParseFields("fault.headers", f.GetHeaders())
+	for _, e := range errs {
+		c.fail(e.Field, e.Value, "%s", e.Message)
+	}
+	if len(f.GetHeaders()) > maxConditions {
+		c.fail("fault.headers", "", "has %d entries; %d are allowed", len(f.GetHeaders()), maxConditions)
+	}
+	if d := f.GetDelay(); d != nil {
+		if d.GetFixed() == "" {
+			c.fail("fault.delay.fixed", "", "is required: how late requests are, such as 250ms")
+		}
+		c.duration("fault.delay.fixed", d.GetFixed(), time.Millisecond, 10*time.Minute)
+		if d.Percent != nil {
+			c.percent("fault.delay.percent", d.GetPercent())
+		}
+	}
+	if a := f.GetAbort(); a != nil {
+		if a.GetStatus() != 0 {
+			c.number("fault.abort.status", a.GetStatus(), 400, 599)
+		}
+		if a.GrpcStatus != nil {
+			c.number("fault.abort.grpc_status", a.GetGrpcStatus(), 1, 16)
+		}
+		if a.Percent != nil {
+			c.percent("fault.abort.percent", a.GetPercent())
+		}
+	}
+}
+
+// LargerStreams is what becomes of bodies that are too long to be read first, where they are not refused.
+const LargerStreams = "stream"
+
+func (c *checker) bufferRequest(b *configv1.BufferRequest) {
+	if b == nil {
+		return
+	}
+	if n := b.GetMaxBytes(); n < 1 || n > maxBufferBytes {
+		c.fail("buffer_request.max_bytes", strconv.FormatInt(n, 10), "has to be from 1 to %d", maxBufferBytes)
+	}
+	c.oneOf("buffer_request.larger", b.GetLarger(), "refuse", LargerStreams)
 }

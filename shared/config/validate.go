@@ -155,6 +155,8 @@ func (c *checker) policy(m *configv1.Policy) {
 	c.retries(m)
 	c.upgrades(m.GetUpgrades())
 	c.priorities(m)
+	c.fault(m.GetFault())
+	c.bufferRequest(m.GetBufferRequest())
 	c.errorPages(m)
 }
 

@@ -39,6 +39,8 @@ const (
 	CircuitOpen Code = "CIRCUIT_OPEN"
 	// Overloaded is a request that the node has turned away, since it has too much to do.
 	Overloaded Code = "OVERLOADED"
+	// Injected is an error that the configuration asks for.
+	Injected Code = "FAULT_INJECTED"
 	// RequestTooLarge is a body above the policy's limit.
 	RequestTooLarge Code = "REQUEST_TOO_LARGE"
 	// HeadersTooLarge is a head above the node's limits.
@@ -117,6 +119,7 @@ var statuses = map[Code]status{
 	UpstreamOverloaded:  {503, codes.ResourceExhausted},
 	CircuitOpen:         {503, codes.Unavailable},
 	Overloaded:          {503, codes.Unavailable},
+	Injected:            {503, codes.Unavailable},
 	RequestTooLarge:     {413, codes.ResourceExhausted},
 	HeadersTooLarge:     {431, codes.ResourceExhausted},
 	URITooLong:          {414, codes.ResourceExhausted},

@@ -83,7 +83,11 @@ func (t *transaction) dispatch() bool {
 	if a.Several() { // each of them has a goroutine, and they are waited for together
 		return false
 	}
-	if first := a.RequestPart(); first.Err != nil || !first.Whole || !a.Choose() {
+	first := a.RequestPart()
+	if first.Err != nil || !first.Whole {
+		return false
+	}
+	if n := t.backend.Limits.BufferBytes; n > 0 && len(first.Bytes) > n || !a.Choose() {
 		return false
 	}
 	loop := t.host.Loop()

@@ -8,6 +8,7 @@ import (
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/grpcweb"
 	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/injection"
 	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/runtime"
@@ -39,6 +40,9 @@ type transaction struct {
 	// verdict is what the request phases came to, once decided.
 	verdict exchange.Verdict
 	decided bool
+	// injected is the fault that is drawn, once faulted.
+	injected injection.Drawn
+	faulted  bool
 	// mirrored is the copy of the request that another service gets; nil: none.
 	mirrored *mirror.Copy
 	attempt  attempt.Attempts
@@ -254,6 +258,9 @@ func (t *transaction) prepare() phase {
 			return later
 		}
 	}
+	if b.Fault != nil && t.verdict == exchange.Continue && t.inject() == later {
+		return later
+	}
 	if t.verdict == exchange.Stop || t.route.Answer(x) || !t.forward() {
 		b.Chain.Response(x, &t.at)
 		t.answer()
@@ -360,6 +367,12 @@ func (t *transaction) deliver() {
 
 // send asks the service, and answers the client.
 func (t *transaction) send() {
+	l := &t.backend.Limits
+	if l.BufferBytes > 0 && t.x.RPC == exchange.NoRPC && t.x.Request.Upgrade == "" &&
+		!t.attempt.Gather(l.BufferBytes, l.LargerStreams) {
+		t.respondLocally()
+		return
+	}
 	if t.attempt.Send() {
 		t.respond()
 	} else {

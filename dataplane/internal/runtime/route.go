@@ -7,6 +7,7 @@ import (
 	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/injection"
 	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/subrequest"
@@ -38,6 +39,8 @@ type Backend struct {
 	Service *upstream.Service
 	// Limits are those of the route's and the service's policies.
 	Limits config.Limits
+	// Fault makes some requests late, and answers some; nil: none.
+	Fault *injection.Fault
 	// Errors are what clients are shown of the gateway's errors; nil: its own JSON.
 	Errors *errorpage.Pages
 	// Chain is the global pipelines, the service's and the route's; nil: none.
@@ -163,7 +166,13 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 	b.Limits = config.LimitsOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
 	b.Retries = config.RetriesOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
 	b.Limits.Priority = config.PriorityOf(msg, &b.Limits)
+	if f := msg.GetFault(); f != nil {
+		b.Limits.Fault = f
+	}
 	var err error
+	if b.Fault, err = injection.New(b.Limits.Fault, msg.GetName(), c.counters.Sets()); err != nil {
+		return b, err
+	}
 	if b.Errors, err = c.errors(msg.GetPolicyId(), svc.GetPolicyId()); err != nil {
 		return b, err
 	}

@@ -62,6 +62,10 @@ type Policy struct {
 	// Longest wait for the head of a response once the request has been sent, 1ms to 24h. Empty means the service's
 	// response_timeout, which always holds for the time between two parts of the response.
 	ResponseHeaderTimeout string `protobuf:"bytes,44,opt,name=response_header_timeout,json=responseHeaderTimeout,proto3" json:"response_header_timeout,omitempty"`
+	// Makes some requests late, and answers some with an error. A route's own fault goes before.
+	Fault *Fault `protobuf:"bytes,20,opt,name=fault,proto3" json:"fault,omitempty"`
+	// Reads bodies of requests before a connection to the service is asked for. Absent: they go on as they come.
+	BufferRequest *BufferRequest `protobuf:"bytes,21,opt,name=buffer_request,json=bufferRequest,proto3" json:"buffer_request,omitempty"`
 	// Who goes first where the node has too much to do: "critical", "high", "normal" or "low"; the requests of lower ones
 	// are answered with 503 OVERLOADED earlier. A route's own request_priority goes before. Empty means "normal".
 	RequestPriority string `protobuf:"bytes,22,opt,name=request_priority,json=requestPriority,proto3" json:"request_priority,omitempty"`
@@ -221,6 +225,20 @@ func (x *Policy) GetResponseHeaderTimeout() string {
 		return x.ResponseHeaderTimeout
 	}
 	return ""
+}
+
+func (x *Policy) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+func (x *Policy) GetBufferRequest() *BufferRequest {
+	if x != nil {
+		return x.BufferRequest
+	}
+	return nil
 }
 
 func (x *Policy) GetRequestPriority() string {
@@ -389,7 +407,8 @@ var File_gateway_config_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1dgateway/config/v1/retry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\t\n" +
+	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1dgateway/config/v1/retry.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\n" +
+	"\n" +
 	"\x06Policy\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -409,7 +428,9 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\x05hedge\x18\x0e \x01(\v2\x1e.gateway.config.v1.HedgePolicyR\x05hedge\x12'\n" +
 	"\x0fdeadline_header\x18\x0f \x01(\tR\x0edeadlineHeader\x12,\n" +
 	"\x0faccept_deadline\x18\x10 \x01(\bH\x01R\x0eacceptDeadline\x88\x01\x01\x126\n" +
-	"\x17response_header_timeout\x18, \x01(\tR\x15responseHeaderTimeout\x12)\n" +
+	"\x17response_header_timeout\x18, \x01(\tR\x15responseHeaderTimeout\x12.\n" +
+	"\x05fault\x18\x14 \x01(\v2\x18.gateway.config.v1.FaultR\x05fault\x12G\n" +
+	"\x0ebuffer_request\x18\x15 \x01(\v2 .gateway.config.v1.BufferRequestR\rbufferRequest\x12)\n" +
 	"\x10request_priority\x18\x16 \x01(\tR\x0frequestPriority\x12Y\n" +
 	"\x10group_priorities\x18\x17 \x03(\v2..gateway.config.v1.Policy.GroupPrioritiesEntryR\x0fgroupPriorities\x12.\n" +
 	"\x13stream_idle_timeout\x18( \x01(\tR\x11streamIdleTimeout\x12\x1a\n" +
@@ -459,22 +480,26 @@ var file_gateway_config_v1_policy_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 	(*RetryPolicy)(nil),           // 7: gateway.config.v1.RetryPolicy
 	(*HedgePolicy)(nil),           // 8: gateway.config.v1.HedgePolicy
+	(*Fault)(nil),                 // 9: gateway.config.v1.Fault
+	(*BufferRequest)(nil),         // 10: gateway.config.v1.BufferRequest
 }
 var file_gateway_config_v1_policy_proto_depIdxs = []int32{
-	6, // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	6, // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
-	3, // 2: gateway.config.v1.Policy.labels:type_name -> gateway.config.v1.Policy.LabelsEntry
-	4, // 3: gateway.config.v1.Policy.environment:type_name -> gateway.config.v1.Policy.EnvironmentEntry
-	7, // 4: gateway.config.v1.Policy.retry:type_name -> gateway.config.v1.RetryPolicy
-	8, // 5: gateway.config.v1.Policy.hedge:type_name -> gateway.config.v1.HedgePolicy
-	5, // 6: gateway.config.v1.Policy.group_priorities:type_name -> gateway.config.v1.Policy.GroupPrioritiesEntry
-	1, // 7: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
-	2, // 8: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	6,  // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	6,  // 1: gateway.config.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	3,  // 2: gateway.config.v1.Policy.labels:type_name -> gateway.config.v1.Policy.LabelsEntry
+	4,  // 3: gateway.config.v1.Policy.environment:type_name -> gateway.config.v1.Policy.EnvironmentEntry
+	7,  // 4: gateway.config.v1.Policy.retry:type_name -> gateway.config.v1.RetryPolicy
+	8,  // 5: gateway.config.v1.Policy.hedge:type_name -> gateway.config.v1.HedgePolicy
+	9,  // 6: gateway.config.v1.Policy.fault:type_name -> gateway.config.v1.Fault
+	10, // 7: gateway.config.v1.Policy.buffer_request:type_name -> gateway.config.v1.BufferRequest
+	5,  // 8: gateway.config.v1.Policy.group_priorities:type_name -> gateway.config.v1.Policy.GroupPrioritiesEntry
+	1,  // 9: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
+	2,  // 10: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_policy_proto_init() }
@@ -484,6 +509,7 @@ func file_gateway_config_v1_policy_proto_init() {
 	}
 	file_gateway_config_v1_field_proto_init()
 	file_gateway_config_v1_retry_proto_init()
+	file_gateway_config_v1_shaping_proto_init()
 	file_gateway_config_v1_policy_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

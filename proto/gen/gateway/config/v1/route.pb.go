@@ -95,6 +95,8 @@ type Route struct {
 	// are answered with 503 OVERLOADED earlier. It has nothing to do with priority, the order of routes. Empty means what
 	// the policies say.
 	RequestPriority string `protobuf:"bytes,31,opt,name=request_priority,json=requestPriority,proto3" json:"request_priority,omitempty"`
+	// Makes some requests late, and answers some with an error. Absent means what the policies say.
+	Fault *Fault `protobuf:"bytes,32,opt,name=fault,proto3" json:"fault,omitempty"`
 	// What happens to paths that services may read in different ways, for this route only. Absent: as the node's --path-* flags say.
 	//
 	// Each route sees a path in its own form, and of all that match, in theirs, the best one is taken as always. Where the options of the best refuse the path,
@@ -343,6 +345,13 @@ func (x *Route) GetRequestPriority() string {
 	return ""
 }
 
+func (x *Route) GetFault() *Fault {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
 func (x *Route) GetPathOptions() *PathOptions {
 	if x != nil {
 		return x.PathOptions
@@ -501,119 +510,6 @@ func (x *PathOptions) GetParameters() string {
 	return ""
 }
 
-// HeaderMatch is a predicate on one request header field.
-type HeaderMatch struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Field name, compared without case.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// How the value has to match; absent means that the field has to be there.
-	//
-	// Types that are valid to be assigned to Match:
-	//
-	//	*HeaderMatch_Exact
-	//	*HeaderMatch_Regex
-	//	*HeaderMatch_Present
-	Match         isHeaderMatch_Match `protobuf_oneof:"match"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HeaderMatch) Reset() {
-	*x = HeaderMatch{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HeaderMatch) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HeaderMatch) ProtoMessage() {}
-
-func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
-func (*HeaderMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *HeaderMatch) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *HeaderMatch) GetMatch() isHeaderMatch_Match {
-	if x != nil {
-		return x.Match
-	}
-	return nil
-}
-
-func (x *HeaderMatch) GetExact() string {
-	if x != nil {
-		if x, ok := x.Match.(*HeaderMatch_Exact); ok {
-			return x.Exact
-		}
-	}
-	return ""
-}
-
-func (x *HeaderMatch) GetRegex() string {
-	if x != nil {
-		if x, ok := x.Match.(*HeaderMatch_Regex); ok {
-			return x.Regex
-		}
-	}
-	return ""
-}
-
-func (x *HeaderMatch) GetPresent() bool {
-	if x != nil {
-		if x, ok := x.Match.(*HeaderMatch_Present); ok {
-			return x.Present
-		}
-	}
-	return false
-}
-
-type isHeaderMatch_Match interface {
-	isHeaderMatch_Match()
-}
-
-type HeaderMatch_Exact struct {
-	// The whole value.
-	Exact string `protobuf:"bytes,2,opt,name=exact,proto3,oneof"`
-}
-
-type HeaderMatch_Regex struct {
-	// An RE2 regex that has to match the whole value.
-	Regex string `protobuf:"bytes,3,opt,name=regex,proto3,oneof"`
-}
-
-type HeaderMatch_Present struct {
-	// true: the field is there; false: it is not.
-	Present bool `protobuf:"varint,4,opt,name=present,proto3,oneof"`
-}
-
-func (*HeaderMatch_Exact) isHeaderMatch_Match() {}
-
-func (*HeaderMatch_Regex) isHeaderMatch_Match() {}
-
-func (*HeaderMatch_Present) isHeaderMatch_Match() {}
-
 // QueryMatch is a predicate on one parameter of the query.
 type QueryMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -633,7 +529,7 @@ type QueryMatch struct {
 
 func (x *QueryMatch) Reset() {
 	*x = QueryMatch{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +541,7 @@ func (x *QueryMatch) String() string {
 func (*QueryMatch) ProtoMessage() {}
 
 func (x *QueryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +554,7 @@ func (x *QueryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMatch.ProtoReflect.Descriptor instead.
 func (*QueryMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{3}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *QueryMatch) GetName() string {
@@ -742,7 +638,7 @@ type Backend struct {
 
 func (x *Backend) Reset() {
 	*x = Backend{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +650,7 @@ func (x *Backend) String() string {
 func (*Backend) ProtoMessage() {}
 
 func (x *Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +663,7 @@ func (x *Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend.ProtoReflect.Descriptor instead.
 func (*Backend) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{4}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Backend) GetServiceId() string {
@@ -812,7 +708,7 @@ type BackendMatch struct {
 
 func (x *BackendMatch) Reset() {
 	*x = BackendMatch{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +720,7 @@ func (x *BackendMatch) String() string {
 func (*BackendMatch) ProtoMessage() {}
 
 func (x *BackendMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +733,7 @@ func (x *BackendMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendMatch.ProtoReflect.Descriptor instead.
 func (*BackendMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{5}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BackendMatch) GetHeaders() []*HeaderMatch {
@@ -897,7 +793,7 @@ type Rewrite struct {
 
 func (x *Rewrite) Reset() {
 	*x = Rewrite{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +805,7 @@ func (x *Rewrite) String() string {
 func (*Rewrite) ProtoMessage() {}
 
 func (x *Rewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +818,7 @@ func (x *Rewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rewrite.ProtoReflect.Descriptor instead.
 func (*Rewrite) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{6}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Rewrite) GetPathRewrite() isRewrite_PathRewrite {
@@ -1011,7 +907,7 @@ type RegexRewrite struct {
 
 func (x *RegexRewrite) Reset() {
 	*x = RegexRewrite{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +919,7 @@ func (x *RegexRewrite) String() string {
 func (*RegexRewrite) ProtoMessage() {}
 
 func (x *RegexRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +932,7 @@ func (x *RegexRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegexRewrite.ProtoReflect.Descriptor instead.
 func (*RegexRewrite) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{7}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RegexRewrite) GetPattern() string {
@@ -1076,7 +972,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +984,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +997,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{8}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Redirect) GetStatus() uint32 {
@@ -1161,7 +1057,7 @@ type DirectResponse struct {
 
 func (x *DirectResponse) Reset() {
 	*x = DirectResponse{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1069,7 @@ func (x *DirectResponse) String() string {
 func (*DirectResponse) ProtoMessage() {}
 
 func (x *DirectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1082,7 @@ func (x *DirectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectResponse.ProtoReflect.Descriptor instead.
 func (*DirectResponse) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{9}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DirectResponse) GetStatus() uint32 {
@@ -1226,7 +1122,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_gateway_config_v1_route_proto_msgTypes[10]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1134,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_route_proto_msgTypes[10]
+	mi := &file_gateway_config_v1_route_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1147,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{10}
+	return file_gateway_config_v1_route_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Mirror) GetServiceId() string {
@@ -1279,7 +1175,7 @@ var File_gateway_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\f\n" +
+	"\x1dgateway/config/v1/route.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/reference.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\f\n" +
 	"\x05Route\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -1315,7 +1211,8 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"\x06mirror\x18\x1c \x01(\v2\x19.gateway.config.v1.MirrorR\x06mirror\x121\n" +
 	"\x06sticky\x18\x1d \x01(\v2\x19.gateway.config.v1.StickyR\x06sticky\x128\n" +
 	"\acookies\x18\x1e \x03(\v2\x1e.gateway.config.v1.CookieMatchR\acookies\x12)\n" +
-	"\x10request_priority\x18\x1f \x01(\tR\x0frequestPriority\x12A\n" +
+	"\x10request_priority\x18\x1f \x01(\tR\x0frequestPriority\x12.\n" +
+	"\x05fault\x18  \x01(\v2\x18.gateway.config.v1.FaultR\x05fault\x12A\n" +
 	"\fpath_options\x182 \x01(\v2\x1e.gateway.config.v1.PathOptionsR\vpathOptions\x12(\n" +
 	"\x10max_target_bytes\x183 \x01(\rR\x0emaxTargetBytes\x12S\n" +
 	"\x10named_references\x18< \x01(\v2\".gateway.config.v1.NamedReferencesB\x04\xe8\xb6!\x03R\x0fnamedReferences\x1a9\n" +
@@ -1343,13 +1240,7 @@ const file_gateway_config_v1_route_proto_rawDesc = "" +
 	"escapeCase\x12\x1e\n" +
 	"\n" +
 	"parameters\x18\v \x01(\tR\n" +
-	"parameters\"v\n" +
-	"\vHeaderMatch\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x05exact\x18\x02 \x01(\tH\x00R\x05exact\x12\x16\n" +
-	"\x05regex\x18\x03 \x01(\tH\x00R\x05regex\x12\x1a\n" +
-	"\apresent\x18\x04 \x01(\bH\x00R\apresentB\a\n" +
-	"\x05match\"u\n" +
+	"parameters\"u\n" +
 	"\n" +
 	"QueryMatch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -1420,53 +1311,55 @@ func file_gateway_config_v1_route_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_route_proto_rawDescData
 }
 
-var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_gateway_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_gateway_config_v1_route_proto_goTypes = []any{
 	(*Route)(nil),                 // 0: gateway.config.v1.Route
 	(*PathOptions)(nil),           // 1: gateway.config.v1.PathOptions
-	(*HeaderMatch)(nil),           // 2: gateway.config.v1.HeaderMatch
-	(*QueryMatch)(nil),            // 3: gateway.config.v1.QueryMatch
-	(*Backend)(nil),               // 4: gateway.config.v1.Backend
-	(*BackendMatch)(nil),          // 5: gateway.config.v1.BackendMatch
-	(*Rewrite)(nil),               // 6: gateway.config.v1.Rewrite
-	(*RegexRewrite)(nil),          // 7: gateway.config.v1.RegexRewrite
-	(*Redirect)(nil),              // 8: gateway.config.v1.Redirect
-	(*DirectResponse)(nil),        // 9: gateway.config.v1.DirectResponse
-	(*Mirror)(nil),                // 10: gateway.config.v1.Mirror
-	nil,                           // 11: gateway.config.v1.Route.LabelsEntry
-	nil,                           // 12: gateway.config.v1.Route.EnvironmentEntry
-	nil,                           // 13: gateway.config.v1.DirectResponse.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*QueryMatch)(nil),            // 2: gateway.config.v1.QueryMatch
+	(*Backend)(nil),               // 3: gateway.config.v1.Backend
+	(*BackendMatch)(nil),          // 4: gateway.config.v1.BackendMatch
+	(*Rewrite)(nil),               // 5: gateway.config.v1.Rewrite
+	(*RegexRewrite)(nil),          // 6: gateway.config.v1.RegexRewrite
+	(*Redirect)(nil),              // 7: gateway.config.v1.Redirect
+	(*DirectResponse)(nil),        // 8: gateway.config.v1.DirectResponse
+	(*Mirror)(nil),                // 9: gateway.config.v1.Mirror
+	nil,                           // 10: gateway.config.v1.Route.LabelsEntry
+	nil,                           // 11: gateway.config.v1.Route.EnvironmentEntry
+	nil,                           // 12: gateway.config.v1.DirectResponse.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*HeaderMatch)(nil),           // 14: gateway.config.v1.HeaderMatch
 	(*Sticky)(nil),                // 15: gateway.config.v1.Sticky
 	(*CookieMatch)(nil),           // 16: gateway.config.v1.CookieMatch
-	(*NamedReferences)(nil),       // 17: gateway.config.v1.NamedReferences
+	(*Fault)(nil),                 // 17: gateway.config.v1.Fault
+	(*NamedReferences)(nil),       // 18: gateway.config.v1.NamedReferences
 }
 var file_gateway_config_v1_route_proto_depIdxs = []int32{
-	14, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
-	14, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
-	11, // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
-	12, // 3: gateway.config.v1.Route.environment:type_name -> gateway.config.v1.Route.EnvironmentEntry
-	2,  // 4: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
-	3,  // 5: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
-	4,  // 6: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
-	6,  // 7: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
-	8,  // 8: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
-	9,  // 9: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
-	10, // 10: gateway.config.v1.Route.mirror:type_name -> gateway.config.v1.Mirror
+	13, // 0: gateway.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
+	13, // 1: gateway.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
+	10, // 2: gateway.config.v1.Route.labels:type_name -> gateway.config.v1.Route.LabelsEntry
+	11, // 3: gateway.config.v1.Route.environment:type_name -> gateway.config.v1.Route.EnvironmentEntry
+	14, // 4: gateway.config.v1.Route.headers:type_name -> gateway.config.v1.HeaderMatch
+	2,  // 5: gateway.config.v1.Route.query:type_name -> gateway.config.v1.QueryMatch
+	3,  // 6: gateway.config.v1.Route.backends:type_name -> gateway.config.v1.Backend
+	5,  // 7: gateway.config.v1.Route.rewrite:type_name -> gateway.config.v1.Rewrite
+	7,  // 8: gateway.config.v1.Route.redirect:type_name -> gateway.config.v1.Redirect
+	8,  // 9: gateway.config.v1.Route.direct_response:type_name -> gateway.config.v1.DirectResponse
+	9,  // 10: gateway.config.v1.Route.mirror:type_name -> gateway.config.v1.Mirror
 	15, // 11: gateway.config.v1.Route.sticky:type_name -> gateway.config.v1.Sticky
 	16, // 12: gateway.config.v1.Route.cookies:type_name -> gateway.config.v1.CookieMatch
-	1,  // 13: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
-	17, // 14: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
-	5,  // 15: gateway.config.v1.Backend.match:type_name -> gateway.config.v1.BackendMatch
-	2,  // 16: gateway.config.v1.BackendMatch.headers:type_name -> gateway.config.v1.HeaderMatch
-	16, // 17: gateway.config.v1.BackendMatch.cookies:type_name -> gateway.config.v1.CookieMatch
-	7,  // 18: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
-	13, // 19: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	17, // 13: gateway.config.v1.Route.fault:type_name -> gateway.config.v1.Fault
+	1,  // 14: gateway.config.v1.Route.path_options:type_name -> gateway.config.v1.PathOptions
+	18, // 15: gateway.config.v1.Route.named_references:type_name -> gateway.config.v1.NamedReferences
+	4,  // 16: gateway.config.v1.Backend.match:type_name -> gateway.config.v1.BackendMatch
+	14, // 17: gateway.config.v1.BackendMatch.headers:type_name -> gateway.config.v1.HeaderMatch
+	16, // 18: gateway.config.v1.BackendMatch.cookies:type_name -> gateway.config.v1.CookieMatch
+	6,  // 19: gateway.config.v1.Rewrite.regex:type_name -> gateway.config.v1.RegexRewrite
+	12, // 20: gateway.config.v1.DirectResponse.headers:type_name -> gateway.config.v1.DirectResponse.HeadersEntry
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_route_proto_init() }
@@ -1479,30 +1372,25 @@ func file_gateway_config_v1_route_proto_init() {
 	file_gateway_config_v1_shaping_proto_init()
 	file_gateway_config_v1_route_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_route_proto_msgTypes[2].OneofWrappers = []any{
-		(*HeaderMatch_Exact)(nil),
-		(*HeaderMatch_Regex)(nil),
-		(*HeaderMatch_Present)(nil),
-	}
-	file_gateway_config_v1_route_proto_msgTypes[3].OneofWrappers = []any{
 		(*QueryMatch_Exact)(nil),
 		(*QueryMatch_Regex)(nil),
 		(*QueryMatch_Present)(nil),
 	}
+	file_gateway_config_v1_route_proto_msgTypes[3].OneofWrappers = []any{}
 	file_gateway_config_v1_route_proto_msgTypes[4].OneofWrappers = []any{}
-	file_gateway_config_v1_route_proto_msgTypes[5].OneofWrappers = []any{}
-	file_gateway_config_v1_route_proto_msgTypes[6].OneofWrappers = []any{
+	file_gateway_config_v1_route_proto_msgTypes[5].OneofWrappers = []any{
 		(*Rewrite_Path)(nil),
 		(*Rewrite_Prefix)(nil),
 		(*Rewrite_Regex)(nil),
 	}
-	file_gateway_config_v1_route_proto_msgTypes[10].OneofWrappers = []any{}
+	file_gateway_config_v1_route_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_route_proto_rawDesc), len(file_gateway_config_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -228,6 +228,119 @@ func (x *StickyCookie) GetSameSite() string {
 	return ""
 }
 
+// HeaderMatch is a predicate on one request header field.
+type HeaderMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Field name, compared without case.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How the value has to match; absent means that the field has to be there.
+	//
+	// Types that are valid to be assigned to Match:
+	//
+	//	*HeaderMatch_Exact
+	//	*HeaderMatch_Regex
+	//	*HeaderMatch_Present
+	Match         isHeaderMatch_Match `protobuf_oneof:"match"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderMatch) Reset() {
+	*x = HeaderMatch{}
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderMatch) ProtoMessage() {}
+
+func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
+func (*HeaderMatch) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HeaderMatch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderMatch) GetMatch() isHeaderMatch_Match {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *HeaderMatch) GetExact() string {
+	if x != nil {
+		if x, ok := x.Match.(*HeaderMatch_Exact); ok {
+			return x.Exact
+		}
+	}
+	return ""
+}
+
+func (x *HeaderMatch) GetRegex() string {
+	if x != nil {
+		if x, ok := x.Match.(*HeaderMatch_Regex); ok {
+			return x.Regex
+		}
+	}
+	return ""
+}
+
+func (x *HeaderMatch) GetPresent() bool {
+	if x != nil {
+		if x, ok := x.Match.(*HeaderMatch_Present); ok {
+			return x.Present
+		}
+	}
+	return false
+}
+
+type isHeaderMatch_Match interface {
+	isHeaderMatch_Match()
+}
+
+type HeaderMatch_Exact struct {
+	// The whole value.
+	Exact string `protobuf:"bytes,2,opt,name=exact,proto3,oneof"`
+}
+
+type HeaderMatch_Regex struct {
+	// An RE2 regex that has to match the whole value.
+	Regex string `protobuf:"bytes,3,opt,name=regex,proto3,oneof"`
+}
+
+type HeaderMatch_Present struct {
+	// true: the field is there; false: it is not.
+	Present bool `protobuf:"varint,4,opt,name=present,proto3,oneof"`
+}
+
+func (*HeaderMatch_Exact) isHeaderMatch_Match() {}
+
+func (*HeaderMatch_Regex) isHeaderMatch_Match() {}
+
+func (*HeaderMatch_Present) isHeaderMatch_Match() {}
+
 // CookieMatch is a predicate on one cookie of a request.
 type CookieMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -247,7 +360,7 @@ type CookieMatch struct {
 
 func (x *CookieMatch) Reset() {
 	*x = CookieMatch{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +372,7 @@ func (x *CookieMatch) String() string {
 func (*CookieMatch) ProtoMessage() {}
 
 func (x *CookieMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +385,7 @@ func (x *CookieMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CookieMatch.ProtoReflect.Descriptor instead.
 func (*CookieMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{2}
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CookieMatch) GetName() string {
@@ -341,6 +454,246 @@ func (*CookieMatch_Regex) isCookieMatch_Match() {}
 
 func (*CookieMatch_Present) isCookieMatch_Match() {}
 
+// Fault makes some requests late, and answers some with an error, so that users see what their clients do then.
+type Fault struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only requests in which all of these hold; none: all requests.
+	Headers []*HeaderMatch `protobuf:"bytes,1,rep,name=headers,proto3" json:"headers,omitempty"`
+	// Makes them late.
+	Delay *FaultDelay `protobuf:"bytes,2,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Answers them, those that are late after the delay, with the code FAULT_INJECTED.
+	Abort         *FaultAbort `protobuf:"bytes,3,opt,name=abort,proto3" json:"abort,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fault) Reset() {
+	*x = Fault{}
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fault) ProtoMessage() {}
+
+func (x *Fault) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fault.ProtoReflect.Descriptor instead.
+func (*Fault) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Fault) GetHeaders() []*HeaderMatch {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Fault) GetDelay() *FaultDelay {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Fault) GetAbort() *FaultAbort {
+	if x != nil {
+		return x.Abort
+	}
+	return nil
+}
+
+// FaultDelay makes requests late.
+type FaultDelay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How late, 1ms to 10m. It is part of the policy's timeout.
+	Fixed string `protobuf:"bytes,1,opt,name=fixed,proto3" json:"fixed,omitempty"`
+	// Share of the requests in percent, with up to three decimal places, above 0 and up to 100. Absent means 100.
+	Percent       *float64 `protobuf:"fixed64,2,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FaultDelay) Reset() {
+	*x = FaultDelay{}
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FaultDelay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FaultDelay) ProtoMessage() {}
+
+func (x *FaultDelay) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FaultDelay.ProtoReflect.Descriptor instead.
+func (*FaultDelay) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FaultDelay) GetFixed() string {
+	if x != nil {
+		return x.Fixed
+	}
+	return ""
+}
+
+func (x *FaultDelay) GetPercent() float64 {
+	if x != nil && x.Percent != nil {
+		return *x.Percent
+	}
+	return 0
+}
+
+// FaultAbort answers requests with an error.
+type FaultAbort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Status, 400 to 599. 0 means 503.
+	Status uint32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	// grpc-status for clients that speak gRPC, 1 to 16. Absent means 14, UNAVAILABLE.
+	GrpcStatus *uint32 `protobuf:"varint,2,opt,name=grpc_status,json=grpcStatus,proto3,oneof" json:"grpc_status,omitempty"`
+	// Share of the requests in percent, with up to three decimal places, above 0 and up to 100. Absent means 100.
+	Percent       *float64 `protobuf:"fixed64,3,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FaultAbort) Reset() {
+	*x = FaultAbort{}
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FaultAbort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FaultAbort) ProtoMessage() {}
+
+func (x *FaultAbort) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FaultAbort.ProtoReflect.Descriptor instead.
+func (*FaultAbort) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FaultAbort) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *FaultAbort) GetGrpcStatus() uint32 {
+	if x != nil && x.GrpcStatus != nil {
+		return *x.GrpcStatus
+	}
+	return 0
+}
+
+func (x *FaultAbort) GetPercent() float64 {
+	if x != nil && x.Percent != nil {
+		return *x.Percent
+	}
+	return 0
+}
+
+// BufferRequest has the node read a request's body before it asks for a connection to the service, so that slow uploads
+// hold none. Calls of gRPC, upgrades and CONNECT are not read first.
+type BufferRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Longest body in bytes that is read first, 1 to 67108864. Required.
+	MaxBytes int64 `protobuf:"varint,1,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// What becomes of longer ones: "refuse" (413 REQUEST_TOO_LARGE), or "stream": they go on as they come. Empty means
+	// "refuse".
+	Larger        string `protobuf:"bytes,2,opt,name=larger,proto3" json:"larger,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BufferRequest) Reset() {
+	*x = BufferRequest{}
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BufferRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BufferRequest) ProtoMessage() {}
+
+func (x *BufferRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BufferRequest.ProtoReflect.Descriptor instead.
+func (*BufferRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BufferRequest) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *BufferRequest) GetLarger() string {
+	if x != nil {
+		return x.Larger
+	}
+	return ""
+}
+
 var File_gateway_config_v1_shaping_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_shaping_proto_rawDesc = "" +
@@ -358,12 +711,40 @@ const file_gateway_config_v1_shaping_proto_rawDesc = "" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x16\n" +
 	"\x06domain\x18\x04 \x01(\tR\x06domain\x12\x1b\n" +
 	"\tsame_site\x18\x05 \x01(\tR\bsameSite\"v\n" +
+	"\vHeaderMatch\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x05exact\x18\x02 \x01(\tH\x00R\x05exact\x12\x16\n" +
+	"\x05regex\x18\x03 \x01(\tH\x00R\x05regex\x12\x1a\n" +
+	"\apresent\x18\x04 \x01(\bH\x00R\apresentB\a\n" +
+	"\x05match\"v\n" +
 	"\vCookieMatch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x05exact\x18\x02 \x01(\tH\x00R\x05exact\x12\x16\n" +
 	"\x05regex\x18\x03 \x01(\tH\x00R\x05regex\x12\x1a\n" +
 	"\apresent\x18\x04 \x01(\bH\x00R\apresentB\a\n" +
-	"\x05matchB\xc2\x01\n" +
+	"\x05match\"\xab\x01\n" +
+	"\x05Fault\x128\n" +
+	"\aheaders\x18\x01 \x03(\v2\x1e.gateway.config.v1.HeaderMatchR\aheaders\x123\n" +
+	"\x05delay\x18\x02 \x01(\v2\x1d.gateway.config.v1.FaultDelayR\x05delay\x123\n" +
+	"\x05abort\x18\x03 \x01(\v2\x1d.gateway.config.v1.FaultAbortR\x05abort\"M\n" +
+	"\n" +
+	"FaultDelay\x12\x14\n" +
+	"\x05fixed\x18\x01 \x01(\tR\x05fixed\x12\x1d\n" +
+	"\apercent\x18\x02 \x01(\x01H\x00R\apercent\x88\x01\x01B\n" +
+	"\n" +
+	"\b_percent\"\x85\x01\n" +
+	"\n" +
+	"FaultAbort\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x12$\n" +
+	"\vgrpc_status\x18\x02 \x01(\rH\x00R\n" +
+	"grpcStatus\x88\x01\x01\x12\x1d\n" +
+	"\apercent\x18\x03 \x01(\x01H\x01R\apercent\x88\x01\x01B\x0e\n" +
+	"\f_grpc_statusB\n" +
+	"\n" +
+	"\b_percent\"D\n" +
+	"\rBufferRequest\x12\x1b\n" +
+	"\tmax_bytes\x18\x01 \x01(\x03R\bmaxBytes\x12\x16\n" +
+	"\x06larger\x18\x02 \x01(\tR\x06largerB\xc2\x01\n" +
 	"\x15com.gateway.config.v1B\fShapingProtoP\x01Z5gateway.internal/proto/gen/gateway/config/v1;configv1\xa2\x02\x03GCX\xaa\x02\x11Gateway.Config.V1\xca\x02\x11Gateway\\Config\\V1\xe2\x02\x1dGateway\\Config\\V1\\GPBMetadata\xea\x02\x13Gateway::Config::V1b\x06proto3"
 
 var (
@@ -378,19 +759,27 @@ func file_gateway_config_v1_shaping_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_shaping_proto_rawDescData
 }
 
-var file_gateway_config_v1_shaping_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_gateway_config_v1_shaping_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_gateway_config_v1_shaping_proto_goTypes = []any{
-	(*Sticky)(nil),       // 0: gateway.config.v1.Sticky
-	(*StickyCookie)(nil), // 1: gateway.config.v1.StickyCookie
-	(*CookieMatch)(nil),  // 2: gateway.config.v1.CookieMatch
+	(*Sticky)(nil),        // 0: gateway.config.v1.Sticky
+	(*StickyCookie)(nil),  // 1: gateway.config.v1.StickyCookie
+	(*HeaderMatch)(nil),   // 2: gateway.config.v1.HeaderMatch
+	(*CookieMatch)(nil),   // 3: gateway.config.v1.CookieMatch
+	(*Fault)(nil),         // 4: gateway.config.v1.Fault
+	(*FaultDelay)(nil),    // 5: gateway.config.v1.FaultDelay
+	(*FaultAbort)(nil),    // 6: gateway.config.v1.FaultAbort
+	(*BufferRequest)(nil), // 7: gateway.config.v1.BufferRequest
 }
 var file_gateway_config_v1_shaping_proto_depIdxs = []int32{
 	1, // 0: gateway.config.v1.Sticky.cookie:type_name -> gateway.config.v1.StickyCookie
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: gateway.config.v1.Fault.headers:type_name -> gateway.config.v1.HeaderMatch
+	5, // 2: gateway.config.v1.Fault.delay:type_name -> gateway.config.v1.FaultDelay
+	6, // 3: gateway.config.v1.Fault.abort:type_name -> gateway.config.v1.FaultAbort
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_shaping_proto_init() }
@@ -405,17 +794,24 @@ func file_gateway_config_v1_shaping_proto_init() {
 		(*Sticky_Consumer)(nil),
 	}
 	file_gateway_config_v1_shaping_proto_msgTypes[2].OneofWrappers = []any{
+		(*HeaderMatch_Exact)(nil),
+		(*HeaderMatch_Regex)(nil),
+		(*HeaderMatch_Present)(nil),
+	}
+	file_gateway_config_v1_shaping_proto_msgTypes[3].OneofWrappers = []any{
 		(*CookieMatch_Exact)(nil),
 		(*CookieMatch_Regex)(nil),
 		(*CookieMatch_Present)(nil),
 	}
+	file_gateway_config_v1_shaping_proto_msgTypes[5].OneofWrappers = []any{}
+	file_gateway_config_v1_shaping_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_shaping_proto_rawDesc), len(file_gateway_config_v1_shaping_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
