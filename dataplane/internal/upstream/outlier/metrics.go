@@ -6,7 +6,7 @@ var (
 	ejectionsDesc = prometheus.NewDesc("gateway_outlier_ejections_total",
 		"Ejections of endpoints, by the reason.", []string{"service", "reason"}, nil)
 	overflowDesc = prometheus.NewDesc("gateway_outlier_ejections_overflow_total",
-		"Ejections that did not come to be, since no more endpoints may be ejected at a time.", []string{"service"}, nil)
+		"Ejections that the limits did not allow.", []string{"service"}, nil)
 	ejectedDesc = prometheus.NewDesc("gateway_outlier_ejected",
 		"1 while the endpoint is ejected.", []string{"service", "endpoint"}, nil)
 )

@@ -349,8 +349,7 @@ func TestMetrics(t *testing.T) {
 # TYPE gateway_outlier_ejected gauge
 gateway_outlier_ejected{endpoint="0",service="users"} 0
 gateway_outlier_ejected{endpoint="1",service="users"} 1
-# HELP gateway_outlier_ejections_overflow_total Ejections that did not come to be,
-	since no more endpoints may be ejected at a time.
+# HELP gateway_outlier_ejections_overflow_total Ejections that the limits did not allow.
 # TYPE gateway_outlier_ejections_overflow_total counter
 gateway_outlier_ejections_overflow_total{service="users"} 1
 # HELP gateway_outlier_ejections_total Ejections of endpoints, by the reason.
