@@ -19,6 +19,8 @@ type Record struct {
 	Duration, Upstream time.Duration
 	// ResponseBytes is the size of the response's body.
 	ResponseBytes int64
+	// Attempts is how many endpoints were asked, or tried to be.
+	Attempts int
 	// RequestBytes is how much the client sent after it had gone over to another protocol.
 	RequestBytes int64
 }
@@ -83,6 +85,10 @@ func appendLine(b []byte, r *Record, c *clock, query bool) []byte {
 	b = appendText(b, "route", x.Route, maxField)
 	b = appendText(b, "service", x.Service, maxField)
 	b = appendText(b, "endpoint", x.Endpoint, maxField)
+	if r.Attempts > 1 {
+		b = append(b, `,"attempts":`...)
+		b = strconv.AppendInt(b, int64(r.Attempts), 10)
+	}
 	if r.Revision > 0 {
 		b = append(b, `,"revision":`...)
 		b = strconv.AppendUint(b, uint64(r.Revision), 10)

@@ -11,6 +11,7 @@ import (
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/dataplane/internal/upstream/circuit"
 	"gateway.internal/dataplane/internal/upstream/outcome"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
 
@@ -27,14 +28,18 @@ type Attempts struct {
 	Exchange *exchange.Exchange
 	// Service has the endpoints.
 	Service *upstream.Service
-	// Timeout is the longest wait for the service.
-	Timeout time.Duration
+	// Timeout is the longest wait for the service, and HeadTimeout that for the head of its response; 0: Timeout.
+	Timeout, HeadTimeout time.Duration
+	// DeadlineHeader is the field that the service is told how much time is left by; "": none.
+	DeadlineHeader string
 	// Pages are what the client is shown of errors; nil: the gateway's own JSON.
 	Pages *errorpage.Pages
 	// Repeatable says that the request may be sent again whatever its method.
 	Repeatable bool
 	// Plan says how many there may be at once; nil: one.
 	Plan *Plan
+	// Retries says which attempts are followed by another one; nil: none but those that could not be sent.
+	Retries *config.Retries
 	// Panics is told of what panics apart from the caller's goroutine.
 	Panics *telemetry.Panics
 
@@ -43,13 +48,23 @@ type Attempts struct {
 	// Request is what came of the request's body with its head, once RequestPart was called.
 	Request Part
 
-	tried   upstream.Tried  // the endpoints that were chosen
+	tried   upstream.Tried // the endpoints that were chosen
+	retried int            // attempts that Retries has allowed
+	from    int            // Tried when the attempt began
+	// next is the endpoint of the next attempt, with its place in the circuit, once that is decided; nil: it is chosen.
+	next       *upstream.Endpoint
+	nextPermit circuit.Permit
+
 	fresh   bool            // the next connection has to be a new one
 	streams bool            // the response goes on for as long as something moves
 	both    bool            // it has begun while the request's body is still coming
 	verdict circuit.Verdict // why no endpoint was chosen
-	form    exchange.RPC    // of the response that the client is being sent
-	group   *Group          // of those that may be under way at once; nil: there is none
+
+	unconnected bool                   // there was no connection
+	failedFor   config.RetryConditions // what there is no response for, as the policy calls it; 0: nothing of that
+	unseen      bool                   // the endpoint has nothing of the request
+	form        exchange.RPC           // of the response that the client is being sent
+	group       *Group                 // of those that may be under way at once; nil: there is none
 }
 
 // Send gets the response's head, and reports false when x has a response of the gateway's own instead.
@@ -65,10 +80,10 @@ func (a *Attempts) Send() bool {
 	for a.connect() {
 		a.Watch()
 		a.tellTime()
-		left, started, err := a.Conn.Send(a.Exchange, first.Bytes, first.Whole, a.Timeout)
+		left, started, err := a.Conn.Send(a.Exchange, first.Bytes, first.Whole, a.Patience())
 		if err == nil && (!first.Whole || len(left) > 0) {
 			a.begin(left)
-			if started, err = a.Conn.Answer(a.Exchange, a.Timeout); err == nil {
+			if started, err = a.Conn.Answer(a.Exchange, a.Patience()); err == nil {
 				err = a.upload.answered()
 			}
 		}
@@ -77,6 +92,14 @@ func (a *Attempts) Send() bool {
 		}
 	}
 	return false
+}
+
+// Patience is the longest wait for the head of a response.
+func (a *Attempts) Patience() time.Duration {
+	if a.HeadTimeout > 0 {
+		return a.HeadTimeout
+	}
+	return a.Timeout
 }
 
 // RequestPart returns what came of the request's body with its head.
@@ -104,16 +127,24 @@ func (a *Attempts) ResponsePart() *Part {
 func (a *Attempts) Choose() bool {
 	x := a.Exchange
 	a.x, a.Begun, a.Outcome = x, x.Now, Pending
-	if a.verdict = a.Service.Admit(x, &a.result.Permit); a.verdict != circuit.Admitted {
-		a.Endpoint = nil
-		return false
-	}
-	if a.Endpoint = a.Service.Pick(x, &a.tried); a.Endpoint == nil {
-		a.leave()
-		return false
+	if a.next != nil {
+		a.Endpoint, a.result.Permit, a.verdict = a.next, a.nextPermit, circuit.Admitted
+		a.next, a.nextPermit = nil, circuit.Permit{}
+	} else {
+		if a.verdict = a.Service.Admit(x, &a.result.Permit); a.verdict != circuit.Admitted {
+			a.Endpoint = nil
+			return false
+		}
+		if a.Endpoint = a.Service.Pick(x, &a.tried); a.Endpoint == nil {
+			a.leave()
+			return false
+		}
 	}
 	a.tried.Add(a.Endpoint)
 	a.begun()
+	if a.Retries != nil && a.Retries.PerTry > 0 {
+		x.BeginTry(a.Begun, a.Retries.PerTry)
+	}
 	x.Endpoint = a.Endpoint.Address()
 	if x.Forward.OwnHost {
 		x.Forward.Host = a.Endpoint.Authority()
@@ -161,11 +192,25 @@ func (a *Attempts) connect() bool {
 			a.result.Kind = outcome.ConnectFailed
 		}
 		a.end(now)
-		if a.Tried < maxConnectAttempts && !upstream.Overloaded(err) && !late && !a.Exchange.Down.Gone() {
+		free := a.Tried-a.from < maxConnectAttempts && !upstream.Overloaded(err) && !late && !a.Exchange.Down.Gone()
+		if free && !a.comesRound() {
 			a.Exchange.Tick() // every endpoint has its time
 			continue
 		}
+		if a.Retries != nil && !late {
+			switch a.retryConnect(err) {
+			case another:
+				continue
+			case abandoned:
+				return false
+			}
+		}
+		if free {
+			a.Exchange.Tick()
+			continue
+		}
 		a.Endpoint = nil
+		a.unconnected = true
 		a.fail(err)
 		return false
 	}
@@ -184,25 +229,34 @@ func (a *Attempts) acquire(fresh bool) (upstream.Conn, error) {
 func (a *Attempts) Judge(started bool, err error) (answered, again bool) {
 	if err == nil {
 		a.Head(a.Exchange.Tick())
-		return true, false
-	}
-	if uploadErr := a.stopUpload(); uploadErr != nil {
-		err = uploadErr
+		if a.Retries == nil {
+			return true, false
+		}
+		a.Good()
+		next := a.retryResponse()
+		return next == final, next == another
 	}
 	// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
 	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not
-	// looked at is sent again whatever it is. Whatever else an endpoint does with a request it does knowing it: that is
-	// its answer.
-	again = a.Used && !a.fresh && upstream.Stale(err) && (a.Repeatable || repeatable(a.Exchange.Request.Method)) ||
-		upstream.NotProcessed(err) && a.Tried < maxConnectAttempts
-	again = a.Request.Whole && !started && again && !a.Exchange.Down.Gone()
-	a.failed(err, again)
+	// looked at is sent again whatever it is, as long as nothing of its body was read that has not been kept. Whatever else
+	// an endpoint does with a request it does knowing it: what follows then is the policy's.
+	resend := a.Used && !a.fresh && upstream.Stale(err) && (a.Repeatable || repeatable(a.Exchange.Request.Method)) ||
+		upstream.NotProcessed(err) && a.Tried-a.from < maxConnectAttempts
+	resend = resend && (a.Request.Whole || a.upload == nil) && !started && !a.Exchange.Down.Gone()
+	var why config.RetryConditions
+	if a.Retries != nil && !resend {
+		why = a.reasonToRetry(err)
+	}
+	if uploadErr := a.stopUpload(); uploadErr != nil {
+		err, resend, why = uploadErr, false, 0
+	}
+	a.failed(err, resend)
 	place := a.result.Permit
-	if again {
+	if resend {
 		a.result.Permit = circuit.Permit{} // it is the next attempt's
 	}
 	a.Release()
-	if again {
+	if resend {
 		a.result.Permit = place
 		// The connection of one that was not looked at may be about to end, and carry the next attempt into its end: that one
 		// is sent again too.
@@ -210,8 +264,22 @@ func (a *Attempts) Judge(started bool, err error) (answered, again bool) {
 		a.Exchange.Tick()
 		return false, true
 	}
+	if why != 0 {
+		switch a.retryError(why) {
+		case another:
+			return false, true
+		case abandoned:
+			return false, false
+		}
+	}
 	a.fail(err)
 	return false, false
+}
+
+// Good takes in that there is a response, where there is a policy of retries.
+func (a *Attempts) Good() {
+	a.Exchange.EndTry()
+	a.learn(a.Answered)
 }
 
 // repeatable reports whether a method is idempotent (RFC 9110 section 9.2.2).
@@ -225,6 +293,7 @@ func repeatable(method string) bool {
 
 // fail makes an error the response.
 func (a *Attempts) fail(err error) {
+	defer a.Exchange.EndTry()
 	var own *fault.Error
 	a.Outcome = Failed
 	switch {
@@ -233,7 +302,7 @@ func (a *Attempts) fail(err error) {
 	case errors.As(err, &own):
 		a.Exchange.Fail(own.Code, own.Reason)
 	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err), a.late():
-		a.Exchange.Fail(fault.UpstreamTimeout, "the service did not answer in time")
+		a.Exchange.Fail(fault.UpstreamTimeout, a.whichTimeout(err))
 	case errors.Is(err, errClientGone):
 		a.Exchange.Fail(fault.BadRequest, "the request's body broke off")
 		a.Exchange.Response.Code = fault.ClientClosed
@@ -260,12 +329,14 @@ func (a *Attempts) Finish() {
 		a.Release()
 	}
 	a.end(a.Begun)
+	a.nextPermit.Leave()
 	a.group.finish()
 }
 
 // Discard does what Finish does where nobody knows what state the connection is in: it is given up.
 func (a *Attempts) Discard() {
 	a.discard()
+	a.nextPermit.Leave()
 	a.group.finish()
 }
 

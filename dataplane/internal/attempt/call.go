@@ -2,7 +2,6 @@ package attempt
 
 import (
 	"errors"
-	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/grpcweb"
@@ -36,16 +35,4 @@ func (a *Attempts) refused() (own *fault.Error) {
 		_ = errors.As(u.err, &own)
 	}
 	return own
-}
-
-// tellTime makes the service see what is left of the time that a caller of gRPC waits, where a wait for a connection,
-// an attempt before or a middleware has taken some of it.
-func (a *Attempts) tellTime() {
-	x := a.Exchange
-	if x.RPC == exchange.NoRPC || x.Deadline.IsZero() {
-		return
-	}
-	if now := x.Tick(); now.Sub(x.Start) >= time.Millisecond {
-		x.Request.SetRPCTimeout(x.Deadline.Sub(now))
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/inuse"
 	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/dataplane/internal/upstream/circuit"
 	"gateway.internal/shared/fault"
 )
 
@@ -38,6 +39,7 @@ type Group struct {
 type Candidate struct {
 	Attempts
 	source   source
+	hedge    bool // it began since others were slow
 	judged   bool
 	panicked bool
 	closed   bool
@@ -93,8 +95,14 @@ func (g *Group) Start() bool {
 	x.Branch(f, &c.source)
 	c.Attempts = Attempts{
 		Exchange: f, Service: g.of.Service, Timeout: g.of.Timeout, Panics: g.of.Panics,
-		Repeatable: g.of.Repeatable || g.of.Plan != nil && g.of.Plan.AnyMethod,
+		Repeatable:  g.of.Repeatable || g.of.Plan != nil && g.of.Plan.AnyMethod,
+		HeadTimeout: g.of.HeadTimeout, DeadlineHeader: g.of.DeadlineHeader,
 	}
+	if r := g.of.Retries; r != nil { // whether there is another one is not the candidate's to decide
+		c.Retries, c.retried = r, r.Attempts
+	}
+	c.next, c.nextPermit = g.of.next, g.of.nextPermit
+	g.of.next, g.of.nextPermit = nil, circuit.Permit{}
 	c.tried = g.of.tried.Clone()
 	if c.Choose() {
 		g.of.tried.Add(c.Endpoint)
@@ -227,6 +235,10 @@ func (g *Group) endOthers() {
 	for _, c := range g.all {
 		if c == g.winner || c.closed {
 			continue
+		}
+		g.of.Tried += c.Tried
+		if g.winner != nil && c.Answered.IsZero() && !c.judged {
+			c.learn(g.of.Exchange.Tick()) // it would have taken longer
 		}
 		if !c.judged {
 			c.Outcome = Canceled

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/config"
 )
 
 // DefaultKeptBytes is how much of a request's body is kept for further attempts where a plan does not say.
@@ -26,9 +27,22 @@ type Plan struct {
 	// Good reports whether a response is what the client is to get; nil: each is. One that is not is what it gets where
 	// there is no other.
 	Good func(*exchange.Response) bool
+	// Retries are what a policy says instead of all that is above; nil: nothing. See PlanOf.
+	Retries *config.Retries
+}
+
+// PlanOf returns the plan for what a policy says of hedges; nil: there are none.
+func PlanOf(r *config.Retries) *Plan {
+	if r == nil || !r.Hedges() {
+		return nil
+	}
+	return &Plan{Most: r.HedgeAttempts + r.Attempts - 1, Retries: r}
 }
 
 func (p *Plan) kept() int {
+	if p.Retries != nil {
+		return p.Retries.KeptBytes
+	}
 	if p.KeptBytes == 0 {
 		return DefaultKeptBytes
 	}
@@ -43,6 +57,9 @@ func (a *Attempts) Several() bool {
 		return false
 	}
 	req := &a.Exchange.Request
+	if r := p.Retries; r != nil {
+		return a.hedgeDelay() > 0 && a.repeats(r) && req.Upgrade == "" && req.ContentLength <= int64(r.KeptBytes)
+	}
 	again := p.AnyMethod || a.Repeatable || repeatable(req.Method)
 	return again && req.Upgrade == "" && req.ContentLength <= int64(p.kept())
 }
@@ -54,6 +71,9 @@ func (a *Attempts) race() bool {
 		return false
 	}
 	defer g.End()
+	if a.Plan.Retries != nil {
+		return a.hedge(g)
+	}
 	timer := time.NewTimer(a.Plan.Delay)
 	defer timer.Stop()
 	g.Start()

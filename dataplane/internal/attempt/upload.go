@@ -18,6 +18,7 @@ type upload struct {
 	read  atomic.Bool   // the client has sent all of it
 	sent  bool          // the endpoint was sent all of it; valid when done is closed
 	err   error         // the client's fault; valid when done is closed
+	kept  *kept         // what was read of the body; nil: nobody wants it again
 	state atomic.Uint32 // underWay, failed, answered or stopped: which came first
 }
 
@@ -30,7 +31,7 @@ const (
 
 // begin starts sending the rest of the request's body: what is left of its first part, and what follows.
 func (a *Attempts) begin(rest []byte) {
-	u := &upload{done: make(chan struct{}), whole: a.Request.Whole}
+	u := &upload{done: make(chan struct{}), whole: a.Request.Whole, kept: a.keep()}
 	a.upload = u
 	panics, conn, x, timeout := a.Panics, a.Conn, a.Exchange, a.Timeout
 	left := x.Request.ContentLength - int64(len(a.Request.Bytes))
@@ -100,6 +101,7 @@ func (u *upload) sendBody(
 			u.read.Store(true)
 		}
 		if err == io.EOF {
+			u.kept.end()
 			u.sent = conn.SendBody(x, nil, true, timeout) == nil
 			return nil
 		}
@@ -110,6 +112,7 @@ func (u *upload) sendBody(
 			}
 			return errClientGone
 		}
+		u.kept.add(part)
 		if conn.SendBody(x, part, false, timeout) != nil {
 			u.discard(from, x, left)
 			return nil // what the endpoint has to say, if anything, is in its response
@@ -117,21 +120,25 @@ func (u *upload) sendBody(
 	}
 }
 
-// discard reads on where the endpoint wants no more: over HTTP/1 there are clients that do not read the response before
-// they have written the whole request.
+// discard reads on where the endpoint wants no more: another one may be sent all of it, and over HTTP/1 there are
+// clients that do not read the response before they have written the whole request.
 func (u *upload) discard(from exchange.Downstream, x *exchange.Exchange, left int64) {
-	if x.Request.Version == exchange.HTTP2 {
-		return
-	}
-	for left != 0 {
+	patient := x.Request.Version != exchange.HTTP2
+	for u.kept.wants() || patient && left != 0 {
 		part, err := from.NextBody()
 		if err != nil {
+			if err == io.EOF {
+				u.kept.end()
+			}
 			u.read.Store(err == io.EOF)
 			return
 		}
+		u.kept.add(part)
 		left -= int64(len(part))
 	}
-	u.read.Store(true)
+	if patient {
+		u.read.Store(true)
+	}
 }
 
 // lastPart is how long a complete response waits for the end of an upload whose last part is on its way.

@@ -8,6 +8,7 @@ package exchange
 import (
 	"context"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"gateway.internal/shared/fault"
@@ -83,6 +84,7 @@ type state struct {
 	id       [32]byte
 	affinity Affinity
 	stream   stream
+	try      atomic.Int64 // when the attempt has to be over, in nanoseconds after Start; 0: when the exchange has
 	client   clientWatch
 	// of is the exchange that this one is a fork or a branch of, and ended what ends a fork's waits besides; see Fork.
 	of    *Exchange

@@ -98,12 +98,19 @@ func (x *Exchange) StreamLeft() time.Duration {
 	return left
 }
 
-// Until returns when the exchange has to be over: Deadline, unless it is a stream that is no call. Zero: never.
+// Until returns when the exchange has to be over: Deadline, unless it is a stream that is no call, or before that what
+// BeginTry says. Zero: never.
 func (x *Exchange) Until() time.Time {
+	until := x.Deadline
 	if x.clock().idle.Load() != 0 && !x.clock().bound.Load() {
-		return time.Time{}
+		until = time.Time{}
 	}
-	return x.Deadline
+	if try := x.try.Load(); try != 0 {
+		if at := x.Start.Add(time.Duration(try)); until.IsZero() || at.Before(until) {
+			return at
+		}
+	}
+	return until
 }
 
 // Own gives the request memory of its own, and drops what only the exchange's start needed: the buffers that it was read into may then be given

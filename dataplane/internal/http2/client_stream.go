@@ -242,7 +242,7 @@ func (s *ClientStream) Answer(x *exchange.Exchange, timeout time.Duration) (star
 		if err := s.await(until(now, left, x.Until())); err != nil {
 			now = time.Now()
 			left, sent := s.sentAt.Left(x, now, timeout, since)
-			if sent && left <= 0 || !x.Deadline.IsZero() && !now.Before(x.Deadline) {
+			if end := x.Until(); sent && left <= 0 || !end.IsZero() && !now.Before(end) {
 				return started, err
 			}
 		}

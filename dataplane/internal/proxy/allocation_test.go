@@ -11,6 +11,14 @@ import (
 
 // Under the race detector pools drop buffers on purpose, so this is tested without it.
 func TestNoAllocationPerRequest(t *testing.T) {
+	for name, policy := range map[string]string{
+		"": "", "with retries": ", timeout: 20s, deadline_header: X-Time, retry: {per_try_timeout: 10s}",
+	} {
+		t.Run(name, func(t *testing.T) { noAllocation(t, policy) })
+	}
+}
+
+func noAllocation(t *testing.T, policy string) {
 	g := start(t, to(scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		response := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		line := make([]byte, 4096)
@@ -23,7 +31,7 @@ func TestNoAllocationPerRequest(t *testing.T) {
 				_, _ = c.Write(response)
 			}
 		}
-	}), ""))
+	}), policy))
 	c, err := net.Dial("tcp", g.address)
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,11 @@ func (t *transaction) apart(goOn func(*transaction)) {
 // It reports whether the exchange is under way; if so, it is not the caller's any more.
 func (t *transaction) dispatch() bool {
 	x, a := t.x, &t.attempt
-	if x.Request.Upgrade != "" || x.RPC != exchange.NoRPC || a.Timeout < leastDeadline || !x.Deadline.IsZero() && x.Deadline.Sub(x.Start) < leastDeadline {
+	if x.Request.Upgrade != "" || x.RPC != exchange.NoRPC || a.Patience() < leastDeadline ||
+		!x.Deadline.IsZero() && x.Deadline.Sub(x.Start) < leastDeadline {
+		return false
+	}
+	if a.Retries != nil && a.Retries.PerTry > 0 && a.Retries.PerTry < leastDeadline {
 		return false
 	}
 	if a.Several() { // each of them has a goroutine, and they are waited for together
@@ -97,6 +101,7 @@ func (t *transaction) dispatch() bool {
 	}
 	a.Conn, a.Used, t.client = conn, conn.Used(), client
 	a.Endpoint.State.Add(1)
+	a.TellDeadline()
 	if !client.Prepare(x, a.Request.Bytes, loop, t) {
 		a.GiveBack()
 		return false
@@ -161,8 +166,16 @@ func (t *transaction) Answered() {
 		go t.apart((*transaction).await)
 		return
 	}
+	if a.Retriable() {
+		t.started, t.broken = true, nil
+		go t.apart((*transaction).recover)
+		return
+	}
 	x.Now = t.host.Loop().PolledAt()
 	a.Head(x.Now)
+	if a.Retries != nil {
+		a.Good()
+	}
 	if first := a.ResponsePart(); first.Err == nil && (!first.Whole || t.backend.Chain.WorksOn(x, len(first.Bytes))) {
 		go t.apart((*transaction).respond)
 		return
@@ -177,7 +190,7 @@ func (t *transaction) Late() { t.apart((*transaction).await) }
 
 // await waits for the response to the request that was dispatched.
 func (t *transaction) await() {
-	t.started, t.broken = t.client.Wait(t.x, t.attempt.Timeout)
+	t.started, t.broken = t.client.Wait(t.x, t.attempt.Patience())
 	t.recover()
 }
 

@@ -77,8 +77,13 @@ func (p *Proxy) Serve(x *exchange.Exchange) {
 // Panicked implements codec.PanicHandler.
 func (p *Proxy) Panicked(what, route string, v any) { p.panics.Caught(what, route, v) }
 
-func (p *Proxy) write(snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done, duration time.Duration) {
-	r := accesslog.Record{Exchange: x, Duration: duration, Upstream: done.Upstream, ResponseBytes: done.ResponseBytes, RequestBytes: done.RequestBytes}
+func (p *Proxy) write(
+	snapshot *runtime.Snapshot, x *exchange.Exchange, done *telemetry.Done, duration time.Duration, attempts int,
+) {
+	r := accesslog.Record{
+		Exchange: x, Duration: duration, Upstream: done.Upstream, Attempts: attempts,
+		ResponseBytes: done.ResponseBytes, RequestBytes: done.RequestBytes,
+	}
 	if snapshot != nil {
 		r.Revision = snapshot.Revision
 	}

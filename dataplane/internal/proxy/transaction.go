@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"strconv"
+	"time"
+
 	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/errorpage"
@@ -92,7 +95,7 @@ func (t *transaction) end() {
 		})
 	}
 	if p.log != nil {
-		p.write(t.snapshot, x, &t.done, duration)
+		p.write(t.snapshot, x, &t.done, duration, t.attempt.Tried)
 	}
 	*t = transaction{}
 	x.Handler = t
@@ -298,6 +301,9 @@ func (t *transaction) bound() {
 	if x.RPC != exchange.NoRPC {
 		limitRPC(x)
 	}
+	if b.Limits.DeadlineHeader != "" {
+		limitAsTold(x, &b.Limits)
+	}
 	x.BodyLimit = b.Limits.MaxRequestBytes
 	x.Down.LimitBody(x.BodyLimit)
 }
@@ -337,6 +343,10 @@ func (t *transaction) forward() bool {
 	}
 	t.attempt.Exchange, t.attempt.Service, t.attempt.Timeout, t.attempt.Pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
 	t.attempt.Panics, t.attempt.Plan = t.p.panics, b.Attempts
+	t.attempt.HeadTimeout, t.attempt.DeadlineHeader = b.Limits.HeadTimeout, b.Limits.DeadlineHeader
+	if t.attempt.Retries = b.Retries; b.Retries != nil {
+		b.Service.Retries.Budget.Request(x.Now)
+	}
 	t.attempt.BeginCall(&b.Limits)
 	t.mirrored = t.route.Mirror.Begin(x, t.p.chance.fraction)
 	return true
@@ -431,6 +441,21 @@ func limitRPC(x *exchange.Exchange) {
 	case !x.Deadline.IsZero():
 		x.Request.SetRPCTimeout(x.Deadline.Sub(x.Start))
 	}
+}
+
+// limitAsTold takes the field away by which a client says how long it waits, in milliseconds, and holds to it where the
+// policy has that: downwards only.
+func limitAsTold(x *exchange.Exchange, limits *config.Limits) {
+	text, has := x.Request.Header.Lookup(limits.DeadlineHeader)
+	if !has {
+		return
+	}
+	if ms, err := strconv.ParseUint(text, 10, 31); limits.AcceptDeadline && err == nil {
+		if at := x.Start.Add(time.Duration(ms) * time.Millisecond); x.Deadline.IsZero() || at.Before(x.Deadline) {
+			x.Deadline = at
+		}
+	}
+	x.Request.Header.Del(limits.DeadlineHeader)
 }
 
 // misdirected reports whether the host of a request asks for client certificates in another way than the host did that

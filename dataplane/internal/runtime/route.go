@@ -169,6 +169,7 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 	if f := msg.GetFault(); f != nil {
 		b.Limits.Fault = f
 	}
+	b.Attempts = attempt.PlanOf(b.Retries)
 	var err error
 	if b.Fault, err = injection.New(b.Limits.Fault, msg.GetName(), c.counters.Sets()); err != nil {
 		return b, err

@@ -79,6 +79,9 @@ type Tried struct{ states balance.Tried }
 // Add adds an endpoint.
 func (t *Tried) Add(e *Endpoint) { t.states.Add(&e.State) }
 
+// Has reports whether an endpoint is in the set.
+func (t *Tried) Has(e *Endpoint) bool { return t.states.Has(&e.State) }
+
 // Clone returns a set of its own with the same endpoints.
 func (t *Tried) Clone() Tried { return Tried{t.states.Clone()} }
 

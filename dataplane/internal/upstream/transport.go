@@ -139,6 +139,9 @@ func choseHTTP2(nc net.Conn) bool {
 	return ok && conn.ConnectionState().NegotiatedProtocol == "h2"
 }
 
+// ErrHandshakeTimeout is of a TLS handshake that was not over when the time to open a connection was.
+var ErrHandshakeTimeout = fmt.Errorf("TLS handshake: %w", os.ErrDeadlineExceeded)
+
 var errNoHTTP2 = errors.New("the endpoint did not choose h2 by ALPN")
 
 // handshakeError tells what a certificate or a setting is to blame for from what may happen to any connection.
@@ -147,7 +150,7 @@ func handshakeError(err error) error {
 	var unverified *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return os.ErrDeadlineExceeded
+		return ErrHandshakeTimeout
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return fmt.Errorf("TLS handshake: %w", err)
 	case errors.As(err, &unverified):

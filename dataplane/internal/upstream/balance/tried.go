@@ -26,6 +26,9 @@ func (t *Tried) Len() int {
 	return t.n
 }
 
+// Has reports whether an endpoint is in the set.
+func (t *Tried) Has(s *State) bool { return (&Choice{Tried: t}).excludes(s) }
+
 // Clone returns a set of its own with the same endpoints.
 func (t *Tried) Clone() Tried {
 	clone := *t

@@ -1,0 +1,103 @@
+package attempt
+
+import (
+	"time"
+
+	"gateway.internal/dataplane/internal/upstream/circuit"
+)
+
+// hedgeDelay returns how long there is no response before another attempt begins; 0: that is not known yet.
+func (a *Attempts) hedgeDelay() time.Duration {
+	r := a.Plan.Retries
+	if r.HedgeQuantile > 0 {
+		if d := a.Service.Retries.Latencies.Within(a.Exchange.Now, r.HedgeQuantile); d > 0 {
+			return max(d, time.Millisecond)
+		}
+	}
+	return r.HedgeDelay
+}
+
+// learn takes in how long the endpoint took to answer, or has taken without an answer, where the policy hedges by that.
+func (a *Attempts) learn(now time.Time) {
+	if a.Retries != nil && a.Retries.HedgeQuantile > 0 {
+		a.Service.Retries.Latencies.Add(now, now.Sub(a.Begun))
+	}
+}
+
+// hedge carries a policy's plan out: after a delay without a response another endpoint gets the request as well, and
+// where no attempt is under way any more and none was good, there is a retry as without hedges. The first good response
+// is the client's.
+func (a *Attempts) hedge(g *Group) bool {
+	shared, r := &a.Service.Retries, a.Plan.Retries
+	left := make(leaving, 1)
+	a.Exchange.Watch(left)
+	defer a.Exchange.Unwatch(left)
+	delay := a.hedgeDelay()
+	due, pause := time.NewTimer(delay), time.NewTimer(time.Hour)
+	defer due.Stop()
+	pause.Stop()
+	defer pause.Stop()
+	hedges, won, waiting := 0, 0, false
+	defer func() {
+		shared.HedgesWon.Add(uint64(won))
+		shared.HedgesLost.Add(uint64(hedges - won))
+	}()
+	g.Start()
+	for g.Running() > 0 || waiting {
+		select {
+		case <-due.C:
+			if !waiting && hedges+1 < r.HedgeAttempts && a.planHedge() && g.Start() {
+				hedges++
+				g.all[len(g.all)-1].hedge = true
+				due.Reset(delay)
+			}
+		case <-pause.C:
+			waiting = false
+			if a.Exchange.Tick(); g.Start() {
+				due.Reset(delay)
+			}
+		case <-left:
+			waiting = false
+		case c := <-g.Ended():
+			answered := g.Judged(c)
+			why, unseen, least := c.failedFor, c.unseen, time.Duration(0)
+			if answered {
+				if why = c.reasonOf(c.Response()); why == 0 {
+					if c.hedge {
+						won = 1
+					}
+					g.Win(c)
+					return true
+				}
+				unseen, least = false, c.retryAfter()
+			}
+			if g.Running() > 0 || waiting || why == 0 || !a.allows(why, unseen) {
+				continue
+			}
+			if wait, ok := a.plan(why, least, answered && c.Response().Status == 429); ok {
+				waiting = true
+				pause.Reset(wait)
+			}
+		}
+	}
+	return g.Settle()
+}
+
+// planHedge chooses an endpoint that has not got the request yet, and reports false where there is none, or the budget
+// or the circuit does not allow it.
+func (a *Attempts) planHedge() bool {
+	x, r, shared := a.Exchange, a.Plan.Retries, &a.Service.Retries
+	to := a.Service.Pick(x, &a.tried)
+	if to == nil || a.tried.Has(to) {
+		return false
+	}
+	if !shared.Budget.Take(x.Tick(), r.BudgetPercent, r.MinPerSecond) {
+		shared.Exhausted.Add(1)
+		return false
+	}
+	if a.Service.Admit(x, &a.nextPermit) != circuit.Admitted {
+		return false
+	}
+	a.next = to
+	return true
+}

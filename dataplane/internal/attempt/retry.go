@@ -1,0 +1,302 @@
+package attempt
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/dataplane/internal/upstream/circuit"
+	"gateway.internal/shared/config"
+	"gateway.internal/shared/fault"
+)
+
+// What a policy says of retries costs an exchange whose first attempt is good nothing but a look at its response's
+// status. The others wait, so they have left their loop before it is decided about them.
+
+// next is what follows an attempt that was not good.
+type next uint8
+
+const (
+	final     next = iota // what there is is the client's
+	another               // the request is to be sent again, to the endpoint that was chosen
+	abandoned             // the client went away meanwhile, and has a response
+)
+
+// Retriable reports whether the policy has a response that has come sent for again, if it allows another attempt: the
+// exchange has to be where it may wait then.
+func (a *Attempts) Retriable() bool {
+	return a.Retries != nil && a.retried+1 < a.Retries.Attempts && a.reasonOf(&a.Exchange.Response) != 0
+}
+
+// reasonOf returns the condition of the policy that a response meets; 0: none.
+func (a *Attempts) reasonOf(res *exchange.Response) config.RetryConditions {
+	if a.Exchange.RPC != exchange.NoRPC {
+		if status := res.Header.Get("grpc-status"); status != "" {
+			return a.Retries.On & conditionOfRPC(status)
+		}
+	}
+	on, status := a.Retries.On, res.Status
+	switch {
+	case status < 400 || status > 599:
+	case status >= 502 && status <= 504 && on.Has(config.RetryGatewayError):
+		return config.RetryGatewayError
+	case status >= 500 && on.Has(config.Retry5xx):
+		return config.Retry5xx
+	case on.Has(config.RetryStatuses) && a.Retries.Status(status):
+		return config.RetryStatuses
+	}
+	return 0
+}
+
+// conditionOfRPC returns the condition that is about a grpc-status.
+func conditionOfRPC(status string) config.RetryConditions {
+	switch status {
+	case "1":
+		return config.RetryCancelled
+	case "4":
+		return config.RetryDeadlineExceeded
+	case "8":
+		return config.RetryResourceExhausted
+	case "13":
+		return config.RetryInternal
+	case "14":
+		return config.RetryUnavailable
+	}
+	return 0
+}
+
+// reasonOfError returns the condition of the policy that an attempt without a response meets; 0: none. unseen tells
+// that the endpoint has nothing of the request, or has not looked at it.
+func (a *Attempts) reasonOfError(err error, connected bool) (why config.RetryConditions, unseen bool) {
+	var own *fault.Error
+	switch {
+	case upstream.Overloaded(err), errors.Is(err, errClientGone):
+		return 0, false
+	case !connected:
+		why, unseen = config.RetryConnectFailure, true
+	case upstream.NotProcessed(err):
+		why, unseen = config.RetryRefusedStream, true
+	case errors.As(err, &own) && own.Code != fault.UpstreamInvalid:
+		return 0, false // the client is to blame, or the gateway
+	case errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		why = config.RetryPerTryTimeout
+	default:
+		why = config.RetryReset
+	}
+	switch on := a.Retries.On; {
+	case on.Has(why):
+		return why, unseen
+	case on.Has(config.Retry5xx):
+		return config.Retry5xx, unseen
+	}
+	return 0, false
+}
+
+// allows reports whether the policy allows another attempt of the request for a reason.
+func (a *Attempts) allows(why config.RetryConditions, unseen bool) bool {
+	x := a.Exchange
+	if a.retried+1 >= a.Retries.Attempts || x.Request.Upgrade != "" || x.Down.Gone() {
+		return false
+	}
+	return unseen || x.RPC != exchange.NoRPC && why&config.RetryGRPC != 0 || a.repeats(a.Retries)
+}
+
+// repeats reports whether requests of this method may be sent again although an endpoint may have acted on them.
+func (a *Attempts) repeats(r *config.Retries) bool {
+	method := a.Exchange.Request.Method
+	switch {
+	case a.Repeatable || r.AnyMethod:
+		return true
+	case len(r.Methods) > 0:
+		return slices.Contains(r.Methods, method)
+	}
+	return repeatable(method)
+}
+
+// retryResponse decides about a response that has come, and throws it away where the request is to be sent again.
+func (a *Attempts) retryResponse() next {
+	why := a.reasonOf(&a.Exchange.Response)
+	if why == 0 || !a.allows(why, false) || !a.bodyKept(true) {
+		return final
+	}
+	wait, ok := a.plan(why, a.retryAfter(), a.Exchange.Response.Status == 429)
+	if !ok {
+		return final
+	}
+	a.dropResponse()
+	return a.backOff(wait)
+}
+
+// reasonToRetry returns the condition for which an attempt without a response may be followed by another one, once its
+// body is kept for that; 0: none.
+func (a *Attempts) reasonToRetry(err error) config.RetryConditions {
+	why, unseen := a.reasonOfError(err, true)
+	a.failedFor, a.unseen = why, unseen
+	if why == 0 || !a.allows(why, unseen) || !a.bodyKept(false) {
+		return 0
+	}
+	return why
+}
+
+// comesRound reports whether the next endpoint is one that was tried, and the policy has a wait before that: where no
+// connection can be opened, there is no use in asking the same ones at once.
+func (a *Attempts) comesRound() bool {
+	if a.Retries == nil || !a.Retries.On.Has(config.RetryConnectFailure|config.Retry5xx) {
+		return false
+	}
+	to := a.Service.Pick(a.Exchange, &a.tried)
+	return to != nil && a.tried.Has(to)
+}
+
+// retryConnect decides about an attempt that has no connection.
+func (a *Attempts) retryConnect(err error) next {
+	why, unseen := a.reasonOfError(err, false)
+	a.failedFor, a.unseen = why, unseen
+	if why == 0 || !a.allows(why, unseen) {
+		return final
+	}
+	return a.retryError(why)
+}
+
+// retryError decides about an attempt without a response, of which nothing is held any more.
+func (a *Attempts) retryError(why config.RetryConditions) next {
+	wait, ok := a.plan(why, 0, false)
+	if !ok {
+		return final
+	}
+	return a.backOff(wait)
+}
+
+// plan chooses the endpoint of another attempt and returns how long to wait before it, not less than least where the
+// same endpoint would get it again, or in any case where that is for the whole service. It reports false where there may
+// be none.
+func (a *Attempts) plan(
+	why config.RetryConditions, least time.Duration, forAll bool,
+) (wait time.Duration, ok bool) {
+	x, r, shared := a.Exchange, a.Retries, &a.Service.Retries
+	to := a.Service.Pick(x, &a.tried)
+	if to == nil {
+		return 0, false
+	}
+	if wait = a.jitter(); forAll || a.tried.Has(to) {
+		if least > r.MaxRetryAfter && r.MaxRetryAfter >= 0 {
+			return 0, false
+		}
+		wait = max(wait, least)
+	}
+	now := x.Tick()
+	if !x.Deadline.IsZero() && x.Deadline.Sub(now) <= wait {
+		return 0, false
+	}
+	if !shared.Budget.Take(now, r.BudgetPercent, r.MinPerSecond) {
+		shared.Exhausted.Add(1)
+		return 0, false
+	}
+	if a.Service.Admit(x, &a.nextPermit) != circuit.Admitted {
+		return 0, false
+	}
+	a.next = to
+	a.retried++
+	shared.Count(why)
+	return wait, true
+}
+
+// jitter returns a random time before the next retry: exponential back-off with full jitter.
+func (a *Attempts) jitter() time.Duration {
+	r := a.Retries
+	most := r.BackoffBase << min(a.retried, 30)
+	if most > r.BackoffMax || most < r.BackoffBase { // or it has run over
+		most = r.BackoffMax
+	}
+	return time.Duration(rand.Int64N(int64(most) + 1))
+}
+
+// retryAfter returns how long a response with 429 or 503 asks to wait; 0: it does not say, or nobody listens.
+func (a *Attempts) retryAfter() time.Duration {
+	x := a.Exchange
+	res := &x.Response
+	if a.Retries.MaxRetryAfter < 0 || res.Status != 429 && res.Status != 503 {
+		return 0
+	}
+	return retryAfter(res.Header.Get("Retry-After"), x.Now)
+}
+
+// retryAfter returns the time of a Retry-After: seconds or a date (RFC 9110 section 10.2.3); 0: it is neither.
+func retryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if at, err := time.Parse("Mon, 02 Jan 2006 15:04:05 GMT", value); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}
+
+// The most that is read of a response that is thrown away, so that its connection can be used again.
+const (
+	drainBytes = 64 << 10
+	drainTime  = 20 * time.Millisecond
+)
+
+// dropResponse gives the connection back, with the response that nobody gets.
+func (a *Attempts) dropResponse() {
+	x := a.Exchange
+	end := time.Now().Add(drainTime)
+	part, whole, err := a.Conn.BufferedBody(x, drainTime)
+	for n := len(part); !whole && err == nil && n < drainBytes && time.Now().Before(end); n += len(part) {
+		part, err = a.Conn.NextBody(x, drainTime)
+		whole = err != nil || a.Conn.BodyOver()
+	}
+	a.Release()
+	a.response = Part{}
+	x.DropResponse()
+}
+
+// backOff waits before another attempt begins, or until the client goes away.
+func (a *Attempts) backOff(wait time.Duration) next {
+	x := a.Exchange
+	x.EndTry()
+	a.fresh, a.from = false, a.Tried
+	if a.rest(wait) {
+		x.Tick()
+		return another
+	}
+	a.nextPermit.Leave()
+	a.next, a.Endpoint = nil, nil
+	a.Outcome = Failed
+	x.Fail(fault.ClientClosed, "the client broke off")
+	return abandoned
+}
+
+// rest waits for a time, and reports false where the client went away meanwhile.
+func (a *Attempts) rest(wait time.Duration) bool {
+	left := make(leaving, 1)
+	a.Exchange.Watch(left)
+	defer a.Exchange.Unwatch(left)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-left:
+	}
+	return !a.Exchange.Down.Gone()
+}
+
+// leaving is told that the client went away.
+type leaving chan struct{}
+
+// Abort implements exchange.Aborter.
+func (l leaving) Abort() {
+	select {
+	case l <- struct{}{}:
+	default:
+	}
+}
