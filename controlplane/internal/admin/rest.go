@@ -67,6 +67,7 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 	)
 	handlers := []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		adminv1.RegisterConfigurationServiceHandler, adminv1.RegisterFleetServiceHandler,
+		adminv1.RegisterHealthServiceHandler,
 	}
 	for _, o := range offers() {
 		handlers = append(handlers, o.rest)

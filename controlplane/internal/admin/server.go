@@ -72,6 +72,7 @@ func (s *Server) GRPC() *grpc.Server {
 	s.register(g)
 	adminv1.RegisterConfigurationServiceServer(g, configurationService{Server: s})
 	adminv1.RegisterFleetServiceServer(g, nodes{Server: s})
+	adminv1.RegisterHealthServiceServer(g, circuits{Server: s})
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)
 	return g

@@ -118,6 +118,7 @@ const maxMessageBytes = 64 << 20
 type Client struct {
 	Config adminv1.ConfigurationServiceClient
 	Fleet  adminv1.FleetServiceClient
+	Health adminv1.HealthServiceClient
 	// Message is why changes are made; it may be empty.
 	Message string
 
@@ -168,7 +169,8 @@ func ConnectAs(server, token string, timeout time.Duration) (*Client, error) {
 	if err != nil {
 		return nil, &UsageError{"server: " + err.Error()}
 	}
-	return &Client{Config: adminv1.NewConfigurationServiceClient(conn), Fleet: adminv1.NewFleetServiceClient(conn), conn: conn, token: token, timeout: timeout}, nil
+	return &Client{Config: adminv1.NewConfigurationServiceClient(conn), Fleet: adminv1.NewFleetServiceClient(conn),
+		Health: adminv1.NewHealthServiceClient(conn), conn: conn, token: token, timeout: timeout}, nil
 }
 
 // Close ends the connection.

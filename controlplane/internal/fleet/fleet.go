@@ -42,6 +42,8 @@ type Fleet struct {
 	targets map[string]*Target // by node id; absent: the newest revision
 	served  map[revision]*traffic
 	routes  int // how many there are in served
+	// forced has the circuits that were opened by hand, by service id.
+	forced map[string]Forced
 	// forgotAt is when it was last looked for nodes that went away long ago.
 	forgotAt time.Time
 
@@ -58,13 +60,14 @@ type node struct {
 	endpoints map[string]map[string]*streamv1.EndpointHealth // by service id and host:port
 	uses      map[string]map[string]*streamv1.EndpointUse    // the same
 	served    map[revision]*traffic                          // without routes
+	circuits  map[string]*streamv1.CircuitStatus             // by service id
 }
 
 // New returns an empty fleet whose metrics are in a registry.
 func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
 		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{},
-		served: map[revision]*traffic{},
+		served: map[revision]*traffic{}, forced: map[string]Forced{},
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gateway_config_propagation_seconds",
 			Help:    "From the commit of a revision until a connected node says that it has applied it.",
@@ -106,6 +109,10 @@ type Session struct {
 	Replaced chan struct{}
 	// retargeted is closed when the node's target changes; under the fleet's mu.
 	retargeted chan struct{}
+	// directives are those that have not been sent, and directed has something in it when there are some; under the
+	// fleet's mu.
+	directives []*streamv1.Directive
+	directed   chan struct{}
 }
 
 // ErrFull is a new node while maxNodes are connected.
@@ -138,13 +145,16 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	n.instance = h.GetInstanceId()
 	n.endpoints = map[string]map[string]*streamv1.EndpointHealth{}
 	n.uses = map[string]map[string]*streamv1.EndpointUse{}
+	n.circuits = map[string]*streamv1.CircuitStatus{}
 	v := n.view
 	v.Id, v.Group, v.Labels, v.Build, v.Address = h.GetNodeId(), h.GetGroup(), h.GetLabels(), h.GetBuild(), address
 	v.Host = h.GetHost()
 	v.Connected, v.ConnectedAt, v.LastSeenAt, v.StartedAt = true, timestamppb.New(now), timestamppb.New(now), h.GetStartedAt()
 	v.Revision, v.Refuses, n.epoch = h.GetRevision(), nil, h.GetEpoch()
 	v.Degraded = problems(h.GetDegradation().GetProblems())
-	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{}), retargeted: make(chan struct{})}
+	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{}), retargeted: make(chan struct{}),
+		directed: make(chan struct{}, 1)}
+	f.directAll(n.session, now)
 	f.showTarget(n)
 	f.stand(n)
 	return n.session, nil
@@ -223,6 +233,11 @@ func (s *Session) Report(r *streamv1.Report) {
 			n.view.RequestsPerSecond = float64(sum.requests) * 1e6 / float64(micros)
 		}
 		n.view.ActiveConnections = uint32(r.GetActiveConnections())
+		for _, c := range r.GetCircuits() {
+			if n.circuits[c.GetServiceId()] = c; c.GetGone() {
+				delete(n.circuits, c.GetServiceId())
+			}
+		}
 		for _, h := range r.GetEndpoints() {
 			of := n.endpoints[h.GetServiceId()]
 			if of == nil {
@@ -245,7 +260,7 @@ func (s *Session) Report(r *streamv1.Report) {
 // Close says that the stream has ended.
 func (s *Session) Close() {
 	s.with(func(n *node) {
-		n.session, n.endpoints, n.uses = nil, nil, nil
+		n.session, n.endpoints, n.uses, n.circuits = nil, nil, nil, nil
 		n.view.Connected = false
 	})
 }

@@ -25,7 +25,7 @@ type nodeStream struct {
 	session *fleet.Session
 	id      string
 	hello   *streamv1.Hello
-	out     chan delivery // has room for one of the configuration, of each track, and about the fleet
+	out     chan delivery // has room for one of the configuration, of each track, about the fleet, and of directives
 	failed  chan error    // why sending has ended
 	updates *updates      // what is sent is one of these
 
@@ -75,9 +75,13 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 				return err
 			}
 		}
+		if err := n.sendDirectives(); err != nil {
+			return err
+		}
 		select {
 		case <-changed:
 		case <-retargeted:
+		case <-n.session.Directed():
 		case m := <-requests:
 			switch {
 			case m.GetResult() != nil:
@@ -204,6 +208,25 @@ func (n *nodeStream) sendStanding() error {
 		return nil
 	}
 	return n.tellStanding(othersRun)
+}
+
+// sendDirectives sends what operators want. While something else waits to be sent, that waits too: the node's next
+// message is a moment away.
+func (n *nodeStream) sendDirectives() error {
+	if len(n.out) > 0 {
+		return nil
+	}
+	var d delivery
+	for _, one := range n.session.Directives() {
+		var err error
+		if d, err = d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Directive{Directive: one}}); err != nil {
+			return err
+		}
+	}
+	if len(d) == 0 {
+		return nil
+	}
+	return n.deliver(d)
 }
 
 // withdraw takes back what the node refused, as it is not to run that any more, but what it runs.

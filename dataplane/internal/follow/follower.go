@@ -27,6 +27,12 @@ type Node interface {
 	Report(all bool) (report *streamv1.Report, commit func(sent int))
 }
 
+// Directed is a node that does what operators want at once, apart from the configuration.
+type Directed interface {
+	// Direct does it. What it does not know it ignores.
+	Direct(*streamv1.Directive)
+}
+
 // Settings say whom to follow, and as whom.
 type Settings struct {
 	// Addresses are control planes, at least one, tried in turn.

@@ -48,7 +48,7 @@ func (g *gather) add(m *streamv1.StreamResponse) (*streamv1.StreamResponse, erro
 			return nil, err
 		}
 		return m, nil
-	case m.GetStanding() != nil:
+	case m.GetStanding() != nil, m.GetDirective() != nil:
 		return m, nil
 	}
 	return nil, nil //nolint:nilnil // a kind of message that came after this build

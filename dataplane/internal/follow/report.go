@@ -43,6 +43,10 @@ func split(r *streamv1.Report, limit int) []*streamv1.Report {
 		p := room(u)
 		p.Uses = append(p.Uses, u)
 	}
+	for _, c := range r.GetCircuits() {
+		p := room(c)
+		p.Circuits = append(p.Circuits, c)
+	}
 	if size > 0 && len(r.GetRoutes()) > 0 {
 		parts, size = append(parts, fresh()), 0
 	}

@@ -158,6 +158,12 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 				f.stand(s)
 				continue
 			}
+			if d := m.GetDirective(); d != nil {
+				if to, ok := f.node.(Directed); ok {
+					to.Direct(d)
+				}
+				continue
+			}
 			r, err := f.take(m)
 			if err != nil {
 				return err

@@ -436,6 +436,13 @@ func (r *Runtime) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
 	r.services.ApplyEndpoints(found)
 }
 
+// Direct does what an operator wants at once.
+func (r *Runtime) Direct(d *streamv1.Directive) {
+	if c := d.GetCircuit(); c != nil {
+		r.services.DirectCircuit(c)
+	}
+}
+
 // Report returns what happened since the last report that was committed. all asks for the health of every endpoint.
 // commit is told how many of the report's routes were sent.
 func (r *Runtime) Report(all bool) (report *streamv1.Report, commit func(sent int)) {
@@ -443,6 +450,7 @@ func (r *Runtime) Report(all bool) (report *streamv1.Report, commit func(sent in
 	report = &streamv1.Report{ActiveConnections: connections, Routes: traffic}
 	report.Endpoints, report.Unchecked = r.services.Health(all)
 	report.Uses = r.services.Uses(all)
+	report.Circuits = r.services.Circuits(all)
 	if s := r.snapshot.Load(); s != nil {
 		report.Revision, report.Epoch = s.Revision, s.Epoch
 	}

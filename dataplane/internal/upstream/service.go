@@ -119,6 +119,7 @@ type Registry struct {
 	changing sync.Mutex // held by whoever changes services, before mu
 	mu       sync.Mutex
 	services map[string]*Service
+	circuits circuits
 	stop     chan struct{}
 	done     sync.WaitGroup
 	dials    *dials
@@ -205,6 +206,7 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 				continue
 			}
 			r.services[id] = s
+			r.force(s)
 			gone = append(gone, dropped...)
 		}
 		for id, s := range r.services {

@@ -99,6 +99,120 @@ func (Kind) EnumDescriptor() ([]byte, []int) {
 	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{0}
 }
 
+// What to do.
+type CircuitDirective_Action int32
+
+const (
+	// Not a valid action.
+	CircuitDirective_ACTION_UNSPECIFIED CircuitDirective_Action = 0
+	// Close it, and forget all results. What was forced open is not any more.
+	CircuitDirective_ACTION_RESET CircuitDirective_Action = 1
+	// Open it by hand.
+	CircuitDirective_ACTION_FORCE_OPEN CircuitDirective_Action = 2
+)
+
+// Enum value maps for CircuitDirective_Action.
+var (
+	CircuitDirective_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_RESET",
+		2: "ACTION_FORCE_OPEN",
+	}
+	CircuitDirective_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"ACTION_RESET":       1,
+		"ACTION_FORCE_OPEN":  2,
+	}
+)
+
+func (x CircuitDirective_Action) Enum() *CircuitDirective_Action {
+	p := new(CircuitDirective_Action)
+	*p = x
+	return p
+}
+
+func (x CircuitDirective_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CircuitDirective_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_gateway_stream_v1_stream_proto_enumTypes[1].Descriptor()
+}
+
+func (CircuitDirective_Action) Type() protoreflect.EnumType {
+	return &file_gateway_stream_v1_stream_proto_enumTypes[1]
+}
+
+func (x CircuitDirective_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CircuitDirective_Action.Descriptor instead.
+func (CircuitDirective_Action) EnumDescriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3, 0}
+}
+
+// The state.
+type CircuitStatus_State int32
+
+const (
+	// Not a valid state.
+	CircuitStatus_STATE_UNSPECIFIED CircuitStatus_State = 0
+	// All requests go through.
+	CircuitStatus_STATE_CLOSED CircuitStatus_State = 1
+	// None do, until the circuit's time is over.
+	CircuitStatus_STATE_OPEN CircuitStatus_State = 2
+	// A few do, to try whether the service works again.
+	CircuitStatus_STATE_HALF_OPEN CircuitStatus_State = 3
+	// None do, since somebody has said so.
+	CircuitStatus_STATE_FORCED_OPEN CircuitStatus_State = 4
+)
+
+// Enum value maps for CircuitStatus_State.
+var (
+	CircuitStatus_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_CLOSED",
+		2: "STATE_OPEN",
+		3: "STATE_HALF_OPEN",
+		4: "STATE_FORCED_OPEN",
+	}
+	CircuitStatus_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_CLOSED":      1,
+		"STATE_OPEN":        2,
+		"STATE_HALF_OPEN":   3,
+		"STATE_FORCED_OPEN": 4,
+	}
+)
+
+func (x CircuitStatus_State) Enum() *CircuitStatus_State {
+	p := new(CircuitStatus_State)
+	*p = x
+	return p
+}
+
+func (x CircuitStatus_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CircuitStatus_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_gateway_stream_v1_stream_proto_enumTypes[2].Descriptor()
+}
+
+func (CircuitStatus_State) Type() protoreflect.EnumType {
+	return &file_gateway_stream_v1_stream_proto_enumTypes[2]
+}
+
+func (x CircuitStatus_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CircuitStatus_State.Descriptor instead.
+func (CircuitStatus_State) EnumDescriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4, 0}
+}
+
 // How it went.
 type Result_Outcome int32
 
@@ -141,11 +255,11 @@ func (x Result_Outcome) String() string {
 }
 
 func (Result_Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_gateway_stream_v1_stream_proto_enumTypes[1].Descriptor()
+	return file_gateway_stream_v1_stream_proto_enumTypes[3].Descriptor()
 }
 
 func (Result_Outcome) Type() protoreflect.EnumType {
-	return &file_gateway_stream_v1_stream_proto_enumTypes[1]
+	return &file_gateway_stream_v1_stream_proto_enumTypes[3]
 }
 
 func (x Result_Outcome) Number() protoreflect.EnumNumber {
@@ -154,7 +268,7 @@ func (x Result_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Outcome.Descriptor instead.
 func (Result_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // StreamRequest is a message of a node.
@@ -272,6 +386,7 @@ type StreamResponse struct {
 	//	*StreamResponse_Endpoints
 	//	*StreamResponse_Standing
 	//	*StreamResponse_Set
+	//	*StreamResponse_Directive
 	Message       isStreamResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -350,6 +465,15 @@ func (x *StreamResponse) GetSet() *SetUpdate {
 	return nil
 }
 
+func (x *StreamResponse) GetDirective() *Directive {
+	if x != nil {
+		if x, ok := x.Message.(*StreamResponse_Directive); ok {
+			return x.Directive
+		}
+	}
+	return nil
+}
+
 type isStreamResponse_Message interface {
 	isStreamResponse_Message()
 }
@@ -374,6 +498,11 @@ type StreamResponse_Set struct {
 	Set *SetUpdate `protobuf:"bytes,21,opt,name=set,proto3,oneof"`
 }
 
+type StreamResponse_Directive struct {
+	// Something to do at once. Nodes of earlier builds ignore it.
+	Directive *Directive `protobuf:"bytes,40,opt,name=directive,proto3,oneof"`
+}
+
 func (*StreamResponse_Update) isStreamResponse_Message() {}
 
 func (*StreamResponse_Endpoints) isStreamResponse_Message() {}
@@ -381,6 +510,278 @@ func (*StreamResponse_Endpoints) isStreamResponse_Message() {}
 func (*StreamResponse_Standing) isStreamResponse_Message() {}
 
 func (*StreamResponse_Set) isStreamResponse_Message() {}
+
+func (*StreamResponse_Directive) isStreamResponse_Message() {}
+
+// Directive is something that an operator wants nodes to do, apart from the configuration.
+type Directive struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to do; one is required.
+	//
+	// Types that are valid to be assigned to Action:
+	//
+	//	*Directive_Circuit
+	Action        isDirective_Action `protobuf_oneof:"action"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Directive) Reset() {
+	*x = Directive{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Directive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Directive) ProtoMessage() {}
+
+func (x *Directive) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Directive.ProtoReflect.Descriptor instead.
+func (*Directive) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Directive) GetAction() isDirective_Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+func (x *Directive) GetCircuit() *CircuitDirective {
+	if x != nil {
+		if x, ok := x.Action.(*Directive_Circuit); ok {
+			return x.Circuit
+		}
+	}
+	return nil
+}
+
+type isDirective_Action interface {
+	isDirective_Action()
+}
+
+type Directive_Circuit struct {
+	// Change the state of a circuit.
+	Circuit *CircuitDirective `protobuf:"bytes,1,opt,name=circuit,proto3,oneof"`
+}
+
+func (*Directive_Circuit) isDirective_Action() {}
+
+// CircuitDirective changes the state of a service's circuit.
+type CircuitDirective struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service's id.
+	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// What to do.
+	Action CircuitDirective_Action `protobuf:"varint,2,opt,name=action,proto3,enum=gateway.stream.v1.CircuitDirective_Action" json:"action,omitempty"`
+	// How long it stays forced open from now on, in microseconds; 0: until it is reset.
+	OpenMicros    uint64 `protobuf:"varint,3,opt,name=open_micros,json=openMicros,proto3" json:"open_micros,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CircuitDirective) Reset() {
+	*x = CircuitDirective{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CircuitDirective) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CircuitDirective) ProtoMessage() {}
+
+func (x *CircuitDirective) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CircuitDirective.ProtoReflect.Descriptor instead.
+func (*CircuitDirective) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CircuitDirective) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *CircuitDirective) GetAction() CircuitDirective_Action {
+	if x != nil {
+		return x.Action
+	}
+	return CircuitDirective_ACTION_UNSPECIFIED
+}
+
+func (x *CircuitDirective) GetOpenMicros() uint64 {
+	if x != nil {
+		return x.OpenMicros
+	}
+	return 0
+}
+
+// CircuitStatus is the circuit of one service on a node.
+type CircuitStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service's id.
+	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// Its state.
+	State CircuitStatus_State `protobuf:"varint,2,opt,name=state,proto3,enum=gateway.stream.v1.CircuitStatus_State" json:"state,omitempty"`
+	// Since when.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// When it is tried again, or is not forced open any more; absent: it is not known.
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// Results that count now.
+	Requests uint64 `protobuf:"varint,5,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Of these, those that failed.
+	Failed uint64 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Of these, those that were slow.
+	Slow uint64 `protobuf:"varint,7,opt,name=slow,proto3" json:"slow,omitempty"`
+	// Attempts that it has refused since the node's start.
+	Rejected uint64 `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// Attempts under way, where the circuit has a bulkhead.
+	Concurrent uint32 `protobuf:"varint,9,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
+	// Attempts that wait, where the circuit has a bulkhead.
+	Pending uint32 `protobuf:"varint,10,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The service has no circuit any more: nothing else is told.
+	Gone          bool `protobuf:"varint,11,opt,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CircuitStatus) Reset() {
+	*x = CircuitStatus{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CircuitStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CircuitStatus) ProtoMessage() {}
+
+func (x *CircuitStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CircuitStatus.ProtoReflect.Descriptor instead.
+func (*CircuitStatus) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CircuitStatus) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *CircuitStatus) GetState() CircuitStatus_State {
+	if x != nil {
+		return x.State
+	}
+	return CircuitStatus_STATE_UNSPECIFIED
+}
+
+func (x *CircuitStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *CircuitStatus) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *CircuitStatus) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetSlow() uint64 {
+	if x != nil {
+		return x.Slow
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetRejected() uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetConcurrent() uint32 {
+	if x != nil {
+		return x.Concurrent
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetPending() uint32 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
 
 // FleetStanding is told to a node that has refused the newest revision, when it changes.
 type FleetStanding struct {
@@ -397,7 +798,7 @@ type FleetStanding struct {
 
 func (x *FleetStanding) Reset() {
 	*x = FleetStanding{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +810,7 @@ func (x *FleetStanding) String() string {
 func (*FleetStanding) ProtoMessage() {}
 
 func (x *FleetStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[2]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +823,7 @@ func (x *FleetStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetStanding.ProtoReflect.Descriptor instead.
 func (*FleetStanding) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{2}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FleetStanding) GetEpoch() string {
@@ -484,7 +885,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +897,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +910,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hello) GetNodeId() string {
@@ -627,7 +1028,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +1040,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +1053,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SetState) GetKind() Kind {
@@ -694,7 +1095,7 @@ type Degradation struct {
 
 func (x *Degradation) Reset() {
 	*x = Degradation{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +1107,7 @@ func (x *Degradation) String() string {
 func (*Degradation) ProtoMessage() {}
 
 func (x *Degradation) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +1120,7 @@ func (x *Degradation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
 func (*Degradation) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Degradation) GetProblems() []*Problem {
@@ -766,7 +1167,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +1179,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +1192,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Update) GetEpoch() string {
@@ -914,7 +1315,7 @@ type SetUpdate struct {
 
 func (x *SetUpdate) Reset() {
 	*x = SetUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1327,7 @@ func (x *SetUpdate) String() string {
 func (*SetUpdate) ProtoMessage() {}
 
 func (x *SetUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1340,7 @@ func (x *SetUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUpdate.ProtoReflect.Descriptor instead.
 func (*SetUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetUpdate) GetKind() Kind {
@@ -1026,7 +1427,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1439,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1452,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Resource) GetKind() Kind {
@@ -1102,7 +1503,7 @@ type ResourceRef struct {
 
 func (x *ResourceRef) Reset() {
 	*x = ResourceRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1515,7 @@ func (x *ResourceRef) String() string {
 func (*ResourceRef) ProtoMessage() {}
 
 func (x *ResourceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1528,7 @@ func (x *ResourceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRef.ProtoReflect.Descriptor instead.
 func (*ResourceRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResourceRef) GetKind() Kind {
@@ -1167,7 +1568,7 @@ type EndpointsUpdate struct {
 
 func (x *EndpointsUpdate) Reset() {
 	*x = EndpointsUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1580,7 @@ func (x *EndpointsUpdate) String() string {
 func (*EndpointsUpdate) ProtoMessage() {}
 
 func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1593,7 @@ func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointsUpdate.ProtoReflect.Descriptor instead.
 func (*EndpointsUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EndpointsUpdate) GetVersion() uint64 {
@@ -1262,7 +1663,7 @@ type ServiceEndpoints struct {
 
 func (x *ServiceEndpoints) Reset() {
 	*x = ServiceEndpoints{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1675,7 @@ func (x *ServiceEndpoints) String() string {
 func (*ServiceEndpoints) ProtoMessage() {}
 
 func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1688,7 @@ func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceEndpoints.ProtoReflect.Descriptor instead.
 func (*ServiceEndpoints) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ServiceEndpoints) GetServiceId() string {
@@ -1331,7 +1732,7 @@ type EndpointRef struct {
 
 func (x *EndpointRef) Reset() {
 	*x = EndpointRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1744,7 @@ func (x *EndpointRef) String() string {
 func (*EndpointRef) ProtoMessage() {}
 
 func (x *EndpointRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1757,7 @@ func (x *EndpointRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointRef.ProtoReflect.Descriptor instead.
 func (*EndpointRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EndpointRef) GetHost() string {
@@ -1398,7 +1799,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1811,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1824,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Result) GetOutcome() Result_Outcome {
@@ -1499,7 +1900,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1912,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1925,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Problem) GetKind() string {
@@ -1576,14 +1977,16 @@ type Report struct {
 	// Epoch of the revision that the node runs.
 	Epoch string `protobuf:"bytes,22,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Only endpoints whose use has changed, a thousand at most; after connecting, all that are used or were ejected.
-	Uses          []*EndpointUse `protobuf:"bytes,30,rep,name=uses,proto3" json:"uses,omitempty"`
+	Uses []*EndpointUse `protobuf:"bytes,30,rep,name=uses,proto3" json:"uses,omitempty"`
+	// Only circuits of which something has changed; after connecting, all.
+	Circuits      []*CircuitStatus `protobuf:"bytes,40,rep,name=circuits,proto3" json:"circuits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1998,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +2011,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Report) GetRevision() uint32 {
@@ -1674,6 +2077,13 @@ func (x *Report) GetUses() []*EndpointUse {
 	return nil
 }
 
+func (x *Report) GetCircuits() []*CircuitStatus {
+	if x != nil {
+		return x.Circuits
+	}
+	return nil
+}
+
 // EndpointUse is how a node uses one endpoint.
 type EndpointUse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1699,7 +2109,7 @@ type EndpointUse struct {
 
 func (x *EndpointUse) Reset() {
 	*x = EndpointUse{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +2121,7 @@ func (x *EndpointUse) String() string {
 func (*EndpointUse) ProtoMessage() {}
 
 func (x *EndpointUse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +2134,7 @@ func (x *EndpointUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointUse.ProtoReflect.Descriptor instead.
 func (*EndpointUse) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EndpointUse) GetServiceId() string {
@@ -1798,7 +2208,7 @@ type UncheckedEndpoint struct {
 
 func (x *UncheckedEndpoint) Reset() {
 	*x = UncheckedEndpoint{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +2220,7 @@ func (x *UncheckedEndpoint) String() string {
 func (*UncheckedEndpoint) ProtoMessage() {}
 
 func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +2233,7 @@ func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UncheckedEndpoint.ProtoReflect.Descriptor instead.
 func (*UncheckedEndpoint) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UncheckedEndpoint) GetServiceId() string {
@@ -1873,7 +2283,7 @@ type RouteTraffic struct {
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2295,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2308,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -1978,7 +2388,7 @@ type EndpointHealth struct {
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2400,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2413,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -2057,13 +2467,50 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x18.gateway.stream.v1.HelloH\x00R\x05hello\x123\n" +
 	"\x06result\x18\x02 \x01(\v2\x19.gateway.stream.v1.ResultH\x00R\x06result\x123\n" +
 	"\x06report\x18\x03 \x01(\v2\x19.gateway.stream.v1.ReportH\x00R\x06reportB\t\n" +
-	"\amessage\"\x86\x02\n" +
+	"\amessage\"\xc4\x02\n" +
 	"\x0eStreamResponse\x123\n" +
 	"\x06update\x18\x01 \x01(\v2\x19.gateway.stream.v1.UpdateH\x00R\x06update\x12B\n" +
 	"\tendpoints\x18\x02 \x01(\v2\".gateway.stream.v1.EndpointsUpdateH\x00R\tendpoints\x12>\n" +
 	"\bstanding\x18\x14 \x01(\v2 .gateway.stream.v1.FleetStandingH\x00R\bstanding\x120\n" +
-	"\x03set\x18\x15 \x01(\v2\x1c.gateway.stream.v1.SetUpdateH\x00R\x03setB\t\n" +
-	"\amessage\"`\n" +
+	"\x03set\x18\x15 \x01(\v2\x1c.gateway.stream.v1.SetUpdateH\x00R\x03set\x12<\n" +
+	"\tdirective\x18( \x01(\v2\x1c.gateway.stream.v1.DirectiveH\x00R\tdirectiveB\t\n" +
+	"\amessage\"V\n" +
+	"\tDirective\x12?\n" +
+	"\acircuit\x18\x01 \x01(\v2#.gateway.stream.v1.CircuitDirectiveH\x00R\acircuitB\b\n" +
+	"\x06action\"\xe1\x01\n" +
+	"\x10CircuitDirective\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\x12B\n" +
+	"\x06action\x18\x02 \x01(\x0e2*.gateway.stream.v1.CircuitDirective.ActionR\x06action\x12\x1f\n" +
+	"\vopen_micros\x18\x03 \x01(\x04R\n" +
+	"openMicros\"I\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fACTION_RESET\x10\x01\x12\x15\n" +
+	"\x11ACTION_FORCE_OPEN\x10\x02\"\xf0\x03\n" +
+	"\rCircuitStatus\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\x12<\n" +
+	"\x05state\x18\x02 \x01(\x0e2&.gateway.stream.v1.CircuitStatus.StateR\x05state\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1a\n" +
+	"\brequests\x18\x05 \x01(\x04R\brequests\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x04R\x06failed\x12\x12\n" +
+	"\x04slow\x18\a \x01(\x04R\x04slow\x12\x1a\n" +
+	"\brejected\x18\b \x01(\x04R\brejected\x12\x1e\n" +
+	"\n" +
+	"concurrent\x18\t \x01(\rR\n" +
+	"concurrent\x12\x18\n" +
+	"\apending\x18\n" +
+	" \x01(\rR\apending\x12\x12\n" +
+	"\x04gone\x18\v \x01(\bR\x04gone\"l\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fSTATE_CLOSED\x10\x01\x12\x0e\n" +
+	"\n" +
+	"STATE_OPEN\x10\x02\x12\x13\n" +
+	"\x0fSTATE_HALF_OPEN\x10\x03\x12\x15\n" +
+	"\x11STATE_FORCED_OPEN\x10\x04\"`\n" +
 	"\rFleetStanding\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x12\x1d\n" +
@@ -2167,7 +2614,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xc6\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x84\x04\n" +
 	"\x06Report\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12'\n" +
 	"\x0finterval_micros\x18\x02 \x01(\x04R\x0eintervalMicros\x12-\n" +
@@ -2177,7 +2624,8 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\tunchecked\x18\x14 \x03(\v2$.gateway.stream.v1.UncheckedEndpointR\tunchecked\x12@\n" +
 	"\vdegradation\x18\x15 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\x12\x14\n" +
 	"\x05epoch\x18\x16 \x01(\tR\x05epoch\x122\n" +
-	"\x04uses\x18\x1e \x03(\v2\x1e.gateway.stream.v1.EndpointUseR\x04uses\"\x8d\x02\n" +
+	"\x04uses\x18\x1e \x03(\v2\x1e.gateway.stream.v1.EndpointUseR\x04uses\x12<\n" +
+	"\bcircuits\x18( \x03(\v2 .gateway.stream.v1.CircuitStatusR\bcircuits\"\x8d\x02\n" +
 	"\vEndpointUse\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -2239,79 +2687,91 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 	return file_gateway_stream_v1_stream_proto_rawDescData
 }
 
-var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
-	(Result_Outcome)(0),           // 1: gateway.stream.v1.Result.Outcome
-	(*StreamRequest)(nil),         // 2: gateway.stream.v1.StreamRequest
-	(*StreamResponse)(nil),        // 3: gateway.stream.v1.StreamResponse
-	(*FleetStanding)(nil),         // 4: gateway.stream.v1.FleetStanding
-	(*Hello)(nil),                 // 5: gateway.stream.v1.Hello
-	(*SetState)(nil),              // 6: gateway.stream.v1.SetState
-	(*Degradation)(nil),           // 7: gateway.stream.v1.Degradation
-	(*Update)(nil),                // 8: gateway.stream.v1.Update
-	(*SetUpdate)(nil),             // 9: gateway.stream.v1.SetUpdate
-	(*Resource)(nil),              // 10: gateway.stream.v1.Resource
-	(*ResourceRef)(nil),           // 11: gateway.stream.v1.ResourceRef
-	(*EndpointsUpdate)(nil),       // 12: gateway.stream.v1.EndpointsUpdate
-	(*ServiceEndpoints)(nil),      // 13: gateway.stream.v1.ServiceEndpoints
-	(*EndpointRef)(nil),           // 14: gateway.stream.v1.EndpointRef
-	(*Result)(nil),                // 15: gateway.stream.v1.Result
-	(*Problem)(nil),               // 16: gateway.stream.v1.Problem
-	(*Report)(nil),                // 17: gateway.stream.v1.Report
-	(*EndpointUse)(nil),           // 18: gateway.stream.v1.EndpointUse
-	(*UncheckedEndpoint)(nil),     // 19: gateway.stream.v1.UncheckedEndpoint
-	(*RouteTraffic)(nil),          // 20: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 21: gateway.stream.v1.EndpointHealth
-	nil,                           // 22: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 24: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 25: gateway.config.v1.Endpoint
+	(CircuitDirective_Action)(0),  // 1: gateway.stream.v1.CircuitDirective.Action
+	(CircuitStatus_State)(0),      // 2: gateway.stream.v1.CircuitStatus.State
+	(Result_Outcome)(0),           // 3: gateway.stream.v1.Result.Outcome
+	(*StreamRequest)(nil),         // 4: gateway.stream.v1.StreamRequest
+	(*StreamResponse)(nil),        // 5: gateway.stream.v1.StreamResponse
+	(*Directive)(nil),             // 6: gateway.stream.v1.Directive
+	(*CircuitDirective)(nil),      // 7: gateway.stream.v1.CircuitDirective
+	(*CircuitStatus)(nil),         // 8: gateway.stream.v1.CircuitStatus
+	(*FleetStanding)(nil),         // 9: gateway.stream.v1.FleetStanding
+	(*Hello)(nil),                 // 10: gateway.stream.v1.Hello
+	(*SetState)(nil),              // 11: gateway.stream.v1.SetState
+	(*Degradation)(nil),           // 12: gateway.stream.v1.Degradation
+	(*Update)(nil),                // 13: gateway.stream.v1.Update
+	(*SetUpdate)(nil),             // 14: gateway.stream.v1.SetUpdate
+	(*Resource)(nil),              // 15: gateway.stream.v1.Resource
+	(*ResourceRef)(nil),           // 16: gateway.stream.v1.ResourceRef
+	(*EndpointsUpdate)(nil),       // 17: gateway.stream.v1.EndpointsUpdate
+	(*ServiceEndpoints)(nil),      // 18: gateway.stream.v1.ServiceEndpoints
+	(*EndpointRef)(nil),           // 19: gateway.stream.v1.EndpointRef
+	(*Result)(nil),                // 20: gateway.stream.v1.Result
+	(*Problem)(nil),               // 21: gateway.stream.v1.Problem
+	(*Report)(nil),                // 22: gateway.stream.v1.Report
+	(*EndpointUse)(nil),           // 23: gateway.stream.v1.EndpointUse
+	(*UncheckedEndpoint)(nil),     // 24: gateway.stream.v1.UncheckedEndpoint
+	(*RouteTraffic)(nil),          // 25: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 26: gateway.stream.v1.EndpointHealth
+	nil,                           // 27: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 29: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 30: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
-	5,  // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
-	15, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
-	17, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
-	8,  // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
-	12, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
-	4,  // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
-	9,  // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
-	22, // 7: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	23, // 8: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
-	7,  // 9: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
-	6,  // 10: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
-	0,  // 11: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
-	16, // 12: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
-	10, // 13: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
-	11, // 14: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	23, // 15: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
-	0,  // 16: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
-	0,  // 17: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
-	10, // 18: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
-	0,  // 19: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	24, // 20: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
-	0,  // 21: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
-	13, // 22: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	25, // 23: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
-	14, // 24: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
-	1,  // 25: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
-	16, // 26: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
-	0,  // 27: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
-	20, // 28: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	21, // 29: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	19, // 30: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
-	7,  // 31: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
-	18, // 32: gateway.stream.v1.Report.uses:type_name -> gateway.stream.v1.EndpointUse
-	23, // 33: gateway.stream.v1.EndpointUse.ejected_until:type_name -> google.protobuf.Timestamp
-	23, // 34: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	2,  // 35: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	3,  // 36: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	36, // [36:37] is the sub-list for method output_type
-	35, // [35:36] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	10, // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
+	20, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
+	22, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
+	13, // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
+	17, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
+	9,  // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
+	14, // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
+	6,  // 7: gateway.stream.v1.StreamResponse.directive:type_name -> gateway.stream.v1.Directive
+	7,  // 8: gateway.stream.v1.Directive.circuit:type_name -> gateway.stream.v1.CircuitDirective
+	1,  // 9: gateway.stream.v1.CircuitDirective.action:type_name -> gateway.stream.v1.CircuitDirective.Action
+	2,  // 10: gateway.stream.v1.CircuitStatus.state:type_name -> gateway.stream.v1.CircuitStatus.State
+	28, // 11: gateway.stream.v1.CircuitStatus.since:type_name -> google.protobuf.Timestamp
+	28, // 12: gateway.stream.v1.CircuitStatus.until:type_name -> google.protobuf.Timestamp
+	27, // 13: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	28, // 14: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	12, // 15: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
+	11, // 16: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
+	0,  // 17: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
+	21, // 18: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
+	15, // 19: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
+	16, // 20: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
+	28, // 21: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	0,  // 22: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
+	0,  // 23: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
+	15, // 24: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
+	0,  // 25: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
+	29, // 26: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	0,  // 27: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
+	18, // 28: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
+	30, // 29: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	19, // 30: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
+	3,  // 31: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
+	21, // 32: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
+	0,  // 33: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
+	25, // 34: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	26, // 35: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	24, // 36: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
+	12, // 37: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
+	23, // 38: gateway.stream.v1.Report.uses:type_name -> gateway.stream.v1.EndpointUse
+	8,  // 39: gateway.stream.v1.Report.circuits:type_name -> gateway.stream.v1.CircuitStatus
+	28, // 40: gateway.stream.v1.EndpointUse.ejected_until:type_name -> google.protobuf.Timestamp
+	28, // 41: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	4,  // 42: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	5,  // 43: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	43, // [43:44] is the sub-list for method output_type
+	42, // [42:43] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -2329,15 +2789,19 @@ func file_gateway_stream_v1_stream_proto_init() {
 		(*StreamResponse_Endpoints)(nil),
 		(*StreamResponse_Standing)(nil),
 		(*StreamResponse_Set)(nil),
+		(*StreamResponse_Directive)(nil),
 	}
-	file_gateway_stream_v1_stream_proto_msgTypes[18].OneofWrappers = []any{}
+	file_gateway_stream_v1_stream_proto_msgTypes[2].OneofWrappers = []any{
+		(*Directive_Circuit)(nil),
+	}
+	file_gateway_stream_v1_stream_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   21,
+			NumEnums:      4,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

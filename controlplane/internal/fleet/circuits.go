@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"time"
+
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+)
+
+// maxForced bounds how many circuits may be forced open at a time.
+const maxForced = 10_000
+
+// maxDirectives bounds what waits for one node. A node that takes nothing for so long is told of what is forced open when
+// it connects again.
+const maxDirectives = 1000
+
+// Forced is a circuit that was opened by hand.
+type Forced struct {
+	// Until is when that ends; zero: when it is reset.
+	Until time.Time
+}
+
+func (f Forced) over(now time.Time) bool { return !f.Until.IsZero() && !now.Before(f.Until) }
+
+// directive returns what nodes are told.
+func (f Forced) directive(serviceID string, now time.Time) *streamv1.Directive {
+	d := &streamv1.CircuitDirective{ServiceId: serviceID, Action: streamv1.CircuitDirective_ACTION_FORCE_OPEN}
+	if !f.Until.IsZero() {
+		d.OpenMicros = uint64(max(f.Until.Sub(now).Microseconds(), 1))
+	}
+	return &streamv1.Directive{Action: &streamv1.Directive_Circuit{Circuit: d}}
+}
+
+// ForceOpen has all nodes open a service's circuit, and those that connect later. It returns how many are told now; ok is
+// false where too many are forced open already.
+func (f *Fleet) ForceOpen(serviceID string, forced Forced) (nodes int, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	f.forgetForced(now)
+	if _, is := f.forced[serviceID]; !is && len(f.forced) >= maxForced {
+		return 0, false
+	}
+	f.forced[serviceID] = forced
+	return f.direct(forced.directive(serviceID, now)), true
+}
+
+// ResetCircuit has all nodes close a service's circuit. It returns how many are told.
+func (f *Fleet) ResetCircuit(serviceID string) (nodes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.forced, serviceID)
+	d := &streamv1.CircuitDirective{ServiceId: serviceID, Action: streamv1.CircuitDirective_ACTION_RESET}
+	return f.direct(&streamv1.Directive{Action: &streamv1.Directive_Circuit{Circuit: d}})
+}
+
+// Circuits returns a service's circuit on each connected node, by node id, and whether it is forced open.
+func (f *Fleet) Circuits(serviceID string) (nodes map[string]*streamv1.CircuitStatus, forced Forced, is bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forgetForced(time.Now())
+	nodes = map[string]*streamv1.CircuitStatus{}
+	for id, n := range f.nodes {
+		if c := n.circuits[serviceID]; c != nil {
+			nodes[id] = c
+		}
+	}
+	forced, is = f.forced[serviceID]
+	return nodes, forced, is
+}
+
+// forgetForced drops what is over; the caller holds mu.
+func (f *Fleet) forgetForced(now time.Time) {
+	for id, one := range f.forced {
+		if one.over(now) {
+			delete(f.forced, id)
+		}
+	}
+}
+
+// direct has a directive sent to all nodes; the caller holds mu.
+func (f *Fleet) direct(d *streamv1.Directive) (nodes int) {
+	for _, n := range f.nodes {
+		if n.session != nil {
+			n.session.direct(d)
+			nodes++
+		}
+	}
+	return nodes
+}
+
+// directAll tells a new node what is forced open; the caller holds mu.
+func (f *Fleet) directAll(s *Session, now time.Time) {
+	for id, one := range f.forced {
+		if !one.over(now) {
+			s.direct(one.directive(id, now))
+		}
+	}
+}
+
+func (s *Session) direct(d *streamv1.Directive) {
+	if len(s.directives) >= maxForced+maxDirectives {
+		return
+	}
+	s.directives = append(s.directives, d)
+	select {
+	case s.directed <- struct{}{}:
+	default:
+	}
+}
+
+// Directed has something in it when there are directives for the node.
+func (s *Session) Directed() <-chan struct{} { return s.directed }
+
+// Directives returns those that have not been sent, in their order, and takes them for sent.
+func (s *Session) Directives() []*streamv1.Directive {
+	s.fleet.mu.Lock()
+	defer s.fleet.mu.Unlock()
+	list := s.directives
+	s.directives = nil
+	return list
+}

@@ -1,0 +1,115 @@
+package upstream
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gateway.internal/dataplane/internal/upstream/circuit"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+)
+
+// circuits is what a registry knows of its services' circuits besides what they know themselves. The registry's mutex
+// protects it.
+type circuits struct {
+	// forced has what was opened by hand, by service id, and until when; zero: until it is reset. It may be of services
+	// that are not there yet.
+	forced map[string]time.Time
+	// told is what was reported of each last.
+	told map[string]*streamv1.CircuitStatus
+}
+
+// DirectCircuit changes the state of a circuit by hand.
+func (r *Registry) DirectCircuit(d *streamv1.CircuitDirective) {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id := d.GetServiceId()
+	var c circuit.Circuit
+	name := id
+	if s := r.services[id]; s != nil {
+		c, name = s.Circuit(), s.Name()
+	}
+	switch d.GetAction() {
+	case streamv1.CircuitDirective_ACTION_RESET:
+		delete(r.circuits.forced, id)
+		if c != nil {
+			c.Reset(now)
+		}
+		r.log.Info("a circuit was reset by hand", "service", name)
+	case streamv1.CircuitDirective_ACTION_FORCE_OPEN:
+		var until time.Time
+		if micros := d.GetOpenMicros(); micros > 0 {
+			until = now.Add(time.Duration(min(micros, maxForcedMicros)) * time.Microsecond)
+		}
+		if r.circuits.forced == nil {
+			r.circuits.forced = map[string]time.Time{}
+		}
+		r.circuits.forced[id] = until
+		if c != nil {
+			c.ForceOpen(now, until)
+		}
+		r.log.Warn("a circuit was opened by hand", "service", name, "until", until)
+	}
+}
+
+// maxForcedMicros keeps times in the range of a duration: a year.
+const maxForcedMicros = 365 * 24 * 3600 * 1_000_000
+
+// force opens the circuit of a service that has just got one, where somebody has said so before. The mutex is held.
+func (r *Registry) force(s *Service) {
+	until, forced := r.circuits.forced[s.ID]
+	c := s.Circuit()
+	if !forced || c == nil {
+		return
+	}
+	now := time.Now()
+	if !until.IsZero() && !now.Before(until) {
+		delete(r.circuits.forced, s.ID)
+	} else if c.Status(now).State != circuit.Forced {
+		c.ForceOpen(now, until)
+	}
+}
+
+var circuitStates = map[circuit.State]streamv1.CircuitStatus_State{
+	circuit.Closed: streamv1.CircuitStatus_STATE_CLOSED, circuit.Opened: streamv1.CircuitStatus_STATE_OPEN,
+	circuit.HalfOpen: streamv1.CircuitStatus_STATE_HALF_OPEN, circuit.Forced: streamv1.CircuitStatus_STATE_FORCED_OPEN,
+}
+
+// Circuits returns the circuits of which something has changed since the last call; all asks for every one.
+func (r *Registry) Circuits(all bool) (list []*streamv1.CircuitStatus) {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	told := map[string]*streamv1.CircuitStatus{}
+	for id, s := range r.services {
+		c := s.Circuit()
+		if c == nil {
+			continue
+		}
+		is := circuitStatus(id, c.Status(now))
+		if all || !proto.Equal(is, r.circuits.told[id]) {
+			list = append(list, is)
+		}
+		told[id] = is
+	}
+	for id := range r.circuits.told {
+		if told[id] == nil {
+			list = append(list, &streamv1.CircuitStatus{ServiceId: id, Gone: true})
+		}
+	}
+	r.circuits.told = told
+	return list
+}
+
+func circuitStatus(id string, s circuit.Status) *streamv1.CircuitStatus {
+	is := &streamv1.CircuitStatus{
+		ServiceId: id, State: circuitStates[s.State], Since: timestamppb.New(s.Since), Requests: s.Requests,
+		Failed: s.Failed, Slow: s.Slow, Rejected: s.Rejected, Concurrent: uint32(s.Concurrent), Pending: uint32(s.Pending),
+	}
+	if !s.Until.IsZero() {
+		is.Until = timestamppb.New(s.Until)
+	}
+	return is
+}
