@@ -75,13 +75,19 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 				return err
 			}
 		}
-		if err := n.sendDirectives(); err != nil {
+		waits, err := n.sendDirectives()
+		if err != nil {
 			return err
+		}
+		var later <-chan time.Time
+		if waits {
+			later = time.After(directiveRetry)
 		}
 		select {
 		case <-changed:
 		case <-retargeted:
 		case <-n.session.Directed():
+		case <-later:
 		case m := <-requests:
 			switch {
 			case m.GetResult() != nil:
@@ -210,23 +216,24 @@ func (n *nodeStream) sendStanding() error {
 	return n.tellStanding(othersRun)
 }
 
-// sendDirectives sends what operators want. While something else waits to be sent, that waits too: the node's next
-// message is a moment away.
-func (n *nodeStream) sendDirectives() error {
+// directiveRetry is how soon directives are sent that wait for what is on its way.
+const directiveRetry = 100 * time.Millisecond
+
+// sendDirectives sends what operators want. While something else waits to be sent that waits too, which it reports.
+func (n *nodeStream) sendDirectives() (waits bool, err error) {
 	if len(n.out) > 0 {
-		return nil
+		return true, nil
 	}
 	var d delivery
 	for _, one := range n.session.Directives() {
-		var err error
 		if d, err = d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Directive{Directive: one}}); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if len(d) == 0 {
-		return nil
+		return false, nil
 	}
-	return n.deliver(d)
+	return false, n.deliver(d)
 }
 
 // withdraw takes back what the node refused, as it is not to run that any more, but what it runs.
