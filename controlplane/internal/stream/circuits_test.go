@@ -5,6 +5,7 @@ import (
 
 	"gateway.internal/controlplane/internal/fleet"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/waittest"
 )
 
 // told receives until there is a directive about a circuit.
@@ -28,6 +29,7 @@ func TestCircuitsByHandReachNodes(t *testing.T) {
 	one, two := &node{t: t, id: "one"}, &node{t: t, id: "two"}
 	one.connect(p, token)
 	defer one.close()
+	waittest.Until(t, "the node", func() bool { return len(p.fleet.Nodes()) == 1 })
 	if n, ok := p.fleet.ForceOpen("s", fleet.Forced{}); n != 1 || !ok {
 		t.Errorf("%d nodes are told, %t", n, ok)
 	}
