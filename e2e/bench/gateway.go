@@ -13,11 +13,33 @@ type gateway struct {
 	called, bin string
 	args        []string // further ones
 	plainOnly   bool     // it is only of interest over HTTP/1.1 without TLS
+	base        bool     // it may not know all that there is
+	// resilienceOff leaves out what the setup asks for, to be compared with.
+	resilienceOff bool
 }
 
 func (g gateway) name() string { return g.called }
 
-func (g gateway) can(s setup) bool { return !g.plainOnly || !s.tls && !s.http2 }
+// resilienceOff is the name of the gateway without what setup.resilient asks for.
+const resilienceOff = "gateway, resilience off"
+
+func (g gateway) can(s setup) bool {
+	switch {
+	case s.resilient && (g.base || g.plainOnly), g.resilienceOff && !s.resilient:
+		return false
+	}
+	return !g.plainOnly || !s.tls && !s.http2
+}
+
+// resilience is of a service, and resiliencePolicy the policy that it names.
+const (
+	resilience = `, policy_id: saved, circuit_breaker_config: {error_threshold: 0.5, interval: 10s, timeout: 30s,
+    consecutive_failures: 50},
+    outlier_detection: {consecutive_5xx: 5, consecutive_gateway_failures: 5, success_rate: {}}`
+	resiliencePolicy = `policies:
+  - {name: saved, retry: {attempts: 3, on: [connect_failure, reset, refused_stream, gateway_error], budget_percent: 20}}
+`
+)
 
 func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error) {
 	path := filepath.Join(g.bin, "dataplane")
@@ -26,7 +48,13 @@ func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error
 	}
 	var c strings.Builder
 	host, port, _ := strings.Cut(b.backend, ":")
-	fmt.Fprintf(&c, "services:\n  - {name: files, endpoints: [{host: %s, port: %s}], connection_pool: {max_idle_connections: 1000}}\n", host, port)
+	extra := ""
+	if s.resilient && !g.resilienceOff {
+		c.WriteString(resiliencePolicy)
+		extra = resilience
+	}
+	fmt.Fprintf(&c, "services:\n  - {name: files, endpoints: [{host: %s, port: %s}], ", host, port)
+	fmt.Fprintf(&c, "connection_pool: {max_idle_connections: 1000}%s}\n", extra)
 	c.WriteString("middleware:\n  - {name: stamp, type: headers, order: 1, config: {response: {set: {X-Gateway: \"yes\"}}}}\npipelines:\n  - {name: front, middleware_ids: [stamp]}\nroutes:\n")
 	for i := range s.routes {
 		fmt.Fprintf(&c, "  - {name: r%d, path: /r%d/*, service_id: files, pipeline_id: front}\n", i, i)

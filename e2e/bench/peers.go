@@ -20,8 +20,9 @@ type peer interface {
 func (b *bench) peers() []peer {
 	all := []peer{gateway{called: "gateway", bin: b.bin}}
 	if b.base != "" {
-		all = append(all, gateway{called: "gateway, base", bin: b.base})
+		all = append(all, gateway{called: "gateway, base", bin: b.base, base: true})
 	}
+	all = append(all, gateway{called: resilienceOff, bin: b.bin, resilienceOff: true})
 	if b.noLoops {
 		args := []string{"--event-loops=false"}
 		all = append(all, gateway{called: "gateway, no event loops", bin: b.bin, args: args, plainOnly: true})
