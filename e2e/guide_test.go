@@ -16,6 +16,7 @@ import (
 // notRun are the blocks of commands of the guide that a test can't run, by page and their first line, with the reason.
 var notRun = map[string]string{
 	"adding-a-middleware.md: make proto":                    "writes the source that this test is of",
+	"chaos.md: make chaos":                                  "takes minutes",
 	"development.md: make help":                             "make is what runs this test",
 	"operations.md: systemctl reload gateway-dataplane":     "needs systemd",
 	"operations.md: systemctl restart gateway-controlplane": "needs systemd",

@@ -31,7 +31,7 @@ type scenario struct {
 	posts int
 	// outage tells that nobody is left to serve: what fails until an endpoint is back does not count.
 	outage bool
-	// dying tells that retries can't help, and may not be more than a fifth of the requests.
+	// dying tells that retries can't help, and may not be more than the default of a policy's budget lets them be.
 	dying bool
 	// ejected tells that only the time for which they are ejected keeps the endpoints out when it is mended. The short
 	// form does not wait for that, and so does not mend it.
@@ -78,6 +78,8 @@ type result struct {
 	failed, posts int
 	// slow are those that failed or were not answered fast.
 	slow int
+	// unequal tells that slow says more than recovered: an endpoint is slow, and gets a request now and then.
+	unequal bool
 	// attempts are requests that endpoints had for each that clients sent, over the whole run; 0: nobody has counted.
 	attempts float64
 	// first says how the first of both failed.
@@ -113,11 +115,14 @@ func play(t testing.TB, s *scenario, p proxy, size size) result {
 	defer r.load.stop()
 	r.load.awaitAnswers(t, names...)
 	r.load.await(t, size.before)
-	res := result{scenario: s.name, proxy: p.name()}
+	res := result{scenario: s.name, proxy: p.name(), unequal: s.unequal}
 	begun := r.load.now()
 	s.begin(r)
 	r.load.await(t, size.during)
 	ended := begun
+	if s.outage {
+		ended = r.load.now() // What is answered well before has begun before all endpoints were out.
+	}
 	if s.end != nil && !(s.ejected && size.short) {
 		s.end(r)
 		ended = r.load.now()
@@ -127,10 +132,18 @@ func play(t testing.TB, s *scenario, p proxy, size size) result {
 	outcomes := r.load.stop()
 	res.judge(s, outcomes, begun, ended)
 	if s.dying {
-		res.attempts = float64(r.received()) / float64(len(outcomes))
+		received := r.received()
+		res.attempts = float64(received) / float64(len(outcomes))
+		if p.name() == (gateway{}).name() && received > len(outcomes)+max(len(outcomes)/5, retriesInAnyCase) {
+			t.Errorf("endpoints that failed had %d requests, and clients sent %d", received, len(outcomes))
+		}
 	}
 	return res
 }
+
+// retriesInAnyCase is how many retries a policy's min_retries_per_second allows by default, where a fifth of the requests
+// are fewer: 10 a second over ten seconds.
+const retriesInAnyCase = 100
 
 // received returns how many requests the endpoints had.
 func (r *run) received() (n int) {

@@ -58,7 +58,7 @@ func (gateway) start(r *run) (string, string) {
 }
 
 // configured is what gatewayConfig has besides health checks.
-var configured = map[string]bool{"": true, "retry": false, "outlier_detection": false}
+var configured = map[string]bool{"": true, "retry": true, "outlier_detection": true}
 
 // fixed says which endpoints a service has.
 func fixed(endpoints []*endpoint) string {
@@ -90,6 +90,12 @@ services:
     load_balancer_type: BALANCING
     policy_id: policy
     health_check_config: {path: HEALTH, interval: EVERY, timeout: EVERY, unhealthy_threshold: 2, healthy_threshold: 1}
+    outlier_detection:
+      consecutive_5xx: FAILURES
+      consecutive_gateway_failures: FAILURES
+      base_ejection_time: EJECTION
+      max_ejection_percent: 50
+    circuit_breaker_config: {error_threshold: 0.9, interval: 2s, timeout: 1s}
     connection_pool: {connect_timeout: CONNECT, response_timeout: 2s}
 policies:
   - name: policy

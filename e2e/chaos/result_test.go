@@ -55,6 +55,11 @@ func TestJudge(t *testing.T) {
 			begun: 0, ended: 10 * ms,
 			want: result{requests: 153, failed: 1, slow: 2, recovered: 71 * ms},
 		},
+		"an outage that is not mended counts nothing": {
+			scenario: scenario{outage: true},
+			outcomes: [][]outcome{good(5, 1*ms), {bad(false, 6*ms, 7*ms), bad(true, 8*ms, 9*ms)}}, begun: 0, ended: 10 * ms,
+			want: result{requests: 7},
+		},
 		"what can't be saved counts apart": {
 			scenario: scenario{lost: true},
 			outcomes: [][]outcome{{bad(false, 0, 1*ms)}, good(100, 2*ms)}, begun: 0, ended: 0,
