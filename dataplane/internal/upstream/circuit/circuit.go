@@ -81,12 +81,19 @@ type Queuing interface {
 	Enter(now time.Time, shard uint32, p *Permit) Verdict
 }
 
-// Permit is an attempt's place in a circuit. The zero value has none. A copy takes its place; only one of them is used.
+// Permit is an attempt's place in a circuit. The zero value has none, and neither has one that has left. A copy takes its
+// place; only one of them is used.
 type Permit struct {
 	of         Circuit
 	generation uint64
 	shard      uint32
 	told       bool
+	unlimited  bool // there was no limit when it took its place
+}
+
+// take has an attempt take a place. Each field is set by itself: a copy of them all would cost several times as much.
+func (p *Permit) take(of Circuit, generation uint64, shard uint32) {
+	p.of, p.generation, p.shard, p.told = of, generation, shard, false
 }
 
 // Held reports whether there is a place.
@@ -109,7 +116,7 @@ func (p *Permit) Leave() {
 		p.Ended(&outcome.Result{})
 	}
 	p.of.leave(p)
-	*p = Permit{}
+	p.of = nil
 }
 
 // State is what a circuit does with requests.

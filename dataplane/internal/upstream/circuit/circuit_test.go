@@ -172,6 +172,36 @@ func TestBulkheadUnderLoad(t *testing.T) {
 	}
 }
 
+// TestLimitOfThoseUnderWay has a limit hold for those too that have begun when there was none.
+func TestLimitOfThoseUnderWay(t *testing.T) {
+	set := settings(config.HystrixCircuit)
+	c := New(set, nil, start)
+	var before [3]Permit
+	for i := range before {
+		if v := c.Admit(start, uint32(i), &before[i]); v != Admitted {
+			t.Fatalf("without a limit: %s", v.text())
+		}
+	}
+	limited := *set
+	limited.Concurrent = 3
+	c.Set(&limited)
+	var p Permit
+	if v := c.Admit(start, 0, &p); v != Full {
+		t.Errorf("beside three under way the fourth got %s", v.text())
+	}
+	before[1].Leave()
+	if v := c.Admit(start, 0, &p); v != Admitted {
+		t.Errorf("after one has left: %s", v.text())
+	}
+	c.Set(set) // who has a place of the limited ones gives that one back
+	p.Leave()
+	before[0].Leave()
+	before[2].Leave()
+	if n := c.Status(start).Concurrent; n != 0 {
+		t.Errorf("%d under way in the end", n)
+	}
+}
+
 func TestTypeChanges(t *testing.T) {
 	c := New(settings(config.WindowCircuit), nil, start)
 	c.ForceOpen(start, time.Time{})
@@ -182,18 +212,26 @@ func TestTypeChanges(t *testing.T) {
 }
 
 func BenchmarkClosed(b *testing.B) {
-	for _, kind := range []string{config.WindowCircuit, config.HystrixCircuit} {
-		b.Run(kind, func(b *testing.B) {
-			c := New(settings(kind), nil, start)
+	now := time.Now() // with the monotonic clock, as exchanges have it
+	for _, c := range []struct {
+		name, kind string
+		limit      int
+	}{
+		{"window", config.WindowCircuit, 0}, {"hystrix", config.HystrixCircuit, 0}, {"bulkhead", config.HystrixCircuit, 100},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			set := settings(c.kind)
+			set.Concurrent = c.limit
+			circuit := New(set, nil, now)
 			b.ReportAllocs()
 			var shards atomic.Uint32
 			b.RunParallel(func(pb *testing.PB) {
 				var p Permit
 				shard := shards.Add(1)
 				r := good
-				r.Begun, r.Ended = start, start
+				r.Begun, r.Ended = now, now
 				for pb.Next() {
-					c.Admit(start, shard, &p)
+					circuit.Admit(now, shard, &p)
 					p.Ended(&r)
 					p.Leave()
 				}

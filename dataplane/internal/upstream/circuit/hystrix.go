@@ -17,9 +17,7 @@ type hystrix struct {
 	machine
 	latencies retry.Latencies
 
-	_       [64]byte
-	inUse   atomic.Int64 // every request writes it
-	_       [56]byte
+	inUse   places
 	waiting atomic.Int64 // is changed before a place is looked for, and read after one was given back
 	queueMu sync.Mutex   // protects queue
 	queue   []*Waiter
@@ -28,6 +26,7 @@ type hystrix struct {
 func newHystrix(now time.Time) *hystrix {
 	c := &hystrix{}
 	c.init(now)
+	c.inUse.unlimited = make([]place, shardCount())
 	return c
 }
 
@@ -55,8 +54,13 @@ func (c *hystrix) Admit(now time.Time, shard uint32, p *Permit) Verdict {
 		c.rejected.Add(1)
 		return Open
 	}
-	if c.waiting.Load() > 0 || !c.take() {
-		if c.set.Load().Pending > 0 {
+	set := c.set.Load()
+	if set.Concurrent == 0 {
+		c.inUse.add(shard, 1)
+		return c.enter(now, shard, p, true)
+	}
+	if c.waiting.Load() > 0 || !c.inUse.take(set.Concurrent) {
+		if set.Pending > 0 {
 			return Busy
 		}
 		c.rejected.Add(1)
@@ -67,32 +71,27 @@ func (c *hystrix) Admit(now time.Time, shard uint32, p *Permit) Verdict {
 
 // Enter implements Queuing.
 func (c *hystrix) Enter(now time.Time, shard uint32, p *Permit) Verdict {
+	return c.enter(now, shard, p, false)
+}
+
+// enter admits who has a place in use, which is given back where the circuit is not closed.
+func (c *hystrix) enter(now time.Time, shard uint32, p *Permit, unlimited bool) Verdict {
 	generation, ok := c.admit(now)
 	if !ok {
-		c.give()
+		c.leave(&Permit{shard: shard, unlimited: unlimited})
 		return Open
 	}
-	*p = Permit{of: c, generation: generation, shard: shard}
+	p.take(c, generation, shard)
+	p.unlimited = unlimited
 	return Admitted
 }
 
 // take takes a place, if there is one.
-func (c *hystrix) take() bool {
-	most := int64(c.set.Load().Concurrent)
-	for {
-		n := c.inUse.Load()
-		if most > 0 && n >= most {
-			return false
-		}
-		if c.inUse.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
+func (c *hystrix) take() bool { return c.inUse.take(c.set.Load().Concurrent) }
 
-// give gives a place back, and to the first that waits for one.
-func (c *hystrix) give() {
-	c.inUse.Add(-1)
+// leave gives a place back, and to the first that waits for one.
+func (c *hystrix) leave(p *Permit) {
+	c.inUse.give(p)
 	if c.waiting.Load() > 0 {
 		c.queueMu.Lock()
 		c.serve()
@@ -157,7 +156,7 @@ func (c *hystrix) Set(set *config.Circuit) {
 // Status implements Circuit.
 func (c *hystrix) Status(now time.Time) Status {
 	s := c.machine.Status(now)
-	s.Concurrent, s.Pending = int(c.inUse.Load()), int(c.waiting.Load())
+	s.Concurrent, s.Pending = int(c.inUse.count()), int(c.waiting.Load())
 	s.P50, s.P95, s.P99 = c.latencies.Within(now, 0.5), c.latencies.Within(now, 0.95), c.latencies.Within(now, 0.99)
 	return s
 }
@@ -168,7 +167,5 @@ func (c *hystrix) ended(p *Permit, r *outcome.Result) {
 	}
 	c.count(p, r)
 }
-
-func (c *hystrix) leave(*Permit) { c.give() }
 
 func (c *hystrix) inherit(from Circuit) { c.inheritFrom(machineOf(from)) }

@@ -16,14 +16,14 @@ type counter struct{ word atomic.Uint64 }
 func (c *counter) add(slot uint32) {
 	for {
 		old := c.word.Load()
-		next := uint64(slot)<<32 | 1
 		switch at := uint32(old >> 32); {
 		case at == slot:
-			next = old + 1
+			c.word.Add(1) // in another slot by now, if it took an interval to come here
+			return
 		case at > slot:
 			return // the clock of another one is ahead by a whole interval
 		}
-		if c.word.CompareAndSwap(old, next) {
+		if c.word.CompareAndSwap(old, uint64(slot)<<32|1) {
 			return
 		}
 	}
@@ -44,17 +44,22 @@ type shard struct {
 	_                   [16]byte
 }
 
+// shardCount returns into how many parts counters are spread: a power of two.
+func shardCount() int {
+	n := 1
+	for n < runtime.GOMAXPROCS(0) && n < 16 {
+		n *= 2
+	}
+	return n
+}
+
 // rolling counts the results of the last slots. It is safe for concurrent use.
 type rolling struct {
 	shards []shard
 }
 
 func newRolling() rolling {
-	n := 1
-	for n < runtime.GOMAXPROCS(0) && n < 16 {
-		n *= 2
-	}
-	return rolling{make([]shard, n)}
+	return rolling{make([]shard, shardCount())}
 }
 
 // add counts a result.

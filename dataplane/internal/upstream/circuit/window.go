@@ -22,7 +22,7 @@ func (c *window) Admit(now time.Time, shard uint32, p *Permit) Verdict {
 	if !ok {
 		return Open
 	}
-	*p = Permit{of: c, generation: generation, shard: shard}
+	p.take(c, generation, shard)
 	return Admitted
 }
 

@@ -21,7 +21,6 @@ type Latencies struct {
 // generation is what came in one time.
 type generation struct {
 	number  atomic.Int64
-	total   atomic.Uint32
 	buckets [buckets]atomic.Uint32
 }
 
@@ -67,12 +66,10 @@ func (l *Latencies) Add(now time.Time, took time.Duration) {
 	g := &all[number&1]
 	if old := g.number.Load(); old < number && g.number.CompareAndSwap(old, number) {
 		// What others count meanwhile may be lost, which is a few of thousands.
-		g.total.Store(0)
 		for i := range g.buckets {
 			g.buckets[i].Store(0)
 		}
 	}
-	g.total.Add(1)
 	g.buckets[bucketOf(took)].Add(1)
 }
 
@@ -100,7 +97,9 @@ func (l *Latencies) within(number int64, q float64) time.Duration {
 		if g := &all[i]; g.number.Load() >= number-1 {
 			recent[n] = g
 			n++
-			total += g.total.Load()
+			for b := range g.buckets {
+				total += g.buckets[b].Load()
+			}
 		}
 	}
 	if total < enough {
