@@ -123,7 +123,11 @@ func (r *root) printCircuit(cmd *cobra.Command, change *adminv1.CircuitChange, d
 	if r.output != "table" {
 		return cli.Print(cmd.OutOrStdout(), r.output, []*adminv1.CircuitChange{change}, true)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "the circuit of service %q is %s on %d nodes\n",
-		change.GetService(), did, change.GetNodes())
+	nodes := "nodes"
+	if change.GetNodes() == 1 {
+		nodes = "node"
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "the circuit of service %q is %s on %d %s\n",
+		change.GetService(), did, change.GetNodes(), nodes)
 	return err
 }

@@ -125,8 +125,10 @@ func (s circuits) serviceOf(v *catalog.Version, name string) (*configv1.Service,
 		return nil, invalid("service", name, fmt.Sprintf("%q has no circuit_breaker_config, and so no circuit; %s",
 			e.Name(), there))
 	}
-	return nil, failure(fault.NotFound, fmt.Sprintf("there is no service %q%s; %s", name,
-		suggest.Hint(name, slices.Values(names)), there))
+	if hint := suggest.Hint(name, slices.Values(names)); hint != "" {
+		there = strings.TrimPrefix(hint, "; ") + " " + strings.ToUpper(there[:1]) + there[1:]
+	}
+	return nil, failure(fault.NotFound, fmt.Sprintf("there is no service %q; %s", name, there))
 }
 
 // ResetCircuitBreaker closes a service's circuit.

@@ -162,6 +162,10 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 				if to, ok := f.node.(Directed); ok {
 					to.Direct(d)
 				}
+				if err := f.report(s, all); err != nil { // whoever has asked for it looks at what became of it
+					return endError(err, messages, ended)
+				}
+				all = false
 				continue
 			}
 			r, err := f.take(m)
