@@ -75,5 +75,3 @@ func (c *cycle) debts() []float64 {
 
 // at implements scheduler.
 func (c *cycle) at() uint64 { return c.next.n.Load() * golden }
-
-func (c *cycle) common() *base { return &c.base }

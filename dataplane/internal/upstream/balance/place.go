@@ -15,6 +15,9 @@ type scheduler interface {
 	common() *base
 }
 
+// common implements scheduler.
+func (b *base) common() *base { return b }
+
 func schedulerOf(b Strategy) scheduler {
 	if l, ok := b.(*leastConnections); ok {
 		b = l.turn
@@ -23,9 +26,13 @@ func schedulerOf(b Strategy) scheduler {
 	return s
 }
 
-// spareOf returns how many spare slots the previous balancer has dealt out.
+// spareOf returns how many spare slots the previous balancer has dealt out, whether it has a schedule or not: where
+// targets change with each request, a balancer that began anew would always choose the first one.
 func spareOf(previous Strategy) uint64 {
-	if s := schedulerOf(previous); s != nil {
+	if l, ok := previous.(*leastConnections); ok {
+		previous = l.turn
+	}
+	if s, ok := previous.(interface{ common() *base }); ok {
 		return s.common().spare.turn.n.Load()
 	}
 	return 0

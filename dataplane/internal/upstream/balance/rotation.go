@@ -73,8 +73,6 @@ func (r *rotation) at() uint64 {
 	return at
 }
 
-func (r *rotation) common() *base { return &r.base }
-
 // stepOf returns a number without a divisor in common with length, near the golden ratio of it. Of some candidates it takes the one whose
 // quotient with length has the smallest sum of partial quotients as a continued fraction, which bounds how uneven its multiples are.
 func stepOf(length uint64) uint64 {
