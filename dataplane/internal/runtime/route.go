@@ -187,6 +187,7 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 func (c *compiler) undecided(r *Route, msg *configv1.Route) (*Backend, error) {
 	b := &Backend{Count: r.Local, Limits: config.LimitsOf(c.policy(msg.GetPolicyId()), nil)}
 	b.Limits.Timeout, b.Limits.MaxRequestBytes, b.Limits.Priority = r.Backends[0].Limits.Timeout, 0, config.PriorityLow
+	b.Limits.DeadlineHeader = "" // it is taken away by whoever reads it
 	for i := range r.Backends {
 		l := &r.Backends[i].Limits
 		b.Limits.MaxRequestBytes = max(b.Limits.MaxRequestBytes, l.MaxRequestBytes)
