@@ -87,6 +87,49 @@ func TestStickyCookie(t *testing.T) {
 	}
 }
 
+// TestCookiesAreOfOneClient looks at what shared caches are told of responses with which clients get a cookie.
+func TestCookiesAreOfOneClient(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if says := r.Header.Get("X-Says"); says != "" {
+			w.Header().Set("Cache-Control", says)
+		}
+	}))
+	t.Cleanup(s.Close)
+	host, port, _ := net.SplitHostPort(s.Listener.Addr().String())
+	g := start(t, fmt.Sprintf(`
+services:
+  - {name: v1, endpoints: [{host: %s, port: %s}]}
+  - {name: v2, endpoints: [{host: %[1]s, port: %[2]s}]}
+  - name: hashed
+    endpoints: [{host: %[1]s, port: %[2]s}]
+    load_balancer_type: consistent_hash
+    load_balancer_config: {hash_key: {cookie: {name: k}}}
+routes:
+  - {name: sticky, path: /sticky, backends: [{service_id: v1}, {service_id: v2}], sticky: {cookie: {name: k}}}
+  - {name: hashed, path: /hashed, service_id: hashed}
+`, host, port))
+	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+		client := clientOf(t, version)
+		for _, path := range []string{"/sticky", "/hashed"} {
+			for _, c := range []struct{ says, cookie, want string }{
+				{"public, max-age=60", "", "public, max-age=60|private"},
+				{"", "", "private"},
+				{"max-age=60, Private", "", "max-age=60, Private"},
+				{"no-store", "", "no-store"},
+				{`private="x-a", s-maxage=5`, "", `private="x-a", s-maxage=5|private`},
+				{"public, max-age=60", "k=1", "public, max-age=60"},
+			} {
+				res, _ := g.getAs(client, path, "X-Says", c.says, "Cookie", c.cookie)
+				got := strings.Join(res.Header.Values("Cache-Control"), "|")
+				if cookie := res.Header.Get("Set-Cookie"); got != c.want || (cookie == "") != (c.cookie != "") {
+					t.Errorf("%s: %s of %q with the cookie %q: Cache-Control %q, want %q; Set-Cookie %q",
+						version, path, c.says, c.cookie, got, c.want, cookie)
+				}
+			}
+		}
+	}
+}
+
 // TestCanaries sends requests that a condition leads to a backend: by a field, a cookie, and the consumer and its
 // groups, which a step of the global pipeline finds out.
 func TestCanaries(t *testing.T) {

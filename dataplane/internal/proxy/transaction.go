@@ -399,12 +399,7 @@ func (t *transaction) respond() {
 	}
 	t.done.Upstream = a.Took()
 	t.route.Reverse(x)
-	if t.clientID != 0 {
-		t.route.Introduce(x, t.clientID)
-	}
-	if cookie := x.Affinity().SetCookie; cookie != "" {
-		x.Response.Header.Add("Set-Cookie", cookie)
-	}
+	t.tellCookies()
 	b.Chain.Response(x, &t.at)
 	if x.Response.Local { // a step has answered in the service's place
 		a.Answered = x.Now
@@ -422,6 +417,26 @@ func (t *transaction) respond() {
 		t.done.ResponseBytes = a.Stream()
 	}
 	a.Finish()
+}
+
+// tellCookies gives the client the cookies by which it is to be known from now on. No shared cache may keep the
+// response then, which would give one client's to all (RFC 9111 section 7.3).
+func (t *transaction) tellCookies() {
+	x, before := t.x, t.clientID != 0
+	if before {
+		t.route.Introduce(x, t.clientID)
+	}
+	if cookie := x.Affinity().SetCookie; cookie != "" {
+		x.Response.Header.Add("Set-Cookie", cookie)
+	} else if !before {
+		return
+	}
+	for v := range x.Response.Header.Values("Cache-Control") {
+		if exchange.ListHas(v, "private") || exchange.ListHas(v, "no-store") {
+			return
+		}
+	}
+	x.Response.Header.Add("Cache-Control", "private")
 }
 
 // respondLocally sends the gateway's own response instead of the service's.
