@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -243,7 +244,7 @@ func (c *checker) hashCookie(at string, m *configv1.HashCookie) {
 	if n := len(m.GetAttributes()); n > maxCookieAttributes {
 		c.fail(at+".attributes", "", "has %d entries; %d are allowed", n, maxCookieAttributes)
 	}
-	secure := false
+	secure, domain, needsSecure := false, false, hasCookiePrefix(m.GetName(), "__Host-", "__Secure-")
 	for i, attribute := range m.GetAttributes() {
 		field := fmt.Sprintf("%s.attributes[%d]", at, i)
 		name, value, _ := strings.Cut(attribute, "=")
@@ -252,16 +253,35 @@ func (c *checker) hashCookie(at string, m *configv1.HashCookie) {
 			c.fail(field, attribute, "is not to be given here: path and ttl say it, and HttpOnly is always there")
 		case "secure":
 			secure = true
+		case "domain":
+			domain = true
+		case "samesite":
+			needsSecure = needsSecure || strings.EqualFold(value, "none")
 		}
 		if !token.MatchString(name) || len(attribute) > maxLabelLength || !cookieValue(value) {
 			c.fail(field, attribute, `has to be a name such as "Secure", or a name and a value such as "SameSite=Lax"`)
 		}
 	}
-	for _, prefix := range []string{"__Host-", "__Secure-"} {
-		if strings.HasPrefix(m.GetName(), prefix) && !secure {
-			c.fail(at+".attributes", "",
-				"has to have \"Secure\": clients refuse cookies whose names begin with %q without it", prefix)
-		}
+	if needsSecure && !secure {
+		c.fail(at+".attributes", "",
+			"has to have \"Secure\": clients refuse cookies with SameSite=None, and those whose names begin with __Host- "+
+				"or __Secure-, without it")
+	}
+	c.hostCookie(at, m.GetName(), m.GetPath(), domain)
+}
+
+// hasCookiePrefix reports whether a cookie's name begins with a prefix of those that clients look at, in any case (RFC
+// 6265bis section 5.7).
+func hasCookiePrefix(name string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool {
+		return len(name) >= len(p) && strings.EqualFold(name[:len(p)], p)
+	})
+}
+
+// hostCookie checks what clients ask of cookies whose names begin with __Host-: they refuse others.
+func (c *checker) hostCookie(at, name, path string, domain bool) {
+	if hasCookiePrefix(name, "__Host-") && (domain || path != "" && path != "/") {
+		c.fail(at+".name", name, "is for a cookie with the path \"/\" and no domain: clients refuse others of this name")
 	}
 }
 

@@ -81,6 +81,18 @@ func TestBalancingErrors(t *testing.T) {
 			`cookie.attributes[0] "a=b; c=d"`,
 		},
 		{byHash + `{"hash_key":{"cookie":{"name":"__Host-a"}}}}`, `cookie.attributes has to have "Secure"`},
+		{
+			byHash + `{"hash_key":{"cookie":{"name":"a","attributes":["SameSite=None"]}}}}`,
+			`cookie.attributes has to have "Secure"`,
+		},
+		{
+			byHash + `{"hash_key":{"cookie":{"name":"__host-a","path":"/a","attributes":["Secure"]}}}}`,
+			`cookie.name "__host-a" is for a cookie with the path "/" and no domain`,
+		},
+		{
+			byHash + `{"hash_key":{"cookie":{"name":"__Host-a","attributes":["Secure","Domain=a.test"]}}}}`,
+			`cookie.name "__Host-a" is for a cookie with the path "/" and no domain`,
+		},
 	} {
 		problems := &Problems{}
 		ch := &checker{problems: problems, kind: Service, name: "s"}

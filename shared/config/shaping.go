@@ -60,15 +60,15 @@ func (c *checker) stickyCookie(m *configv1.StickyCookie) {
 		c.fail("sticky.cookie.name", m.GetName(), "has to be a token of 1 to 128 characters such as backend")
 	}
 	c.duration("sticky.cookie.ttl", m.GetTtl(), time.Second, maxStickyTTL)
-	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ';' }
-	if p := m.GetPath(); p != "" && (p[0] != '/' || strings.ContainsFunc(p, odd)) {
-		c.fail("sticky.cookie.path", p, `has to start with "/" and may not have spaces or ";"`)
+	if p := m.GetPath(); p != "" && (p[0] != '/' || len(p) > maxLabelLength || !cookieValue(p)) {
+		c.fail("sticky.cookie.path", p, `has to start with "/", up to %d visible ASCII characters without ";"`, maxLabelLength)
 	}
 	if d := m.GetDomain(); d != "" {
 		if _, err := hostname.Parse(d); err != nil || strings.Contains(d, "*") {
 			c.fail("sticky.cookie.domain", d, "has to be a host such as example.com")
 		}
 	}
+	c.hostCookie("sticky.cookie", m.GetName(), m.GetPath(), m.GetDomain() != "")
 	c.oneOf("sticky.cookie.same_site", m.GetSameSite(), "lax", "strict", "none")
 }
 

@@ -34,6 +34,14 @@ func TestStickyAndCanariesAreValidated(t *testing.T) {
 		{"no token", cookie(&configv1.StickyCookie{Name: "a=b"}), "sticky.cookie.name"},
 		{"longer than browsers keep it", cookie(&configv1.StickyCookie{Name: "b", Ttl: "9601h"}), "sticky.cookie.ttl"},
 		{"another attribute", cookie(&configv1.StickyCookie{Name: "b", Path: "/a; Domain=b"}), "sticky.cookie.path"},
+		{"a path of any length", cookie(&configv1.StickyCookie{
+			Name: "b", Path: "/" + strings.Repeat("a", 256),
+		}), "sticky.cookie.path"},
+		{"a host's own", cookie(&configv1.StickyCookie{Name: "__Host-b", Path: "/"}), ""},
+		{"a host's own below a path", cookie(&configv1.StickyCookie{Name: "__Host-b", Path: "/a"}), "sticky.cookie.name"},
+		{"a host's own of a domain", cookie(&configv1.StickyCookie{
+			Name: "__Host-b", Domain: "a.test",
+		}), "sticky.cookie.name"},
 		{"a pattern", cookie(&configv1.StickyCookie{Name: "b", Domain: "*.a.test"}), "sticky.cookie.domain"},
 		{"a site", cookie(&configv1.StickyCookie{Name: "b", SameSite: "Lax"}), "sticky.cookie.same_site"},
 		{"nothing", two(&configv1.Sticky{}), "sticky"},

@@ -148,7 +148,7 @@ func (c *Compiled) Explain(h *Head) *Explanation {
 	e.Route, e.Pattern, e.Preflight, e.Path = r.Name, r.message.GetPath(), found.Preflight, strings.Clone(found.Path)
 	e.Parameters = parameters(found.Rule, &params)
 	if e.Response = c.serve(e, h, r, &q, &params, &memory); e.Response != nil {
-		e.Upstream = nil
+		e.Upstream, e.SetCookie = nil, "" // clients are told with a service's response
 	}
 	return e
 }
