@@ -19,7 +19,7 @@ const (
 	DefaultDecayTime        = 10 * time.Second
 
 	minTableSize        = 101
-	maxTableSize        = 1_048_583
+	maxTableSize        = 262_147
 	maxPriority         = 127
 	maxCookieAttributes = 8
 )

@@ -34,7 +34,7 @@ func TestBalancingErrors(t *testing.T) {
 		{`{"load_balancer_config":{"table_size":1009}}`, `load_balancer_config.table_size "1009" is for`},
 		{`{"load_balancer_config":{"hash_balance_factor":150}}`, `hash_balance_factor "150" is for`},
 		{`{"load_balancer_config":{"decay_time":"1s"}}`, `decay_time "1s" is for load_balancer_type "peak_ewma"`},
-		{byHash + `{"table_size":100}}`, `table_size "100" has to be from 101 to 1048583`},
+		{byHash + `{"table_size":100}}`, `table_size "100" has to be from 101 to 262147`},
 		{byHash + `{"hash_balance_factor":100}}`, `hash_balance_factor "100" has to be from 101 to 10000`},
 		{
 			`{"load_balancer_type":"peak_ewma","load_balancer_config":{"decay_time":"1ms"}}`,

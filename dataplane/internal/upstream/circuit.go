@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"context"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -25,8 +27,19 @@ func (s *Service) setCircuit(set *config.Circuit) {
 	}
 	next := circuit.New(set, before, time.Now())
 	if next != before {
+		next.Tell(s.circuitChanged)
 		s.circuit.Store(&next)
 	}
+}
+
+// circuitChanged logs a transition.
+func (s *Service) circuitChanged(c circuit.Change) {
+	level := slog.LevelInfo
+	if c.To == circuit.Opened {
+		level = slog.LevelWarn
+	}
+	s.log.Log(context.Background(), level, "a circuit has changed its state",
+		"service", s.Name(), "from", c.From.String(), "to", c.To.String(), "reason", string(c.Reason))
 }
 
 // Admit asks the service's circuit whether an attempt may begin, and takes a place in it then. An attempt that has one

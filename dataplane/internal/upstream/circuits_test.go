@@ -1,11 +1,18 @@
 package upstream
 
 import (
+	"bytes"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
+
+	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/upstream/circuit"
+	"gateway.internal/dataplane/internal/upstream/outcome"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
@@ -57,4 +64,54 @@ func TestCircuitsByHand(t *testing.T) {
 	apply(nil)
 	apply(&configv1.CircuitBreakerConfig{})
 	is(circuit.Closed)
+}
+
+// TestTransitionsAreLogged has a circuit open: there is one line, with the service's name of now.
+func TestTransitionsAreLogged(t *testing.T) {
+	var out bytes.Buffer
+	r := NewRegistry(slog.New(slog.NewTextHandler(&out, nil)))
+	defer r.Close()
+	m := &configv1.Service{
+		Name: "shop", CircuitBreakerConfig: &configv1.CircuitBreakerConfig{ConsecutiveFailures: 2},
+		Endpoints: []*configv1.Endpoint{{Host: "127.0.0.1", Port: 1}},
+	}
+	r.Apply(map[string]Definition{"1": {Service: m}}, nil)
+	m = proto.CloneOf(m)
+	m.Name = "store"
+	r.Apply(map[string]Definition{"1": {Service: m}}, nil)
+	s := r.Get("1")
+	var results [3]Result
+	for i := range results {
+		x := &exchange.Exchange{}
+		x.Now = time.Now()
+		results[i].Result = outcome.Result{Kind: outcome.Answered, Status: 500, Ended: x.Now}
+		s.Admit(x, &results[i].Permit)
+	}
+	for i := range results {
+		s.Ended(&results[i])
+	}
+	const want = `level=WARN msg="a circuit has changed its state" service=store from=closed to=open reason=consecutive_failures`
+	if got := out.String(); strings.Count(got, want) != 1 || strings.Count(got, "\n") != 1 {
+		t.Errorf("the log has\n%swant once\n%s", got, want)
+	}
+}
+
+// TestReadersDoNotWaitForChanges reads while a change is being made, such as one with a large table of consistent_hash.
+func TestReadersDoNotWaitForChanges(t *testing.T) {
+	r := NewRegistry(slog.New(slog.DiscardHandler))
+	defer r.Close()
+	done := make(chan struct{})
+	go r.change(func() []*Endpoint {
+		r.Get("1")
+		r.Circuits(true)
+		r.DirectCircuit(&streamv1.CircuitDirective{ServiceId: "1"})
+		r.Collect(make(chan prometheus.Metric, 100))
+		close(done)
+		return nil
+	})
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("readers wait for the end of a change")
+	}
 }

@@ -11,7 +11,7 @@ type ejection struct{}
 // Ended implements Observer.
 func (ejection) Ended(r *Result) { r.Endpoint.outlier.Ended(&r.Result) }
 
-// ejects has the service's results counted while it has rules for that; the registry's mu is held.
+// ejects has the service's results counted while it has rules for that; the registry's changing is held.
 func (s *Service) ejects() {
 	wanted := s.current.Load().settings.Outlier != nil
 	switch {
@@ -23,7 +23,7 @@ func (s *Service) ejects() {
 	}
 }
 
-// judged returns the services whose endpoints may be ejected; mu is held.
+// judged returns the services whose endpoints may be ejected; changing is held.
 func (r *Registry) judged() (services []outlier.Service) {
 	for _, s := range r.services {
 		s.ejects()

@@ -37,7 +37,8 @@ type Service struct {
 	// unobserve ends the observation for the balancer; nil: it does not ask for it. It belongs to whoever changes the
 	// service.
 	unobserve func()
-	// stopEjecting ends the counting of results for ejections; nil: they are not counted. The registry's mu protects it.
+	// stopEjecting ends the counting of results for ejections; nil: they are not counted. It belongs to whoever changes
+	// the service.
 	stopEjecting func()
 	// current is what changes, as one.
 	current atomic.Pointer[current]
@@ -116,8 +117,10 @@ type Registry struct {
 	labels   map[string]string // the node's
 	told     map[useKey]use    // by Uses
 
-	changing sync.Mutex // held by whoever changes services, before mu
-	mu       sync.Mutex
+	// changing is held by whoever changes services, before mu: only then are the map and what services have made anew.
+	// What costs time, such as the tables of consistent_hash, is made without mu, for which requests of metrics wait.
+	changing sync.Mutex
+	mu       sync.Mutex // protects the map from those who only read it, and circuits
 	services map[string]*Service
 	circuits circuits
 	stop     chan struct{}
@@ -205,14 +208,18 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 				problems = append(problems, &streamv1.Problem{Kind: "service", Name: d.Service.GetName(), Field: "tls", Reason: err.Error()})
 				continue
 			}
+			r.mu.Lock()
 			r.services[id] = s
 			r.force(s)
+			r.mu.Unlock()
 			gone = append(gone, dropped...)
 		}
 		for id, s := range r.services {
 			if services[id].Service == nil {
 				gone = append(gone, s.current.Load().endpoints...)
+				r.mu.Lock()
 				delete(r.services, id)
+				r.mu.Unlock()
 			}
 		}
 		return gone
@@ -220,14 +227,12 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 	return problems
 }
 
-// change changes services by do, which returns the endpoints that are gone, and has checks follow.
+// change changes services by do, which returns the endpoints that are gone, and has checks follow. mu is not held.
 func (r *Registry) change(do func() (gone []*Endpoint)) {
 	r.changing.Lock()
 	defer r.changing.Unlock()
-	r.mu.Lock()
 	gone := do()
 	targets, judged := r.targets(), r.judged()
-	r.mu.Unlock()
 	r.checker.Set(targets)
 	r.outliers.Set(judged)
 	for _, e := range gone {

@@ -205,3 +205,15 @@ func TestRequestsWithoutKeyShareByWeight(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkTable is what a change of endpoints costs, for the usual and the largest number of places.
+func BenchmarkTable(b *testing.B) {
+	for _, size := range []int{DefaultTableSize, 262_147} {
+		ts := keyed(100, 1)
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			for range b.N {
+				newTable(ts, size)
+			}
+		})
+	}
+}

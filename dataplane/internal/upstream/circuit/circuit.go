@@ -23,6 +23,9 @@ type Circuit interface {
 	Reset(now time.Time)
 	// ForceOpen opens the circuit until a time, or until it is reset where that is zero.
 	ForceOpen(now, until time.Time)
+	// Tell has f called after each transition that nobody has made by hand, by whoever has caused it. It is called
+	// before the circuit is used.
+	Tell(f func(Change))
 	// Status tells how the circuit is.
 	Status(now time.Time) Status
 
@@ -137,6 +140,28 @@ var states = [...]string{"closed", "open", "half-open", "forced-open"}
 
 // String returns the state's name.
 func (s State) String() string { return states[s] }
+
+// Change is a transition.
+type Change struct {
+	From, To State
+	Reason   Reason
+}
+
+// Reason is why a circuit has changed its state.
+type Reason string
+
+// The reasons.
+const (
+	ConsecutiveFailures Reason = "consecutive_failures"
+	ErrorThreshold      Reason = "error_threshold"
+	SlowCalls           Reason = "slow_call"
+	// TimeOver is that the time for which it was open is over, TriesFailed and TriesSucceeded what came of those that
+	// were let through then.
+	TimeOver       Reason = "timeout"
+	TriesFailed    Reason = "tries_failed"
+	TriesSucceeded Reason = "tries_succeeded"
+	ByHand         Reason = "by_hand"
+)
 
 // Status is how a circuit is.
 type Status struct {

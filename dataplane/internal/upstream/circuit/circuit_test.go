@@ -1,6 +1,7 @@
 package circuit
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -208,6 +209,51 @@ func TestTypeChanges(t *testing.T) {
 	next := New(settings(config.HystrixCircuit), c, start.Add(time.Minute))
 	if s := next.Status(start); s.State != Forced || !s.Since.Equal(start) || s.To[Forced] != 1 || ask(next, start, good) {
 		t.Errorf("what was forced is %+v", s)
+	}
+}
+
+func TestSlotOf(t *testing.T) {
+	m, set := machine{}, settings(config.WindowCircuit)
+	length := int64(set.Interval) / slots
+	for _, at := range []int64{0, length - 1, length, 5*length + 1, 5 * length, 5*length - 1, 6 * length, 6*length - 1, 7 * length} {
+		if got, want := m.slotOf(at, set), uint32(at/length); got != want {
+			t.Errorf("%d is in slot %d, want %d", at, got, want)
+		}
+	}
+}
+
+// TestTransitionsAreTold has many fail at once: each transition is told of once.
+func TestTransitionsAreTold(t *testing.T) {
+	for _, kind := range []string{config.WindowCircuit, config.HystrixCircuit} {
+		c := New(settings(kind), nil, start)
+		var mu sync.Mutex
+		var told []Change
+		c.Tell(func(change Change) {
+			c.Status(start) // the circuit may be looked at
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, change)
+		})
+		var work sync.WaitGroup
+		for range 16 {
+			work.Go(func() { ask(c, start, bad) })
+		}
+		work.Wait()
+		now := start.Add(5 * time.Second)
+		ask(c, now, bad)
+		now = now.Add(10 * time.Second)
+		for range 3 {
+			ask(c, now, good)
+		}
+		c.ForceOpen(now, time.Time{}) // who does that says so
+		c.Reset(now)
+		want := []Change{
+			{Closed, Opened, ErrorThreshold}, {Opened, HalfOpen, TimeOver}, {HalfOpen, Opened, TriesFailed},
+			{Opened, HalfOpen, TimeOver}, {HalfOpen, Closed, TriesSucceeded},
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("%s: told of %v, want %v", kind, told, want)
+		}
 	}
 }
 

@@ -45,6 +45,8 @@ type machine struct {
 	admitted, succeeded, failed, slow int
 	rested                            int64 // when the circuit was closed
 	to                                [4]uint64
+	tell                              func(Change) // nil: nobody is told
+	untold                            []Change
 }
 
 func (m *machine) init(now time.Time) {
@@ -78,6 +80,21 @@ func (m *machine) slotOf(at int64, set *config.Circuit) uint32 {
 	slot = uint32(at / length)
 	m.slot.Store(slot)
 	return slot
+}
+
+// Tell implements Circuit.
+func (m *machine) Tell(f func(Change)) { m.tell = f }
+
+// unlock gives the mutex back, and tells of the transitions that there were meanwhile.
+func (m *machine) unlock() {
+	list := m.untold
+	m.untold = nil
+	m.mu.Unlock()
+	if m.tell != nil {
+		for _, c := range list {
+			m.tell(c)
+		}
+	}
 }
 
 // openTime returns how long the circuit is open.
@@ -122,7 +139,7 @@ func (m *machine) admitProbe(now time.Time) uint64 {
 		return 0
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	at, set := m.at(now), m.set.Load()
 	switch State(m.word.Load() & 3) {
 	case Closed:
@@ -131,10 +148,10 @@ func (m *machine) admitProbe(now time.Time) uint64 {
 		if m.shut(now) {
 			return 0
 		}
-		m.enter(HalfOpen, at)
+		m.enter(HalfOpen, at, TimeOver)
 	case HalfOpen:
 		if m.admitted >= set.Probes && at >= m.begun.Load()+int64(max(longestProbe, set.Timeout)) {
-			m.enter(HalfOpen, at)
+			m.enter(HalfOpen, at, TimeOver)
 		}
 	}
 	if m.admitted >= set.Probes {
@@ -145,13 +162,16 @@ func (m *machine) admitProbe(now time.Time) uint64 {
 }
 
 // enter begins a generation. The mutex is held.
-func (m *machine) enter(s State, at int64) {
+func (m *machine) enter(s State, at int64, why Reason) {
 	before := State(m.word.Load() & 3)
 	m.admitted, m.succeeded, m.failed, m.slow = 0, 0, 0, 0
 	m.begun.Store(at)
 	m.inARow.Store(0)
 	if s != before {
 		m.to[s]++
+		if why != ByHand {
+			m.untold = append(m.untold, Change{From: before, To: s, Reason: why})
+		}
 	}
 	switch s {
 	case Closed:
@@ -163,12 +183,12 @@ func (m *machine) enter(s State, at int64) {
 }
 
 // open opens the circuit: for longer where it has not rested for an interval. The mutex is held.
-func (m *machine) open(at int64, set *config.Circuit) {
+func (m *machine) open(at int64, set *config.Circuit, why Reason) {
 	if State(m.word.Load()&3) == Closed && at >= m.rested+int64(set.Interval) {
 		m.opens.Store(0)
 	}
 	m.opens.Add(1)
-	m.enter(Opened, at)
+	m.enter(Opened, at, why)
 }
 
 // count takes a result in.
@@ -196,30 +216,33 @@ func (m *machine) count(p *Permit, r *outcome.Result) {
 			return
 		}
 	} else if n := m.inARow.Add(1); set.Consecutive > 0 && n >= int64(set.Consecutive) {
-		m.trip(p, at, set)
+		m.trip(p, at, set, ConsecutiveFailures)
 		return
 	}
-	if m.over(slot, set) {
-		m.trip(p, at, set)
+	if why := m.over(slot, set); why != "" {
+		m.trip(p, at, set, why)
 	}
 }
 
-// over reports whether the results open the circuit.
-func (m *machine) over(slot uint32, set *config.Circuit) bool {
+// over returns why the results open the circuit; "": they do not.
+func (m *machine) over(slot uint32, set *config.Circuit) Reason {
 	total, failed, slow := m.results.sum(slot-slots+1, slot)
-	if total < uint64(set.Minimum) {
-		return false
+	switch {
+	case total < uint64(set.Minimum):
+	case failed > 0 && float64(failed) >= set.Threshold*float64(total):
+		return ErrorThreshold
+	case set.Slow > 0 && slow > 0 && float64(slow) >= set.SlowThreshold*float64(total):
+		return SlowCalls
 	}
-	return float64(failed) >= set.Threshold*float64(total) && failed > 0 ||
-		set.Slow > 0 && slow > 0 && float64(slow) >= set.SlowThreshold*float64(total)
+	return ""
 }
 
 // trip opens a closed circuit, unless somebody else has.
-func (m *machine) trip(p *Permit, at int64, set *config.Circuit) {
+func (m *machine) trip(p *Permit, at int64, set *config.Circuit, why Reason) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if m.word.Load() == p.generation {
-		m.open(at, set)
+		m.open(at, set, why)
 	}
 }
 
@@ -227,7 +250,7 @@ func (m *machine) trip(p *Permit, at int64, set *config.Circuit) {
 // threshold the others are waited for: a service that has always had some errors is not kept out for one of them.
 func (m *machine) countProbe(p *Permit, r *outcome.Result) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if m.word.Load() != p.generation {
 		return
 	}
@@ -248,16 +271,16 @@ func (m *machine) countProbe(p *Permit, r *outcome.Result) {
 	switch {
 	case m.failed > 0 && float64(m.failed) >= set.Threshold*float64(total),
 		m.slow > 0 && float64(m.slow) >= set.SlowThreshold*float64(total):
-		m.open(at, set)
+		m.open(at, set, TriesFailed)
 	case total >= set.Probes:
-		m.close(at)
+		m.close(at, TriesSucceeded)
 	}
 }
 
 // close closes the circuit. Results from before do not count any more. The mutex is held.
-func (m *machine) close(at int64) {
+func (m *machine) close(at int64, why Reason) {
 	m.results.reset()
-	m.enter(Closed, at)
+	m.enter(Closed, at, why)
 }
 
 // Reset implements Circuit.
@@ -265,7 +288,7 @@ func (m *machine) Reset(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.opens.Store(0)
-	m.close(m.at(now))
+	m.close(m.at(now), ByHand)
 }
 
 // ForceOpen implements Circuit.
@@ -278,7 +301,7 @@ func (m *machine) ForceOpen(now, until time.Time) {
 	}
 	m.forcedUntil.Store(at)
 	m.opens.Store(0)
-	m.enter(Forced, m.at(now))
+	m.enter(Forced, m.at(now), ByHand)
 }
 
 // RetryAfter implements Circuit.
@@ -331,7 +354,7 @@ func (m *machine) inheritFrom(old *machine) {
 	m.to = to
 	if State(word&3) == Forced {
 		m.forcedUntil.Store(until)
-		m.enter(Forced, begun)
+		m.enter(Forced, begun, ByHand)
 		m.to = to
 	}
 }

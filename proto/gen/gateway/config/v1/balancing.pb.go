@@ -27,7 +27,7 @@ type LoadBalancerConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What requests of "consistent_hash" are told apart by. Absent means the client's address.
 	HashKey *HashKey `protobuf:"bytes,1,opt,name=hash_key,json=hashKey,proto3" json:"hash_key,omitempty"`
-	// Places of the table of "consistent_hash", 101 to 1048583. More of them share more evenly among many endpoints:
+	// Places of the table of "consistent_hash", 101 to 262147. More of them share more evenly among many endpoints:
 	// with a hundred for each, shares differ by a tenth. 0 means 65537.
 	TableSize uint32 `protobuf:"varint,2,opt,name=table_size,json=tableSize,proto3" json:"table_size,omitempty"`
 	// Most requests in flight that an endpoint may have under "consistent_hash", in percent of the mean of all, 101 to
