@@ -16,7 +16,7 @@ import (
 func (r *root) describe() *cobra.Command {
 	cmd := &cobra.Command{Use: "describe", Short: "Show what the nodes say of a resource"}
 	cmd.AddCommand(&cobra.Command{
-		Use: "service NAME", Short: "Show a service's endpoints as each node sees them: health, requests in flight, ejections",
+		Use: "service NAME", Short: "Show a service's endpoints as each node sees them: health, requests in flight, ejections, circuit",
 		Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			c, err := cli.Connect(r.set)
@@ -41,19 +41,24 @@ func (r *root) describe() *cobra.Command {
 
 // printServiceHealth writes a row for each endpoint and node.
 func printServiceHealth(w io.Writer, s *adminv1.ServiceHealth) error {
+	circuits := map[string]string{}
+	for _, n := range s.GetCircuits() {
+		circuits[n.GetNodeId()] = n.GetState()
+	}
 	var rows [][]string
 	for _, e := range s.GetEndpoints() {
 		if len(e.GetNodes()) == 0 {
-			rows = append(rows, []string{address(e), "-", "unknown", "-", "-", "no node has told anything"})
+			rows = append(rows, []string{address(e), "-", "unknown", "-", "-", "-", "no node has told anything"})
 		}
 		for _, n := range e.GetNodes() {
 			state, why := statusOf(n)
 			rows = append(rows, []string{
-				address(e), n.GetNodeId(), state, fmt.Sprint(n.GetInFlight()), fmt.Sprint(n.GetEjections()), cli.OrDash(why),
+				address(e), n.GetNodeId(), state, fmt.Sprint(n.GetInFlight()), fmt.Sprint(n.GetEjections()),
+				cli.OrDash(circuits[n.GetNodeId()]), cli.OrDash(why),
 			})
 		}
 	}
-	return cli.Table(w, []string{"ENDPOINT", "NODE", "STATE", "IN FLIGHT", "EJECTIONS", "WHY"}, rows)
+	return cli.Table(w, []string{"ENDPOINT", "NODE", "STATE", "IN FLIGHT", "EJECTIONS", "CIRCUIT", "WHY"}, rows)
 }
 
 func address(e *adminv1.EndpointStatus) string {

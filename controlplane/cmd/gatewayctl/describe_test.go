@@ -38,6 +38,10 @@ func TestDescribeService(t *testing.T) {
 				{ServiceId: given.ID, Host: "10.0.0.1", Port: 80, InFlight: 12, Ejections: 2, EjectionReason: "consecutive_5xx"},
 				{ServiceId: given.ID, Host: "10.0.0.9", Port: 80, InFlight: 9},
 			},
+			Circuits: []*streamv1.CircuitStatus{
+				{ServiceId: given.ID, State: streamv1.CircuitStatus_STATE_HALF_OPEN},
+				{ServiceId: "another", State: streamv1.CircuitStatus_STATE_OPEN},
+			},
 		},
 		"edge-2": {
 			Endpoints: []*streamv1.EndpointHealth{health("10.0.0.1", true, "no answer within 2s")},
@@ -56,8 +60,12 @@ func TestDescribeService(t *testing.T) {
 	session(t, "describe", "describe service shop", "describe service none", "describe service")
 	out, complaint, code = gatewayctl(t, "", "describe", "service", "shop", "-o", "json")
 	var shown struct {
-		Name      string
-		Healthy   bool
+		Name     string
+		Healthy  bool
+		Circuits []struct {
+			NodeID string `json:"node_id"`
+			State  string
+		}
 		Endpoints []struct {
 			Host  string
 			Nodes []struct {
@@ -70,7 +78,8 @@ func TestDescribeService(t *testing.T) {
 		t.Fatal(out, complaint, err)
 	}
 	if shown.Name != "shop" || !shown.Healthy || len(shown.Endpoints) != 3 || len(shown.Endpoints[0].Nodes) != 2 ||
-		shown.Endpoints[1].Nodes[0].Error != "status 500" {
+		shown.Endpoints[1].Nodes[0].Error != "status 500" ||
+		len(shown.Circuits) != 1 || shown.Circuits[0].NodeID != "edge-1" || shown.Circuits[0].State != "half-open" {
 		t.Errorf("%s", out)
 	}
 }

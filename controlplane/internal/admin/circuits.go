@@ -78,7 +78,7 @@ var circuitStates = map[streamv1.CircuitStatus_State]string{
 var severity = []string{"", "closed", "half-open", "open", "forced-open"}
 
 // circuit returns what nodes have said of a service's circuit.
-func (s circuits) circuit(service *configv1.Service) *adminv1.CircuitBreaker {
+func (s *Server) circuit(service *configv1.Service) *adminv1.CircuitBreaker {
 	nodes, forced, is := s.fleet.Circuits(service.GetId())
 	c := &adminv1.CircuitBreaker{ServiceId: service.GetId(), Service: service.GetName(), ForcedOpen: is}
 	if is && !forced.Until.IsZero() {

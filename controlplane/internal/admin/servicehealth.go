@@ -32,6 +32,9 @@ func (s *Server) serviceHealth(c *configv1.Service, nodes bool) *adminv1.Service
 		}
 		h.Endpoints = append(h.Endpoints, status)
 	}
+	if nodes {
+		h.Circuits = s.circuit(c).GetNodes()
+	}
 	return h
 }
 

@@ -939,7 +939,9 @@ type ServiceHealth struct {
 	// The newest check.
 	LastHealthCheck *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_health_check,json=lastHealthCheck,proto3" json:"last_health_check,omitempty"`
 	// Its endpoints, fixed or discovered.
-	Endpoints     []*EndpointStatus `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Endpoints []*EndpointStatus `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Its circuit on each node, by the node's id; only where one service is asked for.
+	Circuits      []*NodeCircuit `protobuf:"bytes,6,rep,name=circuits,proto3" json:"circuits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1005,6 +1007,13 @@ func (x *ServiceHealth) GetLastHealthCheck() *timestamppb.Timestamp {
 func (x *ServiceHealth) GetEndpoints() []*EndpointStatus {
 	if x != nil {
 		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *ServiceHealth) GetCircuits() []*NodeCircuit {
+	if x != nil {
+		return x.Circuits
 	}
 	return nil
 }
@@ -1415,7 +1424,7 @@ var File_gateway_admin_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\b\n" +
+	"\x1cgateway/admin/v1/fleet.proto\x12\x10gateway.admin.v1\x1a\x1dgateway/admin/v1/common.proto\x1a\x1dgateway/admin/v1/health.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\b\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12:\n" +
@@ -1492,13 +1501,14 @@ const file_gateway_admin_v1_fleet_proto_rawDesc = "" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"n\n" +
 	"\x0fGetNodeResponse\x12*\n" +
 	"\x04node\x18\x01 \x01(\v2\x16.gateway.admin.v1.NodeR\x04node\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\xe6\x01\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\xa1\x02\n" +
 	"\rServiceHealth\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
 	"\ahealthy\x18\x03 \x01(\bH\x00R\ahealthy\x88\x01\x01\x12F\n" +
 	"\x11last_health_check\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHealthCheck\x12>\n" +
-	"\tendpoints\x18\x05 \x03(\v2 .gateway.admin.v1.EndpointStatusR\tendpointsB\n" +
+	"\tendpoints\x18\x05 \x03(\v2 .gateway.admin.v1.EndpointStatusR\tendpoints\x129\n" +
+	"\bcircuits\x18\x06 \x03(\v2\x1d.gateway.admin.v1.NodeCircuitR\bcircuitsB\n" +
 	"\n" +
 	"\b_healthy\"\xaf\x01\n" +
 	"\x0eEndpointStatus\x12\x0e\n" +
@@ -1577,6 +1587,7 @@ var file_gateway_admin_v1_fleet_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
 	(*Problem)(nil),                    // 20: gateway.admin.v1.Problem
 	(*ReplyMeta)(nil),                  // 21: gateway.admin.v1.ReplyMeta
+	(*NodeCircuit)(nil),                // 22: gateway.admin.v1.NodeCircuit
 }
 var file_gateway_admin_v1_fleet_proto_depIdxs = []int32{
 	18, // 0: gateway.admin.v1.Node.labels:type_name -> gateway.admin.v1.Node.LabelsEntry
@@ -1601,28 +1612,29 @@ var file_gateway_admin_v1_fleet_proto_depIdxs = []int32{
 	21, // 19: gateway.admin.v1.GetNodeResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
 	19, // 20: gateway.admin.v1.ServiceHealth.last_health_check:type_name -> google.protobuf.Timestamp
 	12, // 21: gateway.admin.v1.ServiceHealth.endpoints:type_name -> gateway.admin.v1.EndpointStatus
-	13, // 22: gateway.admin.v1.EndpointStatus.nodes:type_name -> gateway.admin.v1.NodeEndpointStatus
-	19, // 23: gateway.admin.v1.NodeEndpointStatus.checked_at:type_name -> google.protobuf.Timestamp
-	19, // 24: gateway.admin.v1.NodeEndpointStatus.ejected_until:type_name -> google.protobuf.Timestamp
-	11, // 25: gateway.admin.v1.ListServiceHealthResponse.services:type_name -> gateway.admin.v1.ServiceHealth
-	21, // 26: gateway.admin.v1.ListServiceHealthResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	11, // 27: gateway.admin.v1.GetServiceHealthResponse.service:type_name -> gateway.admin.v1.ServiceHealth
-	21, // 28: gateway.admin.v1.GetServiceHealthResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	5,  // 29: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
-	7,  // 30: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
-	14, // 31: gateway.admin.v1.FleetService.ListServiceHealth:input_type -> gateway.admin.v1.ListServiceHealthRequest
-	16, // 32: gateway.admin.v1.FleetService.GetServiceHealth:input_type -> gateway.admin.v1.GetServiceHealthRequest
-	8,  // 33: gateway.admin.v1.FleetService.GetRevisionTraffic:input_type -> gateway.admin.v1.GetRevisionTrafficRequest
-	6,  // 34: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
-	10, // 35: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
-	15, // 36: gateway.admin.v1.FleetService.ListServiceHealth:output_type -> gateway.admin.v1.ListServiceHealthResponse
-	17, // 37: gateway.admin.v1.FleetService.GetServiceHealth:output_type -> gateway.admin.v1.GetServiceHealthResponse
-	9,  // 38: gateway.admin.v1.FleetService.GetRevisionTraffic:output_type -> gateway.admin.v1.GetRevisionTrafficResponse
-	34, // [34:39] is the sub-list for method output_type
-	29, // [29:34] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	22, // 22: gateway.admin.v1.ServiceHealth.circuits:type_name -> gateway.admin.v1.NodeCircuit
+	13, // 23: gateway.admin.v1.EndpointStatus.nodes:type_name -> gateway.admin.v1.NodeEndpointStatus
+	19, // 24: gateway.admin.v1.NodeEndpointStatus.checked_at:type_name -> google.protobuf.Timestamp
+	19, // 25: gateway.admin.v1.NodeEndpointStatus.ejected_until:type_name -> google.protobuf.Timestamp
+	11, // 26: gateway.admin.v1.ListServiceHealthResponse.services:type_name -> gateway.admin.v1.ServiceHealth
+	21, // 27: gateway.admin.v1.ListServiceHealthResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	11, // 28: gateway.admin.v1.GetServiceHealthResponse.service:type_name -> gateway.admin.v1.ServiceHealth
+	21, // 29: gateway.admin.v1.GetServiceHealthResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	5,  // 30: gateway.admin.v1.FleetService.ListNodes:input_type -> gateway.admin.v1.ListNodesRequest
+	7,  // 31: gateway.admin.v1.FleetService.GetNode:input_type -> gateway.admin.v1.GetNodeRequest
+	14, // 32: gateway.admin.v1.FleetService.ListServiceHealth:input_type -> gateway.admin.v1.ListServiceHealthRequest
+	16, // 33: gateway.admin.v1.FleetService.GetServiceHealth:input_type -> gateway.admin.v1.GetServiceHealthRequest
+	8,  // 34: gateway.admin.v1.FleetService.GetRevisionTraffic:input_type -> gateway.admin.v1.GetRevisionTrafficRequest
+	6,  // 35: gateway.admin.v1.FleetService.ListNodes:output_type -> gateway.admin.v1.ListNodesResponse
+	10, // 36: gateway.admin.v1.FleetService.GetNode:output_type -> gateway.admin.v1.GetNodeResponse
+	15, // 37: gateway.admin.v1.FleetService.ListServiceHealth:output_type -> gateway.admin.v1.ListServiceHealthResponse
+	17, // 38: gateway.admin.v1.FleetService.GetServiceHealth:output_type -> gateway.admin.v1.GetServiceHealthResponse
+	9,  // 39: gateway.admin.v1.FleetService.GetRevisionTraffic:output_type -> gateway.admin.v1.GetRevisionTrafficResponse
+	35, // [35:40] is the sub-list for method output_type
+	30, // [30:35] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_fleet_proto_init() }
@@ -1631,6 +1643,7 @@ func file_gateway_admin_v1_fleet_proto_init() {
 		return
 	}
 	file_gateway_admin_v1_common_proto_init()
+	file_gateway_admin_v1_health_proto_init()
 	file_gateway_admin_v1_fleet_proto_msgTypes[5].OneofWrappers = []any{}
 	file_gateway_admin_v1_fleet_proto_msgTypes[11].OneofWrappers = []any{}
 	file_gateway_admin_v1_fleet_proto_msgTypes[12].OneofWrappers = []any{}
