@@ -90,7 +90,8 @@ func TestTransitionsAreLogged(t *testing.T) {
 	for i := range results {
 		s.Ended(&results[i])
 	}
-	const want = `level=WARN msg="a circuit has changed its state" service=store from=closed to=open reason=consecutive_failures`
+	const want = `level=WARN msg="a circuit has changed its state" ` +
+		`service=store from=closed to=open reason=consecutive_failures`
 	if got := out.String(); strings.Count(got, want) != 1 || strings.Count(got, "\n") != 1 {
 		t.Errorf("the log has\n%swant once\n%s", got, want)
 	}
