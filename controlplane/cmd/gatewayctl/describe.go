@@ -16,8 +16,9 @@ import (
 func (r *root) describe() *cobra.Command {
 	cmd := &cobra.Command{Use: "describe", Short: "Show what the nodes say of a resource"}
 	cmd.AddCommand(&cobra.Command{
-		Use: "service NAME", Short: "Show a service's endpoints as each node sees them: health, requests in flight, ejections, circuit",
-		Args: args(1, 1),
+		Use:   "service NAME",
+		Short: "Show a service's endpoints as each node sees them: health, requests in flight, ejections, circuit",
+		Args:  args(1, 1),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			c, err := cli.Connect(r.set)
 			if err != nil {

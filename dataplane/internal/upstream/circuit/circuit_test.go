@@ -215,7 +215,9 @@ func TestTypeChanges(t *testing.T) {
 func TestSlotOf(t *testing.T) {
 	m, set := machine{}, settings(config.WindowCircuit)
 	length := int64(set.Interval) / slots
-	for _, at := range []int64{0, length - 1, length, 5*length + 1, 5 * length, 5*length - 1, 6 * length, 6*length - 1, 7 * length} {
+	for _, at := range []int64{
+		0, length - 1, length, 5*length + 1, 5 * length, 5*length - 1, 6 * length, 6*length - 1, 7 * length,
+	} {
 		if got, want := m.slotOf(at, set), uint32(at/length); got != want {
 			t.Errorf("%d is in slot %d, want %d", at, got, want)
 		}
