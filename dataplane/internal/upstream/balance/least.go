@@ -35,15 +35,24 @@ func (b *leastConnections) Pick(c Choice) int {
 		}
 		return best
 	}
+	turn, least := best, b.targets[best].State.InFlight()
+	if least <= 0 {
+		return best // none has less
+	}
 	// Those that are equal to the best share by weight: the next one in the list would get what is another one's turn.
-	turn, shares := best, b.weight(best, c.Now)
+	weight := b.weight(best, c.Now)
+	shares := weight
 	for i := range b.targets {
-		switch t := &b.targets[i]; {
-		case i == turn || t.Weight == 0 || !c.allows(t.State):
-		case b.less(i, best, c.Now):
-			best, shares = i, b.weight(i, c.Now)
-		case best != turn && !b.less(best, i, c.Now):
-			shares += b.weight(i, c.Now)
+		t := &b.targets[i]
+		if i == turn || t.Weight == 0 || !c.allows(t.State) {
+			continue
+		}
+		n, w := max(t.State.InFlight(), 0), b.weight(i, c.Now)
+		switch a, b := uint64(n)*weight, uint64(least)*w; {
+		case a < b:
+			best, least, weight, shares = i, n, w, w
+		case best != turn && a == b:
+			shares += w
 		}
 	}
 	if best == turn {
