@@ -59,6 +59,8 @@ func TestHealthSettingsAreValidated(t *testing.T) {
 			"health_check_config.unhealthy_interval", "the timeout, 2s"},
 		{"much jitter", `"health_check_config": {"interval_jitter_percent": 51}`,
 			"health_check_config.interval_jitter_percent", "from 0 to 50"},
+		{"no checkers", `"health_check_config": {"checkers": 0}`, "", ""},
+		{"many checkers", `"health_check_config": {"checkers": 1001}`, "health_check_config.checkers", "from 0 to 1000"},
 		{"a state that is none", `"health_check_config": {"initial_state": "down"}`, "health_check_config.initial_state",
 			"healthy, unhealthy"},
 
@@ -103,7 +105,7 @@ func TestHealthCheckDefaults(t *testing.T) {
 	got := ServiceSettingsOf(serviceOf(t, `"health_check_config": {"interval": "1s", "status_ranges": ["200-299"],
 		"expected_statuses": [404], "headers": {"B": "2", "A": "1: x"}}`)).Check
 	if got.Method != "GET" || got.UnhealthyInterval != time.Second || got.Timeout != time.Second ||
-		got.JitterPercent != 5 ||
+		got.JitterPercent != 5 || got.Checkers != 10 ||
 		got.UnhealthyAtFirst {
 		t.Errorf("%+v", got)
 	}

@@ -20,6 +20,7 @@ const (
 	DefaultUnhealthyThreshold = 3
 	DefaultHealthyThreshold   = 2
 	DefaultCheckJitterPercent = 5
+	DefaultCheckers           = 10
 )
 
 const (
@@ -48,6 +49,8 @@ type HealthCheck struct {
 	Interval, UnhealthyInterval, Timeout time.Duration
 	// JitterPercent is how far intervals vary up and down.
 	JitterPercent int
+	// Checkers is how many nodes' checks an endpoint is to bear; 0: those of all.
+	Checkers int
 	// Unhealthy and Healthy are how many checks in a row change the verdict.
 	Unhealthy, Healthy int
 	// UnhealthyAtFirst says that an endpoint gets no requests before its first check has passed.
@@ -92,12 +95,16 @@ func healthCheckOf(h *configv1.HealthCheckConfig, protocol string) *HealthCheck 
 		Interval: interval, UnhealthyInterval: durationOr(h.GetUnhealthyInterval(), interval),
 		Timeout:          durationOr(h.GetTimeout(), min(DefaultCheckTimeout, interval)),
 		JitterPercent:    DefaultCheckJitterPercent,
+		Checkers:         DefaultCheckers,
 		Unhealthy:        numberOr(h.GetUnhealthyThreshold(), DefaultUnhealthyThreshold),
 		Healthy:          numberOr(h.GetHealthyThreshold(), DefaultHealthyThreshold),
 		UnhealthyAtFirst: h.GetInitialState() == "unhealthy",
 	}
 	if h.IntervalJitterPercent != nil {
 		check.JitterPercent = int(h.GetIntervalJitterPercent())
+	}
+	if h.Checkers != nil {
+		check.Checkers = int(h.GetCheckers())
 	}
 	pass := func(low, high uint32) {
 		check.statuses += string([]byte{byte(low >> 8), byte(low), byte(high >> 8), byte(high)})
@@ -181,6 +188,7 @@ func (c *checker) checkTimes(h *configv1.HealthCheckConfig) {
 		}
 	}
 	c.number(at+"interval_jitter_percent", h.GetIntervalJitterPercent(), 0, 50)
+	c.number(at+"checkers", h.GetCheckers(), 0, 1000)
 }
 
 // checkContent checks what a check of a type sends and expects.

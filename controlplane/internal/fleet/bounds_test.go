@@ -20,9 +20,11 @@ func TestNodesAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.mu.Lock()
 	for i := range maxNodes - 1 {
 		f.nodes[fmt.Sprint("n", i)] = f.nodes["first"]
 	}
+	f.mu.Unlock()
 	if _, err := connect("more"); !errors.Is(err, ErrFull) {
 		t.Errorf("one more: %v", err)
 	}

@@ -44,6 +44,7 @@ type Fleet struct {
 	routes  int // how many there are in served
 	// forced has the circuits that were opened by hand, by service id.
 	forced map[string]Forced
+	checks checks
 	// forgotAt is when it was last looked for nodes that went away long ago.
 	forgotAt time.Time
 
@@ -68,6 +69,7 @@ func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
 		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{},
 		served: map[revision]*traffic{}, forced: map[string]Forced{},
+		checks: checks{seen: map[seenKey]*seen{}},
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gateway_config_propagation_seconds",
 			Help:    "From the commit of a revision until a connected node says that it has applied it.",
@@ -113,6 +115,8 @@ type Session struct {
 	// fleet's mu.
 	directives []*streamv1.Directive
 	directed   chan struct{}
+	// told is the number of nodes that the node knows: its own to begin with.
+	told int
 }
 
 // ErrFull is a new node while maxNodes are connected.
@@ -131,6 +135,7 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 		}
 		close(n.session.Replaced)
 	}
+	joins := n == nil || n.session == nil
 	if n == nil {
 		if len(f.nodes) >= maxNodes || now.Sub(f.forgotAt) >= forgetInterval { // it goes through all of them
 			f.forget(now)
@@ -153,8 +158,13 @@ func (f *Fleet) Connect(h *streamv1.Hello, address string) (*Session, error) {
 	v.Revision, v.Refuses, n.epoch = h.GetRevision(), nil, h.GetEpoch()
 	v.Degraded = problems(h.GetDegradation().GetProblems())
 	n.session = &Session{fleet: f, id: h.GetNodeId(), Replaced: make(chan struct{}), retargeted: make(chan struct{}),
-		directed: make(chan struct{}, 1)}
+		directed: make(chan struct{}, 1), told: 1}
 	f.directAll(n.session, now)
+	if joins {
+		f.checks.connected++
+		f.tellSoon(now)
+	}
+	n.session.size(f.checks.connected)
 	f.showTarget(n)
 	f.stand(n)
 	return n.session, nil
@@ -244,7 +254,9 @@ func (s *Session) Report(r *streamv1.Report) {
 				of = map[string]*streamv1.EndpointHealth{}
 				n.endpoints[h.GetServiceId()] = of
 			}
-			of[config.EndpointKey(&configv1.Endpoint{Host: h.GetHost(), Port: h.GetPort()})] = h
+			key := config.EndpointKey(&configv1.Endpoint{Host: h.GetHost(), Port: h.GetPort()})
+			s.fleet.sees(of[key], h)
+			of[key] = h
 		}
 		n.use(r.GetUses())
 		for _, r := range r.GetUnchecked() {
@@ -262,6 +274,8 @@ func (s *Session) Close() {
 	s.with(func(n *node) {
 		n.session, n.endpoints, n.uses, n.circuits = nil, nil, nil, nil
 		n.view.Connected = false
+		s.fleet.checks.connected--
+		s.fleet.tellSoon(time.Now())
 	})
 }
 

@@ -27,10 +27,12 @@ type Node interface {
 	Report(all bool) (report *streamv1.Report, commit func(sent int))
 }
 
-// Directed is a node that does what operators want at once, apart from the configuration.
+// Directed is a node that is told what to do at once, apart from the configuration.
 type Directed interface {
 	// Direct does it. What it does not know it ignores.
 	Direct(*streamv1.Directive)
+	// Undirected says that the stream has ended that what it was told came by.
+	Undirected()
 }
 
 // Settings say whom to follow, and as whom.

@@ -70,7 +70,11 @@ func (f *Follower) follow(ctx context.Context, address string) error {
 	messages := make(chan *streamv1.StreamResponse)
 	ended := make(chan error, 1)
 	receiving.Go(func() { ended <- receive(ctx, s, messages) })
-	return f.converse(ctx, address, s, messages, ended)
+	err = f.converse(ctx, address, s, messages, ended)
+	if to, ok := f.node.(Directed); ok {
+		to.Undirected()
+	}
+	return err
 }
 
 // hello says what the node runs. Without the hashes, when a full snapshot is wanted: the control plane then takes what

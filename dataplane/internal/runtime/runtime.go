@@ -436,12 +436,16 @@ func (r *Runtime) ApplyEndpoints(found map[string][]*configv1.Endpoint) {
 	r.services.ApplyEndpoints(found)
 }
 
-// Direct does what an operator wants at once.
+// Direct does at once what the control plane says. What it does not know it ignores.
 func (r *Runtime) Direct(d *streamv1.Directive) {
 	if c := d.GetCircuit(); c != nil {
 		r.services.DirectCircuit(c)
 	}
+	r.services.ShareChecks(d.GetFleetSize(), d.GetCheck())
 }
+
+// Undirected has the node be on its own after a while, unless a control plane says something else.
+func (r *Runtime) Undirected() { r.services.UnshareChecks() }
 
 // Report returns what happened since the last report that was committed. all asks for the health of every endpoint.
 // commit is told how many of the report's routes were sent.

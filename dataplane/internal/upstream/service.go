@@ -335,6 +335,23 @@ func (r *Registry) Health(all bool) (verdicts []*streamv1.EndpointHealth, unchec
 	return r.checker.Report(all)
 }
 
+// maxFleet bounds what is believed about the size of a fleet.
+const maxFleet = 100_000
+
+// ShareChecks tells how many nodes check the same endpoints, and which endpoints to look at soon; each may be nil. It is
+// safe for concurrent use.
+func (r *Registry) ShareChecks(size *streamv1.FleetSize, look *streamv1.CheckDirective) {
+	if size != nil {
+		r.checker.SetNodes(int(min(size.GetNodes(), maxFleet)))
+	}
+	if look != nil {
+		r.checker.Look(look.GetEndpoints())
+	}
+}
+
+// UnshareChecks tells that nobody knows any more how many nodes there are. It is safe for concurrent use.
+func (r *Registry) UnshareChecks() { r.checker.Unshared() }
+
 var healthDesc = prometheus.NewDesc("gateway_service_health",
 	"1 when the endpoint takes traffic, 0 when its checks failed or it is ejected.", []string{"service", "endpoint"}, nil)
 

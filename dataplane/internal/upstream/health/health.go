@@ -70,6 +70,8 @@ type Checker struct {
 	changed  map[*balance.State]*streamv1.EndpointHealth
 	// forgotten are endpoints of watches that had a verdict and have ended, since the last report.
 	forgotten map[endpointKey]bool
+	nodes     int         // that check the same endpoints
+	alone     *time.Timer // runs when the number of nodes is not valid any more; nil: it is valid
 }
 
 // watch is a target with its history.
@@ -80,6 +82,7 @@ type watch struct {
 	cancel         context.CancelFunc // of the check that is under way, or nil
 	passed, failed int                // in a row
 	fresh          bool               // it has waited for its first check to pass: one is enough
+	own            bool               // other nodes check another endpoint at the same address
 	last           *streamv1.EndpointHealth
 }
 
@@ -116,7 +119,8 @@ func (c *Checker) Set(targets []Target) {
 			c.forget(w)
 		}
 		t.match = matchOf(t.Check)
-		w = &watch{target: t, index: -1, fresh: w == nil && t.Check.UnhealthyAtFirst}
+		w = &watch{target: t, index: -1, own: isOwn(&t),
+			fresh: w == nil && t.Check.UnhealthyAtFirst}
 		c.watches[t.State] = w
 		fresh = append(fresh, w)
 	}
@@ -149,6 +153,9 @@ func (c *Checker) forget(w *watch) {
 
 // Close ends all checks and waits for them.
 func (c *Checker) Close() {
+	c.mu.Lock()
+	c.stopWaiting()
+	c.mu.Unlock()
 	c.stop()
 	c.wg.Wait()
 }
@@ -164,15 +171,26 @@ func (c *Checker) Report(all bool) (verdicts []*streamv1.EndpointHealth, uncheck
 		wanted[keyOf(h)] = true
 	}
 	merged := map[endpointKey]*streamv1.EndpointHealth{}
+	failing := map[endpointKey]uint32{}
 	for _, w := range c.watches {
 		if w.last == nil {
 			continue
 		}
 		if key := keyOf(w.last); all || wanted[key] {
 			merged[key] = merge(merged[key], w.last)
+			if w.last.GetError() != "" {
+				failing[key]++
+			}
 		}
 	}
 	clear(c.changed)
+	for key, n := range failing {
+		h := merged[key] // which a former report may have
+		merged[key] = &streamv1.EndpointHealth{
+			ServiceId: h.GetServiceId(), Host: h.GetHost(), Port: h.GetPort(), Healthy: h.GetHealthy(),
+			CheckedAt: h.GetCheckedAt(), Error: h.GetError(), FailingAddresses: n,
+		}
+	}
 	for key := range wanted {
 		if merged[key] == nil {
 			unchecked = append(unchecked, &streamv1.UncheckedEndpoint{ServiceId: key.service, Host: key.host, Port: key.port})
@@ -259,17 +277,7 @@ func (c *Checker) checked(w *watch, begun time.Time, err error) {
 		return
 	}
 	c.judge(w, err)
-	c.schedule.add(w, begun.Add(w.interval()))
-}
-
-// interval returns how long after the begin of a check the next one begins.
-func (w *watch) interval() time.Duration {
-	interval := w.target.Check.Interval
-	if w.target.State.Reasons().Has(balance.ChecksFailed) {
-		interval = w.target.Check.UnhealthyInterval
-	}
-	vary := interval * time.Duration(w.target.Check.JitterPercent) / 100
-	return interval - vary + rand.N(2*vary+1)
+	c.schedule.add(w, begun.Add(w.interval(c.nodes)))
 }
 
 // judge applies the thresholds; the caller holds mu.

@@ -166,7 +166,7 @@ func TestJitter(t *testing.T) {
 			vary := time.Second * time.Duration(percent) / 100
 			least, most := time.Hour, time.Duration(0)
 			for range 1000 {
-				d := w.interval()
+				d := w.interval(0)
 				least, most = min(least, d), max(most, d)
 			}
 			if least < time.Second-vary || most > time.Second+vary || most-least < vary {

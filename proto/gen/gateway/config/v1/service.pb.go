@@ -689,7 +689,12 @@ type HealthCheckConfig struct {
 	// What an endpoint is until its first check has ended: "healthy", or "unhealthy", which gives it no requests until
 	// that has passed, or until healthy_threshold checks in a row have after one that failed. Empty means "healthy". (In
 	// Envoy a host is unhealthy at first.)
-	InitialState  string `protobuf:"bytes,27,opt,name=initial_state,json=initialState,proto3" json:"initial_state,omitempty"`
+	InitialState string `protobuf:"bytes,27,opt,name=initial_state,json=initialState,proto3" json:"initial_state,omitempty"`
+	// How many nodes' checks an endpoint is to bear, 0 to 1000. Where more are connected to a control plane, each of them
+	// stretches the interval of checks that have passed, or failed, at least three times in a row, by their number divided
+	// by this one; when one of them sees a change the others look at once. Endpoints that are each node's own (loopback
+	// and link-local addresses, Unix sockets) are checked by all. 0: intervals are never stretched. Absent means 10.
+	Checkers      *uint32 `protobuf:"varint,30,opt,name=checkers,proto3,oneof" json:"checkers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -841,6 +846,13 @@ func (x *HealthCheckConfig) GetInitialState() string {
 		return x.InitialState
 	}
 	return ""
+}
+
+func (x *HealthCheckConfig) GetCheckers() uint32 {
+	if x != nil && x.Checkers != nil {
+		return *x.Checkers
+	}
+	return 0
 }
 
 // HealthCheckMatch is what is looked for in the first 64 KiB of what an endpoint answers. Exactly one field is set.
@@ -1079,7 +1091,7 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x06source\"=\n" +
 	"\rEtcdDiscovery\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
-	"\x04tags\x18\x02 \x03(\tR\x04tags\"\xf5\x05\n" +
+	"\x04tags\x18\x02 \x03(\tR\x04tags\"\xa3\x06\n" +
 	"\x11HealthCheckConfig\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1a\n" +
@@ -1097,11 +1109,13 @@ const file_gateway_config_v1_service_proto_rawDesc = "" +
 	"\x04send\x18\x18 \x01(\tR\x04send\x12-\n" +
 	"\x12unhealthy_interval\x18\x19 \x01(\tR\x11unhealthyInterval\x12;\n" +
 	"\x17interval_jitter_percent\x18\x1a \x01(\rH\x00R\x15intervalJitterPercent\x88\x01\x01\x12#\n" +
-	"\rinitial_state\x18\x1b \x01(\tR\finitialState\x1a:\n" +
+	"\rinitial_state\x18\x1b \x01(\tR\finitialState\x12\x1f\n" +
+	"\bcheckers\x18\x1e \x01(\rH\x01R\bcheckers\x88\x01\x01\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x1a\n" +
-	"\x18_interval_jitter_percent\"D\n" +
+	"\x18_interval_jitter_percentB\v\n" +
+	"\t_checkers\"D\n" +
 	"\x10HealthCheckMatch\x12\x1a\n" +
 	"\bcontains\x18\x01 \x01(\tR\bcontains\x12\x14\n" +
 	"\x05regex\x18\x02 \x01(\tR\x05regex\"\xcf\x02\n" +

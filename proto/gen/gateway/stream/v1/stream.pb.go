@@ -149,7 +149,7 @@ func (x CircuitDirective_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CircuitDirective_Action.Descriptor instead.
 func (CircuitDirective_Action) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6, 0}
 }
 
 // The state.
@@ -210,7 +210,7 @@ func (x CircuitStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CircuitStatus_State.Descriptor instead.
 func (CircuitStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7, 0}
 }
 
 // How it went.
@@ -268,7 +268,7 @@ func (x Result_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Outcome.Descriptor instead.
 func (Result_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // StreamRequest is a message of a node.
@@ -499,7 +499,7 @@ type StreamResponse_Set struct {
 }
 
 type StreamResponse_Directive struct {
-	// Something to do at once. Nodes of earlier builds ignore it.
+	// Something to do or to know at once. Nodes of earlier builds ignore it.
 	Directive *Directive `protobuf:"bytes,40,opt,name=directive,proto3,oneof"`
 }
 
@@ -513,7 +513,8 @@ func (*StreamResponse_Set) isStreamResponse_Message() {}
 
 func (*StreamResponse_Directive) isStreamResponse_Message() {}
 
-// Directive is something that an operator wants nodes to do, apart from the configuration.
+// Directive is something that nodes are to do or to know at once, apart from the configuration. Those that a node does
+// not know it ignores.
 type Directive struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to do; one is required.
@@ -521,6 +522,8 @@ type Directive struct {
 	// Types that are valid to be assigned to Action:
 	//
 	//	*Directive_Circuit
+	//	*Directive_FleetSize
+	//	*Directive_Check
 	Action        isDirective_Action `protobuf_oneof:"action"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -572,6 +575,24 @@ func (x *Directive) GetCircuit() *CircuitDirective {
 	return nil
 }
 
+func (x *Directive) GetFleetSize() *FleetSize {
+	if x != nil {
+		if x, ok := x.Action.(*Directive_FleetSize); ok {
+			return x.FleetSize
+		}
+	}
+	return nil
+}
+
+func (x *Directive) GetCheck() *CheckDirective {
+	if x != nil {
+		if x, ok := x.Action.(*Directive_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
 type isDirective_Action interface {
 	isDirective_Action()
 }
@@ -581,7 +602,182 @@ type Directive_Circuit struct {
 	Circuit *CircuitDirective `protobuf:"bytes,1,opt,name=circuit,proto3,oneof"`
 }
 
+type Directive_FleetSize struct {
+	// How many nodes there are.
+	FleetSize *FleetSize `protobuf:"bytes,50,opt,name=fleet_size,json=fleetSize,proto3,oneof"`
+}
+
+type Directive_Check struct {
+	// Check endpoints soon.
+	Check *CheckDirective `protobuf:"bytes,51,opt,name=check,proto3,oneof"`
+}
+
 func (*Directive_Circuit) isDirective_Action() {}
+
+func (*Directive_FleetSize) isDirective_Action() {}
+
+func (*Directive_Check) isDirective_Action() {}
+
+// FleetSize tells a node how many share the checks of endpoints. It comes when the node has connected, and when the
+// number has changed by a tenth since it was told last, once a second at most. It is valid until the stream ends; a node
+// that has no other 10 seconds later checks alone.
+type FleetSize struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nodes that are connected to this control plane, with the one that is told.
+	Nodes         uint32 `protobuf:"varint,1,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FleetSize) Reset() {
+	*x = FleetSize{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FleetSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FleetSize) ProtoMessage() {}
+
+func (x *FleetSize) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FleetSize.ProtoReflect.Descriptor instead.
+func (*FleetSize) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FleetSize) GetNodes() uint32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+// CheckDirective has a node check endpoints soon, as another one has seen that their state changes. A node that has
+// stretched the interval of its checks of such an endpoint makes one within the check's timeout, at random, and goes on
+// at the plain interval until the state is settled. It comes once a second at most, and once in 5 seconds for the same
+// endpoint.
+type CheckDirective struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The endpoints, 1,000 at most.
+	Endpoints     []*CheckedEndpoint `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckDirective) Reset() {
+	*x = CheckDirective{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckDirective) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckDirective) ProtoMessage() {}
+
+func (x *CheckDirective) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckDirective.ProtoReflect.Descriptor instead.
+func (*CheckDirective) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CheckDirective) GetEndpoints() []*CheckedEndpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+// CheckedEndpoint names one endpoint of a service.
+type CheckedEndpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service's id.
+	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// The endpoint.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// The endpoint.
+	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckedEndpoint) Reset() {
+	*x = CheckedEndpoint{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckedEndpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckedEndpoint) ProtoMessage() {}
+
+func (x *CheckedEndpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckedEndpoint.ProtoReflect.Descriptor instead.
+func (*CheckedEndpoint) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CheckedEndpoint) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
+}
+
+func (x *CheckedEndpoint) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *CheckedEndpoint) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
 
 // CircuitDirective changes the state of a service's circuit.
 type CircuitDirective struct {
@@ -598,7 +794,7 @@ type CircuitDirective struct {
 
 func (x *CircuitDirective) Reset() {
 	*x = CircuitDirective{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +806,7 @@ func (x *CircuitDirective) String() string {
 func (*CircuitDirective) ProtoMessage() {}
 
 func (x *CircuitDirective) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[3]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +819,7 @@ func (x *CircuitDirective) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitDirective.ProtoReflect.Descriptor instead.
 func (*CircuitDirective) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{3}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CircuitDirective) GetServiceId() string {
@@ -678,7 +874,7 @@ type CircuitStatus struct {
 
 func (x *CircuitStatus) Reset() {
 	*x = CircuitStatus{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +886,7 @@ func (x *CircuitStatus) String() string {
 func (*CircuitStatus) ProtoMessage() {}
 
 func (x *CircuitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[4]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +899,7 @@ func (x *CircuitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitStatus.ProtoReflect.Descriptor instead.
 func (*CircuitStatus) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{4}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CircuitStatus) GetServiceId() string {
@@ -798,7 +994,7 @@ type FleetStanding struct {
 
 func (x *FleetStanding) Reset() {
 	*x = FleetStanding{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1006,7 @@ func (x *FleetStanding) String() string {
 func (*FleetStanding) ProtoMessage() {}
 
 func (x *FleetStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[5]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1019,7 @@ func (x *FleetStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetStanding.ProtoReflect.Descriptor instead.
 func (*FleetStanding) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{5}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FleetStanding) GetEpoch() string {
@@ -885,7 +1081,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1093,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1106,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Hello) GetNodeId() string {
@@ -1028,7 +1224,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1236,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1249,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetState) GetKind() Kind {
@@ -1095,7 +1291,7 @@ type Degradation struct {
 
 func (x *Degradation) Reset() {
 	*x = Degradation{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1303,7 @@ func (x *Degradation) String() string {
 func (*Degradation) ProtoMessage() {}
 
 func (x *Degradation) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1316,7 @@ func (x *Degradation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
 func (*Degradation) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Degradation) GetProblems() []*Problem {
@@ -1167,7 +1363,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1375,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1388,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Update) GetEpoch() string {
@@ -1315,7 +1511,7 @@ type SetUpdate struct {
 
 func (x *SetUpdate) Reset() {
 	*x = SetUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1523,7 @@ func (x *SetUpdate) String() string {
 func (*SetUpdate) ProtoMessage() {}
 
 func (x *SetUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1536,7 @@ func (x *SetUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUpdate.ProtoReflect.Descriptor instead.
 func (*SetUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetUpdate) GetKind() Kind {
@@ -1427,7 +1623,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1635,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1648,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Resource) GetKind() Kind {
@@ -1503,7 +1699,7 @@ type ResourceRef struct {
 
 func (x *ResourceRef) Reset() {
 	*x = ResourceRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1711,7 @@ func (x *ResourceRef) String() string {
 func (*ResourceRef) ProtoMessage() {}
 
 func (x *ResourceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1724,7 @@ func (x *ResourceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRef.ProtoReflect.Descriptor instead.
 func (*ResourceRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResourceRef) GetKind() Kind {
@@ -1568,7 +1764,7 @@ type EndpointsUpdate struct {
 
 func (x *EndpointsUpdate) Reset() {
 	*x = EndpointsUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1776,7 @@ func (x *EndpointsUpdate) String() string {
 func (*EndpointsUpdate) ProtoMessage() {}
 
 func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1789,7 @@ func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointsUpdate.ProtoReflect.Descriptor instead.
 func (*EndpointsUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EndpointsUpdate) GetVersion() uint64 {
@@ -1663,7 +1859,7 @@ type ServiceEndpoints struct {
 
 func (x *ServiceEndpoints) Reset() {
 	*x = ServiceEndpoints{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1871,7 @@ func (x *ServiceEndpoints) String() string {
 func (*ServiceEndpoints) ProtoMessage() {}
 
 func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1884,7 @@ func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceEndpoints.ProtoReflect.Descriptor instead.
 func (*ServiceEndpoints) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ServiceEndpoints) GetServiceId() string {
@@ -1732,7 +1928,7 @@ type EndpointRef struct {
 
 func (x *EndpointRef) Reset() {
 	*x = EndpointRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1940,7 @@ func (x *EndpointRef) String() string {
 func (*EndpointRef) ProtoMessage() {}
 
 func (x *EndpointRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1953,7 @@ func (x *EndpointRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointRef.ProtoReflect.Descriptor instead.
 func (*EndpointRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EndpointRef) GetHost() string {
@@ -1799,7 +1995,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +2007,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +2020,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Result) GetOutcome() Result_Outcome {
@@ -1900,7 +2096,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2108,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2121,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Problem) GetKind() string {
@@ -1986,7 +2182,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2194,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2207,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Report) GetRevision() uint32 {
@@ -2109,7 +2305,7 @@ type EndpointUse struct {
 
 func (x *EndpointUse) Reset() {
 	*x = EndpointUse{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2317,7 @@ func (x *EndpointUse) String() string {
 func (*EndpointUse) ProtoMessage() {}
 
 func (x *EndpointUse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2330,7 @@ func (x *EndpointUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointUse.ProtoReflect.Descriptor instead.
 func (*EndpointUse) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EndpointUse) GetServiceId() string {
@@ -2208,7 +2404,7 @@ type UncheckedEndpoint struct {
 
 func (x *UncheckedEndpoint) Reset() {
 	*x = UncheckedEndpoint{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2416,7 @@ func (x *UncheckedEndpoint) String() string {
 func (*UncheckedEndpoint) ProtoMessage() {}
 
 func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2429,7 @@ func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UncheckedEndpoint.ProtoReflect.Descriptor instead.
 func (*UncheckedEndpoint) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{20}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UncheckedEndpoint) GetServiceId() string {
@@ -2283,7 +2479,7 @@ type RouteTraffic struct {
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2491,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2504,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{21}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -2381,14 +2577,17 @@ type EndpointHealth struct {
 	// The last check.
 	CheckedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=checked_at,json=checkedAt,proto3" json:"checked_at,omitempty"`
 	// Why the last check failed; empty when it passed.
-	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// At how many of the addresses that the endpoint has the last check failed. When that changes the control plane has
+	// other nodes check the endpoint. Builds that do not tell it have 0.
+	FailingAddresses uint32 `protobuf:"varint,50,opt,name=failing_addresses,json=failingAddresses,proto3" json:"failing_addresses,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2599,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2612,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{22}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -2458,6 +2657,13 @@ func (x *EndpointHealth) GetError() string {
 	return ""
 }
 
+func (x *EndpointHealth) GetFailingAddresses() uint32 {
+	if x != nil {
+		return x.FailingAddresses
+	}
+	return 0
+}
+
 var File_gateway_stream_v1_stream_proto protoreflect.FileDescriptor
 
 const file_gateway_stream_v1_stream_proto_rawDesc = "" +
@@ -2474,10 +2680,22 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\bstanding\x18\x14 \x01(\v2 .gateway.stream.v1.FleetStandingH\x00R\bstanding\x120\n" +
 	"\x03set\x18\x15 \x01(\v2\x1c.gateway.stream.v1.SetUpdateH\x00R\x03set\x12<\n" +
 	"\tdirective\x18( \x01(\v2\x1c.gateway.stream.v1.DirectiveH\x00R\tdirectiveB\t\n" +
-	"\amessage\"V\n" +
+	"\amessage\"\xd0\x01\n" +
 	"\tDirective\x12?\n" +
-	"\acircuit\x18\x01 \x01(\v2#.gateway.stream.v1.CircuitDirectiveH\x00R\acircuitB\b\n" +
-	"\x06action\"\xe1\x01\n" +
+	"\acircuit\x18\x01 \x01(\v2#.gateway.stream.v1.CircuitDirectiveH\x00R\acircuit\x12=\n" +
+	"\n" +
+	"fleet_size\x182 \x01(\v2\x1c.gateway.stream.v1.FleetSizeH\x00R\tfleetSize\x129\n" +
+	"\x05check\x183 \x01(\v2!.gateway.stream.v1.CheckDirectiveH\x00R\x05checkB\b\n" +
+	"\x06action\"!\n" +
+	"\tFleetSize\x12\x14\n" +
+	"\x05nodes\x18\x01 \x01(\rR\x05nodes\"R\n" +
+	"\x0eCheckDirective\x12@\n" +
+	"\tendpoints\x18\x01 \x03(\v2\".gateway.stream.v1.CheckedEndpointR\tendpoints\"X\n" +
+	"\x0fCheckedEndpoint\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"\xe1\x01\n" +
 	"\x10CircuitDirective\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12B\n" +
@@ -2651,7 +2869,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x10duration_buckets\x18\x06 \x03(\x04R\x0fdurationBuckets\x12\x1f\n" +
 	"\brevision\x18\a \x01(\rH\x00R\brevision\x88\x01\x01\x12\x14\n" +
 	"\x05epoch\x18\b \x01(\tR\x05epochB\v\n" +
-	"\t_revision\"\xc2\x01\n" +
+	"\t_revision\"\xef\x01\n" +
 	"\x0eEndpointHealth\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -2660,7 +2878,8 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\ahealthy\x18\x04 \x01(\bR\ahealthy\x129\n" +
 	"\n" +
 	"checked_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckedAt\x12\x14\n" +
-	"\x05error\x18\x06 \x01(\tR\x05error*\xa0\x01\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12+\n" +
+	"\x11failing_addresses\x182 \x01(\rR\x10failingAddresses*\xa0\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_SERVICE\x10\x01\x12\x0e\n" +
@@ -2688,7 +2907,7 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
 	(CircuitDirective_Action)(0),  // 1: gateway.stream.v1.CircuitDirective.Action
@@ -2697,81 +2916,87 @@ var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(*StreamRequest)(nil),         // 4: gateway.stream.v1.StreamRequest
 	(*StreamResponse)(nil),        // 5: gateway.stream.v1.StreamResponse
 	(*Directive)(nil),             // 6: gateway.stream.v1.Directive
-	(*CircuitDirective)(nil),      // 7: gateway.stream.v1.CircuitDirective
-	(*CircuitStatus)(nil),         // 8: gateway.stream.v1.CircuitStatus
-	(*FleetStanding)(nil),         // 9: gateway.stream.v1.FleetStanding
-	(*Hello)(nil),                 // 10: gateway.stream.v1.Hello
-	(*SetState)(nil),              // 11: gateway.stream.v1.SetState
-	(*Degradation)(nil),           // 12: gateway.stream.v1.Degradation
-	(*Update)(nil),                // 13: gateway.stream.v1.Update
-	(*SetUpdate)(nil),             // 14: gateway.stream.v1.SetUpdate
-	(*Resource)(nil),              // 15: gateway.stream.v1.Resource
-	(*ResourceRef)(nil),           // 16: gateway.stream.v1.ResourceRef
-	(*EndpointsUpdate)(nil),       // 17: gateway.stream.v1.EndpointsUpdate
-	(*ServiceEndpoints)(nil),      // 18: gateway.stream.v1.ServiceEndpoints
-	(*EndpointRef)(nil),           // 19: gateway.stream.v1.EndpointRef
-	(*Result)(nil),                // 20: gateway.stream.v1.Result
-	(*Problem)(nil),               // 21: gateway.stream.v1.Problem
-	(*Report)(nil),                // 22: gateway.stream.v1.Report
-	(*EndpointUse)(nil),           // 23: gateway.stream.v1.EndpointUse
-	(*UncheckedEndpoint)(nil),     // 24: gateway.stream.v1.UncheckedEndpoint
-	(*RouteTraffic)(nil),          // 25: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 26: gateway.stream.v1.EndpointHealth
-	nil,                           // 27: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 29: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 30: gateway.config.v1.Endpoint
+	(*FleetSize)(nil),             // 7: gateway.stream.v1.FleetSize
+	(*CheckDirective)(nil),        // 8: gateway.stream.v1.CheckDirective
+	(*CheckedEndpoint)(nil),       // 9: gateway.stream.v1.CheckedEndpoint
+	(*CircuitDirective)(nil),      // 10: gateway.stream.v1.CircuitDirective
+	(*CircuitStatus)(nil),         // 11: gateway.stream.v1.CircuitStatus
+	(*FleetStanding)(nil),         // 12: gateway.stream.v1.FleetStanding
+	(*Hello)(nil),                 // 13: gateway.stream.v1.Hello
+	(*SetState)(nil),              // 14: gateway.stream.v1.SetState
+	(*Degradation)(nil),           // 15: gateway.stream.v1.Degradation
+	(*Update)(nil),                // 16: gateway.stream.v1.Update
+	(*SetUpdate)(nil),             // 17: gateway.stream.v1.SetUpdate
+	(*Resource)(nil),              // 18: gateway.stream.v1.Resource
+	(*ResourceRef)(nil),           // 19: gateway.stream.v1.ResourceRef
+	(*EndpointsUpdate)(nil),       // 20: gateway.stream.v1.EndpointsUpdate
+	(*ServiceEndpoints)(nil),      // 21: gateway.stream.v1.ServiceEndpoints
+	(*EndpointRef)(nil),           // 22: gateway.stream.v1.EndpointRef
+	(*Result)(nil),                // 23: gateway.stream.v1.Result
+	(*Problem)(nil),               // 24: gateway.stream.v1.Problem
+	(*Report)(nil),                // 25: gateway.stream.v1.Report
+	(*EndpointUse)(nil),           // 26: gateway.stream.v1.EndpointUse
+	(*UncheckedEndpoint)(nil),     // 27: gateway.stream.v1.UncheckedEndpoint
+	(*RouteTraffic)(nil),          // 28: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 29: gateway.stream.v1.EndpointHealth
+	nil,                           // 30: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 32: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 33: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
-	10, // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
-	20, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
-	22, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
-	13, // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
-	17, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
-	9,  // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
-	14, // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
+	13, // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
+	23, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
+	25, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
+	16, // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
+	20, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
+	12, // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
+	17, // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
 	6,  // 7: gateway.stream.v1.StreamResponse.directive:type_name -> gateway.stream.v1.Directive
-	7,  // 8: gateway.stream.v1.Directive.circuit:type_name -> gateway.stream.v1.CircuitDirective
-	1,  // 9: gateway.stream.v1.CircuitDirective.action:type_name -> gateway.stream.v1.CircuitDirective.Action
-	2,  // 10: gateway.stream.v1.CircuitStatus.state:type_name -> gateway.stream.v1.CircuitStatus.State
-	28, // 11: gateway.stream.v1.CircuitStatus.since:type_name -> google.protobuf.Timestamp
-	28, // 12: gateway.stream.v1.CircuitStatus.until:type_name -> google.protobuf.Timestamp
-	27, // 13: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	28, // 14: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
-	12, // 15: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
-	11, // 16: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
-	0,  // 17: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
-	21, // 18: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
-	15, // 19: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
-	16, // 20: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	28, // 21: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
-	0,  // 22: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
-	0,  // 23: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
-	15, // 24: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
-	0,  // 25: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	29, // 26: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
-	0,  // 27: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
-	18, // 28: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	30, // 29: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
-	19, // 30: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
-	3,  // 31: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
-	21, // 32: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
-	0,  // 33: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
-	25, // 34: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	26, // 35: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	24, // 36: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
-	12, // 37: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
-	23, // 38: gateway.stream.v1.Report.uses:type_name -> gateway.stream.v1.EndpointUse
-	8,  // 39: gateway.stream.v1.Report.circuits:type_name -> gateway.stream.v1.CircuitStatus
-	28, // 40: gateway.stream.v1.EndpointUse.ejected_until:type_name -> google.protobuf.Timestamp
-	28, // 41: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	4,  // 42: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	5,  // 43: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	43, // [43:44] is the sub-list for method output_type
-	42, // [42:43] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	10, // 8: gateway.stream.v1.Directive.circuit:type_name -> gateway.stream.v1.CircuitDirective
+	7,  // 9: gateway.stream.v1.Directive.fleet_size:type_name -> gateway.stream.v1.FleetSize
+	8,  // 10: gateway.stream.v1.Directive.check:type_name -> gateway.stream.v1.CheckDirective
+	9,  // 11: gateway.stream.v1.CheckDirective.endpoints:type_name -> gateway.stream.v1.CheckedEndpoint
+	1,  // 12: gateway.stream.v1.CircuitDirective.action:type_name -> gateway.stream.v1.CircuitDirective.Action
+	2,  // 13: gateway.stream.v1.CircuitStatus.state:type_name -> gateway.stream.v1.CircuitStatus.State
+	31, // 14: gateway.stream.v1.CircuitStatus.since:type_name -> google.protobuf.Timestamp
+	31, // 15: gateway.stream.v1.CircuitStatus.until:type_name -> google.protobuf.Timestamp
+	30, // 16: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	31, // 17: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	15, // 18: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
+	14, // 19: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
+	0,  // 20: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
+	24, // 21: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
+	18, // 22: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
+	19, // 23: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
+	31, // 24: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	0,  // 25: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
+	0,  // 26: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
+	18, // 27: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
+	0,  // 28: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
+	32, // 29: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	0,  // 30: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
+	21, // 31: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
+	33, // 32: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	22, // 33: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
+	3,  // 34: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
+	24, // 35: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
+	0,  // 36: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
+	28, // 37: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	29, // 38: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	27, // 39: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
+	15, // 40: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
+	26, // 41: gateway.stream.v1.Report.uses:type_name -> gateway.stream.v1.EndpointUse
+	11, // 42: gateway.stream.v1.Report.circuits:type_name -> gateway.stream.v1.CircuitStatus
+	31, // 43: gateway.stream.v1.EndpointUse.ejected_until:type_name -> google.protobuf.Timestamp
+	31, // 44: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	4,  // 45: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	5,  // 46: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	46, // [46:47] is the sub-list for method output_type
+	45, // [45:46] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -2793,15 +3018,17 @@ func file_gateway_stream_v1_stream_proto_init() {
 	}
 	file_gateway_stream_v1_stream_proto_msgTypes[2].OneofWrappers = []any{
 		(*Directive_Circuit)(nil),
+		(*Directive_FleetSize)(nil),
+		(*Directive_Check)(nil),
 	}
-	file_gateway_stream_v1_stream_proto_msgTypes[21].OneofWrappers = []any{}
+	file_gateway_stream_v1_stream_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
