@@ -73,6 +73,9 @@ func (m *member) follow(ctx context.Context, address string) error {
 		if err != nil {
 			return err
 		}
+		if update.GetDirective() != nil {
+			continue
+		}
 		r, err := m.take(update)
 		if err != nil {
 			return err

@@ -71,6 +71,9 @@ func TestStanding(t *testing.T) {
 		late := time.AfterFunc(waittest.Limit, n.close)
 		defer late.Stop()
 		m, err := n.stream.Recv()
+		for err == nil && m.GetDirective() != nil {
+			m, err = n.stream.Recv()
+		}
 		if s := m.GetStanding(); err != nil || s.GetRevision() != v.Revision+1 || s.GetOthersRun() != want {
 			t.Fatalf("%s was told %v, %v; want %v", n.id, m, err, want)
 		}
