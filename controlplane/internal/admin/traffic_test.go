@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +11,7 @@ import (
 
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
+	"gateway.internal/controlplane/internal/store/sql"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/fault"
@@ -29,8 +31,8 @@ func TestRevisionTraffic(t *testing.T) {
 		{RouteId: id, Requests: 3, Errors: 1, DurationMicros: 6000, Revision: proto.Uint32(2)},
 		{RouteId: "gone", Requests: 1, Revision: proto.Uint32(2)}}})
 	r := a.must("GET", "/api/v1/config/revisions/2/traffic", "")
-	routes, _ := r.field("traffic", "routes").([]any)
-	if r.field("traffic", "error_ratio") != .25 || len(routes) != 2 || r.Meta.Revision != 2 {
+	routes, _ := r.field("routes").([]any)
+	if r.field("error_ratio") != .25 || len(routes) != 2 || r.Meta.Revision != 2 {
 		t.Fatalf("revision 2: %s", r.raw)
 	}
 	for i, want := range []string{"r", ""} {
@@ -39,7 +41,7 @@ func TestRevisionTraffic(t *testing.T) {
 			t.Errorf("route %d is %v, want %q", i+1, got, want)
 		}
 	}
-	if r := a.must("GET", "/api/v1/config/revisions/1/traffic", ""); fmt.Sprint(r.field("traffic", "requests")) != "0" {
+	if r := a.must("GET", "/api/v1/config/revisions/1/traffic", ""); fmt.Sprint(r.field("requests")) != "0" {
 		t.Errorf("revision 1, which has served nothing: %s", r.raw)
 	}
 	if r := a.call("GET", "/api/v1/config/revisions/3/traffic", ""); r.Error.Code != string(fault.NotFound) {
@@ -50,8 +52,13 @@ func TestRevisionTraffic(t *testing.T) {
 // TestRevisionTrafficBeforeTheStoreIsThere is not "not found": the revision may well be there.
 func TestRevisionTrafficBeforeTheStoreIsThere(t *testing.T) {
 	registry, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-	s := New(catalog.New(nil, log), nil, fleet.New(registry), token, log, registry)
-	_, err := nodes{Server: s}.GetRevisionTraffic(t.Context(), &adminv1.GetRevisionTrafficRequest{Number: 1})
+	store, err := sql.Open(t.Context(), "embedded:"+filepath.Join(t.TempDir(), "g.db"), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	s := New(catalog.New(store, log), store, fleet.New(registry), token, log, registry) // it has read nothing yet
+	_, err = nodes{Server: s}.GetRevisionTraffic(t.Context(), &adminv1.GetRevisionTrafficRequest{Number: 1})
 	if d, ok := errorOf(err); !ok || d.GetCode() != string(fault.StoreUnavailable) {
 		t.Errorf("%v", err)
 	}
