@@ -83,7 +83,7 @@ $(BIN)/buf: proto/go.mod proto/tools/go.mod $(wildcard proto/cmd/*/*.go)
 tools: $(BIN)/buf $(TOOLS)/golangci-lint $(TOOLS)/etcd $(TOOLS)/h2spec $(TOOLS)/pebble $(TOOLS)/conformance/connectconformance ## Install what tests need: Debian packages by apt-get, the rest from Go modules
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
-	for p in nginx:nginx-light haproxy:haproxy ip:iproute2; do command -v $${p%%:*} >/dev/null || [ -x /usr/sbin/$${p%%:*} ] || missing="$$missing $${p#*:}"; done; \
+	for p in nginx:nginx-light haproxy:haproxy redis-server:redis-server ip:iproute2; do command -v $${p%%:*} >/dev/null || [ -x /usr/sbin/$${p%%:*} ] || missing="$$missing $${p#*:}"; done; \
 	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing="$$missing pgbouncer"; \
 	for p in curl:curl openssl:openssl node:nodejs h2load:nghttp2-client chromium:chromium; do command -v $${p%%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ]; then $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
@@ -224,6 +224,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzUpdates -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/resolve -run '^$$' -fuzz FuzzRead -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/resolve -run '^$$' -fuzz FuzzHosts -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/upstream/circuit/share -run '^$$' -fuzz FuzzMessage -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/certificate -run '^$$' -fuzz FuzzChoose -fuzztime $(FUZZTIME)
 
 clean: ## Remove what was built here

@@ -48,6 +48,8 @@ type Circuit struct {
 	SlowThreshold float64
 	// Concurrent is how many requests may be under way, 0: any number, and Pending how many may wait.
 	Concurrent, Pending int
+	// Shared reports whether nodes tell each other of its openings.
+	Shared bool
 }
 
 // circuitOf reads a valid circuit; nil: none.
@@ -64,6 +66,7 @@ func circuitOf(m *configv1.CircuitBreakerConfig) *Circuit {
 		Minimum:     orNumber(m.GetMinRequests(), DefaultCircuitMinimum),
 		Consecutive: int(m.GetConsecutiveFailures()),
 		Concurrent:  int(m.GetMaxConcurrent()), Pending: int(m.GetMaxPending()),
+		Shared: m.GetShared(),
 	}
 	c.MaxTimeout = durationOr(m.GetMaxTimeout(), min(circuitGrowth*c.Timeout, maxCircuitTimeout))
 	if m.ErrorThreshold != nil {

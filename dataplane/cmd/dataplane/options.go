@@ -18,6 +18,7 @@ import (
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/overload"
 	"gateway.internal/dataplane/internal/proxy"
+	"gateway.internal/dataplane/internal/redis"
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/bearer"
@@ -35,6 +36,7 @@ type options struct {
 	joinTokenFile       string
 	refusalTimeout      time.Duration
 	resolvers           []string
+	redis               string
 	shutdownDelay       time.Duration
 	drainTimeout        time.Duration
 	replace             bool
@@ -91,6 +93,9 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
 	f.StringSliceVar(&o.resolvers, "resolver", nil, "name servers for the names of endpoints, ADDRESS[:PORT][,...]; empty: those of /etc/resolv.conf. /etc/hosts goes first")
+	f.StringVar(&o.redis, "redis", "", "URL of the Redis server that nodes share the openings of circuits through, "+
+		"redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// for TLS; a password is better kept in GATEWAY_REDIS "+
+		"in the environment; empty: nothing is shared")
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long connections are accepted after SIGTERM while /readyz says no, for balancers to notice; a second signal ends it; up to 1h")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM, or after the node is replaced")
 	f.BoolVar(&o.replace, "replace", false, "take over from the node that runs with the same --data-dir, if there is one, without refusing a connection; SIGUSR2 makes a node start its own program so")
@@ -195,6 +200,11 @@ func (o *options) check() error {
 	}
 	if err := resolve.CheckServers(o.resolvers); err != nil {
 		return fmt.Errorf("--resolver %w", err)
+	}
+	if o.redis != "" {
+		if err := redis.Check(o.redis); err != nil {
+			return fmt.Errorf("--redis: %w", err)
+		}
 	}
 	if err := o.paths.Check(); err != nil {
 		return fmt.Errorf("--path-%w", err)

@@ -34,6 +34,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"fields that there are not":             {"--forwarded all", []string{"--forwarded", "x-forwarded, forwarded, both or off"}},
 		"the host of nobody":                    {"--route-by-forwarded-host", []string{"--route-by-forwarded-host", "--trusted-proxies"}},
 		"a name server that is a name":          {"--resolver dns.example", []string{"--resolver", `"dns.example"`, "192.0.2.1"}},
+		"a Redis that is none":                  {"--redis http://u:secret@redis.example", []string{"--redis: has to be redis://"}},
 		"a delay that is too long":              {"--shutdown-delay 2h", []string{"--shutdown-delay 2h", "0 to 1h"}},
 		"a mode that is none":                   {"--unix-socket-mode 999", []string{"--unix-socket-mode", "octal", "0660"}},
 		"less than no connections":              {"--max-connections -1", []string{"--max-connections -1"}},
@@ -52,6 +53,9 @@ func TestOptionsAreChecked(t *testing.T) {
 				if !strings.Contains(err.Error(), s) {
 					t.Errorf("%q does not say %s", err, s)
 				}
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("%q has a password", err)
 			}
 		})
 	}

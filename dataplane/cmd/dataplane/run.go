@@ -70,6 +70,11 @@ func run(ctx context.Context, o *options) (err error) {
 	services.ResolveWith(resolver)
 	services.OnNode(o.labels)
 	defer services.Close()
+	endSharing, err := o.share(log, registry, services)
+	if err != nil {
+		return err
+	}
+	defer endSharing()
 	tickets, err := o.tickets(in.secret())
 	if err != nil {
 		return err

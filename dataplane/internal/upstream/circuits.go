@@ -18,6 +18,44 @@ type circuits struct {
 	forced map[string]time.Time
 	// told is what was reported of each last.
 	told map[string]*streamv1.CircuitStatus
+	// sharing shares them with other nodes; nil: nothing does.
+	sharing CircuitSharing
+	// alone says that the log has it that a circuit is to be shared and can't be.
+	alone bool
+}
+
+// CircuitSharing shares circuits with other nodes. None of its methods waits for anything.
+type CircuitSharing interface {
+	// Add shares the circuit of a service, by its id and name. It may be known, with another circuit or name.
+	Add(id, service string, c circuit.Circuit)
+	// Remove ends that. The service may be unknown.
+	Remove(id string)
+}
+
+// ShareCircuits has the circuits shared whose settings ask for it. It is called before the first Apply.
+func (r *Registry) ShareCircuits(with CircuitSharing) { r.circuits.sharing = with }
+
+// share shares the circuit of a service, or ends that, as its settings say. The mutex is held.
+func (r *Registry) share(s *Service) {
+	c, set := s.Circuit(), s.current.Load().settings.Circuit
+	if c == nil || !set.Shared {
+		r.unshare(s.ID)
+		return
+	}
+	if r.circuits.sharing != nil {
+		r.circuits.sharing.Add(s.ID, s.Name(), c)
+		return
+	}
+	if !r.circuits.alone {
+		r.circuits.alone = true
+		r.log.Warn("this node does not share circuits: circuit_breaker_config.shared needs --redis", "service", s.Name())
+	}
+}
+
+func (r *Registry) unshare(id string) {
+	if r.circuits.sharing != nil {
+		r.circuits.sharing.Remove(id)
+	}
 }
 
 // DirectCircuit changes the state of a circuit by hand.

@@ -211,6 +211,7 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 			r.mu.Lock()
 			r.services[id] = s
 			r.force(s)
+			r.share(s)
 			r.mu.Unlock()
 			gone = append(gone, dropped...)
 		}
@@ -219,6 +220,7 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 				gone = append(gone, s.current.Load().endpoints...)
 				r.mu.Lock()
 				delete(r.services, id)
+				r.unshare(id)
 				r.mu.Unlock()
 			}
 		}

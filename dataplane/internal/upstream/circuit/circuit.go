@@ -28,6 +28,7 @@ type Circuit interface {
 	Tell(f func(Change))
 	// Status tells how the circuit is.
 	Status(now time.Time) Status
+	Sharer
 
 	ended(*Permit, *outcome.Result)
 	leave(*Permit)
@@ -161,6 +162,8 @@ const (
 	TriesFailed    Reason = "tries_failed"
 	TriesSucceeded Reason = "tries_succeeded"
 	ByHand         Reason = "by_hand"
+	// OtherNode is that a node with which it is shared has opened its circuit, or closed it before the time was over.
+	OtherNode Reason = "other_node"
 )
 
 // Status is how a circuit is.

@@ -47,6 +47,7 @@ type machine struct {
 	to                                [4]uint64
 	tell                              func(Change) // nil: nobody is told
 	untold                            []Change
+	sharing
 }
 
 func (m *machine) init(now time.Time) {
@@ -125,7 +126,7 @@ func (m *machine) admit(now time.Time) (generation uint64, admitted bool) {
 func (m *machine) shut(now time.Time) bool {
 	switch State(m.word.Load() & 3) {
 	case Opened:
-		return m.at(now) < m.opened.Load()+m.openTime(m.set.Load())
+		return m.at(now) < m.openUntil(m.set.Load())
 	case Forced:
 		until := m.forcedUntil.Load()
 		return until == 0 || m.at(now) < until
@@ -180,6 +181,7 @@ func (m *machine) enter(s State, at int64, why Reason) {
 		m.opened.Store(at)
 	}
 	m.word.Store((m.word.Load()>>2+1)<<2 | uint64(s))
+	m.wake()
 }
 
 // open opens the circuit: for longer where it has not rested for an interval. The mutex is held.
@@ -188,6 +190,7 @@ func (m *machine) open(at int64, set *config.Circuit, why Reason) {
 		m.opens.Store(0)
 	}
 	m.opens.Add(1)
+	m.taken.Store(0)
 	m.enter(Opened, at, why)
 }
 
@@ -309,7 +312,7 @@ func (m *machine) RetryAfter(now time.Time) time.Duration {
 	at, until := m.at(now), int64(0)
 	switch State(m.word.Load() & 3) {
 	case Opened:
-		until = m.opened.Load() + m.openTime(m.set.Load())
+		until = m.openUntil(m.set.Load())
 	case Forced:
 		if until = m.forcedUntil.Load(); until == 0 {
 			until = at + int64(m.set.Load().Timeout)
@@ -331,7 +334,7 @@ func (m *machine) Status(now time.Time) Status {
 	case HalfOpen:
 		s.Requests, s.Failed, s.Slow = uint64(m.failed+m.succeeded), uint64(m.failed), uint64(m.slow)
 	case Opened:
-		s.Until = m.time(m.opened.Load() + m.openTime(set))
+		s.Until = m.time(m.openUntil(set))
 	case Forced:
 		if until := m.forcedUntil.Load(); until != 0 {
 			s.Until = m.time(until)

@@ -23,7 +23,7 @@ const (
 
 // CircuitBreakerConfig keeps requests from a service that fails: its circuit opens, and requests are answered with 503
 // CIRCUIT_OPEN and Retry-After at once, until a few of them are let through again and succeed. Each node has a circuit
-// of its own for each service. What counts as a failure, and all of the states: see deploy/guide/circuits.md.
+// of its own for each service, see shared. What counts as a failure, and all of the states: see deploy/guide/circuits.md.
 type CircuitBreakerConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "window" (results of the last interval: share of errors, share of slow responses, failures in a row) or "hystrix"
@@ -53,7 +53,10 @@ type CircuitBreakerConfig struct {
 	MaxConcurrent uint32 `protobuf:"varint,10,opt,name=max_concurrent,json=maxConcurrent,proto3" json:"max_concurrent,omitempty"`
 	// Requests that wait while max_concurrent are under way, 0 to 1000000, in the order in which they came, for the
 	// connect_timeout of connection_pool at most; others are answered with 503 CIRCUIT_OPEN. For "hystrix".
-	MaxPending    uint32 `protobuf:"varint,11,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
+	MaxPending uint32 `protobuf:"varint,11,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
+	// Nodes that have --redis share what opens the circuit: once one of them has opened it, the others do for the rest of
+	// that time. Each of them tries the service again by itself. A node without --redis goes on alone.
+	Shared        bool `protobuf:"varint,20,opt,name=shared,proto3" json:"shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +168,13 @@ func (x *CircuitBreakerConfig) GetMaxPending() uint32 {
 	return 0
 }
 
+func (x *CircuitBreakerConfig) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
 // SlowCall says which responses are slow, and how many may be.
 type SlowCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -224,7 +234,7 @@ var File_gateway_config_v1_circuit_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_circuit_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/circuit.proto\x12\x11gateway.config.v1\"\xbe\x03\n" +
+	"\x1fgateway/config/v1/circuit.proto\x12\x11gateway.config.v1\"\xd6\x03\n" +
 	"\x14CircuitBreakerConfig\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12!\n" +
 	"\fmax_requests\x18\x02 \x01(\rR\vmaxRequests\x12\x1a\n" +
@@ -239,7 +249,8 @@ const file_gateway_config_v1_circuit_proto_rawDesc = "" +
 	"\x0emax_concurrent\x18\n" +
 	" \x01(\rR\rmaxConcurrent\x12\x1f\n" +
 	"\vmax_pending\x18\v \x01(\rR\n" +
-	"maxPendingB\x12\n" +
+	"maxPending\x12\x16\n" +
+	"\x06shared\x18\x14 \x01(\bR\x06sharedB\x12\n" +
 	"\x10_error_threshold\"K\n" +
 	"\bSlowCall\x12\x1a\n" +
 	"\bduration\x18\x01 \x01(\tR\bduration\x12\x19\n" +
