@@ -52,7 +52,7 @@ func (s *Sharing) session(ctx context.Context, begun func()) error {
 	defer cancel()
 	channel := s.channel()
 	listening := s.redis.Subscribe(ctx)
-	defer listening.Close()
+	defer func() { _ = listening.Close() }()
 	if err := listening.Subscribe(ctx, channel); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
