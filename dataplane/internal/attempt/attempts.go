@@ -69,7 +69,9 @@ type Attempts struct {
 
 // Send gets the response's head, and reports false when x has a response of the gateway's own instead.
 func (a *Attempts) Send() bool {
-	if a.Several() {
+	// Where one was chosen before, or has been made, there was one at a time so far, which may hold what a group of them
+	// knows nothing of.
+	if a.Endpoint == nil && a.Tried == 0 && a.Several() {
 		return a.race()
 	}
 	first := a.RequestPart()
@@ -126,11 +128,14 @@ func (a *Attempts) ResponsePart() *Part {
 // there is one, and the service's circuit lets it be asked.
 func (a *Attempts) Choose() bool {
 	x := a.Exchange
-	a.x, a.Begun, a.Outcome = x, x.Now, Pending
-	if a.next != nil {
-		a.Endpoint, a.result.Permit, a.verdict = a.next, a.nextPermit, circuit.Admitted
+	x.EndTry()
+	a.x, a.Outcome = x, Pending
+	to := a.next
+	if to != nil {
+		a.result.Permit, a.verdict = a.nextPermit, circuit.Admitted
 		a.next, a.nextPermit = nil, circuit.Permit{}
-	} else {
+	}
+	if a.Endpoint = to; to == nil || !to.State.Healthy() || to.Gone() { // it may have been ejected or taken away since it was chosen
 		if a.verdict = a.Service.Admit(x, &a.result.Permit); a.verdict != circuit.Admitted {
 			a.Endpoint = nil
 			return false
@@ -140,6 +145,7 @@ func (a *Attempts) Choose() bool {
 			return false
 		}
 	}
+	a.Begun = x.Now // the wait for a place in the circuit is over
 	a.tried.Add(a.Endpoint)
 	a.begun()
 	if a.Retries != nil && a.Retries.PerTry > 0 {

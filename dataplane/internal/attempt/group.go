@@ -152,6 +152,16 @@ func (c *Candidate) giveUp() {
 	c.discard()
 }
 
+// place returns a place in the circuit that an attempt holds whose response is not good; nil: none does.
+func (g *Group) place() *circuit.Permit {
+	for _, c := range g.all {
+		if p := &c.result.Permit; c.Outcome == Answered && p.Passes() {
+			return p
+		}
+	}
+	return nil
+}
+
 // Begun returns how many attempts have begun.
 func (g *Group) Begun() int { return len(g.all) }
 

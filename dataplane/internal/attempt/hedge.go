@@ -74,7 +74,7 @@ func (a *Attempts) hedge(g *Group) bool {
 			if g.Running() > 0 || waiting || why == 0 || !a.allows(why, unseen) {
 				continue
 			}
-			if wait, ok := a.plan(why, least, answered && c.Response().Status == 429); ok {
+			if wait, ok := a.plan(why, least, answered && c.Response().Status == 429, g.place()); ok {
 				waiting = true
 				pause.Reset(wait)
 			}
@@ -91,11 +91,13 @@ func (a *Attempts) planHedge() bool {
 	if to == nil || a.tried.Has(to) {
 		return false
 	}
-	if !shared.Budget.Take(x.Tick(), r.BudgetPercent, r.MinPerSecond) {
-		shared.Exhausted.Add(1)
+	x.Tick()
+	if a.Service.AdmitAtOnce(x, &a.nextPermit) != circuit.Admitted { // the attempts under way are not left to wait
 		return false
 	}
-	if a.Service.Admit(x, &a.nextPermit) != circuit.Admitted {
+	if !shared.Budget.Take(x.Now, r.BudgetPercent, r.MinPerSecond) {
+		shared.Exhausted.Add(1)
+		a.nextPermit.Leave()
 		return false
 	}
 	a.next = to

@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -124,7 +125,7 @@ func (a *Attempts) retryResponse() next {
 	if why == 0 || !a.allows(why, false) || !a.bodyKept(true) {
 		return final
 	}
-	wait, ok := a.plan(why, a.retryAfter(), a.Exchange.Response.Status == 429)
+	wait, ok := a.plan(why, a.retryAfter(), a.Exchange.Response.Status == 429, &a.result.Permit)
 	if !ok {
 		return final
 	}
@@ -165,7 +166,7 @@ func (a *Attempts) retryConnect(err error) next {
 
 // retryError decides about an attempt without a response, of which nothing is held any more.
 func (a *Attempts) retryError(why config.RetryConditions) next {
-	wait, ok := a.plan(why, 0, false)
+	wait, ok := a.plan(why, 0, false, nil)
 	if !ok {
 		return final
 	}
@@ -174,9 +175,10 @@ func (a *Attempts) retryError(why config.RetryConditions) next {
 
 // plan chooses the endpoint of another attempt and returns how long to wait before it, not less than least where the
 // same endpoint would get it again, or in any case where that is for the whole service. It reports false where there may
-// be none.
+// be none. It has the place in the circuit of an attempt that has ended, where one still holds it: who waited for another
+// one would wait for itself. held is that; nil: the exchange holds none.
 func (a *Attempts) plan(
-	why config.RetryConditions, least time.Duration, forAll bool,
+	why config.RetryConditions, least time.Duration, forAll bool, held *circuit.Permit,
 ) (wait time.Duration, ok bool) {
 	x, r, shared := a.Exchange, a.Retries, &a.Service.Retries
 	to := a.Service.Pick(x, &a.tried)
@@ -197,7 +199,7 @@ func (a *Attempts) plan(
 		shared.Exhausted.Add(1)
 		return 0, false
 	}
-	if a.Service.Admit(x, &a.nextPermit) != circuit.Admitted {
+	if a.Service.AdmitAfter(x, held, &a.nextPermit) != circuit.Admitted {
 		return 0, false
 	}
 	a.next = to
@@ -233,11 +235,20 @@ func retryAfter(value string, now time.Time) time.Duration {
 	}
 	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		return math.MaxInt64
 	}
-	if at, err := time.Parse("Mon, 02 Jan 2006 15:04:05 GMT", value); err == nil {
-		return max(at.Sub(now), 0)
+	for _, layout := range dates {
+		if at, err := time.Parse(layout, value); err == nil {
+			return max(at.Sub(now), 0)
+		}
 	}
 	return 0
+}
+
+// dates are the forms in which a recipient has to understand a date, two of them obsolete (RFC 9110 section 5.6.7).
+var dates = [...]string{
+	"Mon, 02 Jan 2006 15:04:05 GMT", "Monday, 02-Jan-06 15:04:05 GMT", "Mon Jan _2 15:04:05 2006",
 }
 
 // The most that is read of a response that is thrown away, so that its connection can be used again.

@@ -24,6 +24,7 @@ type troubled struct {
 	*gateway
 	client *http.Client
 	calls  atomic.Int32
+	config string
 }
 
 // trouble starts one. policy is what the policy says, besides the back-off.
@@ -49,7 +50,8 @@ func trouble(
 		host, port, _ := net.SplitHostPort(server.Listener.Addr().String())
 		endpoints = append(endpoints, fmt.Sprintf("{host: %s, port: %s}", host, port))
 	}
-	s.gateway = start(t, troubledConfig(protocol, strings.Join(endpoints, ", "), policy))
+	s.config = troubledConfig(protocol, strings.Join(endpoints, ", "), policy)
+	s.gateway = start(t, s.config)
 	return s
 }
 

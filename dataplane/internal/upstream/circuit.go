@@ -56,6 +56,26 @@ func (s *Service) Admit(x *exchange.Exchange, p *circuit.Permit) circuit.Verdict
 	return verdict
 }
 
+// AdmitAtOnce is Admit for an attempt that does not wait for a place: the verdict is Busy then.
+func (s *Service) AdmitAtOnce(x *exchange.Exchange, p *circuit.Permit) circuit.Verdict {
+	c := s.circuit.Load()
+	if c == nil || p.Held() {
+		return circuit.Admitted
+	}
+	return (*c).Admit(x.Now, x.Shard, p)
+}
+
+// AdmitAfter is Admit for an attempt that follows one that has ended and may hold a place, which passes on to it then.
+// held may be nil.
+func (s *Service) AdmitAfter(x *exchange.Exchange, held, p *circuit.Permit) circuit.Verdict {
+	if c := s.circuit.Load(); c != nil && !p.Held() && held.Passes() {
+		if verdict, same := held.Pass(*c, x.Now, p); same {
+			return verdict
+		}
+	}
+	return s.Admit(x, p)
+}
+
 // waitForPlace waits for a place in a circuit, for the time in which a connection has to be opened at most.
 func (s *Service) waitForPlace(x *exchange.Exchange, c circuit.Queuing, p *circuit.Permit) circuit.Verdict {
 	w := circuit.NewWaiter()
@@ -66,7 +86,7 @@ func (s *Service) waitForPlace(x *exchange.Exchange, c circuit.Queuing, p *circu
 		x.Watch(w)
 		defer x.Unwatch(w)
 		wait := s.current.Load().settings.Pool.ConnectTimeout
-		if until := x.Until(); !until.IsZero() {
+		if until := x.Deadline; !until.IsZero() { // an attempt before may have had its time, but the exchange has more
 			wait = min(wait, max(time.Until(until), time.Nanosecond))
 		}
 		timer := time.NewTimer(wait)

@@ -41,6 +41,7 @@ type Endpoint struct {
 	settings         atomic.Pointer[connSettings]
 	born             time.Time
 	lastProblem      atomic.Int64 // when a TLS problem was last logged, in nanoseconds after born; 0: never
+	gone             atomic.Bool  // its service has it no more
 
 	dials *dials
 
@@ -126,6 +127,9 @@ func newEndpoint(p resolvedEndpoint, log *slog.Logger, dials *dials) *Endpoint {
 
 // Address returns "address:port" or "unix:/path". For a name that is resolved it has the address, not the name.
 func (e *Endpoint) Address() string { return e.address }
+
+// Gone reports whether the service has this endpoint no more. Who has chosen it before may still use it.
+func (e *Endpoint) Gone() bool { return e.gone.Load() }
 
 // dialed returns what connections are opened to, in turn until one does not refuse.
 func (e *Endpoint) dialed() [2]string {

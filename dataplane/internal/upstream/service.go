@@ -309,6 +309,7 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 	s.current.Store(next)
 	s.observe(next)
 	for _, e := range have {
+		e.gone.Store(true)
 		gone = append(gone, e)
 	}
 	return gone, nil

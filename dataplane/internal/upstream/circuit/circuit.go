@@ -30,6 +30,7 @@ type Circuit interface {
 	Status(now time.Time) Status
 	Sharer
 
+	admit(now time.Time) (generation uint64, admitted bool)
 	ended(*Permit, *outcome.Result)
 	leave(*Permit)
 	inherit(Circuit)
@@ -93,6 +94,7 @@ type Permit struct {
 	shard      uint32
 	told       bool
 	unlimited  bool // there was no limit when it took its place
+	passed     bool // another one has the place
 }
 
 // take has an attempt take a place. Each field is set by itself: a copy of them all would cost several times as much.
@@ -102,6 +104,25 @@ func (p *Permit) take(of Circuit, generation uint64, shard uint32) {
 
 // Held reports whether there is a place.
 func (p *Permit) Held() bool { return p.of != nil }
+
+// Passes reports whether there is a place that another attempt may take over. p may be nil.
+func (p *Permit) Passes() bool { return p != nil && p.of != nil && !p.passed }
+
+// Pass asks a circuit whether another attempt may begin, which has the place then; p is still told what comes of its
+// own attempt. It reports false where the place is in another circuit: nothing was asked then.
+func (p *Permit) Pass(c Circuit, now time.Time, next *Permit) (v Verdict, same bool) {
+	if p.of != c {
+		return Open, false
+	}
+	generation, ok := c.admit(now)
+	if !ok {
+		return Open, true
+	}
+	next.take(c, generation, p.shard)
+	next.unlimited = p.unlimited
+	p.passed = true
+	return Admitted, true
+}
 
 // Ended tells the circuit what came of the attempt. Only the first call counts.
 func (p *Permit) Ended(r *outcome.Result) {
@@ -119,8 +140,10 @@ func (p *Permit) Leave() {
 	if !p.told {
 		p.Ended(&outcome.Result{})
 	}
-	p.of.leave(p)
-	p.of = nil
+	if !p.passed {
+		p.of.leave(p)
+	}
+	p.of, p.passed = nil, false
 }
 
 // State is what a circuit does with requests.

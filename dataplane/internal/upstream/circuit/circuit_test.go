@@ -218,7 +218,7 @@ func TestSlotOf(t *testing.T) {
 	for _, at := range []int64{
 		0, length - 1, length, 5*length + 1, 5 * length, 5*length - 1, 6 * length, 6*length - 1, 7 * length,
 	} {
-		if got, want := m.slotOf(at, set), uint32(at/length); got != want {
+		if got, want := m.slotOf(at, &counting{Circuit: set}), uint32(at/length); got != want {
 			t.Errorf("%d is in slot %d, want %d", at, got, want)
 		}
 	}

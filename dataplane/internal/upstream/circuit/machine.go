@@ -21,7 +21,7 @@ const leastAge = 2 * time.Hour
 // Each state that is entered is a generation. A result counts in the generation that its attempt was admitted in.
 type machine struct {
 	born time.Time
-	set  atomic.Pointer[config.Circuit]
+	set  atomic.Pointer[counting]
 	// word is the state, in its two lowest bits, and the generation. Every request reads it, and only transitions write.
 	word atomic.Uint64
 	// opened is when the circuit was opened, and opens how many times it has been opened without a rest; they are valid
@@ -38,7 +38,6 @@ type machine struct {
 	_        [64]byte
 	rejected atomic.Uint64
 	_        [56]byte
-	results  rolling
 
 	mu sync.Mutex // of transitions, and of what follows
 	// admitted, succeeded and failed are those of the attempts that try the service.
@@ -50,9 +49,15 @@ type machine struct {
 	sharing
 }
 
+// counting is what a circuit is told, with the results that are counted by them: the interval numbers the slots, and
+// who counts with those of before must not have its numbers among the new ones.
+type counting struct {
+	*config.Circuit
+	results rolling
+}
+
 func (m *machine) init(now time.Time) {
 	m.born = now.Add(-leastAge)
-	m.results = newRolling()
 	m.begun.Store(m.at(now))
 }
 
@@ -64,15 +69,18 @@ func (m *machine) time(at int64) time.Time { return m.born.Add(time.Duration(at)
 func (m *machine) Set(set *config.Circuit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if old := m.set.Load(); old != nil && old.Interval != set.Interval {
-		m.results.reset() // slots have other numbers now
+	next := &counting{Circuit: set}
+	if old := m.set.Load(); old != nil && old.Interval == set.Interval {
+		next.results = old.results
+	} else {
+		next.results = newRolling()
 	}
-	m.set.Store(set)
+	m.set.Store(next)
 }
 
 // slotOf returns the slot of a time. It divides only where the latest result was in another slot; a division is a third
 // of what a result costs, see BenchmarkClosed.
-func (m *machine) slotOf(at int64, set *config.Circuit) uint32 {
+func (m *machine) slotOf(at int64, set *counting) uint32 {
 	length := int64(set.Interval) / slots
 	slot := m.slot.Load()
 	if uint64(at-int64(slot)*length) < uint64(length) {
@@ -99,7 +107,7 @@ func (m *machine) unlock() {
 }
 
 // openTime returns how long the circuit is open.
-func (m *machine) openTime(set *config.Circuit) int64 {
+func (m *machine) openTime(set *counting) int64 {
 	d := set.Timeout
 	for range min(m.opens.Load()-1, 32) {
 		if d *= 2; d >= set.MaxTimeout {
@@ -185,7 +193,7 @@ func (m *machine) enter(s State, at int64, why Reason) {
 }
 
 // open opens the circuit: for longer where it has not rested for an interval. The mutex is held.
-func (m *machine) open(at int64, set *config.Circuit, why Reason) {
+func (m *machine) open(at int64, set *counting, why Reason) {
 	if State(m.word.Load()&3) == Closed && at >= m.rested+int64(set.Interval) {
 		m.opens.Store(0)
 	}
@@ -210,7 +218,7 @@ func (m *machine) count(p *Permit, r *outcome.Result) {
 	set, at := m.set.Load(), m.at(r.Ended)
 	failed, slow := r.Failed(), set.Slow > 0 && r.Took >= set.Slow
 	slot := m.slotOf(at, set)
-	m.results.add(slot, p.shard, failed, slow)
+	set.results.add(slot, p.shard, failed, slow)
 	if !failed {
 		if m.inARow.Load() != 0 {
 			m.inARow.Store(0)
@@ -228,8 +236,8 @@ func (m *machine) count(p *Permit, r *outcome.Result) {
 }
 
 // over returns why the results open the circuit; "": they do not.
-func (m *machine) over(slot uint32, set *config.Circuit) Reason {
-	total, failed, slow := m.results.sum(slot-slots+1, slot)
+func (m *machine) over(slot uint32, set *counting) Reason {
+	total, failed, slow := set.results.sum(slot-slots+1, slot)
 	switch {
 	case total < uint64(set.Minimum):
 	case failed > 0 && float64(failed) >= set.Threshold*float64(total):
@@ -241,7 +249,7 @@ func (m *machine) over(slot uint32, set *config.Circuit) Reason {
 }
 
 // trip opens a closed circuit, unless somebody else has.
-func (m *machine) trip(p *Permit, at int64, set *config.Circuit, why Reason) {
+func (m *machine) trip(p *Permit, at int64, set *counting, why Reason) {
 	m.mu.Lock()
 	defer m.unlock()
 	if m.word.Load() == p.generation {
@@ -282,7 +290,7 @@ func (m *machine) countProbe(p *Permit, r *outcome.Result) {
 
 // close closes the circuit. Results from before do not count any more. The mutex is held.
 func (m *machine) close(at int64, why Reason) {
-	m.results.reset()
+	m.set.Load().results.reset()
 	m.enter(Closed, at, why)
 }
 
@@ -330,7 +338,7 @@ func (m *machine) Status(now time.Time) Status {
 	switch s.State {
 	case Closed:
 		slot := m.slotOf(at, set)
-		s.Requests, s.Failed, s.Slow = m.results.sum(slot-slots+1, slot)
+		s.Requests, s.Failed, s.Slow = set.results.sum(slot-slots+1, slot)
 	case HalfOpen:
 		s.Requests, s.Failed, s.Slow = uint64(m.failed+m.succeeded), uint64(m.failed), uint64(m.slow)
 	case Opened:

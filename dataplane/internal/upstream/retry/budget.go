@@ -33,8 +33,12 @@ const countBits = 32
 
 func word(second uint32, n uint32) uint64 { return uint64(second)<<countBits | uint64(n) }
 
+// epoch is before all times that are counted: it is longer ago than anything looks back. Times are counted from it by the
+// monotonic clock, so that nothing changes when the other one is set.
+var epoch = time.Now().Add(-time.Hour)
+
 // secondOf returns the number of a time's slot.
-func secondOf(now time.Time) uint32 { return uint32(now.UnixNano() / int64(slotLength)) }
+func secondOf(now time.Time) uint32 { return uint32(now.Sub(epoch) / slotLength) }
 
 // add counts one more in a second.
 func (s *slot) add(second uint32) {

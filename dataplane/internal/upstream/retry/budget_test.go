@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var start = time.Unix(1_700_000_000, 0)
+var start = epoch.Add(1000 * time.Hour)
 
 // TestDyingService: a service all of whose responses are bad gets at most 1.2 times its requests, whatever the rate is,
 // and however its requests come.

@@ -62,7 +62,7 @@ func (l *Latencies) Add(now time.Time, took time.Duration) {
 		l.counts.CompareAndSwap(nil, &[2]generation{})
 		all = l.counts.Load()
 	}
-	number := now.UnixNano() / int64(generationLength)
+	number := int64(now.Sub(epoch) / generationLength)
 	g := &all[number&1]
 	if old := g.number.Load(); old < number && g.number.CompareAndSwap(old, number) {
 		// What others count meanwhile may be lost, which is a few of thousands.
@@ -75,7 +75,7 @@ func (l *Latencies) Add(now time.Time, took time.Duration) {
 
 // Within returns the time within which a share q of the responses came, up to a sixteenth more; 0: too few are known.
 func (l *Latencies) Within(now time.Time, q float64) time.Duration {
-	ns := now.UnixNano()
+	ns := int64(now.Sub(epoch))
 	if l.quantile.Load() == math.Float64bits(q) && ns-l.at.Load() < int64(refresh) {
 		return time.Duration(l.nanos.Load())
 	}

@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"gateway.internal/shared/waittest"
+)
+
+// TestRetryHasThePlaceOfItsRequest retries, and hedges, before a bulkhead with a single place, which the exchange has
+// itself: it does not wait for itself, and there are no more requests at the service than there may be.
+func TestRetryHasThePlaceOfItsRequest(t *testing.T) {
+	const bulkhead = "type: hystrix, max_concurrent: 1, max_pending: 1"
+	for name, c := range map[string]struct {
+		policy string
+		calls  int32
+	}{
+		"retry":                 {"retry: {on: [5xx], attempts: 3, " + fast + "}", 3},
+		"retry beside a hedge":  {"hedge: {delay: 10s}, retry: {on: [5xx], attempts: 3, " + fast + "}", 3},
+		"hedge without a place": {"hedge: {delay: 1ms}", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachPair(t, func(t *testing.T, version, protocol string) {
+				s := trouble(t, version, protocol, c.policy,
+					func(n int32, _ string, w http.ResponseWriter, r *http.Request) {
+						if n < c.calls {
+							misbehaveAs("500", w, r)
+							return
+						}
+						if c.calls == 1 {
+							slowly(r)
+						}
+						_, _ = io.WriteString(w, "good")
+					})
+				s.apply(withCircuit(s.config, bulkhead))
+				begun := time.Now()
+				if got := s.ask("GET", "/", nil); got != "200 good" || s.calls.Load() != c.calls {
+					t.Errorf("got %q after %d calls, want %d", got, s.calls.Load(), c.calls)
+				}
+				if took := time.Since(begun); took > 15*time.Second {
+					t.Errorf("it took %s: as long as one waits for a place", took)
+				}
+				circuit := s.services.Get(s.serviceID()).Circuit()
+				waittest.Until(t, "the place is given back, once", func() bool {
+					return circuit.Status(time.Now()).Concurrent == 0
+				})
+			})
+		})
+	}
+}
+
+// slowly lets 30 ms pass.
+func slowly(r *http.Request) {
+	timer := time.NewTimer(30 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.Context().Done():
+	}
+}
+
+// TestEndlessBodyIsNotWaitedFor has an endpoint break off an upload that goes on and is longer than what is kept: the
+// client is told, although it has not come to the end.
+func TestEndlessBodyIsNotWaitedFor(t *testing.T) {
+	for _, policy := range []string{"timeout: 1h", "retry: {on: [reset], max_body_bytes: 1000, " + fast + "}"} {
+		once(t)
+		s := trouble(t, "HTTP/1.1", "http", policy, func(_ int32, _ string, _ http.ResponseWriter, r *http.Request) {
+			_, _ = io.ReadFull(r.Body, make([]byte, 5000))
+			panic(http.ErrAbortHandler)
+		})
+		conn, err := net.Dial("tcp", s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+		_, _ = fmt.Fprintf(conn, "%x\r\n%s\r\n", 5000, bytes.Repeat([]byte("x"), 5000))
+		_ = conn.SetReadDeadline(time.Now().Add(waittest.Limit))
+		answer := make([]byte, 12)
+		if _, err := io.ReadFull(conn, answer); err != nil || !strings.HasSuffix(string(answer), " 502") {
+			t.Errorf("%s: %q, %v", policy, answer, err)
+		}
+	}
+}
