@@ -49,8 +49,45 @@ func (f *Fleet) ResetCircuit(serviceID string) (nodes int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.forced, serviceID)
+	f.remember(serviceID, time.Now())
+	return f.direct(reset(serviceID))
+}
+
+func reset(serviceID string) *streamv1.Directive {
 	d := &streamv1.CircuitDirective{ServiceId: serviceID, Action: streamv1.CircuitDirective_ACTION_RESET}
-	return f.direct(&streamv1.Directive{Action: &streamv1.Directive_Circuit{Circuit: d}})
+	return &streamv1.Directive{Action: &streamv1.Directive_Circuit{Circuit: d}}
+}
+
+// remember keeps in mind that a circuit was reset, for nodes that are not connected; the caller holds mu.
+func (f *Fleet) remember(serviceID string, now time.Time) {
+	f.resets[serviceID] = now
+	if len(f.resets) <= maxForced {
+		return
+	}
+	oldest := ""
+	for id, at := range f.resets {
+		if id != serviceID && (oldest == "" || at.Before(f.resets[oldest])) {
+			oldest = id
+		}
+		if now.Sub(at) > remembered {
+			delete(f.resets, id)
+		}
+	}
+	if len(f.resets) > maxForced {
+		delete(f.resets, oldest)
+	}
+}
+
+// resetMissed has a node close a circuit that it says is forced open since before it was reset: the node was not
+// connected then. The caller holds mu.
+func (s *Session) resetMissed(c *streamv1.CircuitStatus) {
+	at, was := s.fleet.resets[c.GetServiceId()]
+	if !was || c.GetGone() || c.GetState() != streamv1.CircuitStatus_STATE_FORCED_OPEN {
+		return
+	}
+	if _, is := s.fleet.forced[c.GetServiceId()]; !is && c.GetSince().AsTime().Before(at) {
+		s.direct(reset(c.GetServiceId()))
+	}
 }
 
 // Circuits returns a service's circuit on each connected node, by node id, and whether it is forced open.

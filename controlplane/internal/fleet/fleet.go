@@ -44,6 +44,8 @@ type Fleet struct {
 	routes  int // how many there are in served
 	// forced has the circuits that were opened by hand, by service id.
 	forced map[string]Forced
+	// resets has when circuits were reset by hand, by service id.
+	resets map[string]time.Time
 	checks checks
 	// forgotAt is when it was last looked for nodes that went away long ago.
 	forgotAt time.Time
@@ -68,7 +70,7 @@ type node struct {
 func New(registry prometheus.Registerer) *Fleet {
 	f := &Fleet{
 		nodes: map[string]*node{}, tallies: map[string]*tally{}, targets: map[string]*Target{},
-		served: map[revision]*traffic{}, forced: map[string]Forced{},
+		served: map[revision]*traffic{}, forced: map[string]Forced{}, resets: map[string]time.Time{},
 		checks: checks{seen: map[seenKey]*seen{}},
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gateway_config_propagation_seconds",
@@ -247,6 +249,7 @@ func (s *Session) Report(r *streamv1.Report) {
 			if n.circuits[c.GetServiceId()] = c; c.GetGone() {
 				delete(n.circuits, c.GetServiceId())
 			}
+			s.resetMissed(c)
 		}
 		for _, h := range r.GetEndpoints() {
 			of := n.endpoints[h.GetServiceId()]

@@ -7,9 +7,8 @@ import "time"
 type kept struct {
 	bytes []byte
 	limit int
-	whole bool          // it is all of the body
-	over  bool          // there was more than the limit
-	lost  chan struct{} // is closed with over
+	whole bool // it is all of the body
+	over  bool // there was more than the limit
 }
 
 // add takes a part in.
@@ -18,7 +17,6 @@ func (k *kept) add(part []byte) {
 	case k == nil || k.over:
 	case len(k.bytes)+len(part) > k.limit:
 		k.bytes, k.over = nil, true
-		close(k.lost)
 	default:
 		k.bytes = append(k.bytes, part...)
 	}
@@ -44,7 +42,7 @@ func (a *Attempts) keep() *kept {
 	if len(a.Request.Bytes) > limit || a.Exchange.Request.ContentLength > int64(limit) {
 		return nil
 	}
-	k := &kept{limit: limit, lost: make(chan struct{})}
+	k := &kept{limit: limit}
 	k.add(a.Request.Bytes)
 	return k
 }
@@ -78,18 +76,11 @@ func (a *Attempts) bodyKept(headed bool) bool {
 	return true
 }
 
-// await waits for the upload's end, or until there is more of the body than is kept, at most until a time; zero: for as
-// long as the client may take.
+// await waits for the upload's end, at most until a time; zero: for as long as the client may take.
 func (u *upload) await(until time.Time) {
-	var late <-chan time.Time
-	if !until.IsZero() {
-		timer := time.NewTimer(time.Until(until))
-		defer timer.Stop()
-		late = timer.C
+	if until.IsZero() {
+		<-u.done
+		return
 	}
-	select {
-	case <-u.done:
-	case <-u.kept.lost:
-	case <-late:
-	}
+	u.over(time.Until(until))
 }
