@@ -297,7 +297,7 @@ func (m *machine) close(at int64, why Reason) {
 // Reset implements Circuit.
 func (m *machine) Reset(now time.Time) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	m.opens.Store(0)
 	m.close(m.at(now), ByHand)
 }
@@ -305,7 +305,7 @@ func (m *machine) Reset(now time.Time) {
 // ForceOpen implements Circuit.
 func (m *machine) ForceOpen(now, until time.Time) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	at := int64(0)
 	if !until.IsZero() {
 		at = max(m.at(until), 1)

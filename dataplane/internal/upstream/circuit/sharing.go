@@ -3,8 +3,6 @@ package circuit
 import (
 	"sync/atomic"
 	"time"
-
-	"gateway.internal/shared/config"
 )
 
 // Sharer is a circuit of which others know, and that knows of others: those that nodes have of the same service.
@@ -53,7 +51,7 @@ func (s *sharing) Watch(f func()) {
 }
 
 // openUntil returns when a circuit that is open is tried again.
-func (m *machine) openUntil(set *config.Circuit) int64 {
+func (m *machine) openUntil(set *counting) int64 {
 	if end := m.taken.Load(); end != 0 {
 		return end
 	}
