@@ -100,7 +100,8 @@ func (g *gateway) awaitNoChallenge() {
 	})
 }
 
-// TestACME has certificates obtained and renewed by a real ACME server, with a control plane that is killed in the middle of an order.
+// TestACME has certificates obtained and renewed by a real ACME server, with a control plane that is killed in the
+// middle of an order.
 func TestACME(t *testing.T) {
 	at := ""
 	gate := newGate(t, &at)

@@ -59,8 +59,8 @@ const (
 	maxFrame = 4 << 20
 )
 
-// echoFrames sends frames back until one closes the socket. On the message "goodbye" it is the first to close it, and on "break off" it ends
-// without that.
+// echoFrames sends frames back until one closes the socket. On the message "goodbye" it is the first to close it, and
+// on "break off" it ends without that.
 func echoFrames(rw *bufio.ReadWriter) error {
 	for closing := false; ; {
 		first, payload, err := readFrame(rw.Reader)
@@ -140,7 +140,8 @@ func (c told) say() {
 	}
 }
 
-// steps is the gRPC project's test service, but that a stream of responses goes on when EmptyCall says that the last one has been seen.
+// steps is the gRPC project's test service, but that a stream of responses goes on when EmptyCall says that the last
+// one has been seen.
 type steps struct {
 	testgrpc.TestServiceServer
 	seen chan struct{}
@@ -191,8 +192,9 @@ func grpcSteps(t testing.TB, gone told) (port int) {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-// events is a service of server-sent events: two for whoever is new, of which the second comes when somebody says that the first was
-// seen, and a third for whoever comes again. It says when clients are gone for which it had a response that does not end.
+// events is a service of server-sent events: two for whoever is new, of which the second comes when somebody says that
+// the first was seen, and a third for whoever comes again. It says when clients are gone for which it had a response
+// that does not end.
 func events(t testing.TB, gone, endless told) (port int) {
 	t.Helper()
 	seen := make(chan struct{})

@@ -84,8 +84,9 @@ func (l *load) check(t *testing.T, what string, atLeast int64) {
 	t.Logf("%s: %d requests, none failed", what, l.sent.Load())
 }
 
-// TestNothingIsLost changes the configuration 500 times under load on two nodes, kills one node and starts it without a control
-// plane, and kills the control plane: no request that reaches a live node fails, and all end on the newest revision.
+// TestNothingIsLost changes the configuration 500 times under load on two nodes, kills one node and starts it without a
+// control plane, and kills the control plane: no request that reaches a live node fails, and all end on the newest
+// revision.
 func TestNothingIsLost(t *testing.T) {
 	g := newGateway(t)
 	steady, victim := g.node("steady"), g.node("victim")

@@ -18,7 +18,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// checks are those of the page, in testdata/chromium, and what each comes to. SCHEME stands for the scheme that the node was asked by.
+// checks are those of the page, in testdata/chromium, and what each comes to. SCHEME stands for the scheme that the
+// node was asked by.
 var checks = []struct{ name, want string }{
 	{"first", `{"same":true,"code":1000,"reason":"","wasClean":true}`},
 	{"get", `{"status":200,"Method":"GET","Path":"/echo/get","Protocol":"SCHEME"}`},
@@ -48,8 +49,8 @@ var checks = []struct{ name, want string }{
 	{"refused", `{"got":[1006,1006],"after":{"same":true,"code":1000,"reason":"","wasClean":true}}`},
 }
 
-// TestChromium has the scripts of a page of another origin use a node by all that a browser has: fetch, server-sent events, gRPC-Web and
-// WebSockets, over HTTP/1.1 and HTTP/2.
+// TestChromium has the scripts of a page of another origin use a node by all that a browser has: fetch, server-sent
+// events, gRPC-Web and WebSockets, over HTTP/1.1 and HTTP/2.
 func TestChromium(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -89,8 +90,8 @@ func TestChromium(t *testing.T) {
 	}
 }
 
-// pageHost is what the page calls the node. That host does not ask for client certificates: where one is asked for, Chromium opens no socket
-// before a fetch has settled with its user that there is none.
+// pageHost is what the page calls the node. That host does not ask for client certificates: where one is asked for,
+// Chromium opens no socket before a fetch has settled with its user that there is none.
 const pageHost = "gateway.localhost"
 
 // page is the origin of the page: it serves the files, takes the results, and says what services have been told.
@@ -168,7 +169,8 @@ func (p *page) config(t testing.TB) map[string]any {
 	}
 }
 
-// open has a new Chromium open the page, and returns what came of each check when all are done. The node is known by scheme.
+// open has a new Chromium open the page, and returns what came of each check when all are done. The node is known by
+// scheme.
 func (p *page) open(t testing.TB, node map[string]string, options []string) map[string]string {
 	t.Helper()
 	home := t.TempDir()

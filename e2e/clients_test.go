@@ -37,7 +37,8 @@ type seen struct {
 	Sum                   string
 }
 
-// echo is a service that answers with what it was asked, once it has read all of it. It says in a trailer that the answer is whole.
+// echo is a service that answers with what it was asked, once it has read all of it. It says in a trailer that the
+// answer is whole.
 func echo(t testing.TB) (port int) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -111,7 +112,8 @@ type front struct {
 	own tls.Certificate
 }
 
-// newFront starts a node with services and what else is in a configuration, and with flags. Clients may prove who they are.
+// newFront starts a node with services and what else is in a configuration, and with flags. Clients may prove who they
+// are.
 func newFront(t testing.TB, config map[string]any, flags ...string) *front {
 	t.Helper()
 	servers, clients := newAuthority(t), newAuthority(t)

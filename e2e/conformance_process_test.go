@@ -19,8 +19,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The conformance suite starts what it tests as a process, and tells it by messages on its standard input and output what to do. For it this test binary
-// is that process: a server that is a node in front of a reference server, or a client whose requests go through a node to the suite's server.
+// The conformance suite starts what it tests as a process, and tells it by messages on its standard input and output
+// what to do. For it this test binary is that process: a server that is a node in front of a reference server, or a
+// client whose requests go through a node to the suite's server.
 
 const (
 	roleVariable   = "GATEWAY_CONFORMANCE_ROLE"   // "server" or "client"; empty: it runs tests
@@ -157,8 +158,8 @@ func child(name string, args ...string) *exec.Cmd {
 
 var addresses = regexp.MustCompile(`msg="data plane ready to serve" addresses="\[http://127\.0\.0\.1:(\d+) https://127\.0\.0\.1:(\d+)\]"`)
 
-// frontNode starts a node in front of a server and returns its ports; it is served over TLS with the certificate, if there is one. Calls from browsers
-// are passed on as they are, or translated for a server of gRPC.
+// frontNode starts a node in front of a server and returns its ports; it is served over TLS with the certificate, if
+// there is one. Calls from browsers are passed on as they are, or translated for a server of gRPC.
 func frontNode(host string, port uint64, protocol string, certPEM, keyPEM []byte) (plain, secure uint64, node *exec.Cmd, err error) {
 	folder, err := os.MkdirTemp(os.Getenv(folderVariable), "node")
 	if err != nil {
@@ -261,7 +262,8 @@ func conformanceServer(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// conformanceClient passes requests to be made on to a client, and has it make them to a node before the server that they are for.
+// conformanceClient passes requests to be made on to a client, and has it make them to a node before the server that
+// they are for.
 func conformanceClient(in io.Reader, out io.Writer) error {
 	client := child(os.Getenv(behindVariable))
 	client.Stdout = out

@@ -14,14 +14,16 @@ import (
 	"gateway.internal/controlplane/testserver"
 )
 
-// TestGRPCConformance runs the Connect project's conformance suite for gRPC and gRPC-Web through a node: its reference client and grpc-go's before its
-// reference server and grpc-go's, without TLS and with it. Behind a service of protocol grpc the node translates gRPC-Web; with others it passes it on.
+// TestGRPCConformance runs the Connect project's conformance suite for gRPC and gRPC-Web through a node: its reference
+// client and grpc-go's before its reference server and grpc-go's, without TLS and with it. Behind a service of protocol
+// grpc the node translates gRPC-Web; with others it passes it on.
 func TestGRPCConformance(t *testing.T) {
 	suite, err := testserver.FindTool(filepath.Join("conformance", "connectconformance"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// grpc-go ends calls with too many messages, or too few, with INTERNAL instead of UNIMPLEMENTED: its own list of known failures has these too.
+	// grpc-go ends calls with too many messages, or too few, with INTERNAL instead of UNIMPLEMENTED: its own list of known
+	// failures has these too.
 	cardinality := []string{"**/unary/multiple-requests", "**/unary/no-request", "**/server-stream/multiple-requests", "**/server-stream/no-request"}
 	responses := []string{"**/unary/multiple-responses", "**/unary/ok-but-no-response", "**/client-stream/multiple-responses", "**/client-stream/ok-but-no-response"}
 	const (
@@ -35,7 +37,8 @@ func TestGRPCConformance(t *testing.T) {
 	}{
 		{name: "before connect-go", role: "server", behind: "referenceserver", features: all},
 		{name: "before grpc-go", role: "server", behind: "grpcserver", features: all, failing: cardinality},
-		// The gateway takes a status that does not exist for a malformed response, which is UNAVAILABLE to callers, not UNKNOWN.
+		// The gateway takes a status that does not exist for a malformed response, which is UNAVAILABLE to callers, not
+		// UNKNOWN.
 		{name: "behind grpc-go", role: "client", behind: "grpcclient", features: grpc + ", supportsTls: false", failing: responses, flaky: []string{"**/nonexistent-http-status-code"}},
 		{
 			name: "behind connect-go", role: "client", behind: "referenceclient", features: all + ", supportsTls: false",

@@ -12,8 +12,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// TestDiscovery has instances register in etcd and go again, and traffic follow. Neither an etcd that is gone, nor a control plane that
-// restarts meanwhile, takes endpoints away.
+// TestDiscovery has instances register in etcd and go again, and traffic follow. Neither an etcd that is gone, nor a
+// control plane that restarts meanwhile, takes endpoints away.
 func TestDiscovery(t *testing.T) {
 	registry := testserver.NewEtcd(t)
 	g := newGateway(t, "--etcd-endpoints", registry.Endpoint)

@@ -63,7 +63,8 @@ func (n *nameServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 	_ = w.WriteMsg(r)
 }
 
-// houses are servers on one port of several addresses of this machine. Each says its address, and what Host its health checks had.
+// houses are servers on one port of several addresses of this machine. Each says its address, and what Host its health
+// checks had.
 type houses struct {
 	port   int
 	checks sync.Map // host of a check -> true
@@ -109,8 +110,8 @@ func newHouses(t *testing.T, addresses ...string) *houses {
 	return h
 }
 
-// TestNamesOfEndpoints changes what a name server says of an endpoint's name under steady traffic: all addresses get requests, old ones none any more within
-// seconds, and not one request fails, whatever the name server says.
+// TestNamesOfEndpoints changes what a name server says of an endpoint's name under steady traffic: all addresses get
+// requests, old ones none any more within seconds, and not one request fails, whatever the name server says.
 func TestNamesOfEndpoints(t *testing.T) {
 	t.Parallel()
 	server := newNameServer(t, "127.0.0.2", "127.0.0.3")
@@ -194,8 +195,8 @@ routes: [{name: r, path: /*, service_id: s}]
 	})
 }
 
-// TestAgeOfConnections sends without a pause to a service whose connections may be a second old: others take their place, over HTTP/1.1 and HTTP/2, and
-// a response that takes longer than that is whole.
+// TestAgeOfConnections sends without a pause to a service whose connections may be a second old: others take their
+// place, over HTTP/1.1 and HTTP/2, and a response that takes longer than that is whole.
 func TestAgeOfConnections(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []string{"http", "h2c"} {

@@ -15,8 +15,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// TestGRPCInterop runs the gRPC project's interoperability tests through a node, each shape of call against its own reference server. They
-// end the process when one fails, after saying which.
+// TestGRPCInterop runs the gRPC project's interoperability tests through a node, each shape of call against its own
+// reference server. They end the process when one fails, after saying which.
 func TestGRPCInterop(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

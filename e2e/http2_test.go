@@ -42,8 +42,8 @@ func keyPair(t testing.TB) (certPEM, keyPEM string) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 }
 
-// reader is a service that reads a request to its end before it answers: whether the gateway sees that a request is broken must not depend on
-// who is faster.
+// reader is a service that reads a request to its end before it answers: whether the gateway sees that a request is
+// broken must not depend on who is faster.
 func reader(t testing.TB) (port int) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,8 +54,8 @@ func reader(t testing.TB) (port int) {
 	return s.Listener.Addr().(*net.TCPAddr).Port
 }
 
-// TestHTTP2Conformance runs h2spec, which breaks every rule of RFC 9113 and RFC 7541 in turn, against a node that has an HTTP/1.1
-// service behind it.
+// TestHTTP2Conformance runs h2spec, which breaks every rule of RFC 9113 and RFC 7541 in turn, against a node that has
+// an HTTP/1.1 service behind it.
 func TestHTTP2Conformance(t *testing.T) {
 	h2spec, err := testserver.FindTool("h2spec")
 	if err != nil {
@@ -82,7 +82,8 @@ func TestHTTP2Conformance(t *testing.T) {
 		failed        string // the one rule that can't hold
 	}{
 		{"TLS", secure, []string{"--tls", "--insecure"}, ""},
-		// What does not begin with the preface is HTTP/1.1 there, and is answered with a 400 of HTTP/1.1 before the connection ends.
+		// What does not begin with the preface is HTTP/1.1 there, and is answered with a 400 of HTTP/1.1 before the
+		// connection ends.
 		{"cleartext", plain, nil, "Sends invalid connection preface"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

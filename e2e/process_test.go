@@ -1,5 +1,5 @@
-// Package e2e tests the whole system: the real binaries, real PostgreSQL, real services, and SIGKILL where the promise is that nothing
-// is lost.
+// Package e2e tests the whole system: the real binaries, real PostgreSQL, real services, and SIGKILL where the promise
+// is that nothing is lost.
 package e2e
 
 import (

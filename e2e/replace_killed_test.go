@@ -25,7 +25,8 @@ type halt struct {
 	reached func(pid int) (release func())
 }
 
-// halts are all the points, in their order. The process waits where it reads a file, or where it makes one in a locked folder.
+// halts are all the points, in their order. The process waits where it reads a file, or where it makes one in a locked
+// folder.
 func halts(t *testing.T, dir string) map[string]halt {
 	t.Helper()
 	token := []string{"GATEWAY_JOIN_TOKEN=" + joinToken}
@@ -129,7 +130,8 @@ func changes(t *testing.T, g *gateway, n *node, name string) {
 	n.runs(revision)
 }
 
-// TestSuccessorIsKilled at each point of a replacement: no request fails, the node goes on with the configuration, and is replaced later.
+// TestSuccessorIsKilled at each point of a replacement: no request fails, the node goes on with the configuration, and
+// is replaced later.
 func TestSuccessorIsKilled(t *testing.T) {
 	g := newGateway(t)
 	n, args := one(t, g, "n")
@@ -180,7 +182,8 @@ func TestSuccessorIsKilled(t *testing.T) {
 	}
 }
 
-// TestPredecessorIsKilled at each point of a replacement: the other process serves, also those who have connected when nobody accepted.
+// TestPredecessorIsKilled at each point of a replacement: the other process serves, also those who have connected when
+// nobody accepted.
 func TestPredecessorIsKilled(t *testing.T) {
 	g := newGateway(t)
 	i := 0
@@ -220,7 +223,8 @@ func TestPredecessorIsKilled(t *testing.T) {
 	}
 }
 
-// TestPredecessorIsKilledBeforeItsOffer: there is nothing to take over, which is said, and the next process starts as any other.
+// TestPredecessorIsKilledBeforeItsOffer: there is nothing to take over, which is said, and the next process starts as
+// any other.
 func TestPredecessorIsKilledBeforeItsOffer(t *testing.T) {
 	g := newGateway(t)
 	n, args := one(t, g, "n")

@@ -131,9 +131,10 @@ func (m *managed) transport(address string, h2, kept bool) *http.Transport {
 	return x
 }
 
-// question is asked by POST, which Go's client does not repeat over HTTP/1.1 when its body is of a type that can't be read again: each one
-// that the node does not answer is seen. Over HTTP/2 the client has to be able to: it repeats what it has not sent yet when it hears that the connection
-// is to end (GOAWAY), and nothing else that the node may have got.
+// question is asked by POST, which Go's client does not repeat over HTTP/1.1 when its body is of a type that can't be
+// read again: each one that the node does not answer is seen. Over HTTP/2 the client has to be able to: it repeats what
+// it has not sent yet when it hears that the connection is to end (GOAWAY), and nothing else that the node may have
+// got.
 func question(url string, h2 bool) func() (*http.Request, error) {
 	return func() (*http.Request, error) {
 		var body io.Reader = strings.NewReader("question")
@@ -177,8 +178,9 @@ func webSocket(t *testing.T, c net.Conn) (echoes func(string)) {
 	}
 }
 
-// TestReplacingByProtocol replaces a process three times under load on all kinds of addresses, over all protocols: no request fails, TLS
-// sessions are resumed by processes that did not begin them, WebSockets last, and the service manager is told what it has to know.
+// TestReplacingByProtocol replaces a process three times under load on all kinds of addresses, over all protocols: no
+// request fails, TLS sessions are resumed by processes that did not begin them, WebSockets last, and the service
+// manager is told what it has to know.
 func TestReplacingByProtocol(t *testing.T) {
 	m := manage(t)
 	first := m.cmd.Process

@@ -11,8 +11,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// TestFilesAreLeftForAControlPlane replaces a node that follows files by one that follows a control plane and has nothing from it yet: it
-// takes over when it has, not before.
+// TestFilesAreLeftForAControlPlane replaces a node that follows files by one that follows a control plane and has
+// nothing from it yet: it takes over when it has, not before.
 func TestFilesAreLeftForAControlPlane(t *testing.T) {
 	g := newGateway(t)
 	port := service(t, "one")

@@ -63,8 +63,9 @@ func version(address string) (string, error) {
 
 var successor = regexp.MustCompile(`"SIGUSR2: the program is started to replace this process" .*process=(\d+)`)
 
-// TestReplacingUnderLoad replaces a node's program and process five times, while requests come on new connections and on old ones: none
-// fails, a response that was under way comes to its end, and what can't replace the node leaves it as it is.
+// TestReplacingUnderLoad replaces a node's program and process five times, while requests come on new connections and
+// on old ones: none fails, a response that was under way comes to its end, and what can't replace the node leaves it as
+// it is.
 func TestReplacingUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "dataplane")

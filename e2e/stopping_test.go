@@ -44,7 +44,8 @@ func (b *balancer) poll() {
 	})
 }
 
-// send makes requests one after the other with a client, each of which has to be answered with 200. Clients do not send POST again by themselves.
+// send makes requests one after the other with a client, each of which has to be answered with 200. Clients do not send
+// POST again by themselves.
 func (b *balancer) send(name, method, url string, client *http.Client) {
 	b.wg.Go(func() {
 		defer client.CloseIdleConnections()
@@ -92,8 +93,8 @@ routes: [{name: r, path: /*, service_id: s}]
 	return front, state, p
 }
 
-// TestBalancersLoseNothing stops a node that balancers send to over connections of every kind: not one request fails, though they need a moment to
-// see that the node is not ready any more.
+// TestBalancersLoseNothing stops a node that balancers send to over connections of every kind: not one request fails,
+// though they need a moment to see that the node is not ready any more.
 func TestBalancersLoseNothing(t *testing.T) {
 	t.Parallel()
 	front, state, p := stoppingNode(t, "--shutdown-delay", "3s")
@@ -144,7 +145,8 @@ func TestSecondSignalEndsTheDelay(t *testing.T) {
 	p.cmd = nil
 }
 
-// TestReplacedWhileItLeaves starts a process that takes over from a node that is leaving: nothing is refused, and the new one goes on.
+// TestReplacedWhileItLeaves starts a process that takes over from a node that is leaving: nothing is refused, and the
+// new one goes on.
 func TestReplacedWhileItLeaves(t *testing.T) {
 	t.Parallel()
 	front, state, p := stoppingNode(t, "--shutdown-delay", "1h")
@@ -171,7 +173,8 @@ func TestReplacedWhileItLeaves(t *testing.T) {
 	b.wg.Wait()
 }
 
-// TestControlPlaneLeaves stops one that a node follows and that is asked all the time: the node is told at once, and no call fails.
+// TestControlPlaneLeaves stops one that a node follows and that is asked all the time: the node is told at once, and no
+// call fails.
 func TestControlPlaneLeaves(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, "--shutdown-delay", "3s")

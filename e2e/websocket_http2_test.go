@@ -40,8 +40,8 @@ func nodeService(t *testing.T, script string) (port int) {
 	return port
 }
 
-// TestNodeTakesWebSocketOverHTTP2 has Node's HTTP/2, which has nothing in common with ours, as the service at the end of extended CONNECT, and Node's clients
-// of both versions before the node.
+// TestNodeTakesWebSocketOverHTTP2 has Node's HTTP/2, which has nothing in common with ours, as the service at the end
+// of extended CONNECT, and Node's clients of both versions before the node.
 func TestNodeTakesWebSocketOverHTTP2(t *testing.T) {
 	f := newFront(t, map[string]any{
 		"services": []any{map[string]any{"name": "ws", "protocol": "h2c", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": nodeService(t, "websocket-service.mjs")}}}},

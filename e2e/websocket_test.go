@@ -37,7 +37,8 @@ func echoUpgraded(t *testing.T) (port int) {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-// TestUpgradedConnections outlive changes of the configuration and the beginning of a node's end, but not that end itself.
+// TestUpgradedConnections outlive changes of the configuration and the beginning of a node's end, but not that end
+// itself.
 func TestUpgradedConnections(t *testing.T) {
 	g := newGateway(t)
 	n := g.node("n1", "--drain-timeout", "2s")

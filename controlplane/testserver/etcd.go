@@ -169,7 +169,8 @@ func (e *Etcd) Replace() {
 	e.Restart()
 }
 
-// FindTool looks where make tools puts what tests need: PATH, the folder of tools of this machine, and the repository's .bin.
+// FindTool looks where make tools puts what tests need: PATH, the folder of tools of this machine, and the repository's
+// .bin.
 func FindTool(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil

@@ -24,7 +24,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// Pebble is a running ACME server, for which every host name is at 127.0.0.1. It validates each host for each order anew.
+// Pebble is a running ACME server, for which every host name is at 127.0.0.1. It validates each host for each order
+// anew.
 type Pebble struct {
 	// Directory is the URL of its directory, CAFile a file with the authority that its own certificate is from.
 	Directory, CAFile string

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// The ports are below those that Linux gives to connections going out, one of which could take a port before a server does.
+// The ports are below those that Linux gives to connections going out, one of which could take a port before a server
+// does.
 const (
 	firstPort = 15_000
 	lastPort  = 32_000

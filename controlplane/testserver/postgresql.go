@@ -1,5 +1,5 @@
-// Package testserver starts real servers for tests: on free ports of the loopback, in temporary folders, ended with the test. A test
-// whose server is not installed fails, and says how to install it.
+// Package testserver starts real servers for tests: on free ports of the loopback, in temporary folders, ended with the
+// test. A test whose server is not installed fails, and says how to install it.
 package testserver
 
 import (

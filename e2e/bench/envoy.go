@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// envoy is Envoy, one worker for each core, with its routes in a prefix tree: a list of them is looked through one by one.
+// envoy is Envoy, one worker for each core, with its routes in a prefix tree: a list of them is looked through one by
+// one.
 type envoy struct{}
 
 func (envoy) name() string { return "Envoy" }

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// h2o is H2O, one thread for each core. It looks through the list of its paths one by one, which takes more time than all the rest when there are
-// thousands: so it has just the one that is in use.
+// h2o is H2O, one thread for each core. It looks through the list of its paths one by one, which takes more time than
+// all the rest when there are thousands: so it has just the one that is in use.
 type h2o struct{}
 
 func (h2o) name() string { return "h2o" }

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// handshakes opens connections one after the other, some at a time, each with a full handshake and one request. It is done by this program
-// in a process of its own, since the usual load generators take sessions up again.
+// handshakes opens connections one after the other, some at a time, each with a full handshake and one request. It is
+// done by this program in a process of its own, since the usual load generators take sessions up again.
 func handshakes(file string, at int) loader {
 	return func(b *bench, t target, d time.Duration) (int, error) {
 		self, err := os.Executable()

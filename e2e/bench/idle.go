@@ -27,8 +27,9 @@ const (
 	sources = 16
 )
 
-// idleMemory measures what a proxy holds for a connection that has had one request and rests: the growth of its memory, shared pages counted
-// once, over many of them. There is one route, so that what compiling thousands has left behind gives no room to connections for nothing.
+// idleMemory measures what a proxy holds for a connection that has had one request and rests: the growth of its memory,
+// shared pages counted once, over many of them. There is one route, so that what compiling thousands has left behind
+// gives no room to connections for nothing.
 func idleMemory(s setup) func(*bench) (figures, error) {
 	return func(b *bench) (figures, error) {
 		f := figures{unit: "KiB", decimals: 1}
@@ -83,7 +84,8 @@ func (b *bench) idle(t target) (float64, error) {
 	return float64(after-before) / float64(len(all)), nil
 }
 
-// settled waits until a process has rested and its memory stays within 1 % over a second, or 30 s, and returns its bytes.
+// settled waits until a process has rested and its memory stays within 1 % over a second, or 30 s, and returns its
+// bytes.
 func (b *bench) settled(p *process) (int64, error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -211,8 +213,8 @@ func atATime(all []*idleConn, do func(*idleConn) error) error {
 	return nil
 }
 
-// allowFiles lets this process and those that it starts have as many files open as n idle connections need, and returns for how many
-// connections there may be enough.
+// allowFiles lets this process and those that it starts have as many files open as n idle connections need, and returns
+// for how many connections there may be enough.
 func allowFiles(n int) (int, error) {
 	// HAProxy reckons with two for each connection; the others are to the service, and of the programs themselves.
 	const each, others = 2, 6000

@@ -1,9 +1,11 @@
-// Command bench measures the gateway on the same machine in the same run beside nginx, HAProxy and h2o, from Debian, and Envoy, from PyPI.
+// Command bench measures the gateway on the same machine in the same run beside nginx, HAProxy and h2o, from Debian,
+// and Envoy, from PyPI.
 //
-// What counts is the CPU time of the proxy's processes per request, user and system, as the kernel accounts for it: wall times of shared
-// machines are noise. Each proxy has one core, alone; the service behind it (nginx serving files) and the load generator have the other
-// ones. Rounds go through the peers in turn, so that what disturbs the machine disturbs all; a ratio is the peer's CPU time
-// per request divided by ours in the same round, so above 1 is better for us, and the median and the range of all rounds are shown.
+// What counts is the CPU time of the proxy's processes per request, user and system, as the kernel accounts for it:
+// wall times of shared machines are noise. Each proxy has one core, alone; the service behind it (nginx serving files)
+// and the load generator have the other ones. Rounds go through the peers in turn, so that what disturbs the machine
+// disturbs all; a ratio is the peer's CPU time per request divided by ours in the same round, so above 1 is better for
+// us, and the median and the range of all rounds are shown.
 //
 // A peer that is not installed is left out, and said so.
 package main

@@ -52,7 +52,8 @@ func (nginxPeer) launch(b *bench, s setup, address, dir string) (*process, error
 		listen += " http2"
 	}
 	conf := filepath.Join(dir, "nginx.conf")
-	// The buffers are larger than by default: 100 KiB then go through memory without waiting, which nearly halves their cost.
+	// The buffers are larger than by default: 100 KiB then go through memory without waiting, which nearly halves their
+	// cost.
 	if err := os.WriteFile(conf, fmt.Appendf(nil, `%s
 http {
   %s %s keepalive_requests 1000000000; keepalive_timeout 1h; tcp_nodelay on;

@@ -27,7 +27,8 @@ const (
 
 var h2loadAnswers = regexp.MustCompile(`status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx`)
 
-// soak sends many requests of all kinds through one gateway, and looks at its memory and its open files between them. It fails when either grows.
+// soak sends many requests of all kinds through one gateway, and looks at its memory and its open files between them.
+// It fails when either grows.
 func (b *bench) soak() error {
 	g := gateway{called: "gateway", bin: b.bin}
 	s, err := g.launchSoak(b)
@@ -167,8 +168,8 @@ func h2loads(ctx context.Context, class, n int, args ...string) error {
 	return nil
 }
 
-// connections opens n connections one after the other, every other one with TLS. Of four, two have one request; one breaks off in the middle of a
-// head, and one before it has taken its answer.
+// connections opens n connections one after the other, every other one with TLS. Of four, two have one request; one
+// breaks off in the middle of a head, and one before it has taken its answer.
 func (s *soaked) connections(ctx context.Context, n int) error {
 	for i := range max(n, 8) {
 		if err := ctx.Err(); err != nil {

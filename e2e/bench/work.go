@@ -109,8 +109,8 @@ func processorTime(s setup, load loader) func(*bench) (figures, error) {
 	}
 }
 
-// scaling measures what two cores do with a second of CPU time beside what one does with it: 2 is as much with each, less is what they
-// lose to each other.
+// scaling measures what two cores do with a second of CPU time beside what one does with it: 2 is as much with each,
+// less is what they lose to each other.
 func scaling(s setup, load loader) func(*bench) (figures, error) {
 	return func(b *bench) (figures, error) {
 		single, err := b.startAll(s)

@@ -141,8 +141,8 @@ func play(t testing.TB, s *scenario, p proxy, size size) result {
 	return res
 }
 
-// retriesInAnyCase is how many retries a policy's min_retries_per_second allows by default, where a fifth of the requests
-// are fewer: 10 a second over ten seconds.
+// retriesInAnyCase is how many retries a policy's min_retries_per_second allows by default, where a fifth of the
+// requests are fewer: 10 a second over ten seconds.
 const retriesInAnyCase = 100
 
 // received returns how many requests the endpoints had.

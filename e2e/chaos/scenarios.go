@@ -160,7 +160,8 @@ func (s *scenario) gateway() proxy {
 	return gateway{}
 }
 
-// changeEndpoints takes away one endpoint after the other and adds it again, at the pace of a thousand changes a minute.
+// changeEndpoints takes away one endpoint after the other and adds it again, at the pace of a thousand changes a
+// minute.
 func changeEndpoints(r *run) {
 	pace := time.NewTicker(time.Minute / 1000)
 	defer pace.Stop()
@@ -176,8 +177,8 @@ func changeEndpoints(r *run) {
 	}
 }
 
-// changePolicy lets bodies be shorter than those of the requests, and longer again. As soon as the node has the revision,
-// new requests are answered by it.
+// changePolicy lets bodies be shorter than those of the requests, and longer again. As soon as the node has the
+// revision, new requests are answered by it.
 func changePolicy(r *run) {
 	f := r.proxy.(*fleet)
 	client := &http.Client{Timeout: answerWithin}

@@ -31,8 +31,8 @@ var misdeeds = []string{"stall", "stall-within", "early", "reset", "reset-within
 // stuck is how many uploads on a shared connection get nowhere, all the time.
 const stuck = 6
 
-// misbehave sends requests on a connection that others share that come to nothing: they are cancelled, their bodies stall, their responses are not read, or
-// their services do wrong.
+// misbehave sends requests on a connection that others share that come to nothing: they are cancelled, their bodies
+// stall, their responses are not read, or their services do wrong.
 func (s *storm) misbehave(ctx context.Context, client *http.Client, url string) {
 	var running sync.WaitGroup
 	defer running.Wait()

@@ -20,8 +20,9 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// A neighbour sends one request after the other and looks at every byte of the responses. Those of HTTP/2 and gRPC share one connection with the clients
-// that misbehave on it; those of HTTP/1.1 have theirs, which node serves in a loop when it has seen some requests, and share the connections to services.
+// A neighbour sends one request after the other and looks at every byte of the responses. Those of HTTP/2 and gRPC
+// share one connection with the clients that misbehave on it; those of HTTP/1.1 have theirs, which node serves in a
+// loop when it has seen some requests, and share the connections to services.
 
 // shared is a client of HTTP/2, over TLS or not, with one connection, and what closes all that it has had.
 func (s *storm) shared(secure bool) (client *http.Client, end func()) {
@@ -55,7 +56,8 @@ func (s *storm) url(secure bool) string {
 	return "http://" + s.node.plain
 }
 
-// neighbours returns them all, with those that misbehave on their connections if there is a storm; each of the functions returns when ctx is over and its last request is answered.
+// neighbours returns them all, with those that misbehave on their connections if there is a storm; each of the
+// functions returns when ctx is over and its last request is answered.
 func (s *storm) neighbours(storm bool) (all []func(context.Context)) {
 	for _, secure := range []bool{false, true} {
 		for _, service := range []string{"one", "two"} {

@@ -16,7 +16,8 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// services are what is behind the node. Those that neighbours use do wrong where others ask them to, by stream or by exchange; only cutting ends connections.
+// services are what is behind the node. Those that neighbours use do wrong where others ask them to, by stream or by
+// exchange; only cutting ends connections.
 type services struct {
 	one, two, rpc, cutting service
 }

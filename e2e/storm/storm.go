@@ -1,6 +1,6 @@
-// Package storm is a node in bad company: clients and services that stall, cut, answer early and reset, and a configuration that changes all the time.
-// Beside them, on the same connections, are neighbours that do nothing wrong. None of their requests may fail, or get a byte of somebody else's, and
-// nothing may be left when it is over.
+// Package storm is a node in bad company: clients and services that stall, cut, answer early and reset, and a
+// configuration that changes all the time. Beside them, on the same connections, are neighbours that do nothing wrong.
+// None of their requests may fail, or get a byte of somebody else's, and nothing may be left when it is over.
 package storm
 
 import (
@@ -19,7 +19,8 @@ import (
 type Settings struct {
 	// Binary is the data plane, and Folder where its files go.
 	Binary, Folder string
-	// Cores is how many the node uses; 0: all. With one, what belongs together is interrupted at other places than with several.
+	// Cores is how many the node uses; 0: all. With one, what belongs together is interrupted at other places than with
+	// several.
 	Cores int
 	// Duration is how long it blows. Longer than a minute, memory has to be flat too.
 	Duration time.Duration
@@ -115,7 +116,8 @@ func (s *storm) harm() error {
 	return errors.New(text)
 }
 
-// blow has all clients at it for a time; without the hostile ones, and with a configuration that stays, it is a fair day.
+// blow has all clients at it for a time; without the hostile ones, and with a configuration that stays, it is a fair
+// day.
 func (s *storm) blow(ctx context.Context, within time.Duration, storm bool) error {
 	ctx, stop := context.WithTimeout(ctx, within)
 	defer stop()
@@ -184,7 +186,8 @@ func (s *storm) watch(ctx context.Context) (memory []float64) {
 	return memory
 }
 
-// grows compares the memory of the last third with that of the second one; the first belongs to pools that find their size.
+// grows compares the memory of the last third with that of the second one; the first belongs to pools that find their
+// size.
 func grows(memory []float64) error {
 	third := len(memory) / 3
 	if third < 20 {

@@ -75,8 +75,8 @@ func TestACMEIsValidated(t *testing.T) {
 	}
 }
 
-// TestACMEHosts runs the hosts that routes are tried with through what is asked of ACME servers: exactly the hosts that are no wildcards, in
-// the form that requests for them are compared in.
+// TestACMEHosts runs the hosts that routes are tried with through what is asked of ACME servers: exactly the hosts that
+// are no wildcards, in the form that requests for them are compared in.
 func TestACMEHosts(t *testing.T) {
 	for _, c := range hostnametest.Cases() {
 		plan, err := Empty().Plan([]Edit{put(byACME("c", c.Pattern))}, options())

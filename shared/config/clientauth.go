@@ -115,8 +115,8 @@ func (d *clientAuthIndex) of(hosts []hostname.Pattern) (x extent) {
 // openToAll is what routes are that openRoutes finds.
 const openToAll = "routes that are reached without a client certificate"
 
-// openRoutes finds routes that ask for a client certificate under some of their hosts only, so that whoever says another host gets around it, and
-// those that asked for one before these changes and do not any more.
+// openRoutes finds routes that ask for a client certificate under some of their hosts only, so that whoever says
+// another host gets around it, and those that asked for one before these changes and do not any more.
 func (w *warner) openRoutes() {
 	now, before := newClientAuthIndex(w.next), &clientAuthIndex{}
 	touched := map[string]bool{}

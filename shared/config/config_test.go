@@ -270,8 +270,8 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// TestStreamFollowsPlans makes random edits and checks that what travels to nodes leads to the same configuration, that hashes are
-// those of a configuration built from scratch, and that differences and their inverses lead back and forth.
+// TestStreamFollowsPlans makes random edits and checks that what travels to nodes leads to the same configuration, that
+// hashes are those of a configuration built from scratch, and that differences and their inverses lead back and forth.
 func TestStreamFollowsPlans(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c, node := Empty(), Empty()

@@ -26,7 +26,8 @@ func TestConnectIsAllowedByTheWordAlone(t *testing.T) {
 	}
 }
 
-// A route that is to let clients CONNECT, and that no CONNECT can match, is an error; one that names CONNECT in vain is worth a word.
+// A route that is to let clients CONNECT, and that no CONNECT can match, is an error; one that names CONNECT in vain is
+// worth a word.
 func TestConnectRoutes(t *testing.T) {
 	base := mustPlan(t, Empty(), put(service("s")), put(&configv1.Policy{Name: "plain"}), put(&configv1.Policy{Name: "tunnels", Upgrades: []string{"connect"}})).Config
 	route := func(path, policy string, methods ...string) *configv1.Route {

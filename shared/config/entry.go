@@ -14,7 +14,8 @@ import (
 	"gateway.internal/shared/middleware"
 )
 
-// MaxResourceBytes is the largest that one resource may be, serialised: it has to fit in a stream message with room to spare.
+// MaxResourceBytes is the largest that one resource may be, serialised: it has to fit in a stream message with room to
+// spare.
 const MaxResourceBytes = 1 << 20
 
 // Entry is one resource at rest, with the bytes that it was committed as. Nobody serialises it again: a build that does
@@ -95,8 +96,8 @@ func NewEntry(m Message) (*Entry, error) {
 	return entryOf(KindOfMessage(m), m, Stored{Body: raw})
 }
 
-// FromStore reads a resource that a store has kept. It takes the bytes over. It fails only on what can't be read, and on
-// a middleware without settings of a type that this build does not have.
+// FromStore reads a resource that a store has kept. It takes the bytes over. It fails only on what can't be read, and
+// on a middleware without settings of a type that this build does not have.
 func FromStore(kind Kind, s Stored) (*Entry, error) {
 	m := New(kind)
 	if err := proto.Unmarshal(s.Body, m); err != nil {

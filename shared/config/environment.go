@@ -76,8 +76,8 @@ func keepEnvironment(m, before Message) (unknown []string) {
 	return unknown
 }
 
-// RememberRedacted says in a resource that is put where it has the text of a file as it was shown: whoever leaves out, or
-// changes, what environment has means the text, not another value, and not to see the value.
+// RememberRedacted says in a resource that is put where it has the text of a file as it was shown: whoever leaves out,
+// or changes, what environment has means the text, not another value, and not to see the value.
 func RememberRedacted(m, before Message) {
 	if len(before.GetEnvironment()) == 0 {
 		return

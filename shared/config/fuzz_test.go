@@ -11,7 +11,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// FuzzAuthorities reads any list of certificates. Nodes get all of those that are taken, or the list is refused here, before it is committed.
+// FuzzAuthorities reads any list of certificates. Nodes get all of those that are taken, or the list is refused here,
+// before it is committed.
 func FuzzAuthorities(f *testing.F) {
 	cert, key := selfSigned(f, "a.example")
 	for _, s := range []string{cert, cert + cert, cert + "text", key, "text\n" + cert, strings.Replace(cert, "CERTIFICATE-----\n", "CERTIFICATE-----\nA: b\n\n", 1), ""} {
@@ -35,7 +36,8 @@ func FuzzAuthorities(f *testing.F) {
 	})
 }
 
-// FuzzCertificate puts any certificate with its key. One that is taken can be served, for all of its hosts, and is taken again as it is kept.
+// FuzzCertificate puts any certificate with its key. One that is taken can be served, for all of its hosts, and is
+// taken again as it is kept.
 func FuzzCertificate(f *testing.F) {
 	cert, key := selfSigned(f, "a.example", "*.b.example")
 	f.Add(cert, key, "")

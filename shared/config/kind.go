@@ -1,5 +1,5 @@
-// Package config holds a configuration as both planes understand it: an immutable, indexed set of resources, what makes it
-// valid, and the changes that lead from one to another. It does not know where configurations are kept, nor how they
+// Package config holds a configuration as both planes understand it: an immutable, indexed set of resources, what makes
+// it valid, and the changes that lead from one to another. It does not know where configurations are kept, nor how they
 // travel; it only knows the form in which a resource does: the bytes of its commit, which nobody serialises again.
 package config
 

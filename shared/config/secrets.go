@@ -73,9 +73,9 @@ func WithoutSecrets(m Message, keep map[string]bool) (bare Message, taken []Secr
 	return bare, taken
 }
 
-// PutValuesBack completes a resource that WithoutSecrets has taken values out of by those that now, the same resource as
-// it is now, has for the same texts in the same fields. It returns the paths of those, and of those that are missing,
-// sorted. now may be nil.
+// PutValuesBack completes a resource that WithoutSecrets has taken values out of by those that now, the same resource
+// as it is now, has for the same texts in the same fields. It returns the paths of those, and of those that are
+// missing, sorted. now may be nil.
 func PutValuesBack(m, now Message) (replaced, missing []string) {
 	if len(m.GetEnvironment()) == 0 {
 		return nil, nil

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzParsePrefix reads any address or prefix. What is taken has no bits beyond its length, is read the same when it is written out, and says of an
-// address, in either form that IPv4 has, the same as the standard library.
+// FuzzParsePrefix reads any address or prefix. What is taken has no bits beyond its length, is read the same when it is
+// written out, and says of an address, in either form that IPv4 has, the same as the standard library.
 func FuzzParsePrefix(f *testing.F) {
 	for _, s := range []string{"192.0.2.7", "192.0.2.0/24", "192.0.2.1/24", "::ffff:192.0.2.0/120", "::ffff:1.2.3.4", "fe80::1%eth0", "::/0", "0.0.0.0/0", "::ffff:0:0/95", "1.2.3.4/33", "01.2.3.4"} {
 		f.Add(s, "192.0.2.7")

@@ -1,5 +1,5 @@
-// Package settings gives a command's flags their values: from the command line, else from the environment (GATEWAY_HTTP_ADDR for
-// --http-addr), else from a YAML file (http-addr) that --config-file names, else the default.
+// Package settings gives a command's flags their values: from the command line, else from the environment
+// (GATEWAY_HTTP_ADDR for --http-addr), else from a YAML file (http-addr) that --config-file names, else the default.
 package settings
 
 import (

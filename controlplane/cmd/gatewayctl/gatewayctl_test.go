@@ -94,7 +94,8 @@ var (
 	spaces  = regexp.MustCompile(` +\n`)
 )
 
-// session runs command lines one after the other and compares all that is shown, and the exit codes, with a golden file.
+// session runs command lines one after the other and compares all that is shown, and the exit codes, with a golden
+// file.
 func session(t *testing.T, golden string, lines ...string) {
 	t.Helper()
 	var all strings.Builder

@@ -37,8 +37,9 @@ func (k *Keeper) of(directory string) *account {
 
 func (k *Keeper) client(directory string) *acme.Client { return k.of(directory).client }
 
-// account returns the account of a directory, and registers it once in a process: a server that knows the key returns what it has (RFC 8555
-// section 7.3.1). The terms of service are agreed to, which the operator said with --acme-agree-tos.
+// account returns the account of a directory, and registers it once in a process: a server that knows the key returns
+// what it has (RFC 8555 section 7.3.1). The terms of service are agreed to, which the operator said with
+// --acme-agree-tos.
 func (k *Keeper) account(ctx context.Context, client *acme.Client, directory string) (acme.Account, error) {
 	a := k.of(directory)
 	a.mu.Lock()

@@ -1,7 +1,8 @@
-// Package acme obtains certificates and renews them (RFC 8555), for every certificate of the configuration that says so. It is a client of
-// the control plane like any other: it reads what the catalog publishes, commits what it obtained as revisions, and has challenges answered
-// by the nodes, through routes that it adds for as long as a server asks (HTTP-01). It knows nothing of TLS on nodes, nor of who else
-// changes the configuration; of several control planes one does the work, the one that has the lease.
+// Package acme obtains certificates and renews them (RFC 8555), for every certificate of the configuration that says
+// so. It is a client of the control plane like any other: it reads what the catalog publishes, commits what it obtained
+// as revisions, and has challenges answered by the nodes, through routes that it adds for as long as a server asks
+// (HTTP-01). It knows nothing of TLS on nodes, nor of who else changes the configuration; of several control planes one
+// does the work, the one that has the lease.
 package acme
 
 import (
@@ -24,7 +25,8 @@ import (
 const (
 	// author is who the revisions are by.
 	author = "acme"
-	// leaseName is the lease of the control plane that does the work; leaseTTL is how long it takes until another one follows one that died.
+	// leaseName is the lease of the control plane that does the work; leaseTTL is how long it takes until another one
+	// follows one that died.
 	leaseName = "acme"
 	leaseTTL  = 10 * time.Second
 	// maxOrders bounds how many certificates are ordered at once.
@@ -35,8 +37,8 @@ const (
 	nodesTimeout = 30 * time.Second
 	// settleTime is given to the nodes of other control planes, which this one does not hear of.
 	settleTime = 2 * time.Second
-	// firstRetry and lastRetry are the least and the most time between attempts; each failure triples it. Servers allow few of them: Let's
-	// Encrypt five an hour for a host.
+	// firstRetry and lastRetry are the least and the most time between attempts; each failure triples it. Servers allow
+	// few of them: Let's Encrypt five an hour for a host.
 	firstRetry = time.Minute
 	lastRetry  = 6 * time.Hour
 	// askInterval is how often a server is asked when to renew, unless it says otherwise.
@@ -157,7 +159,8 @@ func (k *Keeper) setLeading(on bool) {
 	clear(k.failures)
 }
 
-// renewLease returns when the lease is lost: not renewed for so long that another one may have it soon, or not wanted without nodes.
+// renewLease returns when the lease is lost: not renewed for so long that another one may have it soon, or not wanted
+// without nodes.
 func (k *Keeper) renewLease(ctx context.Context) {
 	tick := time.NewTicker(leaseTTL / 5)
 	defer tick.Stop()

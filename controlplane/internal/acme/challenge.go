@@ -23,7 +23,8 @@ const highestPriority = 1_000_000
 // token is the base64url of RFC 8555 section 8.3: a server can't have other paths answered.
 var token = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
 
-// prove has the hosts of an order validated, and returns the routes that answer meanwhile; also with an error, since they are there.
+// prove has the hosts of an order validated, and returns the routes that answer meanwhile; also with an error, since
+// they are there.
 func (k *Keeper) prove(ctx context.Context, client *acme.Client, acc acme.Account, m *configv1.Certificate, order acme.Order) ([]*configv1.Route, error) {
 	var routes []*configv1.Route
 	var pending []acme.Authorization
@@ -99,8 +100,8 @@ func challengeRoute(certificate, host string, ch acme.Challenge) *configv1.Route
 	}
 }
 
-// awaitNodes waits until the connected nodes run a revision or have refused it. Those that do neither are not waited for for ever: the server may
-// well ask another one.
+// awaitNodes waits until the connected nodes run a revision or have refused it. Those that do neither are not waited
+// for for ever: the server may well ask another one.
 func (k *Keeper) awaitNodes(ctx context.Context, revision uint32) error {
 	const interval = 50 * time.Millisecond
 	for end := time.Now().Add(nodesTimeout); ; {

@@ -22,7 +22,8 @@ import (
 // defaultKeyType is what most clients verify fastest.
 const defaultKeyType = "ecdsa-p256"
 
-// renewal is what a server says about when to renew (RFC 9773), and when to ask it again. The zero value is that it was not asked.
+// renewal is what a server says about when to renew (RFC 9773), and when to ask it again. The zero value is that it was
+// not asked.
 type renewal struct {
 	serial string // of the certificate that it is about
 	info   acme.RenewalInfo
@@ -72,9 +73,9 @@ func keyType(leaf *x509.Certificate) string {
 	return ""
 }
 
-// renewAt returns when a certificate is to be renewed: when the server suggests, else when a third of its lifetime is left. Whatever is
-// suggested, a tenth of the lifetime is left for attempts, and at least a third of it, or an hour, lies between two renewals: a server that
-// wants each new certificate replaced at once must not make a loop.
+// renewAt returns when a certificate is to be renewed: when the server suggests, else when a third of its lifetime is
+// left. Whatever is suggested, a tenth of the lifetime is left for attempts, and at least a third of it, or an hour,
+// lies between two renewals: a server that wants each new certificate replaced at once must not make a loop.
 func renewAt(leaf *x509.Certificate, obtained time.Time, info acme.RenewalInfo) time.Time {
 	lifetime := leaf.NotAfter.Sub(leaf.NotBefore)
 	if !info.HasWindow() {
@@ -142,7 +143,8 @@ func (k *Keeper) attend(ctx context.Context, m *configv1.Certificate, before ren
 	return r
 }
 
-// askRenewal asks the server when to renew, if it is time to. A server that can't say, or does not answer, leaves it to the lifetime.
+// askRenewal asks the server when to renew, if it is time to. A server that can't say, or does not answer, leaves it to
+// the lifetime.
 func (k *Keeper) askRenewal(ctx context.Context, m *configv1.Certificate, leaf *x509.Certificate, before renewal) renewal {
 	serial, now := leaf.SerialNumber.String(), time.Now()
 	same := before.serial == serial

@@ -28,7 +28,8 @@ import (
 // errChanged is an order whose certificate was changed meanwhile: what was obtained is not what is wanted now.
 var errChanged = errors.New("the certificate was changed while it was ordered")
 
-// obtain orders a certificate, proves its hosts, and commits what the server issues, together with the end of the challenges.
+// obtain orders a certificate, proves its hosts, and commits what the server issues, together with the end of the
+// challenges.
 func (k *Keeper) obtain(ctx context.Context, m *configv1.Certificate, replaced *x509.Certificate) (err error) {
 	directory := k.directory(m)
 	client := k.client(directory)
@@ -73,8 +74,8 @@ func (k *Keeper) obtain(ctx context.Context, m *configv1.Certificate, replaced *
 	return k.keep(ctx, m, bytes.TrimSpace(chains[0].ChainPEM), key, routes)
 }
 
-// newOrder places an order. One that renews says what it replaces (RFC 9773 section 5), which servers count less; where the server does not
-// take that, an order without it is placed.
+// newOrder places an order. One that renews says what it replaces (RFC 9773 section 5), which servers count less; where
+// the server does not take that, an order without it is placed.
 func newOrder(ctx context.Context, client *acme.Client, acc acme.Account, m *configv1.Certificate, replaced *x509.Certificate) (acme.Order, error) {
 	order := acme.Order{Profile: m.GetAcme().GetProfile()}
 	for _, h := range m.GetHosts() {

@@ -42,7 +42,8 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// TestAgainstPebble has a server that does not find its challenge at first, and then does: for names, addresses and all types of keys.
+// TestAgainstPebble has a server that does not find its challenge at first, and then does: for names, addresses and all
+// types of keys.
 func TestAgainstPebble(t *testing.T) {
 	nodes := &fleet{}
 	nodes.set(node("n", 1<<30))

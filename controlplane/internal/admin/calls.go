@@ -22,8 +22,8 @@ type call struct {
 	body  bool
 }
 
-// calls are all REST calls by method and path template. What a call does not take is refused before anything is done: it is grpc-gateway's way to
-// ignore it, and "dry_run" in the wrong place would then change something.
+// calls are all REST calls by method and path template. What a call does not take is refused before anything is done:
+// it is grpc-gateway's way to ignore it, and "dry_run" in the wrong place would then change something.
 type calls map[string][]callAt
 
 type callAt struct {
@@ -138,8 +138,8 @@ func (c call) takesNo(name, what string) error {
 	return invalid(name, "", "is no "+what+": "+known)
 }
 
-// checkBody refuses a body that the call does not take, and what is more than one JSON value. The members of an object that is sent to a call without a
-// body are its query parameters: it returns the body and the query that go on.
+// checkBody refuses a body that the call does not take, and what is more than one JSON value. The members of an object
+// that is sent to a call without a body are its query parameters: it returns the body and the query that go on.
 func (c call) checkBody(body []byte, rawQuery string) ([]byte, string, error) {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {

@@ -137,8 +137,8 @@ func content(m config.Message) protoreflect.Message {
 	return r
 }
 
-// differences are the fields in which two messages differ, by path. Fields are compared by presence: a message that is empty is another
-// thing than none. An absent side is nil.
+// differences are the fields in which two messages differ, by path. Fields are compared by presence: a message that is
+// empty is another thing than none. An absent side is nil.
 type differences []*adminv1.FieldChange
 
 func (d *differences) add(path string, before, after *structpb.Value) {

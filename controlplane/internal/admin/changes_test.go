@@ -118,7 +118,8 @@ func edit(t *rapid.T, m protoreflect.Message, depth int) {
 	fill(t, m, 1)
 }
 
-// TestDifferencesAreAllDifferences holds what people are shown against what is committed: two messages that are not equal differ in some field.
+// TestDifferencesAreAllDifferences holds what people are shown against what is committed: two messages that are not
+// equal differ in some field.
 func TestDifferencesAreAllDifferences(t *testing.T) {
 	for _, kind := range []config.Message{
 		&configv1.Service{}, &configv1.Route{}, &configv1.Middleware{}, &configv1.Pipeline{}, &configv1.Policy{}, &configv1.Consumer{}, &configv1.Certificate{},

@@ -74,7 +74,8 @@ var circuitStates = map[streamv1.CircuitStatus_State]string{
 	streamv1.CircuitStatus_STATE_OPEN: "open", streamv1.CircuitStatus_STATE_FORCED_OPEN: "forced-open",
 }
 
-// severity is the order of states, from that which lets all requests through to that which lets none through for longest.
+// severity is the order of states, from that which lets all requests through to that which lets none through for
+// longest.
 var severity = []string{"", "closed", "half-open", "open", "forced-open"}
 
 // circuit returns what nodes have said of a service's circuit.

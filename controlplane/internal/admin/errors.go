@@ -17,8 +17,8 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// maxProblems is how many problems, or warnings, one reply names at most, and maxProblemText how many bytes of each text: an error has to fit into the
-// fields of a gRPC response.
+// maxProblems is how many problems, or warnings, one reply names at most, and maxProblemText how many bytes of each
+// text: an error has to fit into the fields of a gRPC response.
 const (
 	maxProblems    = 100
 	maxProblemText = 1000

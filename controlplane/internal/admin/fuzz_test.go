@@ -33,8 +33,8 @@ func FuzzTexts(f *testing.F) {
 	})
 }
 
-// FuzzREST puts any JSON for a resource. It is taken or refused with a reason, never answered with a failure of the server's own; what is taken is shown, and
-// taken again as it is shown.
+// FuzzREST puts any JSON for a resource. It is taken or refused with a reason, never answered with a failure of the
+// server's own; what is taken is shown, and taken again as it is shown.
 func FuzzREST(f *testing.F) {
 	kinds := []string{"services", "routes", "middleware", "pipelines", "policies", "consumers", "certificates"}
 	for i, s := range []string{

@@ -93,8 +93,9 @@ func TestPurgedKeysAndRollback(t *testing.T) {
 	}
 }
 
-// TestPurgedValuesAndRollback: of values of the environment that were purged, a rollback names those that it can't bring
-// back, all at once, and changes nothing; for one whose text is still there it uses, and says so, the value of now.
+// TestPurgedValuesAndRollback: of values of the environment that were purged, a rollback names those that it can't
+// bring back, all at once, and changes nothing; for one whose text is still there it uses, and says so, the value of
+// now.
 func TestPurgedValuesAndRollback(t *testing.T) {
 	a := newAPI(t)
 	apply := func(name, value, label string) {

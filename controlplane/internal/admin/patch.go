@@ -18,8 +18,9 @@ import (
 	"gateway.internal/shared/suggest"
 )
 
-// mergePatch changes m as a JSON merge patch says (RFC 7386). path is where m stands in the resource, "" for the resource itself. As in protobuf's JSON a
-// field may be said once, and one field of a oneof: which of two is meant nobody can tell.
+// mergePatch changes m as a JSON merge patch says (RFC 7386). path is where m stands in the resource, "" for the
+// resource itself. As in protobuf's JSON a field may be said once, and one field of a oneof: which of two is meant
+// nobody can tell.
 func mergePatch(path string, m protoreflect.Message, patch *structpb.Struct) error {
 	said := map[protoreflect.FullName]string{} // fields, and oneofs that get a value, by the member that says them
 	for _, name := range slices.Sorted(maps.Keys(patch.GetFields())) {

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestManyProblems: a configuration that is wrong throughout gets an answer of a size that can be sent, and harms nobody else's calls.
+// TestManyProblems: a configuration that is wrong throughout gets an answer of a size that can be sent, and harms
+// nobody else's calls.
 func TestManyProblems(t *testing.T) {
 	a := newAPI(t)
 	type r struct {

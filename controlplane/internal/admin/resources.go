@@ -357,7 +357,8 @@ type renewal interface {
 	GetAllowMissing() bool
 }
 
-// renew puts what next makes of the stored resource in its place, or of nil, where there is none and one may be created.
+// renew puts what next makes of the stored resource in its place, or of nil, where there is none and one may be
+// created.
 func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r renewal, version uint32,
 	next func(old config.Message) (config.Message, error),
 ) (M, *adminv1.ReplyMeta, error) {

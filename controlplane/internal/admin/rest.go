@@ -35,8 +35,8 @@ type REST struct {
 // Close ends the connection to the gRPC server.
 func (r *REST) Close() error { return errors.Join(r.conn.Close(), r.own.Close()) }
 
-// NewREST returns a handler that turns REST calls into calls of a gRPC server, in memory, so that both go through the same
-// authentication.
+// NewREST returns a handler that turns REST calls into calls of a gRPC server, in memory, so that both go through the
+// same authentication.
 func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 	ln := bufconn.Listen(1 << 20)
 	go func() { _ = g.Serve(ln) }()
@@ -172,7 +172,8 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 	})
 }
 
-// A body above largeBody bytes is one of largeBodies at a time, since reading it into messages takes several times its size.
+// A body above largeBody bytes is one of largeBodies at a time, since reading it into messages takes several times its
+// size.
 const (
 	largeBody   = 4 << 20
 	largeBodies = 2

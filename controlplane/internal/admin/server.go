@@ -1,5 +1,5 @@
-// Package admin is the admin API: commands that become revisions, and queries of the read model. The gRPC services are the API; REST is
-// made of them by grpc-gateway, with one envelope for all replies.
+// Package admin is the admin API: commands that become revisions, and queries of the read model. The gRPC services are
+// the API; REST is made of them by grpc-gateway, with one envelope for all replies.
 package admin
 
 import (

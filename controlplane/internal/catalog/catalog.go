@@ -1,6 +1,6 @@
-// Package catalog is the control plane's read model: the newest configuration and the discovered endpoints, published as
-// immutable versions. Commits go through it, so that whoever changed something sees it in what is read next. It does not know who
-// reads.
+// Package catalog is the control plane's read model: the newest configuration and the discovered endpoints, published
+// as immutable versions. Commits go through it, so that whoever changed something sees it in what is read next. It does
+// not know who reads.
 package catalog
 
 import (
@@ -86,7 +86,8 @@ func (c *Catalog) At(epoch string, revision uint32) *Version {
 	return nil
 }
 
-// Changed returns a channel that is closed at the next version of configuration or endpoints. Get it, then look, then wait.
+// Changed returns a channel that is closed at the next version of configuration or endpoints. Get it, then look, then
+// wait.
 func (c *Catalog) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,8 +219,9 @@ func (c *Catalog) seeHistory(ctx context.Context) error {
 	return nil
 }
 
-// replaced takes over a store whose history is not the one that v was read from. Where that was not said by a new epoch, as whoever restores a backup
-// should, a new one begins here: numbers of two histories are not comparable, and nodes that know the other one would keep it.
+// replaced takes over a store whose history is not the one that v was read from. Where that was not said by a new
+// epoch, as whoever restores a backup should, a new one begins here: numbers of two histories are not comparable, and
+// nodes that know the other one would keep it.
 func (c *Catalog) replaced(ctx context.Context, v *Version) error {
 	if err := c.reload(ctx); err != nil {
 		return err
@@ -244,8 +246,8 @@ func (c *Catalog) beginEpoch(ctx context.Context, v *Version) error {
 	return nil
 }
 
-// NodeRuns is told what a node says that it runs. A revision that this store has not come to, though it is asked just now, is of a history that was
-// lost: a new epoch begins, since the node would wait for a later revision than that one.
+// NodeRuns is told what a node says that it runs. A revision that this store has not come to, though it is asked just
+// now, is of a history that was lost: a new epoch begins, since the node would wait for a later revision than that one.
 func (c *Catalog) NodeRuns(ctx context.Context, epoch string, revision uint32) error {
 	if v := c.Current(); v == nil || epoch != v.Epoch || revision <= v.Revision {
 		return nil

@@ -21,7 +21,8 @@ const (
 // EndpointsVersion is what discovery knows, for all services. It is immutable.
 type EndpointsVersion struct {
 	endpoints.Sets
-	// Version counts changes of this process; it starts at a different number in each, so that versions of two are not mixed up.
+	// Version counts changes of this process; it starts at a different number in each, so that versions of two are not
+	// mixed up.
 	Version uint64
 	// ChangedAt is when each set last changed.
 	ChangedAt map[string]time.Time

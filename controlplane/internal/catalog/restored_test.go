@@ -68,7 +68,8 @@ func must(t *testing.T, c *catalog.Catalog, name string) (v *catalog.Version) {
 	return v
 }
 
-// TestRestored: a backup takes the place of the database, and says of itself that it is the same epoch. Whoever notices first begins another one.
+// TestRestored: a backup takes the place of the database, and says of itself that it is the same epoch. Whoever notices
+// first begins another one.
 func TestRestored(t *testing.T) {
 	for _, test := range []struct {
 		name string

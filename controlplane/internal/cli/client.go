@@ -1,5 +1,5 @@
-// Package cli is the command line's work: calls of the admin API, and what people and scripts read of them. The commands themselves are
-// in cmd/gatewayctl.
+// Package cli is the command line's work: calls of the admin API, and what people and scripts read of them. The
+// commands themselves are in cmd/gatewayctl.
 package cli
 
 import (

@@ -159,7 +159,8 @@ func Unset(doc *file.Document) (warnings []*adminv1.Problem) {
 	return warnings
 }
 
-// Message returns what is shown of an error. Problems of files start with their place, as a compiler's do, all else with the command.
+// Message returns what is shown of an error. Problems of files start with their place, as a compiler's do, all else
+// with the command.
 func Message(err error) string {
 	if files, ok := errors.AsType[file.Errors](err); ok {
 		return form(files)

@@ -43,12 +43,12 @@ type Source interface {
 	// Question returns what a query asks the registry for, as text: two queries with equal texts, and only those, ask for
 	// the same. The text is kept, so it may not change with versions of this program. It is called by any goroutine.
 	Question(q Query) string
-	// Follow says which services want endpoints from now on, by service id. It replaces what was said before, does not block on
-	// the registry, and is called from one goroutine, before and during Run. Services that are new or ask for something else are
-	// answered at once from what is known of the registry, also while the registry is away.
+	// Follow says which services want endpoints from now on, by service id. It replaces what was said before, does not
+	// block on the registry, and is called from one goroutine, before and during Run. Services that are new or ask for
+	// something else are answered at once from what is known of the registry, also while the registry is away.
 	Follow(queries map[string]Query)
-	// Run follows the registry until ctx ends, whatever happens to the registry, and tells what it finds. It returns when all that
-	// it started has ended.
+	// Run follows the registry until ctx ends, whatever happens to the registry, and tells what it finds. It returns when
+	// all that it started has ended.
 	Run(ctx context.Context, to *Report)
 }
 
@@ -69,5 +69,6 @@ func (r *Report) Up() { r.f.up(r.source) }
 // Down says that the registry can't be followed, and why. Sources try again by themselves.
 func (r *Report) Down(err error) { r.f.down(r.source, err) }
 
-// Bad says that a registration can't be understood and is ignored: once for each that is written, not again when it is read again.
+// Bad says that a registration can't be understood and is ignored: once for each that is written, not again when it is
+// read again.
 func (r *Report) Bad(registration string, err error) { r.f.bad(r.source, registration, err) }

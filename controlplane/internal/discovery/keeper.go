@@ -70,7 +70,8 @@ func (k *keeper) put(serviceID string, d *store.Discovered) {
 // count shows how many services wait to be written, or to be forgotten; the caller holds mu.
 func (k *keeper) count() { k.unsaved.Set(float64(len(k.found) + k.writing + len(k.refused))) }
 
-// read returns what the store keeps, once what comes after that is done too. It waits for the store; the error is ctx's.
+// read returns what the store keeps, once what comes after that is done too. It waits for the store; the error is
+// ctx's.
 func (k *keeper) read(ctx context.Context, after func(context.Context) error) ([]store.Discovered, error) {
 	retry := backoff.Exponential{Least: keepInterval / 10, Most: keepWait}
 	for failed := false; ; failed = true {

@@ -205,8 +205,9 @@ func TestRestoredStore(t *testing.T) {
 	g.Await("orders", "10.0.0.2:80 0")
 }
 
-// TestNothingIsPublishedToo: what a service asked for before goes while a node does not look, and the control plane that
-// said so is gone. The next one, which knows of no endpoints at all, tells what the registry says; not before it has.
+// TestNothingIsPublishedToo: what a service asked for before goes while a node does not look, and the control plane
+// that said so is gone. The next one, which knows of no endpoints at all, tells what the registry says; not before it
+// has.
 func TestNothingIsPublishedToo(t *testing.T) {
 	s := newScripted("etcd")
 	g := discoverytest.Start(t, s)

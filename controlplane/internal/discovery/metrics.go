@@ -2,7 +2,8 @@ package discovery
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are what discovery shows of itself. Labels are names of sources and services, which come from the configuration.
+// metrics are what discovery shows of itself. Labels are names of sources and services, which come from the
+// configuration.
 type metrics struct {
 	up        *prometheus.GaugeVec
 	endpoints *prometheus.GaugeVec

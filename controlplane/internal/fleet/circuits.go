@@ -9,8 +9,8 @@ import (
 // maxForced bounds how many circuits may be forced open at a time.
 const maxForced = 10_000
 
-// maxDirectives bounds what waits for one node. A node that takes nothing for so long is told of what is forced open when
-// it connects again.
+// maxDirectives bounds what waits for one node. A node that takes nothing for so long is told of what is forced open
+// when it connects again.
 const maxDirectives = 1000
 
 // Forced is a circuit that was opened by hand.
@@ -30,8 +30,8 @@ func (f Forced) directive(serviceID string, now time.Time) *streamv1.Directive {
 	return &streamv1.Directive{Action: &streamv1.Directive_Circuit{Circuit: d}}
 }
 
-// ForceOpen has all nodes open a service's circuit, and those that connect later. It returns how many are told now; ok is
-// false where too many are forced open already.
+// ForceOpen has all nodes open a service's circuit, and those that connect later. It returns how many are told now; ok
+// is false where too many are forced open already.
 func (f *Fleet) ForceOpen(serviceID string, forced Forced) (nodes int, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

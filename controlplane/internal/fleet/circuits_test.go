@@ -12,8 +12,9 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// TestNodeMissesAReset has a circuit reset while a node that has it forced open is away: it is told when it is back. One
-// that somebody has forced open since, through another control plane, stays as it is, and so does one that was never reset.
+// TestNodeMissesAReset has a circuit reset while a node that has it forced open is away: it is told when it is back.
+// One that somebody has forced open since, through another control plane, stays as it is, and so does one that was
+// never reset.
 func TestNodeMissesAReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := New(prometheus.NewRegistry())

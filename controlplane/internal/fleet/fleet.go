@@ -1,5 +1,5 @@
-// Package fleet knows the nodes: who is connected, what each runs, what it refused and what it reports. It is memory of this
-// process; nodes tell everything again when they connect.
+// Package fleet knows the nodes: who is connected, what each runs, what it refused and what it reports. It is memory of
+// this process; nodes tell everything again when they connect.
 package fleet
 
 import (

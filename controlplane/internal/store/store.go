@@ -1,6 +1,7 @@
 // Package store is the port to where the configuration is kept: its newest state, and every revision that led there.
-// Resources are kept, and given back, as the bytes that they were committed as, which hashes are of. Beside them are the
-// leases and secrets that control planes share. It says what an engine has to promise; storetest checks that it does.
+// Resources are kept, and given back, as the bytes that they were committed as, which hashes are of. Beside them are
+// the leases and secrets that control planes share. It says what an engine has to promise; storetest checks that it
+// does.
 package store
 
 import (
@@ -50,7 +51,8 @@ func (e *PrunedError) Error() string {
 type Head struct {
 	Epoch  string
 	Number uint32
-	// Hash is that of the configuration at Number, for calls that compare it with what is there; zero is not compared. Load leaves it zero.
+	// Hash is that of the configuration at Number, for calls that compare it with what is there; zero is not compared.
+	// Load leaves it zero.
 	Hash [32]byte
 	// AllowedShrink is the newest revision with AllowShrink that was committed in this epoch; 0: none. Only Load says it.
 	AllowedShrink uint32
@@ -150,7 +152,8 @@ type Store interface {
 	// the next revision, which is returned. It is ErrEpochChanged or *PrunedError where Since is. A nil draft commits
 	// nothing, and an error of plan is returned as it is. plan is called once at most.
 	Commit(ctx context.Context, base Head, plan func(newer []Revision) (*Draft, error)) (Revision, error)
-	// BeginEpoch begins another epoch, if the store is still of the one that is named: its history is not the one that was read from it before.
+	// BeginEpoch begins another epoch, if the store is still of the one that is named: its history is not the one that was
+	// read from it before.
 	BeginEpoch(ctx context.Context, of string) error
 	// Revision returns one with its changes, *PrunedError when it is not kept any more, or *NotFoundError.
 	Revision(ctx context.Context, number uint32) (Revision, error)
@@ -169,24 +172,25 @@ type Store interface {
 	PurgeSecrets(ctx context.Context, dry bool) (Purged, error)
 	// History returns what the history is like.
 	History(ctx context.Context) (History, error)
-	// Watch returns a channel that hints that there may be something new: after commits, of whoever, and from time to time. It is closed
-	// when ctx ends.
+	// Watch returns a channel that hints that there may be something new: after commits, of whoever, and from time to
+	// time. It is closed when ctx ends.
 	Watch(ctx context.Context) <-chan struct{}
-	// Acquire takes a lease for ttl, or extends it, and reports whether the holder has it: of all holders that ask for a name only one has it
-	// at a time, as the engine's clock says. One that goes away without a Release loses it when ttl is over.
+	// Acquire takes a lease for ttl, or extends it, and reports whether the holder has it: of all holders that ask for a
+	// name only one has it at a time, as the engine's clock says. One that goes away without a Release loses it when ttl
+	// is over.
 	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 	// Release gives a lease back; of one that another holder has it is nothing.
 	Release(ctx context.Context, name, holder string) error
-	// Secret returns a secret that control planes share and that is no part of the configuration, such as the key of an account. The first
-	// one who asks for a name decides what it is: fresh makes it.
+	// Secret returns a secret that control planes share and that is no part of the configuration, such as the key of an
+	// account. The first one who asks for a name decides what it is: fresh makes it.
 	Secret(ctx context.Context, name string, fresh func() ([]byte, error)) ([]byte, error)
 	// Discovered returns what is kept of discovery, one for each service. One that can't be read is logged and left out.
 	Discovered(ctx context.Context) ([]Discovered, error)
 	// KeepDiscovered keeps what was found, in place of what was kept for the same services, and forgets those whose ids
 	// are in gone. It does so in one step; what is kept already costs no write.
 	KeepDiscovered(ctx context.Context, found []Discovered, gone []string) error
-	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by itself, and notices within
-	// seconds that it is away or there again.
+	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by
+	// itself, and notices within seconds that it is away or there again.
 	Err() error
 	// Close gives everything back.
 	Close() error

@@ -11,8 +11,8 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// encoded is a serialised StreamResponse. All streams that send it share it, so that a node which does not read holds no
-// copy of a snapshot, however many such nodes there are.
+// encoded is a serialised StreamResponse. All streams that send it share it, so that a node which does not read holds
+// no copy of a snapshot, however many such nodes there are.
 type encoded []byte
 
 func encode(m *streamv1.StreamResponse) (encoded, error) {

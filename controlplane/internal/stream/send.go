@@ -29,8 +29,8 @@ type sendStream interface {
 	SendMsg(m any) error
 }
 
-// send sends what comes until out is closed or ctx, the stream's, ends. Why it ended earlier goes to failed, which
-// has room for one. A node that does not take anything holds nobody else up: what waits for it is shared by all. A SendMsg
+// send sends what comes until out is closed or ctx, the stream's, ends. Why it ended earlier goes to failed, which has
+// room for one. A node that does not take anything holds nobody else up: what waits for it is shared by all. A SendMsg
 // that such a node does not let come to its end returns when ctx has ended, so that nobody waits for this.
 func send(ctx context.Context, to sendStream, out <-chan delivery, timeout time.Duration, failed chan error) {
 	fail := func(err error) {

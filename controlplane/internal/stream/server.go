@@ -1,6 +1,6 @@
-// Package stream brings revisions and endpoints to the nodes over gRPC. Every node has at most one update under way; when it has
-// answered, it gets what leads from there to the newest version, so a slow node skips versions instead of queueing them. What
-// is sent is made once for all nodes.
+// Package stream brings revisions and endpoints to the nodes over gRPC. Every node has at most one update under way;
+// when it has answered, it gets what leads from there to the newest version, so a slow node skips versions instead of
+// queueing them. What is sent is made once for all nodes.
 package stream
 
 import (

@@ -53,19 +53,20 @@ func (c *configuration) start() {
 	}()
 }
 
-// How long a process that replaces another one waits for its first configuration, which is less than it is itself waited for, and then for the
-// endpoints that were discovered, which may be unknown to control planes too.
+// How long a process that replaces another one waits for its first configuration, which is less than it is itself
+// waited for, and then for the endpoints that were discovered, which may be unknown to control planes too.
 const (
 	firstConfiguration = handover.StepTimeout / 4
 	firstEndpoints     = 5 * time.Second
 )
 
-// bring starts it before this process serves, and waits until the node has what a control plane has. The data folder is written to, so it must be
-// nobody else's: a process that follows files leaves it alone, while one that follows control planes would lose what it adds there after it has
-// gone on.
+// bring starts it before this process serves, and waits until the node has what a control plane has. The data folder is
+// written to, so it must be nobody else's: a process that follows files leaves it alone, while one that follows control
+// planes would lose what it adds there after it has gone on.
 func (c *configuration) bring(ctx context.Context, node *runtime.Runtime) error {
 	c.start()
-	// A control plane that nothing was applied to yet sends revision 0, which is no configuration to replace another one by.
+	// A control plane that nothing was applied to yet sends revision 0, which is no configuration to replace another one
+	// by.
 	err := until(ctx, firstConfiguration, func() bool { return node.Snapshot() != nil && node.Snapshot().Revision > 0 })
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("no control plane has sent one within %s", firstConfiguration)

@@ -233,7 +233,8 @@ func (o *options) name() string {
 	return host + ":" + dir
 }
 
-// tickets returns what makes TLS sessions resumable. Where no file has a secret, it is that of the process that is replaced.
+// tickets returns what makes TLS sessions resumable. Where no file has a secret, it is that of the process that is
+// replaced.
 func (o *options) tickets(inherited []byte) (*certificate.Tickets, error) {
 	if o.ticketSecretFile == "" {
 		return certificate.NewTickets(inherited), nil

@@ -186,7 +186,8 @@ func program() (string, error) {
 	return filepath.Abs(name)
 }
 
-// helloPatience is how long a process that SIGUSR2 has started may take to say that it wants to replace this one, which is the first that it does.
+// helloPatience is how long a process that SIGUSR2 has started may take to say that it wants to replace this one, which
+// is the first that it does.
 const helloPatience = time.Minute
 
 // respawner starts this program anew on SIGUSR2.
@@ -260,8 +261,8 @@ func (r *respawner) expect(pid int) {
 	r.awaited = pid
 }
 
-// giveUp ends a process that has not said in time that it wants to replace this one. The mutex is held until it has been killed: one that says so at that
-// moment is replaced by nobody, rather than by a process that is about to end.
+// giveUp ends a process that has not said in time that it wants to replace this one. The mutex is held until it has
+// been killed: one that says so at that moment is replaced by nobody, rather than by a process that is about to end.
 func (r *respawner) giveUp(process *os.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -282,8 +283,8 @@ func (r *respawner) met(pid int) {
 	}
 }
 
-// await serves until the process is to accept no more: by signals, or because another one has replaced it, which is returned and has to be told Bye. It may
-// still do so while the process is stopping, which starts none itself then.
+// await serves until the process is to accept no more: by signals, or because another one has replaced it, which is
+// returned and has to be told Bye. It may still do so while the process is stopping, which starts none itself then.
 func await(end *shutdown.Stages, log *slog.Logger, door *handover.Door, owner handover.Owner, r *respawner, asked <-chan os.Signal) *handover.Successor {
 	if door == nil {
 		for {

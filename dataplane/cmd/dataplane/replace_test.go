@@ -30,7 +30,8 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// A program that is started to replace this one and does nothing is ended, so that another one can be tried; one that has said so is not.
+// A program that is started to replace this one and does nothing is ended, so that another one can be tried; one that
+// has said so is not.
 func TestRespawnedProgramThatHangs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hangs")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 600\n"), 0o755); err != nil {

@@ -269,7 +269,8 @@ func addresses(listeners []*listener.Listener) []string {
 	return all
 }
 
-// follow makes what brings configuration to the node. What there is already, in files or in the data folder, is applied.
+// follow makes what brings configuration to the node. What there is already, in files or in the data folder, is
+// applied.
 func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtime) (*configuration, error) {
 	if o.config != "" {
 		if _, lock := in.identity(); lock != nil {

@@ -7,18 +7,20 @@ import (
 	"time"
 )
 
-// file is where lines go. A line that only a part of could be written is taken back out of a regular file, and goes on where it stopped
-// elsewhere, so that no other line is ever joined to a part of one. One goroutine writes.
+// file is where lines go. A line that only a part of could be written is taken back out of a regular file, and goes on
+// where it stopped elsewhere, so that no other line is ever joined to a part of one. One goroutine writes.
 type file struct {
 	out io.WriteCloser
-	// regular is out where it is a regular file that was opened here, which parts of lines can be taken out of; nil: it is none.
+	// regular is out where it is a regular file that was opened here, which parts of lines can be taken out of; nil: it is
+	// none.
 	regular *os.File
 	// torn is the line of which the first at bytes are written; empty: there is none.
 	torn []byte
 	at   int
 }
 
-// open opens a path as Settings has it. A FIFO is opened for reading too, so that neither this nor a write depends on whether somebody reads.
+// open opens a path as Settings has it. A FIFO is opened for reading too, so that neither this nor a write depends on
+// whether somebody reads.
 func open(path string) (*file, error) {
 	switch path {
 	case "stdout":
@@ -44,7 +46,8 @@ func open(path string) (*file, error) {
 	return f, nil
 }
 
-// endsTorn reports whether a file ends within a line, as it does when its machine or a process went down while it was written.
+// endsTorn reports whether a file ends within a line, as it does when its machine or a process went down while it was
+// written.
 func endsTorn(path string, size int64) bool {
 	if size == 0 {
 		return false
@@ -85,7 +88,8 @@ func (f *file) write(lines []byte) (lost int, err error) {
 	return lost, err
 }
 
-// takeBack takes the last bytes out of the file again. It reports whether that could be done, which is so when nobody has written after them.
+// takeBack takes the last bytes out of the file again. It reports whether that could be done, which is so when nobody
+// has written after them.
 func (f *file) takeBack(n int) bool {
 	if f.regular == nil {
 		return false
@@ -98,7 +102,8 @@ func (f *file) takeBack(n int) bool {
 	return err == nil && at.Size() == end && f.regular.Truncate(end-int64(n)) == nil
 }
 
-// follow takes over from a file that is not written to any more: the line that is not whole there is written whole here.
+// follow takes over from a file that is not written to any more: the line that is not whole there is written whole
+// here.
 func (f *file) follow(last *file) (lost int) {
 	if len(last.torn) > 1 {
 		lost, _ = f.write(last.torn)

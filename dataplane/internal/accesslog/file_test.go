@@ -31,8 +31,8 @@ func (s *stingy) Write(p []byte) (int, error) {
 
 func (s *stingy) Close() error { return nil }
 
-// TestTornLineGoesOn writes to what nothing can be taken out of: a line that was torn goes on where it stopped, and only lines that are not
-// there count as lost.
+// TestTornLineGoesOn writes to what nothing can be taken out of: a line that was torn goes on where it stopped, and
+// only lines that are not there count as lost.
 func TestTornLineGoesOn(t *testing.T) {
 	out := &stingy{room: 10}
 	f := &file{out: out}

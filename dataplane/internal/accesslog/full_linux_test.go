@@ -19,8 +19,8 @@ import (
 // roomBytes is less than what the lines of these tests take.
 const roomBytes = 64 << 10
 
-// TestFullFile writes more than there is room for, makes room, and writes again: a file system that is full, and a limit on the size of files, which
-// can be had everywhere. Each runs in a process of its own.
+// TestFullFile writes more than there is room for, makes room, and writes again: a file system that is full, and a
+// limit on the size of files, which can be had everywhere. Each runs in a process of its own.
 func TestFullFile(t *testing.T) {
 	switch os.Getenv("ACCESSLOG_TEST_FULL") {
 	case "tmpfs":
@@ -138,7 +138,8 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// TestFIFOThatNobodyReads opens a FIFO without a reader, fills it and closes the log: none of that waits for one, and what is not in it is counted.
+// TestFIFOThatNobodyReads opens a FIFO without a reader, fills it and closes the log: none of that waits for one, and
+// what is not in it is counted.
 func TestFIFOThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "fifo")

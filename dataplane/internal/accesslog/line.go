@@ -15,7 +15,8 @@ type Record struct {
 	Exchange *exchange.Exchange
 	// Revision is the one that served it; 0: none did.
 	Revision uint32
-	// Duration is from the head to the response's last byte; Upstream is the part that the service took to answer, 0 when it was not asked.
+	// Duration is from the head to the response's last byte; Upstream is the part that the service took to answer, 0 when
+	// it was not asked.
 	Duration, Upstream time.Duration
 	// ResponseBytes is the size of the response's body.
 	ResponseBytes int64

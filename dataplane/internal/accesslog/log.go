@@ -1,6 +1,7 @@
-// Package accesslog writes a line for every exchange that ended, as JSON, without making an exchange wait: lines are gathered in memory and
-// written by a goroutine of the log's own. When the disk does not keep up, is full or is stuck, lines are dropped, and counted: a line is written
-// whole or not at all. It knows what an exchange was, and nothing of how it came to be.
+// Package accesslog writes a line for every exchange that ended, as JSON, without making an exchange wait: lines are
+// gathered in memory and written by a goroutine of the log's own. When the disk does not keep up, is full or is stuck,
+// lines are dropped, and counted: a line is written whole or not at all. It knows what an exchange was, and nothing of
+// how it came to be.
 package accesslog
 
 import (
@@ -18,7 +19,8 @@ const (
 	blockBytes = 64 << 10
 	// flushInterval is how long a line may wait to be written when there is little.
 	flushInterval = time.Second
-	// waitingBlocks is how many blocks may wait for the disk; what does not fit is dropped. It is 16 MiB, some 40,000 lines.
+	// waitingBlocks is how many blocks may wait for the disk; what does not fit is dropped. It is 16 MiB, some 40,000
+	// lines.
 	waitingBlocks = 256
 	// closeTimeout is how long Close waits for what is left to be written.
 	closeTimeout = 5 * time.Second
@@ -210,8 +212,8 @@ func (l *Log) Reopen() {
 	}
 }
 
-// Close writes what is left. It waits for that some seconds at most: what is not written by then, since nobody reads a pipe or a disk hangs, is
-// counted as dropped, and said. Nothing may be written meanwhile or afterwards.
+// Close writes what is left. It waits for that some seconds at most: what is not written by then, since nobody reads a
+// pipe or a disk hangs, is counted as dropped, and said. Nothing may be written meanwhile or afterwards.
 func (l *Log) Close() {
 	before := l.dropped.Load()
 	close(l.stop)

@@ -244,8 +244,8 @@ func (a *Attempts) Judge(started bool, err error) (answered, again bool) {
 	}
 	// An endpoint may close an idle connection just when a request is sent on it. Nothing of a response came, so a request
 	// that may be repeated is sent again, on a new connection (RFC 9110 section 9.2.2). One that the endpoint has not
-	// looked at is sent again whatever it is, as long as nothing of its body was read that has not been kept. Whatever else
-	// an endpoint does with a request it does knowing it: what follows then is the policy's.
+	// looked at is sent again whatever it is, as long as nothing of its body was read that has not been kept. Whatever
+	// else an endpoint does with a request it does knowing it: what follows then is the policy's.
 	resend := a.Used && !a.fresh && upstream.Stale(err) && (a.Repeatable || repeatable(a.Exchange.Request.Method)) ||
 		upstream.NotProcessed(err) && a.Tried-a.from < maxConnectAttempts
 	resend = resend && (a.Request.Whole || a.upload == nil) && !started && !a.Exchange.Down.Gone()

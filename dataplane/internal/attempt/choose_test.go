@@ -46,7 +46,8 @@ func attemptsAt(s *upstream.Service, perTry time.Duration) *Attempts {
 }
 
 // TestTryBeginsWithItsPlace has an attempt wait for a place for longer than per_try_timeout: its time, and what it is
-// said to take, begin when it has one. So does the time for which the next one waits, when the one before has used its up.
+// said to take, begin when it has one. So does the time for which the next one waits, when the one before has used its
+// up.
 func TestTryBeginsWithItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, apply := registryOf(t)
@@ -127,8 +128,8 @@ func TestEndpointLeavesBackOff(t *testing.T) {
 	}
 }
 
-// TestHedgesAreDecidedOnOnce has the delay of hedges become known only after an attempt has been chosen, as happens where
-// that is done in a loop: its place in the circuit is not forgotten.
+// TestHedgesAreDecidedOnOnce has the delay of hedges become known only after an attempt has been chosen, as happens
+// where that is done in a loop: its place in the circuit is not forgotten.
 func TestHedgesAreDecidedOnOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, apply := registryOf(t)

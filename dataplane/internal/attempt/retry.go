@@ -174,9 +174,9 @@ func (a *Attempts) retryError(why config.RetryConditions) next {
 }
 
 // plan chooses the endpoint of another attempt and returns how long to wait before it, not less than least where the
-// same endpoint would get it again, or in any case where that is for the whole service. It reports false where there may
-// be none. It has the place in the circuit of an attempt that has ended, where one still holds it: who waited for another
-// one would wait for itself. held is that; nil: the exchange holds none.
+// same endpoint would get it again, or in any case where that is for the whole service. It reports false where there
+// may be none. It has the place in the circuit of an attempt that has ended, where one still holds it: who waited for
+// another one would wait for itself. held is that; nil: the exchange holds none.
 func (a *Attempts) plan(
 	why config.RetryConditions, least time.Duration, forAll bool, held *circuit.Permit,
 ) (wait time.Duration, ok bool) {

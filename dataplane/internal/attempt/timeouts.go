@@ -27,8 +27,9 @@ func (a *Attempts) whichTimeout(err error) string {
 	return "the service did not answer in time"
 }
 
-// tellTime makes the service see what is left of the exchange's time: by grpc-timeout where its caller speaks gRPC and a
-// wait for a connection, an attempt before or a middleware has taken some of it, and by the field that the policy names.
+// tellTime makes the service see what is left of the exchange's time: by grpc-timeout where its caller speaks gRPC and
+// a wait for a connection, an attempt before or a middleware has taken some of it, and by the field that the policy
+// names.
 func (a *Attempts) tellTime() {
 	x := a.Exchange
 	if x.RPC != exchange.NoRPC && !x.Deadline.IsZero() {

@@ -8,8 +8,9 @@ import (
 	"gateway.internal/shared/hostname"
 )
 
-// FuzzChoose holds the choice of a host by the name that a client asks for over TLS against the rules, said anew, and against the choice by the host of a
-// request: where these two differ, a client that has proved nothing reaches what asks for a certificate.
+// FuzzChoose holds the choice of a host by the name that a client asks for over TLS against the rules, said anew, and
+// against the choice by the host of a request: where these two differ, a client that has proved nothing reaches what
+// asks for a certificate.
 func FuzzChoose(f *testing.F) {
 	for _, name := range []string{"", ".", "a.example", "A.Example.", "b.a.example", "x.b.example", "X.B.EXAMPLE", "y.x.b.example", "b.example", ".b.example", "c.example", "a.example..", "127.0.0.1", "*.b.example", "a.example\x00"} {
 		f.Add(name, uint16(443), true)

@@ -15,8 +15,8 @@ import (
 	"gateway.internal/shared/hostname/hostnametest"
 )
 
-// TestHosts runs the hosts that routes are tried with through the choice by SNI and what is asked of clients, for certificates that are
-// there and for ones that ACME has yet to obtain.
+// TestHosts runs the hosts that routes are tried with through the choice by SNI and what is asked of clients, for
+// certificates that are there and for ones that ACME has yet to obtain.
 func TestHosts(t *testing.T) {
 	cert, key := inPEM(t, pair(t))
 	for _, c := range hostnametest.Cases() {

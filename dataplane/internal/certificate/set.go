@@ -1,5 +1,5 @@
-// Package certificate chooses what a node shows to a client that asks for a name over TLS, and what it asks of that client. Everything
-// is compiled with the snapshot: a handshake looks a name up. It knows no listeners.
+// Package certificate chooses what a node shows to a client that asks for a name over TLS, and what it asks of that
+// client. Everything is compiled with the snapshot: a handshake looks a name up. It knows no listeners.
 package certificate
 
 import (
@@ -96,14 +96,15 @@ func (s *Set) parse(e *config.Entry) (*parsed, error) {
 	return p, nil
 }
 
-// covers reports whether there is a certificate for a host; "" asks whether there is any. One that ACME keeps valid may not be there yet, or
-// not yet be for a host that was added: until then the host is as if it were not in the list, except that what it asks of its clients holds.
+// covers reports whether there is a certificate for a host; "" asks whether there is any. One that ACME keeps valid may
+// not be there yet, or not yet be for a host that was added: until then the host is as if it were not in the list,
+// except that what it asks of its clients holds.
 func (p *parsed) covers(name string) bool {
 	return p.pair.Leaf != nil && (name == "" || p.message.GetAcme() == nil || config.Covers(p.pair.Leaf, name))
 }
 
-// host makes what a name's clients get from the certificates for it, whose settings are the same: each client gets the first that it
-// understands, say ECDSA rather than RSA. Where none of them is there yet, handshakes are refused.
+// host makes what a name's clients get from the certificates for it, whose settings are the same: each client gets the
+// first that it understands, say ECDSA rather than RSA. Where none of them is there yet, handshakes are refused.
 func (s *Set) host(name string, list []*parsed, tickets *Tickets, made map[string]*host) *host {
 	key := ""
 	for _, p := range list {
@@ -150,8 +151,8 @@ var protocols = []string{"h2", "http/1.1"}
 // nothing refuses handshakes, with the alert unrecognized_name.
 var nothing = &tls.Config{MinVersion: tls.VersionTLS12}
 
-// Choose returns what a client gets that says hello, and what that asks of it. A name that no certificate has gets the default one, or the
-// alert unrecognized_name where there is none.
+// Choose returns what a client gets that says hello, and what that asks of it. A name that no certificate has gets the
+// default one, or the alert unrecognized_name where there is none.
 func (s *Set) Choose(hello *tls.ClientHelloInfo) (*tls.Config, Policy) {
 	if s == nil {
 		return nothing, Policy{}
@@ -178,7 +179,8 @@ func (s *Set) lookup(authority string) *host {
 	return s.fallback
 }
 
-// Asks reports whether any host asks its clients for certificates. Where it does not, every request may come over any connection.
+// Asks reports whether any host asks its clients for certificates. Where it does not, every request may come over any
+// connection.
 func (s *Set) Asks() bool { return s != nil && s.asks }
 
 // Policy returns what the host of a request, which may carry a port, asks of clients.

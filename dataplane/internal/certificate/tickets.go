@@ -17,9 +17,9 @@ const TicketPeriod = 12 * time.Hour
 // MinTicketSecret is the shortest secret that tickets may be derived from, in bytes.
 const MinTicketSecret = 32
 
-// Tickets makes session tickets with keys that follow from a secret and the time: nodes that share the secret take each other's tickets
-// without ever talking, and keys change by themselves. Who has the secret can read what was recorded of resumed TLS 1.2 sessions, so
-// it should be replaced now and then; nodes take sessions up anew then.
+// Tickets makes session tickets with keys that follow from a secret and the time: nodes that share the secret take each
+// other's tickets without ever talking, and keys change by themselves. Who has the secret can read what was recorded of
+// resumed TLS 1.2 sessions, so it should be replaced now and then; nodes take sessions up anew then.
 type Tickets struct {
 	secret []byte
 	keys   tls.Config // holds the keys in force
@@ -68,8 +68,8 @@ func (t *Tickets) key(period int64) [32]byte {
 	return [32]byte(mac.Sum(nil))
 }
 
-// bind makes sessions of a configuration resumable where the same policy is in force, and nowhere else: who proved something to one host
-// has not proved it to another.
+// bind makes sessions of a configuration resumable where the same policy is in force, and nowhere else: who proved
+// something to one host has not proved it to another.
 func (t *Tickets) bind(c *tls.Config, p Policy) {
 	mark := append([]byte("policy "), p.ID[:]...)
 	c.WrapSession = func(cs tls.ConnectionState, session *tls.SessionState) ([]byte, error) {

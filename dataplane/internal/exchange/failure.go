@@ -10,7 +10,8 @@ import (
 //
 //	{"success":false,"error":{"code","message","service","route","details","timestamp"},"request_id","timestamp"}
 //
-// with the code's HTTP status; gRPC clients get the code's grpc-status. The message is for the client: it must not carry secrets or internal addresses.
+// with the code's HTTP status; gRPC clients get the code's grpc-status. The message is for the client: it must not
+// carry secrets or internal addresses.
 func (x *Exchange) Fail(code fault.Code, message string) {
 	x.FailStatus(code, code.HTTP(), message)
 }

@@ -203,8 +203,8 @@ func (n Name) HopByHop() bool {
 // Frames reports whether fields of this name say where a message, or what it is said on, ends.
 func (n Name) Frames() bool { return n == ContentLength || n == TransferEncoding || n == Connection }
 
-// Renewed reports whether a request that is forwarded does not carry a field of this name on as it came: it belongs to one connection, or
-// the codec writes it from what the exchange says.
+// Renewed reports whether a request that is forwarded does not carry a field of this name on as it came: it belongs to
+// one connection, or the codec writes it from what the exchange says.
 func (n Name) Renewed() bool {
 	switch n {
 	case Unknown, ContentType, Date, Origin, Server, XForwardedPort, XForwardedPrefix, XForwardedServer, XForwardedSSL, XRealIP:
@@ -216,8 +216,8 @@ func (n Name) Renewed() bool {
 	}
 }
 
-// Answered reports whether a response does not carry a field of this name on as it came: it belongs to one connection, or the codec writes it from what
-// the exchange says.
+// Answered reports whether a response does not carry a field of this name on as it came: it belongs to one connection,
+// or the codec writes it from what the exchange says.
 func (n Name) Answered() bool {
 	switch n {
 	case Unknown, ContentType, Date, Server, Via:
@@ -238,8 +238,8 @@ func (n Name) Claims() bool {
 	return false
 }
 
-// InTrailers reports whether a field may stand in the trailers: those that frame, route or authenticate a message, or say where it comes from, may
-// not (RFC 9110 section 6.5.1).
+// InTrailers reports whether a field may stand in the trailers: those that frame, route or authenticate a message, or
+// say where it comes from, may not (RFC 9110 section 6.5.1).
 func (f *Field) InTrailers() bool {
 	switch f.Known {
 	case Unknown:

@@ -13,7 +13,8 @@ import (
 
 var timeouts = regexp.MustCompile(`^[0-9]{1,8}[HMSmun]$`)
 
-// FuzzRPCTimeout reads any grpc-timeout: only what gRPC allows counts, and what is passed on is read as no longer, and hardly shorter, a time.
+// FuzzRPCTimeout reads any grpc-timeout: only what gRPC allows counts, and what is passed on is read as no longer, and
+// hardly shorter, a time.
 func FuzzRPCTimeout(f *testing.F) {
 	for _, s := range []string{"1S", "99999999H", "0n", "+1S", "1 S", "100000000S", "S", "1x", "00000001u", "5m"} {
 		f.Add(s)
@@ -58,7 +59,8 @@ func FuzzRPCMessage(f *testing.F) {
 	})
 }
 
-// FuzzMediaType holds that a request is only taken for gRPC where its media type is one of the four, with a suffix or parameters.
+// FuzzMediaType holds that a request is only taken for gRPC where its media type is one of the four, with a suffix or
+// parameters.
 func FuzzMediaType(f *testing.F) {
 	for _, s := range []string{"application/grpc", "application/grpc+proto; a=b", "Application/GRPC-Web-Text", "application/grpc-webx", "application/grpcx", "application/grpc-web-text+proto", "application/grpc-web "} {
 		f.Add(s)

@@ -58,7 +58,8 @@ func rpcOf(mediaType string) RPC {
 	return NoRPC
 }
 
-// startsType reports whether what follows a media type's name leaves it that type: nothing, a suffix such as "+proto", or parameters.
+// startsType reports whether what follows a media type's name leaves it that type: nothing, a suffix such as "+proto",
+// or parameters.
 func startsType(rest string) bool {
 	return rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == ' '
 }
@@ -131,7 +132,8 @@ func (x *Exchange) failRPC(code fault.Code, message string) {
 	x.Response.Code = code
 }
 
-// AddStatus adds an error's grpc-status and grpc-message, which begins with the gateway's code, to a header, or to trailers.
+// AddStatus adds an error's grpc-status and grpc-message, which begins with the gateway's code, to a header, or to
+// trailers.
 func (x *Exchange) AddStatus(h *Header, code fault.Code, message string) {
 	h.Add("grpc-status", strconv.Itoa(int(code.GRPC())))
 	h.Add("grpc-message", string(appendPercent(append([]byte(code), ": "...), message)))

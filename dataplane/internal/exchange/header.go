@@ -9,7 +9,8 @@ import (
 // The zero value is empty and ready. It is not safe for concurrent use; see [Exchange.Fork].
 type Header struct {
 	fields []Field
-	// decided are the names that Set and Del were called for: what stands in the trailers is not to undo it. See Request.Trailers.
+	// decided are the names that Set and Del were called for: what stands in the trailers is not to undo it. See
+	// Request.Trailers.
 	decided []string
 	// log records the changes that are made, when it is wanted; see Fork.
 	log *[]headerChange
@@ -95,10 +96,10 @@ func (h *Header) Values(name string) iter.Seq[string] {
 	}
 }
 
-// Set replaces all values of a field by one, and with it the fields that services may take for it; see SameField. The field keeps the place of
-// the first, or goes to the end. A field of that name in the trailers that come later is not passed on.
-// The strings have to live as long as the exchange. Framing is the codec's: Set, Add and Del of Content-Length,
-// Transfer-Encoding and hop-by-hop fields have no effect on what is sent.
+// Set replaces all values of a field by one, and with it the fields that services may take for it; see SameField. The
+// field keeps the place of the first, or goes to the end. A field of that name in the trailers that come later is not
+// passed on. The strings have to live as long as the exchange. Framing is the codec's: Set, Add and Del of
+// Content-Length, Transfer-Encoding and hop-by-hop fields have no effect on what is sent.
 func (h *Header) Set(name, value string) {
 	h.record('s', name, value)
 	h.decided = append(h.decided, name)
@@ -126,8 +127,8 @@ func (h *Header) Add(name, value string) {
 	h.fields = append(h.fields, Field{Name: name, Value: value, Known: KnownName(name), Odd: OddName(name)})
 }
 
-// Del removes all fields of a name, and those that services may take for it; see SameField. A field of that name in the trailers that come later
-// is not passed on.
+// Del removes all fields of a name, and those that services may take for it; see SameField. A field of that name in the
+// trailers that come later is not passed on.
 func (h *Header) Del(name string) {
 	h.record('d', name, "")
 	h.decided = append(h.decided, name)
@@ -159,8 +160,8 @@ func (h *Header) Decides(name string) bool {
 	return false
 }
 
-// Take removes all fields of a name and returns the first one's value. It is for codecs that say it in another way: unlike Del it says nothing about
-// trailers.
+// Take removes all fields of a name and returns the first one's value. It is for codecs that say it in another way:
+// unlike Del it says nothing about trailers.
 func (h *Header) Take(name string) (value string, found bool) {
 	value, found = h.Lookup(name)
 	if found {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Moment is a time within an exchange that its goroutines share. It is kept by the monotonic clock, so that the system's clock may be set meanwhile. The
-// zero value is no time.
+// Moment is a time within an exchange that its goroutines share. It is kept by the monotonic clock, so that the
+// system's clock may be set meanwhile. The zero value is no time.
 type Moment struct {
 	since atomic.Int64 // nanoseconds since Start, and one more; 0: no time
 }

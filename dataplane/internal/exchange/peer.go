@@ -9,7 +9,8 @@ import (
 	"sync"
 )
 
-// Peer is what is known of a client when its connection has been opened. It is immutable; the connection's exchanges share it.
+// Peer is what is known of a client when its connection has been opened. It is immutable; the connection's exchanges
+// share it.
 type Peer struct {
 	// Client is the client's address; the zero value where it has none, as on a Unix socket.
 	Client netip.AddrPort

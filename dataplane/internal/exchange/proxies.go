@@ -12,7 +12,8 @@ import (
 // UnixPeers is the word for clients on Unix sockets in a list of proxies.
 const UnixPeers = "unix"
 
-// Proxies are those whose word on clients is believed. Nil and the zero value are nobody. They are immutable and shared.
+// Proxies are those whose word on clients is believed. Nil and the zero value are nobody. They are immutable and
+// shared.
 type Proxies struct {
 	prefixes bart.Lite
 	sockets  bool

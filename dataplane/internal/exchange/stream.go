@@ -8,11 +8,13 @@ import (
 	"gateway.internal/shared/match"
 )
 
-// Tunnel is one end of a connection, or of a stream, that has gone over to another protocol: bytes, in both directions, until both ends have
-// said that they are through. One goroutine receives, one, perhaps another, sends; anybody may call Abort.
+// Tunnel is one end of a connection, or of a stream, that has gone over to another protocol: bytes, in both directions,
+// until both ends have said that they are through. One goroutine receives, one, perhaps another, sends; anybody may
+// call Abort.
 type Tunnel interface {
-	// Receive waits for bytes, at most for a time. io.EOF: the peer sends nothing more. os.ErrDeadlineExceeded: nothing came in that time.
-	// Every other error is the end of the tunnel. The part is valid until the next call; while it waits there is no buffer.
+	// Receive waits for bytes, at most for a time. io.EOF: the peer sends nothing more. os.ErrDeadlineExceeded: nothing
+	// came in that time. Every other error is the end of the tunnel. The part is valid until the next call; while it waits
+	// there is no buffer.
 	Receive(within time.Duration) ([]byte, error)
 	// Send passes bytes on. It fails where the peer takes nothing for a time.
 	Send(part []byte, within time.Duration) error
@@ -39,22 +41,24 @@ func (x *Exchange) clock() *stream {
 	return &x.stream
 }
 
-// BeginStream takes the exchange's deadline away: from now on it may last for as long as something moves in either direction at least once in
-// idle. Any of the exchange's goroutines may call this and the other methods of streams.
+// BeginStream takes the exchange's deadline away: from now on it may last for as long as something moves in either
+// direction at least once in idle. Any of the exchange's goroutines may call this and the other methods of streams.
 func (x *Exchange) BeginStream(idle time.Duration) {
 	x.Moved()
 	x.clock().bound.Store(false)
 	x.clock().idle.Store(int64(idle))
 }
 
-// BeginCall is BeginStream for a call of gRPC, which ends with its deadline whatever moves: the time that a caller waits is its own affair.
+// BeginCall is BeginStream for a call of gRPC, which ends with its deadline whatever moves: the time that a caller
+// waits is its own affair.
 func (x *Exchange) BeginCall(idle time.Duration) {
 	x.Moved()
 	x.clock().bound.Store(true)
 	x.clock().idle.Store(int64(idle))
 }
 
-// BeginBoth says that the response has begun and the request's body is still coming: a pause of one direction is none as long as the other one moves.
+// BeginBoth says that the response has begun and the request's body is still coming: a pause of one direction is none
+// as long as the other one moves.
 func (x *Exchange) BeginBoth() {
 	x.Moved()
 	x.clock().both.Store(true)
@@ -63,8 +67,9 @@ func (x *Exchange) BeginBoth() {
 // Both reports whether BeginBoth was called.
 func (x *Exchange) Both() bool { return x.clock().both.Load() }
 
-// PauseLeft returns how much longer a direction may pause that may do so for a time: of an exchange in which both directions are under way, since anything
-// moved last, and no more than the exchange's deadline leaves; 0 or less: the time is over, or only one direction is under way.
+// PauseLeft returns how much longer a direction may pause that may do so for a time: of an exchange in which both
+// directions are under way, since anything moved last, and no more than the exchange's deadline leaves; 0 or less: the
+// time is over, or only one direction is under way.
 func (x *Exchange) PauseLeft(within time.Duration) time.Duration {
 	if !x.clock().both.Load() {
 		return 0
@@ -83,8 +88,8 @@ func (x *Exchange) Moved() { x.clock().moved.Store(int64(time.Since(x.Start))) }
 // StreamIdle returns the longest that nothing may move; 0: the exchange is no stream.
 func (x *Exchange) StreamIdle() time.Duration { return time.Duration(x.clock().idle.Load()) }
 
-// StreamLeft returns how much longer nothing may move, of a call no more than its deadline leaves; 0 or less: the time is over, or the exchange
-// is no stream.
+// StreamLeft returns how much longer nothing may move, of a call no more than its deadline leaves; 0 or less: the time
+// is over, or the exchange is no stream.
 func (x *Exchange) StreamLeft() time.Duration {
 	idle := x.clock().idle.Load()
 	if idle == 0 {
@@ -113,8 +118,8 @@ func (x *Exchange) Until() time.Time {
 	return until
 }
 
-// Own gives the request memory of its own, and drops what only the exchange's start needed: the buffers that it was read into may then be given
-// back although the exchange goes on, perhaps for hours.
+// Own gives the request memory of its own, and drops what only the exchange's start needed: the buffers that it was
+// read into may then be given back although the exchange goes on, perhaps for hours.
 func (x *Exchange) Own() {
 	req := &x.Request
 	x.Params.Reset()

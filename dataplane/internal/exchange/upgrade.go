@@ -9,14 +9,15 @@ import (
 // WebSocket is the protocol of RFC 6455 as Upgrade and ":protocol" name it.
 const WebSocket = "websocket"
 
-// Connect stands for the tunnel that a client asks for by CONNECT where protocols are named (RFC 9110 section 9.3.6). Request.Upgrade is it, once
-// the request has been admitted, only where Method is CONNECT.
+// Connect stands for the tunnel that a client asks for by CONNECT where protocols are named (RFC 9110 section 9.3.6).
+// Request.Upgrade is it, once the request has been admitted, only where Method is CONNECT.
 const Connect = "connect"
 
 // webSocketGUID is what a server shows that it knows (RFC 6455 section 1.3).
 const webSocketGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// WebSocketKey returns the request's Sec-WebSocket-Key, and whether it is one: there once, 16 bytes in base64 (RFC 6455 section 4.2.1).
+// WebSocketKey returns the request's Sec-WebSocket-Key, and whether it is one: there once, 16 bytes in base64 (RFC 6455
+// section 4.2.1).
 func (r *Request) WebSocketKey() (key string, ok bool) {
 	n := 0
 	for v := range r.Header.Values("Sec-WebSocket-Key") {

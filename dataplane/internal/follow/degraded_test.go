@@ -35,8 +35,8 @@ func newer(t *testing.T, name string) *config.Entry {
 	return configtest.Newer(t, &configv1.Route{Id: name, Name: name, Path: "/" + name})
 }
 
-// TestFieldsOfALaterBuild: a node that does not know a field serves what has it, and says so for as long as it is there:
-// in results, in reports, to the next control plane, and after a restart.
+// TestFieldsOfALaterBuild: a node that does not know a field serves what has it, and says so for as long as it is
+// there: in results, in reports, to the next control plane, and after a restart.
 func TestFieldsOfALaterBuild(t *testing.T) {
 	dir := t.TempDir()
 	src := &source{t: t, config: config.Empty()}

@@ -35,8 +35,8 @@ func newDisk(dir string, lock *os.File) *disk {
 	}
 }
 
-// openDisk locks the folder: two processes would spoil each other's files. The lock goes with the process, however it ends. A lock that
-// was handed over by another process is in force already.
+// openDisk locks the folder: two processes would spoil each other's files. The lock goes with the process, however it
+// ends. A lock that was handed over by another process is in force already.
 func openDisk(dir string, handed *os.File) (*disk, error) {
 	if handed != nil {
 		return newDisk(dir, handed), nil
@@ -101,8 +101,9 @@ func (d *disk) nodeID() (string, error) {
 	return id, nil
 }
 
-// replace puts a new file in the place of one in the folder, so that a crash leaves the one or the other. The file is returned when
-// it is in place, which it may be in spite of an error: then a power cut may still bring the old one back.
+// replace puts a new file in the place of one in the folder, so that a crash leaves the one or the other. The file is
+// returned when it is in place, which it may be in spite of an error: then a power cut may still bring the old one
+// back.
 func replace(dir, name string, write func(io.Writer) error) (*os.File, error) {
 	path := filepath.Join(dir, name)
 	temporary := path + ".new"

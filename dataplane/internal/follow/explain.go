@@ -29,7 +29,8 @@ func advice(code codes.Code) (string, bool) {
 	return "", false
 }
 
-// explain logs why a stream ended, once for each kind of reason until it works again, and tells whether the node was refused.
+// explain logs why a stream ended, once for each kind of reason until it works again, and tells whether the node was
+// refused.
 func (f *Follower) explain(address string, err error) (refused bool) {
 	code, reason := status.Code(err), status.Convert(err).Message()
 	switch {

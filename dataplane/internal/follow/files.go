@@ -1,5 +1,5 @@
-// Package follow brings configuration to the node: from a control plane, over the stream, with the last good snapshot on disk; or
-// from files. It does not know what is done with a configuration.
+// Package follow brings configuration to the node: from a control plane, over the stream, with the last good snapshot
+// on disk; or from files. It does not know what is done with a configuration.
 package follow
 
 import (
@@ -21,8 +21,8 @@ import (
 	"gateway.internal/shared/config/file"
 )
 
-// lookInterval is how often the files are looked at. A change is taken when it was the same at two looks, so that a file is not
-// read while it is being written.
+// lookInterval is how often the files are looked at. A change is taken when it was the same at two looks, so that a
+// file is not read while it is being written.
 const lookInterval = 500 * time.Millisecond
 
 // Applier is what a followed configuration is given to.
@@ -63,8 +63,8 @@ func (f *Files) Load() error {
 	return f.reload(false)
 }
 
-// Run looks at the files twice a second and applies what changed, until ctx ends. What can't be applied is logged, once, and the
-// running configuration stays. Load comes first.
+// Run looks at the files twice a second and applies what changed, until ctx ends. What can't be applied is logged,
+// once, and the running configuration stays. Load comes first.
 func (f *Files) Run(ctx context.Context) {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
@@ -177,11 +177,12 @@ func (f *Files) checkLoss(next *config.Config, asked bool) error {
 		"send the process SIGHUP once it has been refused, or start it anew", lost, of)
 }
 
-// maxReads is how often files are read that change while they are, before what was read is taken. What changes later is read again anyway.
+// maxReads is how often files are read that change while they are, before what was read is taken. What changes later is
+// read again anyway.
 const maxReads = 5
 
-// load reads the files, again where they have changed meanwhile: some would be of the state before and some of the one after, of links that are
-// swapped all at once.
+// load reads the files, again where they have changed meanwhile: some would be of the state before and some of the one
+// after, of links that are swapped all at once.
 func (f *Files) load() (doc *file.Document, err error) {
 	f.read = fingerprint(f.Path, f.also)
 	for range maxReads {

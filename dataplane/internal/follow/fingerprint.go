@@ -11,8 +11,9 @@ import (
 	"gateway.internal/shared/config/file"
 )
 
-// fingerprint tells contents of a file or folder apart without reading them: by name, file, size and time of change. Links count as what they lead
-// to, so that it is another one when they are swapped, as those of a mounted ConfigMap are. also are files beside it.
+// fingerprint tells contents of a file or folder apart without reading them: by name, file, size and time of change.
+// Links count as what they lead to, so that it is another one when they are swapped, as those of a mounted ConfigMap
+// are. also are files beside it.
 func fingerprint(path string, also []string) [32]byte {
 	h := sha256.New()
 	files, err := file.Files(path)

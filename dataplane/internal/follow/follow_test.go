@@ -180,8 +180,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestTornFile cuts the file at every byte, as a crash may, and flips each byte once. The node starts with an earlier revision or
-// with none, never with something else; and what it is told then is there after the next start.
+// TestTornFile cuts the file at every byte, as a crash may, and flips each byte once. The node starts with an earlier
+// revision or with none, never with something else; and what it is told then is there after the next start.
 func TestTornFile(t *testing.T) {
 	dir := t.TempDir()
 	src := &source{t: t, config: config.Empty()}

@@ -51,11 +51,13 @@ type Settings struct {
 	Build string
 	// DataDir is the folder of the last good snapshot.
 	DataDir string
-	// Instance is what the control plane tells this process by; empty: a new one. A process that replaces another one has the other's.
+	// Instance is what the control plane tells this process by; empty: a new one. A process that replaces another one has
+	// the other's.
 	Instance string
 	// RefusalTimeout is how long the node may refuse what most of its fleet runs before it is not ready; 0: for ever.
 	RefusalTimeout time.Duration
-	// Lock is the locked file of the data folder, from the process that is replaced; nil: the folder is to be locked. It is the follower's.
+	// Lock is the locked file of the data folder, from the process that is replaced; nil: the folder is to be locked. It
+	// is the follower's.
 	Lock *os.File
 }
 
@@ -85,8 +87,8 @@ type Follower struct {
 	outcomes map[string]codes.Code                // how the last stream to an address ended, as far as it was logged
 }
 
-// NewFollower opens the data folder, and starts the node from the last good snapshot there, if there is one. A damaged snapshot is
-// logged, not an error. The folder is this process's until Run returns.
+// NewFollower opens the data folder, and starts the node from the last good snapshot there, if there is one. A damaged
+// snapshot is logged, not an error. The folder is this process's until Run returns.
 func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 	if set.NodeID != "" {
 		if err := nodeid.Check(set.NodeID); err != nil {
@@ -130,8 +132,8 @@ func (f *Follower) Run(ctx context.Context) {
 	f.Follow(ctx)
 }
 
-// Follow follows until ctx ends, connecting again and again. It may be called again afterwards: who did so knows that another process may
-// have written to the folder meanwhile, so the snapshot there is written anew.
+// Follow follows until ctx ends, connecting again and again. It may be called again afterwards: who did so knows that
+// another process may have written to the folder meanwhile, so the snapshot there is written anew.
 func (f *Follower) Follow(ctx context.Context) {
 	defer func() { f.unsaved = unsaved{true, true} }()
 	retry := backoff.Exponential{Least: 2 * minBackoff}

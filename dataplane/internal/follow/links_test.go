@@ -21,7 +21,8 @@ func link(t *testing.T, target, path string) {
 	}
 }
 
-// TestSwappedLinksAreNoticed follows a path that is a link to a mounted ConfigMap, and one that is a link to a folder, while the links are swapped.
+// TestSwappedLinksAreNoticed follows a path that is a link to a mounted ConfigMap, and one that is a link to a folder,
+// while the links are swapped.
 func TestSwappedLinksAreNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -6,11 +6,12 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// maxReportBytes keeps reports well under the 4 MiB that gRPC takes. Without it a node with many routes could come back from
-// a long time alone with a report that ends the stream, again and again.
+// maxReportBytes keeps reports well under the 4 MiB that gRPC takes. Without it a node with many routes could come back
+// from a long time alone with a report that ends the stream, again and again.
 const maxReportBytes = 2 << 20
 
-// split makes parts of a report that is too large for one message. Health comes first, by itself, so that the last part has traffic.
+// split makes parts of a report that is too large for one message. Health comes first, by itself, so that the last part
+// has traffic.
 func split(r *streamv1.Report, limit int) []*streamv1.Report {
 	if proto.Size(r) <= limit {
 		return []*streamv1.Report{r}

@@ -47,8 +47,8 @@ func refuse(format string, args ...any) error {
 	return &refusal{[]*streamv1.Problem{{Reason: fmt.Sprintf(format, args...)}}}
 }
 
-// errStale is an update that starts from something else than what the node has, or leads to something else than it says: the two
-// sides do not agree on what the node runs, and only a full snapshot helps.
+// errStale is an update that starts from something else than what the node has, or leads to something else than it
+// says: the two sides do not agree on what the node runs, and only a full snapshot helps.
 var errStale = errors.New("the control plane's view of this node is not what it runs")
 
 func stale(format string, args ...any) error {
@@ -117,8 +117,8 @@ func decode(resources []*streamv1.Resource) ([]*config.Entry, error) {
 	return entries, nil
 }
 
-// checkShrink refuses what would take the node's traffic away without a commit that said so: most routes, or everything at once. The last
-// resource may be removed by itself: who does that knows what it does.
+// checkShrink refuses what would take the node's traffic away without a commit that said so: most routes, or everything
+// at once. The last resource may be removed by itself: who does that knows what it does.
 func (s *state) checkShrink(u *streamv1.Update, next *config.Config) error {
 	if u.GetAllowShrink() {
 		return nil

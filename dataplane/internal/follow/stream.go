@@ -100,7 +100,8 @@ func (f *Follower) hello() *streamv1.Hello {
 	return h
 }
 
-// receiveError returns what the server says instead of io.EOF, which is all that a failed Send gives when the server ended the stream.
+// receiveError returns what the server says instead of io.EOF, which is all that a failed Send gives when the server
+// ended the stream.
 func receiveError(s stream, err error) error {
 	for errors.Is(err, io.EOF) {
 		if _, recvErr := s.Recv(); recvErr != nil {

@@ -298,7 +298,8 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestDegraded has a disk that can't be written for a while: the node says so, and writes when it can, without a change.
+// TestDegraded has a disk that can't be written for a while: the node says so, and writes when it can, without a
+// change.
 func TestDegraded(t *testing.T) {
 	dir := t.TempDir()
 	src := &source{t: t, config: config.Empty()}
@@ -369,7 +370,8 @@ func (s *served) request(t *testing.T) *streamv1.StreamRequest {
 	return m
 }
 
-// TestRealStream goes over gRPC and loopback: a first address where nobody listens, a snapshot, a break and what is new after it.
+// TestRealStream goes over gRPC and loopback: a first address where nobody listens, a snapshot, a break and what is new
+// after it.
 func TestRealStream(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

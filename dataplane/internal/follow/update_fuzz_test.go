@@ -12,7 +12,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// FuzzUpdates lets a control plane send anything: what is refused leaves what the node has as it was, and what is taken is what a node reads from its disk later.
+// FuzzUpdates lets a control plane send anything: what is refused leaves what the node has as it was, and what is taken
+// is what a node reads from its disk later.
 func FuzzUpdates(f *testing.F) {
 	routes, first := resources(f, "a", "b", "c", "d")
 	update := func(u *streamv1.Update) *streamv1.StreamResponse {

@@ -6,8 +6,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// Flag is a flag's value that chooses the fields that tell of clients: x-forwarded, forwarded, both or off. It implements
-// pflag.Value. The zero value is x-forwarded.
+// Flag is a flag's value that chooses the fields that tell of clients: x-forwarded, forwarded, both or off. It
+// implements pflag.Value. The zero value is x-forwarded.
 type Flag exchange.ForwardedFields
 
 var flagNames = [...]string{

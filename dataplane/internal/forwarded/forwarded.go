@@ -1,5 +1,6 @@
-// Package forwarded finds out by what trusted proxies say who the client of a request is, and decides what services are told of it: by
-// X-Forwarded-For and its companions, and by Forwarded (RFC 7239). It does not know how the fields are sent.
+// Package forwarded finds out by what trusted proxies say who the client of a request is, and decides what services are
+// told of it: by X-Forwarded-For and its companions, and by Forwarded (RFC 7239). It does not know how the fields are
+// sent.
 package forwarded
 
 import (
@@ -10,7 +11,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// MaxProxies is how many trusted proxies are gone back through. Where there are more, the last of them counts for the client.
+// MaxProxies is how many trusted proxies are gone back through. Where there are more, the last of them counts for the
+// client.
 const MaxProxies = 32
 
 // origin is where a request comes from, as far back as it can be told.
@@ -25,8 +27,9 @@ type origin struct {
 
 var directly = exchange.Forwarding{}
 
-// Apply takes what a request says of its origin out of its header. Of a trusted proxy it is believed: the exchange's client and scheme become
-// those that the proxy names. Services are told only of what is believed. It does not allocate once the exchange's memory has grown.
+// Apply takes what a request says of its origin out of its header. Of a trusted proxy it is believed: the exchange's
+// client and scheme become those that the proxy names. Services are told only of what is believed. It does not allocate
+// once the exchange's memory has grown.
 func Apply(x *exchange.Exchange) {
 	settings, trusted := &directly, false
 	if x.Peer != nil {
@@ -141,8 +144,8 @@ func agree(a *string, b string) bool {
 	return b == "" || exchange.EqualFold(*a, b)
 }
 
-// back goes one step back: from the client that is known so far, which is a trusted proxy, to the one that it names. It returns false where that is
-// as far as anybody can be believed.
+// back goes one step back: from the client that is known so far, which is a trusted proxy, to the one that it names. It
+// returns false where that is as far as anybody can be believed.
 func (o *origin) back(to netip.AddrPort, proxies *exchange.Proxies) bool {
 	if a := o.client.Addr(); a.IsValid() {
 		o.proxies[o.n] = a
@@ -152,7 +155,8 @@ func (o *origin) back(to netip.AddrPort, proxies *exchange.Proxies) bool {
 	return proxies.Trust(to.Addr()) && o.n < MaxProxies
 }
 
-// byX goes back through X-Forwarded-For, which has no standard: a list of addresses to which every proxy adds the one that has asked it.
+// byX goes back through X-Forwarded-For, which has no standard: a list of addresses to which every proxy adds the one
+// that has asked it.
 func (o *origin) byX(x *exchange.Exchange, proxies *exchange.Proxies) {
 	o.client = x.Peer.Client
 	asked := 0
@@ -216,7 +220,8 @@ func schemeOf(text string) string {
 	return ""
 }
 
-// tellX puts X-Forwarded-For together: the client and the proxies after it, each of which is known to have asked the next one.
+// tellX puts X-Forwarded-For together: the client and the proxies after it, each of which is known to have asked the
+// next one.
 func tellX(x *exchange.Exchange, o *origin) {
 	start := len(x.ForwardedMemory)
 	b := appendAddr(x.ForwardedMemory, o.client.Addr())

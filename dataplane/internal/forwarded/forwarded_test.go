@@ -9,7 +9,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// from makes the exchange of a request with fields such as "For: 192.0.2.7", whose names are short for X-Forwarded-For and so on.
+// from makes the exchange of a request with fields such as "For: 192.0.2.7", whose names are short for X-Forwarded-For
+// and so on.
 func from(t testing.TB, peer, fields string, settings exchange.Forwarding) *exchange.Exchange {
 	t.Helper()
 	var err error
@@ -177,8 +178,8 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// check holds what came of hostile fields against what may never happen: the client is the peer, or an address that the fields spell, and what
-// services are told leads to the same client when it is read again.
+// check holds what came of hostile fields against what may never happen: the client is the peer, or an address that the
+// fields spell, and what services are told leads to the same client when it is read again.
 func check(t *testing.T, name, value string, settings exchange.Forwarding) {
 	x := from(t, "10.0.0.1", "", settings)
 	x.Request.Header.Add(name, value)

@@ -7,8 +7,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// lister yields the elements of a list from right to left, over all lines of a field. A line has at least one element, which may be empty: a
-// proxy that had nothing to add must not make its client's word its own.
+// lister yields the elements of a list from right to left, over all lines of a field. A line has at least one element,
+// which may be empty: a proxy that had nothing to add must not make its client's word its own.
 type lister struct {
 	fields []exchange.Field
 	name   exchange.Name
@@ -39,8 +39,8 @@ func (l *lister) previous() (element string, ok bool) {
 	return strings.Trim(element, " \t"), true
 }
 
-// nth returns the n-th element of a list from the right, n from 1, which the proxy said that said the n-th address; or the only one, since
-// some proxies set such a field once for all after them. Empty: it can't be told which one it is.
+// nth returns the n-th element of a list from the right, n from 1, which the proxy said that said the n-th address; or
+// the only one, since some proxies set such a field once for all after them. Empty: it can't be told which one it is.
 func nth(h *exchange.Header, name exchange.Name, n int) string {
 	list := fromRight(h, name)
 	only, ok := list.previous()
@@ -65,8 +65,9 @@ func nth(h *exchange.Header, name exchange.Name, n int) string {
 // maxNode is more than the longest address with a port has characters.
 const maxNode = 64
 
-// parseNode reads an address with an optional port. plain is for X-Forwarded-For, where IPv6 may stand without brackets; in Forwarded it
-// may not, and the port may be a word that hides it (RFC 7239 section 6). Identifiers that hide the address are none.
+// parseNode reads an address with an optional port. plain is for X-Forwarded-For, where IPv6 may stand without
+// brackets; in Forwarded it may not, and the port may be a word that hides it (RFC 7239 section 6). Identifiers that
+// hide the address are none.
 func parseNode(s string, plain bool) (netip.AddrPort, bool) {
 	if s == "" || len(s) > maxNode {
 		return netip.AddrPort{}, false
@@ -135,14 +136,16 @@ func parsePort(s string, hidden bool) (uint16, bool) {
 	return uint16(n), n <= 65535
 }
 
-// element is what one proxy says in Forwarded. What it does not say, or says with escapes, which nothing here needs, is empty.
+// element is what one proxy says in Forwarded. What it does not say, or says with escapes, which nothing here needs, is
+// empty.
 type element struct{ node, host, proto string }
 
 // elements are the last ones of a line: the n-th one, from 0, is at n%len.
 type elements [MaxProxies + 1]element
 
-// parse reads a line by the letter of RFC 7239 section 4, from left to right, since a quoted string may hold commas. It returns how many
-// elements there are. A line that breaks the rules anywhere says nothing: who knows whose quote it is that was not closed.
+// parse reads a line by the letter of RFC 7239 section 4, from left to right, since a quoted string may hold commas. It
+// returns how many elements there are. A line that breaks the rules anywhere says nothing: who knows whose quote it is
+// that was not closed.
 func (all *elements) parse(s string) (n int, ok bool) {
 	for {
 		e := &all[n%len(all)]

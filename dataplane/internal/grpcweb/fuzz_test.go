@@ -69,8 +69,8 @@ func groups(text string) (all []byte, ok bool) {
 	return all, true
 }
 
-// FuzzText decodes a body of application/grpc-web-text that comes in two parts: it is what the reference makes of the whole, or an error where that has
-// one.
+// FuzzText decodes a body of application/grpc-web-text that comes in two parts: it is what the reference makes of the
+// whole, or an error where that has one.
 func FuzzText(f *testing.F) {
 	for _, s := range []string{"", "AAAAAAA=", "AAAA\nAAA", "QQ==QUI=", "====", "QUJD", "Q", "-_-_", "QR==", "Zm9v\r\n\r\n"} {
 		f.Add(s, 3)
@@ -102,8 +102,8 @@ func split(t *testing.T, body []byte) (read [][]byte, trailers string) {
 	return read, trailers
 }
 
-// FuzzResponse translates a response that comes in two parts. What is whole has the service's bytes and then one part with the trailers, in text or not;
-// what ends within a message, has no end.
+// FuzzResponse translates a response that comes in two parts. What is whole has the service's bytes and then one part
+// with the trailers, in text or not; what ends within a message, has no end.
 func FuzzResponse(f *testing.F) {
 	for _, s := range []string{"", "\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x03abc\x01\x00\x00\x00\x00", "\x00\x00\x00\x00\x09abc", "\x00\x00", "\x00\xff\xff\xff\xffabc"} {
 		f.Add([]byte(s), 2, "all is well", true)

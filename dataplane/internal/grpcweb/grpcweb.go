@@ -15,7 +15,8 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// Translate makes x, whose client speaks gRPC-Web, a request of gRPC, and its response one of gRPC-Web. It comes before the body is read.
+// Translate makes x, whose client speaks gRPC-Web, a request of gRPC, and its response one of gRPC-Web. It comes before
+// the body is read.
 func Translate(x *exchange.Exchange) {
 	d := &down{Downstream: x.Down, text: x.RPC == exchange.GRPCWebText}
 	req := &x.Request
@@ -105,7 +106,8 @@ func (d *down) WriteHead(x *exchange.Exchange, part []byte, last bool) error {
 	return d.send(x, part, last, func(b []byte, last bool) error { return d.Downstream.WriteHead(x, b, last) })
 }
 
-// moveStatus makes trailers of the status in a head that is all of a response: scripts may not see every header field of another origin.
+// moveStatus makes trailers of the status in a head that is all of a response: scripts may not see every header field
+// of another origin.
 func moveStatus(res *exchange.Response) {
 	for _, name := range []string{"grpc-status", "grpc-message", "grpc-status-details-bin"} {
 		if v, ok := res.Header.Take(name); ok {
@@ -123,7 +125,8 @@ func (d *down) WriteBody(x *exchange.Exchange, part []byte, last bool) error {
 	return d.send(x, part, last, write)
 }
 
-// send gives a part, in text where the client wants it, and the trailers after the last, to write; what is more goes to WriteBody.
+// send gives a part, in text where the client wants it, and the trailers after the last, to write; what is more goes to
+// WriteBody.
 func (d *down) send(x *exchange.Exchange, part []byte, last bool, write func(b []byte, last bool) error) error {
 	put := func(b []byte, last bool) error {
 		err := write(b, last)

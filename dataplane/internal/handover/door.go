@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Door is where successors find the running process: a Unix socket in the data folder, of mode 0600. One goroutine uses it.
+// Door is where successors find the running process: a Unix socket in the data folder, of mode 0600. One goroutine uses
+// it.
 type Door struct {
 	dir string
 	ln  *net.UnixListener
@@ -22,7 +23,8 @@ type Door struct {
 	patience patience
 }
 
-// Open makes the door of a data folder, and the folder where there is none. It is an error when another process that runs has one there.
+// Open makes the door of a data folder, and the folder where there is none. It is an error when another process that
+// runs has one there.
 func Open(dir string, log *slog.Logger) (*Door, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
@@ -79,8 +81,8 @@ type Owner struct {
 	LetGo func() Version
 	// GoOn takes that back: the successor has failed.
 	GoOn func()
-	// Met is called when a process, 0 where it can't be seen which, has said that it wants to be the successor; from then on it is waited for at each step only
-	// so long. nil: nobody is told.
+	// Met is called when a process, 0 where it can't be seen which, has said that it wants to be the successor; from then
+	// on it is waited for at each step only so long. nil: nobody is told.
 	Met func(pid int)
 }
 
@@ -98,8 +100,8 @@ func (s *Successor) Bye() {
 	_ = s.conn.Close()
 }
 
-// Serve lets successors in, one after the other, until one has replaced the process, which then has to stop accepting and to say Bye.
-// It returns nil when ctx is over. Of those that fail the log tells.
+// Serve lets successors in, one after the other, until one has replaced the process, which then has to stop accepting
+// and to say Bye. It returns nil when ctx is over. Of those that fail the log tells.
 func (d *Door) Serve(ctx context.Context, o Owner) *Successor {
 	for {
 		_ = d.ln.SetDeadline(time.Time{})
@@ -187,8 +189,8 @@ func (d *Door) handOver(ctx context.Context, conn *net.UnixConn, o *Owner) error
 	return err
 }
 
-// taken waits until the successor has taken over. When it is not waited for any longer, it can't do so any longer: it is the kernel that
-// decides which of the two came first.
+// taken waits until the successor has taken over. When it is not waited for any longer, it can't do so any longer: it
+// is the kernel that decides which of the two came first.
 func (d *Door) taken(ctx context.Context, conn *net.UnixConn) error {
 	_, _, err := expect(ctx, conn, d.patience.taken, kindTaken)
 	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {

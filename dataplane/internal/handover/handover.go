@@ -1,6 +1,7 @@
-// Package handover replaces a running process by another one, which may be of another build, without refusing a connection. The running
-// process (Door) and its successor (which finds a Predecessor) meet at a Unix socket in the data folder. It knows sockets, and the steps
-// in which they and the right to write to the data folder change hands; it does not know what is served, nor how a process comes to be ready.
+// Package handover replaces a running process by another one, which may be of another build, without refusing a
+// connection. The running process (Door) and its successor (which finds a Predecessor) meet at a Unix socket in the
+// data folder. It knows sockets, and the steps in which they and the right to write to the data folder change hands; it
+// does not know what is served, nor how a process comes to be ready.
 //
 //	successor                     running process
 //	hello        ------------>                                who asks, of which build
@@ -10,11 +11,12 @@
 //	taken        ------------>                                the successor accepts connections from now on
 //	             <------------    bye                         and the other one does not
 //
-// Until "taken" the running process serves all connections, and goes on as if nothing had happened when the successor fails, says nothing in time
-// or dies. Both have the same sockets, so a connection that waits to be accepted waits through all of this. A running process that dies
-// after its offer is replaced all the same.
+// Until "taken" the running process serves all connections, and goes on as if nothing had happened when the successor
+// fails, says nothing in time or dies. Both have the same sockets, so a connection that waits to be accepted waits
+// through all of this. A running process that dies after its offer is replaced all the same.
 //
-// Only processes of the same user are spoken with, and every message has to be exactly what the version of the protocol says.
+// Only processes of the same user are spoken with, and every message has to be exactly what the version of the protocol
+// says.
 package handover
 
 import (

@@ -103,7 +103,8 @@ func (r *running) serve(t *testing.T, d *Door) {
 	})
 }
 
-// counted returns how many descriptors are open. Until the test ends, nothing that is forgotten is closed by the garbage collector.
+// counted returns how many descriptors are open. Until the test ends, nothing that is forgotten is closed by the
+// garbage collector.
 func counted(t *testing.T) int {
 	t.Helper()
 	percent := debug.SetGCPercent(-1)
@@ -155,8 +156,8 @@ func succeed(t *testing.T, r *running) *Predecessor {
 	return p
 }
 
-// TestGenerations replaces a process, and what has replaced it in turn: each time all sockets pass over, and those that have connected
-// before are accepted after.
+// TestGenerations replaces a process, and what has replaced it in turn: each time all sockets pass over, and those that
+// have connected before are accepted after.
 func TestGenerations(t *testing.T) {
 	r := run(t, usual)
 	before := counted(t)
@@ -217,8 +218,8 @@ func TestNobodyIsThere(t *testing.T) {
 	}
 }
 
-// TestReasonBehindAReset holds that a reason is heard which was given by a side that closed with something unread, for which the kernel
-// reports a reset first.
+// TestReasonBehindAReset holds that a reason is heard which was given by a side that closed with something unread, for
+// which the kernel reports a reset first.
 func TestReasonBehindAReset(t *testing.T) {
 	dir := t.TempDir()
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socketPath(dir), Net: "unixpacket"})

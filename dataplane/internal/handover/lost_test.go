@@ -27,7 +27,8 @@ func packet(t *testing.T, conn *net.UnixConn, m *message, n int, fds []int) {
 	}
 }
 
-// approach goes as far as a step with a running process: it has said all that comes before it, and heard what is said to that.
+// approach goes as far as a step with a running process: it has said all that comes before it, and heard what is said
+// to that.
 func approach(t *testing.T, r *running, step kind) *net.UnixConn {
 	t.Helper()
 	conn, err := dial(r.dir)
@@ -61,8 +62,8 @@ func letsGo(t *testing.T, r *running, step kind) {
 	}
 }
 
-// TestSuccessorDies at each byte of what it says: the running process says at which step, leaks nothing, goes on, and is replaced by the
-// next one.
+// TestSuccessorDies at each byte of what it says: the running process says at which step, leaks nothing, goes on, and
+// is replaced by the next one.
 func TestSuccessorDies(t *testing.T) {
 	r := run(t, usual)
 	before := counted(t)
@@ -117,7 +118,8 @@ func TestSuccessorSaysTheWrongThing(t *testing.T) {
 	noneLeft(t, before)
 }
 
-// learns checks what a successor is told that the running process has given up at a step, and that it can't take over any more.
+// learns checks what a successor is told that the running process has given up at a step, and that it can't take over
+// any more.
 func learns(t *testing.T, conn *net.UnixConn, step kind, says string) {
 	t.Helper()
 	var err error
@@ -135,8 +137,8 @@ func learns(t *testing.T, conn *net.UnixConn, step kind, says string) {
 // impatient waits for nothing that is not there yet.
 var impatient = patience{hello: time.Millisecond, offer: time.Millisecond, ready: time.Millisecond, letGo: time.Millisecond, taken: time.Millisecond, bye: time.Millisecond}
 
-// TestSuccessorIsSilent at each step: the running process does not wait for ever, says for what it has waited, and a successor that comes too late
-// learns that it may not accept anything.
+// TestSuccessorIsSilent at each step: the running process does not wait for ever, says for what it has waited, and a
+// successor that comes too late learns that it may not accept anything.
 func TestSuccessorIsSilent(t *testing.T) {
 	for _, step := range []kind{kindHello, kindReady, kindTaken} {
 		patience := usual
@@ -184,7 +186,8 @@ func TestRunningProcessIsStopped(t *testing.T) {
 	}
 }
 
-// TestSuccessorIsInTimeAtTheLastMoment: what it has said before nobody waits any longer counts, since it accepts connections by now.
+// TestSuccessorIsInTimeAtTheLastMoment: what it has said before nobody waits any longer counts, since it accepts
+// connections by now.
 func TestSuccessorIsInTimeAtTheLastMoment(t *testing.T) {
 	patience := usual
 	patience.taken = -time.Second
@@ -285,7 +288,8 @@ func lose(t *testing.T) *broken {
 
 func (b *broken) dir() string { return strings.TrimSuffix(b.ln.Addr().String(), "/"+SocketName) }
 
-// follow goes through the steps with a running process; the successor serves when there is no error. All that it got is closed.
+// follow goes through the steps with a running process; the successor serves when there is no error. All that it got is
+// closed.
 func (b *broken) follow(t *testing.T, patience patience) (err error) {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -314,8 +318,8 @@ func (b *broken) follow(t *testing.T, patience patience) (err error) {
 	return err
 }
 
-// TestRunningProcessDies at each byte of what it says: before its offer there is nothing to take over, from then on the successor serves. What
-// is torn is an error that says at which step. Nothing leaks.
+// TestRunningProcessDies at each byte of what it says: before its offer there is nothing to take over, from then on the
+// successor serves. What is torn is an error that says at which step. Nothing leaks.
 func TestRunningProcessDies(t *testing.T) {
 	b := lose(t)
 	before := counted(t)

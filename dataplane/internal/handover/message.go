@@ -8,15 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// A message is one packet of a SOCK_SEQPACKET socket: a magic, the protocol's version, the kind, and what belongs to the kind. Numbers are
-// big-endian, texts and bytes begin with their length in two bytes. There is nothing optional, and nothing may follow.
+// A message is one packet of a SOCK_SEQPACKET socket: a magic, the protocol's version, the kind, and what belongs to
+// the kind. Numbers are big-endian, texts and bytes begin with their length in two bytes. There is nothing optional,
+// and nothing may follow.
 
 const (
 	magic           = "GWHO"
 	protocolVersion = 1
 	messageHead     = len(magic) + 2
 
-	// MaxSockets is how many sockets can pass over: the kernel takes 253 descriptors at a time (SCM_MAX_FD), of which two are spoken for.
+	// MaxSockets is how many sockets can pass over: the kernel takes 253 descriptors at a time (SCM_MAX_FD), of which two
+	// are spoken for.
 	MaxSockets = 250
 
 	maxMessageBytes = 128 << 10
@@ -56,7 +58,8 @@ type message struct {
 	offer   offer
 }
 
-// offer is an Estate as far as it can be written down; descriptors travel beside it, in the order of Door's socket, names and lock.
+// offer is an Estate as far as it can be written down; descriptors travel beside it, in the order of Door's socket,
+// names and lock.
 type offer struct {
 	build, instance string
 	secret          []byte

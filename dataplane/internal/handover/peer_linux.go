@@ -27,8 +27,9 @@ func credentials(conn *net.UnixConn) (pid, uid int, err error) {
 // senderSpace is what the sender of a message takes beside it.
 var senderSpace = syscall.CmsgSpace(syscall.SizeofUcred)
 
-// nameSenders makes each message that is received come with the process that has sent it (unix(7), SO_PASSCRED). What credentials says of
-// an inherited listening socket is the process that has opened it, however often it was passed on since.
+// nameSenders makes each message that is received come with the process that has sent it (unix(7), SO_PASSCRED). What
+// credentials says of an inherited listening socket is the process that has opened it, however often it was passed on
+// since.
 func nameSenders(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {

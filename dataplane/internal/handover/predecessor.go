@@ -10,8 +10,8 @@ import (
 	"os"
 )
 
-// Predecessor is the running process as its successor sees it. One goroutine uses it, in the order of Ready, Take and Alone, until Fail
-// or Alone.
+// Predecessor is the running process as its successor sees it. One goroutine uses it, in the order of Ready, Take and
+// Alone, until Fail or Alone.
 type Predecessor struct {
 	// Estate is what was offered; it is the successor's now.
 	Estate
@@ -98,8 +98,8 @@ func (p *Predecessor) offered(ctx context.Context) error {
 	return nil
 }
 
-// Ready says that all is set up that does not need the data folder, and returns what the running process runs when it has let go of
-// the folder: nil when it has died, and nobody is to be asked any longer.
+// Ready says that all is set up that does not need the data folder, and returns what the running process runs when it
+// has let go of the folder: nil when it has died, and nobody is to be asked any longer.
 func (p *Predecessor) Ready(ctx context.Context) (*Version, error) {
 	err := tell(ctx, p.conn, &message{kind: kindReady}, nil)
 	var m *message
@@ -124,8 +124,8 @@ func (p *Predecessor) verdict(ctx context.Context, err error) error {
 	return explain(ctx, err)
 }
 
-// Take makes this process the running one, which has to accept connections from now on. It is an error when the other one did not wait
-// for it; then nothing may be accepted.
+// Take makes this process the running one, which has to accept connections from now on. It is an error when the other
+// one did not wait for it; then nothing may be accepted.
 func (p *Predecessor) Take(ctx context.Context) error {
 	if p.gone {
 		return nil
@@ -153,8 +153,8 @@ func (p *Predecessor) Alone(ctx context.Context) {
 	_ = p.conn.Close()
 }
 
-// Fail tells the running process why this one does not replace it, and closes what is left of what was offered. What was taken out of
-// it is the caller's to close.
+// Fail tells the running process why this one does not replace it, and closes what is left of what was offered. What
+// was taken out of it is the caller's to close.
 func (p *Predecessor) Fail(err error) {
 	if err != nil {
 		refuse(p.conn, err)

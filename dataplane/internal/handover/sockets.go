@@ -21,8 +21,8 @@ type Socket struct {
 // Sockets are listening sockets that were opened by somebody else.
 type Sockets []Socket
 
-// Take takes the socket for an address of the settings out of the set: the one that is called so, or named so where it goes by its name, or
-// listens there. It returns nil where there is none.
+// Take takes the socket for an address of the settings out of the set: the one that is called so, or named so where it
+// goes by its name, or listens there. It returns nil where there is none.
 func (s *Sockets) Take(name, address string) net.Listener {
 	at := place(address)
 	for _, fits := range []func(*Socket) bool{
@@ -58,8 +58,8 @@ func (s *Sockets) Close() {
 	*s = nil
 }
 
-// place returns where an address of TCP is, the unspecified addresses of both families being one; it is not valid for a port that the
-// kernel is to choose, and for what is no address.
+// place returns where an address of TCP is, the unspecified addresses of both families being one; it is not valid for a
+// port that the kernel is to choose, and for what is no address.
 func place(address string) netip.AddrPort {
 	a, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil || a.Port == 0 {
@@ -83,8 +83,8 @@ func canonical(a *net.TCPAddr) netip.AddrPort {
 	return netip.AddrPortFrom(ip, uint16(a.Port))
 }
 
-// Adopt makes a listener of a listening socket's descriptor, and closes that. The file of a Unix socket is not removed when the listener is
-// closed: it may be somebody else's.
+// Adopt makes a listener of a listening socket's descriptor, and closes that. The file of a Unix socket is not removed
+// when the listener is closed: it may be somebody else's.
 func Adopt(f *os.File) (net.Listener, error) {
 	ln, err := net.FileListener(f)
 	_ = f.Close()
@@ -101,8 +101,8 @@ func disown(ln net.Listener) {
 	}
 }
 
-// duplicate returns another descriptor of a socket or file. What is asked of it does not touch the flags that both share: making it blocking,
-// as net's File and Fd do, would block who accepts.
+// duplicate returns another descriptor of a socket or file. What is asked of it does not touch the flags that both
+// share: making it blocking, as net's File and Fd do, would block who accepts.
 func duplicate(c syscall.Conn) (int, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

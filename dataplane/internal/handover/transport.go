@@ -14,8 +14,8 @@ import (
 // past is a deadline that makes what waits return.
 var past = time.Unix(1, 0)
 
-// receive waits for a message, which is the receiver's with its descriptors. The error is io.EOF when the other side has ended or died,
-// os.ErrDeadlineExceeded after timeout, and ctx's when it is over.
+// receive waits for a message, which is the receiver's with its descriptors. The error is io.EOF when the other side
+// has ended or died, os.ErrDeadlineExceeded after timeout, and ctx's when it is over.
 func receive(ctx context.Context, conn *net.UnixConn, timeout time.Duration) (*message, []*os.File, error) {
 	_ = conn.SetReadDeadline(time.Now().Add(timeout))
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(past) })
@@ -53,7 +53,8 @@ func receive(ctx context.Context, conn *net.UnixConn, timeout time.Duration) (*m
 	return m, files, nil
 }
 
-// controls returns the descriptors that came with a message, and the process that it came from, where nameSenders has asked for that.
+// controls returns the descriptors that came with a message, and the process that it came from, where nameSenders has
+// asked for that.
 func controls(oob []byte) (files []*os.File, from int, err error) {
 	all, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
@@ -81,7 +82,8 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// expect receives a message of one kind. The error is a refusedError where the other side gives its reason, otherwise a stepError of receive's.
+// expect receives a message of one kind. The error is a refusedError where the other side gives its reason, otherwise a
+// stepError of receive's.
 func expect(ctx context.Context, conn *net.UnixConn, timeout time.Duration, want kind) (*message, []*os.File, error) {
 	m, files, err := receive(ctx, conn, timeout)
 	switch {
@@ -97,7 +99,8 @@ func expect(ctx context.Context, conn *net.UnixConn, timeout time.Duration, want
 	return nil, nil, &stepError{kind: want, err: fmt.Errorf("%s came", m.kind)}
 }
 
-// tell sends a message to a side that may have ended: then the error is the reason that it has given, or a stepError of io.EOF.
+// tell sends a message to a side that may have ended: then the error is the reason that it has given, or a stepError of
+// io.EOF.
 func tell(ctx context.Context, conn *net.UnixConn, m *message, fds []int) error {
 	err := send(conn, m, fds)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
@@ -130,8 +133,8 @@ func refuse(conn *net.UnixConn, err error) {
 	_ = send(conn, &message{kind: kindRefusal, text: err.Error()}, nil)
 }
 
-// sameUser returns the process at the other end, 0 where that is in a PID namespace that can't be seen. It is an error when it is another
-// user's.
+// sameUser returns the process at the other end, 0 where that is in a PID namespace that can't be seen. It is an error
+// when it is another user's.
 func sameUser(conn *net.UnixConn) (pid int, err error) {
 	pid, uid, err := credentials(conn)
 	if err != nil {

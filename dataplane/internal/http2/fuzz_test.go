@@ -43,8 +43,8 @@ type told struct {
 	whole bool
 }
 
-// answered lets a client with three streams under way hear b, the first cut bytes of it apart from the rest, and then the
-// end. It returns what each call was told when everything of the client has ended.
+// answered lets a client with three streams under way hear b, the first cut bytes of it apart from the rest, and then
+// the end. It returns what each call was told when everything of the client has ended.
 func answered(t *testing.T, b []byte, cut int) []told {
 	ours, theirs := net.Pipe()
 	c := NewClientConn(ours, "http", false, nil, nil)

@@ -143,8 +143,8 @@ func TestStuckUploads(t *testing.T) {
 	}
 }
 
-// The same on a connection to an endpoint: responses that nobody takes, or whose streams have been given up, do not hold
-// up others.
+// The same on a connection to an endpoint: responses that nobody takes, or whose streams have been given up, do not
+// hold up others.
 func TestStuckResponses(t *testing.T) {
 	const many = clientWindow/streamWindow + 20
 	c, f, peer := newClientConn(t)

@@ -1,5 +1,5 @@
-// Package inuse counts what is taken from pools and not given back, so that tests can see that nothing is lost. It counts in builds with the
-// race detector, which tests are run with; in others a Counter is nothing.
+// Package inuse counts what is taken from pools and not given back, so that tests can see that nothing is lost. It
+// counts in builds with the race detector, which tests are run with; in others a Counter is nothing.
 package inuse
 
 import "sync/atomic"

@@ -14,8 +14,8 @@ func Adopt(ln net.Listener, set Settings, owned bool) *Listener {
 	return serving(AdoptSocket(ln, owned), set)
 }
 
-// AdoptSocket makes a socket that another process has opened like one of Bind. owned tells that the file of a Unix socket is this process's by now:
-// it is removed in the end, as if this process had made it.
+// AdoptSocket makes a socket that another process has opened like one of Bind. owned tells that the file of a Unix
+// socket is this process's by now: it is removed in the end, as if this process had made it.
 func AdoptSocket(ln net.Listener, owned bool) net.Listener {
 	switch l := ln.(type) {
 	case *net.TCPListener:

@@ -24,7 +24,8 @@ const maxSocketPath = 107
 // DefaultSocketMode is the mode of socket files where nothing else is said.
 const DefaultSocketMode SocketMode = 0o660
 
-// SocketMode is the mode of the file of a Unix socket: whoever may write to it may connect. It is a flag's value, in octal.
+// SocketMode is the mode of the file of a Unix socket: whoever may write to it may connect. It is a flag's value, in
+// octal.
 type SocketMode fs.FileMode
 
 // String returns the mode in octal.
@@ -43,9 +44,9 @@ func (m *SocketMode) Set(text string) error {
 // Type names the kind of value that a flag takes.
 func (m *SocketMode) Type() string { return "mode" }
 
-// Bind opens an address: HOST:PORT, "unix:PATH", or, on Linux, "unix:@NAME" for a socket in the abstract namespace, which has no file and no mode.
-// The file of a Unix socket that nobody listens at is replaced; that of a live process is an error. It is removed when the listener is closed,
-// unless another one has taken its place.
+// Bind opens an address: HOST:PORT, "unix:PATH", or, on Linux, "unix:@NAME" for a socket in the abstract namespace,
+// which has no file and no mode. The file of a Unix socket that nobody listens at is replaced; that of a live process
+// is an error. It is removed when the listener is closed, unless another one has taken its place.
 func Bind(address string, mode SocketMode) (net.Listener, error) {
 	path, local := strings.CutPrefix(address, unixPrefix)
 	switch {
@@ -64,7 +65,8 @@ func Bind(address string, mode SocketMode) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-// bindFile opens a socket with a file. The folder is locked meanwhile, so that of two processes that find a dead socket only one replaces it.
+// bindFile opens a socket with a file. The folder is locked meanwhile, so that of two processes that find a dead socket
+// only one replaces it.
 func bindFile(path string, mode SocketMode) (net.Listener, error) {
 	unlock, err := lockFolder(filepath.Dir(path))
 	if err != nil {

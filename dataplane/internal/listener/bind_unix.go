@@ -26,7 +26,8 @@ func lockFolder(path string) (unlock func(), err error) {
 	return func() { _ = folder.Close() }, nil
 }
 
-// restrict gives a socket its mode before it has a file: Linux makes the file with it, so that nobody slips in before its mode is set.
+// restrict gives a socket its mode before it has a file: Linux makes the file with it, so that nobody slips in before
+// its mode is set.
 func restrict(c syscall.RawConn, mode SocketMode) error {
 	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), uint32(mode)) })
 }

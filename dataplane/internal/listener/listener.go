@@ -1,5 +1,5 @@
-// Package listener accepts connections, agrees on TLS and a protocol with the client, and gives each connection a goroutine of its own. It
-// knows how to stop accepting without refusing what has been accepted.
+// Package listener accepts connections, agrees on TLS and a protocol with the client, and gives each connection a
+// goroutine of its own. It knows how to stop accepting without refusing what has been accepted.
 package listener
 
 import (
@@ -57,7 +57,8 @@ type Settings struct {
 	// Forwarded are the fields that tell of clients, and RouteByForwardedHost makes the host among them the request's.
 	Forwarded            exchange.ForwardedFields
 	RouteByForwardedHost bool
-	// ProxyProtocol says which connections begin with a header of the PROXY protocol, and HeaderTimeout how long that may take.
+	// ProxyProtocol says which connections begin with a header of the PROXY protocol, and HeaderTimeout how long that may
+	// take.
 	ProxyProtocol ProxyProtocol
 	HeaderTimeout time.Duration
 	// Limit bounds the number of connections; nil: nothing does.
@@ -138,7 +139,8 @@ func (l *Listener) Serve() {
 	}
 }
 
-// enter has Drain wait for Serve, and so for a connection that is accepted at the last moment. It reports whether the listener is still open.
+// enter has Drain wait for Serve, and so for a connection that is accepted at the last moment. It reports whether the
+// listener is still open.
 func (l *Listener) enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -189,8 +191,8 @@ func (l *Listener) begin(nc net.Conn) {
 	}()
 }
 
-// countable reports whether a peer's connections are counted for its address. Those of trusted proxies are many clients', and so are those of
-// Unix sockets, which have none.
+// countable reports whether a peer's connections are counted for its address. Those of trusted proxies are many
+// clients', and so are those of Unix sockets, which have none.
 func countable(peer *exchange.Peer) bool { return peer.Client.IsValid() && !peer.Trusted }
 
 // left counts the end of a connection; counted tells that it was counted for its client.
@@ -203,7 +205,8 @@ func (l *Listener) left(peer *exchange.Peer, counted bool) {
 	l.wg.Done()
 }
 
-// Leave makes clients go elsewhere with what they have next, while everything is served that comes all the same. Listeners may share servers.
+// Leave makes clients go elsewhere with what they have next, while everything is served that comes all the same.
+// Listeners may share servers.
 func Leave(listeners ...*Listener) {
 	for _, l := range listeners {
 		l.set.Servers.each(Server.Leave)
@@ -220,8 +223,8 @@ func Close(listeners ...*Listener) {
 	}
 }
 
-// Drain stops accepting on all listeners, lets what is under way end, and returns when no connection is left. When stop is closed, those
-// that are left are cut. Listeners may share servers.
+// Drain stops accepting on all listeners, lets what is under way end, and returns when no connection is left. When stop
+// is closed, those that are left are cut. Listeners may share servers.
 func Drain(stop <-chan struct{}, listeners ...*Listener) {
 	Close(listeners...)
 	for _, l := range listeners {

@@ -21,7 +21,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// teller is a protocol in which the server says who the client is and what it said, when the client has ended its side or said a line.
+// teller is a protocol in which the server says who the client is and what it said, when the client has ended its side
+// or said a line.
 type teller struct {
 	mu    sync.Mutex
 	conns map[*socket.Conn]bool

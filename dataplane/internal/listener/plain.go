@@ -12,15 +12,15 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// How long, and how much, is read of a request that was answered without TLS. What is not would have the answer taken away from the client by a
-// reset (RFC 9112 section 9.6).
+// How long, and how much, is read of a request that was answered without TLS. What is not would have the answer taken
+// away from the client by a reset (RFC 9112 section 9.6).
 const (
 	plainLinger = time.Second
 	plainBytes  = 64 << 10
 )
 
-// answerPlain answers a client whose handshake has failed since it speaks HTTP without TLS, so that whoever has mistaken the port is told. It reports whether
-// that was so; otherwise nothing has been sent.
+// answerPlain answers a client whose handshake has failed since it speaks HTTP without TLS, so that whoever has
+// mistaken the port is told. It reports whether that was so; otherwise nothing has been sent.
 func answerPlain(nc net.Conn, handshake error) bool {
 	var first tls.RecordHeaderError
 	if !errors.As(handshake, &first) || first.Conn == nil || !looksLikeHTTP(first.RecordHeader) {
@@ -46,8 +46,8 @@ func answerPlain(nc net.Conn, handshake error) bool {
 	return true
 }
 
-// looksLikeHTTP reports whether a connection begins as a request line does: with a method of capital letters, as much as there is of it, and a space where
-// it ends. No record of TLS begins with a letter.
+// looksLikeHTTP reports whether a connection begins as a request line does: with a method of capital letters, as much
+// as there is of it, and a space where it ends. No record of TLS begins with a letter.
 func looksLikeHTTP(start [5]byte) bool {
 	for i, c := range start {
 		switch {

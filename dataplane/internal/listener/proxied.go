@@ -11,8 +11,8 @@ import (
 	"gateway.internal/dataplane/internal/listener/proxyproto"
 )
 
-// ProxyProtocol says which connections begin with a header of the PROXY protocol. A receiver must not guess that from what comes, since
-// then everybody could claim any address: it goes by the address that the connection comes from.
+// ProxyProtocol says which connections begin with a header of the PROXY protocol. A receiver must not guess that from
+// what comes, since then everybody could claim any address: it goes by the address that the connection comes from.
 type ProxyProtocol uint8
 
 // The choices; the zero value is ProxyProtocolOff.

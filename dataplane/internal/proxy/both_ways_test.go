@@ -12,7 +12,8 @@ import (
 	"gateway.internal/dataplane/internal/codec"
 )
 
-// TestOneDirectionPauses lets either side of an exchange say nothing for longer than it may, while the other one goes on: that is no reason to end it.
+// TestOneDirectionPauses lets either side of an exchange say nothing for longer than it may, while the other one goes
+// on: that is no reason to end it.
 func TestOneDirectionPauses(t *testing.T) {
 	const (
 		pause = 1500 * time.Millisecond // the longest that either side may pause by itself

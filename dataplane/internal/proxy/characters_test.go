@@ -23,7 +23,8 @@ const (
 	inPath  = always + "/"
 )
 
-// TestCharactersOfTargets sends every character in a query and in a path, over HTTP/1.1 and HTTP/2: both take the same, and the service sees what was sent.
+// TestCharactersOfTargets sends every character in a query and in a path, over HTTP/1.1 and HTTP/2: both take the same,
+// and the service sees what was sent.
 func TestCharactersOfTargets(t *testing.T) {
 	w := newWitness(t)
 	g := startWith(t, codec.DefaultLimits(), to(w.address, ""))

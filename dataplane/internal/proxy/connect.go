@@ -6,8 +6,8 @@ import (
 	"gateway.internal/shared/routing"
 )
 
-// A CONNECT goes through the same steps as every request: a route is matched by the host that the client names, and the service's balancer
-// chooses the endpoint. Whatever the client names, it is never an address that is connected to.
+// A CONNECT goes through the same steps as every request: a route is matched by the host that the client names, and the
+// service's balancer chooses the endpoint. Whatever the client names, it is never an address that is connected to.
 
 // admitConnect reports whether the client may have a tunnel, and otherwise sets the response.
 func admitConnect(x *exchange.Exchange, limits *config.Limits) bool {

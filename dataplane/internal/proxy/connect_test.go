@@ -23,7 +23,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// tunnels returns the configuration of a service that clients may tunnel to and send requests to, with settings of the service and of the policy.
+// tunnels returns the configuration of a service that clients may tunnel to and send requests to, with settings of the
+// service and of the policy.
 func tunnels(address, service, policy string) string {
 	host, port, _ := net.SplitHostPort(address)
 	return fmt.Sprintf(`services: [{name: s, endpoints: [{host: %s, port: %s}]%s}]
@@ -118,7 +119,8 @@ func sendBack(_ int, c net.Conn, r *bufio.Reader) {
 	_, _ = io.WriteString(c, "last")
 }
 
-// The bytes go to the route's service, whatever the client has named, and both ways at once; the client's end is passed on.
+// The bytes go to the route's service, whatever the client has named, and both ways at once; the client's end is passed
+// on.
 func TestConnect(t *testing.T) {
 	buffers := socket.InUse.Load()
 	_, certificate := withCertificate(t)
@@ -306,8 +308,8 @@ func TestConnectIsNoProtocol(t *testing.T) {
 	}
 }
 
-// Tunnels count among an endpoint's connections for as long as they last; a request's idle connection makes room for one. They are balanced, and an
-// endpoint that can't be reached is passed over.
+// Tunnels count among an endpoint's connections for as long as they last; a request's idle connection makes room for
+// one. They are balanced, and an endpoint that can't be reached is passed over.
 func TestConnectLimits(t *testing.T) {
 	address := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if first, _ := r.Peek(3); string(first) == "GET" {
@@ -437,7 +439,8 @@ func TestConnectToUnixSocket(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 a client may end its side together with the CONNECT: the service gets that end, and the client what the service has to say.
+// Over HTTP/2 a client may end its side together with the CONNECT: the service gets that end, and the client what the
+// service has to say.
 func TestConnectEndsAtOnce(t *testing.T) {
 	g := start(t, tunnels(scripted(t, sendBack), "", ""))
 	transport := &xhttp2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {

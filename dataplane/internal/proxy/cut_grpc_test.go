@@ -72,8 +72,8 @@ func (s *rpcEnd) serve(_ int, nc net.Conn, r *bufio.Reader) {
 	plan.die(nc)
 }
 
-// TestCutRPCServices lets a service of gRPC die at every byte of its answer. Clients of gRPC and of gRPC-Web get the messages that were whole, and then a
-// status: OK only when that came from the service.
+// TestCutRPCServices lets a service of gRPC die at every byte of its answer. Clients of gRPC and of gRPC-Web get the
+// messages that were whole, and then a status: OK only when that came from the service.
 func TestCutRPCServices(t *testing.T) {
 	leavesNothing(t)
 	s := &rpcEnd{t: t}
@@ -141,7 +141,8 @@ func callRPC(client testgrpc.TestServiceClient) (messages []string, code codes.C
 	}
 }
 
-// callRPCWeb does the same over gRPC-Web and HTTP/1.1, where the status is the end of the body, or in the head of a response without one.
+// callRPCWeb does the same over gRPC-Web and HTTP/1.1, where the status is the end of the body, or in the head of a
+// response without one.
 func callRPCWeb(address string) (messages []string, code codes.Code, err error) {
 	c, err := net.Dial("tcp", address)
 	if err != nil {

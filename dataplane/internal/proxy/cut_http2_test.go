@@ -56,7 +56,8 @@ func (s *speech) fields(fields ...string) []byte {
 	return bytes.Clone(s.block.Bytes())
 }
 
-// ask opens a stream whose request, and response, has the number n. The response is to have the body want after the number.
+// ask opens a stream whose request, and response, has the number n. The response is to have the body want after the
+// number.
 func (s *speech) ask(stream uint32, method string, n int, end bool, want string, more ...string) {
 	fields := append([]string{":method", method, ":scheme", "http", ":authority", "a", ":path", fmt.Sprintf("/%06d", n)}, more...)
 	_ = s.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: stream, BlockFragment: s.fields(fields...), EndHeaders: true, EndStream: end})
@@ -122,7 +123,8 @@ type hearing struct {
 	broken map[uint32]bool
 }
 
-// hear reads until every stream has come to its end, as far as the windows let it, or until r ends. It returns what is wrong.
+// hear reads until every stream has come to its end, as far as the windows let it, or until r ends. It returns what is
+// wrong.
 func (c *conversation) hear(r io.Reader) (*hearing, error) {
 	h := &hearing{c: c, status: map[uint32]string{}, bodies: map[uint32][]byte{}, over: map[uint32]bool{}, broken: map[uint32]bool{}}
 	f := xhttp2.NewFramer(io.Discard, r)
@@ -225,8 +227,9 @@ func newService(t *testing.T, protocol string, handler http.Handler) *service {
 	return s
 }
 
-// TestCutHTTP2Clients lets a client of HTTP/2 die at every byte that it sends, and at every byte that it receives, in both ways that connections
-// end, while another client has requests under way. The services speak HTTP/1.1, and HTTP/2, where all share connections.
+// TestCutHTTP2Clients lets a client of HTTP/2 die at every byte that it sends, and at every byte that it receives, in
+// both ways that connections end, while another client has requests under way. The services speak HTTP/1.1, and HTTP/2,
+// where all share connections.
 func TestCutHTTP2Clients(t *testing.T) {
 	once(t)
 	for _, protocol := range []string{"http", "h2c"} {

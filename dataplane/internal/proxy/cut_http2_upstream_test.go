@@ -106,11 +106,12 @@ func (f *requests) opened() bool {
 	}
 }
 
-// The requests of a round. The first makes the connection one that has been used; the others are under way on it at once.
+// The requests of a round. The first makes the connection one that has been used; the others are under way on it at
+// once.
 var others = []string{"get", "post", "early", "refused", "above"}
 
-// dying is a service of HTTP/2 whose connections die in their rounds: where the first request of a round is the first of a connection, that is
-// answered as far as the cut lets it. All other connections answer as they should.
+// dying is a service of HTTP/2 whose connections die in their rounds: where the first request of a round is the first
+// of a connection, that is answered as far as the cut lets it. All other connections answer as they should.
 type dying struct {
 	plan  atomic.Pointer[cut]
 	seen  sync.Map // path: a channel that is closed when the request arrives
@@ -239,9 +240,10 @@ func (g got) right() bool { return g.err == nil && g.status == 200 }
 
 func (g got) String() string { return fmt.Sprintf("%d %.200q, %v", g.status, g.body, g.err) }
 
-// TestCutHTTP2Upstreams lets a service of HTTP/2 die at every byte of what it answers on a connection that the requests of several clients share, in
-// both ways that connections end. What the service has answered whole arrives whole; what it has not looked at, or may be asked twice and has not
-// begun to answer, is asked again elsewhere; everything else is an error, and never is it another one's answer.
+// TestCutHTTP2Upstreams lets a service of HTTP/2 die at every byte of what it answers on a connection that the requests
+// of several clients share, in both ways that connections end. What the service has answered whole arrives whole; what
+// it has not looked at, or may be asked twice and has not begun to answer, is asked again elsewhere; everything else is
+// an error, and never is it another one's answer.
 func TestCutHTTP2Upstreams(t *testing.T) {
 	leavesNothing(t)
 	for name, reset := range map[string]bool{"ended": false, "reset": true} {

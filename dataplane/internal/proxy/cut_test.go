@@ -19,7 +19,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// shape is an exchange that is cut at every byte. Six digits in its texts are the request's own number, which the response has to carry.
+// shape is an exchange that is cut at every byte. Six digits in its texts are the request's own number, which the
+// response has to carry.
 type shape struct {
 	name, method string
 	head, body   string
@@ -156,8 +157,8 @@ func (m *mortal) serve(_ int, nc net.Conn, _ *bufio.Reader) {
 	}
 }
 
-// TestCutAnywhere lets the client, and the service, die at every byte of an exchange in both ways that connections end. Nothing may be left
-// behind, and every response that anybody takes for whole is that of the request.
+// TestCutAnywhere lets the client, and the service, die at every byte of an exchange in both ways that connections end.
+// Nothing may be left behind, and every response that anybody takes for whole is that of the request.
 func TestCutAnywhere(t *testing.T) {
 	leavesNothing(t)
 	m := &mortal{}
@@ -308,7 +309,8 @@ func (c *cutter) exchange(s *shape, at cut) (status, length int) {
 	return status, int(conn.n) - r.Buffered()
 }
 
-// whole sends a request and returns the status of its response: 0 when that is not whole. One of the service's has to carry the request's number.
+// whole sends a request and returns the status of its response: 0 when that is not whole. One of the service's has to
+// carry the request's number.
 func (c *cutter) whole(conn net.Conn, r *bufio.Reader, s *shape, head, body string) int {
 	if _, err := io.WriteString(conn, head); err != nil {
 		return 0

@@ -33,8 +33,8 @@ func tunnelSpeech(name string) *conversation {
 	return s.end()
 }
 
-// TestCutTunnelClients lets a client of HTTP/2 die at every byte of two tunnels, before a service of HTTP/1.1 and before one of HTTP/2. The service gets
-// what was sent, in order, and can tell a cut from an end.
+// TestCutTunnelClients lets a client of HTTP/2 die at every byte of two tunnels, before a service of HTTP/1.1 and
+// before one of HTTP/2. The service gets what was sent, in order, and can tell a cut from an end.
 func TestCutTunnelClients(t *testing.T) {
 	once(t)
 	leavesNothing(t)
@@ -148,8 +148,8 @@ func (s *tunnelEnd) serve(_ int, nc net.Conn, r *bufio.Reader) {
 	plan.die(nc)
 }
 
-// TestCutTunnelServices lets a service of HTTP/2 die at every byte of what it sends through a tunnel, before clients of HTTP/1.1 and of HTTP/2. They get
-// what was sent, in order, and can tell a cut from an end.
+// TestCutTunnelServices lets a service of HTTP/2 die at every byte of what it sends through a tunnel, before clients of
+// HTTP/1.1 and of HTTP/2. They get what was sent, in order, and can tell a cut from an end.
 func TestCutTunnelServices(t *testing.T) {
 	leavesNothing(t)
 	s := &tunnelEnd{}

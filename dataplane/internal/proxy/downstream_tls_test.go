@@ -198,8 +198,8 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
-// TestWildcardsAskWhatRoutesAnswer sends requests for hosts of any depth to a route that has the same wildcard as a certificate which asks
-// clients for one: without one there is no way to the service.
+// TestWildcardsAskWhatRoutesAnswer sends requests for hosts of any depth to a route that has the same wildcard as a
+// certificate which asks clients for one: without one there is no way to the service.
 func TestWildcardsAskWhatRoutesAnswer(t *testing.T) {
 	ca := newAuthority(t)
 	cert, key, _ := ca.issue("*.shop.test")
@@ -224,7 +224,8 @@ func TestWildcardsAskWhatRoutesAnswer(t *testing.T) {
 	}
 }
 
-// TestLargeBodiesOverTLS sends more than every buffer both ways, with requests in between that are pipelined or cut into many records.
+// TestLargeBodiesOverTLS sends more than every buffer both ways, with requests in between that are pipelined or cut
+// into many records.
 func TestLargeBodiesOverTLS(t *testing.T) {
 	ca := newAuthority(t)
 	cert, key, _ := ca.issue("a.example")

@@ -44,7 +44,8 @@ func (zeroReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// blind is a client over HTTP/1.1 that writes the whole request before it looks for an answer, as many do: an answer is lost on it where it can't write.
+// blind is a client over HTTP/1.1 that writes the whole request before it looks for an answer, as many do: an answer is
+// lost on it where it can't write.
 type blind struct {
 	address string
 	secure  *tls.Config

@@ -79,7 +79,8 @@ func (g *gateway) kinds(ca *authority) map[string]early {
 	}
 }
 
-// uploads returns forms of an upload to a path, in each size: with its length or in chunks, with 100 (Continue) or without.
+// uploads returns forms of an upload to a path, in each size: with its length or in chunks, with 100 (Continue) or
+// without.
 func uploads(path string, turn *int) (all []uploaded) {
 	for _, bytes := range uploadSizes {
 		for form := range 4 {
@@ -105,8 +106,8 @@ func refusals(ends ...string) (all []refusal) {
 	return all
 }
 
-// Whatever a service or the node has answered when it stops reading a request is the answer: for each client, each service, each upload and each way of not
-// reading on.
+// Whatever a service or the node has answered when it stops reading a request is the answer: for each client, each
+// service, each upload and each way of not reading on.
 func TestEarlyAnswers(t *testing.T) {
 	g, ca := earlyNode(t)
 	ends := map[string][]string{

@@ -59,8 +59,8 @@ func frozen(t *testing.T, secure *tls.Config) string {
 // stuck is less than it takes until a service counts as gone.
 const stuck = 14 * time.Second
 
-// A service that takes nothing any more costs nobody more time than the request's own deadline: neither whose request it does not take, nor others
-// on the same connection.
+// A service that takes nothing any more costs nobody more time than the request's own deadline: neither whose request
+// it does not take, nor others on the same connection.
 func TestFrozenService(t *testing.T) {
 	_, _, pair := newAuthority(t).issue("127.0.0.1")
 	for _, c := range []struct {
@@ -133,7 +133,8 @@ func (c *gatedConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// A connection that several requests wait for is opened for all of them: each waits until its own deadline, whoever came first.
+// A connection that several requests wait for is opened for all of them: each waits until its own deadline, whoever
+// came first.
 func TestTimeOfAConnectionForAll(t *testing.T) {
 	for _, first := range []string{"/short", "/long"} {
 		t.Run(first[1:]+" first", func(t *testing.T) {

@@ -68,7 +68,8 @@ func TestClientThatGoesWhileItsServiceThinks(t *testing.T) {
 	}
 }
 
-// A client that has shut its side down may wait where that is allowed: longer than one that has done so later where it is not.
+// A client that has shut its side down may wait where that is allowed: longer than one that has done so later where it
+// is not.
 func TestHalfClosedClientMayWait(t *testing.T) {
 	limits := codec.DefaultLimits()
 	strict, later := thinking(t, limits)

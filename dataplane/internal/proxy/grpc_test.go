@@ -181,7 +181,8 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
-// A client that resets a call that waits for its first answer ends it at the service at once, not only when the answer comes.
+// A client that resets a call that waits for its first answer ends it at the service at once, not only when the answer
+// comes.
 func TestGRPCCancelReachesTheService(t *testing.T) {
 	once(t)
 	s, _, address := newRPCServer(t)

@@ -21,7 +21,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// canary is a service that writes down every request that reaches it, as it reads it, and whatever no gateway should send.
+// canary is a service that writes down every request that reaches it, as it reads it, and whatever no gateway should
+// send.
 type canary struct {
 	mu   sync.Mutex
 	seen []string
@@ -89,7 +90,8 @@ func (c *canary) request(conn net.Conn, r *bufio.Reader) bool {
 	return err == nil
 }
 
-// head reads to the first empty line and looks at every byte: nothing may be left in it that another reader could take for a line end.
+// head reads to the first empty line and looks at every byte: nothing may be left in it that another reader could take
+// for a line end.
 func (c *canary) head(r *bufio.Reader) ([]byte, bool) {
 	var head []byte
 	for {
@@ -128,8 +130,8 @@ func (c *canary) take() (seen, odd []string) {
 	return seen, odd
 }
 
-// TestHostileClients sends the corpus' requests through the gateway: in one piece, and in many. Besides the verdicts, the service must not see
-// anything that was not accepted, and whoever comes next gets an answer to what was asked.
+// TestHostileClients sends the corpus' requests through the gateway: in one piece, and in many. Besides the verdicts,
+// the service must not see anything that was not accepted, and whoever comes next gets an answer to what was asked.
 func TestHostileClients(t *testing.T) {
 	cases, err := hostiletest.Client()
 	if err != nil {

@@ -83,7 +83,8 @@ func (s *hostileService) connection(target string) int {
 	return s.on[target]
 }
 
-// all returns the connections that requests come on which are under way together, more of them than connections have been opened before.
+// all returns the connections that requests come on which are under way together, more of them than connections have
+// been opened before.
 func (s *hostileService) all(g *gateway, i int) []int {
 	const many = 32
 	s.held.Add(many)
@@ -100,8 +101,8 @@ func (s *hostileService) all(g *gateway, i int) []int {
 	return on
 }
 
-// TestHostileServices lets a service answer with the corpus' responses. Besides the verdicts, nothing of it may reach the next request, from the
-// same client or another one.
+// TestHostileServices lets a service answer with the corpus' responses. Besides the verdicts, nothing of it may reach
+// the next request, from the same client or another one.
 func TestHostileServices(t *testing.T) {
 	cases, err := hostiletest.Upstream()
 	if err != nil {
@@ -156,7 +157,8 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int, verdict
 	}
 	r := bufio.NewReader(conn)
 	got, closes := outcome(r, method)
-	// In a loop the rest of a small body is waited for before the client gets the head: it need not get a response that breaks off.
+	// In a loop the rest of a small body is waited for before the client gets the head: it need not get a response that
+	// breaks off.
 	unbegun := looping && verdicts[0] == "200 cut" && got == "502"
 	if want := verdicts[0]; got != want && !unbegun {
 		t.Errorf("the client got %.200s, want %.200s", got, want)
@@ -191,7 +193,8 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int, verdict
 	its := s.connection(fmt.Sprintf("/case/%d", i))
 	reused := its == s.connection(next) || its == s.connection(other)
 	if !reused && slices.Contains(verdicts, "reused") {
-		// An exchange that ends may give its connection back only when the client has its response: others were nearer. So all of them are used.
+		// An exchange that ends may give its connection back only when the client has its response: others were nearer. So
+		// all of them are used.
 		reused = slices.Contains(s.all(g, i), its)
 	}
 	if want := slices.Contains(verdicts, "reused"); reused != want {
@@ -199,7 +202,8 @@ func hostileResponse(t *testing.T, g *gateway, s *hostileService, i int, verdict
 	}
 }
 
-// outcome reads a response with those before it, in the form of the corpus, and tells whether the connection ends with it.
+// outcome reads a response with those before it, in the form of the corpus, and tells whether the connection ends with
+// it.
 func outcome(r *bufio.Reader, method string) (string, bool) {
 	var interim string
 	for {

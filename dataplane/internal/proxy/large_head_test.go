@@ -13,7 +13,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// Heads, and first parts of chunked bodies, that outgrow the buffer that they are put together in do not take it with them.
+// Heads, and first parts of chunked bodies, that outgrow the buffer that they are put together in do not take it with
+// them.
 func TestLargeHeadsLeaveNothing(t *testing.T) {
 	long := strings.Repeat("x", 30_000)
 	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -15,7 +15,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// A service that stalls is given no more time where the exchange has changed its goroutine, its connection or its endpoint before.
+// A service that stalls is given no more time where the exchange has changed its goroutine, its connection or its
+// endpoint before.
 func TestStalledService(t *testing.T) {
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {

@@ -92,7 +92,8 @@ func (c *client) read() string {
 	return fmt.Sprintf("%d %s", res.StatusCode, b)
 }
 
-// TestInLoops sees that connections are where they should be: in a loop while nothing has to be waited for, and back there afterwards.
+// TestInLoops sees that connections are where they should be: in a loop while nothing has to be waited for, and back
+// there afterwards.
 func TestInLoops(t *testing.T) {
 	g := startInLoops(t, to(echo(t), ""))
 	c := g.client()
@@ -315,7 +316,8 @@ func TestDrainReachesLoops(t *testing.T) {
 	})
 }
 
-// TestRequestsBehindOneUnderWay sends requests while an earlier one is waited for: what arrives then is announced once, and must not be forgotten.
+// TestRequestsBehindOneUnderWay sends requests while an earlier one is waited for: what arrives then is announced once,
+// and must not be forgotten.
 func TestRequestsBehindOneUnderWay(t *testing.T) {
 	arrived, answer := make(chan struct{}), make(chan struct{})
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -369,8 +371,9 @@ func TestUnusedLeaveLoops(t *testing.T) {
 	}
 }
 
-// TestEndsInLoops lets the service close a connection that carries nothing, or send something on it that nobody has asked for: a request that may not be
-// repeated must not meet it. No system call looks for that before each request; the loop has to have seen it.
+// TestEndsInLoops lets the service close a connection that carries nothing, or send something on it that nobody has
+// asked for: a request that may not be repeated must not meet it. No system call looks for that before each request;
+// the loop has to have seen it.
 func TestEndsInLoops(t *testing.T) {
 	goOn := make(chan struct{})
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {

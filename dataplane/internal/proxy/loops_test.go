@@ -47,7 +47,8 @@ func TestLoopsEnd(t *testing.T) {
 	}
 }
 
-// What only looks like a loop goes through: two gateways one behind the other, and a service that asks another one through the node that it was asked by.
+// What only looks like a loop goes through: two gateways one behind the other, and a service that asks another one
+// through the node that it was asked by.
 func TestChainsAreNoLoops(t *testing.T) {
 	last := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprint(w, r.Header.Get("Via"))

@@ -21,8 +21,9 @@ func answerOptions(x *exchange.Exchange, allow string) {
 // maxForwards is the largest Max-Forwards that is sent on. More than that nobody means.
 const maxForwards = 255
 
-// forwardsOn counts the Max-Forwards of an OPTIONS down, which is about how far it may go (RFC 9110 section 7.6.2). Where it reports false, the request is
-// answered here, in the service's place. TRACE, the other method that the field is for, never gets this far.
+// forwardsOn counts the Max-Forwards of an OPTIONS down, which is about how far it may go (RFC 9110 section 7.6.2).
+// Where it reports false, the request is answered here, in the service's place. TRACE, the other method that the field
+// is for, never gets this far.
 func (t *transaction) forwardsOn() bool {
 	x := t.x
 	left, there := "", false

@@ -78,7 +78,8 @@ func (g *gateway) pending(n int) {
 	waittest.Until(g.t, fmt.Sprint(n, " pending requests"), func() bool { return g.metric("gateway_upstream_pending_requests") == n })
 }
 
-// both runs a test against services of both versions that are asked for more at once than they take. two requests are under way.
+// both runs a test against services of both versions that are asked for more at once than they take. two requests are
+// under way.
 func both(t *testing.T, pool, rest string, test func(t *testing.T, g *gateway, h *holding, ask func(path string) <-chan string)) {
 	for _, protocol := range []string{"http", "h2c"} {
 		t.Run(protocol, func(t *testing.T) {

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestPreflights asks for requests to routes that are told apart by their methods, of which each has its own cors or none.
+// TestPreflights asks for requests to routes that are told apart by their methods, of which each has its own cors or
+// none.
 func TestPreflights(t *testing.T) {
 	g := start(t, `
 routes:

@@ -1,5 +1,5 @@
-// Package proxy takes an exchange through its life: match a route, run the request phase, send it to an endpoint, run the response
-// phase, stream the bodies, count. Each of these is done elsewhere; here is only the order.
+// Package proxy takes an exchange through its life: match a route, run the request phase, send it to an endpoint, run
+// the response phase, stream the bodies, count. Each of these is done elsewhere; here is only the order.
 package proxy
 
 import (
@@ -47,9 +47,11 @@ func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, log 
 	}
 }
 
-// HeaderSettings say what becomes of fields of requests that might be mistaken for others, or are believed. The zero value is the default.
+// HeaderSettings say what becomes of fields of requests that might be mistaken for others, or are believed. The zero
+// value is the default.
 type HeaderSettings struct {
-	// Names is for fields with odd names. Those of requests to gRPC services are kept: metadata has such names, and no CGI reads it.
+	// Names is for fields with odd names. Those of requests to gRPC services are kept: metadata has such names, and no CGI
+	// reads it.
 	Names exchange.NameRule
 	// RequestIDs is for X-Request-Id.
 	RequestIDs exchange.RequestIDRule

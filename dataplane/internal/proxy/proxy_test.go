@@ -293,7 +293,8 @@ pipelines: [{name: front, middleware_ids: [stamp]}, {name: nobody, middleware_id
 	}
 }
 
-// TestPathsAreNormalisedOnce sends the same path in several forms: rules must hold for all, and the service must see one.
+// TestPathsAreNormalisedOnce sends the same path in several forms: rules must hold for all, and the service must see
+// one.
 func TestPathsAreNormalisedOnce(t *testing.T) {
 	config := to(echo(t), "") + `---
 routes:
@@ -331,7 +332,8 @@ pipelines: [{name: nobody, middleware_ids: [deny]}]
 	}
 }
 
-// TestClientDiesAnywhere cuts a request at every byte: nothing may be left behind, and the next client gets its own answer.
+// TestClientDiesAnywhere cuts a request at every byte: nothing may be left behind, and the next client gets its own
+// answer.
 func TestClientDiesAnywhere(t *testing.T) {
 	g := start(t, to(echo(t), ""))
 	text := "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"

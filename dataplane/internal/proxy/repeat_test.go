@@ -16,8 +16,9 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// A request is sent again only where the service has not processed it: where it says so, or where nobody can tell and the method allows it. Each row counts how
-// often a service sees a request that it lets die on a connection that has carried another one before.
+// A request is sent again only where the service has not processed it: where it says so, or where nobody can tell and
+// the method allows it. Each row counts how often a service sees a request that it lets die on a connection that has
+// carried another one before.
 func TestRequestsAreNotRepeated(t *testing.T) {
 	const once, twice = 1, 2
 	seenOverHTTP1 := func(deaths func(c net.Conn)) func(t *testing.T) (string, *atomic.Int64) {

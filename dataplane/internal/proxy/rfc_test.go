@@ -14,7 +14,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// clause is one MUST or SHOULD of RFC 9110 or RFC 9112 on what is between clients and services, with a request through the gateway that shows it.
+// clause is one MUST or SHOULD of RFC 9110 or RFC 9112 on what is between clients and services, with a request through
+// the gateway that shows it.
 type clause struct {
 	section string // of RFC 9110, or "9112 " and one of RFC 9112
 	says    string
@@ -207,8 +208,8 @@ func holds(t *testing.T, who, text string, wants []string) {
 	}
 }
 
-// exchange sends a request and returns the text of what comes back, the final response, and whether the connection ends behind it. Where it does not, it takes
-// another request.
+// exchange sends a request and returns the text of what comes back, the final response, and whether the connection ends
+// behind it. Where it does not, it takes another request.
 func (g *gateway) exchange(t *testing.T, request, method string) (text string, res *http.Response, ended bool) {
 	t.Helper()
 	c, err := net.Dial("tcp", g.address)

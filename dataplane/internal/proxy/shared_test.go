@@ -15,7 +15,8 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// A service that breaks requests off, however often, does not cost those their answers that are under way on the same connection.
+// A service that breaks requests off, however often, does not cost those their answers that are under way on the same
+// connection.
 func TestResetsByAService(t *testing.T) {
 	held, release := make(chan struct{}, 3), make(chan struct{})
 	server := newH2Server(t, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -139,8 +139,8 @@ func TestSilentUpload(t *testing.T) {
 	}
 }
 
-// A call in which nothing moves for too long ends, and so does one whose time is over, whatever its policy says of streams; one whose policy
-// says nothing ends with the time for more of a body.
+// A call in which nothing moves for too long ends, and so does one whose time is over, whatever its policy says of
+// streams; one whose policy says nothing ends with the time for more of a body.
 func TestSilentCallEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy string

@@ -283,7 +283,8 @@ func (t *transaction) answerBytes() int {
 	return len(t.x.Response.Body)
 }
 
-// limitUndecided applies what holds whichever backend is chosen. Where it reports false, the exchange has been answered.
+// limitUndecided applies what holds whichever backend is chosen. Where it reports false, the exchange has been
+// answered.
 func (t *transaction) limitUndecided() bool {
 	t.bound()
 	if why := t.p.headers.applyNames(t.x, t.backend); why != nil {

@@ -13,8 +13,9 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// tunnel carries another protocol's bytes between the two ends of an exchange, whatever each of them is. Each direction has a goroutine, which
-// receives only when what came before has been sent: a slow peer holds up the other one, and nothing piles up here.
+// tunnel carries another protocol's bytes between the two ends of an exchange, whatever each of them is. Each direction
+// has a goroutine, which receives only when what came before has been sent: a slow peer holds up the other one, and
+// nothing piles up here.
 type tunnel struct {
 	x    *exchange.Exchange
 	over atomic.Bool // one direction has failed, and has broken the other one off
@@ -25,8 +26,8 @@ type tunnel struct {
 // errIdle is of a tunnel in which nothing moved for too long.
 var errIdle = errors.New("nothing went in either direction for too long")
 
-// tunnel sends the response's head and carries bytes until both sides are through, one of them fails, or nothing moves for idle. The policy's
-// timeout ends with the head.
+// tunnel sends the response's head and carries bytes until both sides are through, one of them fails, or nothing moves
+// for idle. The policy's timeout ends with the head.
 func (p *Proxy) tunnel(a *attempt.Attempts, idle time.Duration, done *telemetry.Done) {
 	x := a.Exchange
 	near, err := x.Down.Tunnel(x)

@@ -9,8 +9,9 @@ import (
 	"gateway.internal/shared/fault"
 )
 
-// admit leaves the protocol in x.Request.Upgrade that the client may go over to: the first of those that it names that the policy has. Where there
-// is none the request goes on as if it had not asked (RFC 9110 section 7.8); over HTTP/2 it can't, and admit returns false with a response set.
+// admit leaves the protocol in x.Request.Upgrade that the client may go over to: the first of those that it names that
+// the policy has. Where there is none the request goes on as if it had not asked (RFC 9110 section 7.8); over HTTP/2 it
+// can't, and admit returns false with a response set.
 func admit(x *exchange.Exchange, limits *config.Limits) bool {
 	req := &x.Request
 	if req.Method == "CONNECT" {

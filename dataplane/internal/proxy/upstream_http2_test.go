@@ -115,7 +115,8 @@ func TestUpstreamHTTP2Bodies(t *testing.T) {
 	}
 }
 
-// A service that allows few streams gets more connections, up to the pool's limit, and no more requests at once than it allows.
+// A service that allows few streams gets more connections, up to the pool's limit, and no more requests at once than it
+// allows.
 func TestUpstreamHTTP2Concurrency(t *testing.T) {
 	var now, most atomic.Int32
 	release, entered := make(chan struct{}), make(chan struct{}, 10)

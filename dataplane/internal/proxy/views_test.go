@@ -27,8 +27,8 @@ func named(address string, routes ...string) string {
 		"routes:\n" + all.String() + "middleware:\n" + middleware.String() + "pipelines:\n" + pipelines.String()
 }
 
-// TestPathOptionsOfRoutes sends paths past routes with options of their own: each sees the path in its form, the best that matches gets it, and none gets what a
-// better one refuses.
+// TestPathOptionsOfRoutes sends paths past routes with options of their own: each sees the path in its form, the best
+// that matches gets it, and none gets what a better one refuses.
 func TestPathOptionsOfRoutes(t *testing.T) {
 	w := newWitness(t)
 	g := startWith(t, codec.DefaultLimits(), named(w.address,
@@ -143,8 +143,8 @@ func (g *gateway) matcher() func(path string) (route, seen, refused string) {
 	}
 }
 
-// Whatever a service gets leads to the same route when it is sent as it is, and so do all forms that other routes would make of it, unless they are refused: there
-// is no path by which the rules of a better route can be gone around.
+// Whatever a service gets leads to the same route when it is sent as it is, and so do all forms that other routes would
+// make of it, unless they are refused: there is no path by which the rules of a better route can be gone around.
 func TestWhatIsForwardedIsStable(t *testing.T) {
 	g := startWith(t, codec.DefaultLimits(), named("127.0.0.1:1",
 		"all path: /*", "admin path: /a/*", "kept path: /b/*, path_options: {encoded_slash: keep, empty_segments: keep}", "inner path: /b/a/*",

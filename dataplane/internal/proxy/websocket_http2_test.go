@@ -51,8 +51,8 @@ func extended(t *testing.T, address, protocol string) *opened {
 	return &opened{w, res}
 }
 
-// chain returns the address of a service of raw WebSocket connections, and those of two gateways: one before it, and one before that one, which
-// speaks HTTP/2 to it.
+// chain returns the address of a service of raw WebSocket connections, and those of two gateways: one before it, and
+// one before that one, which speaks HTTP/2 to it.
 func chain(t *testing.T, serve func(c net.Conn, r *bufio.Reader)) (near, far *gateway) {
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		_ = c.SetDeadline(waittest.Deadline())

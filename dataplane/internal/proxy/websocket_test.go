@@ -278,7 +278,8 @@ func TestWebSocketCutAnywhere(t *testing.T) {
 	}
 }
 
-// An event reaches the client before there is another one, and neither the policy's timeout nor the service's cuts the stream.
+// An event reaches the client before there is another one, and neither the policy's timeout nor the service's cuts the
+// stream.
 func TestServerSentEvents(t *testing.T) {
 	next, ended := make(chan struct{}), make(chan struct{}, 9)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -332,7 +333,8 @@ func transports() []*http.Transport {
 	return []*http.Transport{{}, {Protocols: p}}
 }
 
-// A body goes up while the response comes down, each part only after the other side's last one, for longer than any timeout of requests.
+// A body goes up while the response comes down, each part only after the other side's last one, for longer than any
+// timeout of requests.
 func TestFullDuplex(t *testing.T) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()

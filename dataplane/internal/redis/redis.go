@@ -1,5 +1,5 @@
-// Package redis is a node's access to Redis: how it is reached, whether it is, and what failed. It knows nothing of what
-// is kept there.
+// Package redis is a node's access to Redis: how it is reached, whether it is, and what failed. It knows nothing of
+// what is kept there.
 package redis
 
 import (

@@ -17,12 +17,13 @@ import (
 const (
 	// hostsTTL is how long what a file says is believed.
 	hostsTTL = 5 * time.Second
-	// udpBytes is the largest answer that is asked for over UDP: what gets through without being cut into packets (DNS flag day 2020).
+	// udpBytes is the largest answer that is asked for over UDP: what gets through without being cut into packets (DNS
+	// flag day 2020).
 	udpBytes = 1232
 	// maxAddresses is how many addresses of a name and family are used.
 	maxAddresses = 256
-	// otherFamilyWait is how long a name with addresses of one family waits for the answer about the other one: there are servers that never answer
-	// questions about IPv6.
+	// otherFamilyWait is how long a name with addresses of one family waits for the answer about the other one: there are
+	// servers that never answer questions about IPv6.
 	otherFamilyWait = time.Second
 )
 
@@ -79,7 +80,8 @@ func CheckServers(servers []string) error {
 	return nil
 }
 
-// lookup asks for a name: the file of hosts first, then the name servers, with the suffixes that the system's settings have.
+// lookup asks for a name: the file of hosts first, then the name servers, with the suffixes that the system's settings
+// have.
 func (c *client) lookup(ctx context.Context, name string) (answer, error) {
 	if found := c.hosts.get().find(name); found != nil {
 		return answer{addresses: found, ttl: hostsTTL}, nil
@@ -181,7 +183,8 @@ func (c *client) exchange(ctx context.Context, m *dns.Msg, server string, timeou
 	return read(m, r, server)
 }
 
-// once sends a question and waits for its answer until ctx ends, for two seconds at most. The library's own call heeds ctx's deadline only.
+// once sends a question and waits for its answer until ctx ends, for two seconds at most. The library's own call heeds
+// ctx's deadline only.
 func once(ctx context.Context, client *dns.Client, m *dns.Msg, server string) (*dns.Msg, error) {
 	conn, err := client.DialContext(ctx, server)
 	if err != nil {
@@ -196,7 +199,8 @@ func once(ctx context.Context, client *dns.Client, m *dns.Msg, server string) (*
 	return r, err
 }
 
-// read takes the addresses out of an answer: those of the name itself, or of the names that it is an alias for, in turn.
+// read takes the addresses out of an answer: those of the name itself, or of the names that it is an alias for, in
+// turn.
 func read(m, r *dns.Msg, server string) (answer, error) {
 	switch {
 	case !r.Response || len(r.Question) != 1 || !strings.EqualFold(r.Question[0].Name, m.Question[0].Name) || r.Question[0].Qtype != m.Question[0].Qtype:
@@ -244,8 +248,8 @@ func read(m, r *dns.Msg, server string) (answer, error) {
 	return got, nil
 }
 
-// reachable leaves addresses out that this machine has no route to, such as those of IPv6 where there is none, unless there are no others
-// (RFC 6724 section 5, rule 1). Nothing is sent for that.
+// reachable leaves addresses out that this machine has no route to, such as those of IPv6 where there is none, unless
+// there are no others (RFC 6724 section 5, rule 1). Nothing is sent for that.
 func reachable(addresses []netip.Addr) []netip.Addr {
 	var there []netip.Addr
 	for _, a := range addresses {

@@ -200,7 +200,8 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// TestSilenceAboutOneFamily has a server that never answers questions about IPv6: what it says of IPv4 is used soon, and of IPv6 it is not known.
+// TestSilenceAboutOneFamily has a server that never answers questions about IPv6: what it says of IPv4 is used soon,
+// and of IPv6 it is not known.
 func TestSilenceAboutOneFamily(t *testing.T) {
 	z := newZone(t, map[string][]string{"a.test. A": {"a.test. 60 IN A 127.0.0.2"}, "a.test. AAAA": {"-"}})
 	c := clientOf(t, "options attempts:10\n", "", z.address)

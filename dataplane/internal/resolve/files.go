@@ -66,7 +66,8 @@ func parseHosts(text string) (hosts, error) {
 // canonical is the form in which names are compared.
 func canonical(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
-// find returns a name's addresses. "localhost" and names beneath it are this machine's, whatever servers would say (RFC 6761 section 6.3).
+// find returns a name's addresses. "localhost" and names beneath it are this machine's, whatever servers would say (RFC
+// 6761 section 6.3).
 func (h hosts) find(name string) []netip.Addr {
 	name = canonical(name)
 	if found := h[name]; found != nil {

@@ -1,5 +1,6 @@
-// Package resolve keeps the addresses of names: it asks for them in the background, again when their time to live is over, and never while somebody
-// waits. Names that can't be resolved keep the addresses that they had. It opens no connections to the addresses.
+// Package resolve keeps the addresses of names: it asks for them in the background, again when their time to live is
+// over, and never while somebody waits. Names that can't be resolved keep the addresses that they had. It opens no
+// connections to the addresses.
 package resolve
 
 import (
@@ -23,9 +24,11 @@ const (
 	// minRetry and maxRetry are how long it takes to ask again after a failure; it doubles from one to the other.
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
-	// notFoundPatience is how long a name that does not exist any more keeps its addresses: they may be somebody else's one day.
+	// notFoundPatience is how long a name that does not exist any more keeps its addresses: they may be somebody else's
+	// one day.
 	notFoundPatience = 10 * time.Minute
-	// leftPatience is how long the addresses of a name that nobody wants any more are remembered, maxLeft of how many names.
+	// leftPatience is how long the addresses of a name that nobody wants any more are remembered, maxLeft of how many
+	// names.
 	leftPatience = 10 * time.Minute
 	maxLeft      = 10_000
 	// maxConcurrent is how many names are asked for at once; as many again of those that can't be resolved.
@@ -45,7 +48,8 @@ type Settings struct {
 // ErrNotFound is of a name that does not exist, or has no addresses.
 var ErrNotFound = errors.New("the name does not exist or has no address")
 
-// answer is what a name's servers say. complete tells that both families were answered for; otherwise family is the one that was not.
+// answer is what a name's servers say. complete tells that both families were answered for; otherwise family is the one
+// that was not.
 type answer struct {
 	addresses []netip.Addr
 	ttl       time.Duration
@@ -124,8 +128,9 @@ func newResolver(s Settings, log *slog.Logger, lookup func(context.Context, stri
 // Changed has a token when addresses have changed. One goroutine reads it.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
-// Set makes these the names that are kept. Those that are there already go on. Those that were there less than leftPatience ago begin with the addresses
-// that they had: a change that is refused or taken back while name servers fail costs no service its endpoints.
+// Set makes these the names that are kept. Those that are there already go on. Those that were there less than
+// leftPatience ago begin with the addresses that they had: a change that is refused or taken back while name servers
+// fail costs no service its endpoints.
 func (r *Resolver) Set(names []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

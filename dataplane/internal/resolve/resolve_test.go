@@ -147,7 +147,8 @@ func TestNamesComeAndGo(t *testing.T) {
 	})
 }
 
-// TestNameThatIsWantedAgain has name servers fail while a name is not wanted for a moment, as when a change is refused or taken back.
+// TestNameThatIsWantedAgain has name servers fail while a name is not wanted for a moment, as when a change is refused
+// or taken back.
 func TestNameThatIsWantedAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		away time.Duration
@@ -187,8 +188,9 @@ func TestNameThatIsWantedAgain(t *testing.T) {
 	}
 }
 
-// TestNamesThatFailHoldUpNoOthers has names whose servers are silent, three times as many as are asked for at once, beside one that changes. They are
-// fewer than the race detector has slots for goroutines (256): with more that end at the process's end it can stop with status 66, or not at all.
+// TestNamesThatFailHoldUpNoOthers has names whose servers are silent, three times as many as are asked for at once,
+// beside one that changes. They are fewer than the race detector has slots for goroutines (256): with more that end at
+// the process's end it can stop with status 66, or not at all.
 func TestNamesThatFailHoldUpNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{addresses: "10.0.0.1"}

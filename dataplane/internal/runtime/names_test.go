@@ -16,8 +16,8 @@ import (
 	"gateway.internal/shared/config/configtest"
 )
 
-// TestSeriesOutliveNames applies changes of names, with requests in between, and scrapes after each: every series is there once, and no counter of a
-// name goes backwards.
+// TestSeriesOutliveNames applies changes of names, with requests in between, and scrapes after each: every series is
+// there once, and no counter of a name goes backwards.
 func TestSeriesOutliveNames(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	services := upstream.NewRegistry(log)

@@ -204,7 +204,8 @@ func (c *compiler) undecided(r *Route, msg *configv1.Route) (*Backend, error) {
 	return b, err
 }
 
-// errors returns the pages for a route's and a service's policy, over the global ones. Routes with the same pair share them.
+// errors returns the pages for a route's and a service's policy, over the global ones. Routes with the same pair share
+// them.
 func (c *compiler) errors(route, service string) (*errorpage.Pages, error) {
 	key := [2]string{route, service}
 	if p, made := c.pages[key]; made {

@@ -1,6 +1,6 @@
-// Package runtime compiles configurations into what exchanges run on, and swaps one for the next with one pointer. An exchange
-// that has begun goes on with the snapshot that it began with. What lives longer, connections, health and counters, is kept in
-// upstream and telemetry, by identity.
+// Package runtime compiles configurations into what exchanges run on, and swaps one for the next with one pointer. An
+// exchange that has begun goes on with the snapshot that it began with. What lives longer, connections, health and
+// counters, is kept in upstream and telemetry, by identity.
 package runtime
 
 import (
@@ -101,7 +101,8 @@ func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Regi
 	return r
 }
 
-// UsePaths makes these the node's settings for paths, instead of the default ones. It is called before the first Apply, with what Check has passed.
+// UsePaths makes these the node's settings for paths, instead of the default ones. It is called before the first Apply,
+// with what Check has passed.
 func (r *Runtime) UsePaths(s pathnorm.Settings) {
 	r.paths = routing.NewPathForms(s)
 }
@@ -160,8 +161,8 @@ func (r *Runtime) Certificates() *certificate.Set {
 	return nil
 }
 
-// Apply compiles a configuration, as far as it differs from the one before, and makes it the node's. Where something can't be
-// compiled, all that is wrong is returned and the node keeps what it had.
+// Apply compiles a configuration, as far as it differs from the one before, and makes it the node's. Where something
+// can't be compiled, all that is wrong is returned and the node keeps what it had.
 func (r *Runtime) Apply(v Version) []*streamv1.Problem {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -345,8 +346,8 @@ func (r *Runtime) environment(typ, name string) *pipeline.Environment {
 	}
 }
 
-// affectedRoutes returns the ids of the routes that have to be compiled anew: those that changed, and those that depend on
-// something that did.
+// affectedRoutes returns the ids of the routes that have to be compiled anew: those that changed, and those that depend
+// on something that did.
 func affectedRoutes(old, next *config.Config, changes []config.Change) []string {
 	ids := map[string]bool{}
 	changed := map[config.Kind]map[string]bool{}

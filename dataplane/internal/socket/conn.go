@@ -334,8 +334,8 @@ type Probe struct {
 	known bool
 }
 
-// Probe returns the connection's probe. Any goroutine may call it while nobody closes the connection or registers it with
-// a loop.
+// Probe returns the connection's probe. Any goroutine may call it while nobody closes the connection or registers it
+// with a loop.
 func (c *Conn) Probe() Probe { return Probe{c.fd, c.fd >= 0} }
 
 // CloseWrite tells the peer that nothing more will be sent.

@@ -1,8 +1,8 @@
 package socket
 
-// Spare is memory that a loop has at hand: taking it and giving it back costs a few instructions, where a pool that
-// all goroutines share costs tens of nanoseconds, several times for a request. Only what the loop calls may use it. What
-// it has no room for, or does not have, comes from the pools and goes there, so that memory may be taken in one way and
+// Spare is memory that a loop has at hand: taking it and giving it back costs a few instructions, where a pool that all
+// goroutines share costs tens of nanoseconds, several times for a request. Only what the loop calls may use it. What it
+// has no room for, or does not have, comes from the pools and goes there, so that memory may be taken in one way and
 // given back in the other.
 type Spare struct {
 	// Local is the codec's own.

@@ -13,7 +13,8 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 )
 
-// Health is grpc.health.v1.Health of the node as a whole, whose service is "": SERVING while it is ready. It is safe for concurrent use.
+// Health is grpc.health.v1.Health of the node as a whole, whose service is "": SERVING while it is ready. It is safe
+// for concurrent use.
 type Health struct {
 	healthv1.UnimplementedHealthServer
 	ready func() bool

@@ -1,5 +1,5 @@
-// Package systemd speaks with the service manager: it says how the process is (sd_notify(3)) and takes the sockets that were opened for
-// it (sd_listen_fds(3)). Other managers that keep to the same conventions are spoken with too.
+// Package systemd speaks with the service manager: it says how the process is (sd_notify(3)) and takes the sockets that
+// were opened for it (sd_listen_fds(3)). Other managers that keep to the same conventions are spoken with too.
 package systemd
 
 import (
@@ -30,8 +30,9 @@ func Notify(lines ...string) error {
 	return nil
 }
 
-// NotifyReloading tells the manager that the process is being brought up to date, until it or the one that takes its place says READY=1. The
-// time with it lets the manager tell it from what an earlier reload has led to: units of Type=notify-reload need that.
+// NotifyReloading tells the manager that the process is being brought up to date, until it or the one that takes its
+// place says READY=1. The time with it lets the manager tell it from what an earlier reload has led to: units of
+// Type=notify-reload need that.
 func NotifyReloading() error {
 	lines := []string{"RELOADING=1"}
 	if usec, ok := monotonic(); ok {
@@ -46,8 +47,9 @@ const (
 	maxSockets  = handover.MaxSockets
 )
 
-// Sockets returns the listening sockets that were opened for this process, by the names that the manager gave them (FileDescriptorName=).
-// They are given once: the variables that announce them are taken out of the environment, so that no child takes them for its own.
+// Sockets returns the listening sockets that were opened for this process, by the names that the manager gave them
+// (FileDescriptorName=). They are given once: the variables that announce them are taken out of the environment, so
+// that no child takes them for its own.
 func Sockets() (handover.Sockets, error) {
 	pid, number, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {

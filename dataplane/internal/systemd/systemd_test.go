@@ -53,7 +53,8 @@ func heard(t *testing.T, c *net.UnixConn) string {
 	return string(b[:n])
 }
 
-// TestNotifyReloading holds what is sent against the form of sd_notify(3): the time is that of CLOCK_MONOTONIC, in microseconds.
+// TestNotifyReloading holds what is sent against the form of sd_notify(3): the time is that of CLOCK_MONOTONIC, in
+// microseconds.
 func TestNotifyReloading(t *testing.T) {
 	c := manager(t, fmt.Sprintf("@gateway-test-notify-%d", os.Getpid()))
 	clock := func() int64 {

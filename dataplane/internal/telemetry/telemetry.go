@@ -1,6 +1,6 @@
-// Package telemetry counts what exchanges do, for Prometheus and for reports to the control plane. Counting is a few atomic
-// additions on cells that are found when a snapshot is compiled, spread over shards so that processors do not fight for
-// them. Label values come from the configuration, never from requests.
+// Package telemetry counts what exchanges do, for Prometheus and for reports to the control plane. Counting is a few
+// atomic additions on cells that are found when a snapshot is compiled, spread over shards so that processors do not
+// fight for them. Label values come from the configuration, never from requests.
 package telemetry
 
 import (
@@ -29,8 +29,9 @@ var sizeBounds = [...]float64{100, 1000, 10_000, 100_000, 1_000_000, 10_000_000,
 // methods are the values of the label "method".
 var methods = [...]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"}
 
-// Method is a value of the label "method". It is found when a request begins: at its end the request's text has left the processor's
-// cache, which with hundreds of connections costs a tenth of a microsecond (make bench, 256 connections).
+// Method is a value of the label "method". It is found when a request begins: at its end the request's text has left
+// the processor's cache, which with hundreds of connections costs a tenth of a microsecond (make bench, 256
+// connections).
 type Method uint8
 
 // MethodOf returns the label of a request method.
@@ -45,8 +46,8 @@ func MethodOf(m string) Method {
 
 // Key names what is counted together. Both parts are empty for requests that no route matched.
 type Key struct {
-	// RouteID and ServiceID tell routes and services apart; Route and Service are the labels. A series is the labels': what takes a name over goes on
-	// with its counters.
+	// RouteID and ServiceID tell routes and services apart; Route and Service are the labels. A series is the labels':
+	// what takes a name over goes on with its counters.
 	RouteID, Route, ServiceID, Service string
 }
 
@@ -94,7 +95,8 @@ func (r *Registry) Route(k Key) *Route {
 // Sets returns the metrics of middleware and mirrors. It is a collector of its own.
 func (r *Registry) Sets() *Sets { return &r.sets }
 
-// forgetAfter is how long the counters of a route that is gone are still shown and reported: exchanges that it began may go on.
+// forgetAfter is how long the counters of a route that is gone are still shown and reported: exchanges that it began
+// may go on.
 const forgetAfter = 10 * time.Minute
 
 // Forget lets go of the counters of routes that are gone: at once where nothing was counted, in ten minutes otherwise.
@@ -113,7 +115,8 @@ func (r *Registry) Forget(keys map[Key]bool) {
 	}
 }
 
-// sweep forgets what has been gone for long enough. What it counted stays where another route has its name: counters don't go backwards.
+// sweep forgets what has been gone for long enough. What it counted stays where another route has its name: counters
+// don't go backwards.
 func (r *Registry) sweep() {
 	now := time.Now()
 	var ended []*Route
@@ -214,8 +217,8 @@ type Done struct {
 	Status  int
 	// Code is the gateway's error, if there was one.
 	Code fault.Code
-	// Duration is from the head to the response's last byte; Upstream is the part that the service took to answer, 0 when it was
-	// not asked.
+	// Duration is from the head to the response's last byte; Upstream is the part that the service took to answer, 0 when
+	// it was not asked.
 	Duration, Upstream time.Duration
 	// ResponseBytes is the size of the response's body.
 	ResponseBytes int64

@@ -6,7 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Upgrades counts the exchanges that have gone over to another protocol and are not over. Its methods are safe for concurrent use.
+// Upgrades counts the exchanges that have gone over to another protocol and are not over. Its methods are safe for
+// concurrent use.
 type Upgrades struct{ active atomic.Int64 }
 
 // Upgrades returns the node's.

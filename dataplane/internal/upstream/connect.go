@@ -2,8 +2,9 @@ package upstream
 
 import "gateway.internal/dataplane/internal/exchange"
 
-// Open opens a connection for a tunnel: it carries what the client sends, whatever the service's protocol says but whether there is TLS. It
-// counts among the endpoint's connections, and an idle one makes room for it where there may be no more. It waits as Acquire does.
+// Open opens a connection for a tunnel: it carries what the client sends, whatever the service's protocol says but
+// whether there is TLS. It counts among the endpoint's connections, and an idle one makes room for it where there may
+// be no more. It waits as Acquire does.
 func (e *Endpoint) Open(x *exchange.Exchange) (Conn, error) {
 	return e.wait(x, e.settings.Load(), tunnelConn)
 }

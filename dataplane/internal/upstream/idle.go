@@ -6,8 +6,8 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// idle are the connections over HTTP/1 to an endpoint that carry nothing: those that are in no loop first, then those of each loop, by its number. Each list has the
-// one that was used last at its end. The endpoint's mutex protects them.
+// idle are the connections over HTTP/1 to an endpoint that carry nothing: those that are in no loop first, then those
+// of each loop, by its number. Each list has the one that was used last at its end. The endpoint's mutex protects them.
 type idle [][]*http1Conn
 
 // listOf returns the number of a loop's list; nil: those that are in none.
@@ -26,8 +26,8 @@ func (i *idle) push(c *http1Conn) {
 	(*i)[list] = append((*i)[list], c)
 }
 
-// pop takes the connection out that was used last, if possible of those that are where it is going to be used: moving one costs as much as a tenth of a
-// request. nil: there is none.
+// pop takes the connection out that was used last, if possible of those that are where it is going to be used: moving
+// one costs as much as a tenth of a request. nil: there is none.
 func (i idle) pop(loop *socket.Loop) *http1Conn {
 	if list := listOf(loop); list < len(i) && len(i[list]) > 0 {
 		return i.last(list)

@@ -12,8 +12,8 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
-// BenchmarkResilience is what a request costs that succeeds, where its service has a circuit, ejects outliers, and has a
-// budget of retries.
+// BenchmarkResilience is what a request costs that succeeds, where its service has a circuit, ejects outliers, and has
+// a budget of retries.
 func BenchmarkResilience(b *testing.B) {
 	for _, kind := range []string{"", "window", "hystrix"} {
 		name := kind

@@ -1,5 +1,6 @@
-// Package upstream holds the services that a node sends requests to: their endpoints, connections, health and balancing. Services
-// are known by id and endpoints by address, so that all of it outlives changes of the configuration. It does not know routes.
+// Package upstream holds the services that a node sends requests to: their endpoints, connections, health and
+// balancing. Services are known by id and endpoints by address, so that all of it outlives changes of the
+// configuration. It does not know routes.
 package upstream
 
 import (
@@ -107,8 +108,8 @@ func (s *Service) Pick(x *exchange.Exchange, tried *Tried) *Endpoint {
 	return nil
 }
 
-// Registry holds all services of a node. Its methods but Sweep are called by one goroutine at a time; Service values may be
-// used meanwhile.
+// Registry holds all services of a node. Its methods but Sweep are called by one goroutine at a time; Service values
+// may be used meanwhile.
 type Registry struct {
 	log      *slog.Logger
 	checker  *health.Checker
@@ -192,8 +193,9 @@ func (r *Registry) Get(id string) *Service {
 	return r.services[id]
 }
 
-// Apply makes these the services. found has the discovered endpoints by service id. What did not change goes on as it is; a
-// service that is gone keeps answering who still holds it. A service that can't be set up stays as it was, and is a problem.
+// Apply makes these the services. found has the discovered endpoints by service id. What did not change goes on as it
+// is; a service that is gone keeps answering who still holds it. A service that can't be set up stays as it was, and is
+// a problem.
 func (r *Registry) Apply(services map[string]Definition, found map[string][]*configv1.Endpoint) []*streamv1.Problem {
 	r.resolve(services, found)
 	var problems []*streamv1.Problem
@@ -341,8 +343,8 @@ func (r *Registry) Health(all bool) (verdicts []*streamv1.EndpointHealth, unchec
 // maxFleet bounds what is believed about the size of a fleet.
 const maxFleet = 100_000
 
-// ShareChecks tells how many nodes check the same endpoints, and which endpoints to look at soon; each may be nil. It is
-// safe for concurrent use.
+// ShareChecks tells how many nodes check the same endpoints, and which endpoints to look at soon; each may be nil. It
+// is safe for concurrent use.
 func (r *Registry) ShareChecks(size *streamv1.FleetSize, look *streamv1.CheckDirective) {
 	if size != nil {
 		r.checker.SetNodes(int(min(size.GetNodes(), maxFleet)))
@@ -386,7 +388,8 @@ func (r *Registry) Collect(ch chan<- prometheus.Metric) {
 	r.outliers.Collect(ch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// While a configuration is being applied the services of the one before are still there, perhaps under the names of new ones.
+	// While a configuration is being applied the services of the one before are still there, perhaps under the names of
+	// new ones.
 	series := map[[2]string]figures{}
 	names := map[string]bool{}
 	for _, s := range r.services {

@@ -25,8 +25,8 @@ type Definition struct {
 	Certificate *configv1.Certificate
 }
 
-// transport is what is spoken to a service's endpoints, and how that is secured. It is made when a snapshot is compiled and
-// immutable; connections that were opened with another one are not used for new requests.
+// transport is what is spoken to a service's endpoints, and how that is secured. It is made when a snapshot is compiled
+// and immutable; connections that were opened with another one are not used for new requests.
 type transport struct {
 	http2 mode
 	tls   *tls.Config // nil: none. ServerName is empty where each endpoint has its own.
@@ -47,10 +47,12 @@ const (
 	always
 )
 
-// resumableSessions is how many TLS sessions a service keeps to resume, one for each endpoint, or for all with one server_name.
+// resumableSessions is how many TLS sessions a service keeps to resume, one for each endpoint, or for all with one
+// server_name.
 const resumableSessions = 256
 
-// newTransport makes the transport of a service, which is old where nothing about it changed: sessions are resumed then.
+// newTransport makes the transport of a service, which is old where nothing about it changed: sessions are resumed
+// then.
 func newTransport(d Definition, old *transport) (*transport, error) {
 	t := &transport{protocol: d.Service.GetProtocol(), strict: d.Service.GetHttp().GetStrict(), settings: d.Service.GetTls(), certificate: d.Certificate}
 	if old != nil && old.protocol == t.protocol && old.strict == t.strict && proto.Equal(old.settings, t.settings) &&

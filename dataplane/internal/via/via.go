@@ -1,5 +1,5 @@
-// Package via says that a request has passed a node, in the field Via, and finds out how often it has passed it before (RFC 9110 section 7.6.3). It does
-// not know how the field is sent.
+// Package via says that a request has passed a node, in the field Via, and finds out how often it has passed it before
+// (RFC 9110 section 7.6.3). It does not know how the field is sent.
 package via
 
 import (
@@ -10,8 +10,9 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// DefaultMaxVisits is how often a request may pass a node that was told nothing else. Once is the rule, twice is a service of the node's that is asked
-// through it by another one; what goes round in circles is ended before it costs much.
+// DefaultMaxVisits is how often a request may pass a node that was told nothing else. Once is the rule, twice is a
+// service of the node's that is asked through it by another one; what goes round in circles is ended before it costs
+// much.
 const DefaultMaxVisits = 5
 
 // MaxVisits is the largest number of visits that can be set: each makes the field longer.
@@ -22,7 +23,8 @@ const maxPseudonym = 64
 
 // Settings are a node's.
 type Settings struct {
-	// Pseudonym names the node to all others that a request passes. Nodes with the same one count each other's visits as their own.
+	// Pseudonym names the node to all others that a request passes. Nodes with the same one count each other's visits as
+	// their own.
 	Pseudonym string
 	// MaxVisits is how often a request may pass the node; from 1 to MaxVisits.
 	MaxVisits int
@@ -80,8 +82,8 @@ func (n *Node) Loops(h *exchange.Header) bool {
 	return visits >= n.set.MaxVisits
 }
 
-// visits counts the node's entries in a field's value. Commas in comments count as those between entries do: a comment that a client has not closed must
-// not hide what comes behind it.
+// visits counts the node's entries in a field's value. Commas in comments count as those between entries do: a comment
+// that a client has not closed must not hide what comes behind it.
 //
 //	Via = #( received-protocol RWS received-by [ RWS comment ] )
 func (n *Node) visits(value string) (count int) {

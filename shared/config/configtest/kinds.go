@@ -10,8 +10,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// OfEachKind returns a resource of each kind, in the order of the kinds. Their ids are from "1" on; some have what nodes
-// do not get.
+// OfEachKind returns a resource of each kind, in the order of the kinds. Their ids are from "1" on; some have what
+// nodes do not get.
 func OfEachKind() []config.Message {
 	labels := map[string]string{"a": "1", "b": "2", "c": "3"}
 	at := timestamppb.New(time.Unix(1e9, 0))

@@ -1,4 +1,5 @@
-// Package configtest has changes of configurations that everything which keeps something by the id or by the name of a resource is tried with.
+// Package configtest has changes of configurations that everything which keeps something by the id or by the name of a
+// resource is tried with.
 package configtest
 
 import (
@@ -18,8 +19,8 @@ type Step struct {
 	Names []string
 }
 
-// Names returns changes in which names and ids come apart: resources are made again under their name, swap names and get others. service makes
-// a service, the same for the same name.
+// Names returns changes in which names and ids come apart: resources are made again under their name, swap names and
+// get others. service makes a service, the same for the same name.
 func Names(service func(name string) *configv1.Service) []Step {
 	route := func(name string) *configv1.Route {
 		return &configv1.Route{Name: name, Path: "/" + name, ServiceId: name}

@@ -16,8 +16,8 @@ const NewerField = 9
 // NewerSetting is the number of the field that Newer adds to the settings of a middleware.
 const NewerSetting = 100
 
-// Newer returns a message, which it takes over, as a later build commits it, which has given its kind one more field, and
-// a middleware's settings another one.
+// Newer returns a message, which it takes over, as a later build commits it, which has given its kind one more field,
+// and a middleware's settings another one.
 func Newer(t testing.TB, m config.Message) *config.Entry {
 	t.Helper()
 	stored := Entry(t, m).Stored()

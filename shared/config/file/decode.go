@@ -19,8 +19,8 @@ import (
 // maxDepth bounds how deep values may be nested.
 const maxDepth = 64
 
-// decoder reads YAML nodes into messages by their descriptors, so that every error has a line and a string field takes a
-// scalar as it is written: `version: 1.10` is "1.10", and `name: on` is "on".
+// decoder reads YAML nodes into messages by their descriptors, so that every error has a line and a string field takes
+// a scalar as it is written: `version: 1.10` is "1.10", and `name: on` is "on".
 type decoder struct {
 	path string
 	errs *Errors

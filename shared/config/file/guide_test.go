@@ -71,8 +71,8 @@ func blocks(page string) []block {
 	return list
 }
 
-// TestPagesHaveValidConfigurations reads every block "yaml" of a page as a configuration, on top of the blocks before it
-// on that page.
+// TestPagesHaveValidConfigurations reads every block "yaml" of a page as a configuration, on top of the blocks before
+// it on that page.
 func TestPagesHaveValidConfigurations(t *testing.T) {
 	for _, path := range pages(t) {
 		name, _ := filepath.Rel(root, path)

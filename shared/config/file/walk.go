@@ -13,10 +13,11 @@ import (
 // MaxFiles is the most files that are read of one folder, with all below it.
 const MaxFiles = 100_000
 
-// Files returns what Load reads of a path: the path itself where it is a file, and of a folder all *.yaml, *.yml and *.json in it and below, by
-// name. Links are followed, to files and to folders, as a mounted ConfigMap has them; what several lead to is returned once, under the
-// first name. Folders whose names begin with a dot are left out, links to them by such a name too. A link that leads nowhere is an error, since
-// what it stood for would be missing, and so is a FIFO, a socket or a device in a folder.
+// Files returns what Load reads of a path: the path itself where it is a file, and of a folder all *.yaml, *.yml and
+// *.json in it and below, by name. Links are followed, to files and to folders, as a mounted ConfigMap has them; what
+// several lead to is returned once, under the first name. Folders whose names begin with a dot are left out, links to
+// them by such a name too. A link that leads nowhere is an error, since what it stood for would be missing, and so is a
+// FIFO, a socket or a device in a folder.
 func Files(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {

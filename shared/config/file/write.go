@@ -24,8 +24,9 @@ import (
 	"gateway.internal/shared/terminal"
 )
 
-// Declarative returns a configuration as files hold it: by name, references as names, without what the server gives, without keys and what was obtained
-// by ACME, without what comes and goes by itself; with the text of files for what they took from the environment.
+// Declarative returns a configuration as files hold it: by name, references as names, without what the server gives,
+// without keys and what was obtained by ACME, without what comes and goes by itself; with the text of files for what
+// they took from the environment.
 func Declarative(c *config.Config) *configv1.Configuration {
 	out := &configv1.Configuration{}
 	for m := range All(c) {

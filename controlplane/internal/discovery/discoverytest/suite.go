@@ -180,7 +180,8 @@ func (g *Gateway) Commit(edits []config.Edit) {
 	}
 }
 
-// Endpoints returns the published endpoints of a service as "host:port weight", sorted; nil when none were ever published.
+// Endpoints returns the published endpoints of a service as "host:port weight", sorted; nil when none were ever
+// published.
 func (g *Gateway) Endpoints(service string) []string {
 	e := g.Catalog.Current().Config.ByName(config.Service, service)
 	if e == nil {

@@ -1,5 +1,6 @@
-// Package etcd discovers services that are registered in etcd: every key under a prefix is one instance, whose value is JSON with id,
-// name, tags, address, port, meta and weight. However many services there are, one listing and one watch serve them all.
+// Package etcd discovers services that are registered in etcd: every key under a prefix is one instance, whose value is
+// JSON with id, name, tags, address, port, meta and weight. However many services there are, one listing and one watch
+// serve them all.
 package etcd
 
 import (
@@ -151,8 +152,8 @@ var (
 
 // session reads everything and watches from there until something goes wrong.
 //
-// A lost connection ends it, although the client could resume the watch by itself: a server that comes back with an older or another
-// state would leave the watch waiting for a revision in its future.
+// A lost connection ends it, although the client could resume the watch by itself: a server that comes back with an
+// older or another state would leave the watch waiting for a revision in its future.
 func (s *Source) session(ctx context.Context, client *clientv3.Client, batches chan<- batch, to *discovery.Report) error {
 	all, at, err := s.list(ctx, client)
 	if err != nil {
@@ -204,8 +205,8 @@ func put(key, value []byte, revision int64) event {
 	return event{key: string(key), revision: revision, found: f}
 }
 
-// watch passes on what happens after a position until something goes wrong. It is rpctypes.ErrCompacted when the history from there is
-// gone.
+// watch passes on what happens after a position until something goes wrong. It is rpctypes.ErrCompacted when the
+// history from there is gone.
 func (s *Source) watch(ctx context.Context, client *clientv3.Client, at position, batches chan<- batch, established func()) error {
 	watching, stop := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
 	var running sync.WaitGroup

@@ -143,7 +143,8 @@ func (x *index) answer() map[discovery.Query][]*configv1.Endpoint {
 	return answers
 }
 
-// endpoints returns those that a service wants, newest registration first: of two with one address the newer one counts.
+// endpoints returns those that a service wants, newest registration first: of two with one address the newer one
+// counts.
 func (x *index) endpoints(q discovery.Query) []*configv1.Endpoint {
 	all := x.byName[nameOf(q)]
 	keys := slices.Collect(maps.Keys(all))

@@ -103,8 +103,8 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 	return s.dialect.notify(ctx, w.tx, r.Number)
 }
 
-// outcome finds out what became of a commit whose answer did not arrive: nil when it was done. It goes on after the caller has gone,
-// since somebody has to know, and tries again while the engine restarts.
+// outcome finds out what became of a commit whose answer did not arrive: nil when it was done. It goes on after the
+// caller has gone, since somebody has to know, and tries again while the engine restarts.
 func (s *Store) outcome(ctx context.Context, number uint32, draftID string, commitErr error) error {
 	if s.dialect.permanent(commitErr) {
 		return s.fault(ctx, "commit", commitErr)
@@ -126,8 +126,8 @@ func (s *Store) outcome(ctx context.Context, number uint32, draftID string, comm
 	}
 }
 
-// committed looks under the head's lock: the commit may still be under way on a connection that only this side has lost, and whoever has
-// the lock after it sees how it ended.
+// committed looks under the head's lock: the commit may still be under way on a connection that only this side has
+// lost, and whoever has the lock after it sees how it ended.
 func (s *Store) committed(ctx context.Context, number uint32, draftID string) (bool, error) {
 	w, err := beginWriting(ctx, s.db)
 	if err != nil {

@@ -32,12 +32,13 @@ type dialect interface {
 	forgetDiscovered(ctx context.Context, tx *dbsql.Tx, serviceIDs []string) error
 	// notify is run in a transaction that commits a revision.
 	notify(ctx context.Context, tx *dbsql.Tx, number uint32) error
-	// permanent reports whether an error is of what was asked for, not of the engine's condition. At a COMMIT it is the engine's word that
-	// nothing was committed.
+	// permanent reports whether an error is of what was asked for, not of the engine's condition. At a COMMIT it is the
+	// engine's word that nothing was committed.
 	permanent(err error) bool
 	// watch hints at commits of other processes until ctx ends; it is called with hint, which does not block.
 	watch(ctx context.Context, hint func())
-	// look returns why the engine can't be used for reading and writing. It is called by one goroutine only, and never after close.
+	// look returns why the engine can't be used for reading and writing. It is called by one goroutine only, and never
+	// after close.
 	look(ctx context.Context, db *dbsql.DB) error
 	// noRoom reports whether an error says that there was no room for what was written.
 	noRoom(err error) bool

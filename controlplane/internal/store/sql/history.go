@@ -125,8 +125,8 @@ func (s *Store) PurgeSecrets(ctx context.Context, dry bool) (store.Purged, error
 	}, nil
 }
 
-// purged tells everybody who may remember secrets, and has the engine forget them. A purge that found nothing does so too:
-// one before may have broken off.
+// purged tells everybody who may remember secrets, and has the engine forget them. A purge that found nothing does so
+// too: one before may have broken off.
 func (s *Store) purged(ctx context.Context) error {
 	err := s.writing(ctx, "say that the history was purged", func(ctx context.Context, tx *dbsql.Tx) error {
 		if _, err := tx.ExecContext(ctx, "UPDATE meta SET purges = purges + 1 WHERE one = 1"); err != nil {

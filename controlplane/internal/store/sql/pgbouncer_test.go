@@ -28,7 +28,8 @@ func TestParametersOfSessions(t *testing.T) {
 	}
 }
 
-// TestPgBouncer works through one, in session mode, with parameters in the URL that it refuses at the start of a session.
+// TestPgBouncer works through one, in session mode, with parameters in the URL that it refuses at the start of a
+// session.
 func TestPgBouncer(t *testing.T) {
 	pooler := testserver.NewPgBouncer(t, testserver.NewPostgreSQL(t))
 	s := opener(pooler + "&statement_timeout=60s&idle_in_transaction_session_timeout=30s")(t).(*Store)

@@ -110,7 +110,8 @@ func (*postgresql) permanent(err error) bool {
 	return errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23") || strings.HasPrefix(pg.Code, "42"))
 }
 
-// watch listens on a connection of its own. Notifications are lost while it is away, so every new connection begins with a hint.
+// watch listens on a connection of its own. Notifications are lost while it is away, so every new connection begins
+// with a hint.
 func (p *postgresql) watch(ctx context.Context, hint func()) {
 	retry, away := backoff.Exponential{Least: 100 * time.Millisecond, Most: 5 * time.Second}, false
 	for {

@@ -37,7 +37,8 @@ func TestDownAtStart(t *testing.T) {
 	}
 }
 
-// TestBrokenOff: a commit whose answer is lost was either done, or not done, or is said to be unknown; what is said is so.
+// TestBrokenOff: a commit whose answer is lost was either done, or not done, or is said to be unknown; what is said is
+// so.
 func TestBrokenOff(t *testing.T) {
 	server := testserver.NewPostgreSQL(t)
 	for name, test := range map[string]struct {
@@ -156,7 +157,8 @@ func TestLongPlan(t *testing.T) {
 	}
 }
 
-// commitUntil commits until it works, as a caller does who was told that the store is unavailable, and returns what was told before.
+// commitUntil commits until it works, as a caller does who was told that the store is unavailable, and returns what was
+// told before.
 func commitUntil(t *testing.T, s *Store, name string) (refused int) {
 	t.Helper()
 	waittest.UntilNil(t, "a commit", func() error {
@@ -175,7 +177,8 @@ func commitUntil(t *testing.T, s *Store, name string) (refused int) {
 	return refused
 }
 
-// TestFailover: the server's standby takes over, while the server is still there and takes no more writes. Sessions that rest in the pool lead to it.
+// TestFailover: the server's standby takes over, while the server is still there and takes no more writes. Sessions
+// that rest in the pool lead to it.
 func TestFailover(t *testing.T) {
 	old := testserver.NewPostgreSQL(t)
 	next := old.NewStandby(t)
@@ -221,8 +224,8 @@ func openSessionsOf(t *testing.T, url string) *dbsql.DB {
 	return db
 }
 
-// TestNobodyWaitsForTheDead: connections whose other end is gone without a word. Whoever has begun to wait, and whoever comes, is told within seconds
-// that the store is away, one after the other or all at once.
+// TestNobodyWaitsForTheDead: connections whose other end is gone without a word. Whoever has begun to wait, and whoever
+// comes, is told within seconds that the store is away, one after the other or all at once.
 func TestNobodyWaitsForTheDead(t *testing.T) {
 	w := newWire(t, testserver.NewPostgreSQL(t).URL)
 	var log lines

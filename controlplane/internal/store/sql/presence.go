@@ -12,15 +12,16 @@ import (
 	"gateway.internal/shared/backoff"
 )
 
-// How often the engine is looked after: while it is there, while it is away, and at most, when callers ask for another look.
+// How often the engine is looked after: while it is there, while it is away, and at most, when callers ask for another
+// look.
 const (
 	lookInterval     = 2 * time.Second
 	lookIntervalAway = 500 * time.Millisecond
 	lookIntervalMost = 100 * time.Millisecond
 )
 
-// presence is what is known of the engine's being there. An engine that is frozen, or behind a network that swallows packets, would otherwise
-// hold every caller for as long as a transaction may take, one after the other.
+// presence is what is known of the engine's being there. An engine that is frozen, or behind a network that swallows
+// packets, would otherwise hold every caller for as long as a transaction may take, one after the other.
 type presence struct {
 	mu sync.Mutex
 	// limited is why the engine can't be used, or only for reading; nil while it can.
@@ -84,8 +85,8 @@ func (p *presence) state() (there context.Context, looked <-chan struct{}, limit
 	return p.there, p.looked, p.limited
 }
 
-// enter returns when the engine is there, as far as is known, with the context that ends when it is found to be away. While it is away, enter
-// waits for one more look at it.
+// enter returns when the engine is there, as far as is known, with the context that ends when it is found to be away.
+// While it is away, enter waits for one more look at it.
 func (p *presence) enter(ctx context.Context) (context.Context, error) {
 	there, looked, limited := p.state()
 	if !isAway(limited) {

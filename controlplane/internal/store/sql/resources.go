@@ -9,8 +9,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// writeResources brings the tables to what the changes lead to. Changed rows are removed and written anew: foreign keys are checked at
-// the commit, and names may change places.
+// writeResources brings the tables to what the changes lead to. Changed rows are removed and written anew: foreign keys
+// are checked at the commit, and names may change places.
 func (s *Store) writeResources(ctx context.Context, w *writing, changes []config.Change) error {
 	all := tables()
 	for _, k := range config.Kinds() {

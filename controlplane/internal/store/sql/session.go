@@ -23,8 +23,9 @@ const (
 	unacknowledged = 10 * time.Second
 )
 
-// sessionSettings are set once a session begins, not as parameters of its start: PgBouncer refuses those that it does not know. A control plane
-// that stops for good while it holds the head's lock must not keep the others out, so the server ends such a session.
+// sessionSettings are set once a session begins, not as parameters of its start: PgBouncer refuses those that it does
+// not know. A control plane that stops for good while it holds the head's lock must not keep the others out, so the
+// server ends such a session.
 const sessionSettings = `SELECT set_config('idle_in_transaction_session_timeout', '5s', false),
 	set_config('tcp_keepalives_idle', '15', false), set_config('tcp_keepalives_interval', '5', false),
 	set_config('tcp_keepalives_count', '3', false)`
@@ -35,8 +36,8 @@ var atStart = []string{
 	"standard_conforming_strings", "options",
 }
 
-// configure completes what a URL says of sessions. It returns the parameters of the URL that are to be set once a session
-// has begun, which it takes out of the config.
+// configure completes what a URL says of sessions. It returns the parameters of the URL that are to be set once a
+// session has begun, which it takes out of the config.
 func configure(config *pgx.ConnConfig) (later map[string]string) {
 	later = map[string]string{}
 	for name, value := range config.RuntimeParams {
@@ -60,8 +61,8 @@ func configure(config *pgx.ConnConfig) (later map[string]string) {
 	return later
 }
 
-// openSessions opens a pool of sessions. Each is asked before it is used whether its server takes writes: those that a restart or a failover of the
-// server has made useless are replaced without an error.
+// openSessions opens a pool of sessions. Each is asked before it is used whether its server takes writes: those that a
+// restart or a failover of the server has made useless are replaced without an error.
 func openSessions(config *pgx.ConnConfig, later map[string]string) *dbsql.DB {
 	db := stdlib.OpenDB(*config,
 		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }),

@@ -1,5 +1,5 @@
-// Package sql keeps the configuration in a relational database: PostgreSQL, for any number of control planes, or SQLite in one file,
-// for one. The statements are the same for both; what differs is in one file each.
+// Package sql keeps the configuration in a relational database: PostgreSQL, for any number of control planes, or SQLite
+// in one file, for one. The statements are the same for both; what differs is in one file each.
 package sql
 
 import (
@@ -47,8 +47,8 @@ type Store struct {
 // a network that swallows packets, would otherwise hold callers that have no deadline for ever. What takes long because
 // there is much of it, or because the machine is busy, is not ended.
 type limits struct {
-	// read is for what reads some revisions, work for what reads or writes everything, outcome for finding out how a commit ended, look for a look at
-	// whether the engine is there.
+	// read is for what reads some revisions, work for what reads or writes everything, outcome for finding out how a
+	// commit ended, look for a look at whether the engine is there.
 	read, work, outcome, look time.Duration
 	// keepAlive is how often the engine hears of a transaction whose writer works out what to write: well within the
 	// time after which it ends an idle one.
@@ -57,8 +57,8 @@ type limits struct {
 
 var errNoAnswer = errors.New("no answer in time")
 
-// Open returns the store of a URL: "postgres://..." or "embedded:PATH". PostgreSQL may be away: until it is there every call fails
-// with store.ErrUnavailable. The schema is brought up to date at the first contact.
+// Open returns the store of a URL: "postgres://..." or "embedded:PATH". PostgreSQL may be away: until it is there every
+// call fails with store.ErrUnavailable. The schema is brought up to date at the first contact.
 func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 	var db *dbsql.DB
 	var d dialect
@@ -141,8 +141,8 @@ func (s *Store) ready(ctx context.Context) error {
 	return nil
 }
 
-// fault wraps an error of the engine, by whose fault it is: the caller's, who went away; that of what was asked for; or the engine's
-// condition, which may pass.
+// fault wraps an error of the engine, by whose fault it is: the caller's, who went away; that of what was asked for; or
+// the engine's condition, which may pass.
 func (s *Store) fault(ctx context.Context, doing string, err error) error {
 	switch {
 	case err == nil, errors.Is(err, store.ErrUnavailable):

@@ -73,8 +73,8 @@ func (*embedded) now() string { return "CAST(unixepoch('now', 'subsec') * 100000
 
 func (*embedded) readOnly() *dbsql.TxOptions { return &dbsql.TxOptions{ReadOnly: true} }
 
-// remove and insert run one prepared statement for each row: that beats statements of many rows here, whose numbered parameters are
-// looked up by name, one after the other.
+// remove and insert run one prepared statement for each row: that beats statements of many rows here, whose numbered
+// parameters are looked up by name, one after the other.
 func (*embedded) remove(ctx context.Context, w *writing, table string, ids []string) error {
 	stmt, err := w.tx.PrepareContext(ctx, "DELETE FROM "+table+" WHERE id = ?")
 	if err != nil {

@@ -146,7 +146,8 @@ func commitForever(t *testing.T, url string) {
 	}
 }
 
-// TestFileGone: a file that is deleted or replaced while it is open takes no more commits: they would be lost with the process.
+// TestFileGone: a file that is deleted or replaced while it is open takes no more commits: they would be lost with the
+// process.
 func TestFileGone(t *testing.T) {
 	for name, lose := range map[string]func(path string) error{
 		"deleted": os.Remove,

@@ -154,7 +154,8 @@ func testHistory(t *testing.T, e Engine) {
 	}
 }
 
-// testAnotherHistory: a store that has another content where a caller knows one is not the one that the caller has read from.
+// testAnotherHistory: a store that has another content where a caller knows one is not the one that the caller has read
+// from.
 func testAnotherHistory(t *testing.T, e Engine) {
 	s := open(t, e)
 	w := newWriter(t, s)

@@ -21,9 +21,9 @@ import (
 	"gateway.internal/shared/config/configtest"
 )
 
-// testExact stores resources whose every field has a random value, whatever fields the messages have, and expects each of them back,
-// to the nanosecond, from Load and from Since. A field that this build does not know comes back too: a newer replica may have
-// written it, and hashes cover it.
+// testExact stores resources whose every field has a random value, whatever fields the messages have, and expects each
+// of them back, to the nanosecond, from Load and from Since. A field that this build does not know comes back too: a
+// newer replica may have written it, and hashes cover it.
 func testExact(t *testing.T, e Engine) {
 	s := open(t, e)
 	seed := rand.Uint64()
@@ -206,7 +206,8 @@ func (f *filler) scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
 
 func stamp() *timestamppb.Timestamp { return timestamppb.New(time.Unix(1e9, 1)) }
 
-// testNUL: not every column can hold the character U+0000. Resources keep it; authors and messages get a replacement, on every engine.
+// testNUL: not every column can hold the character U+0000. Resources keep it; authors and messages get a replacement,
+// on every engine.
 func testNUL(t *testing.T, e Engine) {
 	s := open(t, e)
 	w := newWriter(t, s)

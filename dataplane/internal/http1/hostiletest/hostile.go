@@ -1,6 +1,6 @@
-// Package hostiletest is a corpus of messages that are meant to be understood in two ways, with the verdict on each: what clients
-// send to a proxy is in client.txt, what services answer in upstream.txt. Tests send them through a whole proxy, and hold the
-// parsers against other ones.
+// Package hostiletest is a corpus of messages that are meant to be understood in two ways, with the verdict on each:
+// what clients send to a proxy is in client.txt, what services answer in upstream.txt. Tests send them through a whole
+// proxy, and hold the parsers against other ones.
 //
 // A case is
 //
@@ -11,8 +11,9 @@
 //	\r\n
 //	-> verdict
 //
-// The message is what stands between, without the file's own line ends: \r, \n, \t, \\ and \xNN are bytes, and \*1000{ab} is ab a thousand
-// times, in options and verdicts too. Lines with ## are headings. Options and verdicts are explained at the top of each file.
+// The message is what stands between, without the file's own line ends: \r, \n, \t, \\ and \xNN are bytes, and
+// \*1000{ab} is ab a thousand times, in options and verdicts too. Lines with ## are headings. Options and verdicts are
+// explained at the top of each file.
 package hostiletest
 
 import (

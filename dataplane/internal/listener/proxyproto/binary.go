@@ -13,7 +13,8 @@ const (
 	fixedBytes = 16
 )
 
-// What the bytes that follow the signature may be (section 2.2): a version with a command, and an address family with a transport.
+// What the bytes that follow the signature may be (section 2.2): a version with a command, and an address family with a
+// transport.
 const (
 	version2     = 0x20
 	commandLocal = 0x0

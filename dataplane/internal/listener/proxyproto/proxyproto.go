@@ -1,5 +1,6 @@
-// Package proxyproto reads the header of the PROXY protocol, versions 1 and 2, in which a proxy tells at the start of a connection whom it
-// forwards it for (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt). It does not know who may be believed.
+// Package proxyproto reads the header of the PROXY protocol, versions 1 and 2, in which a proxy tells at the start of a
+// connection whom it forwards it for (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt). It does not know
+// who may be believed.
 package proxyproto
 
 import (
@@ -14,14 +15,14 @@ import (
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// MaxHeaderBytes is the longest header that is read. Version 1 has at most 107 bytes, version 2 may have 65,551; what proxies add to
-// the addresses there, the largest of which is a client certificate, fits into this.
+// MaxHeaderBytes is the longest header that is read. Version 1 has at most 107 bytes, version 2 may have 65,551; what
+// proxies add to the addresses there, the largest of which is a client certificate, fits into this.
 const MaxHeaderBytes = 4096
 
 // Header is what a proxy says of a connection.
 type Header struct {
-	// Local is set when the connection is the proxy's own, such as a health check, or when it does not know the client: the
-	// connection's own address is the one to use (LOCAL and UNSPEC in version 2, UNKNOWN in version 1).
+	// Local is set when the connection is the proxy's own, such as a health check, or when it does not know the client:
+	// the connection's own address is the one to use (LOCAL and UNSPEC in version 2, UNKNOWN in version 1).
 	Local bool
 	// Source is the client's address; the zero value where it has none, as on a Unix socket, or when Local is set.
 	Source netip.AddrPort
@@ -30,7 +31,8 @@ type Header struct {
 var (
 	// ErrSilent is a connection that ended before its first byte, as the checks of some balancers do.
 	ErrSilent = errors.New("the connection ended before it said anything")
-	// ErrMalformed is a header that the protocol does not allow, or something else than a header. Errors that wrap it say why.
+	// ErrMalformed is a header that the protocol does not allow, or something else than a header. Errors that wrap it say
+	// why.
 	ErrMalformed = errors.New("no valid PROXY protocol header")
 )
 
@@ -58,8 +60,8 @@ type refusal struct{ why string }
 func (r *refusal) Error() string { return ErrMalformed.Error() + ": " + r.why }
 func (r *refusal) Unwrap() error { return ErrMalformed }
 
-// Read takes the header off the start of a connection of the system's, TCP or Unix, and nothing of what follows it. It returns
-// os.ErrDeadlineExceeded when the header is not whole in time.
+// Read takes the header off the start of a connection of the system's, TCP or Unix, and nothing of what follows it. It
+// returns os.ErrDeadlineExceeded when the header is not whole in time.
 func Read(nc net.Conn, within time.Duration) (Header, error) {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
@@ -94,7 +96,8 @@ type reader struct {
 	err    error
 }
 
-// readable is called when a read starts, and again whenever the poller says that something happened. It returns true when it is done.
+// readable is called when a read starts, and again whenever the poller says that something happened. It returns true
+// when it is done.
 func (r *reader) readable(fd uintptr) bool {
 	for {
 		n, _, err := syscall.Recvfrom(int(fd), r.buf[r.have:MaxHeaderBytes], syscall.MSG_PEEK)
@@ -122,8 +125,8 @@ func (r *reader) readable(fd uintptr) bool {
 		if whole {
 			r.header, n = header, size-r.have
 		}
-		// What was looked at is there, so this takes it at once. Of a header that is not whole everything is taken, so that only
-		// more of it, or the connection's end, wakes this up again.
+		// What was looked at is there, so this takes it at once. Of a header that is not whole everything is taken, so that
+		// only more of it, or the connection's end, wakes this up again.
 		if err := take(int(fd), r.buf[r.have:r.have+n]); err != nil {
 			r.err = err
 			return true

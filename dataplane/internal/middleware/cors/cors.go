@@ -1,4 +1,5 @@
-// Package cors is the middleware type "cors": it answers preflights and marks responses by the Fetch standard's CORS protocol.
+// Package cors is the middleware type "cors": it answers preflights and marks responses by the Fetch standard's CORS
+// protocol.
 package cors
 
 import (

@@ -1,5 +1,5 @@
-// Command gen writes types_gen.go: the constructors of all middleware types, found by their folders. A type's name is the title of
-// its README. It runs in the folder dataplane/internal/middleware, by go generate.
+// Command gen writes types_gen.go: the constructors of all middleware types, found by their folders. A type's name is
+// the title of its README. It runs in the folder dataplane/internal/middleware, by go generate.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package balance chooses among the endpoints of a service. A balancer is made for one fixed list of targets. What outlives the list is the
-// targets' State, an endpoint's health and the requests that it has in flight, and the place in the schedule, which the next list's balancer
-// takes over. It opens no connections.
+// Package balance chooses among the endpoints of a service. A balancer is made for one fixed list of targets. What
+// outlives the list is the targets' State, an endpoint's health and the requests that it has in flight, and the place
+// in the schedule, which the next list's balancer takes over. It opens no connections.
 //
 // A [Balancer] chooses a tier of targets first, by their healthy shares, and a [Strategy] one of the tier's targets.
 package balance

@@ -134,7 +134,8 @@ func TestSpacingIsThatOfNginx(t *testing.T) {
 	})
 }
 
-// TestSharesOfTheUnhealthy takes targets away: what they would have got goes to all others by weight, not to a neighbour.
+// TestSharesOfTheUnhealthy takes targets away: what they would have got goes to all others by weight, not to a
+// neighbour.
 func TestSharesOfTheUnhealthy(t *testing.T) {
 	for _, c := range []struct {
 		kind    string
@@ -198,7 +199,8 @@ func TestFewAreLeft(t *testing.T) {
 	}
 }
 
-// TestPicksRaceHealth changes health under picks of many goroutines: never is one picked that was always unhealthy, and never none.
+// TestPicksRaceHealth changes health under picks of many goroutines: never is one picked that was always unhealthy, and
+// never none.
 func TestPicksRaceHealth(t *testing.T) {
 	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
 		ts := targets(1, 2, 3, 4)

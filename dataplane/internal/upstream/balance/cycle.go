@@ -1,16 +1,18 @@
 package balance
 
-// cycle walks a fixed schedule of targets, one slot for each pick. The slots of targets that may not be picked are dealt out among the others
-// by weight, where the next slot's target would get them all.
+// cycle walks a fixed schedule of targets, one slot for each pick. The slots of targets that may not be picked are
+// dealt out among the others by weight, where the next slot's target would get them all.
 type cycle struct {
 	base
-	// first are the slots before those that come round again and again: they give targets what the balancer before this one owed to them.
+	// first are the slots before those that come round again and again: they give targets what the balancer before this
+	// one owed to them.
 	first, slots []uint32
 	owed         []float64 // to each target at the beginning, in requests
 	next         ticket    // of picks
 }
 
-// newCycle returns a cycle of slots, which has all that is to be known but where it begins. equal tells that weights don't count.
+// newCycle returns a cycle of slots, which has all that is to be known but where it begins. equal tells that weights
+// don't count.
 func newCycle(in *group, equal bool, first, slots []uint32, owed []float64, previous Strategy) *cycle {
 	c := &cycle{base: base{group: in}, first: first, slots: slots, owed: owed}
 	c.spare.watch(in, equal)
@@ -18,7 +20,8 @@ func newCycle(in *group, equal bool, first, slots []uint32, owed []float64, prev
 	return c
 }
 
-// newInTurn returns a balancer for which every target with a weight has one slot. Those that are owed most come first, others in their order.
+// newInTurn returns a balancer for which every target with a weight has one slot. Those that are owed most come first,
+// others in their order.
 func newInTurn(in *group, previous Strategy) *cycle {
 	owed := owedTo(in.targets, previous, true)
 	return newCycle(in, true, nil, inTurn(in.targets, owed), owed, previous)

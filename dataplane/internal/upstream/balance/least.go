@@ -2,11 +2,12 @@ package balance
 
 import "math/bits"
 
-// manyTargets is the number of targets above which least_connections compares two instead of all ("the power of two choices",
-// Mitzenmacher 2001), so that a pick costs the same for any number.
+// manyTargets is the number of targets above which least_connections compares two instead of all ("the power of two
+// choices", Mitzenmacher 2001), so that a pick costs the same for any number.
 const manyTargets = 64
 
-// leastConnections takes the target with the least in flight for its weight. Equals, such as idle ones, share by weight.
+// leastConnections takes the target with the least in flight for its weight. Equals, such as idle ones, share by
+// weight.
 type leastConnections struct {
 	*group
 	turn  Strategy // of all, by weight

@@ -7,8 +7,9 @@ import (
 
 // scheduler is a balancer with a schedule that the next one of its service can go on with.
 type scheduler interface {
-	// debts returns what the schedule owes to each target by now, in requests: its share of those that were picked for, less those that it
-	// was picked for. Picks that the spare ones of others made up for count as had. nil: the schedule does not know.
+	// debts returns what the schedule owes to each target by now, in requests: its share of those that were picked for,
+	// less those that it was picked for. Picks that the spare ones of others made up for count as had. nil: the schedule
+	// does not know.
 	debts() []float64
 	// at returns the place in the schedule, in units of 2^-64 of it.
 	at() uint64
@@ -38,8 +39,8 @@ func spareOf(previous Strategy) uint64 {
 	return 0
 }
 
-// owedTo returns what the previous balancer owes to these targets: 0 in sum, and to new ones what is left, by share. equal tells that weights
-// don't count. nil: nothing.
+// owedTo returns what the previous balancer owes to these targets: 0 in sum, and to new ones what is left, by share.
+// equal tells that weights don't count. nil: nothing.
 func owedTo(targets []Target, previous Strategy, equal bool) []float64 {
 	s := schedulerOf(previous)
 	if s == nil {

@@ -63,8 +63,8 @@ func TestChangesKeepThePlace(t *testing.T) {
 	}
 }
 
-// TestSharesOverChanges draws picks, weights, targets that come and go, and their order: a target that was there all the time never has more than
-// two requests more or less than the sum of its shares.
+// TestSharesOverChanges draws picks, weights, targets that come and go, and their order: a target that was there all
+// the time never has more than two requests more or less than the sum of its shares.
 func TestSharesOverChanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		kind := rapid.SampledFrom([]string{"round_robin", "weighted_round_robin", "least_connections"}).Draw(t, "kind")
@@ -130,8 +130,8 @@ func upTo(n int) func(func(int) bool) {
 	}
 }
 
-// TestLongPeriods has lists that no schedule is worked out for: a round has every target just as often as its weight says, and no part of it has
-// one much more or less often.
+// TestLongPeriods has lists that no schedule is worked out for: a round has every target just as often as its weight
+// says, and no part of it has one much more or less often.
 func TestLongPeriods(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.Uint32Range(0, 1000), 10, 60).Draw(t, "weights")
@@ -199,7 +199,8 @@ func TestSharesUnderConcurrentPicks(t *testing.T) {
 	}
 }
 
-// TestPicksRaceChanges picks while lists follow each other and health changes: what is picked is always in the list that was picked from.
+// TestPicksRaceChanges picks while lists follow each other and health changes: what is picked is always in the list
+// that was picked from.
 func TestPicksRaceChanges(t *testing.T) {
 	for _, kind := range []string{"round_robin", "weighted_round_robin", "least_connections"} {
 		ts := targets(1, 2, 3, 4, 900, 997)

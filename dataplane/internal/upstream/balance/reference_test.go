@@ -2,8 +2,8 @@ package balance
 
 import "sync"
 
-// reference is nginx's algorithm as it stands, under a lock: every pick raises each usable target by its weight, takes the highest and lowers it
-// by the sum. It is what schedules and benchmarks are compared with.
+// reference is nginx's algorithm as it stands, under a lock: every pick raises each usable target by its weight, takes
+// the highest and lowers it by the sum. It is what schedules and benchmarks are compared with.
 type reference struct {
 	targets []Target
 

@@ -4,10 +4,11 @@ import (
 	"math/bits"
 )
 
-// rotation spreads by weight where a schedule would be too long to be worked out. Targets have shares of a circle, by weight, and every pick
-// goes on by a fixed step, which is nearly the golden ratio of it and has no divisor in common with its length: so every place is come to just
-// once in a round, and in any part of a round a target gets its share of the picks but for a few. A pick is one atomic addition and a search
-// among the few targets that share a part of the circle.
+// rotation spreads by weight where a schedule would be too long to be worked out. Targets have shares of a circle, by
+// weight, and every pick goes on by a fixed step, which is nearly the golden ratio of it and has no divisor in common
+// with its length: so every place is come to just once in a round, and in any part of a round a target gets its share
+// of the picks but for a few. A pick is one atomic addition and a search among the few targets that share a part of the
+// circle.
 type rotation struct {
 	base
 	ends   []uint64 // of each target's share, in units of weight
@@ -73,8 +74,9 @@ func (r *rotation) at() uint64 {
 	return at
 }
 
-// stepOf returns a number without a divisor in common with length, near the golden ratio of it. Of some candidates it takes the one whose
-// quotient with length has the smallest sum of partial quotients as a continued fraction, which bounds how uneven its multiples are.
+// stepOf returns a number without a divisor in common with length, near the golden ratio of it. Of some candidates it
+// takes the one whose quotient with length has the smallest sum of partial quotients as a continued fraction, which
+// bounds how uneven its multiples are.
 func stepOf(length uint64) uint64 {
 	ideal, _ := bits.Mul64(golden, length)
 	best, least := uint64(1), ^uint64(0)

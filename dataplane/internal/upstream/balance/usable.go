@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// golden is the golden ratio's fraction in units of 2^-64. Its multiples, modulo 1, are spread more evenly than those of any other number,
-// whatever the first of them is and however many there are (V. Sós, three-distance theorem, 1958).
+// golden is the golden ratio's fraction in units of 2^-64. Its multiples, modulo 1, are spread more evenly than those
+// of any other number, whatever the first of them is and however many there are (V. Sós, three-distance theorem, 1958).
 const golden = 0x9E3779B97F4A7C15
 
 // ticket is a counter on a cache line of its own: every request writes it, and what lies beside it every request reads.
@@ -21,8 +21,8 @@ type ticket struct {
 
 func (t *ticket) take() uint64 { return t.n.Add(1) - 1 }
 
-// usable draws among the targets that may be picked, by weight. The list of them is made when it is drawn from for the first time after a
-// target's health has changed, so that a draw costs the same however many targets are down.
+// usable draws among the targets that may be picked, by weight. The list of them is made when it is drawn from for the
+// first time after a target's health has changed, so that a draw costs the same however many targets are down.
 type usable struct {
 	*group
 	equal bool // weights don't count

@@ -9,9 +9,9 @@ const (
 	maxWork = 1 << 20
 )
 
-// newWeighted spreads as nginx's smooth weighted round robin does: over a period of the sum of weights every target comes up just
-// as often as its weight says, and as evenly spaced as can be. The period is worked out here, so that a pick is one atomic addition. Where it
-// would be too long, a rotation takes its place.
+// newWeighted spreads as nginx's smooth weighted round robin does: over a period of the sum of weights every target
+// comes up just as often as its weight says, and as evenly spaced as can be. The period is worked out here, so that a
+// pick is one atomic addition. Where it would be too long, a rotation takes its place.
 func newWeighted(in *group, previous Strategy) Strategy {
 	targets := in.targets
 	divisor, sum := uint32(0), uint64(0)
@@ -48,8 +48,8 @@ func gcd[T uint32 | uint64](a, b T) T {
 	return a
 }
 
-// smooth works a period out by nginx's algorithm (ngx_http_upstream_get_peer): every slot raises each target by its weight, goes to the highest
-// and lowers it by the sum. The targets begin as high as they are owed.
+// smooth works a period out by nginx's algorithm (ngx_http_upstream_get_peer): every slot raises each target by its
+// weight, goes to the highest and lowers it by the sum. The targets begin as high as they are owed.
 func smooth(targets []Target, divisor uint32, sum uint64, owed []float64) []uint32 {
 	weights, current := make([]float64, len(targets)), make([]float64, len(targets))
 	for i, t := range targets {

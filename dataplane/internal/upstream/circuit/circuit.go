@@ -86,8 +86,8 @@ type Queuing interface {
 	Enter(now time.Time, shard uint32, p *Permit) Verdict
 }
 
-// Permit is an attempt's place in a circuit. The zero value has none, and neither has one that has left. A copy takes its
-// place; only one of them is used.
+// Permit is an attempt's place in a circuit. The zero value has none, and neither has one that has left. A copy takes
+// its place; only one of them is used.
 type Permit struct {
 	of         Circuit
 	generation uint64

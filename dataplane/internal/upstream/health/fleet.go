@@ -55,8 +55,8 @@ func (c *Checker) stopWaiting() {
 	}
 }
 
-// share takes over how many nodes there are; the caller holds mu. Where there are fewer, checks that wait for longer than
-// an interval are made within one.
+// share takes over how many nodes there are; the caller holds mu. Where there are fewer, checks that wait for longer
+// than an interval are made within one.
 func (c *Checker) share(nodes int) {
 	fewer := nodes < c.nodes
 	c.nodes = nodes
@@ -120,8 +120,8 @@ func (w *watch) stretch(nodes int) float64 {
 	return float64(nodes) / float64(checkers)
 }
 
-// interval returns how long after the begin of a check the next one begins. A stretched interval varies by half, so that
-// the checks of nodes that have looked together spread, but is never below that of the configuration.
+// interval returns how long after the begin of a check the next one begins. A stretched interval varies by half, so
+// that the checks of nodes that have looked together spread, but is never below that of the configuration.
 func (w *watch) interval(nodes int) time.Duration {
 	interval := w.plainInterval()
 	vary := interval * time.Duration(w.target.Check.JitterPercent) / 100

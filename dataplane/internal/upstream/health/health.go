@@ -1,5 +1,6 @@
-// Package health checks endpoints actively: by HTTP requests or by opening connections, each at its own interval. It writes
-// the verdicts into the endpoints' state, which balancers read, and remembers them for reports. It does not see traffic.
+// Package health checks endpoints actively: by HTTP requests or by opening connections, each at its own interval. It
+// writes the verdicts into the endpoints' state, which balancers read, and remembers them for reports. It does not see
+// traffic.
 package health
 
 import (
@@ -19,8 +20,8 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// maxConcurrent bounds the checks that run at once. By the default settings a quarter of 10,000 endpoints may leave checks without an
-// answer before the others are checked late.
+// maxConcurrent bounds the checks that run at once. By the default settings a quarter of 10,000 endpoints may leave
+// checks without an answer before the others are checked late.
 const maxConcurrent = 512
 
 const (
@@ -53,8 +54,8 @@ type Target struct {
 // Prober makes one check; nil means healthy.
 type Prober func(ctx context.Context, t Target) error
 
-// Checker runs the checks of all targets: one goroutine knows what is due when, and only checks that are under way have one of
-// their own. Its methods are safe for concurrent use.
+// Checker runs the checks of all targets: one goroutine knows what is due when, and only checks that are under way have
+// one of their own. Its methods are safe for concurrent use.
 type Checker struct {
 	log   *slog.Logger
 	probe Prober
@@ -101,8 +102,8 @@ func NewChecker(log *slog.Logger, probe Prober) *Checker {
 	return c
 }
 
-// Set makes these the targets. Those whose service, address, protocol and check are the same go on as they are. What is no longer checked
-// counts as healthy.
+// Set makes these the targets. Those whose service, address, protocol and check are the same go on as they are. What is
+// no longer checked counts as healthy.
 func (c *Checker) Set(targets []Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,7 +210,8 @@ func keyOf(h *streamv1.EndpointHealth) endpointKey {
 	return endpointKey{h.GetServiceId(), h.GetHost(), h.GetPort()}
 }
 
-// merge returns the verdict on an endpoint that is at several addresses: it takes traffic while one of them does. a may be nil.
+// merge returns the verdict on an endpoint that is at several addresses: it takes traffic while one of them does. a may
+// be nil.
 func merge(a, b *streamv1.EndpointHealth) *streamv1.EndpointHealth {
 	switch {
 	case a == nil, b.GetHealthy() && !a.GetHealthy():

@@ -246,7 +246,8 @@ func TestChangedTargets(t *testing.T) {
 	})
 }
 
-// TestRemovedDuringACheck takes the target away while its check waits: the check is cancelled and its outcome counts for nothing.
+// TestRemovedDuringACheck takes the target away while its check waits: the check is cancelled and its outcome counts
+// for nothing.
 func TestRemovedDuringACheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewChecker(slog.New(slog.DiscardHandler), func(ctx context.Context, _ Target) error {

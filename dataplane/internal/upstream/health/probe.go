@@ -26,7 +26,8 @@ import (
 // maxBodyBytes is how much of an answer's body is read: to be matched, and so that an endpoint sees its answer taken.
 const maxBodyBytes = config.MaxCheckedBytes
 
-// probes makes real connections, a new one for each check: what is to be known is whether the endpoint takes connections.
+// probes makes real connections, a new one for each check: what is to be known is whether the endpoint takes
+// connections.
 type probes struct {
 	dialer net.Dialer
 	// http1 asks by HTTP/1.1, or over TLS what ALPN gives; http2 asks by HTTP/2 without asking first.

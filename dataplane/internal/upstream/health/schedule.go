@@ -45,7 +45,8 @@ func (s *schedule) remove(w *watch) {
 	}
 }
 
-// due takes out a watch whose time has come. Without one it returns how long the first has to wait, a long time when there is none.
+// due takes out a watch whose time has come. Without one it returns how long the first has to wait, a long time when
+// there is none.
 func (s *schedule) due(now time.Time) (*watch, time.Duration) {
 	if len(*s) == 0 {
 		return nil, time.Hour

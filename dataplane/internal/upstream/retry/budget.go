@@ -33,8 +33,8 @@ const countBits = 32
 
 func word(second uint32, n uint32) uint64 { return uint64(second)<<countBits | uint64(n) }
 
-// epoch is before all times that are counted: it is longer ago than anything looks back. Times are counted from it by the
-// monotonic clock, so that nothing changes when the other one is set.
+// epoch is before all times that are counted: it is longer ago than anything looks back. Times are counted from it by
+// the monotonic clock, so that nothing changes when the other one is set.
 var epoch = time.Now().Add(-time.Hour)
 
 // secondOf returns the number of a time's slot.

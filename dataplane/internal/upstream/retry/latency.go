@@ -8,8 +8,8 @@ import (
 )
 
 // Latencies says within which time a share of a service's responses come, lately. It counts them in buckets of a width
-// of at most a sixteenth of their time, for a time and the one before that. The zero value has seen none. It is safe for
-// concurrent use, takes no lock, and does not allocate after its first response.
+// of at most a sixteenth of their time, for a time and the one before that. The zero value has seen none. It is safe
+// for concurrent use, takes no lock, and does not allocate after its first response.
 type Latencies struct {
 	counts atomic.Pointer[[2]generation]
 	// known is the last quantile that was looked for, when that was, and what it is.

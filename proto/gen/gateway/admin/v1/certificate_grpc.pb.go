@@ -31,7 +31,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CertificateConfigService reads and changes Certificates. Where a request names a resource by id, its name serves as well.
+// CertificateConfigService reads and changes Certificates. Where a request names a resource by id, its name serves as
+// well.
 type CertificateConfigServiceClient interface {
 	// ListCertificates returns a page of them.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesResponse, error)
@@ -39,8 +40,8 @@ type CertificateConfigServiceClient interface {
 	GetCertificate(ctx context.Context, in *GetCertificateRequest, opts ...grpc.CallOption) (*GetCertificateResponse, error)
 	// CreateCertificate adds one and commits a revision.
 	CreateCertificate(ctx context.Context, in *CreateCertificateRequest, opts ...grpc.CallOption) (*CreateCertificateResponse, error)
-	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as
+	// by PUT, it creates one that is not there.
 	UpdateCertificate(ctx context.Context, in *UpdateCertificateRequest, opts ...grpc.CallOption) (*UpdateCertificateResponse, error)
 	// PatchCertificate changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchCertificate(ctx context.Context, in *PatchCertificateRequest, opts ...grpc.CallOption) (*PatchCertificateResponse, error)
@@ -120,7 +121,8 @@ func (c *certificateConfigServiceClient) DeleteCertificate(ctx context.Context, 
 // All implementations must embed UnimplementedCertificateConfigServiceServer
 // for forward compatibility.
 //
-// CertificateConfigService reads and changes Certificates. Where a request names a resource by id, its name serves as well.
+// CertificateConfigService reads and changes Certificates. Where a request names a resource by id, its name serves as
+// well.
 type CertificateConfigServiceServer interface {
 	// ListCertificates returns a page of them.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesResponse, error)
@@ -128,8 +130,8 @@ type CertificateConfigServiceServer interface {
 	GetCertificate(context.Context, *GetCertificateRequest) (*GetCertificateResponse, error)
 	// CreateCertificate adds one and commits a revision.
 	CreateCertificate(context.Context, *CreateCertificateRequest) (*CreateCertificateResponse, error)
-	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateCertificate replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as
+	// by PUT, it creates one that is not there.
 	UpdateCertificate(context.Context, *UpdateCertificateRequest) (*UpdateCertificateResponse, error)
 	// PatchCertificate changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchCertificate(context.Context, *PatchCertificateRequest) (*PatchCertificateResponse, error)

@@ -39,8 +39,8 @@ type ConsumerConfigServiceClient interface {
 	GetConsumer(ctx context.Context, in *GetConsumerRequest, opts ...grpc.CallOption) (*GetConsumerResponse, error)
 	// CreateConsumer adds one and commits a revision.
 	CreateConsumer(ctx context.Context, in *CreateConsumerRequest, opts ...grpc.CallOption) (*CreateConsumerResponse, error)
-	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdateConsumer(ctx context.Context, in *UpdateConsumerRequest, opts ...grpc.CallOption) (*UpdateConsumerResponse, error)
 	// PatchConsumer changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchConsumer(ctx context.Context, in *PatchConsumerRequest, opts ...grpc.CallOption) (*PatchConsumerResponse, error)
@@ -128,8 +128,8 @@ type ConsumerConfigServiceServer interface {
 	GetConsumer(context.Context, *GetConsumerRequest) (*GetConsumerResponse, error)
 	// CreateConsumer adds one and commits a revision.
 	CreateConsumer(context.Context, *CreateConsumerRequest) (*CreateConsumerResponse, error)
-	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateConsumer replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdateConsumer(context.Context, *UpdateConsumerRequest) (*UpdateConsumerResponse, error)
 	// PatchConsumer changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchConsumer(context.Context, *PatchConsumerRequest) (*PatchConsumerResponse, error)

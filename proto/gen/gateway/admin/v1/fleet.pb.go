@@ -63,8 +63,8 @@ type Node struct {
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// Name of the machine that it runs on, as that calls itself; empty for builds that don't tell.
 	Host string `protobuf:"bytes,19,opt,name=host,proto3" json:"host,omitempty"`
-	// The revision that it was told to run last and refused; absent when it has not refused one, or has applied another one
-	// since.
+	// The revision that it was told to run last and refused; absent when it has not refused one, or has applied another
+	// one since.
 	Refuses *Rejection `protobuf:"bytes,40,opt,name=refuses,proto3" json:"refuses,omitempty"`
 	// The revision that it is to run; 0: the newest.
 	TargetRevision uint32 `protobuf:"varint,41,opt,name=target_revision,json=targetRevision,proto3" json:"target_revision,omitempty"`

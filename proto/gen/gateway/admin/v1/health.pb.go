@@ -29,8 +29,8 @@ type CircuitBreaker struct {
 	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	// Its name.
 	Service string `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	// The state that keeps most requests away, of all nodes: "closed", "half-open", "open" or "forced-open"; empty when no
-	// node has reported it.
+	// The state that keeps most requests away, of all nodes: "closed", "half-open", "open" or "forced-open"; empty when
+	// no node has reported it.
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	// Whether nodes that connect are told to force it open.
 	ForcedOpen bool `protobuf:"varint,4,opt,name=forced_open,json=forcedOpen,proto3" json:"forced_open,omitempty"`

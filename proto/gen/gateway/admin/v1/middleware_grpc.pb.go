@@ -33,7 +33,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// MiddlewareConfigService reads and changes Middleware. Where a request names a resource by id, its name serves as well.
+// MiddlewareConfigService reads and changes Middleware. Where a request names a resource by id, its name serves as
+// well.
 type MiddlewareConfigServiceClient interface {
 	// ListMiddleware returns a page of them.
 	ListMiddleware(ctx context.Context, in *ListMiddlewareRequest, opts ...grpc.CallOption) (*ListMiddlewareResponse, error)
@@ -41,8 +42,8 @@ type MiddlewareConfigServiceClient interface {
 	GetMiddleware(ctx context.Context, in *GetMiddlewareRequest, opts ...grpc.CallOption) (*GetMiddlewareResponse, error)
 	// CreateMiddleware adds one and commits a revision.
 	CreateMiddleware(ctx context.Context, in *CreateMiddlewareRequest, opts ...grpc.CallOption) (*CreateMiddlewareResponse, error)
-	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdateMiddleware(ctx context.Context, in *UpdateMiddlewareRequest, opts ...grpc.CallOption) (*UpdateMiddlewareResponse, error)
 	// PatchMiddleware changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchMiddleware(ctx context.Context, in *PatchMiddlewareRequest, opts ...grpc.CallOption) (*PatchMiddlewareResponse, error)
@@ -146,7 +147,8 @@ func (c *middlewareConfigServiceClient) DisableMiddleware(ctx context.Context, i
 // All implementations must embed UnimplementedMiddlewareConfigServiceServer
 // for forward compatibility.
 //
-// MiddlewareConfigService reads and changes Middleware. Where a request names a resource by id, its name serves as well.
+// MiddlewareConfigService reads and changes Middleware. Where a request names a resource by id, its name serves as
+// well.
 type MiddlewareConfigServiceServer interface {
 	// ListMiddleware returns a page of them.
 	ListMiddleware(context.Context, *ListMiddlewareRequest) (*ListMiddlewareResponse, error)
@@ -154,8 +156,8 @@ type MiddlewareConfigServiceServer interface {
 	GetMiddleware(context.Context, *GetMiddlewareRequest) (*GetMiddlewareResponse, error)
 	// CreateMiddleware adds one and commits a revision.
 	CreateMiddleware(context.Context, *CreateMiddlewareRequest) (*CreateMiddlewareResponse, error)
-	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateMiddleware replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdateMiddleware(context.Context, *UpdateMiddlewareRequest) (*UpdateMiddlewareResponse, error)
 	// PatchMiddleware changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchMiddleware(context.Context, *PatchMiddlewareRequest) (*PatchMiddlewareResponse, error)

@@ -39,8 +39,8 @@ type PipelineConfigServiceClient interface {
 	GetPipeline(ctx context.Context, in *GetPipelineRequest, opts ...grpc.CallOption) (*GetPipelineResponse, error)
 	// CreatePipeline adds one and commits a revision.
 	CreatePipeline(ctx context.Context, in *CreatePipelineRequest, opts ...grpc.CallOption) (*CreatePipelineResponse, error)
-	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdatePipeline(ctx context.Context, in *UpdatePipelineRequest, opts ...grpc.CallOption) (*UpdatePipelineResponse, error)
 	// PatchPipeline changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchPipeline(ctx context.Context, in *PatchPipelineRequest, opts ...grpc.CallOption) (*PatchPipelineResponse, error)
@@ -128,8 +128,8 @@ type PipelineConfigServiceServer interface {
 	GetPipeline(context.Context, *GetPipelineRequest) (*GetPipelineResponse, error)
 	// CreatePipeline adds one and commits a revision.
 	CreatePipeline(context.Context, *CreatePipelineRequest) (*CreatePipelineResponse, error)
-	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdatePipeline replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdatePipeline(context.Context, *UpdatePipelineRequest) (*UpdatePipelineResponse, error)
 	// PatchPipeline changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchPipeline(context.Context, *PatchPipelineRequest) (*PatchPipelineResponse, error)

@@ -39,8 +39,8 @@ type PolicyConfigServiceClient interface {
 	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
 	// CreatePolicy adds one and commits a revision.
 	CreatePolicy(ctx context.Context, in *CreatePolicyRequest, opts ...grpc.CallOption) (*CreatePolicyResponse, error)
-	// UpdatePolicy replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdatePolicy replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdatePolicy(ctx context.Context, in *UpdatePolicyRequest, opts ...grpc.CallOption) (*UpdatePolicyResponse, error)
 	// PatchPolicy changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchPolicy(ctx context.Context, in *PatchPolicyRequest, opts ...grpc.CallOption) (*PatchPolicyResponse, error)
@@ -128,8 +128,8 @@ type PolicyConfigServiceServer interface {
 	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
 	// CreatePolicy adds one and commits a revision.
 	CreatePolicy(context.Context, *CreatePolicyRequest) (*CreatePolicyResponse, error)
-	// UpdatePolicy replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdatePolicy replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdatePolicy(context.Context, *UpdatePolicyRequest) (*UpdatePolicyResponse, error)
 	// PatchPolicy changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchPolicy(context.Context, *PatchPolicyRequest) (*PatchPolicyResponse, error)

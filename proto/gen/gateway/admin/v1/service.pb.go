@@ -400,8 +400,9 @@ type UpdateServiceRequest struct {
 	Service *v1.Service `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
 	// Fields to change; empty replaces the whole resource.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// Creates the resource under this name where there is none; update_mask is then ignored. An "if-match" in the metadata, or a version in the
-	// content, still asks for one that is there; an "if-none-match" of "*" asks for none. PUT does so unless it is false, and answers 201 then.
+	// Creates the resource under this name where there is none; update_mask is then ignored. An "if-match" in the
+	// metadata, or a version in the content, still asks for one that is there; an "if-none-match" of "*" asks for none.
+	// PUT does so unless it is false, and answers 201 then.
 	AllowMissing  *bool `protobuf:"varint,4,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,8 +526,8 @@ type PatchServiceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id or name.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what is there. A version in it,
-	// or an "if-match" in the metadata, must be the current one.
+	// What changes (RFC 7386): null removes a field or an entry of a map, objects are merged, anything else replaces what
+	// is there. A version in it, or an "if-match" in the metadata, must be the current one.
 	Patch *structpb.Struct `protobuf:"bytes,2,opt,name=patch,proto3" json:"patch,omitempty"`
 	// Creates the resource under this name where there is none, from what the patch has.
 	AllowMissing  *bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3,oneof" json:"allow_missing,omitempty"`

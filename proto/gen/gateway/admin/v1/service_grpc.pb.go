@@ -42,8 +42,8 @@ type ServiceConfigServiceClient interface {
 	GetService(ctx context.Context, in *GetServiceRequest, opts ...grpc.CallOption) (*GetServiceResponse, error)
 	// CreateService adds one and commits a revision.
 	CreateService(ctx context.Context, in *CreateServiceRequest, opts ...grpc.CallOption) (*CreateServiceResponse, error)
-	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdateService(ctx context.Context, in *UpdateServiceRequest, opts ...grpc.CallOption) (*UpdateServiceResponse, error)
 	// PatchService changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchService(ctx context.Context, in *PatchServiceRequest, opts ...grpc.CallOption) (*PatchServiceResponse, error)
@@ -167,8 +167,8 @@ type ServiceConfigServiceServer interface {
 	GetService(context.Context, *GetServiceRequest) (*GetServiceResponse, error)
 	// CreateService adds one and commits a revision.
 	CreateService(context.Context, *CreateServiceRequest) (*CreateServiceResponse, error)
-	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by PUT,
-	// it creates one that is not there.
+	// UpdateService replaces one, or with a mask some of its fields, and commits a revision. With allow_missing, as by
+	// PUT, it creates one that is not there.
 	UpdateService(context.Context, *UpdateServiceRequest) (*UpdateServiceResponse, error)
 	// PatchService changes fields and commits a revision: a JSON merge patch (RFC 7386).
 	PatchService(context.Context, *PatchServiceRequest) (*PatchServiceResponse, error)

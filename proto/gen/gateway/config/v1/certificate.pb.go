@@ -22,7 +22,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Certificate is a certificate with its key: for the hosts that nodes serve, or to be shown to services (tls.certificate_id).
+// Certificate is a certificate with its key: for the hosts that nodes serve, or to be shown to services
+// (tls.certificate_id).
 type Certificate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID, given by the server; empty in files, where the name is the key.
@@ -41,8 +42,9 @@ type Certificate struct {
 	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
 	// a resource that is put with the text keeps the value.
 	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Hosts, exact or "*.example.com" (one or more labels, as in a route's hosts), each covered by the certificate. Of several that stand for a
-	// host it has the exact one, else the longest wildcard. Empty means the certificate's own names.
+	// Hosts, exact or "*.example.com" (one or more labels, as in a route's hosts), each covered by the certificate. Of
+	// several that stand for a host it has the exact one, else the longest wildcard. Empty means the certificate's own
+	// names.
 	Hosts []string `protobuf:"bytes,10,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	// The certificate and its chain, leaf first, PEM.
 	CertPem string `protobuf:"bytes,11,opt,name=cert_pem,json=certPem,proto3" json:"cert_pem,omitempty"`
@@ -52,13 +54,14 @@ type Certificate struct {
 	NotAfter *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	// Lowest TLS version that clients of these hosts may speak, "1.2" or "1.3". Empty means "1.2".
 	MinVersion string `protobuf:"bytes,14,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
-	// What clients of these hosts have to prove, over TLS or not. Absent: nothing. A route that also takes other hosts is reached under those
-	// without proof, which a change that makes it so is warned about.
+	// What clients of these hosts have to prove, over TLS or not. Absent: nothing. A route that also takes other hosts is
+	// reached under those without proof, which a change that makes it so is warned about.
 	ClientAuth *ClientAuth `protobuf:"bytes,15,opt,name=client_auth,json=clientAuth,proto3" json:"client_auth,omitempty"`
-	// Serves clients that ask for no name, or for one that no certificate has. At most one certificate; without one such clients are refused.
+	// Serves clients that ask for no name, or for one that no certificate has. At most one certificate; without one such
+	// clients are refused.
 	Default bool `protobuf:"varint,16,opt,name=default,proto3" json:"default,omitempty"`
-	// The control plane obtains and renews the certificate by ACME (RFC 8555). hosts are then required and can't be wildcards, cert_pem and
-	// key_pem are left out: what has been obtained stays when the resource is put without a key.
+	// The control plane obtains and renews the certificate by ACME (RFC 8555). hosts are then required and can't be
+	// wildcards, cert_pem and key_pem are left out: what has been obtained stays when the resource is put without a key.
 	Acme *ACME `protobuf:"bytes,17,opt,name=acme,proto3" json:"acme,omitempty"`
 	// Where the certificate was obtained. Read-only; absent for one that was not obtained by ACME.
 	Obtained      *Obtained `protobuf:"bytes,18,opt,name=obtained,proto3" json:"obtained,omitempty"`
@@ -327,11 +330,12 @@ func (x *Obtained) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// ClientAuth is how clients prove who they are with certificates of their own. Services get a verified one as Client-Cert (RFC 9440); what
-// clients send under that name is dropped.
+// ClientAuth is how clients prove who they are with certificates of their own. Services get a verified one as
+// Client-Cert (RFC 9440); what clients send under that name is dropped.
 type ClientAuth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "required", or "optional": a client without a certificate is let in, one with a certificate that does not verify is not.
+	// "required", or "optional": a client without a certificate is let in, one with a certificate that does not verify is
+	// not.
 	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
 	// Certificates of the authorities that clients' certificates have to lead to, PEM.
 	CaPem         string `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`

@@ -23,7 +23,8 @@ const (
 
 // CircuitBreakerConfig keeps requests from a service that fails: its circuit opens, and requests are answered with 503
 // CIRCUIT_OPEN and Retry-After at once, until a few of them are let through again and succeed. Each node has a circuit
-// of its own for each service, see shared. What counts as a failure, and all of the states: see deploy/guide/circuits.md.
+// of its own for each service, see shared. What counts as a failure, and all of the states: see
+// deploy/guide/circuits.md.
 type CircuitBreakerConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "window" (results of the last interval: share of errors, share of slow responses, failures in a row) or "hystrix"

@@ -43,9 +43,11 @@ type Pipeline struct {
 	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Middleware (ids or names), at least one, each once, no two of the same order.
 	MiddlewareIds []string `protobuf:"bytes,10,rep,name=middleware_ids,json=middlewareIds,proto3" json:"middleware_ids,omitempty"`
-	// Runs the request phases together; only types that allow it. The first refusal in their order wins, and effects are applied in order.
+	// Runs the request phases together; only types that allow it. The first refusal in their order wins, and effects are
+	// applied in order.
 	Parallel bool `protobuf:"varint,11,opt,name=parallel,proto3" json:"parallel,omitempty"`
-	// Longest time for the request phase in milliseconds, up to 3600000; past it the request is answered with 504. 0 means no limit of its own.
+	// Longest time for the request phase in milliseconds, up to 3600000; past it the request is answered with 504. 0
+	// means no limit of its own.
 	TimeoutMs uint32 `protobuf:"varint,12,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	// Runs for every request that matches a route, before the service's and the route's pipelines.
 	Global bool `protobuf:"varint,13,opt,name=global,proto3" json:"global,omitempty"`

@@ -22,7 +22,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Policy is a set of rules for traffic. An absent field leaves the decision to the service's policy, then to the default.
+// Policy is a set of rules for traffic. An absent field leaves the decision to the service's policy, then to the
+// default.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UUID, given by the server; empty in files, where the name is the key.
@@ -42,7 +43,8 @@ type Policy struct {
 	// a resource that is put with the text keeps the value.
 	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Longest time from the request's head to the response's last byte, 1ms to 24h; past it the answer is 504
-	// UPSTREAM_TIMEOUT, or the connection is cut where the response had begun. Empty means no limit but the service's response_timeout.
+	// UPSTREAM_TIMEOUT, or the connection is cut where the response had begun. Empty means no limit but the service's
+	// response_timeout.
 	Timeout string `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Upper bound of timeout and of timeout_ms of the pipelines that run with this policy, 1ms to 24h. Empty means none.
 	MaxTimeout string `protobuf:"bytes,11,opt,name=max_timeout,json=maxTimeout,proto3" json:"max_timeout,omitempty"`
@@ -72,21 +74,24 @@ type Policy struct {
 	// The same by the groups of the consumer, as a step of the pipelines has found out, up to 64: of several groups the
 	// highest holds. Consumers of other groups have what request_priority says.
 	GroupPriorities map[string]string `protobuf:"bytes,23,rep,name=group_priorities,json=groupPriorities,proto3" json:"group_priorities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Longest time in which nothing goes in either direction on an upgraded connection or a tunnel, or on a response that goes on for as long as there
-	// is something to say: one of text/event-stream, or of unknown length where this is set. It then stands in for timeout, once the
-	// response's head has come, for the service's response_timeout, and for the time that a node waits for more of the request's body. For gRPC calls
-	// it does the last from their beginning, and their deadlines stay. 1ms to 24h. Empty means "5m" for upgraded connections, tunnels and
-	// text/event-stream, and that other responses are no streams.
+	// Longest time in which nothing goes in either direction on an upgraded connection or a tunnel, or on a response that
+	// goes on for as long as there is something to say: one of text/event-stream, or of unknown length where this is set.
+	// It then stands in for timeout, once the response's head has come, for the service's response_timeout, and for the
+	// time that a node waits for more of the request's body. For gRPC calls it does the last from their beginning, and
+	// their deadlines stay. 1ms to 24h. Empty means "5m" for upgraded connections, tunnels and text/event-stream, and
+	// that other responses are no streams.
 	StreamIdleTimeout string `protobuf:"bytes,40,opt,name=stream_idle_timeout,json=streamIdleTimeout,proto3" json:"stream_idle_timeout,omitempty"`
-	// Protocols that clients may go over to by Upgrade, up to 16 tokens such as "websocket"; others are ignored. "none", alone, means no
-	// protocol. Empty means "websocket". HTTP itself ("h2c") is never among them. "connect" stands for the method CONNECT instead: clients may
-	// open tunnels to the endpoints of the service, on routes whose methods name CONNECT and whose path is "/*".
+	// Protocols that clients may go over to by Upgrade, up to 16 tokens such as "websocket"; others are ignored. "none",
+	// alone, means no protocol. Empty means "websocket". HTTP itself ("h2c") is never among them. "connect" stands for
+	// the method CONNECT instead: clients may open tunnels to the endpoints of the service, on routes whose methods name
+	// CONNECT and whose path is "/*".
 	Upgrades []string `protobuf:"bytes,41,rep,name=upgrades,proto3" json:"upgrades,omitempty"`
-	// What clients are shown of the gateway's own errors in place of its JSON, up to 32 entries. The first one that matches holds; the route's policy is
-	// looked at before its service's, and both before the global one. Clients of gRPC get a grpc-status in any case.
+	// What clients are shown of the gateway's own errors in place of its JSON, up to 32 entries. The first one that
+	// matches holds; the route's policy is looked at before its service's, and both before the global one. Clients of
+	// gRPC get a grpc-status in any case.
 	Errors []*ErrorPage `protobuf:"bytes,42,rep,name=errors,proto3" json:"errors,omitempty"`
-	// Whether errors hold wherever no other policy has a matching entry, and for requests that no route takes. At most one policy is global; it has nothing
-	// but errors.
+	// Whether errors hold wherever no other policy has a matching entry, and for requests that no route takes. At most
+	// one policy is global; it has nothing but errors.
 	Global        bool `protobuf:"varint,43,opt,name=global,proto3" json:"global,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -286,11 +291,13 @@ func (x *Policy) GetGlobal() bool {
 // ErrorPage is what clients are shown of some errors.
 type ErrorPage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Codes such as "ROUTE_NOT_FOUND". Where both codes and statuses are empty, all errors are meant, otherwise those of either.
+	// Codes such as "ROUTE_NOT_FOUND". Where both codes and statuses are empty, all errors are meant, otherwise those of
+	// either.
 	Codes []string `protobuf:"bytes,1,rep,name=codes,proto3" json:"codes,omitempty"`
 	// Statuses such as "404", or "5xx" for all of a class.
 	Statuses []string `protobuf:"bytes,2,rep,name=statuses,proto3" json:"statuses,omitempty"`
-	// One for each media type, 1 to 8. The one that the client likes best by its Accept is sent; the first of equals, and where it takes none.
+	// One for each media type, 1 to 8. The one that the client likes best by its Accept is sent; the first of equals, and
+	// where it takes none.
 	Bodies        []*ErrorBody `protobuf:"bytes,3,rep,name=bodies,proto3" json:"bodies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -350,10 +357,12 @@ func (x *ErrorPage) GetBodies() []*ErrorBody {
 // ErrorBody is the body of an error in one media type.
 type ErrorBody struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Media type, such as "text/html"; UTF-8 is said by itself where it is text. Compared with Accept without its parameters.
+	// Media type, such as "text/html"; UTF-8 is said by itself where it is text. Compared with Accept without its
+	// parameters.
 	ContentType string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Up to 64 KiB. It may have variables such as "${error.message}", written as the media type needs it: in JSON for the inside of a string, in HTML and
-	// XML for text and quoted attributes. Empty with "application/json" means the gateway's own JSON.
+	// Up to 64 KiB. It may have variables such as "${error.message}", written as the media type needs it: in JSON for the
+	// inside of a string, in HTML and XML for text and quoted attributes. Empty with "application/json" means the
+	// gateway's own JSON.
 	Body          string `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -46,16 +46,18 @@ type Route struct {
 	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
 	// a resource that is put with the text keeps the value.
 	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// "/exact", "/prefix/*" (also matches "/prefix"), "/users/{id}/orders", or "~" and an RE2 regex that has to match the whole path.
+	// "/exact", "/prefix/*" (also matches "/prefix"), "/users/{id}/orders", or "~" and an RE2 regex that has to match the
+	// whole path.
 	Path string `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
 	// One method, or "*" for any but CONNECT. Not together with methods. Registered methods are kept in capital letters.
 	Method string `protobuf:"bytes,11,opt,name=method,proto3" json:"method,omitempty"`
-	// Methods; empty or "*" means any but CONNECT, which is matched only where it is named. A CONNECT is for the host that the client wants
-	// a tunnel to, its port left out, and has no path and no query: only the path "/*" matches. Where the policy's upgrades have "connect", the
-	// tunnel leads to an endpoint of the service, whatever the client has asked for; otherwise the answer is 501.
+	// Methods; empty or "*" means any but CONNECT, which is matched only where it is named. A CONNECT is for the host
+	// that the client wants a tunnel to, its port left out, and has no path and no query: only the path "/*" matches.
+	// Where the policy's upgrades have "connect", the tunnel leads to an endpoint of the service, whatever the client has
+	// asked for; otherwise the answer is 501.
 	Methods []string `protobuf:"bytes,12,rep,name=methods,proto3" json:"methods,omitempty"`
-	// "api.example.com" or "*.example.com" (one or more labels, as in a certificate's hosts), or an IP address; empty means any host. Compared
-	// without port, final dot and case; names of other scripts stand as in DNS ("xn--...").
+	// "api.example.com" or "*.example.com" (one or more labels, as in a certificate's hosts), or an IP address; empty
+	// means any host. Compared without port, final dot and case; names of other scripts stand as in DNS ("xn--...").
 	Hosts []string `protobuf:"bytes,13,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	// All must match.
 	Headers []*HeaderMatch `protobuf:"bytes,14,rep,name=headers,proto3" json:"headers,omitempty"`
@@ -81,7 +83,8 @@ type Route struct {
 	Priority int32 `protobuf:"varint,24,opt,name=priority,proto3" json:"priority,omitempty"`
 	// "http" and "https": what the client uses, where trusted proxies tell of it. Empty means both.
 	Schemes []string `protobuf:"bytes,25,rep,name=schemes,proto3" json:"schemes,omitempty"`
-	// Ports of the node that the client's connection came in at, 1 to 65535, at most 16; what Host says is not looked at. Empty means any.
+	// Ports of the node that the client's connection came in at, 1 to 65535, at most 16; what Host says is not looked at.
+	// Empty means any.
 	Ports []uint32 `protobuf:"varint,26,rep,packed,name=ports,proto3" json:"ports,omitempty"`
 	// Compares the path without regard to the case of ASCII letters. Parameters keep theirs.
 	IgnoreCase bool `protobuf:"varint,27,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
@@ -97,14 +100,16 @@ type Route struct {
 	RequestPriority string `protobuf:"bytes,31,opt,name=request_priority,json=requestPriority,proto3" json:"request_priority,omitempty"`
 	// Makes some requests late, and answers some with an error. Absent means what the policies say.
 	Fault *Fault `protobuf:"bytes,32,opt,name=fault,proto3" json:"fault,omitempty"`
-	// What happens to paths that services may read in different ways, for this route only. Absent: as the node's --path-* flags say.
+	// What happens to paths that services may read in different ways, for this route only. Absent: as the node's --path-*
+	// flags say.
 	//
-	// Each route sees a path in its own form, and of all that match, in theirs, the best one is taken as always. Where the options of the best refuse the path,
-	// the answer is 400: a worse route does not get what a better one refuses. path, rewrite and redirect are written in the normal form whatever these say.
-	// All routes together may have up to 8 different combinations, each of which costs every request another look.
+	// Each route sees a path in its own form, and of all that match, in theirs, the best one is taken as always. Where
+	// the options of the best refuse the path, the answer is 400: a worse route does not get what a better one refuses.
+	// path, rewrite and redirect are written in the normal form whatever these say. All routes together may have up to 8
+	// different combinations, each of which costs every request another look.
 	PathOptions *PathOptions `protobuf:"bytes,50,opt,name=path_options,json=pathOptions,proto3" json:"path_options,omitempty"`
-	// Longest path together with its query in bytes, 64 to 65536; a longer one is answered with 414. 0 means the node's --max-target-bytes, which is also
-	// the most that there can be.
+	// Longest path together with its query in bytes, 64 to 65536; a longer one is answered with 414. 0 means the node's
+	// --max-target-bytes, which is also the most that there can be.
 	MaxTargetBytes uint32 `protobuf:"varint,51,opt,name=max_target_bytes,json=maxTargetBytes,proto3" json:"max_target_bytes,omitempty"`
 	// The references that were given as names, and are shown as such.
 	NamedReferences *NamedReferences `protobuf:"bytes,60,opt,name=named_references,json=namedReferences,proto3" json:"named_references,omitempty"`
@@ -373,8 +378,8 @@ func (x *Route) GetNamedReferences() *NamedReferences {
 	return nil
 }
 
-// PathOptions say what happens to a path that has something: "refuse" (400), "normalise" (it is brought into the form that means the same) or "keep".
-// Empty leaves it to the node's flag of the same name.
+// PathOptions say what happens to a path that has something: "refuse" (400), "normalise" (it is brought into the form
+// that means the same) or "keep". Empty leaves it to the node's flag of the same name.
 type PathOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The segments "." and "..", plain or escaped.
@@ -782,10 +787,11 @@ type Rewrite struct {
 	//	*Rewrite_Prefix
 	//	*Rewrite_Regex
 	PathRewrite isRewrite_PathRewrite `protobuf_oneof:"path_rewrite"`
-	// Host to send instead of the client's; "endpoint" stands for the chosen endpoint's own, with its port where that is not the protocol's. A host whose
-	// name is "endpoint" is written with its port, as in "endpoint:80".
+	// Host to send instead of the client's; "endpoint" stands for the chosen endpoint's own, with its port where that is
+	// not the protocol's. A host whose name is "endpoint" is written with its port, as in "endpoint:80".
 	Host string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
-	// Undoes the rewriting in responses: in Location, Content-Location and Refresh, and in Path and Domain of Set-Cookie. Only with prefix, host or both.
+	// Undoes the rewriting in responses: in Location, Content-Location and Refresh, and in Path and Domain of Set-Cookie.
+	// Only with prefix, host or both.
 	Reverse       bool `protobuf:"varint,10,opt,name=reverse,proto3" json:"reverse,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -879,7 +885,8 @@ type Rewrite_Path struct {
 }
 
 type Rewrite_Prefix struct {
-	// Replaces the part before "/*" of a prefix route: "/" strips it. What was taken away is told to the service in X-Forwarded-Prefix.
+	// Replaces the part before "/*" of a prefix route: "/" strips it. What was taken away is told to the service in
+	// X-Forwarded-Prefix.
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3,oneof"`
 }
 
@@ -949,8 +956,8 @@ func (x *RegexRewrite) GetSubstitution() string {
 	return ""
 }
 
-// Redirect answers a request with a Location. A redirect that would lead a request to where it came from is not taken: the next route that
-// matches has the request.
+// Redirect answers a request with a Location. A redirect that would lead a request to where it came from is not taken:
+// the next route that matches has the request.
 type Redirect struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 301, 302, 303, 307 or 308. 0 means 302.
@@ -963,8 +970,8 @@ type Redirect struct {
 	Path string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	// Drops the request's query instead of keeping it.
 	StripQuery bool `protobuf:"varint,5,opt,name=strip_query,json=stripQuery,proto3" json:"strip_query,omitempty"`
-	// Port, 1 to 65535; left out of the Location where it is the scheme's own. 0 keeps host's, or else the request's where
-	// the scheme stays. Not together with a port in host.
+	// Port, 1 to 65535; left out of the Location where it is the scheme's own. 0 keeps host's, or else the request's
+	// where the scheme stays. Not together with a port in host.
 	Port          uint32 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1114,7 +1121,8 @@ type Mirror struct {
 	ServiceId string `protobuf:"bytes,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	// Share of the requests in percent, above 0 and up to 100, such as 0.5. Absent means 100.
 	Percent *float64 `protobuf:"fixed64,2,opt,name=percent,proto3,oneof" json:"percent,omitempty"`
-	// Longest body in bytes of a request that is mirrored, up to 1 MiB; those with longer ones are not. Absent means 65536.
+	// Longest body in bytes of a request that is mirrored, up to 1 MiB; those with longer ones are not. Absent means
+	// 65536.
 	MaxBodyBytes  *uint32 `protobuf:"varint,3,opt,name=max_body_bytes,json=maxBodyBytes,proto3,oneof" json:"max_body_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -41,8 +41,9 @@ type Service struct {
 	// file has it ("Bearer ${env:TOKEN}"). Replies, exports and differences have that text in the place of the value, and
 	// a resource that is put with the text keeps the value.
 	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How to speak to the endpoints: "http" (HTTP/1.1), "https" (HTTP/1.1 over TLS, or HTTP/2 where tls.http2 allows it), "h2c" (HTTP/2
-	// without TLS, by prior knowledge), "grpc" (gRPC over h2c) or "grpcs" (gRPC over HTTP/2 and TLS). Empty means "http".
+	// How to speak to the endpoints: "http" (HTTP/1.1), "https" (HTTP/1.1 over TLS, or HTTP/2 where tls.http2 allows it),
+	// "h2c" (HTTP/2 without TLS, by prior knowledge), "grpc" (gRPC over h2c) or "grpcs" (gRPC over HTTP/2 and TLS). Empty
+	// means "http".
 	Protocol string `protobuf:"bytes,10,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Fixed endpoints. Not together with discovery.
 	Endpoints []*Endpoint `protobuf:"bytes,11,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
@@ -375,10 +376,11 @@ func (x *Endpoint) GetId() string {
 // ServiceHTTP is how HTTP is read from the endpoints of a service.
 type ServiceHTTP struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Refuses, with 502, every response that breaks RFC 9112. By default faults that can be understood in one way only are read: 101 with a
-	// Content-Length of 0 or a Transfer-Encoding, "chunked" said twice, chunks beside a Content-Length, the same length twice, blanks between a name
-	// and its colon or after a chunk's size, chunk extensions that break the grammar, line feeds without carriage return in heads, and a status from
-	// 600 to 999 (over HTTP/2 too). The connection is not used again after such a response. What is ambiguous is refused in any case.
+	// Refuses, with 502, every response that breaks RFC 9112. By default faults that can be understood in one way only
+	// are read: 101 with a Content-Length of 0 or a Transfer-Encoding, "chunked" said twice, chunks beside a
+	// Content-Length, the same length twice, blanks between a name and its colon or after a chunk's size, chunk
+	// extensions that break the grammar, line feeds without carriage return in heads, and a status from 600 to 999 (over
+	// HTTP/2 too). The connection is not used again after such a response. What is ambiguous is refused in any case.
 	Strict        bool `protobuf:"varint,1,opt,name=strict,proto3" json:"strict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -426,14 +428,15 @@ type ServiceTLS struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name to ask for (SNI) and to verify the endpoint's certificate against. Empty means the endpoint's own host.
 	ServerName string `protobuf:"bytes,1,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
-	// Certificates of the authorities that the endpoint's certificate has to lead to, PEM. Empty means those of the node's system.
+	// Certificates of the authorities that the endpoint's certificate has to lead to, PEM. Empty means those of the
+	// node's system.
 	CaPem string `protobuf:"bytes,2,opt,name=ca_pem,json=caPem,proto3" json:"ca_pem,omitempty"`
 	// Certificate (id or name) that the node shows to endpoints that ask for one. Empty means none.
 	CertificateId string `protobuf:"bytes,3,opt,name=certificate_id,json=certificateId,proto3" json:"certificate_id,omitempty"`
 	// Lowest TLS version, "1.2" or "1.3". Empty means "1.2".
 	MinVersion string `protobuf:"bytes,4,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
-	// Takes any certificate for any name: whoever is between the node and the endpoint can read and change everything. For
-	// experiments. Not together with ca_pem.
+	// Takes any certificate for any name: whoever is between the node and the endpoint can read and change everything.
+	// For experiments. Not together with ca_pem.
 	InsecureSkipVerify bool `protobuf:"varint,5,opt,name=insecure_skip_verify,json=insecureSkipVerify,proto3" json:"insecure_skip_verify,omitempty"`
 	// Offers HTTP/2 to the endpoints of an "https" service by ALPN; those that don't choose it get HTTP/1.1.
 	Http2         bool `protobuf:"varint,6,opt,name=http2,proto3" json:"http2,omitempty"`
@@ -651,8 +654,9 @@ func (x *EtcdDiscovery) GetTags() []string {
 // HealthCheckConfig describes the active checks that every node makes of every endpoint.
 type HealthCheckConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "http" (a GET over the service's protocol), "tcp" (a connection that opens is healthy) or "grpc" (grpc.health.v1.Health/Check,
-	// for "h2c", "grpc", "grpcs" and "https" with tls.http2). Empty means "grpc" for services of protocol "grpc" and "grpcs", and "http" for others.
+	// "http" (a GET over the service's protocol), "tcp" (a connection that opens is healthy) or "grpc"
+	// (grpc.health.v1.Health/Check, for "h2c", "grpc", "grpcs" and "https" with tls.http2). Empty means "grpc" for
+	// services of protocol "grpc" and "grpcs", and "http" for others.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// Path for "http"; starts with "/". Empty means "/".
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
@@ -691,9 +695,10 @@ type HealthCheckConfig struct {
 	// Envoy a host is unhealthy at first.)
 	InitialState string `protobuf:"bytes,27,opt,name=initial_state,json=initialState,proto3" json:"initial_state,omitempty"`
 	// How many nodes' checks an endpoint is to bear, 0 to 1000. Where more are connected to a control plane, each of them
-	// stretches the interval of checks that have passed, or failed, at least three times in a row, by their number divided
-	// by this one; when one of them sees a change the others look at once. Endpoints that are each node's own (loopback
-	// and link-local addresses, Unix sockets) are checked by all. 0: intervals are never stretched. Absent means 10.
+	// stretches the interval of checks that have passed, or failed, at least three times in a row, by their number
+	// divided by this one; when one of them sees a change the others look at once. Endpoints that are each node's own
+	// (loopback and link-local addresses, Unix sockets) are checked by all. 0: intervals are never stretched. Absent
+	// means 10.
 	Checkers      *uint32 `protobuf:"varint,30,opt,name=checkers,proto3,oneof" json:"checkers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -915,10 +920,10 @@ type ConnectionPool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Idle connections kept per endpoint and node, 0 to 65535. Absent means 512; 0 closes each after use.
 	MaxIdleConnections *uint32 `protobuf:"varint,1,opt,name=max_idle_connections,json=maxIdleConnections,proto3,oneof" json:"max_idle_connections,omitempty"`
-	// Connections in use and idle per endpoint and node, 1 to 65535; a request beyond it waits, see max_pending. 0 means no limit. For
-	// HTTP/2 it is how many connections share the requests, each opened when those that are open carry 100 requests, or as many as the
-	// endpoint allows, or when a request has a body and the flow-control windows of those are used up by others; 0 then
-	// means 4.
+	// Connections in use and idle per endpoint and node, 1 to 65535; a request beyond it waits, see max_pending. 0 means
+	// no limit. For HTTP/2 it is how many connections share the requests, each opened when those that are open carry 100
+	// requests, or as many as the endpoint allows, or when a request has a body and the flow-control windows of those are
+	// used up by others; 0 then means 4.
 	MaxConnections uint32 `protobuf:"varint,2,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// Time to open a connection, 1ms to 5m. Empty means "5s".
 	ConnectTimeout string `protobuf:"bytes,3,opt,name=connect_timeout,json=connectTimeout,proto3" json:"connect_timeout,omitempty"`
@@ -926,12 +931,13 @@ type ConnectionPool struct {
 	IdleTimeout string `protobuf:"bytes,4,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	// Longest wait for the first byte of a response, and then between two reads of it, 1ms to 24h. Empty means "60s".
 	ResponseTimeout string `protobuf:"bytes,5,opt,name=response_timeout,json=responseTimeout,proto3" json:"response_timeout,omitempty"`
-	// Requests per endpoint and node that wait for one of max_connections, or of the streams that an HTTP/2 endpoint allows, 0 to 65535; a
-	// request beyond it is answered with 503. They are served in the order in which they came, and wait for connect_timeout at most. Absent
-	// means 128; 0 lets none wait.
+	// Requests per endpoint and node that wait for one of max_connections, or of the streams that an HTTP/2 endpoint
+	// allows, 0 to 65535; a request beyond it is answered with 503. They are served in the order in which they came, and
+	// wait for connect_timeout at most. Absent means 128; 0 lets none wait.
 	MaxPending *uint32 `protobuf:"varint,6,opt,name=max_pending,json=maxPending,proto3,oneof" json:"max_pending,omitempty"`
-	// Greatest age of a connection, 1s to 720h, up to a tenth less for each, so that they don't end together. One that is older is closed when it carries nothing; over
-	// HTTP/2 it takes no more requests, and ends when those that it has do. Tunnels and upgraded connections are left alone. Empty means "1h".
+	// Greatest age of a connection, 1s to 720h, up to a tenth less for each, so that they don't end together. One that is
+	// older is closed when it carries nothing; over HTTP/2 it takes no more requests, and ends when those that it has do.
+	// Tunnels and upgraded connections are left alone. Empty means "1h".
 	MaxAge        string `protobuf:"bytes,10,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
