@@ -8,9 +8,9 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/upstream"
-	"gateway.internal/dataplane/internal/upstream/circuit"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/fault"
 )
 
 // waiting is a client that waits.
@@ -129,34 +129,33 @@ func TestEndpointLeavesBackOff(t *testing.T) {
 }
 
 // TestHedgesAreDecidedOnOnce has the delay of hedges become known only after an attempt has been chosen, as happens
-// where that is done in a loop: its place in the circuit is not forgotten.
+// where that is done in a loop: that one is made, and no group beside it, which would wait for its place in the
+// circuit.
 func TestHedgesAreDecidedOnOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r, apply := registryOf(t)
-		defer r.Close()
-		apply(1, 2)
-		s := r.Get("s")
-		a := attemptsAt(s, 0)
-		a.Retries.HedgeAttempts, a.Retries.HedgeQuantile = 2, 0.5
-		a.Plan = PlanOf(a.Retries)
-		if a.Several() || !a.Choose() {
-			t.Fatal("it is not a single attempt")
-		}
-		for range 200 {
-			s.Retries.Latencies.Add(time.Now(), time.Second)
-		}
-		time.Sleep(time.Second)
-		a.Exchange.Tick()
-		if !a.Several() {
-			t.Fatal("it is still not known when to hedge")
-		}
-		a.Request = Part{taken: true, Err: errClientGone} // so that no connection is opened
-		if a.Send() || a.group != nil || a.result.Permit == (circuit.Permit{}) {
-			t.Error("there is a group of attempts beside the one that was chosen")
-		}
-		a.Finish()
-		if n := s.Circuit().Status(time.Now()).Concurrent; n != 0 {
-			t.Errorf("%d places are taken at the end", n)
-		}
-	})
+	r, apply := registryOf(t)
+	defer r.Close()
+	apply(1)
+	s := r.Get("s")
+	a := attemptsAt(s, 0)
+	a.Retries.HedgeAttempts, a.Retries.HedgeQuantile = 2, 0.5
+	a.Plan = PlanOf(a.Retries)
+	a.Request = Part{taken: true, Whole: true}
+	if a.Several() || !a.Choose() {
+		t.Fatal("it is not a single attempt")
+	}
+	a.Exchange.Now = a.Exchange.Now.Add(time.Second)
+	for range 200 {
+		s.Retries.Latencies.Add(a.Exchange.Now, time.Second)
+	}
+	if !a.Several() {
+		t.Fatal("it is still not known when to hedge")
+	}
+	// Nobody listens at the port.
+	if a.Send() || a.Exchange.Response.Code != fault.UpstreamUnavailable {
+		t.Errorf("the response is %s", a.Exchange.Response.Code)
+	}
+	a.Finish()
+	if n := s.Circuit().Status(time.Now()).Concurrent; n != 0 {
+		t.Errorf("%d places are taken at the end", n)
+	}
 }
