@@ -67,6 +67,16 @@ const (
 	Forbidden Code = "FORBIDDEN"
 	// Unauthenticated is a client that did not show who it is.
 	Unauthenticated Code = "UNAUTHENTICATED"
+	// MissingAPIKey is a request without the API key that it needs.
+	MissingAPIKey Code = "MISSING_API_KEY"
+	// InvalidAPIKey is an API key that no consumer has.
+	InvalidAPIKey Code = "INVALID_API_KEY"
+	// InactiveAPIKey is an API key that is switched off, or whose time is over.
+	InactiveAPIKey Code = "INACTIVE_API_KEY"
+	// InvalidToken is a token that is malformed, not to be trusted, or whose time is over.
+	InvalidToken Code = "INVALID_TOKEN"
+	// RateLimited is a request above a limit of how many there may be in a time.
+	RateLimited Code = "RATE_LIMIT_EXCEEDED"
 	// Internal is a defect of the gateway.
 	Internal Code = "INTERNAL_ERROR"
 	// ClientClosed is a client that went away before its response was complete. It is counted, never sent.
@@ -133,6 +143,11 @@ var statuses = map[Code]status{
 	NotReady:            {503, codes.Unavailable},
 	Forbidden:           {403, codes.PermissionDenied},
 	Unauthenticated:     {401, codes.Unauthenticated},
+	MissingAPIKey:       {401, codes.Unauthenticated},
+	InvalidAPIKey:       {401, codes.Unauthenticated},
+	InactiveAPIKey:      {401, codes.Unauthenticated},
+	InvalidToken:        {401, codes.Unauthenticated},
+	RateLimited:         {429, codes.ResourceExhausted},
 	Internal:            {500, codes.Internal},
 	ClientClosed:        {499, codes.Canceled},
 

@@ -31,6 +31,15 @@ func (k FactKey[T]) Of(x *Exchange) (v T, found bool) {
 	return v, false
 }
 
+// Values calls yield with the values of type T of all facts, whatever their names, in the order in which they were put.
+func Values[T any](x *Exchange, yield func(T) bool) {
+	for i := range x.facts {
+		if v, is := x.facts[i].Value.(T); is && !yield(v) {
+			return
+		}
+	}
+}
+
 // Fact returns the fact with a value. It is made where the value is found, once, if many exchanges are going to have
 // it.
 func (k FactKey[T]) Fact(v T) Fact { return Fact{string(k), v} }
