@@ -39,12 +39,18 @@ type Field struct{ Name, Value string }
 
 // Lookup implements match.HeaderSource.
 func (h *Head) Lookup(name string) (string, bool) {
-	for _, f := range h.Fields {
-		if strings.EqualFold(f.Name, name) {
-			return f.Value, true
+	value, _, ok := h.LookupFrom(0, name)
+	return value, ok
+}
+
+// LookupFrom implements match.HeaderSource.
+func (h *Head) LookupFrom(place int, name string) (value string, next int, ok bool) {
+	for i := place; i < len(h.Fields); i++ {
+		if strings.EqualFold(h.Fields[i].Name, name) {
+			return h.Fields[i].Value, i + 1, true
 		}
 	}
-	return "", false
+	return "", 0, false
 }
 
 // ParseHead reads a method, a URL as it would be sent, such as "http://shop.example/cart?id=7", and fields such as

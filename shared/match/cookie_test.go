@@ -1,11 +1,27 @@
 package match
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
-// field is a request's one header field.
-type field struct{ name, value string }
+// lines are header fields of one name, in their order.
+type lines struct {
+	name   string
+	values []string
+}
 
-func (f field) Lookup(name string) (string, bool) { return f.value, f.name == name }
+func (l lines) Lookup(name string) (string, bool) {
+	value, _, ok := l.LookupFrom(0, name)
+	return value, ok
+}
+
+func (l lines) LookupFrom(place int, name string) (string, int, bool) {
+	if name != l.name || place >= len(l.values) {
+		return "", 0, false
+	}
+	return l.values[place], place + 1, true
+}
 
 func TestCookies(t *testing.T) {
 	for _, c := range []struct {
@@ -25,8 +41,11 @@ func TestCookies(t *testing.T) {
 		{"A=1", "a", "", false},
 		{";;=;a", "a", "", false},
 		{"", "a", "", false},
+		{"b=2\na=1", "a", "1", true},
+		{"b=2\n\nc=3; a=1\na=4", "a", "1", true},
+		{"b=2\nc=3", "a", "", false},
 	} {
-		if got, found := Cookie(field{"Cookie", c.field}, c.name); got != c.want || found != c.found {
+		if got, found := Cookie(lines{"Cookie", strings.Split(c.field, "\n")}, c.name); got != c.want || found != c.found {
 			t.Errorf("%q in %q: %q, %v", c.name, c.field, got, found)
 		}
 	}

@@ -22,13 +22,17 @@ type Request struct {
 	Path string
 	// RawQuery is the query without "?"; it is decoded only for rules that look at it.
 	RawQuery string
-	// Header returns the first value of a field. nil: no field is there.
+	// Header has the header fields. nil: no field is there.
 	Header HeaderSource
 }
 
-// HeaderSource gives the first value of a header field, by name without case.
+// HeaderSource gives the values of header fields, by name without case.
 type HeaderSource interface {
+	// Lookup returns the first value of a field.
 	Lookup(name string) (value string, ok bool)
+	// LookupFrom returns the first value of a field at or behind a place among all fields, of which 0 is the first, and
+	// the place behind it.
+	LookupFrom(place int, name string) (value string, next int, ok bool)
 }
 
 // Params are the path parameters of the last match. The zero value is ready; it may be used again and again.

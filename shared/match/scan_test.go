@@ -21,6 +21,11 @@ func (h headerMap) Lookup(name string) (string, bool) {
 	return v, ok
 }
 
+func (h headerMap) LookupFrom(place int, name string) (string, int, bool) {
+	v, ok := h.Lookup(name)
+	return v, 1, ok && place == 0
+}
+
 // drawRoute makes routes that collide a lot.
 func drawRoute(t *rapid.T, id string) *configv1.Route {
 	segment := rapid.SampledFrom([]string{"a", "b", "B", "ab", "", "{p}", "{q}"})

@@ -20,6 +20,11 @@ func (f fields) Lookup(name string) (string, bool) {
 	return v, there
 }
 
+func (f fields) LookupFrom(place int, name string) (string, int, bool) {
+	v, there := f[name]
+	return v, 1, there && place == 0
+}
+
 func ofWeights(weights map[string]uint32) *Split {
 	s := &Split{}
 	for i := range len(weights) {

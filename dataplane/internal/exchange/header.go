@@ -75,6 +75,16 @@ func (h *Header) Lookup(name string) (string, bool) {
 	return "", false
 }
 
+// LookupFrom returns the first value of a field at or behind a place among the fields, and the place behind it.
+func (h *Header) LookupFrom(place int, name string) (value string, next int, ok bool) {
+	for i := place; i < len(h.fields); i++ {
+		if f := &h.fields[i]; len(f.Name) == len(name) && EqualFold(f.Name, name) {
+			return f.Value, i + 1, true
+		}
+	}
+	return "", 0, false
+}
+
 // Known returns the first value of a known field and whether it is there.
 func (h *Header) Known(name Name) (string, bool) {
 	for i := range h.fields {

@@ -51,7 +51,7 @@ func TestAffinity(t *testing.T) {
 		}
 		c := g.client()
 		for range 12 {
-			c.send("GET / HTTP/1.1\r\nHost: a\r\nCookie: at=" + cookies[own].Value + "\r\n\r\n")
+			c.send("GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b\r\nCookie: at=" + cookies[own].Value + "\r\n\r\n")
 			if got := c.read(); got != "200 "+to {
 				t.Fatalf("%s: %s after %s", path, got, to)
 			}
