@@ -26,7 +26,7 @@ type Circuit interface {
 	// Tell has f called after each transition that nobody has made by hand, by whoever has caused it. It is called
 	// before the circuit is used.
 	Tell(f func(Change))
-	// Status tells how the circuit is.
+	// Status tells how the circuit is: half-open as soon as the time is over for which it was open.
 	Status(now time.Time) Status
 	Sharer
 

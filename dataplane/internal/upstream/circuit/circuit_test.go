@@ -212,6 +212,26 @@ func TestTypeChanges(t *testing.T) {
 	}
 }
 
+// TestStatusWithoutRequests has the time be over for which a circuit was open, while nobody asks.
+func TestStatusWithoutRequests(t *testing.T) {
+	set := settings(config.WindowCircuit)
+	forced := New(set, nil, start)
+	forced.ForceOpen(start, start.Add(set.Timeout))
+	opened := New(set, nil, start)
+	for range 100 {
+		ask(opened, start, bad)
+	}
+	for want, c := range map[State]Circuit{Forced: forced, Opened: opened} {
+		end := start.Add(set.Timeout)
+		if s := c.Status(end.Add(-1)); s.State != want || !s.Until.Equal(end) {
+			t.Errorf("before its end: %+v", s)
+		}
+		if s := c.Status(end); s.State != HalfOpen || !s.Since.Equal(end) || !s.Until.IsZero() || s.To[HalfOpen] != 0 {
+			t.Errorf("%s until %s, at its end: %+v", want, end, s)
+		}
+	}
+}
+
 func TestSlotOf(t *testing.T) {
 	m, set := machine{}, settings(config.WindowCircuit)
 	length := int64(set.Interval) / slots

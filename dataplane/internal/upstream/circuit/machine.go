@@ -335,6 +335,7 @@ func (m *machine) Status(now time.Time) Status {
 	defer m.mu.Unlock()
 	set, at := m.set.Load(), m.at(now)
 	s := Status{State: State(m.word.Load() & 3), Since: m.time(m.begun.Load()), Rejected: m.rejected.Load(), To: m.to}
+	until := int64(0)
 	switch s.State {
 	case Closed:
 		slot := m.slotOf(at, set)
@@ -342,11 +343,15 @@ func (m *machine) Status(now time.Time) Status {
 	case HalfOpen:
 		s.Requests, s.Failed, s.Slow = uint64(m.failed+m.succeeded), uint64(m.failed), uint64(m.slow)
 	case Opened:
-		s.Until = m.time(m.openUntil(set))
+		until = m.openUntil(set)
 	case Forced:
-		if until := m.forcedUntil.Load(); until != 0 {
-			s.Until = m.time(until)
-		}
+		until = m.forcedUntil.Load()
+	}
+	switch {
+	case until != 0 && at >= until: // the next attempt, whenever it comes, is the first that is let through
+		s.State, s.Since = HalfOpen, m.time(until)
+	case until != 0:
+		s.Until = m.time(until)
 	}
 	return s
 }

@@ -67,6 +67,22 @@ func (m *model) openTime() time.Duration {
 	return d
 }
 
+// stateAt returns the state, and since when it is that: who is admitted next, when the time is over, tries the service.
+func (m *model) stateAt(now time.Time) (State, time.Time) {
+	end := m.until
+	switch m.state {
+	case Opened:
+		end = m.opened.Add(m.openTime())
+	case Forced:
+	default:
+		return m.state, m.begun
+	}
+	if end.IsZero() || now.Before(end) {
+		return m.state, m.begun
+	}
+	return HalfOpen, end
+}
+
 func (m *model) admit(now time.Time) *modelPermit {
 	switch m.state {
 	case Opened:
@@ -226,8 +242,9 @@ func walk(t *rapid.T, kind string) {
 		},
 		"": func(t *rapid.T) {
 			s := c.Status(now)
-			if s.State != m.state || !s.Since.Equal(m.begun) {
-				t.Fatalf("it is %s since %s, want %s since %s", s.State, s.Since, m.state, m.begun)
+			state, since := m.stateAt(now)
+			if s.State != state || !s.Since.Equal(since) || !s.Until.IsZero() && !now.Before(s.Until) {
+				t.Fatalf("it is %s since %s until %s, want %s since %s", s.State, s.Since, s.Until, state, since)
 			}
 			if m.state == HalfOpen && len(m.probes) > set.Probes {
 				t.Fatalf("%d probes", len(m.probes))
