@@ -37,6 +37,7 @@ func (p *Plan) warnings(comparisons match.Comparisons) Problems {
 	}
 	w.preflights()
 	w.openRoutes()
+	w.cookies()
 	if changed := w.changedRules(); len(changed) > 0 {
 		w.unreachable(changed, comparisons)
 		w.overtaken(changed)
@@ -137,6 +138,30 @@ func (w *warner) weights(m *configv1.Service) {
 			fmt.Sprint(Weight(m.GetEndpoints()[said])),
 			`has no effect: load_balancer_type %q sends every endpoint the same; `+
 				`"weighted_round_robin" and "least_connections" go by weights`, balancer)
+	}
+}
+
+// cookies finds routes whose sticky cookie has the name of one by which a service of theirs tells clients apart: each
+// sets its own, and clients keep one of them.
+func (w *warner) cookies() {
+	var sticky []*Entry
+	for e := range w.next.All(Route) {
+		if e.Message.(*configv1.Route).GetSticky().GetCookie() != nil {
+			sticky = append(sticky, e)
+		}
+	}
+	slices.SortFunc(sticky, func(a, b *Entry) int { return cmp.Compare(a.Name(), b.Name()) })
+	for _, e := range sticky {
+		r := e.Message.(*configv1.Route)
+		name := r.GetSticky().GetCookie().GetName()
+		for _, s := range servicesOf(w.next, r) {
+			touched := w.touched[Route][e.ID()] || w.touched[Service][s.GetId()]
+			if key := s.GetLoadBalancerConfig().GetHashKey().GetCookie(); touched && key.GetName() == name {
+				w.say("routes whose cookie has a service's name for its own", r, "sticky.cookie.name", name,
+					"is also the cookie of service %q (load_balancer_config.hash_key): both are set, clients keep one, and change "+
+						"their backend or endpoint each time; each needs a name of its own", s.GetName())
+			}
+		}
 	}
 }
 

@@ -73,6 +73,14 @@ func TestWhatIsHardlyMeant(t *testing.T) {
 		s.PipelineId = pipeline
 		return s
 	}
+	keyedBy := func(name, cookie string) *configv1.Service {
+		s := service(name)
+		s.LoadBalancerType, s.LoadBalancerConfig = "consistent_hash", &configv1.LoadBalancerConfig{
+			HashKey: &configv1.HashKey{Source: &configv1.HashKey_Cookie{Cookie: &configv1.HashCookie{Name: cookie}}}}
+		return s
+	}
+	sticky := proto.Clone(split).(*configv1.Route)
+	sticky.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.StickyCookie{Name: "at"}}}
 	off := cors("c")
 	off.Enabled = proto.Bool(false)
 	for name, c := range map[string]struct {
@@ -143,6 +151,13 @@ func TestWhatIsHardlyMeant(t *testing.T) {
 		"cors for everything": {nil, []Message{withPipeline("one", "p"), service("two"), cors("c"),
 			&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"c"}}, &configv1.Pipeline{Name: "g",
 				MiddlewareIds: []string{"c"}, Global: true}, split}, ""},
+		"one name for two cookies": {nil, []Message{service("one"), keyedBy("two", "at"), sticky},
+			`route "r": sticky.cookie.name "at" is also the cookie of service "two"`},
+		"one name for two cookies, later": {[]Message{service("one"), service("two"), sticky},
+			[]Message{keyedBy("two", "at")}, `is also the cookie of service "two"`},
+		"two names for two cookies": {nil, []Message{service("one"), keyedBy("two", "node"), sticky}, ""},
+		"one name for two cookies, as before": {[]Message{service("one"), keyedBy("two", "at"), sticky},
+			[]Message{service("three")}, ""},
 		"cors out of use": {nil, []Message{withPipeline("one", "p"), service("two"), off,
 			&configv1.Pipeline{Name: "p", MiddlewareIds: []string{"c"}}, split}, ""},
 	} {
