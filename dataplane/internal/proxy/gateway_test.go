@@ -123,6 +123,7 @@ func startThrough(
 	log := slog.New(slog.NewTextHandler(logged, nil))
 	counters := telemetry.New(2)
 	services := upstream.NewRegistry(log)
+	services.BeginAt(0)
 	node := runtime.New(log, services, counters, certificate.NewTickets(nil))
 	node.UsePaths(paths)
 	g := &gateway{t: t, node: node, log: logged, counters: counters, services: services, lines: filepath.Join(t.TempDir(), "access.log")}

@@ -38,8 +38,8 @@ func (s *Service) observe(c *current) {
 	}
 }
 
-// balance sets the balancer, which goes on where the one before it is.
-func (c *current) balance(targets []balance.Target, before *balance.Balancer) {
+// balance sets the balancer, which goes on where the one before it is, or begins at a place of its schedule.
+func (c *current) balance(targets []balance.Target, before *balance.Balancer, begin uint64) {
 	set := &c.settings.Balancing
 	c.balancer = balance.New(balance.Settings{
 		Kind:             set.Type,
@@ -49,6 +49,7 @@ func (c *current) balance(targets []balance.Target, before *balance.Balancer) {
 			Window: set.SlowStart, Aggression: set.Aggression, Least: float64(set.MinWeightPercent) / 100,
 		},
 		TableSize: set.TableSize,
+		Begin:     begin,
 		Bound:     float64(set.BalanceFactor) / 100,
 		Decay:     set.DecayTime,
 	}, targets, before)

@@ -54,6 +54,29 @@ func (s *Service) at(port uint32) *Endpoint {
 	return nil
 }
 
+// TestSchedulesBeginAtDrawnPlaces looks at what gets the first request of many services.
+func TestSchedulesBeginAtDrawnPlaces(t *testing.T) {
+	r := NewRegistry(slog.New(slog.DiscardHandler))
+	t.Cleanup(r.Close)
+	const services = 100
+	all := map[string]Definition{}
+	for i := range services {
+		all[fmt.Sprint(i)] = Definition{Service: &configv1.Service{
+			Name: fmt.Sprint("s", i), Endpoints: []*configv1.Endpoint{endpoint(1), endpoint(2), endpoint(3)},
+		}}
+	}
+	if problems := r.Apply(all, nil); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	first := map[uint32]int{}
+	for i := range services {
+		first[r.Get(fmt.Sprint(i)).Pick(&exchange.Exchange{}, nil).Port]++
+	}
+	if len(first) != 3 {
+		t.Errorf("the first requests go to %v", first)
+	}
+}
+
 // TestZonesAndPriorities takes endpoints away in turn: requests stay in the node's zone, then in the tier, and only
 // then go to the next one.
 func TestZonesAndPriorities(t *testing.T) {

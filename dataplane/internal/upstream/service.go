@@ -5,6 +5,7 @@ package upstream
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ type Service struct {
 	log    *slog.Logger
 	dials  *dials
 	labels map[string]string // the node's
+	begin  uint64            // where the balancers' schedules begin, see balance.Settings
 	// unobserve ends the observation for the balancer; nil: it does not ask for it. It belongs to whoever changes the
 	// service.
 	unobserve func()
@@ -116,6 +118,7 @@ type Registry struct {
 	outliers *outlier.Detector
 	resolver *resolve.Resolver // nil: there is none
 	labels   map[string]string // the node's
+	place    func() uint64     // draws where a service's schedule begins
 	told     map[useKey]use    // by Uses
 
 	// changing is held by whoever changes services, before mu: only then are the map and what services have made anew.
@@ -136,7 +139,7 @@ const sweepInterval = time.Second
 func NewRegistry(log *slog.Logger) *Registry {
 	r := &Registry{
 		log: log, checker: health.NewChecker(log, nil), outliers: outlier.New(log), services: map[string]*Service{},
-		stop: make(chan struct{}), dials: newDials(),
+		stop: make(chan struct{}), dials: newDials(), place: rand.Uint64,
 	}
 	r.done.Go(r.sweep)
 	return r
@@ -148,6 +151,10 @@ func (r *Registry) OnPanic(f func(what, route string, v any)) { r.dials.panicked
 
 // OnNode tells which labels the node has: endpoints in its zone are preferred. It is called before the first Apply.
 func (r *Registry) OnNode(labels map[string]string) { r.labels = labels }
+
+// BeginAt has all schedules of balancers begin at a place, in units of 2^-64 of them, instead of one that is drawn for
+// each service. It is called before the first Apply.
+func (r *Registry) BeginAt(place uint64) { r.place = func() uint64 { return place } }
 
 func (r *Registry) sweep() {
 	tick := time.NewTicker(sweepInterval)
@@ -203,7 +210,7 @@ func (r *Registry) Apply(services map[string]Definition, found map[string][]*con
 		for id, d := range services {
 			s := r.services[id]
 			if s == nil {
-				s = &Service{ID: id, log: r.log, dials: r.dials, labels: r.labels}
+				s = &Service{ID: id, log: r.log, dials: r.dials, labels: r.labels, begin: r.place()}
 			}
 			dropped, err := s.update(d, found[id], r.resolver)
 			if err != nil {
@@ -306,7 +313,7 @@ func (s *Service) update(d Definition, found []*configv1.Endpoint, resolver *res
 			State: &e.State, Weight: config.Weight(p.entry), Key: e.Address(), Tier: s.tier(&next.settings.Balancing, p.entry),
 		})
 	}
-	next.balance(targets, balancer)
+	next.balance(targets, balancer, s.begin)
 	s.setCircuit(next.settings.Circuit)
 	s.current.Store(next)
 	s.observe(next)

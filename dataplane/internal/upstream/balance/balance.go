@@ -42,6 +42,9 @@ type Settings struct {
 	// Bound is how many times the mean of its requests in flight a target may have under consistent_hash, above 1; 0:
 	// any number.
 	Bound float64
+	// Begin is where the schedule begins that goes on from no other, in units of 2^-64 of it: all nodes that begin at the
+	// same place would send their first requests to the same target.
+	Begin uint64
 	// Decay is how long it takes until what peak_ewma knows of response times counts 1/e; 0: DefaultDecay.
 	Decay time.Duration
 }
@@ -110,11 +113,12 @@ func New(set Settings, targets []Target, previous *Balancer) *Balancer {
 	b.tiers = tiersOf(targets)
 	for i := range b.tiers {
 		t := &b.tiers[i]
-		t.health, t.place, t.slow = &b.health, i, set.SlowStart
+		t.health, t.place, t.slow, t.begin = &b.health, i, set.SlowStart, set.Begin
 		b.health.tiers = append(b.health.tiers, &t.group)
 		t.strategy = newStrategy(&set, &t.group, previous.strategyOf(t.targets[0].Tier))
 	}
 	b.health.over, b.health.panic = set.Overprovisioning, set.Panic
+	b.turn.n.Store(drawOf(mix(set.Begin))) // not the place within the tier
 	if previous != nil {
 		b.turn.n.Store(previous.turn.n.Load())
 	}

@@ -14,9 +14,12 @@ type cycle struct {
 // newCycle returns a cycle of slots, which has all that is to be known but where it begins. equal tells that weights
 // don't count.
 func newCycle(in *group, equal bool, first, slots []uint32, owed []float64, previous Strategy) *cycle {
+	if schedulerOf(previous) == nil {
+		slots = beginAt(slots, in.begin)
+	}
 	c := &cycle{base: base{group: in}, first: first, slots: slots, owed: owed}
 	c.spare.watch(in, equal)
-	c.spare.turn.n.Store(spareOf(previous))
+	c.spare.turn.n.Store(spareOf(previous, in))
 	return c
 }
 

@@ -25,7 +25,7 @@ func newHashed(set *Settings, in *group, previous Strategy) Strategy {
 	}
 	h := &hashed{base: base{group: in}, bound: set.Bound}
 	h.spare.watch(in, false)
-	h.spare.turn.n.Store(spareOf(previous))
+	h.spare.turn.n.Store(spareOf(previous, in))
 	before, _ := previous.(*hashed)
 	switch {
 	case !slices.ContainsFunc(in.targets, func(t Target) bool { return t.Weight > 0 }):

@@ -18,6 +18,7 @@ type leastConnections struct {
 func newLeastConnections(in *group, previous Strategy) *leastConnections {
 	b := &leastConnections{group: in, turn: newWeighted(in, previous)}
 	b.spare = &schedulerOf(b.turn).common().spare
+	b.ties.n.Store(drawOf(in.begin))
 	if p, ok := previous.(*leastConnections); ok {
 		b.ties.n.Store(p.ties.n.Load())
 	}

@@ -28,15 +28,25 @@ func schedulerOf(b Strategy) scheduler {
 }
 
 // spareOf returns how many spare slots the previous balancer has dealt out, whether it has a schedule or not: where
-// targets change with each request, a balancer that began anew would always choose the first one.
-func spareOf(previous Strategy) uint64 {
+// targets change with each request, a balancer that began anew would always choose the same one. Where there is none
+// before, it is as many as lead to the place where the group begins.
+func spareOf(previous Strategy, in *group) uint64 {
 	if l, ok := previous.(*leastConnections); ok {
 		previous = l.turn
 	}
 	if s, ok := previous.(interface{ common() *base }); ok {
 		return s.common().spare.turn.n.Load()
 	}
-	return 0
+	return drawOf(in.begin)
+}
+
+// drawOf returns the number of the first draw for a place to begin at. It leaves room for all that follow.
+func drawOf(begin uint64) uint64 { return begin >> 32 }
+
+// beginAt turns a schedule of slots so that it begins at a place.
+func beginAt(slots []uint32, begin uint64) []uint32 {
+	at := scale(begin, uint64(len(slots)))
+	return slices.Concat(slots[at:], slots[:at])
 }
 
 // owedTo returns what the previous balancer owes to these targets: 0 in sum, and to new ones what is left, by share.

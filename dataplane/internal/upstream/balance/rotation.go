@@ -36,11 +36,12 @@ func newRotation(in *group, divisor uint32, previous Strategy) *rotation {
 	}
 	r.step = stepOf(r.length)
 	r.spare.watch(in, false)
-	r.spare.turn.n.Store(spareOf(previous))
+	r.spare.turn.n.Store(spareOf(previous, in))
+	at := in.begin
 	if s := schedulerOf(previous); s != nil {
-		place, _ := bits.Mul64(s.at(), r.length)
-		r.next.n.Store(mulMod(place, inverse(r.step, r.length), r.length))
+		at = s.at()
 	}
+	r.next.n.Store(mulMod(scale(at, r.length), inverse(r.step, r.length), r.length))
 	return r
 }
 

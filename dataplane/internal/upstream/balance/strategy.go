@@ -13,6 +13,7 @@ type group struct {
 	health  *health
 	place   int // among the balancer's tiers
 	slow    SlowStart
+	begin   uint64 // Settings.Begin
 }
 
 // newStrategy returns a strategy of a kind. It goes on where previous is, which may be nil or of another kind.
