@@ -34,6 +34,17 @@ func ParseConditions(field string, m *configv1.BackendMatch) (*Conditions, []Fie
 // ByConsumer reports whether the conditions look at the consumer.
 func (c *Conditions) ByConsumer() bool { return len(c.consumers)+len(c.groups) > 0 }
 
+// Fields returns the names of the header fields that the conditions look at.
+func (c *Conditions) Fields() (names []string) {
+	for i := range c.headers {
+		names = append(names, c.headers[i].name)
+	}
+	if len(c.cookies) > 0 {
+		names = append(names, "Cookie")
+	}
+	return names
+}
+
 // Hold reports whether one of the conditions is true of a request, and of its consumer, which is empty where it is not
 // known, and that one's groups.
 func (c *Conditions) Hold(q *Request, consumer string, groups []string) bool {

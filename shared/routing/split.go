@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
@@ -22,6 +24,9 @@ type Split struct {
 	Sticky *Sticky
 	// ByConsumer tells that the consumer has to be known before a share is chosen.
 	ByConsumer bool
+	// Vary has the names of the request's header fields that conditions look at, so that a response depends on them,
+	// whichever share it is of. What follows from shares in percent, or from the client, is not among them.
+	Vary []string
 
 	conditional bool // a share has conditions
 }
@@ -109,12 +114,24 @@ func (c *Compiler) split(msg *configv1.Route) (Split, error) {
 			return s, fmt.Errorf("%s %s", errs[0].Field, errs[0].Message)
 		}
 		s.conditional = s.conditional || conditions != nil
-		s.ByConsumer = s.ByConsumer || conditions != nil && conditions.ByConsumer()
+		if conditions != nil {
+			s.ByConsumer = s.ByConsumer || conditions.ByConsumer()
+			s.vary(conditions.Fields())
+		}
 		s.Shares = append(s.Shares, Share{ServiceID: b.GetServiceId(), conditions: conditions, seed: hash(service.GetName())})
 		weights = append(weights, uint64(config.BackendWeight(b)))
 		percents = append(percents, uint64(math.Round(b.GetMatch().GetPercent()*1000)))
 	}
 	return s, s.weigh(weights, percents)
+}
+
+// vary takes the names of fields in, each once.
+func (s *Split) vary(names []string) {
+	for _, n := range names {
+		if !slices.ContainsFunc(s.Vary, func(have string) bool { return strings.EqualFold(have, n) }) {
+			s.Vary = append(s.Vary, n)
+		}
+	}
 }
 
 // weigh makes weights of the shares of weights and shares of thousandths of a percent, which go before those.

@@ -182,6 +182,10 @@ routes:
 			if got := fmt.Sprint(res.StatusCode, " ", text); !strings.HasPrefix(got, c.want) {
 				t.Errorf("%s: %s with %q: %s, want %s", version, c.path, c.fields, got, c.want)
 			}
+			vary := strings.Join(res.Header.Values("Vary"), " | ")
+			if looks := c.path == "/head"; looks && vary != "X-Canary, Cookie" || !looks && vary != "" {
+				t.Errorf("%s: %s with %q: Vary: %s", version, c.path, c.fields, vary)
+			}
 			steps := strings.Join(res.Header.Values("X-Step"), ", ")
 			want := map[string]string{"200 v1": "v1 for, global", "200 v2": "v2 for ann, global"}[c.want]
 			if c.path == "/group" && want != "" && steps != want {

@@ -401,6 +401,7 @@ func (t *transaction) respond() {
 	t.done.Upstream = a.Took()
 	t.route.Reverse(x)
 	t.tellCookies()
+	t.tellVary()
 	b.Chain.Response(x, &t.at)
 	if x.Response.Local { // a step has answered in the service's place
 		a.Answered = x.Now
@@ -438,6 +439,18 @@ func (t *transaction) tellCookies() {
 		}
 	}
 	x.Response.Header.Add("Cache-Control", "private")
+}
+
+// tellVary tells caches which fields of the request the choice of the backend has looked at, also where it is the one
+// that others get: they would give the response of one backend to all (RFC 9110 section 12.5.5).
+func (t *transaction) tellVary() {
+	x := t.x
+	if len(t.route.Split.Vary) == 0 || x.RPC != exchange.NoRPC || x.Response.Tunnel {
+		return
+	}
+	for _, name := range t.route.Split.Vary {
+		x.Vary(name)
+	}
 }
 
 // respondLocally sends the gateway's own response instead of the service's.
