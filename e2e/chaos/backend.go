@@ -129,7 +129,8 @@ func (b *backend) swallow() error {
 	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
 		return err
 	}
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: address.Port, Addr: [4]byte(address.IP.To4())}); err != nil {
+	at := &syscall.SockaddrInet4{Port: address.Port, Addr: [4]byte(address.IP.To4())}
+	if err := syscall.Bind(fd, at); err != nil {
 		return err
 	}
 	if err := syscall.Listen(fd, 0); err != nil {

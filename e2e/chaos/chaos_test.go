@@ -10,7 +10,8 @@ import (
 )
 
 var (
-	which  = flag.String("chaos", "", "run scenarios whose names match this at length; empty: none, since it takes minutes")
+	which = flag.String("chaos", "",
+		"run scenarios whose names match this at length; empty: none, since it takes minutes")
 	beside = flag.Bool("beside", false, "run them with HAProxy and nginx too")
 	out    = flag.String("table", "", "file that the table is written to; empty: only the log")
 )

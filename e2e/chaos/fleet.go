@@ -40,7 +40,8 @@ func (f *fleet) start(r *run) (string, string) {
 	f.used = map[*endpoint]bool{}
 	admin, stream := address(r.t), address(r.t)
 	flags := []string{
-		"--http-addr", f.rest, "--grpc-addr", admin, "--stream-addr", stream, "--data-dir", filepath.Join(r.dir, "control"),
+		"--http-addr", f.rest, "--grpc-addr", admin, "--stream-addr", stream,
+		"--data-dir", filepath.Join(r.dir, "control"),
 	}
 	endpoints := fixed(r.endpoints)
 	if f.discovers {
@@ -125,7 +126,8 @@ func (f *fleet) call(r *run, method, path, body string) (revision int) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waittest.Limit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+f.rest+"/api/v1/config/"+path, bytes.NewBufferString(body))
+	url := "http://" + f.rest + "/api/v1/config/" + path
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewBufferString(body))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -90,7 +90,8 @@ func startLoad(http1, http2 string) *load {
 // request sends one request and returns who answered and what was wrong.
 func request(client *http.Client, url string, post bool, token string, once bool) (by, failed string) {
 	var written atomic.Int64
-	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{WroteHeaders: func() { written.Add(1) }})
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { written.Add(1) }}
+	ctx := httptrace.WithClientTrace(context.Background(), trace)
 	method, body := http.MethodGet, io.Reader(nil)
 	if post {
 		method, body = http.MethodPost, strings.NewReader(token)

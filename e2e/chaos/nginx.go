@@ -35,7 +35,8 @@ func (n *nginx) configure(r *run, endpoints []*endpoint) {
 	}
 	var servers, folders strings.Builder
 	for _, e := range endpoints {
-		fmt.Fprintf(&servers, "    server %s max_fails=%d fail_timeout=%s;\n", e.address(), failuresToEject, r.ejection())
+		fmt.Fprintf(&servers, "    server %s max_fails=%d fail_timeout=%s;\n",
+			e.address(), failuresToEject, r.ejection())
 	}
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&folders, "  %s_temp_path %s;\n", kind, filepath.Join(r.dir, kind))

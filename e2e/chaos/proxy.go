@@ -80,8 +80,8 @@ func (r *run) gatewayConfig(endpoints string) string {
 	}
 	return strings.NewReplacer(
 		"ENDPOINTS", endpoints, "PROTOCOL", protocol, "BALANCING", balancing, "HEALTH", healthPath, "EVERY", checkEvery,
-		"CONNECT", connectTimeout, "TRIES", strconv.Itoa(tries), "TRY", tryTimeout, "FAILURES", strconv.Itoa(failuresToEject),
-		"EJECTION", r.ejection(),
+		"CONNECT", connectTimeout, "TRIES", strconv.Itoa(tries), "TRY", tryTimeout,
+		"FAILURES", strconv.Itoa(failuresToEject), "EJECTION", r.ejection(),
 	).Replace(`
 services:
   - name: service

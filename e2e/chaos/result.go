@@ -66,8 +66,8 @@ func (res *result) judge(s *scenario, outcomes []outcome, begun, ended time.Dura
 func (res *result) check(t testing.TB, s *scenario) {
 	t.Helper()
 	if res.failed > 0 || res.posts > s.posts {
-		t.Errorf("of %d requests %d failed that another endpoint could have served, and %d that may not be sent again, "+
-			"of which %d may fail; the first: %s", res.requests, res.failed, res.posts, s.posts, res.first)
+		t.Errorf("of %d requests %d failed that another endpoint could have served, and %d that may not be sent "+
+			"again, of which %d may fail; the first: %s", res.requests, res.failed, res.posts, s.posts, res.first)
 	}
 }
 

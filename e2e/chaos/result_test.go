@@ -32,7 +32,8 @@ func TestJudge(t *testing.T) {
 			want: result{requests: 200},
 		},
 		"what was under way counts": {
-			outcomes: [][]outcome{{bad(false, 0, 20*ms), bad(true, 0, 30*ms)}, good(200, 100*ms)}, begun: 10 * ms, ended: 10 * ms,
+			outcomes: [][]outcome{{bad(false, 0, 20*ms), bad(true, 0, 30*ms)}, good(200, 100*ms)},
+			begun:    10 * ms, ended: 10 * ms,
 			want: result{requests: 202, failed: 1, posts: 1, slow: 2, recovered: 20 * ms},
 		},
 		"slow answers are trouble": {
@@ -50,14 +51,16 @@ func TestJudge(t *testing.T) {
 		"an outage counts from the first good answer": {
 			scenario: scenario{outage: true},
 			outcomes: [][]outcome{
-				{bad(false, 0, 5*ms), bad(false, 11*ms, 15*ms)}, good(50, 20*ms), {bad(false, 80*ms, 81*ms)}, good(100, 90*ms),
+				{bad(false, 0, 5*ms), bad(false, 11*ms, 15*ms)}, good(50, 20*ms), {bad(false, 80*ms, 81*ms)},
+				good(100, 90*ms),
 			},
 			begun: 0, ended: 10 * ms,
 			want: result{requests: 153, failed: 1, slow: 2, recovered: 71 * ms},
 		},
 		"an outage that is not mended counts nothing": {
 			scenario: scenario{outage: true},
-			outcomes: [][]outcome{good(5, 1*ms), {bad(false, 6*ms, 7*ms), bad(true, 8*ms, 9*ms)}}, begun: 0, ended: 10 * ms,
+			outcomes: [][]outcome{good(5, 1*ms), {bad(false, 6*ms, 7*ms), bad(true, 8*ms, 9*ms)}},
+			begun:    0, ended: 10 * ms,
 			want: result{requests: 7},
 		},
 		"what can't be saved counts apart": {

@@ -9,7 +9,8 @@ import (
 )
 
 // golden is the golden ratio's fraction in units of 2^-64. Its multiples, modulo 1, are spread more evenly than those
-// of any other number, whatever the first of them is and however many there are (V. Sós, three-distance theorem, 1958).
+// of any other number, whatever the first of them is and however many there are (the three-distance
+// theorem, Sós 1958).
 const golden = 0x9E3779B97F4A7C15
 
 // ticket is a counter on a cache line of its own: every request writes it, and what lies beside it every request reads.
@@ -174,7 +175,8 @@ func (u *usable) indexOf(s *State) int {
 	if i := int(s.index.Load()); i < len(u.targets) && u.targets[i].State == s {
 		return i
 	}
-	return slices.IndexFunc(u.targets, func(t Target) bool { return t.State == s }) // the next balancer has it, elsewhere
+	// The next balancer has it, elsewhere.
+	return slices.IndexFunc(u.targets, func(t Target) bool { return t.State == s })
 }
 
 // find returns whose share a place is in.

@@ -176,9 +176,11 @@ func TestCircuitsDoWhatTheModelDoes(t *testing.T) {
 
 func walk(t *rapid.T, kind string) {
 	set := config.Circuit{
-		Type: kind, Probes: rapid.IntRange(1, 4).Draw(t, "probes"), Interval: 10 * time.Second, Timeout: 5 * time.Second,
-		MaxTimeout: 15 * time.Second, Threshold: rapid.SampledFrom([]float64{0.25, 0.5, 1}).Draw(t, "threshold"),
-		Minimum: rapid.IntRange(1, 6).Draw(t, "minimum"), Consecutive: rapid.SampledFrom([]int{0, 3}).Draw(t, "in a row"),
+		Type: kind, Interval: 10 * time.Second, Timeout: 5 * time.Second, MaxTimeout: 15 * time.Second,
+		Probes:      rapid.IntRange(1, 4).Draw(t, "probes"),
+		Threshold:   rapid.SampledFrom([]float64{0.25, 0.5, 1}).Draw(t, "threshold"),
+		Minimum:     rapid.IntRange(1, 6).Draw(t, "minimum"),
+		Consecutive: rapid.SampledFrom([]int{0, 3}).Draw(t, "in a row"),
 	}
 	if rapid.Bool().Draw(t, "slow calls count") {
 		set.Slow, set.SlowThreshold = time.Second, 0.5
@@ -214,7 +216,8 @@ func walk(t *rapid.T, kind string) {
 			i := rapid.IntRange(0, len(held)-1).Draw(t, "which")
 			p := held[i]
 			held = append(held[:i:i], held[i+1:]...)
-			r := &outcome.Result{Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Begun: p.begun, Took: now.Sub(p.begun), Ended: now}
+			r := &outcome.Result{Begun: p.begun, Took: now.Sub(p.begun), Ended: now}
+			r.Kind = rapid.SampledFrom(kinds).Draw(t, "kind")
 			if r.Status = 200; rapid.Bool().Draw(t, "error") {
 				r.Status = 500
 			}

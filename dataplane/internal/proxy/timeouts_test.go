@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"testing"
+)
+
+// TestDeadlineHeader tells services how much time is left, and believes clients only where the policy has that.
+func TestDeadlineHeader(t *testing.T) {
+	for _, c := range []struct {
+		name, policy, client string
+		least, most          int
+	}{
+		{"the timeout", "timeout: 10s", "", 9_000, 10_000},
+		{"no limit", "accept_deadline: false", "", -1, -1},
+		{"a client that is not believed", "timeout: 10s", "5000", 9_000, 10_000},
+		{"a client without a limit that is not believed", "accept_deadline: false", "5000", -1, -1},
+		{"a client that is believed", "timeout: 10s, accept_deadline: true", "5000", 4_000, 5_000},
+		{"a client that is believed without a limit", "accept_deadline: true", "5000", 4_000, 5_000},
+		{"a client that waits longer", "timeout: 10s, accept_deadline: true", "60000", 9_000, 10_000},
+		{"nonsense", "timeout: 10s, accept_deadline: true", "-3", 9_000, 10_000},
+		{"the time for one attempt", "timeout: 10s, retry: {per_try_timeout: 3s}", "", 2_000, 3_000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachPair(t, func(t *testing.T, version, protocol string) {
+				s := trouble(t, version, protocol, "deadline_header: X-Time, "+c.policy,
+					func(_ int32, _ string, w http.ResponseWriter, r *http.Request) {
+						_, _ = fmt.Fprint(w, r.Header["X-Time"])
+					})
+				for range 2 {
+					req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+s.address+"/", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if c.client != "" {
+						req.Header.Set("X-Time", c.client)
+					}
+					got, n := s.do(req), 0
+					if c.least < 0 {
+						if got != "200 []" {
+							t.Errorf("got %q", got)
+						}
+					} else if _, err := fmt.Sscanf(got, "200 [%d]", &n); err != nil || n < c.least || n > c.most {
+						t.Errorf("got %q, want %d to %d", got, c.least, c.most)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestWhichTimeout tells which limit there was.
+func TestWhichTimeout(t *testing.T) {
+	for policy, want := range map[string]string{
+		"timeout: 100ms":                  "the request took longer than its timeout allows",
+		"retry: {per_try_timeout: 100ms}": "did not answer within per_try_timeout",
+		"response_header_timeout: 100ms":  "within response_header_timeout",
+		"retry: {per_try_timeout: 300ms}": "did not answer within per_try_timeout",
+		"response_header_timeout: 300ms":  "within response_header_timeout",
+	} {
+		eachPair(t, func(t *testing.T, version, protocol string) {
+			s := trouble(t, version, protocol, policy, func(_ int32, _ string, _ http.ResponseWriter, r *http.Request) {
+				<-r.Context().Done()
+			})
+			got := s.ask("GET", "/", nil)
+			if !regexp.MustCompile(`^504 .*"code":"UPSTREAM_TIMEOUT","message":"[^"]*` + want).MatchString(got) {
+				t.Errorf("%s: got %q", policy, got)
+			}
+		})
+	}
+}
