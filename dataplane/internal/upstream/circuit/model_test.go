@@ -249,6 +249,9 @@ func walk(t *rapid.T, kind string) {
 			if s.State != state || !s.Since.Equal(since) || !s.Until.IsZero() && !now.Before(s.Until) {
 				t.Fatalf("it is %s since %s until %s, want %s since %s", s.State, s.Since, s.Until, state, since)
 			}
+			if kind == config.HystrixCircuit && s.Concurrent != len(held) {
+				t.Fatalf("%d are under way, want %d", s.Concurrent, len(held))
+			}
 			if m.state == HalfOpen && len(m.probes) > set.Probes {
 				t.Fatalf("%d probes", len(m.probes))
 			}
