@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +65,35 @@ func TestCircuitsByHand(t *testing.T) {
 	apply(nil)
 	apply(&configv1.CircuitBreakerConfig{})
 	is(circuit.Closed)
+}
+
+// TestForcedForATime has a circuit that was forced open for a time not be forced open again after it, when its service
+// comes back.
+func TestForcedForATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(slog.New(slog.DiscardHandler))
+		defer r.Close()
+		apply := func(c *configv1.CircuitBreakerConfig) {
+			t.Helper()
+			s := &configv1.Service{Id: "1", Name: "s", CircuitBreakerConfig: c}
+			if problems := r.Apply(map[string]Definition{"1": {Service: s}}, nil); len(problems) > 0 {
+				t.Fatal(problems)
+			}
+		}
+		apply(&configv1.CircuitBreakerConfig{})
+		r.DirectCircuit(directive(streamv1.CircuitDirective_ACTION_FORCE_OPEN, time.Minute))
+		for _, c := range []struct {
+			after time.Duration
+			want  circuit.State
+		}{{59 * time.Second, circuit.Forced}, {2 * time.Second, circuit.Closed}} {
+			time.Sleep(c.after) // virtual
+			apply(nil)
+			apply(&configv1.CircuitBreakerConfig{})
+			if got := r.Get("1").Circuit().Status(time.Now()).State; got != c.want {
+				t.Errorf("%s later it is %s, want %s", c.after, got, c.want)
+			}
+		}
+	})
 }
 
 // TestTransitionsAreLogged has a circuit open: there is one line, with the service's name of now.
