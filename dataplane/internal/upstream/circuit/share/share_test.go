@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"gateway.internal/dataplane/internal/redis"
 	"gateway.internal/dataplane/internal/upstream/circuit"
 	"gateway.internal/dataplane/internal/upstream/outcome"
@@ -21,28 +23,31 @@ import (
 // port is where the Redis server of these tests listens.
 var port string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
+func TestMain(m *testing.M) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		fail(err)
 	}
 	_, port, _ = net.SplitHostPort(ln.Addr().String())
 	ln.Close()
 	end, err := serve()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		fail(err)
 	}
-	defer func() { end() }()
 	restart = func() error {
 		end()
 		end, err = serve()
 		return err
 	}
-	return m.Run()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		end()
+		os.Exit(code)
+	}))
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // restart has the server killed, and another one in its place that knows nothing.
@@ -85,14 +90,21 @@ type node struct {
 
 func newNode(t *testing.T, open time.Duration) *node {
 	t.Helper()
+	return newNodeThatLooks(t, open, 200*time.Millisecond)
+}
+
+// newNodeThatLooks has a node read keys at an interval.
+func newNodeThatLooks(t *testing.T, open, interval time.Duration) *node {
+	t.Helper()
 	n := &node{set: &config.Circuit{
 		Type: config.WindowCircuit, Probes: 1, Interval: time.Minute, Timeout: open, MaxTimeout: time.Hour,
 		Threshold: 0.5, Minimum: 1, Consecutive: 1, Shared: true,
 	}}
 	n.Circuit = circuit.New(n.set, nil, time.Now())
 	n.Sharing = New(client(t), slog.New(slog.DiscardHandler))
-	n.lookInterval = 200 * time.Millisecond
+	n.lookInterval = interval
 	n.Add("id", t.Name(), n.Circuit)
+	t.Cleanup(func() { _ = n.redis.Del(context.Background(), keyPrefix+hashOf(t.Name())) }) // for when it runs again
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -167,6 +179,40 @@ func TestOpeningsEnd(t *testing.T) {
 	waittest.Until(t, "a key that is gone", func() bool {
 		return a.redis.Exists(t.Context(), keyPrefix+hashOf(t.Name())).Val() == 0
 	})
+}
+
+// TestOpeningsOfTwoNodes has the key of another node's opening, which lasts longer, stay when a node opens its circuit
+// and closes it.
+func TestOpeningsOfTwoNodes(t *testing.T) {
+	n := newNodeThatLooks(t, time.Minute, time.Hour)
+	n.connected(t)
+	hash := hashOf(t.Name())
+	messages := n.redis.Subscribe(t.Context(), channelPrefix+"0")
+	defer messages.Close()
+	if _, err := messages.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told := func(word string) {
+		t.Helper()
+		m := waittest.Receive(t, "a message", messages.Channel())
+		if !strings.HasPrefix(m.Payload, word+hash) {
+			t.Errorf("others are told %q", m.Payload)
+		}
+	}
+	const others = "1 abc 1 3600000"
+	if err := n.redis.Set(t.Context(), keyPrefix+hash, others, time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	n.fail(t)
+	told(openWord)
+	if got := n.redis.Get(t.Context(), keyPrefix+hash).Val(); got != others {
+		t.Errorf("when it opens, the key has %q", got)
+	}
+	n.Reset(time.Now())
+	told(closeWord)
+	if got := n.redis.Get(t.Context(), keyPrefix+hash).Val(); got != others {
+		t.Errorf("when it closes, the key has %q", got)
+	}
 }
 
 func TestRedisComesBack(t *testing.T) {
