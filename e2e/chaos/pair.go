@@ -63,7 +63,8 @@ func (p *pair) launch(r *run, i int) {
 	r.t.Helper()
 	n := &p.nodes[i]
 	n.process = launch(r.t, nil, binary(r.t, "dataplane"), "--config", filepath.Join(r.dir, "config"),
-		"--http-addr", n.front, "--https-addr", "", "--status-addr", n.status, "--data-dir", filepath.Join(r.dir, fmt.Sprint("node", i)),
+		"--http-addr", n.front, "--https-addr", "", "--status-addr", n.status,
+		"--data-dir", filepath.Join(r.dir, fmt.Sprint("node", i)),
 		"--shutdown-delay", noticedWithin)
 	awaitStatus(r.t, "http://"+n.status+"/readyz", 200)
 }
