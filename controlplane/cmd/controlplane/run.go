@@ -138,6 +138,7 @@ func run(ctx context.Context, o *options) error {
 	var group errgroup.Group
 	running, stopRunning := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return model.Run(running) })
+	group.Go(func() error { return api.Run(running) })
 	group.Go(func() error { return discovery.Run(running, model, kept, sources, registry, log) })
 	if pruner != nil {
 		group.Go(func() error { return pruner.Run(running) })

@@ -144,6 +144,9 @@ func (s circuits) ResetCircuitBreaker(
 	if err != nil {
 		return nil, err
 	}
+	if err := checkScope(ctx, service); err != nil {
+		return nil, err
+	}
 	nodes := s.fleet.ResetCircuit(service.GetId())
 	s.log.InfoContext(ctx, "a circuit was reset", "author", author(ctx), "message", message(ctx),
 		"service", service.GetName(), "nodes", nodes)
@@ -162,6 +165,9 @@ func (s circuits) ForceOpenCircuitBreaker(
 	}
 	service, err := s.serviceOf(v, r.GetService())
 	if err != nil {
+		return nil, err
+	}
+	if err := checkScope(ctx, service); err != nil {
 		return nil, err
 	}
 	var forced fleet.Forced

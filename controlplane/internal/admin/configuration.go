@@ -52,8 +52,9 @@ func (s configurationService) ApplyConfiguration(
 	if err := checkTexts(r.GetMessage(), r.GetAuthor()); err != nil {
 		return nil, err
 	}
-	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
-		Author: cmp.Or(r.GetAuthor(), author(ctx)), Message: r.GetMessage(), AllowShrink: r.GetAllowShrink(), DryRun: r.GetDryRun(), ExpectedRevision: r.GetExpectedRevision(),
+	done, err := s.commit(ctx, catalog.CommitRequest{
+		Author: author(ctx, r.GetAuthor()), Message: r.GetMessage(), AllowShrink: r.GetAllowShrink(),
+		DryRun: r.GetDryRun(), ExpectedRevision: r.GetExpectedRevision(),
 		Edits: func(v *catalog.Version) ([]config.Edit, error) {
 			return desiredEdits(v, r.GetConfiguration(), r.GetPrune()), nil
 		},
@@ -202,8 +203,9 @@ func (s configurationService) RollbackRevision(
 		return nil, err
 	}
 	var replaced config.Problems
-	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
-		Author: cmp.Or(r.GetAuthor(), author(ctx)), Message: cmp.Or(r.GetMessage(), fmt.Sprint("rollback to revision ", r.GetNumber())),
+	done, err := s.commit(ctx, catalog.CommitRequest{
+		Author:     author(ctx, r.GetAuthor()),
+		Message:    cmp.Or(r.GetMessage(), fmt.Sprint("rollback to revision ", r.GetNumber())),
 		RollbackOf: r.GetNumber(), AllowShrink: r.GetAllowShrink(), DryRun: r.GetDryRun(), Restore: true,
 		Edits: func(v *catalog.Version) (edits []config.Edit, err error) {
 			edits, replaced, err = back(v.Config, target, r.GetNumber())

@@ -165,14 +165,14 @@ func setHeaders(ctx context.Context, w http.ResponseWriter, reply proto.Message)
 		if f.IsList() || f.Kind() != protoreflect.MessageKind || !m.Has(f) {
 			continue
 		}
-		r, ok := m.Get(f).Message().Interface().(interface {
-			GetVersion() uint32
-			GetId() string
-		})
+		one := m.Get(f).Message().Interface()
+		r, ok := one.(interface{ GetId() string })
 		if !ok {
 			continue
 		}
-		w.Header().Set("ETag", strconv.Quote(itoa(int(r.GetVersion()))))
+		if v, ok := one.(interface{ GetVersion() uint32 }); ok {
+			w.Header().Set("ETag", strconv.Quote(itoa(int(v.GetVersion()))))
+		}
 		method, _ := runtime.RPCMethod(ctx)
 		updated, _ := reply.(interface{ GetMeta() *adminv1.ReplyMeta })
 		if strings.Contains(method, "/Create") || updated != nil && updated.GetMeta().GetCreated() {

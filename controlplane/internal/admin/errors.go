@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"gateway.internal/controlplane/internal/access"
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/store"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
@@ -68,6 +69,7 @@ func translate(ctx context.Context, log *slog.Logger, err error) error {
 		header   ifMatchFailed
 		unknown  *store.NotFoundError
 		pruned   *store.PrunedError
+		scope    *access.Outside
 	)
 	switch {
 	case errors.As(err, &problems):
@@ -94,6 +96,14 @@ func translate(ctx context.Context, log *slog.Logger, err error) error {
 		return failure(fault.NotFound, pruned.Error())
 	case errors.As(err, &unknown):
 		return failure(fault.NotFound, unknown.Error())
+	case errors.As(err, &scope):
+		return outside(scope)
+	case errors.Is(err, store.ErrTokenExists):
+		return failure(fault.AlreadyExists, err.Error(), &adminv1.Problem{Field: "name", Message: "is taken"})
+	case errors.Is(err, store.ErrNoToken):
+		return failure(fault.NotFound, err.Error())
+	case errors.Is(err, store.ErrTooManyTokens):
+		return failure(fault.InvalidArgument, err.Error())
 	case errors.Is(err, store.ErrUnknown):
 		return failure(fault.OutcomeUnknown, "the store broke off at the commit; look at the revisions before you repeat the change")
 	case errors.Is(err, store.ErrUnavailable):

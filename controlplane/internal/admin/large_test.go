@@ -2,7 +2,6 @@ package admin
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"gateway.internal/controlplane/internal/access"
 	api "gateway.internal/proto"
 )
 
@@ -33,7 +33,8 @@ func (h held) Read(p []byte) (int, error) {
 // calls have ended; small ones wait for nobody.
 func TestLargeBodiesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Server{log: slog.New(slog.DiscardHandler), token: sha256.Sum256([]byte(token))}
+		log := slog.New(slog.DiscardHandler)
+		s := &Server{log: log, tokens: access.NewTokens(nil, token, log)}
 		known, err := callsOf(api.OpenAPI)
 		if err != nil {
 			t.Fatal(err)

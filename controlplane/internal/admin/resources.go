@@ -257,7 +257,7 @@ func change[M config.Message](ctx context.Context, s *Server, e config.Edit, edi
 		return none, nil, err
 	}
 	var put config.Edit
-	done, err := s.catalog.Commit(ctx, catalog.CommitRequest{
+	done, err := s.commit(ctx, catalog.CommitRequest{
 		Author: author(ctx), Message: message(ctx), AllowShrink: true,
 		Edits: func(v *catalog.Version) ([]config.Edit, error) {
 			put = e

@@ -3,13 +3,12 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -35,8 +34,8 @@ type REST struct {
 // Close ends the connection to the gRPC server.
 func (r *REST) Close() error { return errors.Join(r.conn.Close(), r.own.Close()) }
 
-// NewREST returns a handler that turns REST calls into calls of a gRPC server, in memory, so that both go through the
-// same authentication.
+// NewREST returns a handler that turns REST calls into calls of a gRPC server, in memory, so that what a call takes is
+// asked in one place.
 func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 	ln := bufconn.Listen(1 << 20)
 	go func() { _ = g.Serve(ln) }()
@@ -63,11 +62,12 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 			}
 			return runtime.DefaultHeaderMatcher(name)
 		}),
+		runtime.WithMetadata(passCaller),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
 	)
 	handlers := []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		adminv1.RegisterConfigurationServiceHandler, adminv1.RegisterFleetServiceHandler,
-		adminv1.RegisterHealthServiceHandler,
+		adminv1.RegisterHealthServiceHandler, adminv1.RegisterAccessServiceHandler,
 	}
 	for _, o := range offers() {
 		handlers = append(handlers, o.rest)
@@ -84,25 +84,13 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 	return &REST{Handler: s.around(known, mux), conn: conn, own: ln}, nil
 }
 
-type requestIDKey struct{}
-
-func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
-
-var saneID = regexp.MustCompile(`^[A-Za-z0-9._:/+=-]{1,128}$`)
-
 // around does what every REST call needs, whatever becomes of it.
 func (s *Server) around(known calls, next http.Handler) http.Handler {
 	large := make(chan struct{}, largeBodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get("X-Request-Id")
-		if !saneID.MatchString(id) {
-			id = fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64())
-		}
-		ctx := context.WithValue(r.Context(), requestIDKey{}, id)
-		w.Header().Set("X-Request-Id", id)
+		from := caller{requestID: idOf(r.Header.Get("X-Request-Id")), address: hostOf(r.RemoteAddr)}
+		ctx := context.WithValue(r.Context(), callerKey{}, from)
+		w.Header().Set("X-Request-Id", from.requestID)
 		w.Header().Set("Cache-Control", "no-store")
 		defer func() {
 			if p := recover(); p == http.ErrAbortHandler {
@@ -138,10 +126,16 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 			return
 		}
 		// Before the body, which may be large, is read for anybody.
-		if err := s.authorize(ctx, r.Method+" "+r.URL.Path, r.Header.Values("Authorization")); err != nil {
+		var err error
+		from.identity, err = s.authenticate(ctx, r.Method+" "+r.URL.Path, from.address, r.Header.Values("Authorization"))
+		if err != nil {
 			writeError(ctx, w, err)
 			return
 		}
+		handle := rand.Text()
+		s.restCalls.Store(handle, from)
+		defer s.restCalls.Delete(handle)
+		ctx = context.WithValue(withCaller(ctx, from), restCallKey{}, handle)
 		if err := passTexts(r.Header); err != nil {
 			writeError(ctx, w, err)
 			return
@@ -165,6 +159,10 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 			}
 		}
 		if r.URL.Path == exportPath {
+			if err := s.permit(from.identity, adminv1.ConfigurationService_ExportConfiguration_FullMethodName); err != nil {
+				writeError(ctx, w, err)
+				return
+			}
 			s.export(w, r)
 			return
 		}

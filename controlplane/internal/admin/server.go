@@ -4,13 +4,12 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +20,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/tap"
 
+	"gateway.internal/controlplane/internal/access"
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	"gateway.internal/controlplane/internal/store"
@@ -40,7 +39,11 @@ type Server struct {
 	store   store.Store
 	fleet   *fleet.Fleet
 	log     *slog.Logger
-	token   [32]byte // SHA-256 of the administrator's token
+	// tokens are who may use the API, permissions what each call takes.
+	tokens      *access.Tokens
+	permissions map[string]map[string]access.Role
+	// restCalls are the callers whom REST has let in, by what restCall says.
+	restCalls sync.Map
 	// largestPage is how many bytes of resources a page of a list may have.
 	largestPage int
 
@@ -48,11 +51,11 @@ type Server struct {
 	refusals prometheus.Counter
 }
 
-// New returns the API for who has the token.
+// New returns the API for who has the administrator's token, and those whom the store has tokens of.
 func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *slog.Logger, registry prometheus.Registerer) *Server {
 	a := &Server{
 		largestPage: MaxRequestBytes - 4<<20, // with room for what is added to them
-		catalog:     c, store: s, fleet: f, log: log, token: sha256.Sum256([]byte(token)),
+		catalog:     c, store: s, fleet: f, log: log, tokens: access.NewTokens(s, token, log), permissions: permissions(),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_admin_request_duration_seconds", Help: "Calls of the admin API.", Buckets: prometheus.DefBuckets,
 		}, []string{"method", "code"}),
@@ -61,6 +64,9 @@ func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *s
 	registry.MustRegister(a.calls, a.refusals)
 	return a
 }
+
+// Run follows the store for who may use the API, until ctx ends.
+func (s *Server) Run(ctx context.Context) error { return s.tokens.Run(ctx) }
 
 // GRPC returns a gRPC server with the API, health and reflection.
 func (s *Server) GRPC() *grpc.Server {
@@ -73,31 +79,10 @@ func (s *Server) GRPC() *grpc.Server {
 	adminv1.RegisterConfigurationServiceServer(g, configurationService{Server: s})
 	adminv1.RegisterFleetServiceServer(g, nodes{Server: s})
 	adminv1.RegisterHealthServiceServer(g, circuits{Server: s})
+	adminv1.RegisterAccessServiceServer(g, accessService{Server: s})
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)
 	return g
-}
-
-// tap lets the administrator in, before anything of a message is read; health is open to all.
-func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if strings.HasPrefix(info.FullMethodName, "/grpc.health.v1.Health/") {
-		return ctx, nil
-	}
-	return ctx, s.authorize(ctx, info.FullMethodName, info.Header.Get("authorization"))
-}
-
-// authorize reports, as an error, that none of the Authorization fields has the administrator's token.
-func (s *Server) authorize(ctx context.Context, call string, fields []string) error {
-	for _, v := range fields {
-		scheme, token, _ := strings.Cut(v, " ")
-		sum := sha256.Sum256([]byte(strings.TrimLeft(token, " ")))
-		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
-			return nil
-		}
-	}
-	s.refusals.Inc()
-	s.log.WarnContext(ctx, "admin call refused", "call", call, "reason", "the token is missing or wrong")
-	return failure(fault.Unauthenticated, `the administrator's token is missing or wrong: send "authorization: Bearer TOKEN"`)
 }
 
 // streaming is unary for calls that are answered in parts; reflection and health have nothing of the API.

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc/metadata"
+
+	"gateway.internal/controlplane/internal/access"
 )
 
 const (
@@ -53,12 +55,19 @@ func checkText(name, text string, limit int) error {
 	return nil
 }
 
-// author returns who makes a call: there is one administrator, who may say on whose behalf it is.
-func author(ctx context.Context) string {
-	if text := textFrom(ctx, authorField); text != "" {
-		return text
+// author returns who makes a call: the token's name. The administrator's own token is no person's, so that its holder
+// may say on whose behalf the call is made: said, or in the metadata.
+func author(ctx context.Context, said ...string) string {
+	id := access.Of(ctx)
+	if id == nil || id.Method == access.Administrator {
+		for _, text := range append(said, textFrom(ctx, authorField)) {
+			if text != "" {
+				return text
+			}
+		}
+		return "admin"
 	}
-	return "admin"
+	return id.Name
 }
 
 // message returns why a call is made, if it says so.

@@ -333,6 +333,8 @@ type CommitRequest struct {
 	Edits func(v *Version) ([]config.Edit, error)
 	// Restore keeps the ids of what is put.
 	Restore bool
+	// Check, where it is not nil, refuses what would be changed, by its error.
+	Check func(plan *config.Plan) error
 }
 
 // Committed is what came of it.
@@ -426,7 +428,12 @@ func (req *CommitRequest) plan(v *Version) (*config.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.Config.Plan(edits, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString, AllowShrink: req.AllowShrink, Restore: req.Restore})
+	plan, err := v.Config.Plan(edits, config.PlanOptions{Now: time.Now(), NewID: uuid.NewString,
+		AllowShrink: req.AllowShrink, Restore: req.Restore})
+	if err == nil && req.Check != nil {
+		err = req.Check(plan)
+	}
+	return plan, err
 }
 
 // ConfigAt returns the configuration at a past revision: from memory, or by undoing what came later. It is

@@ -119,6 +119,7 @@ type Client struct {
 	Config adminv1.ConfigurationServiceClient
 	Fleet  adminv1.FleetServiceClient
 	Health adminv1.HealthServiceClient
+	Access adminv1.AccessServiceClient
 	// Message is why changes are made; it may be empty.
 	Message string
 
@@ -170,7 +171,8 @@ func ConnectAs(server, token string, timeout time.Duration) (*Client, error) {
 		return nil, &UsageError{"server: " + err.Error()}
 	}
 	return &Client{Config: adminv1.NewConfigurationServiceClient(conn), Fleet: adminv1.NewFleetServiceClient(conn),
-		Health: adminv1.NewHealthServiceClient(conn), conn: conn, token: token, timeout: timeout}, nil
+		Health: adminv1.NewHealthServiceClient(conn), Access: adminv1.NewAccessServiceClient(conn), conn: conn,
+		token: token, timeout: timeout}, nil
 }
 
 // Close ends the connection.

@@ -189,6 +189,8 @@ type Store interface {
 	// KeepDiscovered keeps what was found, in place of what was kept for the same services, and forgets those whose ids
 	// are in gone. It does so in one step; what is kept already costs no write.
 	KeepDiscovered(ctx context.Context, found []Discovered, gone []string) error
+	// Access is who may use the admin API.
+	Access
 	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by
 	// itself, and notices within seconds that it is away or there again.
 	Err() error

@@ -26,6 +26,8 @@ type Store struct {
 	dialect dialect
 	log     *slog.Logger
 	limits  limits
+	// maxTokens is store.MaxTokens.
+	maxTokens int
 	// presence is whether the engine is there.
 	presence *presence
 
@@ -79,7 +81,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 		db: db, dialect: d, log: log, limits: limits{
 			read: 15 * time.Second, work: time.Minute, outcome: 10 * time.Second, look: 2 * time.Second, keepAlive: time.Second,
 		},
-		presence:  newPresence(),
+		maxTokens: store.MaxTokens, presence: newPresence(),
 		migrating: make(chan struct{}, 1), watchers: map[chan struct{}]struct{}{},
 	}
 	s.closing, s.stop = context.WithCancel(context.Background())
