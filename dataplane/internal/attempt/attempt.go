@@ -26,6 +26,7 @@ type Attempt struct {
 	result       upstream.Result
 	open         bool
 	awaitsStatus bool // the call's grpc-status is still to come
+	counted      bool // it is one of the endpoint's requests in flight
 
 	// x is the exchange that the connection sees, and whose response it sets: the client's own, lent, where there is no
 	// other attempt at the same time, and a copy where there may be.
@@ -80,12 +81,12 @@ func (a *Attempt) Watch() {
 // Release ends the attempt and gives the connection back. Nobody else has it then: the upload has ended, and the
 // client's end is not told to it any more.
 func (a *Attempt) Release() {
-	now := a.GiveBack()
+	now := a.giveBack()
 	a.end(now)
 }
 
-// GiveBack gives the connection back and goes on with the attempt, which has sent nothing on it. It returns the time.
-func (a *Attempt) GiveBack() time.Time {
+// giveBack gives the connection back and goes on with the attempt, which has sent nothing on it. It returns the time.
+func (a *Attempt) giveBack() time.Time {
 	_ = a.stopUpload()
 	if a.watched {
 		a.watched = false
@@ -97,9 +98,22 @@ func (a *Attempt) GiveBack() time.Time {
 	}
 	conn := a.Conn
 	a.Conn = nil // whatever happens below, it is given back once
-	a.Endpoint.State.Add(-1)
+	a.countOut()
 	a.Endpoint.Release(conn, a.Answered, now)
 	return now
+}
+
+// countIn counts the attempt among its endpoint's requests in flight. Whatever becomes of it, it is taken out at its end.
+func (a *Attempt) countIn() {
+	a.counted = true
+	a.Endpoint.State.Add(1)
+}
+
+func (a *Attempt) countOut() {
+	if a.counted {
+		a.counted = false
+		a.Endpoint.State.Add(-1)
+	}
 }
 
 // discard gives the connection up, whatever state it is in, if there is one.

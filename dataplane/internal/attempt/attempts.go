@@ -7,6 +7,8 @@ import (
 
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/http1"
+	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/dataplane/internal/upstream/circuit"
@@ -183,13 +185,12 @@ func (a *Attempts) connect() bool {
 			return false
 		}
 		a.Tried++
-		a.Endpoint.State.Add(1)
+		a.countIn()
 		conn, err := a.acquire(a.fresh)
 		if err == nil {
 			a.Conn, a.Used = conn, conn.Used()
 			return true
 		}
-		a.Endpoint.State.Add(-1)
 		now := time.Now()
 		late := !a.Exchange.Deadline.IsZero() && !now.Before(a.Exchange.Deadline)
 		before = err
@@ -220,6 +221,26 @@ func (a *Attempts) connect() bool {
 		a.fail(err)
 		return false
 	}
+}
+
+// AcquireIdle gets the attempt that Choose has begun an idle connection, of those that a loop looks after if possible;
+// nil: there is none, and Send goes on with it.
+func (a *Attempts) AcquireIdle(loop *socket.Loop) *http1.ClientConn {
+	conn, client := a.Endpoint.AcquireIdle(a.Exchange.Now, loop)
+	if conn == nil {
+		return nil
+	}
+	a.Tried, a.Conn, a.Used = 1, conn, conn.Used()
+	a.countIn()
+	a.TellDeadline()
+	return client
+}
+
+// Withdraw gives that connection back, on which nothing was sent that anybody could act on. Send goes on with the
+// attempt.
+func (a *Attempts) Withdraw() {
+	a.Tried = 0
+	a.giveBack()
 }
 
 // acquire gets a connection to the endpoint, which is the whole of an attempt where the client wants a tunnel.

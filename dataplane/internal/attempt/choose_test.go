@@ -159,3 +159,36 @@ func TestHedgesAreDecidedOnOnce(t *testing.T) {
 		t.Errorf("%d places are taken at the end", n)
 	}
 }
+
+// breaking is a client that panics when it is watched.
+type breaking struct{ staying }
+
+func (breaking) Watch(exchange.Aborter) { panic("in a test") }
+
+// TestPanicInAcquire has the wait for a connection panic: neither the endpoint nor the circuit counts the attempt any
+// more.
+func TestPanicInAcquire(t *testing.T) {
+	r, apply := registryOf(t)
+	defer r.Close()
+	apply(1)
+	s := r.Get("s")
+	a := attemptsAt(s, 0)
+	a.Exchange.Down = breaking{}
+	a.Request = Part{taken: true, Whole: true}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("nothing has panicked")
+			}
+		}()
+		a.Send()
+	}()
+	if n := a.Endpoint.State.InFlight(); n != 1 {
+		t.Errorf("%d requests are in flight before the end", n)
+	}
+	endpoint := a.Endpoint
+	a.Discard()
+	if n, places := endpoint.State.InFlight(), s.Circuit().Status(time.Now()).Concurrent; n != 0 || places != 0 {
+		t.Errorf("%d requests are in flight, and %d places are taken at the end", n, places)
+	}
+}

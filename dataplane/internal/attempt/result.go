@@ -119,8 +119,9 @@ func (a *Attempt) tell(now time.Time) {
 	a.result.Service.Ended(&a.result)
 }
 
-// end tells the service, if it has not been told, and leaves the circuit.
+// end tells the service, if it has not been told, and leaves the endpoint and the circuit.
 func (a *Attempt) end(now time.Time) {
+	a.countOut()
 	a.tell(now)
 	a.leave()
 }

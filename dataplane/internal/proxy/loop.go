@@ -95,18 +95,13 @@ func (t *transaction) dispatch() bool {
 		return false
 	}
 	loop := t.host.Loop()
-	conn, client := a.Endpoint.AcquireIdle(x.Now, loop)
-	if conn == nil {
+	if t.client = a.AcquireIdle(loop); t.client == nil {
 		return false
 	}
-	a.Conn, a.Used, t.client = conn, conn.Used(), client
-	a.Endpoint.State.Add(1)
-	a.TellDeadline()
-	if !client.Prepare(x, a.Request.Bytes, loop, t) {
-		a.GiveBack()
+	if !t.client.Prepare(x, a.Request.Bytes, loop, t) {
+		a.Withdraw()
 		return false
 	}
-	a.Tried = 1
 	loop.Post(t)
 	return true
 }
@@ -127,9 +122,7 @@ func (t *transaction) Send() bool {
 		go t.apart((*transaction).recover)
 		return false
 	}
-	a := &t.attempt
-	a.Tried = 0 // nothing was sent that anybody could act on: the same endpoint gets it
-	a.GiveBack()
+	t.attempt.Withdraw()
 	go t.apart((*transaction).send)
 	return false
 }
