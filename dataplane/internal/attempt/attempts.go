@@ -53,7 +53,8 @@ type Attempts struct {
 	tried   upstream.Tried // the endpoints that were chosen
 	retried int            // attempts that Retries has allowed
 	from    int            // Tried when the attempt began
-	// next is the endpoint of the next attempt, with its place in the circuit, once that is decided; nil: it is chosen.
+	// next is the endpoint of the next attempt where it was chosen before that begins, and nextPermit its place in the
+	// circuit where that was taken.
 	next       *upstream.Endpoint
 	nextPermit circuit.Permit
 
@@ -133,19 +134,19 @@ func (a *Attempts) Choose() bool {
 	x.EndTry()
 	a.x, a.Outcome = x, Pending
 	to := a.next
-	if to != nil {
-		a.result.Permit, a.verdict = a.nextPermit, circuit.Admitted
-		a.next, a.nextPermit = nil, circuit.Permit{}
+	if a.next = nil; a.nextPermit.Held() {
+		a.result.Permit, a.nextPermit = a.nextPermit, circuit.Permit{}
 	}
-	if a.Endpoint = to; to == nil || !to.State.Healthy() || to.Gone() { // it may have been ejected or taken away since it was chosen
-		if a.verdict = a.Service.Admit(x, &a.result.Permit); a.verdict != circuit.Admitted {
-			a.Endpoint = nil
-			return false
-		}
-		if a.Endpoint = a.Service.Pick(x, &a.tried); a.Endpoint == nil {
-			a.leave()
-			return false
-		}
+	if a.verdict = a.Service.Admit(x, &a.result.Permit); a.verdict != circuit.Admitted {
+		a.Endpoint = nil
+		return false
+	}
+	if to == nil || !to.State.Healthy() || to.Gone() { // it may have been ejected or taken away since it was chosen
+		to = a.Service.Pick(x, &a.tried)
+	}
+	if a.Endpoint = to; to == nil {
+		a.leave()
+		return false
 	}
 	a.Begun = x.Now // the wait for a place in the circuit is over
 	a.tried.Add(a.Endpoint)

@@ -144,14 +144,15 @@ func (a *Attempts) reasonToRetry(err error) config.RetryConditions {
 	return why
 }
 
-// comesRound reports whether the next endpoint is one that was tried, and the policy has a wait before that: where no
-// connection can be opened, there is no use in asking the same ones at once.
+// comesRound chooses the next endpoint where the policy has a wait before one is asked again, and reports whether it
+// was tried: where no connection can be opened, there is no use in asking the same ones at once. The endpoint is that
+// of the next attempt in any case: a strategy that chose for nothing would pass over somebody's turn.
 func (a *Attempts) comesRound() bool {
 	if a.Retries == nil || !a.Retries.On.Has(config.RetryConnectFailure|config.Retry5xx) {
 		return false
 	}
-	to := a.Service.Pick(a.Exchange, &a.tried)
-	return to != nil && a.tried.Has(to)
+	a.next = a.Service.Pick(a.Exchange, &a.tried)
+	return a.next != nil && a.tried.Has(a.next)
 }
 
 // retryConnect decides about an attempt that has no connection.
@@ -173,15 +174,18 @@ func (a *Attempts) retryError(why config.RetryConditions) next {
 	return a.backOff(wait)
 }
 
-// plan chooses the endpoint of another attempt and returns how long to wait before it, not less than least where the
-// same endpoint would get it again, or in any case where that is for the whole service. It reports false where there
-// may be none. It has the place in the circuit of an attempt that has ended, where one still holds it: who waited for
-// another one would wait for itself. held is that; nil: the exchange holds none.
+// plan chooses the endpoint of another attempt, unless it was chosen, and returns how long to wait before it, not less
+// than least where the same endpoint would get it again, or in any case where that is for the whole service. It reports
+// false where there may be none. It has the place in the circuit of an attempt that has ended, where one still holds
+// it: who waited for another one would wait for itself. held is that; nil: the exchange holds none.
 func (a *Attempts) plan(
 	why config.RetryConditions, least time.Duration, forAll bool, held *circuit.Permit,
 ) (wait time.Duration, ok bool) {
 	x, r, shared := a.Exchange, a.Retries, &a.Service.Retries
-	to := a.Service.Pick(x, &a.tried)
+	to := a.next
+	if to == nil {
+		to = a.Service.Pick(x, &a.tried)
+	}
 	if to == nil {
 		return 0, false
 	}

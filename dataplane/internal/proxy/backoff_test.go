@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +30,34 @@ func TestConnectFailuresAreRetried(t *testing.T) {
 	}
 	if n := g.series("gateway_retries_total", "reason"); n["connect_failure"] != 3 {
 		t.Errorf("retries: %v", n)
+	}
+}
+
+// TestLoadOfAnEndpointThatRefuses has an endpoint take no connections: what it would have got is shared evenly.
+func TestLoadOfAnEndpointThatRefuses(t *testing.T) {
+	once(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoints := []string{fmt.Sprintf("{host: 127.0.0.1, port: %d}", ln.Addr().(*net.TCPAddr).Port)}
+	ln.Close()
+	var calls [2]atomic.Int32
+	for i := range calls {
+		s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls[i].Add(1) }))
+		t.Cleanup(s.Close)
+		port := s.Listener.Addr().(*net.TCPAddr).Port
+		endpoints = append(endpoints, fmt.Sprintf("{host: 127.0.0.1, port: %d}", port))
+	}
+	config := troubledConfig("http", strings.Join(endpoints, ", "), "retry: {on: [connect_failure], "+fast+"}")
+	s := &troubled{gateway: start(t, config), client: clientOf(t, "HTTP/1.1")}
+	for range 60 {
+		if got := s.ask("GET", "/", nil); got != "200 " {
+			t.Fatalf("got %q", got)
+		}
+	}
+	if a, b := calls[0].Load(), calls[1].Load(); a+b != 60 || a-b > 2 || b-a > 2 {
+		t.Errorf("the others got %d and %d requests", a, b)
 	}
 }
 
