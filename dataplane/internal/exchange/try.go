@@ -8,8 +8,12 @@ func (x *Exchange) BeginTry(begun time.Time, within time.Duration) {
 	x.try.Store(max(int64(begun.Sub(x.Start)+within), 1))
 }
 
-// EndTry takes that limit away.
-func (x *Exchange) EndTry() { x.try.Store(0) }
+// EndTry takes that limit away. Most exchanges have none: a store that others have to see costs more than a look.
+func (x *Exchange) EndTry() {
+	if x.try.Load() != 0 {
+		x.try.Store(0)
+	}
+}
 
 // TryOver reports whether the attempt has had its time, while the exchange has more.
 func (x *Exchange) TryOver(now time.Time) bool {

@@ -81,8 +81,10 @@ func (c *Controller) Stays(p config.Priority, shard uint32) bool {
 func (c *Controller) stays(p config.Priority, shard uint32, more int64) bool {
 	pressure := c.signals.Load()
 	if limit := int64(c.settings.MaxRequests); limit > 0 {
-		n := c.active.add(shard, more)
-		pressure = max(pressure, (n*full+limit-1)/limit)
+		// Most requests come while the node is far from its limit: they do without the division.
+		if n := c.active.add(shard, more); n*full > bands[p].from*limit {
+			pressure = max(pressure, (n*full+limit-1)/limit)
+		}
 	}
 	if c.serves(p, pressure) {
 		return true

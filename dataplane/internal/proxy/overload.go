@@ -13,9 +13,7 @@ func (t *transaction) admit() bool {
 	if c == nil {
 		return true
 	}
-	// Of consumers that are not known yet the first one is taken; see admitConsumer.
-	l := &t.backend.Limits
-	t.priority = l.ByGroup.First(l.Priority)
+	t.priority = t.backend.Priority // see admitConsumer
 	if t.admitted = c.Admit(t.priority, t.x.Shard); t.admitted {
 		return true
 	}

@@ -39,6 +39,8 @@ type Backend struct {
 	Service *upstream.Service
 	// Limits are those of the route's and the service's policies.
 	Limits config.Limits
+	// Priority is what requests have before it is known whose they are: the first that any consumer may have.
+	Priority config.Priority
 	// Fault makes some requests late, and answers some; nil: none.
 	Fault *injection.Fault
 	// Errors are what clients are shown of the gateway's errors; nil: its own JSON.
@@ -166,6 +168,7 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 	b.Limits = config.LimitsOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
 	b.Retries = config.RetriesOf(c.policy(msg.GetPolicyId()), c.policy(svc.GetPolicyId()))
 	b.Limits.Priority = config.PriorityOf(msg, &b.Limits)
+	b.Priority = b.Limits.ByGroup.First(b.Limits.Priority)
 	if f := msg.GetFault(); f != nil {
 		b.Limits.Fault = f
 	}
@@ -186,12 +189,12 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 // one come on top.
 func (c *compiler) undecided(r *Route, msg *configv1.Route) (*Backend, error) {
 	b := &Backend{Count: r.Local, Limits: config.LimitsOf(c.policy(msg.GetPolicyId()), nil)}
-	b.Limits.Timeout, b.Limits.MaxRequestBytes, b.Limits.Priority = r.Backends[0].Limits.Timeout, 0, config.PriorityLow
+	b.Limits.Timeout, b.Limits.MaxRequestBytes, b.Priority = r.Backends[0].Limits.Timeout, 0, config.PriorityLow
 	b.Limits.DeadlineHeader = "" // it is taken away by whoever reads it
 	for i := range r.Backends {
 		l := &r.Backends[i].Limits
 		b.Limits.MaxRequestBytes = max(b.Limits.MaxRequestBytes, l.MaxRequestBytes)
-		b.Limits.Priority = l.ByGroup.First(b.Limits.Priority.Before(l.Priority))
+		b.Priority = b.Priority.Before(r.Backends[i].Priority)
 		if b.Limits.Timeout = max(b.Limits.Timeout, l.Timeout); l.Timeout == 0 {
 			b.Limits.Timeout = 0
 		}
