@@ -94,7 +94,7 @@ func (t *Tried) Clone() Tried { return Tried{t.states.Clone()} }
 func (s *Service) Pick(x *exchange.Exchange, tried *Tried) *Endpoint {
 	c := s.current.Load()
 	var choice balance.Choice
-	if tried != nil {
+	if tried != nil && tried.states.Len() > 0 {
 		choice.Tried = &tried.states
 	}
 	if c.hash != nil && x != nil {

@@ -35,6 +35,7 @@ type usable struct {
 type usableList struct {
 	index  []uint32 // of the targets, in ascending order
 	ends   []uint64 // of each one's share, in units of weight
+	even   bool     // they have the same share: a place says which one it is without a search
 	oldest int64    // when the first of them became healthy
 	panics bool     // they are all targets, whatever their health
 }
@@ -59,20 +60,21 @@ func (u *usable) current() *usableList {
 
 // listed returns the list as it is to be now.
 func (u *usable) listed() *usableList {
-	list := &usableList{oldest: math.MaxInt64, panics: u.health.panics(u.place)}
+	list := &usableList{even: true, oldest: math.MaxInt64, panics: u.health.panics(u.place)}
 	sum := uint64(0)
 	for i := range u.targets {
 		t := &u.targets[i]
 		if t.Weight == 0 || !list.panics && !t.State.Healthy() {
 			continue
 		}
-		if u.equal {
-			sum++
-		} else {
-			sum += uint64(t.Weight)
+		share := uint64(1)
+		if !u.equal {
+			share = uint64(t.Weight)
 		}
+		sum += share
 		list.index = append(list.index, uint32(i))
 		list.ends = append(list.ends, sum)
+		list.even = list.even && sum == share*uint64(len(list.index))
 		if begun := t.State.begun.Load(); begun != 0 {
 			list.oldest = min(list.oldest, begun)
 		} else {
@@ -120,11 +122,14 @@ func (u *usable) draw(n uint64, c Choice, inTurn bool) int {
 	if c.Tried.Len() > c.from {
 		return u.drawWithout(list, n, c, inTurn)
 	}
-	total := list.weight(len(list.index))
-	if total == 0 {
+	switch count := len(list.index); {
+	case count == 0:
 		return -1
+	case list.even:
+		return int(list.index[placeOf(n, uint64(count), inTurn)])
+	default:
+		return int(list.index[list.find(placeOf(n, list.weight(count), inTurn))])
 	}
-	return int(list.index[list.find(placeOf(n, total, inTurn))])
 }
 
 // placeOf returns the place of the n-th draw, below total.
