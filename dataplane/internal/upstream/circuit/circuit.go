@@ -33,7 +33,7 @@ type Circuit interface {
 	admit(now time.Time) (generation uint64, admitted bool)
 	ended(*Permit, *outcome.Result)
 	leave(*Permit)
-	inherit(Circuit)
+	core() *machine
 }
 
 // New makes the circuit of a service: previous, where that has the same type, with these settings. Otherwise what was
@@ -56,7 +56,7 @@ func New(set *config.Circuit, previous Circuit, now time.Time) Circuit {
 	}
 	next.Set(set)
 	if previous != nil && previous != next {
-		next.inherit(previous)
+		next.core().inherit(previous.core())
 	}
 	return next
 }

@@ -167,5 +167,3 @@ func (c *hystrix) ended(p *Permit, r *outcome.Result) {
 	}
 	c.count(p, r)
 }
-
-func (c *hystrix) inherit(from Circuit) { c.inheritFrom(machineOf(from)) }

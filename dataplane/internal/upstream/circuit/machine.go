@@ -356,8 +356,11 @@ func (m *machine) Status(now time.Time) Status {
 	return s
 }
 
-// inheritFrom takes over what was forced by hand, and what has been counted.
-func (m *machine) inheritFrom(old *machine) {
+// core returns what the types have in common.
+func (m *machine) core() *machine { return m }
+
+// inherit takes over what was forced by hand, and what has been counted.
+func (m *machine) inherit(old *machine) {
 	old.mu.Lock()
 	to, word, begun, until := old.to, old.word.Load(), m.at(old.time(old.begun.Load())), old.forcedUntil.Load()
 	if until != 0 {

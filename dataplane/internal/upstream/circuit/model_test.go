@@ -187,7 +187,7 @@ func walk(t *rapid.T, kind string) {
 	}
 	now := time.Unix(1e9, 0)
 	c := New(&set, nil, now)
-	m := &model{set: set, born: machineOf(c).born, begun: now}
+	m := &model{set: set, born: c.core().born, begun: now}
 	m.rested = m.born
 	var held []*modelPermit
 	kinds := []outcome.Kind{outcome.Answered, outcome.Answered, outcome.Reset, outcome.Canceled, outcome.TimedOut}

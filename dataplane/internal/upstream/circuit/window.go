@@ -29,15 +29,3 @@ func (c *window) Admit(now time.Time, shard uint32, p *Permit) Verdict {
 func (c *window) ended(p *Permit, r *outcome.Result) { c.count(p, r) }
 
 func (c *window) leave(*Permit) {}
-
-func (c *window) inherit(from Circuit) { c.inheritFrom(machineOf(from)) }
-
-func machineOf(c Circuit) *machine {
-	switch c := c.(type) {
-	case *window:
-		return &c.machine
-	case *hystrix:
-		return &c.machine
-	}
-	return &machine{}
-}
