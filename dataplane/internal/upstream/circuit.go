@@ -133,6 +133,9 @@ var (
 		"Changes of the circuit's state, by the state that it came to.", []string{"service", "to"}, nil)
 	circuitRejectedDesc = prometheus.NewDesc("gateway_circuit_breaker_rejected_total",
 		"Requests and retries that the circuit has kept from the service.", []string{"service"}, nil)
+	circuitTimesDesc = prometheus.NewDesc("gateway_circuit_breaker_response_seconds",
+		"The time within which a share of the service's latest responses came, where its circuit is of the type hystrix.",
+		[]string{"service", "quantile"}, nil)
 )
 
 // collectCircuit emits what the service's circuit does, if there is one.
@@ -148,5 +151,10 @@ func (s *Service) collectCircuit(ch chan<- prometheus.Metric, service string) {
 	for to, n := range status.To {
 		ch <- prometheus.MustNewConstMetric(
 			circuitChangesDesc, prometheus.CounterValue, float64(n), service, circuit.State(to).String())
+	}
+	for quantile, within := range map[string]time.Duration{"0.5": status.P50, "0.95": status.P95, "0.99": status.P99} {
+		if within > 0 {
+			ch <- prometheus.MustNewConstMetric(circuitTimesDesc, prometheus.GaugeValue, within.Seconds(), service, quantile)
+		}
 	}
 }

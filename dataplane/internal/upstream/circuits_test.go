@@ -146,3 +146,48 @@ func TestReadersDoNotWaitForChanges(t *testing.T) {
 		t.Fatal("readers wait for the end of a change")
 	}
 }
+
+// TestPercentilesOfACircuit has the times of responses be seen in metrics.
+func TestPercentilesOfACircuit(t *testing.T) {
+	r := NewRegistry(slog.New(slog.DiscardHandler))
+	defer r.Close()
+	r.Apply(map[string]Definition{"1": {Service: &configv1.Service{
+		Name: "shop", CircuitBreakerConfig: &configv1.CircuitBreakerConfig{Type: "hystrix"},
+		Endpoints: []*configv1.Endpoint{{Host: "127.0.0.1", Port: 1}},
+	}}}, nil)
+	s, x := r.Get("1"), &exchange.Exchange{}
+	for i := range 200 {
+		x.Now = time.Now()
+		result := Result{Endpoint: s.Pick(x, nil), Service: s}
+		s.Admit(x, &result.Permit)
+		result.Kind, result.Status, result.Begun, result.Ended = outcome.Answered, 200, x.Now, x.Now
+		if result.Took = 10 * time.Millisecond; i < 6 {
+			result.Took = time.Second
+		}
+		s.Ended(&result)
+		result.Permit.Leave()
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(r)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	times := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() == "gateway_circuit_breaker_response_seconds" {
+			for _, m := range family.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "quantile" {
+						times[l.GetValue()] = m.GetGauge().GetValue()
+					}
+				}
+			}
+		}
+	}
+	for quantile, want := range map[string]float64{"0.5": 0.01, "0.95": 0.01, "0.99": 1} {
+		if got := times[quantile]; got < want || got > want*17/16+0.001 {
+			t.Errorf("%s of the responses came within %g s, want %g", quantile, got, want)
+		}
+	}
+}

@@ -383,6 +383,7 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 	ch <- circuitDesc
 	ch <- circuitChangesDesc
 	ch <- circuitRejectedDesc
+	ch <- circuitTimesDesc
 	ch <- attemptsDesc
 	ch <- attemptsRefusedDesc
 	ch <- retriesDesc
