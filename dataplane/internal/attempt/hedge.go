@@ -29,9 +29,9 @@ func (a *Attempts) learn(now time.Time) {
 // is the client's.
 func (a *Attempts) hedge(g *Group) bool {
 	shared, r := &a.Service.Retries, a.Plan.Retries
-	left := make(leaving, 1)
-	a.Exchange.Watch(left)
-	defer a.Exchange.Unwatch(left)
+	ctx, stop := a.Exchange.Context()
+	defer stop()
+	over := ctx.Done()
 	delay := a.hedgeDelay()
 	due, pause := time.NewTimer(delay), time.NewTimer(time.Hour)
 	defer due.Stop()
@@ -56,8 +56,8 @@ func (a *Attempts) hedge(g *Group) bool {
 			if a.Exchange.Tick(); g.Start() {
 				due.Reset(delay)
 			}
-		case <-left:
-			waiting = false
+		case <-over:
+			over, waiting = nil, false
 		case c := <-g.Ended():
 			answered := g.Judged(c)
 			why, unseen, least := c.failedFor, c.unseen, time.Duration(0)

@@ -280,8 +280,7 @@ func (a *Attempts) backOff(wait time.Duration) next {
 	x := a.Exchange
 	x.EndTry()
 	a.fresh, a.from = false, a.Tried
-	if a.rest(wait) {
-		x.Tick()
+	if x.Sleep(wait); !x.Down.Gone() {
 		return another
 	}
 	a.nextPermit.Leave()
@@ -289,29 +288,4 @@ func (a *Attempts) backOff(wait time.Duration) next {
 	a.Outcome = Failed
 	x.Fail(fault.ClientClosed, "the client broke off")
 	return abandoned
-}
-
-// rest waits for a time, and reports false where the client went away meanwhile.
-func (a *Attempts) rest(wait time.Duration) bool {
-	left := make(leaving, 1)
-	a.Exchange.Watch(left)
-	defer a.Exchange.Unwatch(left)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-left:
-	}
-	return !a.Exchange.Down.Gone()
-}
-
-// leaving is told that the client went away.
-type leaving chan struct{}
-
-// Abort implements exchange.Aborter.
-func (l leaving) Abort() {
-	select {
-	case l <- struct{}{}:
-	default:
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // clientWatch tells all who want to know that the client has gone: the client's side tells one alone.
@@ -100,4 +101,17 @@ func (x *Exchange) Context() (ctx context.Context, stop func()) {
 		owner.Unwatch(c)
 		cancel()
 	}
+}
+
+// Sleep waits for a time, or until the exchange's time is over or its client has gone away. It is not called in a loop.
+func (x *Exchange) Sleep(d time.Duration) {
+	ctx, stop := x.Context()
+	defer stop()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	x.Tick()
 }

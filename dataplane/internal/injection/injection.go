@@ -1,5 +1,5 @@
 // Package injection makes requests late, and answers them with errors, as a configuration asks for, so that users see
-// what their clients do then. It decides and waits; what it answers is told apart from real errors by its code.
+// what their clients do then. It decides; what it answers is told apart from real errors by its code.
 package injection
 
 import (
@@ -90,19 +90,6 @@ func (f *Fault) Draw(x *exchange.Exchange, random func() float64) (d Drawn) {
 		f.count.aborts.Add(1)
 	}
 	return d
-}
-
-// Wait waits for a delay, or until the exchange's time is over or its client has gone. It is not called in a loop.
-func Wait(x *exchange.Exchange, delay time.Duration) {
-	ctx, stop := x.Context()
-	defer stop()
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	x.Tick()
 }
 
 // Abort makes an error the exchange's response.

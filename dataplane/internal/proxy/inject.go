@@ -1,9 +1,6 @@
 package proxy
 
-import (
-	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/injection"
-)
+import "gateway.internal/dataplane/internal/exchange"
 
 // inject does to the request what the backend's fault says. One that is late waits in a goroutine of its own.
 func (t *transaction) inject() phase {
@@ -15,7 +12,7 @@ func (t *transaction) inject() phase {
 		if x.InLoop {
 			return later
 		}
-		injection.Wait(x, t.injected.Delay)
+		x.Sleep(t.injected.Delay)
 	}
 	if t.injected.Abort {
 		f.Abort(x)
