@@ -22,7 +22,7 @@ import (
 const maxConnectAttempts = 3
 
 // Attempts are those of one exchange. What they have in common is set before the first begins. They follow one another,
-// unless Plan says that there may be several at once. One goroutine owns them.
+// unless Retries says that there may be several at once. One goroutine owns them.
 type Attempts struct {
 	// Attempt is the one that is under way, or whose response is the client's.
 	Attempt
@@ -38,9 +38,8 @@ type Attempts struct {
 	Pages *errorpage.Pages
 	// Repeatable says that the request may be sent again whatever its method.
 	Repeatable bool
-	// Plan says how many there may be at once; nil: one.
-	Plan *Plan
-	// Retries says which attempts are followed by another one; nil: none but those that could not be sent.
+	// Retries says which attempts are followed by another one, and when several are made at once; nil: none are but those
+	// that could not be sent.
 	Retries *config.Retries
 	// Panics is told of what panics apart from the caller's goroutine.
 	Panics *telemetry.Panics
@@ -50,6 +49,7 @@ type Attempts struct {
 	// Request is what came of the request's body with its head, once RequestPart was called.
 	Request Part
 
+	ofGroup bool           // it is one of several at once: the group decides whether there is another one
 	tried   upstream.Tried // the endpoints that were chosen
 	retried int            // attempts that Retries has allowed
 	from    int            // Tried when the attempt began
@@ -75,7 +75,7 @@ func (a *Attempts) Send() bool {
 	// Where one was chosen before, or has been made, there was one at a time so far, which may hold what a group of them
 	// knows nothing of.
 	if a.Endpoint == nil && a.Tried == 0 && a.Several() {
-		return a.race()
+		return a.hedge()
 	}
 	first := a.RequestPart()
 	if first.Err != nil {

@@ -138,7 +138,6 @@ func TestHedgesAreDecidedOnOnce(t *testing.T) {
 	s := r.Get("s")
 	a := attemptsAt(s, 0)
 	a.Retries.HedgeAttempts, a.Retries.HedgeQuantile = 2, 0.5
-	a.Plan = PlanOf(a.Retries)
 	a.Request = Part{taken: true, Whole: true}
 	if a.Several() || !a.Choose() {
 		t.Fatal("it is not a single attempt")

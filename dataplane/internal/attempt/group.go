@@ -95,11 +95,8 @@ func (g *Group) Start() bool {
 	x.Branch(f, &c.source)
 	c.Attempts = Attempts{
 		Exchange: f, Service: g.of.Service, Timeout: g.of.Timeout, Panics: g.of.Panics,
-		Repeatable:  g.of.Repeatable || g.of.Plan != nil && g.of.Plan.AnyMethod,
+		Repeatable: g.of.Repeatable, Retries: g.of.Retries, ofGroup: true,
 		HeadTimeout: g.of.HeadTimeout, DeadlineHeader: g.of.DeadlineHeader,
-	}
-	if r := g.of.Retries; r != nil { // whether there is another one is not the candidate's to decide
-		c.Retries, c.retried = r, r.Attempts
 	}
 	c.next, c.nextPermit = g.of.next, g.of.nextPermit
 	g.of.next, g.of.nextPermit = nil, circuit.Permit{}
@@ -161,9 +158,6 @@ func (g *Group) place() *circuit.Permit {
 	}
 	return nil
 }
-
-// Begun returns how many attempts have begun.
-func (g *Group) Begun() int { return len(g.all) }
 
 // Running returns how many have no outcome yet.
 func (g *Group) Running() int { return g.running }

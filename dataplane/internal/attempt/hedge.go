@@ -8,7 +8,7 @@ import (
 
 // hedgeDelay returns how long there is no response before another attempt begins; 0: that is not known yet.
 func (a *Attempts) hedgeDelay() time.Duration {
-	r := a.Plan.Retries
+	r := a.Retries
 	if r.HedgeQuantile > 0 {
 		if d := a.Service.Retries.Latencies.Within(a.Exchange.Now, r.HedgeQuantile); d > 0 {
 			return max(d, time.Millisecond)
@@ -24,11 +24,27 @@ func (a *Attempts) learn(now time.Time) {
 	}
 }
 
-// hedge carries a policy's plan out: after a delay without a response another endpoint gets the request as well, and
-// where no attempt is under way any more and none was good, there is a retry as without hedges. The first good response
-// is the client's.
-func (a *Attempts) hedge(g *Group) bool {
-	shared, r := &a.Service.Retries, a.Plan.Retries
+// Several reports whether there may be more than one attempt at once. Such exchanges are served where they may wait,
+// not in a loop: each attempt has a goroutine, and a copy of the exchange.
+func (a *Attempts) Several() bool {
+	r := a.Retries
+	if r == nil || a.ofGroup || !r.Hedges() {
+		return false
+	}
+	req := &a.Exchange.Request
+	return a.hedgeDelay() > 0 && a.repeats() && req.Upgrade == "" && req.ContentLength <= int64(r.KeptBytes)
+}
+
+// hedge makes the attempts: after a delay without a response another endpoint gets the request as well, and where no
+// attempt is under way any more and none was good, there is a retry as without hedges. The first good response is the
+// client's.
+func (a *Attempts) hedge() bool {
+	shared, r := &a.Service.Retries, a.Retries
+	g := a.Group(r.KeptBytes)
+	if g == nil {
+		return false
+	}
+	defer g.End()
 	ctx, stop := a.Exchange.Context()
 	defer stop()
 	over := ctx.Done()
@@ -86,7 +102,7 @@ func (a *Attempts) hedge(g *Group) bool {
 // planHedge chooses an endpoint that has not got the request yet, and reports false where there is none, or the budget
 // or the circuit does not allow it.
 func (a *Attempts) planHedge() bool {
-	x, r, shared := a.Exchange, a.Plan.Retries, &a.Service.Retries
+	x, r, shared := a.Exchange, a.Retries, &a.Service.Retries
 	to := a.Service.Pick(x, &a.tried)
 	if to == nil || a.tried.Has(to) {
 		return false

@@ -35,7 +35,7 @@ func (k *kept) wants() bool { return k != nil && !k.over }
 // keep returns where the body is kept that an upload is about to send, whatever its method: a request that an endpoint
 // has not looked at may always be sent again. nil: it is not kept, since it is too long or there is no other attempt.
 func (a *Attempts) keep() *kept {
-	if a.Retries == nil || a.Request.Whole || a.retried+1 >= a.Retries.Attempts {
+	if a.Retries == nil || a.Request.Whole || a.isLast() {
 		return nil
 	}
 	limit := a.Retries.KeptBytes

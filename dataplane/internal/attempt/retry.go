@@ -31,7 +31,7 @@ const (
 // Retriable reports whether the policy has a response that has come sent for again, if it allows another attempt: the
 // exchange has to be where it may wait then.
 func (a *Attempts) Retriable() bool {
-	return a.Retries != nil && a.retried+1 < a.Retries.Attempts && a.reasonOf(&a.Exchange.Response) != 0
+	return a.Retries != nil && !a.isLast() && a.reasonOf(&a.Exchange.Response) != 0
 }
 
 // reasonOf returns the condition of the policy that a response meets; 0: none.
@@ -98,18 +98,21 @@ func (a *Attempts) reasonOfError(err error, connected bool) (why config.RetryCon
 	return 0, false
 }
 
+// isLast reports whether the attempt is the last one that the policy allows.
+func (a *Attempts) isLast() bool { return a.ofGroup || a.retried+1 >= a.Retries.Attempts }
+
 // allows reports whether the policy allows another attempt of the request for a reason.
 func (a *Attempts) allows(why config.RetryConditions, unseen bool) bool {
 	x := a.Exchange
-	if a.retried+1 >= a.Retries.Attempts || x.Request.Upgrade != "" || x.Down.Gone() {
+	if a.isLast() || x.Request.Upgrade != "" || x.Down.Gone() {
 		return false
 	}
-	return unseen || x.RPC != exchange.NoRPC && why&config.RetryGRPC != 0 || a.repeats(a.Retries)
+	return unseen || x.RPC != exchange.NoRPC && why&config.RetryGRPC != 0 || a.repeats()
 }
 
 // repeats reports whether requests of this method may be sent again although an endpoint may have acted on them.
-func (a *Attempts) repeats(r *config.Retries) bool {
-	method := a.Exchange.Request.Method
+func (a *Attempts) repeats() bool {
+	r, method := a.Retries, a.Exchange.Request.Method
 	switch {
 	case a.Repeatable || r.AnyMethod:
 		return true

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/attempt"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/waittest"
 )
 
@@ -34,7 +34,7 @@ func TestBodyOfTwoAttempts(t *testing.T) {
 	within, beyond := strings.Repeat("within ", 10<<10), strings.Repeat("beyond! ", 40<<10)
 	t.Run("within the limit", func(t *testing.T) {
 		eachPair(t, func(t *testing.T, version, protocol string) {
-			r := startRace(t, version, protocol, &attempt.Plan{Most: 2, KeptBytes: kept})
+			r := startRace(t, version, protocol, hedges(time.Nanosecond, kept, 0))
 			body, send := parts()
 			got := r.ask("PUT", "/", body)
 			send <- "first "
@@ -56,7 +56,7 @@ func TestBodyOfTwoAttempts(t *testing.T) {
 	})
 	t.Run("after the first one has failed", func(t *testing.T) {
 		eachPair(t, func(t *testing.T, version, protocol string) {
-			r := startRace(t, version, protocol, &attempt.Plan{Most: 2, KeptBytes: kept, Delay: time.Hour})
+			r := startRace(t, version, protocol, hedges(time.Hour, kept, config.RetryReset))
 			body, send := parts()
 			got := r.ask("PUT", "/", body)
 			send <- within
@@ -94,7 +94,7 @@ func TestBodyOfTwoAttempts(t *testing.T) {
 	})
 	t.Run("longer than the limit, both under way", func(t *testing.T) {
 		eachPair(t, func(t *testing.T, version, protocol string) {
-			r := startRace(t, version, protocol, &attempt.Plan{Most: 2, KeptBytes: kept})
+			r := startRace(t, version, protocol, hedges(time.Nanosecond, kept, 0))
 			body, send := parts()
 			got := r.ask("PUT", "/", body)
 			send <- "first "
@@ -125,7 +125,7 @@ func TestBodyOfTwoAttempts(t *testing.T) {
 	})
 	t.Run("longer than the limit, before the second one", func(t *testing.T) {
 		eachPair(t, func(t *testing.T, version, protocol string) {
-			r := startRace(t, version, protocol, &attempt.Plan{Most: 2, KeptBytes: kept, Delay: time.Hour})
+			r := startRace(t, version, protocol, hedges(time.Hour, kept, config.RetryReset))
 			body, send := parts()
 			got := r.ask("PUT", "/", body)
 			send <- beyond

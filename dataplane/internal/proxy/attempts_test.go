@@ -9,25 +9,34 @@ import (
 	"testing"
 	"time"
 
-	"gateway.internal/dataplane/internal/attempt"
-	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/waittest"
 )
 
 // soon has the second attempt begin at once, onFailure only when the first one has failed, and onBad also where its
 // response is not good.
 var (
-	soon      = &attempt.Plan{Most: 2}
-	onFailure = &attempt.Plan{Most: 2, Delay: time.Hour}
-	onBad     = &attempt.Plan{Most: 2, Delay: time.Hour, Good: isGood}
+	soon      = hedges(time.Nanosecond, config.DefaultRetryBodyBytes, 0)
+	onFailure = hedges(time.Hour, config.DefaultRetryBodyBytes, config.RetryReset)
+	onBad     = hedges(time.Hour, config.DefaultRetryBodyBytes, config.RetryReset|config.Retry5xx)
 )
 
-func isGood(res *exchange.Response) bool { return res.Status < 500 }
+// hedges is for two attempts: the second one begins after a delay, or after the first where one of some conditions is
+// met.
+func hedges(delay time.Duration, kept int, on config.RetryConditions) *config.Retries {
+	r := &config.Retries{
+		Attempts: 1, On: on, HedgeAttempts: 2, HedgeDelay: delay, KeptBytes: kept, BudgetPercent: 100, MinPerSecond: 1000,
+	}
+	if on != 0 {
+		r.Attempts = 2
+	}
+	return r
+}
 
 // TestTwoAttempts has two attempts at once: the first good response is the client's, and nothing is seen of the other.
 func TestTwoAttempts(t *testing.T) {
 	for name, c := range map[string]struct {
-		plan     *attempt.Plan
+		retries  *config.Retries
 		do       func(r *race, one *rivalCall)
 		want     string
 		outcomes [4]float64 // won, failed, canceled, refused
@@ -61,7 +70,7 @@ func TestTwoAttempts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachPair(t, func(t *testing.T, version, protocol string) {
-				r := startRace(t, version, protocol, c.plan)
+				r := startRace(t, version, protocol, c.retries)
 				got := r.ask("GET", "/", nil)
 				c.do(r, r.call("the first attempt"))
 				if a := waittest.Receive(t, "the response", got); !strings.HasPrefix(a.text, c.want) || a.err != nil {
@@ -157,9 +166,9 @@ func TestPanicInOneOfTwoAttempts(t *testing.T) {
 	})
 }
 
-// A plan does not touch what it is not for: a method that is not idempotent, a body that is longer than what is kept.
-func TestPlansAreForRepeatableRequests(t *testing.T) {
-	r := startRace(t, "HTTP/1.1", "http", &attempt.Plan{Most: 2, KeptBytes: 10})
+// Some requests are not hedged: those whose method is not idempotent, or whose body is longer than what is kept.
+func TestHedgesAreForRepeatableRequests(t *testing.T) {
+	r := startRace(t, "HTTP/1.1", "http", hedges(time.Nanosecond, 10, 0))
 	for _, c := range []struct{ method, body string }{{"POST", "short"}, {"PUT", "more than ten bytes"}} {
 		got := r.ask(c.method, "/", strings.NewReader(c.body))
 		one := r.call("the only attempt")

@@ -132,7 +132,7 @@ func startThrough(
 	}
 	if step != nil {
 		g.through(step)
-		if p, ok := step.(planning); ok {
+		if p, ok := step.(hedging); ok {
 			p.prepare(g)
 		}
 	}

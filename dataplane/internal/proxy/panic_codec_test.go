@@ -5,8 +5,8 @@ import (
 	"testing"
 	"unsafe"
 
-	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/waittest"
 )
 
@@ -23,7 +23,7 @@ func poison() (s string) {
 }
 
 // poisoning is a step that puts a field into a request, or a response, that can't be written.
-type poisoning struct{ planned }
+type poisoning struct{ hedged }
 
 func (p *poisoning) Request(x *exchange.Exchange) exchange.Verdict {
 	if x.Request.Path == "/request" {
@@ -42,10 +42,10 @@ func (p *poisoning) Response(x *exchange.Exchange) {
 // been sent, and the client gets 500.
 func TestPanicsInWriting(t *testing.T) {
 	for _, of := range []string{"request", "response"} {
-		for name, plan := range map[string]*attempt.Plan{"the only attempt": nil, "two attempts": soon} {
+		for name, retries := range map[string]*config.Retries{"the only attempt": nil, "two attempts": soon} {
 			t.Run(of+", "+name, func(t *testing.T) {
 				eachPair(t, func(t *testing.T, version, protocol string) {
-					r := startRaceThrough(t, version, protocol, plan, &poisoning{})
+					r := startRaceThrough(t, version, protocol, retries, &poisoning{})
 					if got := waittest.Receive(t, "the response", r.ask("GET", "/next/", nil)); got.text != "200 /next/" {
 						t.Fatalf("the one before got %+v", got)
 					}
@@ -59,7 +59,7 @@ func TestPanicsInWriting(t *testing.T) {
 					}
 					r.over()
 					want := 1
-					if of == "request" && plan != nil {
+					if of == "request" && retries != nil {
 						want = 2 // one in each attempt
 					}
 					if n := r.panics(); n != float64(want) {

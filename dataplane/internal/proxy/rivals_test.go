@@ -18,6 +18,7 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/config"
 	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/waittest"
 )
@@ -82,16 +83,16 @@ type race struct {
 	copies int64
 }
 
-// startRace starts a node whose exchanges may have several attempts, as a plan says.
-func startRace(t *testing.T, version, protocol string, plan *attempt.Plan) *race {
+// startRace starts a node whose exchanges may have several attempts.
+func startRace(t *testing.T, version, protocol string, retries *config.Retries) *race {
 	t.Helper()
-	return startRaceThrough(t, version, protocol, plan, &planned{})
+	return startRaceThrough(t, version, protocol, retries, &hedged{})
 }
 
 // startRaceThrough does that with a step.
-func startRaceThrough(t *testing.T, version, protocol string, plan *attempt.Plan, step planning) *race {
+func startRaceThrough(t *testing.T, version, protocol string, retries *config.Retries, step hedging) *race {
 	t.Helper()
-	step.set(plan)
+	step.set(retries)
 	r := &race{t: t, rivals: &rivals{calls: make(chan *rivalCall, 100)}, client: clientOf(t, version)}
 	const pool = "connection_pool: {response_timeout: 20s, connect_timeout: 20s}"
 	config := "services: [{name: s, protocol: " + protocol + ", " + pool + ", endpoints: ["
@@ -116,34 +117,34 @@ func startRaceThrough(t *testing.T, version, protocol string, plan *attempt.Plan
 	return r
 }
 
-// planned is a step whose exchanges may have several attempts. A client's side that is to tell its client to go on
+// hedged is a step whose exchanges may have several attempts. A client's side that is to tell its client to go on
 // panics in whichever attempt that is, where the request asks for it.
-type planned struct{ plan *attempt.Plan }
+type hedged struct{ retries *config.Retries }
 
-// planning is a step that knows a plan.
-type planning interface {
+// hedging is a step whose exchanges are hedged.
+type hedging interface {
 	pipeline.Step
-	set(plan *attempt.Plan)
+	set(retries *config.Retries)
 	prepare(g *gateway)
 }
 
-func (p *planned) set(plan *attempt.Plan) { p.plan = plan }
+func (h *hedged) set(retries *config.Retries) { h.retries = retries }
 
 // prepare is called before there are exchanges.
-func (p *planned) prepare(g *gateway) {
+func (h *hedged) prepare(g *gateway) {
 	for b := range g.backends() {
-		b.Attempts = p.plan
+		b.Retries = h.retries
 	}
 }
 
-func (p *planned) Request(x *exchange.Exchange) exchange.Verdict {
+func (h *hedged) Request(x *exchange.Exchange) exchange.Verdict {
 	if x.Request.Path == "/broken" {
 		x.Down = breakingInterim{x.Down}
 	}
 	return exchange.Continue
 }
 
-func (p *planned) Response(*exchange.Exchange) {}
+func (h *hedged) Response(*exchange.Exchange) {}
 
 type breakingInterim struct{ exchange.Downstream }
 
@@ -160,6 +161,9 @@ func (r *race) outcomes() map[string]float64 {
 	}
 	n := map[string]float64{}
 	for _, family := range all {
+		if !strings.HasPrefix(family.GetName(), "gateway_concurrent_attempts") {
+			continue
+		}
 		for _, m := range family.GetMetric() {
 			outcome := map[string]string{"gateway_concurrent_attempts_refused_total": "refused"}[family.GetName()]
 			for _, l := range m.GetLabel() {

@@ -343,7 +343,7 @@ func (t *transaction) forward() bool {
 		grpcweb.Pass(x)
 	}
 	t.attempt.Exchange, t.attempt.Service, t.attempt.Timeout, t.attempt.Pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
-	t.attempt.Panics, t.attempt.Plan = t.p.panics, b.Attempts
+	t.attempt.Panics = t.p.panics
 	t.attempt.HeadTimeout, t.attempt.DeadlineHeader = b.Limits.HeadTimeout, b.Limits.DeadlineHeader
 	if t.attempt.Retries = b.Retries; b.Retries != nil {
 		b.Service.Retries.Budget.Request(x.Now)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/injection"
@@ -49,8 +48,6 @@ type Backend struct {
 	Chain *pipeline.Chain
 	// Count counts the exchanges.
 	Count *telemetry.Route
-	// Attempts says how many attempts an exchange may have at once; nil: one.
-	Attempts *attempt.Plan
 	// Retries are what the policies say of further attempts; nil: nothing.
 	Retries *config.Retries
 }
@@ -172,7 +169,6 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 	if f := msg.GetFault(); f != nil {
 		b.Limits.Fault = f
 	}
-	b.Attempts = attempt.PlanOf(b.Retries)
 	var err error
 	if b.Fault, err = injection.New(b.Limits.Fault, msg.GetName(), c.counters.Sets()); err != nil {
 		return b, err
