@@ -271,6 +271,7 @@ func (a *Attempts) Judge(started bool, err error) (answered, again bool) {
 	resend := a.Used && !a.fresh && upstream.Stale(err) && (a.Repeatable || repeatable(a.Exchange.Request.Method)) ||
 		upstream.NotProcessed(err) && a.Tried-a.from < maxConnectAttempts
 	resend = resend && (a.Request.Whole || a.upload == nil) && !started && !a.Exchange.Down.Gone()
+	paused := a.awaitsClient()
 	var why config.RetryConditions
 	if a.Retries != nil && !resend {
 		why = a.reasonToRetry(err)
@@ -278,7 +279,9 @@ func (a *Attempts) Judge(started bool, err error) (answered, again bool) {
 	if uploadErr := a.stopUpload(); uploadErr != nil {
 		err, resend, why = uploadErr, false, 0
 	}
-	a.failed(err, resend)
+	if a.failed(err, resend); paused && a.result.Kind == outcome.TimedOut {
+		a.result.Kind = outcome.Canceled
+	}
 	place := a.result.Permit
 	if resend {
 		a.result.Permit = circuit.Permit{} // it is the next attempt's

@@ -7,8 +7,9 @@ import "time"
 type kept struct {
 	bytes []byte
 	limit int
-	whole bool // it is all of the body
-	over  bool // there was more than the limit
+	whole bool          // it is all of the body
+	over  bool          // there was more than the limit
+	full  chan struct{} // closed when that is so
 }
 
 // add takes a part in.
@@ -17,6 +18,7 @@ func (k *kept) add(part []byte) {
 	case k == nil || k.over:
 	case len(k.bytes)+len(part) > k.limit:
 		k.bytes, k.over = nil, true
+		close(k.full)
 	default:
 		k.bytes = append(k.bytes, part...)
 	}
@@ -42,7 +44,7 @@ func (a *Attempts) keep() *kept {
 	if len(a.Request.Bytes) > limit || a.Exchange.Request.ContentLength > int64(limit) {
 		return nil
 	}
-	k := &kept{limit: limit}
+	k := &kept{limit: limit, full: make(chan struct{})}
 	k.add(a.Request.Bytes)
 	return k
 }
@@ -76,11 +78,18 @@ func (a *Attempts) bodyKept(headed bool) bool {
 	return true
 }
 
-// await waits for the upload's end, at most until a time; zero: for as long as the client may take.
+// await waits for the upload's end, or until more has come than is kept, at most until a time; zero: for as long as the
+// client may take.
 func (u *upload) await(until time.Time) {
-	if until.IsZero() {
-		<-u.done
-		return
+	var late <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		late = timer.C
 	}
-	u.over(time.Until(until))
+	select {
+	case <-u.done:
+	case <-u.kept.full:
+	case <-late:
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/upstream"
+	"gateway.internal/shared/config"
 )
 
 // lentConn is a connection that nobody may touch once it has been given back. The end of the request takes it a time.
@@ -101,6 +102,35 @@ func TestSettle(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestLongBodyIsNotWaitedFor has an attempt fail while a body comes that is longer than what is kept of it: its end, which
+// the client takes its time for, is not waited for.
+func TestLongBodyIsNotWaitedFor(t *testing.T) {
+	for _, version := range []exchange.Version{exchange.HTTP11, exchange.HTTP2} {
+		synctest.Test(t, func(t *testing.T) {
+			conn := &lentConn{aborted: make(chan struct{})}
+			x := &exchange.Exchange{}
+			x.Down = &sender{endless: true, bytes: []byte("more than five"), cancelled: make(chan struct{})}
+			x.Request.Version, x.Request.Method, x.Request.ContentLength = version, "PUT", -1
+			a := &Attempts{Exchange: x, Attempt: Attempt{x: x, Conn: conn}, Retries: &config.Retries{
+				Attempts: 2, On: config.RetryReset, KeptBytes: 5,
+			}}
+			a.begin(nil)
+			begun := time.Now()
+			again := make(chan bool, 1)
+			go func() { again <- a.bodyKept(false) }()
+			select {
+			case is := <-again:
+				if took := time.Since(begun); is || took > 0 {
+					t.Errorf("it can be sent again: %v, known after %s", is, took)
+				}
+			case <-time.After(time.Minute):
+				t.Error("the client is waited for")
+			}
+			_ = a.stopUpload()
+		})
+	}
 }
 
 // settled goes through the end of an exchange whose response came before the request was sent to its end.

@@ -16,6 +16,8 @@ type upload struct {
 	done  chan struct{}
 	whole bool          // the client has sent all of it before it began
 	read  atomic.Bool   // the client has sent all of it
+	waits atomic.Bool   // for the client, which the endpoint has to wait for as well
+	begun bool          // something of it has come, or does without the endpoint's asking for it
 	sent  bool          // the endpoint was sent all of it; valid when done is closed
 	err   error         // the client's fault; valid when done is closed
 	kept  *kept         // what was read of the body; nil: nobody wants it again
@@ -34,6 +36,7 @@ func (a *Attempts) begin(rest []byte) {
 	u := &upload{done: make(chan struct{}), whole: a.Request.Whole, kept: a.keep()}
 	a.upload = u
 	panics, conn, x, timeout := a.Panics, a.Conn, a.Exchange, a.Timeout
+	u.begun = len(a.Request.Bytes) > 0 || !x.Request.Expects100
 	left := x.Request.ContentLength - int64(len(a.Request.Bytes))
 	from := x.Down // what stands before it later is for the response
 	go func() {
@@ -68,6 +71,12 @@ func (a *Attempt) uploading() bool {
 	}
 }
 
+// awaitsClient reports whether all that has come of the request's body was sent, so that an endpoint which has not
+// answered can't be blamed for that. A call of gRPC may be answered before its client sends more.
+func (a *Attempts) awaitsClient() bool {
+	return a.upload != nil && a.upload.waits.Load() && a.Exchange.RPC == exchange.NoRPC
+}
+
 // answered says that the endpoint has answered: if the upload fails from now on, the answer comes to its end
 // nevertheless. It returns why it has failed before.
 func (u *upload) answered() error {
@@ -96,7 +105,7 @@ func (u *upload) sendBody(
 		}
 	}
 	for {
-		part, err := from.NextBody()
+		part, err := u.next(from)
 		if left -= int64(len(part)); err == io.EOF || err == nil && left == 0 {
 			u.read.Store(true)
 		}
@@ -118,6 +127,15 @@ func (u *upload) sendBody(
 			return nil // what the endpoint has to say, if anything, is in its response
 		}
 	}
+}
+
+// next waits for the next part.
+func (u *upload) next(from exchange.Downstream) ([]byte, error) {
+	u.waits.Store(u.begun)
+	part, err := from.NextBody()
+	u.waits.Store(false)
+	u.begun = u.begun || len(part) > 0
+	return part, err
 }
 
 // discard reads on where the endpoint wants no more: another one may be sent all of it, and over HTTP/1 there are

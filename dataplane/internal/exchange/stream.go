@@ -76,7 +76,7 @@ func (x *Exchange) PauseLeft(within time.Duration) time.Duration {
 	}
 	now := time.Since(x.Start)
 	left := within + time.Duration(x.clock().moved.Load()) - now
-	if until := x.Until(); !until.IsZero() {
+	if until := x.Ends(); !until.IsZero() {
 		left = min(left, until.Sub(x.Start)-now)
 	}
 	return left
@@ -97,19 +97,24 @@ func (x *Exchange) StreamLeft() time.Duration {
 	}
 	now := time.Since(x.Start)
 	left := time.Duration(idle+x.clock().moved.Load()) - now
-	if until := x.Until(); !until.IsZero() {
+	if until := x.Ends(); !until.IsZero() {
 		left = min(left, until.Sub(x.Start)-now)
 	}
 	return left
 }
 
-// Until returns when the exchange has to be over: Deadline, unless it is a stream that is no call, or before that what
-// BeginTry says. Zero: never.
-func (x *Exchange) Until() time.Time {
-	until := x.Deadline
+// Ends returns when the exchange has to be over: Deadline, unless it is a stream that is no call. Zero: never.
+func (x *Exchange) Ends() time.Time {
 	if x.clock().idle.Load() != 0 && !x.clock().bound.Load() {
-		until = time.Time{}
+		return time.Time{}
 	}
+	return x.Deadline
+}
+
+// Until returns when what is under way at an endpoint has to be over: at Ends, or before that when BeginTry says so.
+// The client has until Ends to send its request: another attempt may want it. Zero: never.
+func (x *Exchange) Until() time.Time {
+	until := x.Ends()
 	if try := x.try.Load(); try != 0 {
 		if at := x.Start.Add(time.Duration(try)); until.IsZero() || at.Before(until) {
 			return at

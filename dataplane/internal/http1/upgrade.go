@@ -170,7 +170,7 @@ func (c *conn) nextPart() ([]byte, error) {
 		} else if c.req.x.Both() {
 			c.req.body.pace.Least = 0
 		}
-		part, err := c.req.body.next(c.sock, &c.req.x.Request.Trailer, lim.MaxFields, within, c.req.x.Until())
+		part, err := c.req.body.next(c.sock, &c.req.x.Request.Trailer, lim.MaxFields, within, c.req.x.Ends())
 		if c.req.x.StreamIdle() > 0 {
 			if err == nil {
 				c.req.x.Moved()

@@ -93,7 +93,7 @@ func (s *serverStream) NextBody() ([]byte, error) {
 			wait = left
 		}
 		late := false
-		if end := s.Until(); !end.IsZero() {
+		if end := s.Ends(); !end.IsZero() {
 			wait, late = min(wait, end.Sub(now)), !now.Before(end)
 		}
 		if wait <= 0 && !late { // something may have come that is no whole frame
