@@ -149,6 +149,9 @@ func (a *Attempts) Choose() bool {
 		return false
 	}
 	a.Begun = x.Now // the wait for a place in the circuit is over
+	if a.Retries != nil && a.tried.None() {
+		a.Service.Retries.Budget.Request(x.Now) // the first attempt of the request
+	}
 	a.tried.Add(a.Endpoint)
 	a.begun()
 	if a.Retries != nil && a.Retries.PerTry > 0 {

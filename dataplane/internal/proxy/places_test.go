@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,4 +60,31 @@ func slowly(r *http.Request) {
 	case <-timer.C:
 	case <-r.Context().Done():
 	}
+}
+
+// TestRefusedRequestsHaveNoRetries has an open circuit refuse requests: they add nothing to what may be retried.
+func TestRefusedRequestsHaveNoRetries(t *testing.T) {
+	eachPair(t, func(t *testing.T, version, protocol string) {
+		s := trouble(t, version, protocol, "retry: {on: [5xx], "+fast+"}",
+			func(int32, string, http.ResponseWriter, *http.Request) {})
+		s.apply(withCircuit(s.config, "consecutive_failures: 1"))
+		service := s.services.Get(s.serviceID())
+		budget := &service.Retries.Budget
+		service.Circuit().ForceOpen(time.Now(), time.Time{})
+		for range 3 {
+			if text := s.ask("GET", "/", nil); !strings.HasPrefix(text, "503 ") {
+				t.Errorf("the client got %q", text)
+			}
+		}
+		if budget.Take(time.Now(), 100, 0) {
+			t.Error("there may be a retry although the service was not asked")
+		}
+		service.Circuit().Reset(time.Now())
+		if text := s.ask("GET", "/", nil); text != "200 " {
+			t.Errorf("the client got %q", text)
+		}
+		if now := time.Now(); !budget.Take(now, 100, 0) || budget.Take(now, 100, 0) {
+			t.Error("one request is not one")
+		}
+	})
 }

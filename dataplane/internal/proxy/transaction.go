@@ -345,9 +345,7 @@ func (t *transaction) forward() bool {
 	t.attempt.Exchange, t.attempt.Service, t.attempt.Timeout, t.attempt.Pages = x, b.Service, b.Service.ResponseTimeout(), b.Errors
 	t.attempt.Panics = t.p.panics
 	t.attempt.HeadTimeout, t.attempt.DeadlineHeader = b.Limits.HeadTimeout, b.Limits.DeadlineHeader
-	if t.attempt.Retries = b.Retries; b.Retries != nil {
-		b.Service.Retries.Budget.Request(x.Now)
-	}
+	t.attempt.Retries = b.Retries
 	t.attempt.BeginCall(&b.Limits)
 	t.mirrored = t.route.Mirror.Begin(x, t.p.chance.fraction)
 	return true

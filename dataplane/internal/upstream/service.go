@@ -86,6 +86,9 @@ func (t *Tried) Add(e *Endpoint) { t.states.Add(&e.State) }
 // Has reports whether an endpoint is in the set.
 func (t *Tried) Has(e *Endpoint) bool { return t.states.Has(&e.State) }
 
+// None reports whether the set is empty.
+func (t *Tried) None() bool { return t.states.Len() == 0 }
+
 // Clone returns a set of its own with the same endpoints.
 func (t *Tried) Clone() Tried { return Tried{t.states.Clone()} }
 
