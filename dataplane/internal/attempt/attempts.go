@@ -137,6 +137,7 @@ func (a *Attempts) Choose() bool {
 	if a.next = nil; a.nextPermit.Held() {
 		a.result.Permit, a.nextPermit = a.nextPermit, circuit.Permit{}
 	}
+	// One that has waited for its time has given its place back, see giveWay.
 	if a.verdict = a.Service.Admit(x, &a.result.Permit); a.verdict != circuit.Admitted {
 		a.Endpoint = nil
 		return false

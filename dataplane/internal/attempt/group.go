@@ -101,14 +101,15 @@ func (g *Group) Start() bool {
 	c.next, c.nextPermit = g.of.next, g.of.nextPermit
 	g.of.next, g.of.nextPermit = nil, circuit.Permit{}
 	c.tried = g.of.tried.Clone()
+	x.Watch(cancelation{&c.source}) // it may have to wait for a place in the circuit
 	if c.Choose() {
 		g.of.tried.Add(c.Endpoint)
 	} else if another {
+		x.Unwatch(cancelation{&c.source})
 		g.body.leave(&c.source)
 		give(f)
 		return false
 	}
-	x.Watch(cancelation{&c.source})
 	g.all = append(g.all, c)
 	g.running++
 	g.work.Go(func() { c.run(g.ended) })

@@ -86,11 +86,13 @@ func (a *Attempts) hedge() bool {
 					return true
 				}
 				unseen, least = false, c.retryAfter()
+				c.tell(c.Answered)
 			}
 			if g.Running() > 0 || waiting || why == 0 || !a.allows(why, unseen) {
 				continue
 			}
 			if wait, ok := a.plan(why, least, answered && c.Response().Status == 429, g.place()); ok {
+				a.giveWay(wait)
 				waiting = true
 				pause.Reset(wait)
 			}

@@ -128,6 +128,7 @@ func (a *Attempts) retryResponse() next {
 	if why == 0 || !a.allows(why, false) || !a.bodyKept(true) {
 		return final
 	}
+	a.tell(a.Answered) // so that the circuit knows of it when it is asked about another one
 	wait, ok := a.plan(why, a.retryAfter(), a.Exchange.Response.Status == 429, &a.result.Permit)
 	if !ok {
 		return final
@@ -180,7 +181,8 @@ func (a *Attempts) retryError(why config.RetryConditions) next {
 // plan chooses the endpoint of another attempt, unless it was chosen, and returns how long to wait before it, not less
 // than least where the same endpoint would get it again, or in any case where that is for the whole service. It reports
 // false where there may be none. It has the place in the circuit of an attempt that has ended, where one still holds
-// it: who waited for another one would wait for itself. held is that; nil: the exchange holds none.
+// it: who waited for another one would wait for itself. held is that; nil: the exchange holds none. Where there is no
+// place it is waited for when the time has come, see giveWay.
 func (a *Attempts) plan(
 	why config.RetryConditions, least time.Duration, forAll bool, held *circuit.Permit,
 ) (wait time.Duration, ok bool) {
@@ -206,7 +208,7 @@ func (a *Attempts) plan(
 		shared.Exhausted.Add(1)
 		return 0, false
 	}
-	if a.Service.AdmitAfter(x, held, &a.nextPermit) != circuit.Admitted {
+	if v := a.Service.AdmitAfter(x, held, &a.nextPermit); v != circuit.Admitted && v != circuit.Busy {
 		return 0, false
 	}
 	a.next = to
@@ -278,10 +280,19 @@ func (a *Attempts) dropResponse() {
 	x.DropResponse()
 }
 
+// giveWay gives the place in the circuit of an attempt that has to wait back: others may be asked meanwhile, or try
+// the service. It asks for a place when it begins, as each attempt does.
+func (a *Attempts) giveWay(wait time.Duration) {
+	if wait > 0 {
+		a.nextPermit.Leave()
+	}
+}
+
 // backOff waits before another attempt begins, or until the client goes away.
 func (a *Attempts) backOff(wait time.Duration) next {
 	x := a.Exchange
 	x.EndTry()
+	a.giveWay(wait)
 	a.fresh, a.from = false, a.Tried
 	if x.Sleep(wait); !x.Down.Gone() {
 		return another

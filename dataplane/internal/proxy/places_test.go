@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -59,6 +60,49 @@ func slowly(r *http.Request) {
 	select {
 	case <-timer.C:
 	case <-r.Context().Done():
+	}
+}
+
+// TestBackOffGivesItsPlace has a request wait for minutes before its retry: others are served meanwhile, although the
+// service takes one at a time.
+func TestBackOffGivesItsPlace(t *testing.T) {
+	lookOften(t)
+	const retry = "retry: {on: [retriable_statuses], retriable_statuses: [429], max_retry_after: 5m}"
+	for name, policy := range map[string]string{"retry": retry, "retry beside a hedge": "hedge: {delay: 10s}, " + retry} {
+		t.Run(name, func(t *testing.T) {
+			eachPair(t, func(t *testing.T, version, protocol string) {
+				asked := make(chan struct{}, 9)
+				s := trouble(t, version, protocol, policy, func(n int32, _ string, w http.ResponseWriter, _ *http.Request) {
+					if n == 1 {
+						w.Header().Set("Retry-After", "200")
+						w.WriteHeader(429)
+						asked <- struct{}{}
+					}
+				})
+				s.apply(withCircuit(s.config, "type: hystrix, max_concurrent: 1"))
+				circuit := s.services.Get(s.serviceID()).Circuit()
+				ctx, leave := context.WithCancel(t.Context())
+				defer leave()
+				req, err := http.NewRequestWithContext(ctx, "GET", "http://"+s.address+"/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make(chan string, 1)
+				go func() { got <- s.do(req) }()
+				waittest.Receive(t, "the first attempt", asked)
+				waittest.Until(t, "its place is free", func() bool { return circuit.Status(time.Now()).Concurrent == 0 })
+				if text := s.ask("GET", "/", nil); text != "200 " {
+					t.Errorf("another request got %q", text)
+				}
+				select {
+				case text := <-got:
+					t.Errorf("the first has not waited: %q", text)
+				default:
+				}
+				leave()
+				waittest.Receive(t, "the client", got)
+			})
+		})
 	}
 }
 

@@ -65,15 +65,15 @@ func (s *Service) AdmitAtOnce(x *exchange.Exchange, p *circuit.Permit) circuit.V
 	return (*c).Admit(x.Now, x.Shard, p)
 }
 
-// AdmitAfter is Admit for an attempt that follows one that has ended and may hold a place, which passes on to it then.
-// held may be nil.
+// AdmitAfter is AdmitAtOnce for an attempt that follows one that has ended and may hold a place, which passes on to it
+// then. held may be nil.
 func (s *Service) AdmitAfter(x *exchange.Exchange, held, p *circuit.Permit) circuit.Verdict {
 	if c := s.circuit.Load(); c != nil && !p.Held() && held.Passes() {
 		if verdict, same := held.Pass(*c, x.Now, p); same {
 			return verdict
 		}
 	}
-	return s.Admit(x, p)
+	return s.AdmitAtOnce(x, p)
 }
 
 // waitForPlace waits for a place in a circuit, for the time in which a connection has to be opened at most.
