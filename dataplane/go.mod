@@ -24,7 +24,10 @@ require (
 	github.com/redis/go-redis/v9 v9.23.0
 )
 
-require go.uber.org/atomic v1.12.0 // indirect
+require (
+	go.uber.org/atomic v1.12.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+)
 
 require (
 	github.com/hashicorp/golang-lru/v2 v2.0.7

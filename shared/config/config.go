@@ -22,6 +22,7 @@ type Config struct {
 	hash   [lastKind + 1]multiset.Hash // of the resources' hashes
 	// unknown are the resources with fields that this build does not know.
 	unknown places
+	claims  claims
 	// purged says that there may be a resource that secrets have been taken out of.
 	purged bool
 
@@ -184,7 +185,7 @@ func (c *Config) WithEntries(upserts []*Entry, removals []*streamv1.ResourceRef)
 
 func (c *Config) with(changes []entryChange) *Config {
 	next := &Config{byID: c.byID, byName: c.byName, hash: c.hash, purged: c.purged}
-	next.unknown = unknownAfter(c.unknown, changes)
+	next.unknown, next.claims = unknownAfter(c.unknown, changes), c.claims.after(changes)
 	var ids [lastKind + 1]*hamt.Draft[*Entry, byID]
 	var names [lastKind + 1]*hamt.Draft[*Entry, byName]
 	for _, ch := range changes {

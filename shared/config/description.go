@@ -119,6 +119,7 @@ func described() [lastKind + 1]description {
 		}.any(),
 		Consumer: of[*configv1.Consumer]{
 			one: "consumer", many: "consumers", wire: streamv1.Kind_KIND_CONSUMER, apart: true,
+			fill:  func(m, _ *configv1.Consumer, _ filling) { sealCredentials(m) },
 			check: (*checker).consumer,
 		}.any(),
 		Middleware: of[*configv1.Middleware]{

@@ -12,10 +12,10 @@ import (
 // What a file took from the environment may be a secret. The configuration has the value, since nodes need it, and
 // beside it, in environment, the text that the file has. Whatever shows a resource shows that text.
 
-// Redacted returns a resource with what the file has in the place of what was taken from the environment; the resource
-// itself where nothing was.
+// Redacted returns a resource as it may be shown: with what the file has in the place of what was taken from the
+// environment, and without what is write-only; the resource itself where there is neither.
 func Redacted[M Message](m M) M {
-	if len(m.GetEnvironment()) == 0 {
+	if len(m.GetEnvironment()) == 0 && !hasWriteOnly(m) {
 		return m
 	}
 	c := proto.CloneOf(any(m).(Message))
@@ -25,6 +25,7 @@ func Redacted[M Message](m M) M {
 		}
 		return value
 	})
+	ClearWriteOnly(c)
 	return any(c).(M)
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -94,32 +95,47 @@ func environmentValues(m Message) []EnvironmentValue {
 	return all
 }
 
-// hideTaken hides in problems what their resources took from the environment. find returns nil where there is none.
+// hideTaken hides in problems what their resources took from the environment, and what of them is write-only. find
+// returns nil where there is none.
 func hideTaken(ps Problems, find func(k Kind, name string) Message) Problems {
 	type key struct {
 		kind Kind
 		name string
 	}
-	known := map[key][]EnvironmentValue{}
+	type hidden struct {
+		values []EnvironmentValue
+		fields map[string]string // what is shown in place of the fields' values
+	}
+	known := map[key]hidden{}
 	for i, p := range ps {
 		if p.Kind == 0 {
 			continue
 		}
 		m := find(p.Kind, p.Name)
-		if m == nil || len(m.GetEnvironment()) == 0 {
+		if m == nil {
 			continue
 		}
 		at := key{p.Kind, p.Name}
 		taken, ok := known[at]
 		if !ok {
-			taken = environmentValues(m)
+			taken.fields = map[string]string{}
+			if len(m.GetEnvironment()) > 0 {
+				taken.values = environmentValues(m)
+				maps.Copy(taken.fields, m.GetEnvironment())
+			}
+			eachWriteOnly(m, func(v writeOnlyValue) {
+				taken.fields[v.path] = ""
+				if v.value != "" {
+					taken.values = append(taken.values, EnvironmentValue{v.value, Hidden})
+				}
+			})
 			known[at] = taken
 		}
-		ps[i].Message = Hide(p.Message, taken)
-		if text, ok := m.GetEnvironment()[p.Field]; ok && p.Value != "" {
+		ps[i].Message = Hide(p.Message, taken.values)
+		if text, ok := taken.fields[p.Field]; ok && p.Value != "" {
 			ps[i].Value = text
 		} else {
-			ps[i].Value = Hide(p.Value, taken)
+			ps[i].Value = Hide(p.Value, taken.values)
 		}
 	}
 	return ps

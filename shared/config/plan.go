@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/suggest"
 )
 
@@ -271,6 +272,7 @@ func (p *planner) fill(m Message, before *Entry, stored Message, obtains bool) {
 	setTime(m, "created_at", created)
 	setStamp(m, version, timestamppb.New(p.opts.Now))
 	describe(KindOfMessage(m)).fill(m, stored, filling{obtains: obtains, restore: p.opts.Restore})
+	keepWriteOnly(m, stored)
 }
 
 // resolve makes ids of names in references, and keeps what was written.
@@ -362,6 +364,7 @@ func (p *planner) build() (*Config, []Change, error) {
 				ec.before, ch.Before = s.before, s.before
 			}
 			if s.after != nil {
+				p.seal(s)
 				if s.before != nil && sameContent(s.before.Message, s.after) && (!s.edit.AsGiven && !p.opts.Restore ||
 					slices.Equal(namedOf(s.before.Message), namedOf(s.after))) {
 					continue
@@ -383,6 +386,19 @@ func (p *planner) build() (*Config, []Change, error) {
 		return nil, nil, p.wrong()
 	}
 	return p.base.with(entries), changes, nil
+}
+
+// seal puts hashes in the place of what takes long to hash. Nothing is kept of what is only looked at.
+func (p *planner) seal(s *stage) {
+	m, ok := s.after.(*configv1.Consumer)
+	if !ok || p.opts.LeftOut {
+		return
+	}
+	var stored *configv1.Consumer
+	if now := p.stored(Consumer, m.GetName(), s.before); now != nil {
+		stored = now.(*configv1.Consumer)
+	}
+	SealPasswords(m, stored)
 }
 
 // sameContent compares all but what a change itself sets, and whether ids or names were given. It leaves both as they

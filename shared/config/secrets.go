@@ -5,8 +5,6 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
-
-	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 )
 
 // Secret is one secret of a resource.
@@ -15,38 +13,37 @@ type Secret struct {
 	Field string
 	// Value is the secret.
 	Value string
+	// Hashed says that the value is a hash, which can't be used in place of what it is of.
+	Hashed bool
 }
 
-// Secrets returns the secrets of a resource, by field: the key of a certificate, and what files took from the
-// environment, but for certificates, which are public.
+// Secrets returns the secrets of a resource, by field: what is write-only, such as the key of a certificate, and what
+// files took from the environment, but for certificates, which are public.
 func Secrets(m Message) []Secret {
 	var list []Secret
-	if key := keyOf(m); key != "" {
-		list = append(list, Secret{"key_pem", key})
-	}
+	eachWriteOnly(m, func(v writeOnlyValue) {
+		if v.value != "" {
+			list = append(list, Secret{v.path, v.value, isHash(v.value)})
+		}
+	})
 	if len(m.GetEnvironment()) == 0 {
 		return list
 	}
-	all := texts(m)
+	all, own := texts(m), len(list)
 	for _, path := range slices.Sorted(maps.Keys(m.GetEnvironment())) {
-		if path == "key_pem" || path == "cert_pem" {
+		if path == "cert_pem" || slices.ContainsFunc(list[:own], func(s Secret) bool { return s.Field == path }) {
 			continue
 		}
 		if value, there := all[path]; there && value != m.GetEnvironment()[path] {
-			list = append(list, Secret{path, value})
+			list = append(list, Secret{Field: path, Value: value})
 		}
 	}
 	return list
 }
 
-func keyOf(m Message) string {
-	c, _ := m.(*configv1.Certificate)
-	return c.GetKeyPem()
-}
-
-// WithoutSecrets returns a resource without those of its secrets that are not kept, and which ones these are: a key is
-// absent then, and a value of the environment is the text that the file has. It is the resource itself when it has none
-// of them.
+// WithoutSecrets returns a resource without those of its secrets that are not kept, and which ones these are: what is
+// write-only is absent then, and a value of the environment is the text that the file has. It is the resource itself
+// when it has none of them.
 func WithoutSecrets(m Message, keep map[string]bool) (bare Message, taken []Secret) {
 	for _, s := range Secrets(m) {
 		if !keep[s.Value] {
@@ -61,9 +58,11 @@ func WithoutSecrets(m Message, keep map[string]bool) (bare Message, taken []Secr
 		gone[s.Field] = true
 	}
 	bare = proto.CloneOf(m)
-	if c, ok := bare.(*configv1.Certificate); ok && gone["key_pem"] {
-		c.KeyPem = ""
-	}
+	eachWriteOnly(bare, func(v writeOnlyValue) {
+		if gone[v.path] {
+			v.set("")
+		}
+	})
 	EachText(bare, func(path, value string) string {
 		if gone[path] {
 			return m.GetEnvironment()[path]

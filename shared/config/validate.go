@@ -72,6 +72,7 @@ func (p *planner) validate() {
 		}
 		describe(c.kind).check(c, s.after)
 	}
+	p.checkCredentials()
 }
 
 // ValidName reports whether s can be a resource's name: 1 to 128 of [a-z0-9._-], the first a letter or a digit.
@@ -173,6 +174,7 @@ func (c *checker) consumer(m *configv1.Consumer) {
 			c.fail(field, g, "is there twice")
 		}
 	}
+	c.credentials(m.GetCredentials())
 }
 
 func (c *checker) middleware(m *configv1.Middleware) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -57,7 +58,7 @@ func (limit showing) show(before, after *config.Config, changes []config.Change,
 			c.Action = adminv1.Change_ACTION_DELETED
 		default:
 			c.Action = adminv1.Change_ACTION_UPDATED
-			if m, n := ch.Messages(); size > limit.bytes && len(config.FromEnvironment(m, n)) == 0 &&
+			if m, n := ch.Messages(); size > limit.bytes && len(config.ChangedUnseen(m, n)) == 0 &&
 				proto.Equal(named(before, m).Interface(), named(after, n).Interface()) &&
 				proto.Equal(given(before, m).Interface(), given(after, n).Interface()) {
 				continue // as below
@@ -103,17 +104,20 @@ func differencesOf(before, after *config.Config, ch config.Change) differences {
 	if len(d) == 0 {
 		d.message("", given(before, m), given(after, n))
 	}
-	for _, path := range config.FromEnvironment(m, n) {
-		text := n.GetEnvironment()[path]
+	for _, path := range config.ChangedUnseen(m, n) {
+		if d.within(path) {
+			continue
+		}
+		text := cmp.Or(n.GetEnvironment()[path], config.Hidden)
 		d.add(path, structpb.NewStringValue(text), structpb.NewStringValue(text+" (another value)"))
 	}
 	return d
 }
 
-// named returns a copy of a resource with names for references and the texts of files for what they took from the
-// environment, and without what every change sets.
+// named returns a copy of a resource with names for references, what stands for secrets and the texts of files for what
+// they took from the environment, and without what every change sets.
 func named(c *config.Config, m config.Message) protoreflect.Message {
-	m = proto.CloneOf(config.Redacted(m))
+	m = config.WithHidden(m)
 	file.Names(c, m)
 	return content(m)
 }
@@ -121,7 +125,7 @@ func named(c *config.Config, m config.Message) protoreflect.Message {
 // given is named with references as they were given: names in place of ids, or the other way round, may be all that
 // changes.
 func given(c *config.Config, m config.Message) protoreflect.Message {
-	return content(c.AsGiven(config.Redacted(m)))
+	return content(c.AsGiven(config.WithHidden(m)))
 }
 
 // content clears what every change sets, and what says how a resource was given, and returns it.
@@ -140,6 +144,14 @@ func content(m config.Message) protoreflect.Message {
 // differences are the fields in which two messages differ, by path. Fields are compared by presence: a message that is
 // empty is another thing than none. An absent side is nil.
 type differences []*adminv1.FieldChange
+
+// within reports whether there is a difference of what a path is in, which says all of it.
+func (d *differences) within(path string) bool {
+	return slices.ContainsFunc(*d, func(c *adminv1.FieldChange) bool {
+		rest, in := strings.CutPrefix(path, c.GetPath())
+		return in && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
 
 func (d *differences) add(path string, before, after *structpb.Value) {
 	*d = append(*d, &adminv1.FieldChange{Path: path, Before: before, After: after})
@@ -199,10 +211,6 @@ func isWellKnown(m protoreflect.MessageDescriptor) bool {
 
 func (d *differences) field(path string, f protoreflect.FieldDescriptor, a, b protoreflect.Value) {
 	switch {
-	case f.Name() == "key_pem":
-		if !a.IsValid() || !b.IsValid() || !a.Equal(b) {
-			d.add(path, hidden(a), hidden(b))
-		}
 	case f.IsMap():
 		d.mapField(path, f.MapValue(), a, b)
 	case f.IsList():
@@ -285,14 +293,6 @@ func (d *differences) tree(path string, a, b *structpb.Value) {
 	if a == nil || b == nil || !proto.Equal(a, b) {
 		d.add(path, a, b)
 	}
-}
-
-// hidden stands for a secret, which is compared but never shown.
-func hidden(v protoreflect.Value) *structpb.Value {
-	if !v.IsValid() {
-		return nil
-	}
-	return structpb.NewStringValue("(hidden)")
 }
 
 // messageValue returns a message as JSON, nil for none.

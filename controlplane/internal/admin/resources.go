@@ -204,10 +204,7 @@ func get[M config.Message](s *Server, k config.Kind, idOrName string) (M, *admin
 // redacted returns a copy without secrets, with references as they were given, and with what nodes and discovery say.
 func redacted[M config.Message](s *Server, c *config.Config, m M) M {
 	out := c.AsGiven(config.Redacted(m))
-	switch out := out.(type) {
-	case *configv1.Certificate:
-		out.KeyPem = ""
-	case *configv1.Service:
+	if out, ok := out.(*configv1.Service); ok {
 		s.annotate(out)
 	}
 	return out.(M)

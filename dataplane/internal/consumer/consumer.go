@@ -1,15 +1,17 @@
 // Package consumer has the client applications as a node holds them: immutable sets, found by key without a lock, of
 // which a change copies nothing but the way to what changed. A million small ones take about 250 MB. It does not know
-// how they reach the node. No request looks one up yet: that is for middleware that knows clients by their credentials.
+// how they reach the node.
 package consumer
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"gateway.internal/dataplane/internal/exchange"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
@@ -19,8 +21,10 @@ import (
 type Consumer struct {
 	body     string // as it was committed
 	id, name string // parts of body
-	groups   []string
+	groups   *[]string
 	rare     *rare // nil: nothing of it
+	// principal is made when the consumer is first seen, since most of a million are not.
+	principal atomic.Pointer[exchange.Principal]
 }
 
 // rare is what hardly any consumer has.
@@ -36,7 +40,22 @@ func (c *Consumer) ID() string { return c.id }
 func (c *Consumer) Name() string { return c.name }
 
 // Groups returns the names of the groups that it belongs to, which are not to be changed.
-func (c *Consumer) Groups() []string { return c.groups }
+func (c *Consumer) Groups() []string {
+	if c.groups == nil {
+		return nil
+	}
+	return *c.groups
+}
+
+// Principal returns what an exchange says of a request that comes from the consumer: always the same one, which is not
+// to be changed.
+func (c *Consumer) Principal() *exchange.Principal {
+	if p := c.principal.Load(); p != nil {
+		return p
+	}
+	c.principal.CompareAndSwap(nil, &exchange.Principal{Consumer: c.name, Groups: c.Groups()})
+	return c.principal.Load()
+}
 
 // Unknown returns the places of fields that this build does not know; nil: it knows all.
 func (c *Consumer) Unknown() []string {
@@ -62,7 +81,7 @@ func (c *Consumer) Resource() *streamv1.Resource {
 func (c *Consumer) hash() [32]byte { return config.HashOfBody(config.Consumer, c.id, []byte(c.body)) }
 
 // read reads a resource, and verifies its hash. same returns one list for all that are equal.
-func read(r *streamv1.Resource, same func([]string) []string) (*Consumer, [32]byte, error) {
+func read(r *streamv1.Resource, same func([]string) *[]string) (*Consumer, [32]byte, error) {
 	e, err := config.Decode(r)
 	if err != nil {
 		return nil, [32]byte{}, err
@@ -73,10 +92,19 @@ func read(r *streamv1.Resource, same func([]string) []string) (*Consumer, [32]by
 	}
 	c := &Consumer{body: string(r.GetBody()), groups: same(m.GetGroups())}
 	c.id, c.name = partOf(c.body, idNumber, m.GetId()), partOf(c.body, nameNumber, m.GetName())
-	if secrets := len(m.GetEnvironment()) > 0 || len(config.Secrets(m)) > 0; secrets || e.Unknown() != nil {
+	if secrets := hasSecrets(m); secrets || e.Unknown() != nil {
 		c.rare = &rare{e.Unknown(), secrets}
 	}
 	return c, e.Hash(), nil
+}
+
+// hasSecrets reports whether a consumer has secrets that are of use to whoever reads them; hashes are not.
+func hasSecrets(m *configv1.Consumer) bool {
+	if len(m.GetEnvironment()) > 0 {
+		return true
+	}
+	return m.GetCredentials() != nil &&
+		slices.ContainsFunc(config.Secrets(m), func(s config.Secret) bool { return !s.Hashed })
 }
 
 const (
@@ -101,22 +129,22 @@ func partOf(body string, field protowire.Number, text string) string {
 }
 
 // lists has one of each list of groups: consumers have few different ones. It is not safe for concurrent use.
-type lists map[string][]string
+type lists map[string]*[]string
 
 // maxLists bounds how many are remembered.
 const maxLists = 10_000
 
-func (l lists) same(list []string) []string {
+func (l lists) same(list []string) *[]string {
 	if len(list) == 0 {
 		return nil
 	}
 	key := strings.Join(list, "\x00")
-	if known := l[key]; slices.Equal(known, list) {
+	if known := l[key]; known != nil && slices.Equal(*known, list) {
 		return known
 	}
 	if len(l) >= maxLists {
 		clear(l)
 	}
-	l[key] = list
-	return list
+	l[key] = &list
+	return &list
 }

@@ -24,6 +24,7 @@ type Set struct {
 	ids     hamt.Map[*Consumer, byID]
 	names   hamt.Map[*Consumer, byName]
 	unknown hamt.Map[*Consumer, byID] // those with fields that this build does not know
+	creds   sets
 	hash    multiset.Hash
 	lists   lists
 }
@@ -55,6 +56,7 @@ type Draft struct {
 	ids     *hamt.Draft[*Consumer, byID]
 	names   *hamt.Draft[*Consumer, byName]
 	unknown *hamt.Draft[*Consumer, byID]
+	creds   drafts
 	hash    multiset.Hash
 	lists   lists
 	secrets bool
@@ -62,7 +64,8 @@ type Draft struct {
 
 // Draft returns a draft that begins as the set.
 func (s *Set) Draft() *Draft {
-	d := &Draft{ids: s.ids.Draft(), names: s.names.Draft(), unknown: s.unknown.Draft(), hash: s.hash, lists: s.lists}
+	d := &Draft{ids: s.ids.Draft(), names: s.names.Draft(), unknown: s.unknown.Draft(), creds: s.creds.draft(),
+		hash: s.hash, lists: s.lists}
 	if d.lists == nil {
 		d.lists = lists{}
 	}
@@ -78,6 +81,7 @@ func (d *Draft) Put(r *streamv1.Resource) error {
 	}
 	d.forget(d.ids.Put(c))
 	d.names.Put(c)
+	d.creds.put(c)
 	if c.Unknown() != nil {
 		d.unknown.Put(c)
 	}
@@ -100,6 +104,7 @@ func (d *Draft) forget(c *Consumer) {
 	if d.names.Get(c.name) == c {
 		d.names.Remove(c.name)
 	}
+	d.creds.remove(c)
 	if c.Unknown() != nil {
 		d.unknown.Remove(c.id)
 	}
@@ -112,5 +117,6 @@ func (d *Draft) LostSecrets() bool { return d.secrets }
 
 // Set returns what the draft has come to, which is not to be changed afterwards.
 func (d *Draft) Set() *Set {
-	return &Set{ids: d.ids.Map(), names: d.names.Map(), unknown: d.unknown.Map(), hash: d.hash, lists: d.lists}
+	return &Set{ids: d.ids.Map(), names: d.names.Map(), unknown: d.unknown.Map(), creds: d.creds.sets(), hash: d.hash,
+		lists: d.lists}
 }

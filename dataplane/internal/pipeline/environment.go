@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
@@ -24,4 +25,6 @@ type Environment struct {
 	Live *live.Store
 	// Service returns what asks the service with an id; nil: there is no such service. References in settings are ids.
 	Service func(id string) *subrequest.Client
+	// Consumers returns the client applications as they are now. It takes no lock; each exchange asks anew.
+	Consumers func() *consumer.Set
 }

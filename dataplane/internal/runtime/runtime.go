@@ -341,8 +341,9 @@ func (r *Runtime) step(m *config.Entry) (step pipeline.Step, err error) {
 func (r *Runtime) environment(typ, name string) *pipeline.Environment {
 	return &pipeline.Environment{
 		Name: name, Log: r.log.With("middleware", name), Now: r.now, Live: r.live,
-		Metrics: r.counters.Sets().Of("gateway_"+typ+"_", "middleware", name),
-		Service: func(id string) *subrequest.Client { return subrequest.NewClient(r.services.Get(id), r.panics) },
+		Metrics:   r.counters.Sets().Of("gateway_"+typ+"_", "middleware", name),
+		Consumers: r.Consumers,
+		Service:   func(id string) *subrequest.Client { return subrequest.NewClient(r.services.Get(id), r.panics) },
 	}
 }
 

@@ -79,11 +79,9 @@ func Of(list []config.Message) *configv1.Configuration {
 // desired clears what nobody can desire: what the server gives, keys, and what was obtained by ACME.
 func desired(m config.Message) {
 	config.ClearGiven(m)
-	if m, ok := m.(*configv1.Certificate); ok {
-		m.KeyPem = ""
-		if m.GetAcme() != nil {
-			m.CertPem = ""
-		}
+	config.ClearWriteOnly(m)
+	if m, ok := m.(*configv1.Certificate); ok && m.GetAcme() != nil {
+		m.CertPem = ""
 	}
 }
 

@@ -42,7 +42,9 @@ type Consumer struct {
 	// a resource that is put with the text keeps the value.
 	Environment map[string]string `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Names of the groups that the consumer belongs to, each once.
-	Groups        []string `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
+	Groups []string `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
+	// What the consumer proves itself with, by middleware that authenticates.
+	Credentials   *Credentials `protobuf:"bytes,11,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -133,11 +135,18 @@ func (x *Consumer) GetGroups() []string {
 	return nil
 }
 
+func (x *Consumer) GetCredentials() *Credentials {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
 var File_gateway_config_v1_consumer_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_consumer_proto_rawDesc = "" +
 	"\n" +
-	" gateway/config/v1/consumer.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x03\n" +
+	" gateway/config/v1/consumer.proto\x12\x11gateway.config.v1\x1a#gateway/config/v1/credentials.proto\x1a\x1dgateway/config/v1/field.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x04\n" +
 	"\bConsumer\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -149,7 +158,8 @@ const file_gateway_config_v1_consumer_proto_rawDesc = "" +
 	"\x06labels\x18\x06 \x03(\v2'.gateway.config.v1.Consumer.LabelsEntryR\x06labels\x12N\n" +
 	"\venvironment\x18\a \x03(\v2,.gateway.config.v1.Consumer.EnvironmentEntryR\venvironment\x12\x16\n" +
 	"\x06groups\x18\n" +
-	" \x03(\tR\x06groups\x1a9\n" +
+	" \x03(\tR\x06groups\x12@\n" +
+	"\vcredentials\x18\v \x01(\v2\x1e.gateway.config.v1.CredentialsR\vcredentials\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -176,17 +186,19 @@ var file_gateway_config_v1_consumer_proto_goTypes = []any{
 	nil,                           // 1: gateway.config.v1.Consumer.LabelsEntry
 	nil,                           // 2: gateway.config.v1.Consumer.EnvironmentEntry
 	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*Credentials)(nil),           // 4: gateway.config.v1.Credentials
 }
 var file_gateway_config_v1_consumer_proto_depIdxs = []int32{
 	3, // 0: gateway.config.v1.Consumer.created_at:type_name -> google.protobuf.Timestamp
 	3, // 1: gateway.config.v1.Consumer.updated_at:type_name -> google.protobuf.Timestamp
 	1, // 2: gateway.config.v1.Consumer.labels:type_name -> gateway.config.v1.Consumer.LabelsEntry
 	2, // 3: gateway.config.v1.Consumer.environment:type_name -> gateway.config.v1.Consumer.EnvironmentEntry
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 4: gateway.config.v1.Consumer.credentials:type_name -> gateway.config.v1.Credentials
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_consumer_proto_init() }
@@ -194,6 +206,7 @@ func file_gateway_config_v1_consumer_proto_init() {
 	if File_gateway_config_v1_consumer_proto != nil {
 		return
 	}
+	file_gateway_config_v1_credentials_proto_init()
 	file_gateway_config_v1_field_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
