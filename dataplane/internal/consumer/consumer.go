@@ -23,8 +23,14 @@ type Consumer struct {
 	id, name string // parts of body
 	groups   *[]string
 	rare     *rare // nil: nothing of it
-	// principal is made when the consumer is first seen, since most of a million are not.
-	principal atomic.Pointer[exchange.Principal]
+	// seen has what exchanges say of it, by scheme. It is made when that is first asked for: most of a million are not.
+	seen atomic.Pointer[seen]
+}
+
+// seen is a list with one principal for each scheme.
+type seen struct {
+	exchange.Principal
+	next *seen
 }
 
 // rare is what hardly any consumer has.
@@ -47,14 +53,20 @@ func (c *Consumer) Groups() []string {
 	return *c.groups
 }
 
-// Principal returns what an exchange says of a request that comes from the consumer: always the same one, which is not
-// to be changed.
-func (c *Consumer) Principal() *exchange.Principal {
-	if p := c.principal.Load(); p != nil {
-		return p
+// Principal returns what an exchange says of a request that comes from the consumer, with credentials of a scheme:
+// always the same one, which is not to be changed.
+func (c *Consumer) Principal(scheme string) *exchange.Principal {
+	for {
+		first := c.seen.Load()
+		for s := first; s != nil; s = s.next {
+			if s.Scheme == scheme {
+				return &s.Principal
+			}
+		}
+		c.seen.CompareAndSwap(first, &seen{
+			exchange.Principal{Consumer: c.name, Groups: c.Groups(), Scheme: scheme}, first,
+		})
 	}
-	c.principal.CompareAndSwap(nil, &exchange.Principal{Consumer: c.name, Groups: c.Groups()})
-	return c.principal.Load()
 }
 
 // Unknown returns the places of fields that this build does not know; nil: it knows all.

@@ -112,7 +112,8 @@ func TestCredentialsFollowTheirConsumers(t *testing.T) {
 	if byKeyOf(left, one).Consumer().Name() != "a" || byKeyOf(left, other).Consumer() != nil || left.Keys() != 1 {
 		t.Errorf("%d keys are left", left.Keys())
 	}
-	if p := left.ByName("a").Principal(); p != left.ByName("a").Principal() || p.Consumer != "a" || p.Groups[0] != "partners" {
+	if p := left.ByName("a").Principal("x"); p != left.ByName("a").Principal("x") ||
+		p == left.ByName("a").Principal("y") || p.Scheme != "x" || p.Consumer != "a" || p.Groups[0] != "partners" {
 		t.Errorf("the principal is %+v", p)
 	}
 }
@@ -124,10 +125,10 @@ func TestCredentialLookupDoesNotAllocate(t *testing.T) {
 		all = append(all, withKey(fmt.Sprint("c", i), fmt.Sprint("a-key-of-a-thousand-", i)))
 	}
 	s, now := setOf(t, &Set{}, all...), time.Now()
-	want := s.ByName("c77").Principal()
+	want := s.ByName("c77").Principal("x")
 	if n := testing.AllocsPerRun(100, func() {
 		h := credential.HashKey("a-key-of-a-thousand-77")
-		if c := s.ByKey(&h); !c.Active(now) || c.Consumer().Principal() != want {
+		if c := s.ByKey(&h); !c.Active(now) || c.Consumer().Principal("x") != want {
 			t.Error("found another one")
 		}
 	}); n != 0 {
