@@ -91,8 +91,8 @@ func TestTheSameCredentialsAgainAreNoChange(t *testing.T) {
 
 	changed := application("app")
 	changed.Credentials.Basic[0].Password = proto.String("another one")
-	if hash := consumerOf(mustPlan(t, base, put(changed)).Config, "app").GetCredentials().GetBasic()[0].GetPassword(); !credential.Verify(
-		hash, "another one") {
+	user := consumerOf(mustPlan(t, base, put(changed)).Config, "app").GetCredentials().GetBasic()[0]
+	if !credential.Verify(user.GetPassword(), "another one") {
 		t.Error("the new password is not taken")
 	}
 }
@@ -191,7 +191,8 @@ func TestProblemsHaveNoSecrets(t *testing.T) {
 		"fingerprint":    func(c *configv1.Credentials) { c.Certificates[1].Fingerprint = "00" },
 		"too many": func(c *configv1.Credentials) {
 			for i := range maxCredentials {
-				c.ApiKeys = append(c.ApiKeys, &configv1.APIKey{Name: fmt.Sprint("k", i), Key: proto.String(fmt.Sprint("0123456789abcdef", i))})
+				key := proto.String(fmt.Sprint("0123456789abcdef", i))
+				c.ApiKeys = append(c.ApiKeys, &configv1.APIKey{Name: fmt.Sprint("k", i), Key: key})
 			}
 		},
 	} {

@@ -19,7 +19,9 @@ import (
 
 func withKey(name, key string) *configv1.Consumer {
 	return &configv1.Consumer{Id: uuid.NewSHA1(uuid.Nil, []byte(name)).String(), Name: name, Groups: []string{"partners"},
-		Credentials: &configv1.Credentials{ApiKeys: []*configv1.APIKey{{Name: "default", Key: proto.String(credential.StoredKey(key))}}}}
+		Credentials: &configv1.Credentials{
+			ApiKeys: []*configv1.APIKey{{Name: "default", Key: proto.String(credential.StoredKey(key))}},
+		}}
 }
 
 func encoded(tb testing.TB, m *configv1.Consumer) *streamv1.Resource {
@@ -69,8 +71,10 @@ func TestFoundByCredentials(t *testing.T) {
 		}
 	}
 	for what, c := range map[string]Credential{
-		"key": byKeyOf(s, "the-third-key-of-app"), "hash as key": byKeyOf(s, credential.StoredKey(first)), "user": s.ByUsername("k1"),
-		"none": s.ByUsername(""), "subject": s.BySubject(fingerprint), "fingerprint": s.ByFingerprint("CN=a"), "id": s.ByHMACID("user"),
+		"key": byKeyOf(s, "the-third-key-of-app"), "hash as key": byKeyOf(s, credential.StoredKey(first)),
+		"user": s.ByUsername("k1"),
+		"none": s.ByUsername(""), "subject": s.BySubject(fingerprint), "fingerprint": s.ByFingerprint("CN=a"),
+		"id": s.ByHMACID("user"),
 	} {
 		if c.Consumer() != nil {
 			t.Errorf("%s is of %v", what, c.Consumer().Name())
