@@ -243,8 +243,9 @@ func BenchmarkCommitAmongMillionKeys(b *testing.B) {
 	const n = 1_000_000
 	var changes []Change
 	for i := range n {
+		key := proto.String(credential.StoredKey(fmt.Sprintf("a-key-of-a-million-%d", i)))
 		e, err := NewEntry(&configv1.Consumer{Id: fmt.Sprint(i), Name: fmt.Sprint("c", i), Credentials: &configv1.Credentials{
-			ApiKeys: []*configv1.APIKey{{Name: "default", Key: proto.String(credential.StoredKey(fmt.Sprintf("a-key-of-a-million-%d", i)))}},
+			ApiKeys: []*configv1.APIKey{{Name: "default", Key: key}},
 		}})
 		if err != nil {
 			b.Fatal(err)

@@ -36,7 +36,8 @@ func TestKeysAreStoredAsHashes(t *testing.T) {
 func TestKeysThatAreRefused(t *testing.T) {
 	for name, key := range map[string]string{
 		"short": "fifteen-letters", "long": strings.Repeat("k", MaxKeyBytes+1), "space": "a key with spaces in it",
-		"line end": "a-key-with-a-line\nend", "no ASCII": "a-key-with-ümläuts-in-it", "half a hash": KeyPrefix + "abcdefghijklmnop",
+		"line end": "a-key-with-a-line\nend", "no ASCII": "a-key-with-ümläuts-in-it",
+		"half a hash":            KeyPrefix + "abcdefghijklmnop",
 		"hash with padding bits": KeyPrefix + strings.Repeat("_", 43),
 	} {
 		err := CheckKey(key)
@@ -132,7 +133,8 @@ func TestSubjects(t *testing.T) {
 			t.Errorf("%s is read as %s, %v", written, got, err)
 		}
 	}
-	for _, bad := range []string{"", "alice", "CN=", "=x", "CN=a,", "CN=a;O=b", `CN=a\`, `CN="a"`, "XX=a", "CN=a,O", "/CN=a/O=b",
+	for _, bad := range []string{"", "alice", "CN=", "=x", "CN=a,", "CN=a;O=b",
+		`CN=a\`, `CN="a"`, "XX=a", "CN=a,O", "/CN=a/O=b",
 		`CN=#zz`, `CN=\zz`, strings.Repeat("x", MaxSubjectBytes) + "=a"} {
 		if got, err := ParseSubject(bad); err == nil {
 			t.Errorf("%q is read as %q", bad, got)

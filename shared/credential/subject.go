@@ -20,8 +20,8 @@ var attributes = map[string]string{
 }
 
 // errSubject says what a subject looks like.
-var errSubject = errors.New(`is no distinguished name such as "CN=billing,O=Example" (RFC 4514, most specific part first, ` +
-	`as "openssl x509 -noout -subject -nameopt RFC2253" prints it)`)
+var errSubject = errors.New(`is no distinguished name such as "CN=billing,O=Example" (RFC 4514, most specific part ` +
+	`first, as "openssl x509 -noout -subject -nameopt RFC2253" prints it)`)
 
 // MaxSubjectBytes is the longest subject.
 const MaxSubjectBytes = 1024
