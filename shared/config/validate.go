@@ -12,6 +12,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/middleware"
+	"gateway.internal/shared/ratelimit"
 )
 
 // The limits of resources.
@@ -159,6 +160,7 @@ func (c *checker) policy(m *configv1.Policy) {
 	c.fault(m.GetFault())
 	c.bufferRequest(m.GetBufferRequest())
 	c.errorPages(m)
+	ratelimit.CheckAll("rate_limits", m.GetRateLimits(), c.fail)
 }
 
 func (c *checker) consumer(m *configv1.Consumer) {

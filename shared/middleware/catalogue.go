@@ -72,7 +72,7 @@ type FieldError struct {
 func types() []*Type {
 	return []*Type{
 		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(),
-		securityHeadersType(),
+		rateLimitType(), securityHeadersType(),
 	}
 }
 

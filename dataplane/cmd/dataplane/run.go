@@ -84,6 +84,7 @@ func run(ctx context.Context, o *options) (err error) {
 	node.UsePaths(o.paths)
 	registry.MustRegister(counters, counters.Sets(), services, node, resolver)
 	go tickets.Run(running)
+	go node.Limits().Run(running)
 
 	var leaving atomic.Bool
 	statusListener, err := o.listenStatus(in)

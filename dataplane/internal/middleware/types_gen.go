@@ -14,6 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/middleware/extauth"
 	"gateway.internal/dataplane/internal/middleware/headers"
 	"gateway.internal/dataplane/internal/middleware/iprestriction"
+	"gateway.internal/dataplane/internal/middleware/ratelimit"
 	"gateway.internal/dataplane/internal/middleware/securityheaders"
 	"gateway.internal/dataplane/internal/pipeline"
 )
@@ -33,6 +34,8 @@ func New(typeName string, settings proto.Message, env *pipeline.Environment) (pi
 		return headers.New(settings, env)
 	case "ip_restriction":
 		return iprestriction.New(settings, env)
+	case "rate_limit":
+		return ratelimit.New(settings, env)
 	case "security_headers":
 		return securityheaders.New(settings, env)
 	}

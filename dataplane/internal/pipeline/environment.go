@@ -6,6 +6,7 @@ import (
 
 	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/live"
+	"gateway.internal/dataplane/internal/ratelimit"
 	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
 )
@@ -23,6 +24,8 @@ type Environment struct {
 	Metrics *telemetry.Set
 	// Live keeps what outlives the step: see live.Keep. What belongs to one middleware has its Name in its key.
 	Live *live.Store
+	// Limits counts requests against limits.
+	Limits *ratelimit.Node
 	// Service returns what asks the service with an id; nil: there is no such service. References in settings are ids.
 	Service func(id string) *subrequest.Client
 	// Consumers returns the client applications as they are now. It takes no lock; each exchange asks anew.

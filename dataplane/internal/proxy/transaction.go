@@ -14,6 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/injection"
 	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/ratelimit"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/shared/config"
@@ -43,6 +44,8 @@ type transaction struct {
 	// verdict is what the request phases came to, once decided.
 	verdict exchange.Verdict
 	decided bool
+	// rates are what limits have said, and taken; nil: nothing was asked.
+	rates *ratelimit.Taken
 	// injected is the fault that is drawn, once faulted.
 	injected injection.Drawn
 	faulted  bool
@@ -81,6 +84,7 @@ func (t *transaction) end() {
 	defer t.guardEnd()
 	t.leave()
 	t.mirrored.End()
+	t.rates.End()
 	x, p := t.x, t.p
 	t.done.Status, t.done.Code = x.Response.Status, x.Response.Code
 	duration := x.Tick().Sub(x.Start)
@@ -261,10 +265,20 @@ func (t *transaction) prepare() phase {
 			return later
 		}
 	}
+	if b.RateLimits != nil && t.verdict == exchange.Continue && t.rates == nil {
+		if t.rates, t.verdict = b.RateLimits.Take(x); t.verdict == exchange.Later {
+			t.verdict = exchange.Continue
+			return later
+		}
+		if x.InLoop && b.Chain.Works() && t.answerBytes() > longAnswer {
+			return later
+		}
+	}
 	if b.Fault != nil && t.verdict == exchange.Continue && t.inject() == later {
 		return later
 	}
 	if t.verdict == exchange.Stop || t.route.Answer(x) || !t.forward() {
+		t.rates.Tell(x)
 		b.Chain.Response(x, &t.at)
 		t.answer()
 		return finished
@@ -400,6 +414,7 @@ func (t *transaction) respond() {
 	t.route.Reverse(x)
 	t.tellCookies()
 	t.tellVary()
+	t.rates.Tell(x)
 	b.Chain.Response(x, &t.at)
 	if x.Response.Local { // a step has answered in the service's place
 		a.Answered = x.Now
@@ -453,6 +468,7 @@ func (t *transaction) tellVary() {
 
 // respondLocally sends the gateway's own response instead of the service's.
 func (t *transaction) respondLocally() {
+	t.rates.Tell(t.x)
 	t.backend.Chain.Response(t.x, &t.at)
 	t.done.ResponseBytes = attempt.WriteLocal(t.x, t.pages())
 	t.attempt.Finish()

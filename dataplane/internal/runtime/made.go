@@ -6,6 +6,7 @@ import (
 
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/ratelimit"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
 )
@@ -15,6 +16,7 @@ import (
 type made struct {
 	pipelines map[string]madeOf[*pipeline.Pipeline] // by id
 	pages     map[[2]string]madeOf[*errorpage.Pages]
+	limitsOf  map[string]madeOf[[]*ratelimit.Limit] // by policy's id
 }
 
 // madeOf is something with the hashes of all that it was made of.
@@ -60,9 +62,16 @@ func (m *made) keep(c *compiler, changes []config.Change) {
 		maps.DeleteFunc(m.pages, func(key [2]string, p madeOf[*errorpage.Pages]) bool {
 			return p.of != ofPages(c.config, key)
 		})
+		maps.DeleteFunc(m.limitsOf, func(id string, l madeOf[[]*ratelimit.Limit]) bool {
+			return l.of != hashesOf(c.config.ByID(config.Policy, id))
+		})
 	}
 	if m.pages == nil {
 		m.pages = map[[2]string]madeOf[*errorpage.Pages]{}
 	}
 	maps.Copy(m.pages, c.pages)
+	if m.limitsOf == nil {
+		m.limitsOf = map[string]madeOf[[]*ratelimit.Limit]{}
+	}
+	maps.Copy(m.limitsOf, c.limitsOf)
 }

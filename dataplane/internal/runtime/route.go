@@ -9,6 +9,7 @@ import (
 	"gateway.internal/dataplane/internal/injection"
 	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/ratelimit"
 	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
@@ -48,6 +49,8 @@ type Backend struct {
 	Chain *pipeline.Chain
 	// Count counts the exchanges.
 	Count *telemetry.Route
+	// RateLimits are those of the route's and the service's policies; nil: none.
+	RateLimits *ratelimit.Set
 	// Retries are what the policies say of further attempts; nil: nothing.
 	Retries *config.Retries
 }
@@ -116,6 +119,9 @@ type compiler struct {
 	pipelines map[string]madeOf[*pipeline.Pipeline] // by id
 	chains    map[[2]string]*pipeline.Chain
 	pages     map[[2]string]madeOf[*errorpage.Pages]
+	limits    *ratelimit.Node
+	limitsOf  map[string]madeOf[[]*ratelimit.Limit] // by policy's id
+	sets      map[[2]string]*ratelimit.Set          // by the ids of a route's and a service's policy
 }
 
 func (c *compiler) route(e *config.Entry) (*match.Rule, error) {
@@ -170,6 +176,9 @@ func (c *compiler) backend(e *config.Entry, msg *configv1.Route, serviceID strin
 		b.Limits.Fault = f
 	}
 	var err error
+	if b.RateLimits, err = c.rateLimits(msg, svc); err != nil {
+		return b, err
+	}
 	if b.Fault, err = injection.New(b.Limits.Fault, msg.GetName(), c.counters.Sets()); err != nil {
 		return b, err
 	}
@@ -201,6 +210,48 @@ func (c *compiler) undecided(r *Route, msg *configv1.Route) (*Backend, error) {
 	}
 	b.Chain, err = c.chain("", "")
 	return b, err
+}
+
+// rateLimits returns the limits for a route and one of its services. Routes with the same policies share them.
+func (c *compiler) rateLimits(route *configv1.Route, service *configv1.Service) (*ratelimit.Set, error) {
+	key := [2]string{route.GetPolicyId(), service.GetPolicyId()}
+	if s, made := c.sets[key]; made {
+		return s, nil
+	}
+	of, err := c.limitsOfPolicy(route.GetPolicyId())
+	if err != nil {
+		return nil, err
+	}
+	under, err := c.limitsOfPolicy(service.GetPolicyId())
+	if err != nil {
+		return nil, err
+	}
+	if route.GetPolicyId() == service.GetPolicyId() {
+		under = nil
+	}
+	c.sets[key] = ratelimit.NewSet(of, under)
+	return c.sets[key], nil
+}
+
+func (c *compiler) limitsOfPolicy(id string) ([]*ratelimit.Limit, error) {
+	e := c.config.ByID(config.Policy, id)
+	if e == nil || len(e.Message.(*configv1.Policy).GetRateLimits()) == 0 {
+		return nil, nil
+	}
+	if l, made := c.limitsOf[id]; made {
+		return l.thing, nil
+	}
+	of := hashesOf(e)
+	l, made := c.before.limitsOf[id]
+	if !made || l.of != of {
+		list, err := c.limits.Limits(ratelimit.Owner{Policy: e.Name()}, e.Message.(*configv1.Policy).GetRateLimits())
+		if err != nil {
+			return nil, err
+		}
+		l = madeOf[[]*ratelimit.Limit]{of, list}
+	}
+	c.limitsOf[id] = l
+	return l.thing, nil
 }
 
 // errors returns the pages for a route's and a service's policy, over the global ones. Routes with the same pair share

@@ -20,6 +20,7 @@ import (
 	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/middleware"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/ratelimit"
 	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
@@ -71,6 +72,7 @@ type Runtime struct {
 	panics   *telemetry.Panics
 	tickets  *certificate.Tickets
 	live     *live.Store
+	limits   *ratelimit.Node
 	now      func() time.Time
 	// newStep is middleware.New, but in tests.
 	newStep  func(typeName string, settings proto.Message, env *pipeline.Environment) (pipeline.Step, error)
@@ -95,6 +97,7 @@ func New(log *slog.Logger, services *upstream.Registry, counters *telemetry.Regi
 		newStep: middleware.New, rules: map[string]*match.Rule{}, reporter: counters.NewReporter(),
 	}
 	r.live = live.NewStore(log, r.panics)
+	r.limits = ratelimit.NewNode(r.live, counters.Sets())
 	services.OnPanic(r.panics.Caught)
 	r.UsePaths(pathnorm.DefaultSettings())
 	r.consumers.Store(&consumer.Set{})
@@ -109,6 +112,9 @@ func (r *Runtime) UsePaths(s pathnorm.Settings) {
 
 // UseClock makes middleware take the time from a clock, instead of the machine's. It is called before the first Apply.
 func (r *Runtime) UseClock(now func() time.Time) { r.now = now }
+
+// Limits counts requests against limits.
+func (r *Runtime) Limits() *ratelimit.Node { return r.limits }
 
 // Close closes what middleware has kept, when no exchange is under way any more. Nothing is applied afterwards.
 func (r *Runtime) Close() { r.live.Close() }
@@ -286,7 +292,8 @@ func (r *Runtime) compiler(c *config.Config) (*compiler, []*streamv1.Problem) {
 	comp := &compiler{
 		before: &r.made, config: c, panics: r.panics, routing: routing.NewCompiler(c, r.paths), services: r.services,
 		counters: r.counters, pipelines: map[string]madeOf[*pipeline.Pipeline]{}, chains: map[[2]string]*pipeline.Chain{},
-		pages: map[[2]string]madeOf[*errorpage.Pages]{},
+		pages: map[[2]string]madeOf[*errorpage.Pages]{}, limits: r.limits,
+		limitsOf: map[string]madeOf[[]*ratelimit.Limit]{}, sets: map[[2]string]*ratelimit.Set{},
 	}
 	for _, e := range comp.routing.Pipelines().All() {
 		of := ofPipeline(c, e)
@@ -340,7 +347,7 @@ func (r *Runtime) step(m *config.Entry) (step pipeline.Step, err error) {
 // environment is what the step of a middleware gets besides its settings.
 func (r *Runtime) environment(typ, name string) *pipeline.Environment {
 	return &pipeline.Environment{
-		Name: name, Log: r.log.With("middleware", name), Now: r.now, Live: r.live,
+		Name: name, Log: r.log.With("middleware", name), Now: r.now, Live: r.live, Limits: r.limits,
 		Metrics:   r.counters.Sets().Of("gateway_"+typ+"_", "middleware", name),
 		Consumers: r.Consumers,
 		Service:   func(id string) *subrequest.Client { return subrequest.NewClient(r.services.Get(id), r.panics) },

@@ -92,7 +92,11 @@ type Policy struct {
 	Errors []*ErrorPage `protobuf:"bytes,42,rep,name=errors,proto3" json:"errors,omitempty"`
 	// Whether errors hold wherever no other policy has a matching entry, and for requests that no route takes. At most
 	// one policy is global; it has nothing but errors.
-	Global        bool `protobuf:"varint,43,opt,name=global,proto3" json:"global,omitempty"`
+	Global bool `protobuf:"varint,43,opt,name=global,proto3" json:"global,omitempty"`
+	// How many requests may pass, up to 16. Those of a route's policy and of its service's policy hold together; where
+	// both have one of a name, the route's holds. Others are answered with 429 RATE_LIMIT_EXCEEDED. They are counted once
+	// the pipelines' request phases are through, which say who the consumer is.
+	RateLimits    []*RateLimit `protobuf:"bytes,50,rep,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +292,13 @@ func (x *Policy) GetGlobal() bool {
 	return false
 }
 
+func (x *Policy) GetRateLimits() []*RateLimit {
+	if x != nil {
+		return x.RateLimits
+	}
+	return nil
+}
+
 // ErrorPage is what clients are shown of some errors.
 type ErrorPage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -416,8 +427,7 @@ var File_gateway_config_v1_policy_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a\x1dgateway/config/v1/retry.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\n" +
-	"\n" +
+	"\x1egateway/config/v1/policy.proto\x12\x11gateway.config.v1\x1a\x1dgateway/config/v1/field.proto\x1a!gateway/config/v1/ratelimit.proto\x1a\x1dgateway/config/v1/retry.proto\x1a\x1fgateway/config/v1/shaping.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\v\n" +
 	"\x06Policy\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe8\xb6!\x01R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
@@ -445,7 +455,9 @@ const file_gateway_config_v1_policy_proto_rawDesc = "" +
 	"\x13stream_idle_timeout\x18( \x01(\tR\x11streamIdleTimeout\x12\x1a\n" +
 	"\bupgrades\x18) \x03(\tR\bupgrades\x124\n" +
 	"\x06errors\x18* \x03(\v2\x1c.gateway.config.v1.ErrorPageR\x06errors\x12\x16\n" +
-	"\x06global\x18+ \x01(\bR\x06global\x1a9\n" +
+	"\x06global\x18+ \x01(\bR\x06global\x12=\n" +
+	"\vrate_limits\x182 \x03(\v2\x1c.gateway.config.v1.RateLimitR\n" +
+	"rateLimits\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -491,6 +503,7 @@ var file_gateway_config_v1_policy_proto_goTypes = []any{
 	(*HedgePolicy)(nil),           // 8: gateway.config.v1.HedgePolicy
 	(*Fault)(nil),                 // 9: gateway.config.v1.Fault
 	(*BufferRequest)(nil),         // 10: gateway.config.v1.BufferRequest
+	(*RateLimit)(nil),             // 11: gateway.config.v1.RateLimit
 }
 var file_gateway_config_v1_policy_proto_depIdxs = []int32{
 	6,  // 0: gateway.config.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
@@ -503,12 +516,13 @@ var file_gateway_config_v1_policy_proto_depIdxs = []int32{
 	10, // 7: gateway.config.v1.Policy.buffer_request:type_name -> gateway.config.v1.BufferRequest
 	5,  // 8: gateway.config.v1.Policy.group_priorities:type_name -> gateway.config.v1.Policy.GroupPrioritiesEntry
 	1,  // 9: gateway.config.v1.Policy.errors:type_name -> gateway.config.v1.ErrorPage
-	2,  // 10: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 10: gateway.config.v1.Policy.rate_limits:type_name -> gateway.config.v1.RateLimit
+	2,  // 11: gateway.config.v1.ErrorPage.bodies:type_name -> gateway.config.v1.ErrorBody
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_policy_proto_init() }
@@ -517,6 +531,7 @@ func file_gateway_config_v1_policy_proto_init() {
 		return
 	}
 	file_gateway_config_v1_field_proto_init()
+	file_gateway_config_v1_ratelimit_proto_init()
 	file_gateway_config_v1_retry_proto_init()
 	file_gateway_config_v1_shaping_proto_init()
 	file_gateway_config_v1_policy_proto_msgTypes[0].OneofWrappers = []any{}
