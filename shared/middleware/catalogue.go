@@ -73,6 +73,7 @@ func types() []*Type {
 	return []*Type{
 		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(),
 		rateLimitType(), securityHeadersType(),
+		csrfType(),
 	}
 }
 

@@ -7,13 +7,11 @@
 package identity
 
 import (
-	"fmt"
-
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/pathrule"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/shared/fault"
-	"gateway.internal/shared/match"
 )
 
 // Settings are those that all types have.
@@ -25,7 +23,7 @@ type Settings interface {
 // Guard decides for one step. It is immutable, and safe for concurrent use.
 type Guard struct {
 	optional  bool
-	excluded  *match.Paths
+	excluded  *pathrule.List
 	challenge challenge
 	asked     exchange.Fact // the challenge, for later steps
 	strips    []string
@@ -43,9 +41,9 @@ type challenge struct {
 // "Bearer" and `realm="shop"`; empty: none. strips are the fields that the step sets of who the client is: what clients
 // send in them never passes.
 func New(s Settings, env *pipeline.Environment, scheme, params string, strips ...string) (*Guard, error) {
-	excluded, errs := match.ParsePaths("exclude_paths", s.GetExcludePaths())
-	if len(errs) > 0 {
-		return nil, fmt.Errorf("%s: %q %s", errs[0].Field, errs[0].Value, errs[0].Message)
+	excluded, err := pathrule.CompileList("exclude_paths", s.GetExcludePaths())
+	if err != nil {
+		return nil, err
 	}
 	g := &Guard{optional: s.GetOptional(), excluded: excluded, strips: strips}
 	if g.challenge = (challenge{scheme, scheme == "Bearer"}); params != "" {
@@ -65,7 +63,7 @@ func New(s Settings, env *pipeline.Environment, scheme, params string, strips ..
 // Excluded reports whether the request is let alone by its path. Where it is, what clients may not say of themselves
 // has been taken out.
 func (g *Guard) Excluded(x *exchange.Exchange) bool {
-	if !g.excluded.Has(x.Request.Path) {
+	if !g.excluded.Has(x) {
 		return false
 	}
 	g.left.Add(1)

@@ -93,6 +93,11 @@ func TestExcluded(t *testing.T) {
 	if x.Request.Path = "/public/a"; !g.Excluded(&x) || x.Request.Header.Len() != 0 {
 		t.Errorf("not excluded, or with %v", x.Request.Header.Fields())
 	}
+	for _, path := range []string{"/public/../private", "/public/..;/private", "/public/..%2Fprivate", "/public/%00"} {
+		if x.Request.Path = path; g.Excluded(&x) { // which settings may keep, and services read as they like
+			t.Errorf("%q is excluded", path)
+		}
+	}
 	_, err := New(settings{exclude: []string{"public"}}, &pipeline.Environment{}, "", "")
 	if err == nil || !strings.Contains(err.Error(), `exclude_paths[0]: "public"`) {
 		t.Errorf("%v", err)

@@ -10,6 +10,7 @@ import (
 
 	"gateway.internal/dataplane/internal/middleware/compress"
 	"gateway.internal/dataplane/internal/middleware/cors"
+	"gateway.internal/dataplane/internal/middleware/csrf"
 	"gateway.internal/dataplane/internal/middleware/decompress"
 	"gateway.internal/dataplane/internal/middleware/extauth"
 	"gateway.internal/dataplane/internal/middleware/headers"
@@ -26,6 +27,8 @@ func New(typeName string, settings proto.Message, env *pipeline.Environment) (pi
 		return compress.New(settings, env)
 	case "cors":
 		return cors.New(settings, env)
+	case "csrf":
+		return csrf.New(settings, env)
 	case "decompress":
 		return decompress.New(settings, env)
 	case "ext_auth":

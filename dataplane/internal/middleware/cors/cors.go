@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/origin"
 	"gateway.internal/dataplane/internal/pipeline"
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
@@ -27,6 +28,7 @@ func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error)
 		expose:      strings.Join(s.GetExposeHeaders(), ", "),
 		credentials: s.GetAllowCredentials(),
 		private:     s.GetAllowPrivateNetwork(),
+		origins:     origin.Compile(s.GetAllowOrigins()),
 	}
 	for _, h := range s.GetAllowHeaders() {
 		c.anyHeader = c.anyHeader || h == "*"
@@ -38,25 +40,11 @@ func New(settings proto.Message, _ *pipeline.Environment) (pipeline.Step, error)
 		}
 		c.maxAge = strconv.Itoa(int(d / time.Second))
 	}
-	for _, o := range s.GetAllowOrigins() {
-		if o == "*" {
-			c.any = true
-			continue
-		}
-		scheme, host, _ := strings.Cut(strings.ToLower(o), "://")
-		rest, wildcard := strings.CutPrefix(host, "*.")
-		if wildcard {
-			c.origins = append(c.origins, origin{scheme + "://", "." + rest})
-		} else {
-			c.origins = append(c.origins, origin{scheme + "://" + host, ""})
-		}
-	}
 	return c, nil
 }
 
 type step struct {
-	any         bool
-	origins     []origin
+	origins     origin.Set
 	methods     string
 	headers     string
 	anyHeader   bool
@@ -64,36 +52,6 @@ type step struct {
 	credentials bool
 	maxAge      string
 	private     bool
-}
-
-// origin is exact, or the part before and after one or more labels.
-type origin struct{ head, tail string }
-
-func (o origin) matches(s string) bool {
-	if o.tail == "" {
-		return exchange.EqualFold(s, o.head)
-	}
-	if len(s) <= len(o.head)+len(o.tail) || !exchange.EqualFold(s[:len(o.head)], o.head) || !exchange.EqualFold(s[len(s)-len(o.tail):], o.tail) {
-		return false
-	}
-	for _, c := range []byte(s[len(o.head) : len(s)-len(o.tail)]) {
-		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *step) allowed(s string) bool {
-	if c.any {
-		return true
-	}
-	for i := range c.origins {
-		if c.origins[i].matches(s) {
-			return true
-		}
-	}
-	return false
 }
 
 // Request answers preflights: OPTIONS with Origin and Access-Control-Request-Method.
@@ -106,7 +64,7 @@ func (c *step) Request(x *exchange.Exchange) exchange.Verdict {
 		return exchange.Continue
 	}
 	x.Answer(204, "", nil)
-	if !c.allowed(from) {
+	if !c.origins.Has(from) {
 		return exchange.Stop // without allowances the browser refuses
 	}
 	h := &x.Response.Header
@@ -137,14 +95,14 @@ func (c *step) Response(x *exchange.Exchange) {
 	h := &x.Response.Header
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Allow-Credentials")
-	if !c.any || c.credentials {
+	if !c.origins.Any() || c.credentials {
 		x.Vary("Origin")
 	}
 	from, ok := x.Request.Header.Known(exchange.Origin)
-	if !ok || !c.allowed(from) {
+	if !ok || !c.origins.Has(from) {
 		return
 	}
-	if c.any && !c.credentials {
+	if c.origins.Any() && !c.credentials {
 		h.Add("Access-Control-Allow-Origin", "*")
 	} else {
 		h.Add("Access-Control-Allow-Origin", from)
