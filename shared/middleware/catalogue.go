@@ -74,6 +74,7 @@ func types() []*Type {
 		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(),
 		rateLimitType(), securityHeadersType(),
 		csrfType(),
+		authenticatedType(), rbacType(),
 	}
 }
 

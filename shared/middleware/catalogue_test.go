@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/types/known/structpb"
+
+	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
 
 func TestParse(t *testing.T) {
@@ -54,6 +56,26 @@ func TestParse(t *testing.T) {
 		{"cors", map[string]any{"allow_origins": []any{"*"}, "allow_credentials": true}, "config.allow_credentials"},
 		{"cors", map[string]any{"allow_origins": []any{"*"}, "max_age": "25h"}, "config.max_age"},
 		{"cors", nil, "config.allow_origins"},
+		{"authenticated", nil, ""},
+		{"authenticated", map[string]any{"exclude_paths": []any{"/a", "~/b.*"}}, ""},
+		{"authenticated", map[string]any{"exclude_paths": []any{"/a", "b"}}, "config.exclude_paths[1]"},
+		{"rbac", rbacRules(map[string]any{
+			"name": "a", "groups": []any{"*", "team-*"}, "consumers": []any{"ann"}, "scopes": []any{"orders:read"},
+			"methods": []any{"GET", "*"}, "paths": []any{"/a/*", "/b/{id}", "/c"}, "effect": "deny",
+		}, map[string]any{}), ""},
+		{"rbac", nil, "config.rules"},
+		{"rbac", map[string]any{"rules": slices.Repeat([]any{map[string]any{}}, 1001)}, "config.rules"},
+		{"rbac", rbacRules(map[string]any{"name": "a"}, map[string]any{"name": "a"}), "config.rules[1].name"},
+		{"rbac", rbacRules(map[string]any{"name": "default"}), "config.rules[0].name"},
+		{"rbac", rbacRules(map[string]any{"name": "a\nb"}), "config.rules[0].name"},
+		{"rbac", rbacRules(map[string]any{"effect": "permit"}), "config.rules[0].effect"},
+		{"rbac", rbacRules(map[string]any{"groups": []any{"a", "*-b"}}), "config.rules[0].groups[1]"},
+		{"rbac", rbacRules(map[string]any{"groups": []any{""}}), "config.rules[0].groups[0]"},
+		{"rbac", rbacRules(map[string]any{"consumers": slices.Repeat([]any{"a"}, 257)}), "config.rules[0].consumers"},
+		{"rbac", rbacRules(map[string]any{"scopes": []any{"a b"}}), "config.rules[0].scopes[0]"},
+		{"rbac", rbacRules(map[string]any{"methods": []any{"GET,POST"}}), "config.rules[0].methods[0]"},
+		{"rbac", rbacRules(map[string]any{"paths": []any{"/a", "~/b"}}), "config.rules[0].paths[1]"},
+		{"rbac", rbacRules(slices.Repeat([]map[string]any{{"paths": slices.Repeat([]any{"/a"}, 1000)}}, 11)...), "config.rules"},
 		{"csrf", nil, ""},
 		{"csrf", map[string]any{
 			"trusted_origins": []any{"https://a.example", "https://*.b.example:8443"}, "exclude_paths": []any{"/a/*", "/{b}/c"},
@@ -175,6 +197,31 @@ func TestParse(t *testing.T) {
 		case c.field != "" && (len(errs) != 1 || errs[0].Field != c.field):
 			t.Errorf("%s %v: got %v, want one error at %s", c.typ, c.config, errs, c.field)
 		}
+	}
+}
+
+// rbacRules are the settings of rbac with some rules.
+func rbacRules(rules ...map[string]any) map[string]any {
+	list := make([]any, len(rules))
+	for i, r := range rules {
+		list[i] = r
+	}
+	return map[string]any{"rules": list}
+}
+
+// TestMethodsOfRules are written as they are compared.
+func TestMethodsOfRules(t *testing.T) {
+	cfg, err := structpb.NewStruct(rbacRules(map[string]any{"methods": []any{"get", "Post", "brew"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	Normalise("rbac", cfg)
+	m, errs := Parse("rbac", cfg)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if got := m.(*middlewarev1.Rbac).GetRules()[0].GetMethods(); !slices.Equal(got, []string{"GET", "POST", "brew"}) {
+		t.Errorf("%q", got)
 	}
 }
 

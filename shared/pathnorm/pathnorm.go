@@ -10,6 +10,9 @@ type Rules struct {
 	// plain are the bytes that need no look, wherever they stand.
 	plain [256]bool
 	set   Settings
+	// opened tells that an escaped ";" begins parameters, as a plain one does: to services that decode paths before they
+	// leave parameters out.
+	opened bool
 	// lax are those of Meant; nil: the rules are such themselves.
 	lax *Rules
 }
@@ -159,6 +162,8 @@ func (r *Rules) escapes(path string, b []byte) (out []byte, cut bool, refused st
 		case v == '\\':
 			action, reason, normal = r.set.EncodedBackslash, reasonBackslash, '/'
 			cut = cut || action == Keep
+		case v == ';' && r.opened:
+			action = Normalise
 		case unreserved(v):
 			action, reason = r.set.UnneededEscapes, reasonUnneeded
 		case v >= utf8.RuneSelf && r.set.InvalidUTF8 == Refuse:
