@@ -10,7 +10,8 @@ import (
 // TestPathSetsAgreeWithRoutes compares which patterns a path has with what routes of the same paths take.
 func TestPathSetsAgreeWithRoutes(t *testing.T) {
 	patterns := []string{
-		"/", "/*", "/a", "/a/", "/a/*", "/A/*", "/a/b", "/{x}", "/{x}/b", "/{x}/*", "/a/{x}/c", "/a/{x}/*", "/a/{x}", "/%41/b",
+		"/", "/*", "/a", "/a/", "/a/*", "/A/*", "/a/b", "/{x}", "/{x}/b", "/{x}/*", "/a/{x}/c", "/a/{x}/*", "/a/{x}",
+		"/%41/b",
 		"/a//b", "/a/b;v=1", "/é", "/a%2Fb",
 	}
 	var numbers []int
@@ -28,7 +29,8 @@ func TestPathSetsAgreeWithRoutes(t *testing.T) {
 		t.Fatalf("%d words", s.Words())
 	}
 	for _, path := range []string{
-		"/", "/a", "/A", "/a/", "/a/b", "/A/B", "/a/b/", "/a/x/c", "/a//c", "/a//b", "/x", "/x/b", "/a/x/c/d", "/A/b", "//", "/a/b;v=1",
+		"/", "/a", "/A", "/a/", "/a/b", "/A/B", "/a/b/", "/a/x/c", "/a//c", "/a//b", "/x", "/x/b", "/a/x/c/d", "/A/b",
+		"//", "/a/b;v=1",
 		"/a/B;V=1", "/a%2Fb", "/a%2fb", "",
 	} {
 		for _, fold := range []bool{false, true} {

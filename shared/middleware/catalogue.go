@@ -75,6 +75,7 @@ func types() []*Type {
 		rateLimitType(), securityHeadersType(),
 		csrfType(),
 		authenticatedType(), rbacType(),
+		celType(),
 	}
 }
 

@@ -91,7 +91,8 @@ func (c *collector) rbacRule(field string, r *middlewarev1.RbacRule) {
 	}
 	for i, m := range r.GetMethods() {
 		if m != "*" && (!ValidFieldName(m) || len(m) > 32) {
-			c.fail(fmt.Sprintf("%smethods[%d]", field, i), m, `is no HTTP method: a token of at most 32 characters such as GET, or "*"`)
+			c.fail(fmt.Sprintf("%smethods[%d]", field, i), m,
+				`is no HTTP method: a token of at most 32 characters such as GET, or "*"`)
 		}
 	}
 	if n := len(r.GetPaths()); n > match.MaxPaths {

@@ -11,7 +11,8 @@ import (
 // TestCsrf also asks net/http's own protection, which has to agree but where the table says otherwise.
 func TestCsrf(t *testing.T) {
 	s, err := New(&middlewarev1.Csrf{
-		TrustedOrigins: []string{"https://admin.example.com", "https://*.partner.example"}, ExcludePaths: []string{"/hooks/*"},
+		TrustedOrigins: []string{"https://admin.example.com", "https://*.partner.example"},
+		ExcludePaths:   []string{"/hooks/*"},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -36,22 +37,27 @@ func TestCsrf(t *testing.T) {
 		{"something new", "POST", "/a", "", []string{site, "same-planet"}, false, false},
 		{"nothing", "POST", "/a", "", []string{site, ""}, false, true},
 		{"a trusted one", "POST", "/a", "", []string{site, "same-site", from, "https://admin.example.com"}, true, false},
-		{"below a trusted one", "POST", "/a", "", []string{site, "cross-site", from, "https://a.partner.example"}, true, true},
+		{"below a trusted one", "POST", "/a", "", []string{site, "cross-site", from, "https://a.partner.example"}, true,
+			true},
 		{"an old browser, own page", "POST", "/a", "", []string{from, "https://shop.example.com"}, true, false},
 		{"an old browser, own page in cleartext", "POST", "/a", "", []string{from, "http://shop.example.com"}, true, false},
 		{"an old browser, another port", "POST", "/a", "", []string{from, "https://shop.example.com:8443"}, false, false},
 		{"an old browser, another site", "DELETE", "/a", "", []string{from, "https://evil.example"}, false, false},
 		{"an old browser, a sandbox", "POST", "/a", "", []string{from, "null"}, false, false},
-		{"own host in the user's place", "POST", "/a", "", []string{from, "https://shop.example.com@evil.example"}, false, false},
+		{"own host in the user's place", "POST", "/a", "", []string{from, "https://shop.example.com@evil.example"}, false,
+			false},
 		{"own host in the path", "POST", "/a", "", []string{from, "https://evil.example/shop.example.com"}, false, false},
-		{"two origins", "POST", "/a", "", []string{from, "https://shop.example.com", from, "https://evil.example"}, false, true},
+		{"two origins", "POST", "/a", "", []string{from, "https://shop.example.com", from, "https://evil.example"}, false,
+			true},
 		{"two sites", "POST", "/a", "", []string{site, "same-origin", site, "cross-site"}, false, true},
 		{"a safe method", "GET", "/a", "", []string{site, "cross-site", from, "https://evil.example"}, true, false},
 		{"a safe method, HEAD", "HEAD", "/a", "", []string{site, "cross-site"}, true, false},
 		{"a method of its own", "PURGE", "/a", "", []string{site, "cross-site"}, false, false},
-		{"a WebSocket of another site", "GET", "/a", "websocket", []string{site, "cross-site", from, "https://evil.example"}, false, true},
+		{"a WebSocket of another site", "GET", "/a", "websocket", []string{site, "cross-site", from,
+			"https://evil.example"}, false, true},
 		{"a WebSocket of an old browser", "GET", "/a", "websocket", []string{from, "https://evil.example"}, false, true},
-		{"an own WebSocket", "GET", "/a", "websocket", []string{site, "same-origin", from, "https://shop.example.com"}, true, false},
+		{"an own WebSocket", "GET", "/a", "websocket", []string{site, "same-origin", from, "https://shop.example.com"},
+			true, false},
 		{"excluded", "POST", "/hooks/a", "", []string{from, "https://evil.example"}, true, true},
 		{"excluded by its spelling alone", "POST", "/hooks;/../a", "", []string{from, "https://evil.example"}, false, false},
 	} {

@@ -1,4 +1,5 @@
-// Package rbac is the middleware type "rbac": it lets requests pass by rules about who sends them and what they ask for.
+// Package rbac is the middleware type "rbac": it lets requests pass by rules about who sends them and what they ask
+// for.
 package rbac
 
 import (

@@ -100,14 +100,15 @@ func TestRules(t *testing.T) {
 		if passes != (c.status == 0) || x.Response.Status != c.status {
 			t.Errorf("%s: passes %t, %d", c.name, passes, x.Response.Status)
 		}
-		if code := x.Response.Code; c.status == 403 && code != fault.Forbidden || c.status == 401 && code != fault.Unauthenticated {
-			t.Errorf("%s: %s", c.name, code)
+		want := map[int]fault.Code{403: fault.Forbidden, 401: fault.Unauthenticated}[c.status]
+		if x.Response.Code != want {
+			t.Errorf("%s: %s", c.name, x.Response.Code)
 		}
-		var want []string
+		var challenges []string
 		if c.principal == token && c.status == 403 {
-			want = []string{`Bearer error="insufficient_scope", scope="x y"`}
+			challenges = []string{`Bearer error="insufficient_scope", scope="x y"`}
 		}
-		if got := slices.Collect(x.Response.Header.Values("WWW-Authenticate")); !slices.Equal(got, want) {
+		if got := slices.Collect(x.Response.Header.Values("WWW-Authenticate")); !slices.Equal(got, challenges) {
 			t.Errorf("%s: %q", c.name, got)
 		}
 	}

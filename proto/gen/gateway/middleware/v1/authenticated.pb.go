@@ -21,8 +21,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Authenticated refuses requests that come from nobody who is known. It stands after steps that find out who that is, and
-// are optional: any of them will do.
+// Authenticated refuses requests that come from nobody who is known. It stands after steps that find out who that is,
+// and are optional: any of them will do.
 type Authenticated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Paths that are open to everybody, as routes have them. Up to 1000.

@@ -26,8 +26,8 @@ const (
 // Metadata) and Origin (RFC 6454).
 type Csrf struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Origins whose pages may send requests, such as "https://app.example.com", or "https://*.example.com" for all below a
-	// host. Up to 256. Empty: only the pages of the request's own host.
+	// Origins whose pages may send requests, such as "https://app.example.com", or "https://*.example.com" for all
+	// below a host. Up to 256. Empty: only the pages of the request's own host.
 	TrustedOrigins []string `protobuf:"bytes,1,rep,name=trusted_origins,json=trustedOrigins,proto3" json:"trusted_origins,omitempty"`
 	// Paths that are not looked at, as routes have them, such as "/hooks/*". Up to 1000.
 	ExcludePaths  []string `protobuf:"bytes,2,rep,name=exclude_paths,json=excludePaths,proto3" json:"exclude_paths,omitempty"`

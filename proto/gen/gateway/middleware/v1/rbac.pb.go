@@ -27,8 +27,8 @@ type Rbac struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The rules, whose order is of no account. 1 to 1000.
 	Rules []*RbacRule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
-	// Whether the letters of paths have no case, for services that ignore it. Where the route that takes a request ignores
-	// case, the rules do so anyway.
+	// Whether the letters of paths have no case, for services that ignore it. Where the route that takes a request
+	// ignores case, the rules do so anyway.
 	IgnoreCase    bool `protobuf:"varint,2,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -94,8 +94,8 @@ type RbacRule struct {
 	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// Methods such as "GET"; "*" for any. A deny rule for GET also refuses HEAD, which services answer as they do GET.
 	Methods []string `protobuf:"bytes,5,rep,name=methods,proto3" json:"methods,omitempty"`
-	// Paths as routes have them, but for regular expressions: "/exact", "/prefix/*", "/users/{id}". They are compared with
-	// the path that the route has taken.
+	// Paths as routes have them, but for regular expressions: "/exact", "/prefix/*", "/users/{id}". They are compared
+	// with the path that the route has taken.
 	Paths []string `protobuf:"bytes,6,rep,name=paths,proto3" json:"paths,omitempty"`
 	// "allow" (the default) or "deny".
 	Effect        string `protobuf:"bytes,7,opt,name=effect,proto3" json:"effect,omitempty"`
