@@ -73,9 +73,7 @@ func types() []*Type {
 	return []*Type{
 		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(),
 		rateLimitType(), securityHeadersType(),
-		csrfType(),
-		authenticatedType(), rbacType(),
-		celType(),
+		authenticatedType(), celType(), csrfType(), rbacType(),
 	}
 }
 

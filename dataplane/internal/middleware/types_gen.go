@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/dataplane/internal/middleware/authenticated"
+	"gateway.internal/dataplane/internal/middleware/cel"
 	"gateway.internal/dataplane/internal/middleware/compress"
 	"gateway.internal/dataplane/internal/middleware/cors"
 	"gateway.internal/dataplane/internal/middleware/csrf"
@@ -16,6 +18,7 @@ import (
 	"gateway.internal/dataplane/internal/middleware/headers"
 	"gateway.internal/dataplane/internal/middleware/iprestriction"
 	"gateway.internal/dataplane/internal/middleware/ratelimit"
+	"gateway.internal/dataplane/internal/middleware/rbac"
 	"gateway.internal/dataplane/internal/middleware/securityheaders"
 	"gateway.internal/dataplane/internal/pipeline"
 )
@@ -23,6 +26,10 @@ import (
 // New returns the step of a type for its settings. env may be nil for types that need nothing of it.
 func New(typeName string, settings proto.Message, env *pipeline.Environment) (pipeline.Step, error) {
 	switch typeName {
+	case "authenticated":
+		return authenticated.New(settings, env)
+	case "cel":
+		return cel.New(settings, env)
 	case "compress":
 		return compress.New(settings, env)
 	case "cors":
@@ -39,6 +46,8 @@ func New(typeName string, settings proto.Message, env *pipeline.Environment) (pi
 		return iprestriction.New(settings, env)
 	case "rate_limit":
 		return ratelimit.New(settings, env)
+	case "rbac":
+		return rbac.New(settings, env)
 	case "security_headers":
 		return securityheaders.New(settings, env)
 	}
