@@ -49,6 +49,9 @@ func IsToken(text string) bool {
 	return checkOf(rest[:randomChars]) == rest[randomChars:]
 }
 
+// IsGuessable reports whether a text has not the form of a token that nobody can guess.
+func IsGuessable(text string) bool { return !IsToken(text) }
+
 func checkOf(random string) string {
 	sum := crc32.ChecksumIEEE([]byte(random))
 	return base62([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)}, checkChars)

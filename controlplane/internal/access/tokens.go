@@ -200,16 +200,16 @@ func (t *Tokens) List(ctx context.Context) ([]store.Token, error) {
 }
 
 // Create keeps a token, which lets in from now on.
-func (t *Tokens) Create(ctx context.Context, token store.Token) error {
-	if err := t.store.CreateToken(ctx, token); err != nil {
+func (t *Tokens) Create(ctx context.Context, token store.Token, audit ...store.AuditEntry) error {
+	if err := t.store.CreateToken(ctx, token, audit...); err != nil {
 		return err
 	}
 	return t.Refresh(ctx)
 }
 
 // Revoke ends a token, which lets nobody in from now on.
-func (t *Tokens) Revoke(ctx context.Context, id string) error {
-	if err := t.store.RevokeToken(ctx, id, time.Now()); err != nil {
+func (t *Tokens) Revoke(ctx context.Context, id string, audit ...store.AuditEntry) error {
+	if err := t.store.RevokeToken(ctx, id, time.Now(), audit...); err != nil {
 		return err
 	}
 	return t.Refresh(ctx)

@@ -61,12 +61,18 @@ func newAPI(t testing.TB) *api1 {
 		t.Fatal(err)
 	}
 	go func() { _ = g.Serve(ln) }()
+	ran := make(chan struct{})
+	go func() {
+		defer close(ran)
+		_ = a.Run(ctx)
+	}()
 	t.Cleanup(func() {
 		server.Close()
 		_ = rest.Close()
 		g.Stop()
 		cancel()
 		<-done
+		<-ran
 		_ = s.Close()
 	})
 	waittest.UntilNil(t, "catalog", func() error {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -16,6 +17,8 @@ import (
 
 	"gateway.internal/controlplane/internal/access"
 	"gateway.internal/controlplane/internal/catalog"
+	"gateway.internal/controlplane/internal/store"
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 )
@@ -79,10 +82,11 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 		return ctx, nil
 	}
 	c, err := s.callerOf(ctx, info)
-	if err == nil {
-		err = s.permit(c.identity, info.FullMethodName)
-	}
 	if err != nil {
+		return nil, err
+	}
+	if err := s.permit(c.identity, info.FullMethodName); err != nil {
+		s.refused(ctx, c, info.FullMethodName, err)
 		return nil, err
 	}
 	return withCaller(ctx, c), nil
@@ -102,19 +106,23 @@ func (s *Server) callerOf(ctx context.Context, info *tap.Info) (caller, error) {
 		c.address = hostOf(p.Addr.String())
 	}
 	var err error
-	c.identity, err = s.authenticate(ctx, info.FullMethodName, c.address, info.Header.Get("authorization"))
+	c.identity, err = s.authenticate(ctx, c, info.FullMethodName, info.Header.Get("authorization"))
 	return c, err
 }
 
 // authenticate returns whom the Authorization field of a call lets in.
-func (s *Server) authenticate(ctx context.Context, call, address string, fields []string) (*access.Identity, error) {
-	var id *access.Identity
-	err := access.ErrNobody
+func (s *Server) authenticate(ctx context.Context, c caller, call string, fields []string) (*access.Identity, error) {
+	token := ""
 	if len(fields) == 1 { // RFC 9110 section 11.6.2
-		scheme, token, _ := strings.Cut(fields[0], " ")
-		if strings.EqualFold(scheme, "Bearer") {
-			id, err = s.tokens.Lookup(ctx, strings.Trim(token, " "))
+		if scheme, rest, _ := strings.Cut(fields[0], " "); strings.EqualFold(scheme, "Bearer") {
+			token = strings.Trim(rest, " ")
 		}
+	}
+	// What nobody can guess is always looked at: who is at the same address as somebody who guesses is not locked out.
+	wait := s.throttle.Wait(c.address)
+	id, err := (*access.Identity)(nil), access.ErrNobody
+	if wait == 0 || !access.IsGuessable(token) {
+		id, err = s.tokens.Lookup(ctx, token)
 	}
 	switch {
 	case err == nil:
@@ -122,11 +130,36 @@ func (s *Server) authenticate(ctx context.Context, call, address string, fields 
 	case !errors.Is(err, access.ErrNobody):
 		return nil, translate(ctx, s.log, err)
 	}
-	s.refusals.Inc()
-	s.log.WarnContext(ctx, "admin call refused", "call", call, "address", address,
-		"reason", "the token is missing or wrong")
-	return nil, failure(fault.Unauthenticated,
+	err = failure(fault.Unauthenticated,
 		`the token is missing or wrong, or has ended: send "authorization: Bearer TOKEN"`)
+	switch {
+	case wait > 0:
+		seconds := uint32(wait/time.Second) + 1
+		err = withDetail(fault.RateLimited, &adminv1.ErrorDetail{
+			Code: string(fault.RateLimited), RetryAfterSeconds: seconds,
+			Message: fmt.Sprintf("there were too many wrong tokens from %s: wait for %d seconds", c.address, seconds),
+		})
+	case token != "" || len(fields) > 0:
+		s.throttle.Failed(c.address)
+	}
+	s.refusals.Inc()
+	s.refused(ctx, c, call, err)
+	return nil, err
+}
+
+// refused tells the log and the audit trail that a call was refused.
+func (s *Server) refused(ctx context.Context, c caller, call string, err error) {
+	d, ok := errorOf(err)
+	if !ok {
+		d = detailOf(err)
+	}
+	name := ""
+	if c.identity != nil {
+		name = c.identity.Name
+	}
+	s.log.WarnContext(ctx, "admin call refused", "call", call, "actor", name, "address", c.address,
+		"request_id", c.requestID, "code", d.GetCode(), "reason", d.GetMessage())
+	s.audit.refused(c, call, fault.Code(d.GetCode()), d.GetMessage())
 }
 
 // commit commits what a call asks for, within the scope of who makes it.
@@ -136,6 +169,10 @@ func (s *Server) commit(ctx context.Context, req catalog.CommitRequest) (*catalo
 		return nil, failure(fault.Unauthenticated, "nobody is known to make this change")
 	}
 	req.Check = func(plan *config.Plan) error { return id.Check(plan.Changes) }
+	noteOf(ctx).done = true // with the commit, where there is one
+	req.Audit = func(before *config.Config, plan *config.Plan) *store.AuditEntry {
+		return changesEntry(ctx, req.Message, before, plan)
+	}
 	return s.catalog.Commit(ctx, req)
 }
 
@@ -149,6 +186,8 @@ func checkScope(ctx context.Context, m config.Message) error {
 	if why := id.Scope.Holds(k, m.GetLabels()); why != "" {
 		return &access.Outside{Kind: k, Name: m.GetName(), Why: why, Who: id.Name}
 	}
+	n := noteOf(ctx)
+	n.resources = append(n.resources, store.AuditResource{Kind: k.String(), Name: m.GetName()})
 	return nil
 }
 

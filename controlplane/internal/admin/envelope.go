@@ -37,6 +37,7 @@ type errorBody struct {
 	Field   string            `json:"field,omitempty"`
 	Details []json.RawMessage `json:"details,omitempty"`
 	Current uint32            `json:"current_version,omitempty"`
+	After   uint32            `json:"retry_after_seconds,omitempty"`
 }
 
 type meta struct {
@@ -191,7 +192,8 @@ func writeError(ctx context.Context, w http.ResponseWriter, err error) {
 	if !ok {
 		d = detailOf(err)
 	}
-	body := &errorBody{Code: d.GetCode(), Message: d.GetMessage(), Field: d.GetField(), Current: d.GetCurrentVersion()}
+	body := &errorBody{Code: d.GetCode(), Message: d.GetMessage(), Field: d.GetField(), Current: d.GetCurrentVersion(),
+		After: d.GetRetryAfterSeconds()}
 	for _, p := range d.GetProblems() {
 		if raw, err := output.Marshal(p); err == nil {
 			body.Details = append(body.Details, raw)
@@ -201,6 +203,8 @@ func writeError(ctx context.Context, w http.ResponseWriter, err error) {
 	switch code {
 	case fault.StoreUnavailable:
 		w.Header().Set("Retry-After", "2")
+	case fault.RateLimited:
+		w.Header().Set("Retry-After", itoa(int(d.GetRetryAfterSeconds())))
 	case fault.Unauthenticated:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}

@@ -34,7 +34,7 @@ func (h held) Read(p []byte) (int, error) {
 func TestLargeBodiesTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
-		s := &Server{log: log, tokens: access.NewTokens(nil, token, log)}
+		s := &Server{log: log, tokens: access.NewTokens(nil, token, log), throttle: access.NewThrottle()}
 		known, err := callsOf(api.OpenAPI)
 		if err != nil {
 			t.Fatal(err)

@@ -62,6 +62,7 @@ func permissions() map[string]map[string]access.Role {
 			"CreateToken": access.Admin,
 			"RevokeToken": access.Admin,
 		},
+		"AuditService": {"ListAudit": access.Operator},
 	}
 }
 
@@ -88,6 +89,13 @@ func (s *Server) needs(fullMethod string) access.Role {
 		return role
 	}
 	return access.Admin
+}
+
+// changes reports whether a call changes something: all do that take more than reading, but those that read what not
+// everybody may.
+func (s *Server) changes(fullMethod string) bool {
+	method := fullMethod[strings.LastIndexByte(fullMethod, '/')+1:]
+	return s.needs(fullMethod) > access.Viewer && !strings.HasPrefix(method, "List") && !strings.HasPrefix(method, "Get")
 }
 
 // permit refuses a call that needs another role than who makes it has.

@@ -21,8 +21,10 @@ import (
 	"gateway.internal/controlplane/internal/access"
 )
 
+type methodDescriptor = protoreflect.MethodDescriptor
+
 // methods calls f for every call of the admin API.
-func methods(f func(service, method string, m protoreflect.MethodDescriptor)) {
+func methods(f func(service, method string, m methodDescriptor)) {
 	protoregistry.GlobalFiles.RangeFilesByPackage("gateway.admin.v1", func(file protoreflect.FileDescriptor) bool {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)
@@ -112,7 +114,7 @@ func TestStolenTokens(t *testing.T) {
 	before := a.must("GET", "/api/v1/config/revisions", "").Meta.Revision
 	said := permissions()
 	for role, token := range tokens {
-		methods(func(service, method string, m protoreflect.MethodDescriptor) {
+		methods(func(service, method string, m methodDescriptor) {
 			need := said[service][method]
 			if role >= need && need > access.Viewer {
 				return // it would do something

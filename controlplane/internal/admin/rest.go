@@ -68,6 +68,7 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 	handlers := []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		adminv1.RegisterConfigurationServiceHandler, adminv1.RegisterFleetServiceHandler,
 		adminv1.RegisterHealthServiceHandler, adminv1.RegisterAccessServiceHandler,
+		adminv1.RegisterAuditServiceHandler,
 	}
 	for _, o := range offers() {
 		handlers = append(handlers, o.rest)
@@ -127,7 +128,7 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 		}
 		// Before the body, which may be large, is read for anybody.
 		var err error
-		from.identity, err = s.authenticate(ctx, r.Method+" "+r.URL.Path, from.address, r.Header.Values("Authorization"))
+		from.identity, err = s.authenticate(ctx, from, r.Method+" "+r.URL.Path, r.Header.Values("Authorization"))
 		if err != nil {
 			writeError(ctx, w, err)
 			return
@@ -159,7 +160,9 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 			}
 		}
 		if r.URL.Path == exportPath {
-			if err := s.permit(from.identity, adminv1.ConfigurationService_ExportConfiguration_FullMethodName); err != nil {
+			const call = adminv1.ConfigurationService_ExportConfiguration_FullMethodName
+			if err := s.permit(from.identity, call); err != nil {
+				s.refused(ctx, from, call, err)
 				writeError(ctx, w, err)
 				return
 			}

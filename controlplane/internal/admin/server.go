@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -44,6 +46,8 @@ type Server struct {
 	permissions map[string]map[string]access.Role
 	// restCalls are the callers whom REST has let in, by what restCall says.
 	restCalls sync.Map
+	throttle  *access.Throttle
+	audit     *auditor
 	// largestPage is how many bytes of resources a page of a list may have.
 	largestPage int
 
@@ -56,6 +60,7 @@ func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *s
 	a := &Server{
 		largestPage: MaxRequestBytes - 4<<20, // with room for what is added to them
 		catalog:     c, store: s, fleet: f, log: log, tokens: access.NewTokens(s, token, log), permissions: permissions(),
+		throttle: access.NewThrottle(), audit: newAuditor(s, log),
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_admin_request_duration_seconds", Help: "Calls of the admin API.", Buckets: prometheus.DefBuckets,
 		}, []string{"method", "code"}),
@@ -65,8 +70,13 @@ func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *s
 	return a
 }
 
-// Run follows the store for who may use the API, until ctx ends.
-func (s *Server) Run(ctx context.Context) error { return s.tokens.Run(ctx) }
+// Run follows the store for who may use the API, and writes the audit trail, until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	var both errgroup.Group
+	both.Go(func() error { return s.tokens.Run(ctx) })
+	both.Go(func() error { s.audit.run(ctx); return nil })
+	return both.Wait()
+}
 
 // GRPC returns a gRPC server with the API, health and reflection.
 func (s *Server) GRPC() *grpc.Server {
@@ -80,6 +90,7 @@ func (s *Server) GRPC() *grpc.Server {
 	adminv1.RegisterFleetServiceServer(g, nodes{Server: s})
 	adminv1.RegisterHealthServiceServer(g, circuits{Server: s})
 	adminv1.RegisterAccessServiceServer(g, accessService{Server: s})
+	adminv1.RegisterAuditServiceServer(g, auditService{Server: s})
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)
 	return g
@@ -112,9 +123,18 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err := checkTextsOf(ctx); err != nil {
 		return nil, err
 	}
+	said := &note{call: info.FullMethod}
+	ctx = context.WithValue(ctx, noteKey{}, said)
 	reply, err = handler(ctx, req)
 	if err != nil {
-		return nil, translate(ctx, s.log, err)
+		err = translate(ctx, s.log, err)
+		if status.Code(err) == codes.PermissionDenied {
+			s.refused(ctx, callerOf(ctx), info.FullMethod, err)
+		}
+		return nil, err
+	}
+	if !said.done && s.changes(info.FullMethod) {
+		s.audit.keep(ctx, doneEntry(ctx))
 	}
 	return reply, nil
 }

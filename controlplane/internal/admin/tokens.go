@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"gateway.internal/controlplane/internal/access"
 	"gateway.internal/controlplane/internal/store"
 	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
@@ -70,6 +72,30 @@ func tokenOf(t store.Token) *adminv1.Token {
 		CreatedAt: timestamp(t.CreatedAt), ExpiresAt: timestamp(t.ExpiresAt), LastUsedAt: timestamp(t.LastUsedAt),
 		RevokedAt: timestamp(t.RevokedAt),
 	}
+}
+
+// tokenKind is what the audit trail calls tokens.
+const tokenKind = "token"
+
+// tokenEntry is the audit trail's entry of a token that is made or revoked.
+func tokenEntry(ctx context.Context, action adminv1.Change_Action, before, after *adminv1.Token) store.AuditEntry {
+	noteOf(ctx).done = true
+	t := after
+	var a, b protoreflect.Message
+	if before != nil {
+		t, a = before, before.ProtoReflect()
+	}
+	if after != nil {
+		b = after.ProtoReflect()
+	}
+	var d differences
+	d.message("", a, b)
+	e := doneEntry(ctx)
+	e.ChangeCount, e.Resources = 1, []store.AuditResource{{Kind: tokenKind, Name: t.GetName()}}
+	e.Changes = changesJSON([]*adminv1.Change{{
+		Action: action, Kind: tokenKind, Id: t.GetId(), Name: t.GetName(), Fields: d,
+	}})
+	return e
 }
 
 // ListTokens returns a page of the tokens.
@@ -139,7 +165,7 @@ func (s accessService) CreateToken(
 		return nil, err
 	}
 	t.ID, t.Hash, t.CreatedBy = uuid.NewString(), access.HashOf(text), author(ctx)
-	if err := s.tokens.Create(ctx, t); err != nil {
+	if err := s.tokens.Create(ctx, t, tokenEntry(ctx, adminv1.Change_ACTION_CREATED, nil, tokenOf(t))); err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "a token was made", "author", t.CreatedBy, "name", t.Name, "id", t.ID, "role", t.Role,
@@ -232,7 +258,7 @@ func (s accessService) RevokeToken(
 	if err != nil {
 		return nil, err
 	}
-	if err := s.tokens.Revoke(ctx, t.ID); err != nil {
+	if err := s.tokens.Revoke(ctx, t.ID, tokenEntry(ctx, adminv1.Change_ACTION_DELETED, tokenOf(t), nil)); err != nil {
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "a token was revoked", "author", author(ctx), "name", t.Name, "id", t.ID)

@@ -335,6 +335,8 @@ type CommitRequest struct {
 	Restore bool
 	// Check, where it is not nil, refuses what would be changed, by its error.
 	Check func(plan *config.Plan) error
+	// Audit, where it is not nil, makes the entry of the audit trail that is kept together with the revision.
+	Audit func(before *config.Config, plan *config.Plan) *store.AuditEntry
 }
 
 // Committed is what came of it.
@@ -400,9 +402,14 @@ func (c *Catalog) commit(ctx context.Context, v *Version, req CommitRequest) (*C
 		if plan, err = req.plan(v); err != nil || len(plan.Changes) == 0 {
 			return nil, err
 		}
-		return &store.Draft{
-			Author: req.Author, Message: req.Message, RollbackOf: req.RollbackOf, AllowShrink: req.AllowShrink, Hash: plan.Config.Hash(), Changes: plan.Changes,
-		}, nil
+		draft := &store.Draft{
+			Author: req.Author, Message: req.Message, RollbackOf: req.RollbackOf, AllowShrink: req.AllowShrink,
+			Hash: plan.Config.Hash(), Changes: plan.Changes,
+		}
+		if req.Audit != nil {
+			draft.Audit = req.Audit(v.Config, plan)
+		}
+		return draft, nil
 	})
 	if errors.Is(err, store.ErrEpochChanged) {
 		if err := c.replaced(ctx, v); err != nil {

@@ -47,11 +47,11 @@ type Access interface {
 	// already, it returns no tokens. When tokens were used is not among what is counted.
 	Tokens(ctx context.Context, known int64) (list []Token, changes int64, err error)
 	// CreateToken keeps a token. It is ErrTokenExists, or ErrTooManyTokens, when that can't be, as of the token's
-	// CreatedAt. Watches of all processes get a hint.
-	CreateToken(ctx context.Context, t Token) error
+	// CreatedAt. Watches of all processes get a hint. The entries of the audit trail are kept together with it.
+	CreateToken(ctx context.Context, t Token, audit ...AuditEntry) error
 	// RevokeToken sets when a token was revoked. It is ErrNoToken when there is none with the id that was not. Watches of
-	// all processes get a hint.
-	RevokeToken(ctx context.Context, id string, at time.Time) error
+	// all processes get a hint. The entries of the audit trail are kept together with it.
+	RevokeToken(ctx context.Context, id string, at time.Time, audit ...AuditEntry) error
 	// UseTokens says when tokens were used last, by their ids. What is later already stays.
 	UseTokens(ctx context.Context, used map[string]time.Time) error
 }

@@ -87,6 +87,8 @@ type Draft struct {
 	AllowShrink     bool
 	Hash            [32]byte
 	Changes         []config.Change
+	// Audit, where it is not nil, is kept together with the revision, whose number it gets.
+	Audit *AuditEntry
 }
 
 // List chooses revisions.
@@ -191,6 +193,8 @@ type Store interface {
 	KeepDiscovered(ctx context.Context, found []Discovered, gone []string) error
 	// Access is who may use the admin API.
 	Access
+	// Audit is who did what with it.
+	Audit
 	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by
 	// itself, and notices within seconds that it is away or there again.
 	Err() error

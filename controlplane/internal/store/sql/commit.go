@@ -54,7 +54,10 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 		RollbackOf: draft.RollbackOf, AllowShrink: draft.AllowShrink, Hash: draft.Hash, ChangeCount: len(draft.Changes), Changes: draft.Changes,
 	}
 	draftID := uuid.NewString()
-	if err := s.write(ctx, w, r, draftID); err != nil {
+	if draft.Audit != nil {
+		draft.Audit.Revision = r.Number
+	}
+	if err := s.write(ctx, w, r, draftID, draft.Audit); err != nil {
 		return store.Revision{}, s.fault(ctx, fmt.Sprintf("write revision %d", r.Number), err)
 	}
 	if ctx.Err() != nil { // nothing has been asked of the engine that could be in doubt
@@ -73,7 +76,9 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 // withoutNUL replaces the one character that PostgreSQL's text can't hold.
 func withoutNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
 
-func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID string) error {
+func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID string,
+	audit *store.AuditEntry,
+) error {
 	if err := s.writeResources(ctx, w, r.Changes); err != nil {
 		return err
 	}
@@ -95,6 +100,11 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 	idle()
 	if err := s.dialect.insert(ctx, w, "revision_changes", columns, rows); err != nil {
 		return err
+	}
+	if audit != nil {
+		if err := s.writeAudits(ctx, w.tx, []store.AuditEntry{*audit}); err != nil {
+			return err
+		}
 	}
 	q = "UPDATE meta SET head = $1, allowed_shrink = CASE WHEN $2 THEN $1 ELSE allowed_shrink END WHERE one = 1"
 	if _, err := w.tx.ExecContext(ctx, q, int64(r.Number), r.AllowShrink); err != nil {

@@ -26,8 +26,8 @@ type Store struct {
 	dialect dialect
 	log     *slog.Logger
 	limits  limits
-	// maxTokens is store.MaxTokens.
-	maxTokens int
+	// maxTokens is store.MaxTokens, and so are the others.
+	maxTokens, maxAudit, maxAuditRefusals int
 	// presence is whether the engine is there.
 	presence *presence
 
@@ -81,7 +81,8 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 		db: db, dialect: d, log: log, limits: limits{
 			read: 15 * time.Second, work: time.Minute, outcome: 10 * time.Second, look: 2 * time.Second, keepAlive: time.Second,
 		},
-		maxTokens: store.MaxTokens, presence: newPresence(),
+		maxTokens: store.MaxTokens, maxAudit: store.MaxAudit, maxAuditRefusals: store.MaxAuditRefusals,
+		presence:  newPresence(),
 		migrating: make(chan struct{}, 1), watchers: map[chan struct{}]struct{}{},
 	}
 	s.closing, s.stop = context.WithCancel(context.Background())

@@ -91,7 +91,7 @@ func (s *Store) answering(ctx context.Context, doing string, write func(context.
 }
 
 // CreateToken implements store.Access.
-func (s *Store) CreateToken(ctx context.Context, t store.Token) error {
+func (s *Store) CreateToken(ctx context.Context, t store.Token, audit ...store.AuditEntry) error {
 	kinds, err := json.Marshal(t.Kinds)
 	if err != nil {
 		return fmt.Errorf("create a token: %w", err)
@@ -129,12 +129,15 @@ func (s *Store) CreateToken(ctx context.Context, t store.Token) error {
 		q = "INSERT INTO tokens (" + tokenColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0)"
 		_, err := tx.ExecContext(ctx, q, t.ID, t.Name, t.Hash[:], t.Role, string(kinds), string(labels), t.User,
 			t.CreatedBy, now, t.ExpiresAt.UnixMicro())
-		return err
+		if err != nil {
+			return err
+		}
+		return s.writeAudits(ctx, tx, audit)
 	})
 }
 
 // RevokeToken implements store.Access.
-func (s *Store) RevokeToken(ctx context.Context, id string, at time.Time) error {
+func (s *Store) RevokeToken(ctx context.Context, id string, at time.Time, audit ...store.AuditEntry) error {
 	return s.answering(ctx, "revoke a token", func(ctx context.Context, tx *dbsql.Tx) error {
 		q := "UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND revoked_at = 0"
 		done, err := tx.ExecContext(ctx, q, at.UnixMicro(), id)
@@ -144,7 +147,10 @@ func (s *Store) RevokeToken(ctx context.Context, id string, at time.Time) error 
 		if n, err := done.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, store.ErrNoToken)
 		}
-		return s.changedAccess(ctx, tx)
+		if err := s.changedAccess(ctx, tx); err != nil {
+			return err
+		}
+		return s.writeAudits(ctx, tx, audit)
 	})
 }
 

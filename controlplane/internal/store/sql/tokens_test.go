@@ -34,3 +34,32 @@ func TestTokensAreBounded(t *testing.T) {
 		t.Errorf("there are %v, %v", list, err)
 	}
 }
+
+// TestAuditIsBounded: of changes and refusals the newest are kept, each by themselves.
+func TestAuditIsBounded(t *testing.T) {
+	s := opener("embedded:" + filepath.Join(t.TempDir(), "gateway.db"))(t).(*Store)
+	defer s.Close()
+	s.maxAudit, s.maxAuditRefusals = 3, 2
+	keep := func(outcome string) {
+		t.Helper()
+		e := store.AuditEntry{Outcome: outcome, Resources: []store.AuditResource{{Kind: "route", Name: "a"}}}
+		if err := s.KeepAudit(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		keep(store.AuditDone)
+	}
+	for range 10 {
+		keep(store.AuditRefused)
+	}
+	for outcome, want := range map[string]int{store.AuditDone: 3, store.AuditRefused: 2} {
+		if list, n, err := s.Audit(t.Context(), store.AuditList{Outcome: outcome, Limit: 10}); err != nil || n != want || len(list) != want {
+			t.Errorf("of %s %d are kept, %v", outcome, n, err)
+		}
+	}
+	var n int
+	if err := s.db.QueryRowContext(t.Context(), "SELECT count(*) FROM audit_resources").Scan(&n); err != nil || n != 5 {
+		t.Errorf("%d resources are kept, %v", n, err)
+	}
+}

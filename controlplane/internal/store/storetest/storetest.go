@@ -57,6 +57,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"leases":                                      testLeases,
 		"secrets":                                     testSecrets,
 		"what was discovered":                         testDiscovered,
+		"audit trail":                                 testAudit,
 		"tokens":                                      testTokens,
 		"read-only":                                   testReadOnly,
 		"outage":                                      testOutage,

@@ -216,8 +216,10 @@ type ErrorDetail struct {
 	Problems []*Problem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
 	// After VERSION_CONFLICT: the current version of the resource.
 	CurrentVersion uint32 `protobuf:"varint,5,opt,name=current_version,json=currentVersion,proto3" json:"current_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// After RATE_LIMIT_EXCEEDED: how many seconds to wait.
+	RetryAfterSeconds uint32 `protobuf:"varint,6,opt,name=retry_after_seconds,json=retryAfterSeconds,proto3" json:"retry_after_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ErrorDetail) Reset() {
@@ -285,6 +287,13 @@ func (x *ErrorDetail) GetCurrentVersion() uint32 {
 	return 0
 }
 
+func (x *ErrorDetail) GetRetryAfterSeconds() uint32 {
+	if x != nil {
+		return x.RetryAfterSeconds
+	}
+	return 0
+}
+
 var File_gateway_admin_v1_common_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_common_proto_rawDesc = "" +
@@ -303,13 +312,14 @@ const file_gateway_admin_v1_common_proto_rawDesc = "" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x14\n" +
 	"\x05value\x18\x04 \x01(\tR\x05value\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x1a\n" +
-	"\blocation\x18\x06 \x01(\tR\blocation\"\xb1\x01\n" +
+	"\blocation\x18\x06 \x01(\tR\blocation\"\xe1\x01\n" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x125\n" +
 	"\bproblems\x18\x04 \x03(\v2\x19.gateway.admin.v1.ProblemR\bproblems\x12'\n" +
-	"\x0fcurrent_version\x18\x05 \x01(\rR\x0ecurrentVersionB\xba\x01\n" +
+	"\x0fcurrent_version\x18\x05 \x01(\rR\x0ecurrentVersion\x12.\n" +
+	"\x13retry_after_seconds\x18\x06 \x01(\rR\x11retryAfterSecondsB\xba\x01\n" +
 	"\x14com.gateway.admin.v1B\vCommonProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
 var (
