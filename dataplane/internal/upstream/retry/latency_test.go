@@ -71,3 +71,24 @@ func TestQuantileForgets(t *testing.T) {
 		t.Errorf("of what is over: %s", d)
 	}
 }
+
+func TestHistogramForgets(t *testing.T) {
+	var h Histogram
+	if d := h.Quantile(0.5); d != 0 {
+		t.Errorf("of nothing: %s", d)
+	}
+	for range 3 {
+		h.Add(10 * time.Millisecond)
+	}
+	h.Add(time.Second)
+	if d := h.Quantile(0.75); d < 10*time.Millisecond || d > 11*time.Millisecond {
+		t.Errorf("three of four within %s", d)
+	}
+	if d := h.Quantile(0.99); d < time.Second || d > 1100*time.Millisecond {
+		t.Errorf("all within %s", d)
+	}
+	h.Reset()
+	if d := h.Quantile(0.5); d != 0 {
+		t.Errorf("after a reset: %s", d)
+	}
+}
