@@ -48,6 +48,8 @@ type Circuit struct {
 	SlowThreshold float64
 	// Concurrent is how many requests may be under way, 0: any number, and Pending how many may wait.
 	Concurrent, Pending int
+	// Adaptive is how many requests may be under way where that follows the service. The zero value has no limit.
+	Adaptive Adaptive
 	// Shared reports whether nodes tell each other of its openings.
 	Shared bool
 }
@@ -66,7 +68,8 @@ func circuitOf(m *configv1.CircuitBreakerConfig) *Circuit {
 		Minimum:     orNumber(m.GetMinRequests(), DefaultCircuitMinimum),
 		Consecutive: int(m.GetConsecutiveFailures()),
 		Concurrent:  int(m.GetMaxConcurrent()), Pending: int(m.GetMaxPending()),
-		Shared: m.GetShared(),
+		Adaptive: adaptiveOf(m.GetAdaptive()),
+		Shared:   m.GetShared(),
 	}
 	c.MaxTimeout = durationOr(m.GetMaxTimeout(), min(circuitGrowth*c.Timeout, maxCircuitTimeout))
 	if m.ErrorThreshold != nil {
@@ -107,9 +110,14 @@ func (c *checker) circuit(m *configv1.CircuitBreakerConfig) {
 		c.duration(at+"slow_call.duration", s.GetDuration(), time.Millisecond, time.Hour)
 		c.share(at+"slow_call.ratio", s.Ratio)
 	}
-	if m.GetMaxPending() > 0 && m.GetMaxConcurrent() == 0 {
-		c.fail(at+"max_pending", strconv.Itoa(int(m.GetMaxPending())), "has no meaning without max_concurrent")
+	if m.GetMaxPending() > 0 && m.GetMaxConcurrent() == 0 && m.GetAdaptive() == nil {
+		c.fail(at+"max_pending", strconv.Itoa(int(m.GetMaxPending())), "has no meaning without max_concurrent or adaptive")
 	}
+	if m.GetMaxConcurrent() > 0 && m.GetAdaptive() != nil {
+		c.fail(at+"max_concurrent", strconv.Itoa(int(m.GetMaxConcurrent())),
+			"has no meaning with adaptive, whose max_limit is the most that there may be")
+	}
+	c.adaptive(at+"adaptive.", m.GetAdaptive())
 	c.circuitType(m)
 }
 

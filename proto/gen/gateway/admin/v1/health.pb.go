@@ -133,10 +133,21 @@ type NodeCircuit struct {
 	Slow uint64 `protobuf:"varint,7,opt,name=slow,proto3" json:"slow,omitempty"`
 	// Attempts that it has refused since the node's start.
 	Rejected uint64 `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"`
-	// Attempts under way, where the circuit has a bulkhead.
+	// Attempts under way, where the circuit is of the type "hystrix" or has an adaptive limit.
 	Concurrent uint32 `protobuf:"varint,9,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
-	// Attempts that wait, where the circuit has a bulkhead.
-	Pending       uint32 `protobuf:"varint,10,opt,name=pending,proto3" json:"pending,omitempty"`
+	// Attempts that wait, where the circuit is of the type "hystrix".
+	Pending uint32 `protobuf:"varint,10,opt,name=pending,proto3" json:"pending,omitempty"`
+	// Attempts that may be under way now; 0: any number.
+	Limit uint32 `protobuf:"varint,11,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Time of a response with next to no load, by which the adaptive limit goes, in milliseconds; 0: it is not known.
+	MinRttMs float64 `protobuf:"fixed64,12,opt,name=min_rtt_ms,json=minRttMs,proto3" json:"min_rtt_ms,omitempty"`
+	// Time within which half of the responses of the last 10 to 20 seconds came, in milliseconds, where the circuit is of
+	// the type "hystrix"; 0: there were less than a hundred.
+	P50Ms float64 `protobuf:"fixed64,13,opt,name=p50_ms,json=p50Ms,proto3" json:"p50_ms,omitempty"`
+	// The same for 95 % of them.
+	P95Ms float64 `protobuf:"fixed64,14,opt,name=p95_ms,json=p95Ms,proto3" json:"p95_ms,omitempty"`
+	// The same for 99 % of them.
+	P99Ms         float64 `protobuf:"fixed64,15,opt,name=p99_ms,json=p99Ms,proto3" json:"p99_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,6 +248,41 @@ func (x *NodeCircuit) GetConcurrent() uint32 {
 func (x *NodeCircuit) GetPending() uint32 {
 	if x != nil {
 		return x.Pending
+	}
+	return 0
+}
+
+func (x *NodeCircuit) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *NodeCircuit) GetMinRttMs() float64 {
+	if x != nil {
+		return x.MinRttMs
+	}
+	return 0
+}
+
+func (x *NodeCircuit) GetP50Ms() float64 {
+	if x != nil {
+		return x.P50Ms
+	}
+	return 0
+}
+
+func (x *NodeCircuit) GetP95Ms() float64 {
+	if x != nil {
+		return x.P95Ms
+	}
+	return 0
+}
+
+func (x *NodeCircuit) GetP99Ms() float64 {
+	if x != nil {
+		return x.P99Ms
 	}
 	return 0
 }
@@ -648,7 +694,7 @@ const file_gateway_admin_v1_health_proto_rawDesc = "" +
 	"\vforced_open\x18\x04 \x01(\bR\n" +
 	"forcedOpen\x12=\n" +
 	"\fforced_until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vforcedUntil\x123\n" +
-	"\x05nodes\x18\x06 \x03(\v2\x1d.gateway.admin.v1.NodeCircuitR\x05nodes\"\xbe\x02\n" +
+	"\x05nodes\x18\x06 \x03(\v2\x1d.gateway.admin.v1.NodeCircuitR\x05nodes\"\xb7\x03\n" +
 	"\vNodeCircuit\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x120\n" +
@@ -662,7 +708,13 @@ const file_gateway_admin_v1_health_proto_rawDesc = "" +
 	"concurrent\x18\t \x01(\rR\n" +
 	"concurrent\x12\x18\n" +
 	"\apending\x18\n" +
-	" \x01(\rR\apending\"e\n" +
+	" \x01(\rR\apending\x12\x14\n" +
+	"\x05limit\x18\v \x01(\rR\x05limit\x12\x1c\n" +
+	"\n" +
+	"min_rtt_ms\x18\f \x01(\x01R\bminRttMs\x12\x15\n" +
+	"\x06p50_ms\x18\r \x01(\x01R\x05p50Ms\x12\x15\n" +
+	"\x06p95_ms\x18\x0e \x01(\x01R\x05p95Ms\x12\x15\n" +
+	"\x06p99_ms\x18\x0f \x01(\x01R\x05p99Ms\"e\n" +
 	"\x1aListCircuitBreakersRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x18\n" +

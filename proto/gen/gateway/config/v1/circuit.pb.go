@@ -50,11 +50,15 @@ type CircuitBreakerConfig struct {
 	// Opens the circuit when too many responses are slow. Absent: time does not count. For "window".
 	SlowCall *SlowCall `protobuf:"bytes,9,opt,name=slow_call,json=slowCall,proto3" json:"slow_call,omitempty"`
 	// Requests to the service that a node has under way at once, 1 to 1000000; others wait, see max_pending. 0: any
-	// number. For "hystrix".
+	// number, or what adaptive says. For "hystrix".
 	MaxConcurrent uint32 `protobuf:"varint,10,opt,name=max_concurrent,json=maxConcurrent,proto3" json:"max_concurrent,omitempty"`
-	// Requests that wait while max_concurrent are under way, 0 to 1000000, in the order in which they came, for the
-	// connect_timeout of connection_pool at most; others are answered with 503 CIRCUIT_OPEN. For "hystrix".
+	// Requests that wait while as many are under way as max_concurrent or adaptive allows, 0 to 1000000, in the order in
+	// which they came, for the connect_timeout of connection_pool at most; others are answered with 503 CIRCUIT_OPEN. For
+	// "hystrix".
 	MaxPending uint32 `protobuf:"varint,11,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
+	// Limits the requests that a node has under way at once by how long their responses take. Absent: it does not. For
+	// both types; not together with max_concurrent.
+	Adaptive *AdaptiveConcurrency `protobuf:"bytes,12,opt,name=adaptive,proto3" json:"adaptive,omitempty"`
 	// Nodes that have --redis share what opens the circuit: once one of them has opened it, the others do for the rest of
 	// that time. Each of them tries the service again by itself. A node without --redis goes on alone.
 	Shared        bool `protobuf:"varint,20,opt,name=shared,proto3" json:"shared,omitempty"`
@@ -169,11 +173,149 @@ func (x *CircuitBreakerConfig) GetMaxPending() uint32 {
 	return 0
 }
 
+func (x *CircuitBreakerConfig) GetAdaptive() *AdaptiveConcurrency {
+	if x != nil {
+		return x.Adaptive
+	}
+	return nil
+}
+
 func (x *CircuitBreakerConfig) GetShared() bool {
 	if x != nil {
 		return x.Shared
 	}
 	return false
+}
+
+// AdaptiveConcurrency is a limit of the requests under way that follows the service: it falls while responses take longer
+// than they do with next to no load, and rises while they do not. The algorithm is that of Envoy's gradient controller,
+// and so are the defaults. At the end of each sample_window in which there were responses
+//
+//	gradient  = min_rtt * (1 + buffer) / sample_rtt, from 0.5 to 2
+//	new_limit = gradient * limit + sqrt(gradient * limit)
+//
+// where sample_rtt is a percentile of the window's responses, and min_rtt the same of those that were measured with at
+// most min_concurrency requests under way: at first, and every min_rtt_interval. Others are refused, or wait, during
+// that. Each node has a limit of its own for each service.
+type AdaptiveConcurrency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit is never lower, but while min_rtt is measured, 1 to 1000000. 0 means 3, or max_limit where that is lower.
+	MinLimit uint32 `protobuf:"varint,1,opt,name=min_limit,json=minLimit,proto3" json:"min_limit,omitempty"`
+	// The limit is never higher, from min_limit up to 1000000. 0 means 1000, or min_limit where that is higher.
+	MaxLimit uint32 `protobuf:"varint,2,opt,name=max_limit,json=maxLimit,proto3" json:"max_limit,omitempty"`
+	// How often the limit changes, 10ms to 1m. Empty means "100ms".
+	SampleWindow string `protobuf:"bytes,3,opt,name=sample_window,json=sampleWindow,proto3" json:"sample_window,omitempty"`
+	// Percentile of the times to the head of the response that is compared, 1 to 99. 0 means 50.
+	Percentile uint32 `protobuf:"varint,4,opt,name=percentile,proto3" json:"percentile,omitempty"`
+	// Share of min_rtt by which responses may take longer before the limit falls, 0 to 10. Absent means 0.25.
+	Buffer *float64 `protobuf:"fixed64,5,opt,name=buffer,proto3,oneof" json:"buffer,omitempty"`
+	// How often min_rtt is measured, from ten times the sample_window, and at least 1s, up to 24h. It is measured earlier
+	// where the limit has come down to min_limit for 5 windows. Empty means "1m".
+	MinRttInterval string `protobuf:"bytes,6,opt,name=min_rtt_interval,json=minRttInterval,proto3" json:"min_rtt_interval,omitempty"`
+	// Share of min_rtt_interval by which a measurement begins later, at random, so that nodes do not measure together, 0 to
+	// 1. Absent means 0.15.
+	MinRttJitter *float64 `protobuf:"fixed64,7,opt,name=min_rtt_jitter,json=minRttJitter,proto3,oneof" json:"min_rtt_jitter,omitempty"`
+	// Responses that are measured, 1 to 10000. A measurement ends with fewer when it has lasted for a tenth of
+	// min_rtt_interval. 0 means 50.
+	MinRttRequests uint32 `protobuf:"varint,8,opt,name=min_rtt_requests,json=minRttRequests,proto3" json:"min_rtt_requests,omitempty"`
+	// Requests that are under way at once while min_rtt is measured, 1 up to min_limit. 0 means 3, or min_limit where that
+	// is lower.
+	MinConcurrency uint32 `protobuf:"varint,9,opt,name=min_concurrency,json=minConcurrency,proto3" json:"min_concurrency,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AdaptiveConcurrency) Reset() {
+	*x = AdaptiveConcurrency{}
+	mi := &file_gateway_config_v1_circuit_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdaptiveConcurrency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdaptiveConcurrency) ProtoMessage() {}
+
+func (x *AdaptiveConcurrency) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_config_v1_circuit_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdaptiveConcurrency.ProtoReflect.Descriptor instead.
+func (*AdaptiveConcurrency) Descriptor() ([]byte, []int) {
+	return file_gateway_config_v1_circuit_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AdaptiveConcurrency) GetMinLimit() uint32 {
+	if x != nil {
+		return x.MinLimit
+	}
+	return 0
+}
+
+func (x *AdaptiveConcurrency) GetMaxLimit() uint32 {
+	if x != nil {
+		return x.MaxLimit
+	}
+	return 0
+}
+
+func (x *AdaptiveConcurrency) GetSampleWindow() string {
+	if x != nil {
+		return x.SampleWindow
+	}
+	return ""
+}
+
+func (x *AdaptiveConcurrency) GetPercentile() uint32 {
+	if x != nil {
+		return x.Percentile
+	}
+	return 0
+}
+
+func (x *AdaptiveConcurrency) GetBuffer() float64 {
+	if x != nil && x.Buffer != nil {
+		return *x.Buffer
+	}
+	return 0
+}
+
+func (x *AdaptiveConcurrency) GetMinRttInterval() string {
+	if x != nil {
+		return x.MinRttInterval
+	}
+	return ""
+}
+
+func (x *AdaptiveConcurrency) GetMinRttJitter() float64 {
+	if x != nil && x.MinRttJitter != nil {
+		return *x.MinRttJitter
+	}
+	return 0
+}
+
+func (x *AdaptiveConcurrency) GetMinRttRequests() uint32 {
+	if x != nil {
+		return x.MinRttRequests
+	}
+	return 0
+}
+
+func (x *AdaptiveConcurrency) GetMinConcurrency() uint32 {
+	if x != nil {
+		return x.MinConcurrency
+	}
+	return 0
 }
 
 // SlowCall says which responses are slow, and how many may be.
@@ -189,7 +331,7 @@ type SlowCall struct {
 
 func (x *SlowCall) Reset() {
 	*x = SlowCall{}
-	mi := &file_gateway_config_v1_circuit_proto_msgTypes[1]
+	mi := &file_gateway_config_v1_circuit_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -201,7 +343,7 @@ func (x *SlowCall) String() string {
 func (*SlowCall) ProtoMessage() {}
 
 func (x *SlowCall) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_circuit_proto_msgTypes[1]
+	mi := &file_gateway_config_v1_circuit_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -214,7 +356,7 @@ func (x *SlowCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlowCall.ProtoReflect.Descriptor instead.
 func (*SlowCall) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_circuit_proto_rawDescGZIP(), []int{1}
+	return file_gateway_config_v1_circuit_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SlowCall) GetDuration() string {
@@ -235,7 +377,7 @@ var File_gateway_config_v1_circuit_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_circuit_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/circuit.proto\x12\x11gateway.config.v1\"\xd6\x03\n" +
+	"\x1fgateway/config/v1/circuit.proto\x12\x11gateway.config.v1\"\x9a\x04\n" +
 	"\x14CircuitBreakerConfig\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12!\n" +
 	"\fmax_requests\x18\x02 \x01(\rR\vmaxRequests\x12\x1a\n" +
@@ -250,9 +392,24 @@ const file_gateway_config_v1_circuit_proto_rawDesc = "" +
 	"\x0emax_concurrent\x18\n" +
 	" \x01(\rR\rmaxConcurrent\x12\x1f\n" +
 	"\vmax_pending\x18\v \x01(\rR\n" +
-	"maxPending\x12\x16\n" +
+	"maxPending\x12B\n" +
+	"\badaptive\x18\f \x01(\v2&.gateway.config.v1.AdaptiveConcurrencyR\badaptive\x12\x16\n" +
 	"\x06shared\x18\x14 \x01(\bR\x06sharedB\x12\n" +
-	"\x10_error_threshold\"K\n" +
+	"\x10_error_threshold\"\xf7\x02\n" +
+	"\x13AdaptiveConcurrency\x12\x1b\n" +
+	"\tmin_limit\x18\x01 \x01(\rR\bminLimit\x12\x1b\n" +
+	"\tmax_limit\x18\x02 \x01(\rR\bmaxLimit\x12#\n" +
+	"\rsample_window\x18\x03 \x01(\tR\fsampleWindow\x12\x1e\n" +
+	"\n" +
+	"percentile\x18\x04 \x01(\rR\n" +
+	"percentile\x12\x1b\n" +
+	"\x06buffer\x18\x05 \x01(\x01H\x00R\x06buffer\x88\x01\x01\x12(\n" +
+	"\x10min_rtt_interval\x18\x06 \x01(\tR\x0eminRttInterval\x12)\n" +
+	"\x0emin_rtt_jitter\x18\a \x01(\x01H\x01R\fminRttJitter\x88\x01\x01\x12(\n" +
+	"\x10min_rtt_requests\x18\b \x01(\rR\x0eminRttRequests\x12'\n" +
+	"\x0fmin_concurrency\x18\t \x01(\rR\x0eminConcurrencyB\t\n" +
+	"\a_bufferB\x11\n" +
+	"\x0f_min_rtt_jitter\"K\n" +
 	"\bSlowCall\x12\x1a\n" +
 	"\bduration\x18\x01 \x01(\tR\bduration\x12\x19\n" +
 	"\x05ratio\x18\x02 \x01(\x01H\x00R\x05ratio\x88\x01\x01B\b\n" +
@@ -271,18 +428,20 @@ func file_gateway_config_v1_circuit_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_circuit_proto_rawDescData
 }
 
-var file_gateway_config_v1_circuit_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_gateway_config_v1_circuit_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_gateway_config_v1_circuit_proto_goTypes = []any{
 	(*CircuitBreakerConfig)(nil), // 0: gateway.config.v1.CircuitBreakerConfig
-	(*SlowCall)(nil),             // 1: gateway.config.v1.SlowCall
+	(*AdaptiveConcurrency)(nil),  // 1: gateway.config.v1.AdaptiveConcurrency
+	(*SlowCall)(nil),             // 2: gateway.config.v1.SlowCall
 }
 var file_gateway_config_v1_circuit_proto_depIdxs = []int32{
-	1, // 0: gateway.config.v1.CircuitBreakerConfig.slow_call:type_name -> gateway.config.v1.SlowCall
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 0: gateway.config.v1.CircuitBreakerConfig.slow_call:type_name -> gateway.config.v1.SlowCall
+	1, // 1: gateway.config.v1.CircuitBreakerConfig.adaptive:type_name -> gateway.config.v1.AdaptiveConcurrency
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_gateway_config_v1_circuit_proto_init() }
@@ -292,13 +451,14 @@ func file_gateway_config_v1_circuit_proto_init() {
 	}
 	file_gateway_config_v1_circuit_proto_msgTypes[0].OneofWrappers = []any{}
 	file_gateway_config_v1_circuit_proto_msgTypes[1].OneofWrappers = []any{}
+	file_gateway_config_v1_circuit_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_circuit_proto_rawDesc), len(file_gateway_config_v1_circuit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

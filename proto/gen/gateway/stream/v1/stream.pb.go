@@ -862,12 +862,23 @@ type CircuitStatus struct {
 	Slow uint64 `protobuf:"varint,7,opt,name=slow,proto3" json:"slow,omitempty"`
 	// Attempts that it has refused since the node's start.
 	Rejected uint64 `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"`
-	// Attempts under way, where the circuit has a bulkhead.
+	// Attempts under way, where the circuit is of the type "hystrix" or has an adaptive limit.
 	Concurrent uint32 `protobuf:"varint,9,opt,name=concurrent,proto3" json:"concurrent,omitempty"`
-	// Attempts that wait, where the circuit has a bulkhead.
+	// Attempts that wait, where the circuit is of the type "hystrix".
 	Pending uint32 `protobuf:"varint,10,opt,name=pending,proto3" json:"pending,omitempty"`
 	// The service has no circuit any more: nothing else is told.
-	Gone          bool `protobuf:"varint,11,opt,name=gone,proto3" json:"gone,omitempty"`
+	Gone bool `protobuf:"varint,11,opt,name=gone,proto3" json:"gone,omitempty"`
+	// Attempts that may be under way now; 0: any number.
+	Limit uint32 `protobuf:"varint,12,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Time of a response with next to no load, by which the adaptive limit goes, in microseconds; 0: it is not known.
+	MinRttMicros uint64 `protobuf:"varint,13,opt,name=min_rtt_micros,json=minRttMicros,proto3" json:"min_rtt_micros,omitempty"`
+	// Time within which half of the responses of the last 10 to 20 seconds came, in microseconds, where the circuit is of
+	// the type "hystrix"; 0: there were less than a hundred.
+	P50Micros uint64 `protobuf:"varint,14,opt,name=p50_micros,json=p50Micros,proto3" json:"p50_micros,omitempty"`
+	// The same, for 95 %.
+	P95Micros uint64 `protobuf:"varint,15,opt,name=p95_micros,json=p95Micros,proto3" json:"p95_micros,omitempty"`
+	// The same, for 99 %.
+	P99Micros     uint64 `protobuf:"varint,16,opt,name=p99_micros,json=p99Micros,proto3" json:"p99_micros,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +988,41 @@ func (x *CircuitStatus) GetGone() bool {
 		return x.Gone
 	}
 	return false
+}
+
+func (x *CircuitStatus) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetMinRttMicros() uint64 {
+	if x != nil {
+		return x.MinRttMicros
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetP50Micros() uint64 {
+	if x != nil {
+		return x.P50Micros
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetP95Micros() uint64 {
+	if x != nil {
+		return x.P95Micros
+	}
+	return 0
+}
+
+func (x *CircuitStatus) GetP99Micros() uint64 {
+	if x != nil {
+		return x.P99Micros
+	}
+	return 0
 }
 
 // FleetStanding is told to a node that has refused the newest revision, when it changes.
@@ -2705,7 +2751,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fACTION_RESET\x10\x01\x12\x15\n" +
-	"\x11ACTION_FORCE_OPEN\x10\x02\"\xf0\x03\n" +
+	"\x11ACTION_FORCE_OPEN\x10\x02\"\x89\x05\n" +
 	"\rCircuitStatus\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12<\n" +
@@ -2721,7 +2767,15 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"concurrent\x12\x18\n" +
 	"\apending\x18\n" +
 	" \x01(\rR\apending\x12\x12\n" +
-	"\x04gone\x18\v \x01(\bR\x04gone\"l\n" +
+	"\x04gone\x18\v \x01(\bR\x04gone\x12\x14\n" +
+	"\x05limit\x18\f \x01(\rR\x05limit\x12$\n" +
+	"\x0emin_rtt_micros\x18\r \x01(\x04R\fminRttMicros\x12\x1d\n" +
+	"\n" +
+	"p50_micros\x18\x0e \x01(\x04R\tp50Micros\x12\x1d\n" +
+	"\n" +
+	"p95_micros\x18\x0f \x01(\x04R\tp95Micros\x12\x1d\n" +
+	"\n" +
+	"p99_micros\x18\x10 \x01(\x04R\tp99Micros\"l\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_CLOSED\x10\x01\x12\x0e\n" +
