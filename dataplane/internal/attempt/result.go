@@ -101,7 +101,10 @@ func kindOfFault(code fault.Code) outcome.Kind {
 }
 
 // Tell tells the service what has come of the attempt by now, where that may go on for long after its response's head.
-func (a *Attempt) Tell() { a.tell(a.Answered) }
+func (a *Attempt) Tell() {
+	a.tell(a.Answered)
+	a.result.Permit.Stream()
+}
 
 // tell tells the service, once. now is when the attempt ended.
 func (a *Attempt) tell(now time.Time) {

@@ -107,6 +107,9 @@ func (s *Service) Refuse(x *exchange.Exchange, why circuit.Verdict) {
 	reason := "the service fails, and is not asked for a while"
 	if why == circuit.Full {
 		reason = "as many requests to the service as its circuit allows are under way"
+		if set := s.current.Load().settings.Circuit; set != nil && set.Adaptive.MaxLimit > 0 {
+			reason = "as many requests to the service are under way as it answers without delay"
+		}
 	}
 	x.Fail(fault.CircuitOpen, reason)
 	if c := s.circuit.Load(); c != nil && x.RPC == exchange.NoRPC {
@@ -136,6 +139,12 @@ var (
 	circuitTimesDesc = prometheus.NewDesc("gateway_circuit_breaker_response_seconds",
 		"The time within which a share of the service's latest responses came, where its circuit is of the type hystrix.",
 		[]string{"service", "quantile"}, nil)
+	circuitLimitDesc = prometheus.NewDesc("gateway_circuit_concurrency_limit",
+		"Requests to the service that this node may have under way now, where its circuit limits that.",
+		[]string{"service"}, nil)
+	circuitMinRTTDesc = prometheus.NewDesc("gateway_circuit_min_rtt_seconds",
+		"Time of a response of the service with next to no load, by which the adaptive limit goes; absent until it is known.",
+		[]string{"service"}, nil)
 )
 
 // collectCircuit emits what the service's circuit does, if there is one.
@@ -148,6 +157,12 @@ func (s *Service) collectCircuit(ch chan<- prometheus.Metric, service string) {
 	state := map[circuit.State]float64{circuit.Opened: 1, circuit.HalfOpen: 2, circuit.Forced: 1}[status.State]
 	ch <- prometheus.MustNewConstMetric(circuitDesc, prometheus.GaugeValue, state, service)
 	ch <- prometheus.MustNewConstMetric(circuitRejectedDesc, prometheus.CounterValue, float64(status.Rejected), service)
+	if status.Limit > 0 {
+		ch <- prometheus.MustNewConstMetric(circuitLimitDesc, prometheus.GaugeValue, float64(status.Limit), service)
+	}
+	if status.MinRTT > 0 {
+		ch <- prometheus.MustNewConstMetric(circuitMinRTTDesc, prometheus.GaugeValue, status.MinRTT.Seconds(), service)
+	}
 	for to, n := range status.To {
 		ch <- prometheus.MustNewConstMetric(
 			circuitChangesDesc, prometheus.CounterValue, float64(n), service, circuit.State(to).String())

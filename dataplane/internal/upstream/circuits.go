@@ -145,6 +145,8 @@ func circuitStatus(id string, s circuit.Status) *streamv1.CircuitStatus {
 	is := &streamv1.CircuitStatus{
 		ServiceId: id, State: circuitStates[s.State], Since: timestamppb.New(s.Since), Requests: s.Requests,
 		Failed: s.Failed, Slow: s.Slow, Rejected: s.Rejected, Concurrent: uint32(s.Concurrent), Pending: uint32(s.Pending),
+		Limit: uint32(s.Limit), MinRttMicros: uint64(s.MinRTT.Microseconds()), P50Micros: uint64(s.P50.Microseconds()),
+		P95Micros: uint64(s.P95.Microseconds()), P99Micros: uint64(s.P99.Microseconds()),
 	}
 	if !s.Until.IsZero() {
 		is.Until = timestamppb.New(s.Until)

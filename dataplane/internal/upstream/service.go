@@ -387,6 +387,8 @@ func (r *Registry) Describe(ch chan<- *prometheus.Desc) {
 	ch <- circuitChangesDesc
 	ch <- circuitRejectedDesc
 	ch <- circuitTimesDesc
+	ch <- circuitLimitDesc
+	ch <- circuitMinRTTDesc
 	ch <- attemptsDesc
 	ch <- attemptsRefusedDesc
 	ch <- retriesDesc

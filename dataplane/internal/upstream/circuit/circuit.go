@@ -33,6 +33,7 @@ type Circuit interface {
 	admit(now time.Time) (generation uint64, admitted bool)
 	ended(*Permit, *outcome.Result)
 	leave(*Permit)
+	stream(*Permit)
 	core() *machine
 }
 
@@ -93,13 +94,13 @@ type Permit struct {
 	generation uint64
 	shard      uint32
 	told       bool
-	unlimited  bool // there was no limit when it took its place
-	passed     bool // another one has the place
+	placed     placed // where it is counted
+	passed     bool   // another one has the place
 }
 
 // take has an attempt take a place. Each field is set by itself: a copy of them all would cost several times as much.
-func (p *Permit) take(of Circuit, generation uint64, shard uint32) {
-	p.of, p.generation, p.shard, p.told = of, generation, shard, false
+func (p *Permit) take(of Circuit, generation uint64, shard uint32, at placed) {
+	p.of, p.generation, p.shard, p.told, p.placed = of, generation, shard, false, at
 }
 
 // Held reports whether there is a place.
@@ -118,8 +119,7 @@ func (p *Permit) Pass(c Circuit, now time.Time, next *Permit) (v Verdict, same b
 	if !ok {
 		return Open, true
 	}
-	next.take(c, generation, p.shard)
-	next.unlimited = p.unlimited
+	next.take(c, generation, p.shard, p.placed)
 	p.passed = true
 	return Admitted, true
 }
@@ -129,6 +129,14 @@ func (p *Permit) Ended(r *outcome.Result) {
 	if p.of != nil && !p.told {
 		p.told = true
 		p.of.ended(p, r)
+	}
+}
+
+// Stream tells the circuit that the response, of which Ended was told, goes on for as long as something moves: it does
+// not count for an adaptive limit any more, which is one of what the service works at. The place in the circuit stays.
+func (p *Permit) Stream() {
+	if p.of != nil && !p.passed {
+		p.of.stream(p)
 	}
 }
 
@@ -204,6 +212,10 @@ type Status struct {
 	To [4]uint64
 	// Concurrent is how many attempts are under way, and Pending how many wait, where that is limited.
 	Concurrent, Pending int
+	// Limit is how many may be under way now; 0: any number. MinRTT is the time of a response with next to no load, by
+	// which an adaptive limit goes; 0: it is not known.
+	Limit  int
+	MinRTT time.Duration
 	// P50, P95 and P99 are the times within which that share of the latest responses came; 0: too few are known.
 	P50, P95, P99 time.Duration
 }

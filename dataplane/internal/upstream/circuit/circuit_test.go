@@ -284,12 +284,18 @@ func BenchmarkClosed(b *testing.B) {
 	for _, c := range []struct {
 		name, kind string
 		limit      int
+		adaptive   bool
 	}{
-		{"window", config.WindowCircuit, 0}, {"hystrix", config.HystrixCircuit, 0}, {"bulkhead", config.HystrixCircuit, 100},
+		{"window", config.WindowCircuit, 0, false}, {"hystrix", config.HystrixCircuit, 0, false},
+		{"bulkhead", config.HystrixCircuit, 100, false}, {"adaptive window", config.WindowCircuit, 0, true},
+		{"adaptive hystrix", config.HystrixCircuit, 0, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			set := settings(c.kind)
 			set.Concurrent = c.limit
+			if c.adaptive {
+				set.Adaptive = adaptive(c.kind).Adaptive
+			}
 			circuit := New(set, nil, now)
 			b.ReportAllocs()
 			var shards atomic.Uint32

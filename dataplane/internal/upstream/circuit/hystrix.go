@@ -17,7 +17,6 @@ type hystrix struct {
 	machine
 	latencies retry.Latencies
 
-	inUse   places
 	waiting atomic.Int64 // is changed before a place is looked for, and read after one was given back
 	queueMu sync.Mutex   // protects queue
 	queue   []*Waiter
@@ -54,13 +53,16 @@ func (c *hystrix) Admit(now time.Time, shard uint32, p *Permit) Verdict {
 		c.rejected.Add(1)
 		return Open
 	}
-	set := c.set.Load()
-	if set.Concurrent == 0 {
+	if c.most() == 0 {
 		c.inUse.add(shard, 1)
-		return c.enter(now, shard, p, true)
+		return c.begin(c, now, shard, p, unlimited)
 	}
-	if c.waiting.Load() > 0 || !c.inUse.take(set.Concurrent) {
-		if set.Pending > 0 {
+	for c.waiting.Load() > 0 || !c.take() {
+		if c.overdue(now) {
+			c.serveAll()
+			continue
+		}
+		if c.set.Load().Pending > 0 {
 			return Busy
 		}
 		c.rejected.Add(1)
@@ -71,32 +73,30 @@ func (c *hystrix) Admit(now time.Time, shard uint32, p *Permit) Verdict {
 
 // Enter implements Queuing.
 func (c *hystrix) Enter(now time.Time, shard uint32, p *Permit) Verdict {
-	return c.enter(now, shard, p, false)
-}
-
-// enter admits who has a place in use, which is given back where the circuit is not closed.
-func (c *hystrix) enter(now time.Time, shard uint32, p *Permit, unlimited bool) Verdict {
-	generation, ok := c.admit(now)
-	if !ok {
-		c.leave(&Permit{shard: shard, unlimited: unlimited})
-		return Open
-	}
-	p.take(c, generation, shard)
-	p.unlimited = unlimited
-	return Admitted
+	return c.begin(c, now, shard, p, limited)
 }
 
 // take takes a place, if there is one.
-func (c *hystrix) take() bool { return c.inUse.take(c.set.Load().Concurrent) }
+func (c *hystrix) take() bool { return c.inUse.take(c.most()) }
 
 // leave gives a place back, and to the first that waits for one.
 func (c *hystrix) leave(p *Permit) {
 	c.inUse.give(p)
 	if c.waiting.Load() > 0 {
-		c.queueMu.Lock()
-		c.serve()
-		c.queueMu.Unlock()
+		c.serveAll()
 	}
+}
+
+func (c *hystrix) stream(p *Permit) {
+	if c.gradient.Load() != nil {
+		c.leave(p)
+	}
+}
+
+func (c *hystrix) serveAll() {
+	c.queueMu.Lock()
+	c.serve()
+	c.queueMu.Unlock()
 }
 
 // serve gives the places that there are to those that wait. The mutex of the queue is held.
@@ -148,16 +148,15 @@ func (c *hystrix) Unqueue(w *Waiter) bool {
 // Set implements Circuit.
 func (c *hystrix) Set(set *config.Circuit) {
 	c.machine.Set(set)
-	c.queueMu.Lock()
-	c.serve()
-	c.queueMu.Unlock()
+	c.serveAll()
 }
 
 // Status implements Circuit.
 func (c *hystrix) Status(now time.Time) Status {
 	s := c.machine.Status(now)
-	s.Concurrent, s.Pending = int(c.inUse.count()), int(c.waiting.Load())
-	s.P50, s.P95, s.P99 = c.latencies.Within(now, 0.5), c.latencies.Within(now, 0.95), c.latencies.Within(now, 0.99)
+	s.Pending = int(c.waiting.Load())
+	l := &c.latencies
+	s.P50, s.P95, s.P99 = l.Quantile(now, 0.5), l.Quantile(now, 0.95), l.Quantile(now, 0.99)
 	return s
 }
 
@@ -165,5 +164,6 @@ func (c *hystrix) ended(p *Permit, r *outcome.Result) {
 	if r.Kind == outcome.Answered {
 		c.latencies.Add(r.Ended, r.Took)
 	}
+	c.sample(r)
 	c.count(p, r)
 }

@@ -22,6 +22,8 @@ const leastAge = 2 * time.Hour
 type machine struct {
 	born time.Time
 	set  atomic.Pointer[counting]
+	// gradient limits the attempts under way; nil: it does not.
+	gradient atomic.Pointer[gradient]
 	// word is the state, in its two lowest bits, and the generation. Every request reads it, and only transitions write.
 	word atomic.Uint64
 	// opened is when the circuit was opened, and opens how many times it has been opened without a rest; they are valid
@@ -38,6 +40,7 @@ type machine struct {
 	_        [64]byte
 	rejected atomic.Uint64
 	_        [56]byte
+	inUse    places // attempts under way, where they are counted
 
 	mu sync.Mutex // of transitions, and of what follows
 	// admitted, succeeded and failed are those of the attempts that try the service.
@@ -76,6 +79,7 @@ func (m *machine) Set(set *config.Circuit) {
 		next.results = newRolling()
 	}
 	m.set.Store(next)
+	m.adapt(set.Adaptive)
 }
 
 // slotOf returns the slot of a time. It divides only where the latest result was in another slot; a division is a third
@@ -128,6 +132,18 @@ func (m *machine) admit(now time.Time) (generation uint64, admitted bool) {
 		return 0, false
 	}
 	return word, true
+}
+
+// begin admits who has a place in use, which is given back where the circuit is not closed. c is the machine's circuit.
+func (m *machine) begin(c Circuit, now time.Time, shard uint32, p *Permit, at placed) Verdict {
+	generation, ok := m.admit(now)
+	if !ok {
+		p.shard, p.placed = shard, at
+		c.leave(p)
+		return Open
+	}
+	p.take(c, generation, shard, at)
+	return Admitted
 }
 
 // shut reports whether no attempt is let through, without a lock.
@@ -299,6 +315,9 @@ func (m *machine) Reset(now time.Time) {
 	m.mu.Lock()
 	defer m.unlock()
 	m.opens.Store(0)
+	if g := m.gradient.Load(); g != nil {
+		m.gradient.Store(newGradient(g.set))
+	}
 	m.close(m.at(now), ByHand)
 }
 
@@ -334,7 +353,11 @@ func (m *machine) Status(now time.Time) Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	set, at := m.set.Load(), m.at(now)
-	s := Status{State: State(m.word.Load() & 3), Since: m.time(m.begun.Load()), Rejected: m.rejected.Load(), To: m.to}
+	s := Status{State: State(m.word.Load() & 3), Since: m.time(m.begun.Load()), Rejected: m.rejected.Load(), To: m.to,
+		Concurrent: int(m.inUse.count()), Limit: m.most()}
+	if g := m.gradient.Load(); g != nil {
+		s.MinRTT = time.Duration(g.minRTT.Load())
+	}
 	until := int64(0)
 	switch s.State {
 	case Closed:
@@ -371,6 +394,9 @@ func (m *machine) inherit(old *machine) {
 	defer m.mu.Unlock()
 	m.rejected.Store(old.rejected.Load())
 	m.to = to
+	if g, before := m.gradient.Load(), old.gradient.Load(); g != nil && before != nil {
+		g.inherit(before, int64(old.born.Sub(m.born)))
+	}
 	if State(word&3) == Forced {
 		m.forcedUntil.Store(until)
 		m.enter(Forced, begun, ByHand)

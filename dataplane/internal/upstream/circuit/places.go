@@ -2,6 +2,15 @@ package circuit
 
 import "sync/atomic"
 
+// placed is where an attempt under way is counted.
+type placed uint8
+
+const (
+	nowhere placed = iota
+	limited
+	unlimited
+)
+
 // places counts the attempts under way. While their number has no limit each core counts its own: one counter that all
 // of them write costs as much as the rest of the circuit. It is safe for concurrent use.
 type places struct {
@@ -47,11 +56,13 @@ func (p *places) take(most int) bool {
 	}
 }
 
-// give gives a permit's place back.
+// give gives a permit's place back, if it is counted.
 func (p *places) give(of *Permit) {
-	if of.unlimited {
+	switch of.placed {
+	case unlimited:
 		p.add(of.shard, -1)
-		return
+	case limited:
+		p.limited.Add(-1)
 	}
-	p.limited.Add(-1)
+	of.placed = nowhere
 }
