@@ -44,7 +44,7 @@ func (r *root) circuits() *cobra.Command {
 				rows = append(rows, circuitRows(one)...)
 			}
 			return cli.Table(cmd.OutOrStdout(), []string{"SERVICE", "NODE", "STATE", "SINCE", "UNTIL", "REQUESTS", "FAILED",
-				"SLOW", "REJECTED", "UNDER WAY", "WAITING"}, rows)
+				"SLOW", "REJECTED", "UNDER WAY", "LIMIT", "WAITING", "P50", "P95", "P99"}, rows)
 		},
 	}
 	cmd.AddCommand(r.resetCircuit(), r.forceCircuit())
@@ -58,14 +58,31 @@ func circuitRows(c *adminv1.CircuitBreaker) (rows [][]string) {
 		if c.GetForcedOpen() {
 			state = "forced-open"
 		}
-		return [][]string{{c.GetService(), "", state, "", moment(c.GetForcedUntil()), "", "", "", "", "", ""}}
+		return [][]string{{c.GetService(), "", state, "", moment(c.GetForcedUntil()), "", "", "", "", "", "", "", "", "", ""}}
 	}
 	for _, n := range c.GetNodes() {
 		rows = append(rows, []string{c.GetService(), n.GetNodeId(), n.GetState(), moment(n.GetSince()), moment(n.GetUntil()),
 			fmt.Sprint(n.GetRequests()), fmt.Sprint(n.GetFailed()), fmt.Sprint(n.GetSlow()), fmt.Sprint(n.GetRejected()),
-			fmt.Sprint(n.GetConcurrent()), fmt.Sprint(n.GetPending())})
+			fmt.Sprint(n.GetConcurrent()), limit(n.GetLimit()), fmt.Sprint(n.GetPending()), took(n.GetP50Ms()),
+			took(n.GetP95Ms()), took(n.GetP99Ms())})
 	}
 	return rows
+}
+
+// limit is a number of requests; 0: any.
+func limit(n uint32) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// took is a time in milliseconds; 0: it is not known.
+func took(ms float64) string {
+	if ms == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fms", ms)
 }
 
 func moment(t *timestamppb.Timestamp) string {

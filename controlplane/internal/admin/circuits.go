@@ -89,7 +89,9 @@ func (s *Server) circuit(service *configv1.Service) *adminv1.CircuitBreaker {
 		one := &adminv1.NodeCircuit{
 			NodeId: id, State: circuitStates[n.GetState()], Since: n.GetSince(), Until: n.GetUntil(),
 			Requests: n.GetRequests(), Failed: n.GetFailed(), Slow: n.GetSlow(), Rejected: n.GetRejected(),
-			Concurrent: n.GetConcurrent(), Pending: n.GetPending(),
+			Concurrent: n.GetConcurrent(), Pending: n.GetPending(), Limit: n.GetLimit(),
+			MinRttMs: milliseconds(n.GetMinRttMicros()), P50Ms: milliseconds(n.GetP50Micros()),
+			P95Ms: milliseconds(n.GetP95Micros()), P99Ms: milliseconds(n.GetP99Micros()),
 		}
 		c.Nodes = append(c.Nodes, one)
 		if slices.Index(severity, one.GetState()) > slices.Index(severity, c.GetState()) {
@@ -99,6 +101,8 @@ func (s *Server) circuit(service *configv1.Service) *adminv1.CircuitBreaker {
 	slices.SortFunc(c.Nodes, func(a, b *adminv1.NodeCircuit) int { return cmp.Compare(a.GetNodeId(), b.GetNodeId()) })
 	return c
 }
+
+func milliseconds(micros uint64) float64 { return float64(micros) / 1000 }
 
 // maxNamed is how many services an error names.
 const maxNamed = 20

@@ -21,10 +21,12 @@ func TestCircuitBreakers(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Report(&streamv1.Report{Circuits: []*streamv1.CircuitStatus{
-		{ServiceId: id, State: streamv1.CircuitStatus_STATE_OPEN, Requests: 4, Failed: 3},
+		{ServiceId: id, State: streamv1.CircuitStatus_STATE_OPEN, Requests: 4, Failed: 3, Limit: 17,
+			MinRttMicros: 2500, P99Micros: 40_000},
 	}})
 	list := a.must("GET", at, "").raw
-	for _, want := range []string{`"service":"pay"`, `"state":"open"`, `"node_id":"n1"`, `"failed":`} {
+	for _, want := range []string{`"service":"pay"`, `"state":"open"`, `"node_id":"n1"`, `"failed":`,
+		`"limit":17`, `"min_rtt_ms":2.5`, `"p99_ms":40`} {
 		if !strings.Contains(strings.ReplaceAll(fmt.Sprint(list), " ", ""), want) {
 			t.Errorf("the list lacks %s: %s", want, list)
 		}

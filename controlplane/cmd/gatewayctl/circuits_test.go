@@ -1,0 +1,25 @@
+package main
+
+import (
+	"slices"
+	"testing"
+
+	adminv1 "gateway.internal/proto/gen/gateway/admin/v1"
+)
+
+func TestRowsOfCircuits(t *testing.T) {
+	rows := circuitRows(&adminv1.CircuitBreaker{Service: "shop", Nodes: []*adminv1.NodeCircuit{
+		{NodeId: "a", State: "closed", Concurrent: 3, Limit: 17, P99Ms: 12.34},
+		{NodeId: "b", State: "open"},
+	}})
+	rows = append(rows, circuitRows(&adminv1.CircuitBreaker{Service: "none", State: "closed"})...)
+	for i, want := range [][]string{
+		{"shop", "a", "closed", "", "", "0", "0", "0", "0", "3", "17", "0", "-", "-", "12.3ms"},
+		{"shop", "b", "open", "", "", "0", "0", "0", "0", "0", "-", "0", "-", "-", "-"},
+		{"none", "", "", "", "", "", "", "", "", "", "", "", "", "", ""},
+	} {
+		if !slices.Equal(rows[i], want) {
+			t.Errorf("%q, want %q", rows[i], want)
+		}
+	}
+}
