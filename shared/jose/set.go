@@ -195,3 +195,11 @@ func (s *Set) Verify(t *Token) (*Key, *Refusal) {
 func (s *Set) May(t *Token) bool {
 	return slices.ContainsFunc(s.candidates(t), func(k *Key) bool { return k.fits(t.Algorithm) })
 }
+
+// Fits reports whether a key of the set may verify tokens with one of the algorithms; none: of the default ones.
+func (s *Set) Fits(algorithms []string) bool {
+	if len(algorithms) == 0 {
+		algorithms = defaultAlgorithms
+	}
+	return slices.ContainsFunc(s.Keys(), func(k *Key) bool { return slices.ContainsFunc(algorithms, k.fits) })
+}

@@ -71,7 +71,7 @@ type FieldError struct {
 // types returns the catalogue, by name.
 func types() []*Type {
 	return []*Type{
-		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(),
+		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(), jwtType(),
 		rateLimitType(), securityHeadersType(),
 		authenticatedType(), celType(), csrfType(), rbacType(),
 	}

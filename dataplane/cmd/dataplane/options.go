@@ -13,6 +13,7 @@ import (
 
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/codec"
+	"gateway.internal/dataplane/internal/egress"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/listener"
@@ -36,6 +37,8 @@ type options struct {
 	joinTokenFile       string
 	refusalTimeout      time.Duration
 	resolvers           []string
+	providerNetworks    []string
+	providers           *egress.Policy // of providerNetworks, once they are checked
 	redis               string
 	shutdownDelay       time.Duration
 	drainTimeout        time.Duration
@@ -93,6 +96,9 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
 	f.StringSliceVar(&o.resolvers, "resolver", nil, "name servers for the names of endpoints, ADDRESS[:PORT][,...]; empty: those of /etc/resolv.conf. /etc/hosts goes first")
+	f.StringSliceVar(&o.providerNetworks, "identity-provider-networks", nil, `networks besides the Internet where identity `+
+		`providers may be asked, by http too: addresses, prefixes, or "private" for all private ones, ADDRESS[/BITS][,...]; `+
+		"empty: public addresses by https, and 127.0.0.1, [::1] and localhost where a URL says so")
 	f.StringVar(&o.redis, "redis", "", "URL of the Redis server that nodes share the openings of circuits through, "+
 		"redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// for TLS; a password is better kept in GATEWAY_REDIS "+
 		"in the environment; empty: nothing is shared")
@@ -200,6 +206,9 @@ func (o *options) check() error {
 	}
 	if err := resolve.CheckServers(o.resolvers); err != nil {
 		return fmt.Errorf("--resolver %w", err)
+	}
+	if o.providers, err = egress.ParsePolicy(o.providerNetworks); err != nil {
+		return fmt.Errorf("--identity-provider-networks %w", err)
 	}
 	if o.redis != "" {
 		if err := redis.Check(o.redis); err != nil {

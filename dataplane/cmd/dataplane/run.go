@@ -18,6 +18,7 @@ import (
 
 	"gateway.internal/dataplane/internal/accesslog"
 	"gateway.internal/dataplane/internal/codec"
+	"gateway.internal/dataplane/internal/egress"
 	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
@@ -82,6 +83,9 @@ func run(ctx context.Context, o *options) (err error) {
 	node := runtime.New(log, services, counters, tickets)
 	defer node.Close()
 	node.UsePaths(o.paths)
+	providers := egress.New(o.providers, resolve.ServerAddresses(o.resolvers)...)
+	defer providers.Close()
+	node.UseEgress(providers)
 	registry.MustRegister(counters, counters.Sets(), services, node, resolver)
 	go tickets.Run(running)
 	go node.Limits().Run(running)

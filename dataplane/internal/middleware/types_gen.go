@@ -17,6 +17,7 @@ import (
 	"gateway.internal/dataplane/internal/middleware/extauth"
 	"gateway.internal/dataplane/internal/middleware/headers"
 	"gateway.internal/dataplane/internal/middleware/iprestriction"
+	"gateway.internal/dataplane/internal/middleware/jwt"
 	"gateway.internal/dataplane/internal/middleware/ratelimit"
 	"gateway.internal/dataplane/internal/middleware/rbac"
 	"gateway.internal/dataplane/internal/middleware/securityheaders"
@@ -44,6 +45,8 @@ func New(typeName string, settings proto.Message, env *pipeline.Environment) (pi
 		return headers.New(settings, env)
 	case "ip_restriction":
 		return iprestriction.New(settings, env)
+	case "jwt":
+		return jwt.New(settings, env)
 	case "rate_limit":
 		return ratelimit.New(settings, env)
 	case "rbac":

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/consumer"
+	"gateway.internal/dataplane/internal/egress"
 	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/ratelimit"
 	"gateway.internal/dataplane/internal/subrequest"
@@ -26,6 +27,8 @@ type Environment struct {
 	Live *live.Store
 	// Limits counts requests against limits.
 	Limits *ratelimit.Node
+	// Egress asks servers that settings name by URL, such as identity providers, within the node's policy.
+	Egress *egress.Client
 	// Service returns what asks the service with an id; nil: there is no such service. References in settings are ids.
 	Service func(id string) *subrequest.Client
 	// Consumers returns the client applications as they are now. It takes no lock; each exchange asks anew.

@@ -80,6 +80,16 @@ func CheckServers(servers []string) error {
 	return nil
 }
 
+// ServerAddresses returns name servers that CheckServers has passed, each with its port.
+func ServerAddresses(servers []string) (all []string) {
+	for _, server := range servers {
+		if at, err := serverAddress(server); err == nil {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
 // lookup asks for a name: the file of hosts first, then the name servers, with the suffixes that the system's settings
 // have.
 func (c *client) lookup(ctx context.Context, name string) (answer, error) {

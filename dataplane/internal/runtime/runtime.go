@@ -16,6 +16,7 @@ import (
 
 	"gateway.internal/dataplane/internal/certificate"
 	"gateway.internal/dataplane/internal/consumer"
+	"gateway.internal/dataplane/internal/egress"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/middleware"
@@ -73,6 +74,7 @@ type Runtime struct {
 	tickets  *certificate.Tickets
 	live     *live.Store
 	limits   *ratelimit.Node
+	egress   *egress.Client
 	now      func() time.Time
 	// newStep is middleware.New, but in tests.
 	newStep  func(typeName string, settings proto.Message, env *pipeline.Environment) (pipeline.Step, error)
@@ -115,6 +117,10 @@ func (r *Runtime) UseClock(now func() time.Time) { r.now = now }
 
 // Limits counts requests against limits.
 func (r *Runtime) Limits() *ratelimit.Node { return r.limits }
+
+// UseEgress makes middleware ask servers outside by a client, instead of one with the zero policy. It is called before
+// the first Apply.
+func (r *Runtime) UseEgress(c *egress.Client) { r.egress = c }
 
 // Close closes what middleware has kept, when no exchange is under way any more. Nothing is applied afterwards.
 func (r *Runtime) Close() { r.live.Close() }
@@ -348,6 +354,7 @@ func (r *Runtime) step(m *config.Entry) (step pipeline.Step, err error) {
 func (r *Runtime) environment(typ, name string) *pipeline.Environment {
 	return &pipeline.Environment{
 		Name: name, Log: r.log.With("middleware", name), Now: r.now, Live: r.live, Limits: r.limits,
+		Egress:    r.egress,
 		Metrics:   r.counters.Sets().Of("gateway_"+typ+"_", "middleware", name),
 		Consumers: r.Consumers,
 		Service:   func(id string) *subrequest.Client { return subrequest.NewClient(r.services.Get(id), r.panics) },
