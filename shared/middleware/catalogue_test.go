@@ -9,6 +9,27 @@ import (
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 )
 
+const (
+	testKeys   = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+	testSecret = `{"keys":[{"kty":"oct","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`
+)
+
+// jwtWith returns settings of jwt with one issuer, that has these names and values.
+func jwtWith(pairs ...any) map[string]any {
+	issuer := map[string]any{"issuer": "https://a.example"}
+	for i := 0; i < len(pairs); i += 2 {
+		issuer[pairs[i].(string)] = pairs[i+1]
+	}
+	return map[string]any{"issuers": []any{issuer}}
+}
+
+// jwtAnd returns settings of jwt that have one thing besides an issuer.
+func jwtAnd(name string, value any) map[string]any {
+	m := jwtWith("jwks_url", "https://a.example/keys")
+	m[name] = value
+	return m
+}
+
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		typ    string
@@ -96,6 +117,34 @@ func TestParse(t *testing.T) {
 		{"ip_restriction", map[string]any{"deny": []any{"x"}}, "config.deny[0]"},
 		{"ip_restriction", map[string]any{"deny": []any{"::1"}, "status": 200.0}, "config.status"},
 		{"ip_restriction", nil, "config.allow"},
+		{"jwt", jwtWith("jwks_url", "https://a.example/keys"), ""},
+		{"jwt", jwtWith("jwks_url", "http://127.0.0.1:9000/keys"), ""},
+		{"jwt", jwtWith("jwks", testKeys), ""},
+		{"jwt", jwtWith("jwks", testSecret, "algorithms", []any{"HS256"}), ""},
+		{"jwt", jwtWith("jwks", testSecret), "config.issuers[0].algorithms"},
+		{"jwt", jwtWith("jwks", testSecret, "algorithms", []any{"HS512"}), "config.issuers[0].jwks"},
+		{"jwt", jwtWith("jwks", testKeys, "algorithms", []any{"RS256"}), "config.issuers[0].jwks"},
+		{"jwt", jwtWith("jwks", `{"keys":[]}`), "config.issuers[0].jwks"},
+		{"jwt", jwtWith("jwks", `{"keys":[{"kty":"RSA"}]}`), "config.issuers[0].jwks"},
+		{"jwt", jwtWith("jwks", "x"), "config.issuers[0].jwks"},
+		{"jwt", jwtWith("jwks", testKeys, "jwks_url", "https://a.example"), "config.issuers[0].jwks_url"},
+		{"jwt", jwtWith("issuer", "x"), "config.issuers[0].jwks_url"},
+		{"jwt", jwtWith("jwks_url", "https://a.example", "algorithms", []any{"HS256"}), "config.issuers[0].algorithms[0]"},
+		{"jwt", jwtWith("jwks_url", "https://a.example", "algorithms", []any{"none"}), "config.issuers[0].algorithms[0]"},
+		{"jwt", jwtWith("jwks_url", "ftp://a.example"), "config.issuers[0].jwks_url"},
+		{"jwt", jwtWith("jwks_url", "https://u:p@a.example"), "config.issuers[0].jwks_url"},
+		{"jwt", jwtWith("jwks_url", "https://a.example", "clock_skew", "11m"), "config.issuers[0].clock_skew"},
+		{"jwt", jwtWith("jwks_url", "https://a.example", "clock_skew", "0s"), ""},
+		{"jwt", jwtWith("jwks_url", "https://a.example", "issuer", ""), "config.issuers[0].issuer"},
+		{"jwt", nil, "config.issuers"},
+		{"jwt", jwtAnd("claims_to_headers", map[string]any{"sub": "X-User"}), ""},
+		{"jwt", jwtAnd("claims_to_headers", map[string]any{"sub": "X User"}), "config.claims_to_headers.sub"},
+		{"jwt", jwtAnd("claims_to_headers", map[string]any{"sub": "Authorization"}), "config.claims_to_headers.sub"},
+		{"jwt", jwtAnd("claims_to_headers", map[string]any{"sub": "Content-Length"}), "config.claims_to_headers.sub"},
+		{"jwt", jwtAnd("claims_to_headers", map[string]any{"a": "X-A", "b": "x-a"}), "config.claims_to_headers.b"},
+		{"jwt", jwtAnd("exclude_paths", []any{"x"}), "config.exclude_paths[0]"},
+		{"jwt", jwtAnd("max_token_bytes", 100.0), "config.max_token_bytes"},
+		{"jwt", jwtAnd("max_cache_bytes", 1.0), "config.max_cache_bytes"},
 		{"compress", nil, ""},
 		{"compress", map[string]any{"algorithms": []any{"br", "gzip"}, "types": []any{"*/*"}, "min_bytes": 0.0}, ""},
 		{"compress", map[string]any{"algorithms": []any{"gzip", "deflate"}}, "config.algorithms[1]"},

@@ -96,8 +96,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
 	f.DurationVar(&o.handshakeTimeout, "tls-handshake-timeout", 10*time.Second, "longest that a TLS handshake may take")
 	f.StringSliceVar(&o.resolvers, "resolver", nil, "name servers for the names of endpoints, ADDRESS[:PORT][,...]; empty: those of /etc/resolv.conf. /etc/hosts goes first")
-	f.StringSliceVar(&o.providerNetworks, "identity-provider-networks", nil, `networks besides the Internet where identity `+
-		`providers may be asked, by http too: addresses, prefixes, or "private" for all private ones, ADDRESS[/BITS][,...]; `+
+	f.StringSliceVar(&o.providerNetworks, "identity-provider-networks", nil, `networks besides the Internet where `+
+		`identity providers may be asked, by http too: addresses, prefixes, or "private", ADDRESS[/BITS][,...]; `+
 		"empty: public addresses by https, and 127.0.0.1, [::1] and localhost where a URL says so")
 	f.StringVar(&o.redis, "redis", "", "URL of the Redis server that nodes share the openings of circuits through, "+
 		"redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// for TLS; a password is better kept in GATEWAY_REDIS "+

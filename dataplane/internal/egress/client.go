@@ -119,7 +119,8 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	if !ok {
 		return nil, errors.New("nobody has said what for")
 	}
-	dial := &net.Dialer{Resolver: d.names, Timeout: DefaultTimeout, Control: func(_, address string, _ syscall.RawConn) error {
+	dial := &net.Dialer{Resolver: d.names, Timeout: DefaultTimeout}
+	dial.Control = func(_, address string, _ syscall.RawConn) error {
 		a, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return err
@@ -128,7 +129,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 			return &Forbidden{why}
 		}
 		return nil
-	}}
+	}
 	return dial.DialContext(ctx, network, address)
 }
 

@@ -34,7 +34,8 @@ func ParsePolicy(networks []string) (*Policy, error) {
 				prefix, err = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
 			}
 			if err != nil || prefix != prefix.Masked() {
-				return nil, fmt.Errorf(`%q: has to be an address such as "10.1.2.3", a prefix such as "10.0.0.0/8", or "private"`, text)
+				return nil, fmt.Errorf(`%q: has to be an address such as "10.1.2.3", a prefix such as "10.0.0.0/8", or "private"`,
+					text)
 			}
 			p.networks = append(p.networks, prefix)
 		}

@@ -6,8 +6,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// Bearer is what a request has of a token of the scheme Bearer (RFC 6750 section 2.1): in the field Authorization alone,
-// never in the query or the body.
+// Bearer is what a request has of a token of the scheme Bearer (RFC 6750 section 2.1): in the field Authorization
+// alone, never in the query or the body.
 type Bearer uint8
 
 const (

@@ -47,8 +47,8 @@ type Client struct {
 
 type field struct{ name, value string }
 
-// Client returns whom claims name, which are as jose.ParseObject has them and are the Client's from now on. scheme is how
-// they have come.
+// Client returns whom claims name, which are as jose.ParseObject has them and are the Client's from now on. scheme is
+// how they have come.
 func (m *Mapping) Client(claims map[string]any, scheme string) *Client {
 	c := &Client{Principal: &exchange.Principal{
 		Consumer: textOf(find(claims, m.consumer)), Groups: textsOf(find(claims, m.groups), false),
@@ -123,8 +123,8 @@ func textsOf(v any, parts bool) []string {
 	return nil
 }
 
-// fieldOf returns a claim's value as a field has it: texts, numbers and truth values as they are, a list of such with ","
-// between them, and an object, or another list, as JSON. ok is false where it can't be one: a text with control
+// fieldOf returns a claim's value as a field has it: texts, numbers and truth values as they are, a list of such with
+// "," between them, and an object, or another list, as JSON. ok is false where it can't be one: a text with control
 // characters, or one of a list with a comma, which would be two.
 func fieldOf(v any) (text string, ok bool) {
 	switch v := v.(type) {
@@ -175,7 +175,9 @@ func asJSON(v any) (string, bool) {
 			b.WriteRune(r)
 		case r > 0xffff:
 			r -= 0x10000
-			b.WriteString(`\u` + strconv.FormatInt(int64(0xd800+r>>10), 16) + `\u` + strconv.FormatInt(int64(0xdc00+r&0x3ff), 16))
+			for _, half := range [...]rune{0xd800 + r>>10, 0xdc00 + r&0x3ff} {
+				b.WriteString(`\u` + strconv.FormatInt(int64(half), 16))
+			}
 		default:
 			s := strconv.FormatInt(int64(r), 16)
 			b.WriteString(`\u` + strings.Repeat("0", 4-len(s)) + s)

@@ -1,5 +1,6 @@
-// Package jwks has the keys of issuers at hand that publish them by URL (RFC 7517 section 5): fetched in the background,
-// again before they are old, and kept while the issuer can't be asked. It does not know what the keys are used for.
+// Package jwks has the keys of issuers at hand that publish them by URL (RFC 7517 section 5): fetched in the
+// background, again before they are old, and kept while the issuer can't be asked. It does not know what the keys are
+// used for.
 package jwks
 
 import (
@@ -94,13 +95,13 @@ func New(s Settings) *Source {
 		flight: &flight{done: make(chan struct{})},
 	}
 	fetches := func(result string) *telemetry.Counter {
-		return s.Metrics.Counter("keys_fetches_total", "Fetches of issuers' keys: ok, or failed, where the keys before are kept.",
-			"issuer", s.Name, "result", result)
+		return s.Metrics.Counter("keys_fetches_total",
+			"Fetches of issuers' keys: ok, or failed, where the keys before are kept.", "issuer", s.Name, "result", result)
 	}
 	src.fetched, src.failed = fetches("ok"), fetches("failed")
 	src.count = s.Metrics.Gauge("keys", "Keys of issuers that tokens are verified by.", "issuer", s.Name)
-	src.since = s.Metrics.Gauge("keys_fetched_timestamp_seconds", "When issuers' keys were last fetched, in Unix time; 0: never.",
-		"issuer", s.Name)
+	src.since = s.Metrics.Gauge("keys_fetched_timestamp_seconds",
+		"When issuers' keys were last fetched, in Unix time; 0: never.", "issuer", s.Name)
 	go src.run(ctx)
 	return src
 }

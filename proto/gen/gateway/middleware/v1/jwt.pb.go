@@ -165,8 +165,8 @@ type JwtIssuer struct {
 	JwksUrl string `protobuf:"bytes,3,opt,name=jwks_url,json=jwksUrl,proto3" json:"jwks_url,omitempty"`
 	// Its keys: a JWK Set, as a text or as an object. It is not shown, since symmetric keys are secrets.
 	Jwks string `protobuf:"bytes,4,opt,name=jwks,proto3" json:"jwks,omitempty"`
-	// Values of the header's "alg" that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA,
-	// Ed25519; HS256, HS384 and HS512 only with jwks. Empty means all but the last three.
+	// Values of the header's "alg" that are accepted: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512,
+	// EdDSA, Ed25519; HS256, HS384 and HS512 only with jwks. Empty means all but the last three.
 	Algorithms []string `protobuf:"bytes,5,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
 	// By how much its clock may differ, such as "30s"; up to "10m". Empty means "5s".
 	ClockSkew string `protobuf:"bytes,6,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
