@@ -195,6 +195,8 @@ type Store interface {
 	Access
 	// Audit is who did what with it.
 	Audit
+	// Gatekeeper is who may join the fleet.
+	Gatekeeper
 	// Err returns why the engine can't be used, nil while it can. It does not wait: the store looks after the engine by
 	// itself, and notices within seconds that it is away or there again.
 	Err() error

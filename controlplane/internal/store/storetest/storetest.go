@@ -56,6 +56,8 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"many resources":                              testMany,
 		"leases":                                      testLeases,
 		"secrets":                                     testSecrets,
+		"join tokens":                                 testJoinTokens,
+		"revocations":                                 testRevocations,
 		"what was discovered":                         testDiscovered,
 		"audit trail":                                 testAudit,
 		"tokens":                                      testTokens,

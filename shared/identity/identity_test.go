@@ -1,0 +1,328 @@
+package identity
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pair is a certificate with its key.
+type pair struct {
+	der  []byte
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+// issue makes a certificate by an authority; nil: one that signs itself.
+func issue(t testing.TB, by *pair, template x509.Certificate) *pair {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber = big.NewInt(1)
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	}
+	parent, signer := &template, key
+	if by != nil {
+		parent, signer = by.cert, by.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pair{der, key, cert}
+}
+
+func authority(t testing.TB) *pair {
+	t.Helper()
+	return issue(t, nil, x509.Certificate{Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign})
+}
+
+func (p *pair) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(p.cert)
+	return pool
+}
+
+func TestNamesComeBack(t *testing.T) {
+	ca := authority(t)
+	for _, n := range []Name{{ID: "n1"}, {ID: "n1", Group: "edge"}, {ID: "a/b", Group: "../c"}, {ID: ".."}, {ID: "node", Group: "group"},
+		{ID: "köln%2F?#1", Group: "%"}} {
+		cert := issue(t, ca, x509.Certificate{URIs: []*url.URL{n.URI()}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		got, err := VerifyNode([]*x509.Certificate{cert.cert}, ca.pool(), time.Now())
+		n.Grouped = n.Group != ""
+		if err != nil || got != n {
+			t.Errorf("%v in %s: %v, %v", n, n.URI(), got, err)
+		}
+	}
+}
+
+func TestNamesOfOutsideAuthorities(t *testing.T) {
+	uris := func(all ...string) (list []*url.URL) {
+		for _, one := range all {
+			u, err := url.Parse(one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, u)
+		}
+		return list
+	}
+	for what, c := range map[string]struct {
+		cert x509.Certificate
+		want Name // without an id: it is refused
+	}{
+		"a SPIFFE id":              {x509.Certificate{URIs: uris("spiffe://example.org/ns/prod/node/n1")}, Name{ID: "n1"}},
+		"a SPIFFE id with a group": {x509.Certificate{URIs: uris("spiffe://example.org/group/edge/node/n1")}, Name{ID: "n1", Group: "edge", Grouped: true}},
+		"a SPIFFE id of something else": {x509.Certificate{URIs: uris("spiffe://example.org/sa/n1"),
+			Subject: pkix.Name{CommonName: "n1"}}, Name{}},
+		"two SPIFFE ids":     {x509.Certificate{URIs: uris("spiffe://a/node/n1", "spiffe://a/node/n2")}, Name{}},
+		"an empty id":        {x509.Certificate{URIs: uris("spiffe://a/node/")}, Name{}},
+		"a query":            {x509.Certificate{URIs: uris("spiffe://a/node/n1?x")}, Name{}},
+		"a common name":      {x509.Certificate{Subject: pkix.Name{CommonName: "n1"}, DNSNames: []string{"x", "y"}}, Name{ID: "n1"}},
+		"a DNS name":         {x509.Certificate{DNSNames: []string{"n1.example.org"}}, Name{ID: "n1.example.org"}},
+		"several DNS names":  {x509.Certificate{DNSNames: []string{"n1", "n2"}}, Name{}},
+		"nothing":            {x509.Certificate{}, Name{}},
+		"a name with spaces": {x509.Certificate{Subject: pkix.Name{CommonName: "node 1"}}, Name{}},
+	} {
+		got, err := NameIn(&c.cert)
+		if got != c.want || (err == nil) != (c.want.ID != "") {
+			t.Errorf("%s: %v, %v", what, got, err)
+		}
+	}
+}
+
+func TestVerify(t *testing.T) {
+	ca, other := authority(t), authority(t)
+	node := x509.Certificate{URIs: []*url.URL{Name{ID: "n1"}.URI()}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	control := x509.Certificate{URIs: []*url.URL{ControlPlaneURI()}, DNSNames: []string{"control.example.org"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	old := node
+	old.NotBefore, old.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+	for what, c := range map[string]struct {
+		shown []*x509.Certificate
+		want  error
+	}{
+		"its own":               {[]*x509.Certificate{issue(t, ca, node).cert}, nil},
+		"none":                  {nil, ErrNoCertificate},
+		"of another authority":  {[]*x509.Certificate{issue(t, other, node).cert, other.cert}, ErrAuthority},
+		"by itself":             {[]*x509.Certificate{issue(t, nil, node).cert}, ErrAuthority},
+		"expired":               {[]*x509.Certificate{issue(t, ca, old).cert}, ErrExpired},
+		"a control plane's":     {[]*x509.Certificate{issue(t, ca, control).cert}, ErrAuthority},
+		"of a node that signed": {[]*x509.Certificate{issue(t, issue(t, ca, node), node).cert, issue(t, ca, node).cert}, ErrAuthority},
+	} {
+		if _, err := VerifyNode(c.shown, ca.pool(), time.Now()); !errors.Is(err, c.want) {
+			t.Errorf("a node's certificate, %s: %v", what, err)
+		}
+	}
+	shown := []*x509.Certificate{issue(t, ca, control).cert, ca.cert}
+	for name, fits := range map[string]bool{"control.example.org": true, "other.example.org": false, "127.0.0.1": false,
+		"spiffe://gateway/control-plane": true, "spiffe://gateway/node/n1": false} {
+		if err := VerifyControlPlane(shown, ca.pool(), name, time.Now()); (err == nil) != fits {
+			t.Errorf("a control plane as %s: %v", name, err)
+		}
+	}
+	if _, err := VerifyPinned(shown, PinOf(ca.cert), time.Now()); err != nil {
+		t.Error(err)
+	}
+	for what, c := range map[string]struct {
+		shown []*x509.Certificate
+		pin   [32]byte
+	}{
+		"another pin":                {shown, PinOf(other.cert)},
+		"another's with the pin":     {[]*x509.Certificate{issue(t, other, control).cert, ca.cert}, PinOf(ca.cert)},
+		"a node's":                   {[]*x509.Certificate{issue(t, ca, node).cert, ca.cert}, PinOf(ca.cert)},
+		"without the authority":      {shown[:1], PinOf(ca.cert)},
+		"a pin of the own one alone": {shown[:1], PinOf(shown[0])},
+	} {
+		if _, err := VerifyPinned(c.shown, c.pin, time.Now()); err == nil {
+			t.Errorf("%s is taken", what)
+		}
+	}
+}
+
+func TestTokens(t *testing.T) {
+	made := Token{ID: "k3", Secret: [32]byte{1, 2, 3}, Pin: [32]byte{4}}
+	if got, err := ParseToken(made.String()); err != nil || got != made {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := ParseToken("a-text-of-both-planes"); err != nil || got.Static != "a-text-of-both-planes" {
+		t.Errorf("%v, %v", got, err)
+	}
+	text := made.String()
+	for _, wrong := range []string{"", "short", text[:len(text)-1], text + "A", text[:len(text)-1] + "!", text[:len(text)-1] + "B",
+		strings.ToUpper(text[5:]), tokenMark, tokenMark + "..", strings.Replace(text, ".k3.", "..", 1), text + ".x"} {
+		if got, err := ParseToken(wrong); err == nil && got.Static == "" || err != nil && len(wrong) > 20 && strings.Contains(err.Error(), wrong[5:]) {
+			t.Errorf("%q: %v, %v", wrong, got, err)
+		}
+	}
+}
+
+func FuzzParseToken(f *testing.F) {
+	f.Add(Token{ID: "k3", Secret: [32]byte{1}, Pin: [32]byte{2}}.String())
+	f.Add("gwj1.a.b.c")
+	f.Fuzz(func(t *testing.T, text string) {
+		if token, err := ParseToken(text); err == nil && token.String() != text {
+			t.Errorf("%q becomes %q", text, token.String())
+		}
+	})
+}
+
+// TestProofs has both ends of a connection, and of another one that somebody in between has.
+func TestProofs(t *testing.T) {
+	ca := authority(t)
+	server := issue(t, ca, x509.Certificate{URIs: []*url.URL{ControlPlaneURI()}})
+	ends := func() (node, control tls.ConnectionState) {
+		a, b := net.Pipe()
+		c := tls.Client(a, Client(func([]*x509.Certificate) error { return nil }, nil))
+		s := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{server.der}, PrivateKey: server.key}},
+			NextProtos: []string{"h2"}})
+		done := make(chan error, 1)
+		go func() { done <- s.Handshake() }()
+		if err := c.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		return c.ConnectionState(), s.ConnectionState()
+	}
+	key, err := NewProofKey("a-text-of-both-planes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	another, err := NewProofKey("a-text-of-both-planes.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proofs := func(k ProofKey, s tls.ConnectionState) string {
+		a, b, err := k.Proofs(&s)
+		if err != nil || string(a) == string(b) {
+			t.Fatal(a, b, err)
+		}
+		return string(a) + string(b)
+	}
+	node, control := ends()
+	if proofs(key, node) != proofs(key, control) {
+		t.Error("the ends of a connection have other proofs")
+	}
+	if proofs(key, node) == proofs(another, control) {
+		t.Error("another token has the same proofs")
+	}
+	if _, elsewhere := ends(); proofs(key, node) == proofs(key, elsewhere) {
+		t.Error("another connection has the same proofs")
+	}
+}
+
+func (p *pair) write(t *testing.T, dir string) {
+	t.Helper()
+	key, err := x509.MarshalPKCS8PrivateKey(p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.der}))
+	put(t, filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+}
+
+func put(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFilesAreReadAgain(t *testing.T) {
+	ca := authority(t)
+	dir := t.TempDir()
+	files := Files{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	synctest.Test(t, func(t *testing.T) {
+		first, second := issue(t, ca, x509.Certificate{}), issue(t, ca, x509.Certificate{})
+		first.write(t, dir)
+		var log strings.Builder
+		r, err := NewReloader(files, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shows := func(what string, want *pair) {
+			t.Helper()
+			time.Sleep(2 * lookInterval)
+			if got := r.Current().Certificate.Certificate[0]; string(got) != string(want.der) {
+				t.Errorf("%s: another certificate", what)
+			}
+		}
+		shows("at first", first)
+		key, err := os.ReadFile(files.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second.write(t, dir)
+		fresh, err := os.ReadFile(files.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, files.Key, key)
+		shows("while the key is not there yet", first)
+		shows("still", first)
+		if n := strings.Count(log.String(), "can't be used"); n != 1 {
+			t.Errorf("%d lines:\n%s", n, log.String())
+		}
+		put(t, files.Key, fresh)
+		shows("with its key", second)
+		if err := os.Remove(files.Certificate); err != nil {
+			t.Fatal(err)
+		}
+		shows("after the file is gone", second)
+	})
+}
+
+func TestFilesThatAreRefused(t *testing.T) {
+	ca := authority(t)
+	dir := t.TempDir()
+	one := issue(t, ca, x509.Certificate{})
+	one.write(t, dir)
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	empty := filepath.Join(dir, "empty.pem")
+	put(t, empty, nil)
+	for what, c := range map[string]struct {
+		files Files
+		names string
+	}{
+		"a key alone":                {Files{Key: key}, "both"},
+		"a certificate alone":        {Files{Certificate: cert}, "both"},
+		"no such file":               {Files{Certificate: cert + "x", Key: key}, cert + "x"},
+		"a key as authorities":       {Files{Authorities: key}, key},
+		"nothing as authorities":     {Files{Authorities: empty}, empty},
+		"a certificate as a key":     {Files{Certificate: cert, Key: cert}, cert},
+		"authorities that are there": {Files{Certificate: cert, Key: key, Authorities: cert}, ""},
+	} {
+		_, err := NewReloader(c.files, slog.New(slog.DiscardHandler))
+		if (err == nil) != (c.names == "") || err != nil && !strings.Contains(err.Error(), c.names) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
