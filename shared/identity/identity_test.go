@@ -68,9 +68,10 @@ func (p *pair) pool() *x509.CertPool {
 
 func TestNamesComeBack(t *testing.T) {
 	ca := authority(t)
-	for _, n := range []Name{{ID: "n1"}, {ID: "n1", Group: "edge"}, {ID: "a/b", Group: "../c"}, {ID: ".."}, {ID: "node", Group: "group"},
-		{ID: "köln%2F?#1", Group: "%"}} {
-		cert := issue(t, ca, x509.Certificate{URIs: []*url.URL{n.URI()}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	for _, n := range []Name{{ID: "n1"}, {ID: "n1", Group: "edge"}, {ID: "a/b", Group: "../c"}, {ID: ".."},
+		{ID: "node", Group: "group"}, {ID: "köln%2F?#1", Group: "%"}} {
+		cert := issue(t, ca, x509.Certificate{URIs: []*url.URL{n.URI()},
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		got, err := VerifyNode([]*x509.Certificate{cert.cert}, ca.pool(), time.Now())
 		n.Grouped = n.Group != ""
 		if err != nil || got != n {
@@ -94,8 +95,9 @@ func TestNamesOfOutsideAuthorities(t *testing.T) {
 		cert x509.Certificate
 		want Name // without an id: it is refused
 	}{
-		"a SPIFFE id":              {x509.Certificate{URIs: uris("spiffe://example.org/ns/prod/node/n1")}, Name{ID: "n1"}},
-		"a SPIFFE id with a group": {x509.Certificate{URIs: uris("spiffe://example.org/group/edge/node/n1")}, Name{ID: "n1", Group: "edge", Grouped: true}},
+		"a SPIFFE id": {x509.Certificate{URIs: uris("spiffe://example.org/ns/prod/node/n1")}, Name{ID: "n1"}},
+		"a SPIFFE id with a group": {x509.Certificate{URIs: uris("spiffe://example.org/group/edge/node/n1")},
+			Name{ID: "n1", Group: "edge", Grouped: true}},
 		"a SPIFFE id of something else": {x509.Certificate{URIs: uris("spiffe://example.org/sa/n1"),
 			Subject: pkix.Name{CommonName: "n1"}}, Name{}},
 		"two SPIFFE ids":     {x509.Certificate{URIs: uris("spiffe://a/node/n1", "spiffe://a/node/n2")}, Name{}},
@@ -116,7 +118,8 @@ func TestNamesOfOutsideAuthorities(t *testing.T) {
 
 func TestVerify(t *testing.T) {
 	ca, other := authority(t), authority(t)
-	node := x509.Certificate{URIs: []*url.URL{Name{ID: "n1"}.URI()}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	node := x509.Certificate{URIs: []*url.URL{Name{ID: "n1"}.URI()},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	control := x509.Certificate{URIs: []*url.URL{ControlPlaneURI()}, DNSNames: []string{"control.example.org"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	old := node
@@ -125,13 +128,14 @@ func TestVerify(t *testing.T) {
 		shown []*x509.Certificate
 		want  error
 	}{
-		"its own":               {[]*x509.Certificate{issue(t, ca, node).cert}, nil},
-		"none":                  {nil, ErrNoCertificate},
-		"of another authority":  {[]*x509.Certificate{issue(t, other, node).cert, other.cert}, ErrAuthority},
-		"by itself":             {[]*x509.Certificate{issue(t, nil, node).cert}, ErrAuthority},
-		"expired":               {[]*x509.Certificate{issue(t, ca, old).cert}, ErrExpired},
-		"a control plane's":     {[]*x509.Certificate{issue(t, ca, control).cert}, ErrAuthority},
-		"of a node that signed": {[]*x509.Certificate{issue(t, issue(t, ca, node), node).cert, issue(t, ca, node).cert}, ErrAuthority},
+		"its own":              {[]*x509.Certificate{issue(t, ca, node).cert}, nil},
+		"none":                 {nil, ErrNoCertificate},
+		"of another authority": {[]*x509.Certificate{issue(t, other, node).cert, other.cert}, ErrAuthority},
+		"by itself":            {[]*x509.Certificate{issue(t, nil, node).cert}, ErrAuthority},
+		"expired":              {[]*x509.Certificate{issue(t, ca, old).cert}, ErrExpired},
+		"a control plane's":    {[]*x509.Certificate{issue(t, ca, control).cert}, ErrAuthority},
+		"of a node that signed": {[]*x509.Certificate{issue(t, issue(t, ca, node), node).cert, issue(t, ca, node).cert},
+			ErrAuthority},
 	} {
 		if _, err := VerifyNode(c.shown, ca.pool(), time.Now()); !errors.Is(err, c.want) {
 			t.Errorf("a node's certificate, %s: %v", what, err)
@@ -172,9 +176,11 @@ func TestTokens(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 	text := made.String()
-	for _, wrong := range []string{"", "short", text[:len(text)-1], text + "A", text[:len(text)-1] + "!", text[:len(text)-1] + "B",
+	cut := text[:len(text)-1]
+	for _, wrong := range []string{"", "short", cut, text + "A", cut + "!", cut + "B",
 		strings.ToUpper(text[5:]), tokenMark, tokenMark + "..", strings.Replace(text, ".k3.", "..", 1), text + ".x"} {
-		if got, err := ParseToken(wrong); err == nil && got.Static == "" || err != nil && len(wrong) > 20 && strings.Contains(err.Error(), wrong[5:]) {
+		got, err := ParseToken(wrong)
+		if err == nil && got.Static == "" || err != nil && len(wrong) > 20 && strings.Contains(err.Error(), wrong[5:]) {
 			t.Errorf("%q: %v, %v", wrong, got, err)
 		}
 	}
@@ -197,7 +203,8 @@ func TestProofs(t *testing.T) {
 	ends := func() (node, control tls.ConnectionState) {
 		a, b := net.Pipe()
 		c := tls.Client(a, Client(func([]*x509.Certificate) error { return nil }, nil))
-		s := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{server.der}, PrivateKey: server.key}},
+		shown := tls.Certificate{Certificate: [][]byte{server.der}, PrivateKey: server.key}
+		s := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{shown},
 			NextProtos: []string{"h2"}})
 		done := make(chan error, 1)
 		go func() { done <- s.Handshake() }()

@@ -18,8 +18,9 @@ func (s *Store) CreateJoinToken(ctx context.Context, t store.JoinToken, ttl time
 			return err
 		}
 		var created int64
-		err := tx.QueryRowContext(ctx, "INSERT INTO join_tokens (id, hash, node_group, node_id, uses, used, created_at, expires_at) "+
-			"VALUES ($1, $2, $3, $4, $5, 0, "+now+", 0) RETURNING created_at", t.ID, t.Hash[:], t.Group, t.NodeID, t.Uses).Scan(&created)
+		q := "INSERT INTO join_tokens (id, hash, node_group, node_id, uses, used, created_at, expires_at) " +
+			"VALUES ($1, $2, $3, $4, $5, 0, " + now + ", 0) RETURNING created_at"
+		err := tx.QueryRowContext(ctx, q, t.ID, t.Hash[:], t.Group, t.NodeID, t.Uses).Scan(&created)
 		if err != nil {
 			return err
 		}
@@ -34,8 +35,8 @@ func (s *Store) CreateJoinToken(ctx context.Context, t store.JoinToken, ttl time
 // JoinTokens implements store.Gatekeeper.
 func (s *Store) JoinTokens(ctx context.Context) (list []store.JoinToken, err error) {
 	err = s.reading(ctx, "read join tokens", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
-		rows, err := tx.QueryContext(ctx, "SELECT id, node_group, node_id, uses, used, created_at, expires_at FROM join_tokens "+
-			"WHERE expires_at > "+s.dialect.now()+" AND (uses = 0 OR used < uses) ORDER BY created_at DESC, id")
+		rows, err := tx.QueryContext(ctx, "SELECT id, node_group, node_id, uses, used, created_at, expires_at "+
+			"FROM join_tokens WHERE expires_at > "+s.dialect.now()+" AND (uses = 0 OR used < uses) ORDER BY created_at DESC, id")
 		if err != nil {
 			return err
 		}
@@ -108,14 +109,16 @@ var errRefused = errors.New("refused")
 func (s *Store) useToken(ctx context.Context, tx *dbsql.Tx, a store.Admission, to *store.Admitted) (refused, err error) {
 	now := s.dialect.now()
 	// Its row is locked by this, so that what follows is true until the transaction ends.
-	found, err := changes(tx.ExecContext(ctx, "UPDATE join_tokens SET used = used WHERE id = $1 AND hash = $2", a.TokenID, a.Hash[:]))
+	found, err := changes(tx.ExecContext(ctx, "UPDATE join_tokens SET used = used WHERE id = $1 AND hash = $2",
+		a.TokenID, a.Hash[:]))
 	if err != nil || !found {
-		return &store.JoinTokenError{Reason: "is not known here, or is wrong: it was deleted, or expired long ago, or is of another control plane"}, err
+		return &store.JoinTokenError{Reason: "is not known here, or is wrong: " +
+			"it was deleted, or expired long ago, or is of another control plane"}, err
 	}
 	var t store.JoinToken
 	var left int64
-	err = tx.QueryRowContext(ctx, "SELECT node_group, node_id, uses, used, expires_at - "+now+" FROM join_tokens WHERE id = $1", a.TokenID).
-		Scan(&t.Group, &t.NodeID, &t.Uses, &t.Used, &left)
+	q := "SELECT node_group, node_id, uses, used, expires_at - " + now + " FROM join_tokens WHERE id = $1"
+	err = tx.QueryRowContext(ctx, q, a.TokenID).Scan(&t.Group, &t.NodeID, &t.Uses, &t.Used, &left)
 	switch {
 	case err != nil:
 		return nil, err
@@ -129,13 +132,15 @@ func (s *Store) useToken(ctx context.Context, tx *dbsql.Tx, a store.Admission, t
 	if t.Group != "" {
 		to.Group = t.Group
 	}
-	fresh, err := changes(tx.ExecContext(ctx, "INSERT INTO join_token_uses (token_id, node_id, node_key) VALUES ($1, $2, $3) "+
-		"ON CONFLICT DO NOTHING", a.TokenID, a.NodeID, a.Key[:]))
+	fresh, err := changes(tx.ExecContext(ctx, "INSERT INTO join_token_uses (token_id, node_id, node_key) "+
+		"VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", a.TokenID, a.NodeID, a.Key[:]))
 	if err != nil || !fresh {
 		return nil, err
 	}
 	if t.Uses != 0 && t.Used >= t.Uses {
-		return &store.JoinTokenError{Reason: fmt.Sprintf("%s has been used already, as often as it may be (%d)", a.TokenID, t.Uses)}, nil
+		return &store.JoinTokenError{
+			Reason: fmt.Sprintf("%s has been used already, as often as it may be (%d)", a.TokenID, t.Uses),
+		}, nil
 	}
 	_, err = tx.ExecContext(ctx, "UPDATE join_tokens SET used = used + 1 WHERE id = $1", a.TokenID)
 	return nil, err
@@ -165,7 +170,8 @@ func (s *Store) RevokeNode(ctx context.Context, id, reason string) (r store.Revo
 // ReadmitNode implements store.Gatekeeper.
 func (s *Store) ReadmitNode(ctx context.Context, id string) (found bool, err error) {
 	err = s.writing(ctx, "readmit a node", func(ctx context.Context, tx *dbsql.Tx) error {
-		found, err = changes(tx.ExecContext(ctx, "UPDATE revoked_nodes SET revoked = 0 WHERE node_id = $1 AND revoked = 1", id))
+		q := "UPDATE revoked_nodes SET revoked = 0 WHERE node_id = $1 AND revoked = 1"
+		found, err = changes(tx.ExecContext(ctx, q, id))
 		if err != nil || !found {
 			return err
 		}
@@ -179,7 +185,8 @@ func (s *Store) ReadmitNode(ctx context.Context, id string) (found bool, err err
 func (s *Store) Revocations(ctx context.Context) (list []store.Revocation, err error) {
 	err = s.reading(ctx, "read which nodes are revoked", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
 		list = nil
-		rows, err := tx.QueryContext(ctx, "SELECT node_id, generation, revoked, reason, revoked_at FROM revoked_nodes ORDER BY node_id")
+		rows, err := tx.QueryContext(ctx, "SELECT node_id, generation, revoked, reason, revoked_at FROM revoked_nodes "+
+			"ORDER BY node_id")
 		if err != nil {
 			return err
 		}

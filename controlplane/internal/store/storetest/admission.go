@@ -41,10 +41,11 @@ func testJoinTokens(t *testing.T, e Engine) {
 		ask  store.Admission
 		says string // in the error; empty: it is let in
 	}{
-		"a token that expired":   {store.Admission{NodeID: "n1", TokenID: old.ID, Hash: old.Hash}, "expired"},
-		"a token of nobody":      {store.Admission{NodeID: "n1", TokenID: "nobody", Hash: once.Hash}, "not known"},
-		"a wrong secret":         {store.Admission{NodeID: "n1", TokenID: once.ID, Hash: many.Hash}, "not known"},
-		"another group":          {store.Admission{NodeID: "n1", Group: "core", TokenID: once.ID, Hash: once.Hash}, `for group "edge"`},
+		"a token that expired": {store.Admission{NodeID: "n1", TokenID: old.ID, Hash: old.Hash}, "expired"},
+		"a token of nobody":    {store.Admission{NodeID: "n1", TokenID: "nobody", Hash: once.Hash}, "not known"},
+		"a wrong secret":       {store.Admission{NodeID: "n1", TokenID: once.ID, Hash: many.Hash}, "not known"},
+		"another group": {store.Admission{NodeID: "n1", Group: "core", TokenID: once.ID, Hash: once.Hash},
+			`for group "edge"`},
 		"another node":           {store.Admission{NodeID: "n1", TokenID: own.ID, Hash: own.Hash}, `for node "n9"`},
 		"a token for all":        {store.Admission{NodeID: "n1", Group: "x", TokenID: many.ID, Hash: many.Hash}, ""},
 		"the node that is meant": {store.Admission{NodeID: "n9", TokenID: own.ID, Hash: own.Hash}, ""},
@@ -84,11 +85,13 @@ func testJoinTokens(t *testing.T, e Engine) {
 	if len(in) != 2 || in[0] != in[1] {
 		t.Errorf("let in: %v", in)
 	}
-	if _, err := a.Admit(t.Context(), store.Admission{NodeID: in[0], TokenID: once.ID, Hash: once.Hash, Key: [32]byte{99}}); err == nil {
+	another := store.Admission{NodeID: in[0], TokenID: once.ID, Hash: once.Hash, Key: [32]byte{99}}
+	if _, err := a.Admit(t.Context(), another); err == nil {
 		t.Error("a used token is good for another key")
 	}
 	list, err := b.JoinTokens(t.Context())
-	if err != nil || len(list) != 2 || list[0].ID != own.ID || list[0].Used != 1 || list[1].ID != many.ID || list[1].Hash != [32]byte{} {
+	if err != nil || len(list) != 2 || list[0].ID != own.ID || list[0].Used != 1 || list[1].ID != many.ID ||
+		list[1].Hash != [32]byte{} {
 		t.Errorf("listed: %v, %v", list, err)
 	}
 	for _, found := range []bool{true, false} {
@@ -120,7 +123,8 @@ func testRevocations(t *testing.T, e Engine) {
 			if again == 0 {
 				first = r
 			}
-			if err != nil || !r.Revoked || r.Generation != turn+1 || r.NodeID != "n1" || !r.At.Equal(first.At) || time.Since(r.At).Abs() > time.Hour {
+			if err != nil || !r.Revoked || r.Generation != turn+1 || r.NodeID != "n1" || !r.At.Equal(first.At) ||
+				time.Since(r.At).Abs() > time.Hour {
 				t.Errorf("revoked: %v, %v", r, err)
 			}
 		}
@@ -140,7 +144,8 @@ func testRevocations(t *testing.T, e Engine) {
 			}
 		}
 	}
-	if list, err := a.JoinTokens(t.Context()); err != nil || slices.ContainsFunc(list, func(j store.JoinToken) bool { return j.Used != 1 }) {
+	list, err := a.JoinTokens(t.Context())
+	if err != nil || slices.ContainsFunc(list, func(j store.JoinToken) bool { return j.Used != 1 }) {
 		t.Errorf("a refused node has used a token: %v, %v", list, err)
 	}
 }
