@@ -42,8 +42,8 @@ func (t Token) String() string {
 // Hash is what is kept of the secret. The secret is random, so a fast hash is enough.
 func (t Token) Hash() [32]byte { return sha256.Sum256(t.Secret[:]) }
 
-var errToken = errors.New("is a damaged join token: one of gatewayctl join-token create has four parts with dots between, " +
-	"and has to be copied whole")
+var errToken = errors.New("is a damaged join token: one of gatewayctl join-token create has four parts, " +
+	"with dots between, and has to be copied whole")
 
 // ParseToken reads a token. Its errors do not have the token's text.
 func ParseToken(text string) (Token, error) {

@@ -78,8 +78,8 @@ func VerifyPinned(shown []*x509.Certificate, pin [32]byte, now time.Time) (*x509
 		roots.AddCert(c)
 		return c, VerifyControlPlane(shown, roots, ControlPlaneURI().String(), now)
 	}
-	return nil, errors.New("the control plane has not the authority that the join token pins: another control plane's token, " +
-		"or something between that is not to be trusted")
+	return nil, errors.New("the control plane has not the authority that the join token pins: it is another one, " +
+		"or something between takes part in the connection")
 }
 
 // Client returns a configuration for connections to a control plane whose certificate verify accepts. certificate may
