@@ -20,6 +20,7 @@ import (
 
 	"gateway.internal/controlplane/internal/acme"
 	"gateway.internal/controlplane/internal/admin"
+	"gateway.internal/controlplane/internal/authority"
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/discovery"
 	"gateway.internal/controlplane/internal/discovery/etcd"
@@ -41,6 +42,7 @@ type options struct {
 	etcd                           etcd.Flags
 	acme                           acme.Flags
 	history                        history.Flags
+	authority                      authority.Flags
 }
 
 func (o *options) bind(cmd *cobra.Command) {
@@ -63,6 +65,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	o.etcd.Bind(f)
 	o.acme.Bind(f)
 	o.history.Bind(f)
+	o.authority.Bind(f)
 }
 
 func run(ctx context.Context, o *options) error {
@@ -81,6 +84,10 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	joinToken, err := token(log, "join", "GATEWAY_JOIN_TOKEN", o.joinTokenFile, o.dataDir)
+	if err != nil {
+		return err
+	}
+	admission, err := o.authority.Settings(joinToken, log)
 	if err != nil {
 		return err
 	}
@@ -120,7 +127,8 @@ func run(ctx context.Context, o *options) error {
 	}
 	api := admin.New(model, kept, nodes, adminToken, log, registry)
 	adminServer := api.GRPC()
-	streams := stream.New(model, nodes, joinToken, log)
+	gate := authority.New(admission, kept, log, registry)
+	streams := stream.New(model, nodes, gate, log)
 	streamServer := streams.GRPC()
 	rest, err := api.NewREST(ctx, adminServer)
 	if err != nil {
@@ -139,6 +147,7 @@ func run(ctx context.Context, o *options) error {
 	running, stopRunning := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return model.Run(running) })
 	group.Go(func() error { return api.Run(running) })
+	group.Go(func() error { return gate.Run(running) })
 	group.Go(func() error { return discovery.Run(running, model, kept, sources, registry, log) })
 	if pruner != nil {
 		group.Go(func() error { return pruner.Run(running) })

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"gateway.internal/controlplane/internal/authority"
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
@@ -25,6 +27,7 @@ type nodeStream struct {
 	session *fleet.Session
 	id      string
 	hello   *streamv1.Hello
+	who     authority.Peer
 	out     chan delivery // has room for one of the configuration, of each track, about the fleet, and of directives
 	failed  chan error    // why sending has ended
 	updates *updates      // what is sent is one of these
@@ -60,8 +63,13 @@ func (p place) is(epoch string, revision uint32) bool {
 func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan error) error {
 	c := n.server.catalog
 	first := true
+	life := n.life()
+	defer life.Stop()
 	for {
-		changed, retargeted := c.Changed(), n.session.Retargeted()
+		changed, retargeted, refusals := c.Changed(), n.session.Retargeted(), n.server.gate.Changed()
+		if err := n.server.isNot(n.who, n.hello); err != nil {
+			return n.server.refuse(n.ctx, n.id, err)
+		}
 		if first && c.Current() != nil {
 			if err := c.NodeRuns(n.ctx, n.hello.GetEpoch(), n.hello.GetRevision()); err != nil {
 				n.server.log.Warn("it can't be seen whether what a node runs is lost", "node", n.id, "revision",
@@ -86,6 +94,12 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 		select {
 		case <-changed:
 		case <-retargeted:
+		case <-refusals:
+		case <-life.C:
+			if err := n.expired(); err != nil {
+				return err
+			}
+			life.Reset(time.Until(n.who.Until()))
 		case <-n.session.Directed():
 		case <-later:
 		case m := <-requests:
@@ -111,6 +125,23 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 			return errStopping
 		}
 	}
+}
+
+// life returns what fires when the node's certificate expires; in plain text it has none.
+func (n *nodeStream) life() *time.Timer {
+	if !n.who.Certified {
+		return time.NewTimer(math.MaxInt64)
+	}
+	return time.NewTimer(time.Until(n.who.Until()))
+}
+
+// expired ends the stream of a node that has not renewed its certificate.
+func (n *nodeStream) expired() error {
+	if time.Now().Before(n.who.Until()) {
+		return nil
+	}
+	return n.server.refuse(n.ctx, n.id, &authority.Refusal{Reason: authority.ReasonExpired, Node: n.id,
+		Message: "the node's certificate has expired, and was not renewed"})
 }
 
 // resume finds out whether what the node says it runs is a version that is known here.

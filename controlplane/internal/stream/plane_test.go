@@ -10,12 +10,14 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"gateway.internal/controlplane/internal/authority"
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/discovery"
 	"gateway.internal/controlplane/internal/fleet"
@@ -34,6 +36,7 @@ type plane struct {
 	store   store.Store
 	catalog *catalog.Catalog
 	fleet   *fleet.Fleet
+	gate    *authority.Authority
 	server  *Server
 	address string
 	stop    func()
@@ -50,8 +53,15 @@ func newPlane(t *testing.T) *plane {
 	return startPlane(t, s)
 }
 
-// startPlane starts a control plane on a store, until stop is called or the test ends.
+// startPlane starts a control plane on a store, until stop is called or the test ends. Its nodes come in plain text, and
+// are who they say they are.
 func startPlane(t *testing.T, s store.Store, sources ...discovery.Source) *plane {
+	t.Helper()
+	return startPlaneWith(t, s, authority.Settings{StaticToken: token, Plaintext: true, NodeTTL: time.Hour}, sources...)
+}
+
+// startPlaneWith is startPlane with other ways to let nodes in.
+func startPlaneWith(t *testing.T, s store.Store, admission authority.Settings, sources ...discovery.Source) *plane {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	p := &plane{t: t, store: s, catalog: catalog.New(s, log), fleet: fleet.New(prometheus.NewRegistry())}
@@ -66,7 +76,9 @@ func startPlane(t *testing.T, s store.Store, sources ...discovery.Source) *plane
 		t.Fatal(err)
 	}
 	p.address = ln.Addr().String()
-	p.server = New(p.catalog, p.fleet, token, log)
+	p.gate = authority.New(admission, s, log, prometheus.NewRegistry())
+	running.Go(func() { _ = p.gate.Run(ctx) })
+	p.server = New(p.catalog, p.fleet, p.gate, log)
 	g := p.server.GRPC()
 	running.Go(func() { _ = g.Serve(ln) })
 	p.stop = sync.OnceFunc(func() {

@@ -5,21 +5,18 @@ package stream
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
+	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"gateway.internal/controlplane/internal/authority"
 	"gateway.internal/controlplane/internal/catalog"
 	"gateway.internal/controlplane/internal/fleet"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
@@ -42,17 +39,19 @@ type Server struct {
 	catalog *catalog.Catalog
 	fleet   *fleet.Fleet
 	log     *slog.Logger
-	token   [32]byte // SHA-256 of the join token
+	gate    *authority.Authority
 	stop    chan struct{}
 	updates atomic.Pointer[updates]
 	// sendTimeout is how long a node has to take a message.
 	sendTimeout time.Duration
+	// enrolling has one for each node that is enrolled now.
+	enrolling chan struct{}
 }
 
-// New returns a server that lets nodes with a token in.
-func New(c *catalog.Catalog, f *fleet.Fleet, joinToken string, log *slog.Logger) *Server {
-	return &Server{catalog: c, fleet: f, log: log, token: sha256.Sum256([]byte(joinToken)),
-		stop: make(chan struct{}), sendTimeout: sendTimeout}
+// New returns a server for the nodes that an authority lets in.
+func New(c *catalog.Catalog, f *fleet.Fleet, gate *authority.Authority, log *slog.Logger) *Server {
+	return &Server{catalog: c, fleet: f, log: log, gate: gate, stop: make(chan struct{}), sendTimeout: sendTimeout,
+		enrolling: make(chan struct{}, maxEnrolments)}
 }
 
 // made returns the updates that are made of what the catalog gives from now on: what it gave before a purge of secrets
@@ -70,42 +69,43 @@ func (s *Server) made() *updates {
 	}
 }
 
-// GRPC returns a gRPC server with this service, and the keep-alives that find dead nodes within 15 seconds.
+// GRPC returns a gRPC server with this service and the enrolment of nodes, and the keep-alives that find dead nodes within 15 seconds.
 func (s *Server) GRPC() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.Creds(s.gate.Transport()), grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(10*time.Second), grpc.ForceServerCodecV2(newCodec()),
 	)
 	streamv1.RegisterSnapshotServiceServer(g, s)
+	streamv1.RegisterEnrolmentServiceServer(g, enrolment{Server: s})
 	return g
 }
 
 // Stop ends all streams, so that nodes go to another control plane.
 func (s *Server) Stop() { close(s.stop) }
 
-func (s *Server) authenticate(ctx context.Context) error {
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, v := range md.Get("authorization") {
-		scheme, token, _ := strings.Cut(v, " ") // a scheme is case-insensitive (RFC 9110 section 11.1)
-		sum := sha256.Sum256([]byte(token))
-		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1 {
-			return nil
-		}
+// isNot returns why a node that says hello is not who it was let in as, or nil.
+func (s *Server) isNot(p authority.Peer, h *streamv1.Hello) error {
+	switch {
+	case !p.Certified:
+		return s.gate.CheckID(h.GetNodeId(), 0)
+	case h.GetNodeId() != p.ID:
+		return &authority.Refusal{Reason: authority.ReasonIdentity, Node: p.ID, Message: fmt.Sprintf(
+			"the node says that it is %q, and its certificate is of node %q", h.GetNodeId(), p.ID)}
+	case p.Grouped && h.GetGroup() != p.Group:
+		return &authority.Refusal{Reason: authority.ReasonIdentity, Node: p.ID, Message: fmt.Sprintf(
+			"node %q says that it is of group %q, and its certificate is of group %q", p.ID, h.GetGroup(), p.Group)}
 	}
-	return status.Error(codes.Unauthenticated, "the join token is missing or wrong: GATEWAY_JOIN_TOKEN has to be the control plane's")
+	return s.gate.Check(p)
 }
 
 // Stream serves one node.
 func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, streamv1.StreamResponse]) error {
-	address := ""
-	if p, ok := peer.FromContext(stream.Context()); ok {
-		address = p.Addr.String()
-	}
-	if err := s.authenticate(stream.Context()); err != nil {
-		s.log.Warn("node refused", "address", address, "reason", "join token")
-		return err
+	address := addressOf(stream.Context())
+	who, err := s.gate.Authenticate(stream.Context())
+	if err != nil {
+		return s.refuse(stream.Context(), "", err)
 	}
 	requests := make(chan *streamv1.StreamRequest)
 	ended := make(chan error, 1)
@@ -113,6 +113,9 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, 
 	hello, err := s.hello(stream.Context(), requests, ended)
 	if err != nil {
 		return err
+	}
+	if err := s.isNot(who, hello); err != nil {
+		return s.refuse(stream.Context(), hello.GetNodeId(), err)
 	}
 	session, err := s.fleet.Connect(hello, address)
 	if err != nil {
@@ -124,7 +127,7 @@ func (s *Server) Stream(stream grpc.BidiStreamingServer[streamv1.StreamRequest, 
 	}
 	defer session.Close()
 	s.log.Info("node connected", "node", hello.GetNodeId(), "address", address, "revision", hello.GetRevision())
-	n := &nodeStream{server: s, ctx: stream.Context(), session: session, id: hello.GetNodeId(), hello: hello,
+	n := &nodeStream{server: s, ctx: stream.Context(), session: session, id: hello.GetNodeId(), hello: hello, who: who,
 		out: make(chan delivery, 4+len(config.Apart())), failed: make(chan error, 1)}
 	go send(n.ctx, stream, n.out, s.sendTimeout, n.failed)
 	err = n.run(requests, ended)

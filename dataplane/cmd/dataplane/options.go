@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +22,7 @@ import (
 	"gateway.internal/dataplane/internal/resolve"
 	"gateway.internal/dataplane/internal/via"
 	"gateway.internal/shared/bearer"
+	"gateway.internal/shared/identity"
 	"gateway.internal/shared/pathnorm"
 	"gateway.internal/shared/shutdown"
 )
@@ -35,6 +35,9 @@ type options struct {
 	nodeID, group       string
 	labels              map[string]string
 	joinTokenFile       string
+	tls                 identity.Files
+	tlsServerName       string
+	plaintext           bool
 	refusalTimeout      time.Duration
 	resolvers           []string
 	providerNetworks    []string
@@ -91,6 +94,15 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the join token, at least %d characters; "+
 		"GATEWAY_JOIN_TOKEN in the environment goes first", bearer.MinBytes))
+	f.StringVar(&o.tls.Certificate, "tls-cert", "", "PEM file with the certificate to show to control planes, of an outside "+
+		"authority that they have as --stream-client-ca, in place of one that the node gets by its join token; read again when it changes")
+	f.StringVar(&o.tls.Key, "tls-key", "", "PEM file with that certificate's key")
+	f.StringVar(&o.tls.Authorities, "ca", "", "PEM file with the authorities of control planes' certificates (--stream-tls-cert), "+
+		"in place of the control planes' built-in one; read again when it changes")
+	f.StringVar(&o.tlsServerName, "tls-server-name", "", "name that control planes' certificates have to have with --ca, or a "+
+		"SPIFFE id, spiffe://DOMAIN/PATH; empty: the host in --control-plane")
+	f.BoolVar(&o.plaintext, "plaintext", false, "connect to control planes in plain text, which shows the join token to whoever "+
+		"reads along, and needs their --stream-plaintext")
 	f.DurationVar(&o.refusalTimeout, "refusal-timeout", 0, "how long the node may refuse a revision that most of its "+
 		"fleet runs, as its control plane says, before /readyz says no; 1s to 24h; 0: for ever")
 	f.StringVar(&o.ticketSecretFile, "tls-ticket-secret-file", "", "file of at least 32 random bytes that session tickets are derived from, the same for nodes that share an address; empty: random, this process only")
@@ -168,6 +180,14 @@ func (o *options) check() error {
 		return fmt.Errorf("--shutdown-delay %s: has to be from 0 to 1h", o.shutdownDelay)
 	case o.refusalTimeout != 0 && (o.refusalTimeout < time.Second || o.refusalTimeout > 24*time.Hour):
 		return fmt.Errorf("--refusal-timeout %s: has to be from 1s to 24h, or 0", o.refusalTimeout)
+	case (o.tls.Certificate == "") != (o.tls.Key == ""):
+		return errors.New("--tls-cert and --tls-key: both are required, or none of them")
+	case o.tlsServerName != "" && o.tls.Authorities == "":
+		return errors.New("--tls-server-name: has to come with --ca; the built-in authority's control planes have a name of their own")
+	case o.plaintext && o.tls != (identity.Files{}):
+		return errors.New("--plaintext: --tls-cert and --ca have no place there")
+	case o.config != "" && (o.plaintext || o.tls != (identity.Files{})):
+		return errors.New("--tls-cert, --ca and --plaintext: have to come with --control-plane")
 	case o.refusalTimeout != 0 && o.config != "":
 		return errors.New("--refusal-timeout: has to come with --control-plane")
 	case o.maxPerClient < 0:
@@ -256,25 +276,4 @@ func (o *options) tickets(inherited []byte) (*certificate.Tickets, error) {
 		return nil, fmt.Errorf("--tls-ticket-secret-file %s: has %d bytes; at least %d random ones are required", o.ticketSecretFile, len(secret), certificate.MinTicketSecret)
 	}
 	return certificate.NewTickets(secret), nil
-}
-
-func (o *options) joinToken() (string, error) {
-	if t := os.Getenv("GATEWAY_JOIN_TOKEN"); t != "" {
-		return checkedToken(t, "environment variable GATEWAY_JOIN_TOKEN")
-	}
-	if o.joinTokenFile == "" {
-		return "", errors.New("a join token is required: GATEWAY_JOIN_TOKEN in the environment, or --join-token-file")
-	}
-	text, err := os.ReadFile(o.joinTokenFile)
-	if err != nil {
-		return "", fmt.Errorf("join token: %w", err)
-	}
-	return checkedToken(strings.TrimSpace(string(text)), "--join-token-file "+o.joinTokenFile)
-}
-
-func checkedToken(t, where string) (string, error) {
-	if err := bearer.Check(t); err != nil {
-		return "", fmt.Errorf("%s: %w", where, err)
-	}
-	return t, nil
 }

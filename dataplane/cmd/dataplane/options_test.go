@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,11 +82,16 @@ func TestJoinTokensAreChecked(t *testing.T) {
 		"a file that is not there":        {"", filepath.Join(t.TempDir(), "no"), "", "no such file"},
 		"a short one of the environment":  {"fifteen-letters", long, "", "TOKEN: has 15 characters; at least 16"},
 		"a short one of a file":           {"", short, "", short + ": has 15 characters; at least 16"},
+		"half of one that was made":       {"gwj1.abc.AAAAAAAAAAAA", "", "", "TOKEN: is a damaged join token"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("GATEWAY_JOIN_TOKEN", test.env)
-			token, err := (&options{joinTokenFile: test.file}).joinToken()
+			set, err := (&options{joinTokenFile: test.file, dataDir: t.TempDir()}).join(slog.New(slog.DiscardHandler))
 			failed := err != nil && strings.Contains(err.Error(), test.says)
+			token := ""
+			if set.Token != nil {
+				token = set.Token.String()
+			}
 			if token != test.token || failed != (test.says != "") || err != nil && !failed {
 				t.Errorf("got %q and %v, want %q and an error with %q", token, err, test.token, test.says)
 			}

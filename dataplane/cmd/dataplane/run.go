@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -287,13 +288,13 @@ func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtim
 		}
 		return followFiles(files), nil
 	}
-	token, err := o.joinToken()
+	admission, err := o.join(log)
 	if err != nil {
 		return nil, err
 	}
 	instance, lock := in.identity()
 	follower, err := follow.NewFollower(follow.Settings{
-		Addresses: o.controlPlane, Token: token, NodeID: o.nodeID, Group: o.group, Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
+		Addresses: o.controlPlane, Join: admission, NodeID: cmp.Or(o.nodeID, named(admission.Files)), Group: o.group, Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
 		Instance: instance, Lock: lock, RefusalTimeout: o.refusalTimeout,
 	}, log, node)
 	if err != nil {

@@ -33,9 +33,9 @@ func TestDirected(t *testing.T) {
 		for _, nodes := range []uint32{7, 9} {
 			p := &pipe{up: make(chan *streamv1.StreamRequest, 10), down: make(chan *streamv1.StreamResponse),
 				end: make(chan error)}
-			f.dial = func(ctx context.Context, _, _ string) (stream, func(), error) {
+			f.dial = func(ctx context.Context, _ string) (stream, func(error) error, func(), error) {
 				p.ctx = ctx
-				return p, func() {}, nil
+				return p, func(err error) error { return err }, func() {}, nil
 			}
 			done := make(chan error)
 			go func() { done <- f.follow(t.Context(), "cp") }()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"gateway.internal/dataplane/internal/datafile"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/nodeid"
 )
@@ -88,7 +89,7 @@ func (d *disk) nodeID() (string, error) {
 		return id, nil
 	}
 	id := newID()
-	f, err := replace(d.dir, "node-id", func(w io.Writer) error {
+	f, err := datafile.Replace(d.dir, "node-id", func(w io.Writer) error {
 		_, err := io.WriteString(w, id+"\n")
 		return err
 	})
@@ -99,36 +100,4 @@ func (d *disk) nodeID() (string, error) {
 		return "", fmt.Errorf("node id: %w", err)
 	}
 	return id, nil
-}
-
-// replace puts a new file in the place of one in the folder, so that a crash leaves the one or the other. The file is
-// returned when it is in place, which it may be in spite of an error: then a power cut may still bring the old one
-// back.
-func replace(dir, name string, write func(io.Writer) error) (*os.File, error) {
-	path := filepath.Join(dir, name)
-	temporary := path + ".new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err = write(f); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		_ = f.Close()
-		_ = os.Remove(temporary)
-		return nil, err
-	}
-	folder, err := os.Open(dir)
-	if err != nil {
-		return f, err
-	}
-	defer folder.Close()
-	return f, folder.Sync()
 }

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"gateway.internal/dataplane/internal/join"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/backoff"
@@ -39,8 +40,8 @@ type Directed interface {
 type Settings struct {
 	// Addresses are control planes, at least one, tried in turn.
 	Addresses []string
-	// Token is the join token.
-	Token string
+	// Join says how the node is let in. Its folder, id and group are those of the other settings.
+	Join join.Settings
 	// NodeID is the id in the fleet; empty: one that is kept in DataDir.
 	NodeID string
 	// Group is for rollouts; it may be empty.
@@ -66,6 +67,7 @@ type Follower struct {
 	set      Settings
 	log      *slog.Logger
 	node     Node
+	join     *join.Keeper
 	dial     dialer
 	disk     *disk
 	instance string
@@ -101,7 +103,7 @@ func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 	}
 	now := time.Now()
 	f := &Follower{
-		set: set, log: log, node: node, dial: dialGRPC, disk: d, state: newState(), instance: cmp.Or(set.Instance, newID()), started: now, reported: now,
+		set: set, log: log, node: node, disk: d, state: newState(), instance: cmp.Or(set.Instance, newID()), started: now, reported: now,
 		outcomes: map[string]codes.Code{},
 	}
 	if f.set.NodeID == "" {
@@ -110,6 +112,9 @@ func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 			return nil, err
 		}
 	}
+	f.set.Join.Dir, f.set.Join.NodeID, f.set.Join.Group = f.set.DataDir, f.set.NodeID, f.set.Group
+	f.join = join.New(f.set.Join, log)
+	f.dial = dialBy(f.join)
 	f.restore()
 	return f, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"gateway.internal/dataplane/internal/datafile"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
@@ -129,7 +130,7 @@ func (j *journal) add(change *streamv1.StreamResponse) error {
 // fold writes a new file and puts it in the old one's place.
 func (j *journal) fold(records iter.Seq[*streamv1.StreamResponse]) error {
 	size := int64(len(magic))
-	f, err := replace(j.dir, j.name, func(w io.Writer) error {
+	f, err := datafile.Replace(j.dir, j.name, func(w io.Writer) error {
 		if _, err := io.WriteString(w, magic); err != nil {
 			return err
 		}

@@ -92,16 +92,16 @@ func playRefused(t *testing.T, dir string, set Settings, refusal error, script f
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.dial = func(ctx context.Context, address, _ string) (stream, func(), error) {
+		f.dial = func(ctx context.Context, address string) (stream, func(error) error, func(), error) {
 			if err := s.dial(address); err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 			p := &pipe{ctx, address, make(chan *streamv1.StreamRequest), make(chan *streamv1.StreamResponse), make(chan error)}
 			select {
 			case s.streams <- p:
 			case <-ctx.Done():
 			}
-			return p, func() {}, nil
+			return p, func(err error) error { return err }, func() {}, nil
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup

@@ -10,23 +10,14 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-	grpcbackoff "google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"gateway.internal/dataplane/internal/join"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 )
 
-const (
-	reportInterval = 2 * time.Second
-	connectTimeout = 5 * time.Second
-	// maxMessageBytes is the largest message that is taken: far above what control planes send.
-	maxMessageBytes = 16 << 20
-)
+const reportInterval = 2 * time.Second
 
 // stream is an open stream. Send and Recv may be called at the same time, each by one goroutine.
 type stream interface {
@@ -34,23 +25,24 @@ type stream interface {
 	Recv() (*streamv1.StreamResponse, error)
 }
 
-// dialer opens a stream that ends with ctx; closing it frees the connection.
-type dialer func(ctx context.Context, address, token string) (s stream, closing func(), err error)
+// dialer opens a stream that ends with ctx. Its errors are to be explained, and closing it frees the connection.
+type dialer func(ctx context.Context, address string) (s stream, explain func(error) error, closing func(), err error)
 
-func dialGRPC(ctx context.Context, address, token string) (stream, func(), error) {
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)))
-	if err != nil {
-		return nil, nil, err
+// dialBy returns a dialer that connects as a node does that has joined.
+func dialBy(keeper *join.Keeper) dialer {
+	return func(ctx context.Context, address string) (stream, func(error) error, func(), error) {
+		conn, err := keeper.Connect(ctx, address)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		s, err := streamv1.NewSnapshotServiceClient(conn).Stream(conn.Outgoing(ctx))
+		if err != nil {
+			err = conn.Explain(err)
+			conn.Close()
+			return nil, nil, nil, err
+		}
+		return s, conn.Explain, conn.Close, nil
 	}
-	s, err := streamv1.NewSnapshotServiceClient(conn).Stream(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token))
-	if err != nil {
-		_ = conn.Close()
-		return nil, nil, err
-	}
-	return s, func() { _ = conn.Close() }, nil
 }
 
 // follow opens a stream and serves it until it ends.
@@ -59,13 +51,13 @@ func (f *Follower) follow(ctx context.Context, address string) error {
 	var receiving sync.WaitGroup
 	defer receiving.Wait()
 	defer cancel()
-	s, closing, err := f.dial(ctx, address, f.set.Token)
+	s, explain, closing, err := f.dial(ctx, address)
 	if err != nil {
 		return err
 	}
 	defer closing()
 	if err := s.Send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Hello{Hello: f.hello()}}); err != nil {
-		return receiveError(s, err)
+		return explain(receiveError(s, err))
 	}
 	messages := make(chan *streamv1.StreamResponse)
 	ended := make(chan error, 1)
@@ -74,14 +66,14 @@ func (f *Follower) follow(ctx context.Context, address string) error {
 	if to, ok := f.node.(Directed); ok {
 		to.Undirected()
 	}
-	return err
+	return explain(err)
 }
 
 // hello says what the node runs. Without the hashes, when a full snapshot is wanted: the control plane then takes what
 // the node has for unknown, while it still knows which revisions are on the way from there.
 func (f *Follower) hello() *streamv1.Hello {
 	h := &streamv1.Hello{
-		NodeId: f.set.NodeID, InstanceId: f.instance, Group: f.set.Group, Labels: f.set.Labels, Build: f.set.Build, StartedAt: timestamppb.New(f.started),
+		NodeId: f.set.NodeID, InstanceId: f.instance, Group: f.join.Group(), Labels: f.set.Labels, Build: f.set.Build, StartedAt: timestamppb.New(f.started),
 	}
 	h.Host, _ = os.Hostname() // empty where it is not known
 	h.Epoch, h.Revision = f.state.epoch, f.state.revision

@@ -20,8 +20,10 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/dataplane/internal/join"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/identity"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -390,7 +392,10 @@ func TestRealStream(t *testing.T) {
 	defer serving.Wait()
 	defer g.Stop()
 	log, n := &logged{}, &nodeDouble{}
-	f, err := NewFollower(Settings{Addresses: []string{nobody.Addr().String(), ln.Addr().String()}, Token: "secret", DataDir: t.TempDir()}, log.logger(), n)
+	f, err := NewFollower(Settings{
+		Addresses: []string{nobody.Addr().String(), ln.Addr().String()}, DataDir: t.TempDir(),
+		Join: join.Settings{Token: &identity.Token{Static: "secret"}, Plaintext: true},
+	}, log.logger(), n)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ package streamv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -253,9 +252,7 @@ type Credentials struct {
 	// The node's certificate in DER, then those between it and its authority.
 	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
 	// The authorities of control planes' certificates, in DER.
-	Authorities [][]byte `protobuf:"bytes,2,rep,name=authorities,proto3" json:"authorities,omitempty"`
-	// When the node is to ask for the next one.
-	RenewAt       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=renew_at,json=renewAt,proto3" json:"renew_at,omitempty"`
+	Authorities   [][]byte `protobuf:"bytes,2,rep,name=authorities,proto3" json:"authorities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -300,13 +297,6 @@ func (x *Credentials) GetChain() [][]byte {
 func (x *Credentials) GetAuthorities() [][]byte {
 	if x != nil {
 		return x.Authorities
-	}
-	return nil
-}
-
-func (x *Credentials) GetRenewAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.RenewAt
 	}
 	return nil
 }
@@ -407,7 +397,7 @@ var File_gateway_stream_v1_enrolment_proto protoreflect.FileDescriptor
 
 const file_gateway_stream_v1_enrolment_proto_rawDesc = "" +
 	"\n" +
-	"!gateway/stream/v1/enrolment.proto\x12\x11gateway.stream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n" +
+	"!gateway/stream/v1/enrolment.proto\x12\x11gateway.stream.v1\"\xc3\x01\n" +
 	"\fEnrolRequest\x12/\n" +
 	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x14\n" +
@@ -420,11 +410,10 @@ const file_gateway_stream_v1_enrolment_proto_rawDesc = "" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\"g\n" +
 	"\rEnrolResponse\x12@\n" +
 	"\vcredentials\x18\x01 \x01(\v2\x1e.gateway.stream.v1.CredentialsR\vcredentials\x12\x14\n" +
-	"\x05proof\x18\x02 \x01(\fR\x05proof\"|\n" +
+	"\x05proof\x18\x02 \x01(\fR\x05proof\"E\n" +
 	"\vCredentials\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12 \n" +
-	"\vauthorities\x18\x02 \x03(\fR\vauthorities\x125\n" +
-	"\brenew_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\arenewAt\"?\n" +
+	"\vauthorities\x18\x02 \x03(\fR\vauthorities\"?\n" +
 	"\fRenewRequest\x12/\n" +
 	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\"Q\n" +
 	"\rRenewResponse\x12@\n" +
@@ -448,28 +437,26 @@ func file_gateway_stream_v1_enrolment_proto_rawDescGZIP() []byte {
 
 var file_gateway_stream_v1_enrolment_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_gateway_stream_v1_enrolment_proto_goTypes = []any{
-	(*EnrolRequest)(nil),          // 0: gateway.stream.v1.EnrolRequest
-	(*JoinToken)(nil),             // 1: gateway.stream.v1.JoinToken
-	(*EnrolResponse)(nil),         // 2: gateway.stream.v1.EnrolResponse
-	(*Credentials)(nil),           // 3: gateway.stream.v1.Credentials
-	(*RenewRequest)(nil),          // 4: gateway.stream.v1.RenewRequest
-	(*RenewResponse)(nil),         // 5: gateway.stream.v1.RenewResponse
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*EnrolRequest)(nil),  // 0: gateway.stream.v1.EnrolRequest
+	(*JoinToken)(nil),     // 1: gateway.stream.v1.JoinToken
+	(*EnrolResponse)(nil), // 2: gateway.stream.v1.EnrolResponse
+	(*Credentials)(nil),   // 3: gateway.stream.v1.Credentials
+	(*RenewRequest)(nil),  // 4: gateway.stream.v1.RenewRequest
+	(*RenewResponse)(nil), // 5: gateway.stream.v1.RenewResponse
 }
 var file_gateway_stream_v1_enrolment_proto_depIdxs = []int32{
 	1, // 0: gateway.stream.v1.EnrolRequest.made:type_name -> gateway.stream.v1.JoinToken
 	3, // 1: gateway.stream.v1.EnrolResponse.credentials:type_name -> gateway.stream.v1.Credentials
-	6, // 2: gateway.stream.v1.Credentials.renew_at:type_name -> google.protobuf.Timestamp
-	3, // 3: gateway.stream.v1.RenewResponse.credentials:type_name -> gateway.stream.v1.Credentials
-	0, // 4: gateway.stream.v1.EnrolmentService.Enrol:input_type -> gateway.stream.v1.EnrolRequest
-	4, // 5: gateway.stream.v1.EnrolmentService.Renew:input_type -> gateway.stream.v1.RenewRequest
-	2, // 6: gateway.stream.v1.EnrolmentService.Enrol:output_type -> gateway.stream.v1.EnrolResponse
-	5, // 7: gateway.stream.v1.EnrolmentService.Renew:output_type -> gateway.stream.v1.RenewResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 2: gateway.stream.v1.RenewResponse.credentials:type_name -> gateway.stream.v1.Credentials
+	0, // 3: gateway.stream.v1.EnrolmentService.Enrol:input_type -> gateway.stream.v1.EnrolRequest
+	4, // 4: gateway.stream.v1.EnrolmentService.Renew:input_type -> gateway.stream.v1.RenewRequest
+	2, // 5: gateway.stream.v1.EnrolmentService.Enrol:output_type -> gateway.stream.v1.EnrolResponse
+	5, // 6: gateway.stream.v1.EnrolmentService.Renew:output_type -> gateway.stream.v1.RenewResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_enrolment_proto_init() }
