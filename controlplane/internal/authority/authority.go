@@ -78,7 +78,8 @@ func New(set Settings, s Store, log *slog.Logger, registry prometheus.Registerer
 	a := &Authority{set: set, store: s, log: log, ready: make(chan struct{}), changed: make(chan struct{}), lost: map[string]bool{},
 		proofKey: sync.OnceValues(func() (identity.ProofKey, error) { return identity.NewProofKey(set.StaticToken) }),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_node_refusals_total", Help: "Streams, enrolments and renewals of nodes that were refused, by reason.",
+			Name: "gateway_node_refusals_total", Help: "Streams, enrolments and renewals of nodes that were refused, by " +
+				"reason.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range Reasons() {
@@ -91,7 +92,8 @@ func New(set Settings, s Store, log *slog.Logger, registry prometheus.Registerer
 // Count counts a node that was refused.
 func (a *Authority) Count(reason string) { a.refusals.WithLabelValues(reason).Inc() }
 
-// Run reads the authority, making it the first time, and then follows which nodes are refused until ctx ends. While the
+// Run reads the authority, making it the first time, and then follows which nodes are refused until ctx ends. While
+// the
 // store is away, what is known stays.
 func (a *Authority) Run(ctx context.Context) error {
 	retry := backoff.Exponential{Least: 100 * time.Millisecond, Most: 5 * time.Second}

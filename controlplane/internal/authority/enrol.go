@@ -19,7 +19,8 @@ func (a *Authority) MayEnrol(ctx context.Context) error {
 		return &Refusal{Reason: ReasonPlaintext, Message: "nodes are enrolled over TLS only"}
 	}
 	if a.TakesOutside() {
-		return &Refusal{Reason: ReasonToken, Message: "nodes are not enrolled here: the control plane takes certificates of an outside " +
+		return &Refusal{Reason: ReasonToken, Message: "nodes are not enrolled here: the control plane takes " +
+			"certificates of an outside " +
 			"authority only (--stream-client-ca), which a node has as --tls-cert"}
 	}
 	return nil
@@ -44,7 +45,8 @@ func (a *Authority) Prove(ctx context.Context, proof []byte) ([]byte, error) {
 		return nil, err
 	}
 	if !hmac.Equal(node, proof) {
-		return nil, &Refusal{Reason: ReasonToken, Message: "the join token is missing or wrong: GATEWAY_JOIN_TOKEN has to be the " +
+		return nil, &Refusal{Reason: ReasonToken, Message: "the join token is missing or wrong: GATEWAY_JOIN_TOKEN has " +
+			"to be the " +
 			"control plane's, or one of gatewayctl join-token create; and nothing may end TLS between node and control plane"}
 	}
 	return control, nil

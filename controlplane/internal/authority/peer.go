@@ -100,10 +100,12 @@ func (a *Authority) Authenticate(ctx context.Context) (Peer, error) {
 	p.Name, err = identity.VerifyNode(shown, roots, at)
 	switch {
 	case errors.Is(err, identity.ErrNoCertificate):
-		return Peer{}, &Refusal{Reason: ReasonCertificate, Message: "the node has shown no certificate: it has to be enrolled, by a " +
+		return Peer{}, &Refusal{Reason: ReasonCertificate, Message: "the node has shown no certificate: it has to be " +
+			"enrolled, by a " +
 			"join token (GATEWAY_JOIN_TOKEN), or to have one of the control plane's outside authority (--tls-cert)"}
 	case errors.Is(err, identity.ErrExpired):
-		return Peer{}, &Refusal{Reason: ReasonExpired, Message: err.Error() + ": it has to be enrolled again, by a join token"}
+		return Peer{}, &Refusal{Reason: ReasonExpired, Message: err.Error() + ": it has to be enrolled again, by a join " +
+			"token"}
 	case err != nil:
 		return Peer{}, &Refusal{Reason: ReasonCertificate, Message: err.Error()}
 	}
@@ -130,7 +132,8 @@ func (a *Authority) plain(ctx context.Context) error {
 			return nil
 		}
 	}
-	return &Refusal{Reason: ReasonToken, Message: "the join token is missing or wrong: GATEWAY_JOIN_TOKEN has to be the control plane's"}
+	return &Refusal{Reason: ReasonToken, Message: "the join token is missing or wrong: GATEWAY_JOIN_TOKEN has to be " +
+		"the control plane's"}
 }
 
 // Check returns why a node that was let in is not any more, as far as is known, or nil.

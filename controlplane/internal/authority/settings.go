@@ -46,16 +46,22 @@ type Flags struct {
 
 // Bind declares the flags.
 func (f *Flags) Bind(set *pflag.FlagSet) {
-	set.DurationVar(&f.NodeTTL, "node-certificate-ttl", 7*24*time.Hour, "how long the certificates of nodes are valid, which they "+
+	set.DurationVar(&f.NodeTTL, "node-certificate-ttl", 7*24*time.Hour, "how long the certificates of nodes are "+
+		"valid, which they "+
 		"renew when two thirds of that are over; 10s to 8760h")
-	set.BoolVar(&f.Static, "static-join-token", true, "let any number of nodes in that have the token of GATEWAY_JOIN_TOKEN or "+
+	set.BoolVar(&f.Static, "static-join-token", true, "let any number of nodes in that have the token of "+
+		"GATEWAY_JOIN_TOKEN or "+
 		"--join-token-file; false: only tokens of gatewayctl join-token create are good")
-	set.BoolVar(&f.Plaintext, "stream-plaintext", false, "serve the stream in plain text too, to nodes that show the static join "+
+	set.BoolVar(&f.Plaintext, "stream-plaintext", false, "serve the stream in plain text too, to nodes that show the "+
+		"static join "+
 		"token and are believed who they are: for builds that know no TLS, or where the network encrypts")
-	set.StringVar(&f.Files.Certificate, "stream-tls-cert", "", "PEM file with the certificate that nodes are shown, and those "+
-		"between it and its authority, which nodes have as --ca; read again when it changes; empty: one of the built-in authority")
+	set.StringVar(&f.Files.Certificate, "stream-tls-cert", "", "PEM file with the certificate that nodes are shown, "+
+		"and those "+
+		"between it and its authority, which nodes have as --ca; read again when it changes; empty: one of the built-in "+
+		"authority")
 	set.StringVar(&f.Files.Key, "stream-tls-key", "", "PEM file with that certificate's key")
-	set.StringVar(&f.Files.Authorities, "stream-client-ca", "", "PEM file with the authorities of nodes' certificates, in place of "+
+	set.StringVar(&f.Files.Authorities, "stream-client-ca", "", "PEM file with the authorities of nodes' "+
+		"certificates, in place of "+
 		"the built-in one: join tokens are of no use then; read again when it changes")
 }
 
@@ -71,7 +77,8 @@ func (f *Flags) Settings(token string, log *slog.Logger) (Settings, error) {
 			return s, fmt.Errorf("join token: %w", err)
 		}
 		if t.Static == "" {
-			return s, errors.New("join token: GATEWAY_JOIN_TOKEN or --join-token-file is one of gatewayctl join-token create, which " +
+			return s, errors.New("join token: GATEWAY_JOIN_TOKEN or --join-token-file is one of gatewayctl join-token " +
+				"create, which " +
 				"is for a node; a control plane is given a text of its own, or --static-join-token=false")
 		}
 		s.StaticToken = token
@@ -92,7 +99,8 @@ func (f *Flags) check() error {
 	case (f.Files.Certificate == "") != (f.Files.Key == ""):
 		return errors.New("--stream-tls-cert and --stream-tls-key: both are required, or none of them")
 	case f.Plaintext && !f.Static:
-		return errors.New("--stream-plaintext: nodes in plain text show the static join token, which --static-join-token=false turns off")
+		return errors.New("--stream-plaintext: nodes in plain text show the static join token, which " +
+			"--static-join-token=false turns off")
 	}
 	return nil
 }
@@ -141,7 +149,8 @@ type transport struct {
 // handshakeRecord is the first byte of a TLS connection (RFC 8446 section 5.1).
 const handshakeRecord = 0x16
 
-var errPlaintext = errors.New("a connection in plain text: the stream is served over TLS (--stream-plaintext lets nodes of earlier " +
+var errPlaintext = errors.New("a connection in plain text: the stream is served over TLS (--stream-plaintext lets " +
+	"nodes of earlier " +
 	"builds in)")
 
 // ServerHandshake implements credentials.TransportCredentials.

@@ -88,7 +88,8 @@ func (e enrolment) Renew(ctx context.Context, r *streamv1.RenewRequest) (*stream
 		return nil, e.refuse(ctx, "", err)
 	}
 	if !p.Certified || p.Generation == 0 {
-		return nil, status.Error(codes.FailedPrecondition, "there is nothing to renew here: the node's certificate is not of this authority")
+		return nil, status.Error(codes.FailedPrecondition, "there is nothing to renew here: the node's certificate is "+
+			"not of this authority")
 	}
 	if _, err := authority.KeyOf(r.GetCertificateRequest()); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -98,7 +99,8 @@ func (e enrolment) Renew(ctx context.Context, r *streamv1.RenewRequest) (*stream
 		return nil, e.refuse(ctx, p.ID, err)
 	}
 	p.Extend(issued.NotAfter)
-	e.log.Info("node's certificate renewed", "node", p.ID, "address", addressOf(ctx), "serial", issued.Serial, "expires", issued.NotAfter)
+	e.log.Info("node's certificate "+
+		"renewed", "node", p.ID, "address", addressOf(ctx), "serial", issued.Serial, "expires", issued.NotAfter)
 	return &streamv1.RenewResponse{Credentials: credentialsOf(issued)}, nil
 }
 

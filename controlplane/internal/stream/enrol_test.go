@@ -257,10 +257,11 @@ func TestANodeIsWhoItsCertificateSays(t *testing.T) {
 		code  codes.Code
 		text  string
 	}{
-		"another's id":             {secure(own), &streamv1.Hello{NodeId: "n2", Group: "edge"}, codes.PermissionDenied, `of node "n1"`},
-		"another group":            {secure(own), &streamv1.Hello{NodeId: "n1", Group: "core"}, codes.PermissionDenied, `of group "edge"`},
-		"no group":                 {secure(own), &streamv1.Hello{NodeId: "n1"}, codes.PermissionDenied, `of group "edge"`},
-		"of another authority":     {secure(foreign(t, identity.Name{ID: "n1"})), &streamv1.Hello{NodeId: "n1"}, codes.Unauthenticated, "authority"},
+		"another's id":  {secure(own), &streamv1.Hello{NodeId: "n2", Group: "edge"}, codes.PermissionDenied, `of node "n1"`},
+		"another group": {secure(own), &streamv1.Hello{NodeId: "n1", Group: "core"}, codes.PermissionDenied, `of group "edge"`},
+		"no group":      {secure(own), &streamv1.Hello{NodeId: "n1"}, codes.PermissionDenied, `of group "edge"`},
+		"of another " +
+			"authority": {secure(foreign(t, identity.Name{ID: "n1"})), &streamv1.Hello{NodeId: "n1"}, codes.Unauthenticated, "authority"},
 		"no certificate":           {secure(nil), &streamv1.Hello{NodeId: "n1"}, codes.Unauthenticated, "no certificate"},
 		"plain text":               {insecure.NewCredentials(), &streamv1.Hello{NodeId: "n1"}, codes.Unavailable, ""},
 		"its own, as it has to be": {secure(own), &streamv1.Hello{NodeId: "n1", Group: "edge"}, codes.OK, ""},

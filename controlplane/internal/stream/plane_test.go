@@ -53,7 +53,8 @@ func newPlane(t *testing.T) *plane {
 	return startPlane(t, s)
 }
 
-// startPlane starts a control plane on a store, until stop is called or the test ends. Its nodes come in plain text, and
+// startPlane starts a control plane on a store, until stop is called or the test ends. Its nodes come in plain
+// text, and
 // are who they say they are.
 func startPlane(t *testing.T, s store.Store, sources ...discovery.Source) *plane {
 	t.Helper()

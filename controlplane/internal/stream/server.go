@@ -69,7 +69,8 @@ func (s *Server) made() *updates {
 	}
 }
 
-// GRPC returns a gRPC server with this service and the enrolment of nodes, and the keep-alives that find dead nodes within 15 seconds.
+// GRPC returns a gRPC server with this service and the enrolment of nodes, and the keep-alives that find dead nodes
+// within 15 seconds.
 func (s *Server) GRPC() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),

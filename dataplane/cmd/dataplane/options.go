@@ -94,14 +94,19 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringToStringVar(&o.labels, "labels", nil, "labels, key=value[,key=value]")
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the join token, at least %d characters; "+
 		"GATEWAY_JOIN_TOKEN in the environment goes first", bearer.MinBytes))
-	f.StringVar(&o.tls.Certificate, "tls-cert", "", "PEM file with the certificate to show to control planes, of an outside "+
-		"authority that they have as --stream-client-ca, in place of one that the node gets by its join token; read again when it changes")
+	f.StringVar(&o.tls.Certificate, "tls-cert", "", "PEM file with the certificate to show to control planes, of an "+
+		"outside "+
+		"authority that they have as --stream-client-ca, in place of one that the node gets by its join token; read "+
+		"again when it changes")
 	f.StringVar(&o.tls.Key, "tls-key", "", "PEM file with that certificate's key")
-	f.StringVar(&o.tls.Authorities, "ca", "", "PEM file with the authorities of control planes' certificates (--stream-tls-cert), "+
+	f.StringVar(&o.tls.Authorities, "ca", "", "PEM file with the authorities of control planes' certificates "+
+		"(--stream-tls-cert), "+
 		"in place of the control planes' built-in one; read again when it changes")
-	f.StringVar(&o.tlsServerName, "tls-server-name", "", "name that control planes' certificates have to have with --ca, or a "+
+	f.StringVar(&o.tlsServerName, "tls-server-name", "", "name that control planes' certificates have to have with "+
+		"--ca, or a "+
 		"SPIFFE id, spiffe://DOMAIN/PATH; empty: the host in --control-plane")
-	f.BoolVar(&o.plaintext, "plaintext", false, "connect to control planes in plain text, which shows the join token to whoever "+
+	f.BoolVar(&o.plaintext, "plaintext", false, "connect to control planes in plain text, which shows the join token "+
+		"to whoever "+
 		"reads along, and needs their --stream-plaintext")
 	f.DurationVar(&o.refusalTimeout, "refusal-timeout", 0, "how long the node may refuse a revision that most of its "+
 		"fleet runs, as its control plane says, before /readyz says no; 1s to 24h; 0: for ever")
@@ -183,7 +188,8 @@ func (o *options) check() error {
 	case (o.tls.Certificate == "") != (o.tls.Key == ""):
 		return errors.New("--tls-cert and --tls-key: both are required, or none of them")
 	case o.tlsServerName != "" && o.tls.Authorities == "":
-		return errors.New("--tls-server-name: has to come with --ca; the built-in authority's control planes have a name of their own")
+		return errors.New("--tls-server-name: has to come with --ca; the built-in authority's control planes have a " +
+			"name of their own")
 	case o.plaintext && o.tls != (identity.Files{}):
 		return errors.New("--plaintext: --tls-cert and --ca have no place there")
 	case o.config != "" && (o.plaintext || o.tls != (identity.Files{})):

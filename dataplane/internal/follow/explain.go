@@ -20,7 +20,8 @@ const (
 func advice(code codes.Code) (string, bool) {
 	switch code {
 	case codes.Unauthenticated, codes.PermissionDenied:
-		return "set GATEWAY_JOIN_TOKEN or --join-token-file to the control plane's join token, or to one of gatewayctl join-token create", true
+		return "set GATEWAY_JOIN_TOKEN or --join-token-file to the control plane's join token, or to one of gatewayctl " +
+			"join-token create", true
 	case codes.AlreadyExists:
 		return "give each node a --node-id and a --data-dir of its own; a process that was killed loses its id within 15 seconds", true
 	case codes.InvalidArgument, codes.Unimplemented:

@@ -62,7 +62,8 @@ func (k *Keeper) enrol(ctx context.Context, address string) (*held, error) {
 		return nil, err
 	}
 	if expected != nil && !hmac.Equal(expected, reply.GetProof()) {
-		return nil, status.Error(codes.Unauthenticated, "the control plane does not prove that it has the join token: it is "+
+		return nil, status.Error(codes.Unauthenticated, "the control plane does not prove that it has the join token: "+
+			"it is "+
 			"another one, or something between takes part in the connection")
 	}
 	has, err := k.keep(key, reply.GetCredentials())
@@ -70,7 +71,8 @@ func (k *Keeper) enrol(ctx context.Context, address string) (*held, error) {
 		return nil, err
 	}
 	forgetPending(k.set.Dir)
-	k.log.Info("the node is enrolled", "node", k.set.NodeID, "address", address, "expires", has.leaf.NotAfter.Format(time.RFC3339))
+	k.log.Info("the node is "+
+		"enrolled", "node", k.set.NodeID, "address", address, "expires", has.leaf.NotAfter.Format(time.RFC3339))
 	return has, nil
 }
 
@@ -150,7 +152,8 @@ func (k *Keeper) renew(ctx context.Context, conn *grpc.ClientConn, has *held) {
 				return
 			}
 			if err == nil {
-				k.log.Info("the node's certificate is renewed", "node", k.set.NodeID, "expires", next.leaf.NotAfter.Format(time.RFC3339))
+				k.log.Info("the node's certificate is "+
+					"renewed", "node", k.set.NodeID, "expires", next.leaf.NotAfter.Format(time.RFC3339))
 				has, failed = next, false
 				break
 			}

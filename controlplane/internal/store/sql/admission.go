@@ -36,7 +36,8 @@ func (s *Store) CreateJoinToken(ctx context.Context, t store.JoinToken, ttl time
 func (s *Store) JoinTokens(ctx context.Context) (list []store.JoinToken, err error) {
 	err = s.reading(ctx, "read join tokens", s.limits.read, func(ctx context.Context, tx *dbsql.Tx) error {
 		rows, err := tx.QueryContext(ctx, "SELECT id, node_group, node_id, uses, used, created_at, expires_at "+
-			"FROM join_tokens WHERE expires_at > "+s.dialect.now()+" AND (uses = 0 OR used < uses) ORDER BY created_at DESC, id")
+			"FROM join_tokens WHERE expires_at > "+s.dialect.now()+" AND (uses = 0 OR used < uses) ORDER BY created_at "+
+			"DESC, id")
 		if err != nil {
 			return err
 		}
