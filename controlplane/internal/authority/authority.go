@@ -93,8 +93,7 @@ func New(set Settings, s Store, log *slog.Logger, registry prometheus.Registerer
 func (a *Authority) Count(reason string) { a.refusals.WithLabelValues(reason).Inc() }
 
 // Run reads the authority, making it the first time, and then follows which nodes are refused until ctx ends. While
-// the
-// store is away, what is known stays.
+// the store is away, what is known stays.
 func (a *Authority) Run(ctx context.Context) error {
 	retry := backoff.Exponential{Least: 100 * time.Millisecond, Most: 5 * time.Second}
 	hints := a.store.Watch(ctx)
