@@ -128,6 +128,7 @@ func run(ctx context.Context, o *options) error {
 	api := admin.New(model, kept, nodes, adminToken, log, registry)
 	adminServer := api.GRPC()
 	gate := authority.New(admission, kept, log, registry)
+	api.EnrolBy(gate.Pin)
 	streams := stream.New(model, nodes, gate, log)
 	streamServer := streams.GRPC()
 	rest, err := api.NewREST(ctx, adminServer)

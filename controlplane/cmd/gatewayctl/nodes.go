@@ -51,6 +51,7 @@ func (r *root) nodes() *cobra.Command {
 			return printServed(cmd.OutOrStdout(), list[0])
 		},
 	}
+	cmd.AddCommand(r.revokeNode(), r.readmitNode(), r.revokedNodes())
 	f := cmd.Flags()
 	f.StringVar(&filter.Group, "group", "", "only those of this group")
 	f.StringArrayVarP(&filter.Labels, "label", "l", nil, "only those with this label, key=value or key; may be repeated")

@@ -62,6 +62,14 @@ func permissions() map[string]map[string]access.Role {
 			"CreateToken": access.Admin,
 			"RevokeToken": access.Admin,
 		},
+		"EnrolmentService": {
+			"CreateJoinToken":  access.Admin,
+			"ListJoinTokens":   access.Operator,
+			"DeleteJoinToken":  access.Operator,
+			"RevokeNode":       access.Operator,
+			"ReadmitNode":      access.Admin,
+			"ListRevokedNodes": access.Viewer,
+		},
 		"AuditService": {"ListAudit": access.Operator},
 	}
 }

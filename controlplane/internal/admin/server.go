@@ -37,6 +37,7 @@ const MaxRequestBytes = 64 << 20
 
 // Server is the admin API.
 type Server struct {
+	pin     Pin // of the authority that join tokens are for
 	catalog *catalog.Catalog
 	store   store.Store
 	fleet   *fleet.Fleet
@@ -90,6 +91,7 @@ func (s *Server) GRPC() *grpc.Server {
 	adminv1.RegisterFleetServiceServer(g, nodes{Server: s})
 	adminv1.RegisterHealthServiceServer(g, circuits{Server: s})
 	adminv1.RegisterAccessServiceServer(g, accessService{Server: s})
+	adminv1.RegisterEnrolmentServiceServer(g, enrolments{Server: s})
 	adminv1.RegisterAuditServiceServer(g, auditService{Server: s})
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)

@@ -120,7 +120,9 @@ type Client struct {
 	Fleet  adminv1.FleetServiceClient
 	Health adminv1.HealthServiceClient
 	Access adminv1.AccessServiceClient
-	Audit  adminv1.AuditServiceClient
+	// Enrolment is who may join the fleet.
+	Enrolment adminv1.EnrolmentServiceClient
+	Audit     adminv1.AuditServiceClient
 	// Message is why changes are made; it may be empty.
 	Message string
 
@@ -173,7 +175,8 @@ func ConnectAs(server, token string, timeout time.Duration) (*Client, error) {
 	}
 	return &Client{Config: adminv1.NewConfigurationServiceClient(conn), Fleet: adminv1.NewFleetServiceClient(conn),
 		Health: adminv1.NewHealthServiceClient(conn), Access: adminv1.NewAccessServiceClient(conn),
-		Audit: adminv1.NewAuditServiceClient(conn), conn: conn,
+		Enrolment: adminv1.NewEnrolmentServiceClient(conn),
+		Audit:     adminv1.NewAuditServiceClient(conn), conn: conn,
 		token: token, timeout: timeout}, nil
 }
 
