@@ -109,7 +109,7 @@ func (c *control) issue(request []byte, name identity.Name) *streamv1.Credential
 	if err != nil {
 		c.t.Error(err)
 	}
-	cert := c.sign(&x509.Certificate{SerialNumber: serial, URIs: []*url.URL{name.URI()}, NotBefore: time.Now(),
+	cert := c.sign(&x509.Certificate{SerialNumber: serial, URIs: []*url.URL{name.URI()}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(c.ttl), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, c.ca, r.PublicKey)
 	return &streamv1.Credentials{Chain: [][]byte{cert.Raw}, Authorities: [][]byte{c.ca.Raw}}
 }
@@ -295,12 +295,15 @@ func TestTheControlPlanesStoreIsLost(t *testing.T) {
 
 func TestWhatIsOfNoUseAnyMore(t *testing.T) {
 	c, dir := newControl(t), t.TempDir()
-	c.ttl = time.Millisecond
-	_ = works(t, keeper(dir, c.pinned()), c.address)
-	waittest.Until(t, "the certificate expires", func() bool {
-		has, err := load(dir)
-		return err == nil && time.Now().After(has.leaf.NotAfter)
-	})
+	c.ttl = -time.Minute
+	own := key(t)
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keeper(dir, nil).keep(own, c.issue(request, identity.Name{ID: "n1", Group: "edge"})); err != nil {
+		t.Fatal(err)
+	}
 	says(t, "an expired certificate", works(t, keeper(dir, nil), c.address), "expired")
 	c.ttl = time.Hour
 	if err := works(t, keeper(dir, c.pinned()), c.address); err != nil {
@@ -324,7 +327,7 @@ func TestWhatIsOfNoUseAnyMore(t *testing.T) {
 // TestACertificateIsRenewedWhileAConnectionIsOpen renews a short-lived certificate.
 func TestACertificateIsRenewedWhileAConnectionIsOpen(t *testing.T) {
 	c, dir := newControl(t), t.TempDir()
-	c.ttl = 300 * time.Millisecond
+	c.ttl = time.Minute // of which more than two thirds are over
 	conn, err := keeper(dir, c.pinned()).Connect(t.Context(), c.address)
 	if err != nil {
 		t.Fatal(err)
