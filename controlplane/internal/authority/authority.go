@@ -75,7 +75,8 @@ type issuer struct {
 
 // New returns an authority that is of use once Run runs, with its metrics in a registry.
 func New(set Settings, s Store, log *slog.Logger, registry prometheus.Registerer) *Authority {
-	a := &Authority{set: set, store: s, log: log, ready: make(chan struct{}), changed: make(chan struct{}), lost: map[string]bool{},
+	a := &Authority{
+		set: set, store: s, log: log, ready: make(chan struct{}), changed: make(chan struct{}), lost: map[string]bool{},
 		proofKey: sync.OnceValues(func() (identity.ProofKey, error) { return identity.NewProofKey(set.StaticToken) }),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_node_refusals_total", Help: "Streams, enrolments and renewals of nodes that were refused, by " +

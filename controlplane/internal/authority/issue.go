@@ -79,7 +79,8 @@ func KeyOf(request []byte) (any, error) {
 	return nil, errors.New("certificate_request: its key has to be ECDSA P-256 or P-384, or Ed25519")
 }
 
-func (is *issuer) issue(ttl time.Duration, uri *url.URL, generation int64, use x509.ExtKeyUsage, key any) (*x509.Certificate, []byte, error) {
+func (is *issuer) issue(ttl time.Duration, uri *url.URL, generation int64, use x509.ExtKeyUsage, key any) (
+	*x509.Certificate, []byte, error) {
 	serial, err := newSerial()
 	if err != nil {
 		return nil, nil, err

@@ -122,7 +122,8 @@ func (s *Server) refuse(ctx context.Context, node string, err error) error {
 		refusal, refused = &authority.Refusal{Reason: authority.ReasonToken, Message: t.Error()}, true
 	}
 	if r, is := errors.AsType[*store.RevokedError](err); is {
-		refusal, refused = &authority.Refusal{Reason: authority.ReasonRevoked, Message: r.Error(), Node: r.NodeID, Final: true}, true
+		refusal, refused = &authority.Refusal{Reason: authority.ReasonRevoked, Message: r.Error(), Node: r.NodeID,
+			Final: true}, true
 	}
 	switch {
 	case refused:

@@ -261,7 +261,8 @@ func TestANodeIsWhoItsCertificateSays(t *testing.T) {
 		"another group": {secure(own), &streamv1.Hello{NodeId: "n1", Group: "core"}, codes.PermissionDenied, `of group "edge"`},
 		"no group":      {secure(own), &streamv1.Hello{NodeId: "n1"}, codes.PermissionDenied, `of group "edge"`},
 		"of another " +
-			"authority": {secure(foreign(t, identity.Name{ID: "n1"})), &streamv1.Hello{NodeId: "n1"}, codes.Unauthenticated, "authority"},
+			"authority": {secure(foreign(t, identity.Name{ID: "n1"})), &streamv1.Hello{NodeId: "n1"},
+			codes.Unauthenticated, "authority"},
 		"no certificate":           {secure(nil), &streamv1.Hello{NodeId: "n1"}, codes.Unauthenticated, "no certificate"},
 		"plain text":               {insecure.NewCredentials(), &streamv1.Hello{NodeId: "n1"}, codes.Unavailable, ""},
 		"its own, as it has to be": {secure(own), &streamv1.Hello{NodeId: "n1", Group: "edge"}, codes.OK, ""},
@@ -332,7 +333,8 @@ func TestRevokedOnAllReplicas(t *testing.T) {
 	if _, _, err := says(t, planes[1], secure(again), &streamv1.Hello{NodeId: "n1"}); err != nil {
 		t.Errorf("the new certificate: %v", err)
 	}
-	if err := stays.Send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Report{Report: &streamv1.Report{}}}); err != nil {
+	report := &streamv1.StreamRequest{Message: &streamv1.StreamRequest_Report{Report: &streamv1.Report{}}}
+	if err := stays.Send(report); err != nil {
 		t.Errorf("another node's stream: %v", err)
 	}
 }

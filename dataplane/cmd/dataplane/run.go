@@ -294,7 +294,8 @@ func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtim
 	}
 	instance, lock := in.identity()
 	follower, err := follow.NewFollower(follow.Settings{
-		Addresses: o.controlPlane, Join: admission, NodeID: cmp.Or(o.nodeID, named(admission.Files)), Group: o.group, Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
+		Addresses: o.controlPlane, Join: admission, NodeID: cmp.Or(o.nodeID, named(admission.Files)), Group: o.group,
+		Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
 		Instance: instance, Lock: lock, RefusalTimeout: o.refusalTimeout,
 	}, log, node)
 	if err != nil {

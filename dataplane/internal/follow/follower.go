@@ -103,7 +103,8 @@ func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 	}
 	now := time.Now()
 	f := &Follower{
-		set: set, log: log, node: node, disk: d, state: newState(), instance: cmp.Or(set.Instance, newID()), started: now, reported: now,
+		set: set, log: log, node: node, disk: d, state: newState(), instance: cmp.Or(set.Instance, newID()),
+		started: now, reported: now,
 		outcomes: map[string]codes.Code{},
 	}
 	if f.set.NodeID == "" {

@@ -73,7 +73,8 @@ func (f *Follower) follow(ctx context.Context, address string) error {
 // the node has for unknown, while it still knows which revisions are on the way from there.
 func (f *Follower) hello() *streamv1.Hello {
 	h := &streamv1.Hello{
-		NodeId: f.set.NodeID, InstanceId: f.instance, Group: f.join.Group(), Labels: f.set.Labels, Build: f.set.Build, StartedAt: timestamppb.New(f.started),
+		NodeId: f.set.NodeID, InstanceId: f.instance, Group: f.join.Group(), Labels: f.set.Labels, Build: f.set.Build,
+		StartedAt: timestamppb.New(f.started),
 	}
 	h.Host, _ = os.Hostname() // empty where it is not known
 	h.Epoch, h.Revision = f.state.epoch, f.state.revision

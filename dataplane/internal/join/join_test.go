@@ -123,7 +123,8 @@ func (c *control) Enrol(ctx context.Context, r *streamv1.EnrolRequest) (*streamv
 		c.lose--
 		return nil, status.Error(codes.Unavailable, "lost")
 	}
-	reply := &streamv1.EnrolResponse{Credentials: c.issue(r.GetCertificateRequest(), identity.Name{ID: r.GetNodeId(), Group: "edge"})}
+	name := identity.Name{ID: r.GetNodeId(), Group: "edge"}
+	reply := &streamv1.EnrolResponse{Credentials: c.issue(r.GetCertificateRequest(), name)}
 	if r.GetProof() != nil {
 		p, _ := peer.FromContext(ctx)
 		state := p.AuthInfo.(credentials.TLSInfo).State
