@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"gateway.internal/controlplane/internal/access"
 	"gateway.internal/controlplane/internal/acme"
 	"gateway.internal/controlplane/internal/admin"
 	"gateway.internal/controlplane/internal/authority"
@@ -37,6 +38,9 @@ type options struct {
 	httpAddr, grpcAddr, streamAddr string
 	dataDir, store                 string
 	adminTokenFile, joinTokenFile  string
+	tlsCert, tlsKey                string
+	plaintext                      bool
+	oidc                           access.OIDCFlags
 	shutdownDelay, shutdownTimeout time.Duration
 	logLevel, logFormat            string
 	etcd                           etcd.Flags
@@ -55,6 +59,12 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.adminTokenFile, "admin-token-file", "", fmt.Sprintf("file with the administrator's token, at "+
 		"least %d characters; GATEWAY_ADMIN_TOKEN in the environment goes first; "+
 		"without both one is made in the data folder", bearer.MinBytes))
+	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file with the certificate, and the chain that leads to it, of the admin "+
+		"API, over REST and gRPC; it is read again when it changes; empty: no TLS")
+	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file with the key of --tls-cert")
+	f.BoolVar(&o.plaintext, "plaintext", false, "serve the admin API without TLS at addresses that other machines can "+
+		"reach, where something else encrypts")
+	o.oidc.Bind(f)
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the nodes' token, at least %d "+
 		"characters; GATEWAY_JOIN_TOKEN in the environment goes first; "+
 		"without both one is made in the data folder", bearer.MinBytes))
@@ -71,6 +81,9 @@ func (o *options) bind(cmd *cobra.Command) {
 func run(ctx context.Context, o *options) error {
 	if o.shutdownDelay < 0 || o.shutdownDelay > shutdown.MaxDelay {
 		return fmt.Errorf("--shutdown-delay %s: has to be from 0 to 1h", o.shutdownDelay)
+	}
+	if err := o.checkTLS(); err != nil {
+		return err
 	}
 	log, err := observe.Logger(os.Stderr, o.logLevel, o.logFormat)
 	if err != nil {
@@ -126,6 +139,13 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	api := admin.New(model, kept, nodes, adminToken, log, registry)
+	provider, err := o.oidc.OIDC(log)
+	if err != nil {
+		return err
+	}
+	if provider != nil {
+		api.Trust(provider)
+	}
 	adminServer := api.GRPC()
 	gate := authority.New(admission, kept, log, registry)
 	api.EnrolBy(gate.Pin)
@@ -144,6 +164,10 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	serveREST, adminListener, err := o.secure(httpServer, listeners[0], listeners[1], log)
+	if err != nil {
+		return err
+	}
 	var group errgroup.Group
 	running, stopRunning := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error { return model.Run(running) })
@@ -156,8 +180,8 @@ func run(ctx context.Context, o *options) error {
 	if certificates != nil {
 		group.Go(func() error { return certificates.Run(running) })
 	}
-	group.Go(func() error { return closed(httpServer.Serve(listeners[0])) })
-	group.Go(func() error { return adminServer.Serve(listeners[1]) })
+	group.Go(func() error { return closed(serveREST()) })
+	group.Go(func() error { return adminServer.Serve(adminListener) })
 	group.Go(func() error { return streamServer.Serve(listeners[2]) })
 	log.Info("control plane serving", "http", listeners[0].Addr().String(), "grpc", listeners[1].Addr().String(), "stream", listeners[2].Addr().String(), "version", observe.Version())
 	<-ctx.Done()

@@ -55,7 +55,8 @@ Exit codes: 0 done, 1 differences (diff), 2 usage, 3 invalid configuration, 4 no
 func (r *root) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "gatewayctl", Short: "Configure the gateway", Long: "Configure the gateway through its admin API.\n" + exitCodes,
-		Version: observe.Build(), SilenceUsage: true, SilenceErrors: true, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2,
+		Version: observe.Build(), SilenceUsage: true, SilenceErrors: true, Args: cobra.ArbitraryArgs,
+		SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if len(given) == 0 {
 				return cmd.Help()
@@ -77,13 +78,21 @@ func (r *root) command() *cobra.Command {
 	}
 	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	f := cmd.PersistentFlags()
-	server := os.Getenv("GATEWAYCTL_SERVER")
-	if server == "" {
-		server = "127.0.0.1:" + cli.DefaultPort
-	}
-	f.StringVar(&r.set.Server, "server", server, "admin API over gRPC, HOST or HOST:PORT; not the port for REST "+
-		"(GATEWAYCTL_SERVER)")
-	f.StringVar(&r.set.TokenFile, "token-file", "", "file with the token; without it GATEWAYCTL_TOKEN, then ./data/controlplane/admin-token")
+	f.StringVar(&r.set.Server, "server", os.Getenv("GATEWAYCTL_SERVER"),
+		"admin API over gRPC, HOST or HOST:PORT; not the "+
+			"port for REST (GATEWAYCTL_SERVER); without it the context's, then 127.0.0.1:"+cli.DefaultPort)
+	f.StringVar(&r.set.Context, "context", os.Getenv("GATEWAYCTL_CONTEXT"), "which of the contexts is meant "+
+		"(GATEWAYCTL_CONTEXT); without it the current one")
+	f.StringVar(&r.set.TLS, "tls", os.Getenv("GATEWAYCTL_TLS"),
+		"auto, on or off (GATEWAYCTL_TLS); auto: with all servers "+
+			"but those of this machine")
+	f.StringVar(&r.set.CACert, "ca-cert", os.Getenv("GATEWAYCTL_CA_CERT"),
+		"PEM file with the authorities that the server's "+
+			"certificate may be from (GATEWAYCTL_CA_CERT); empty: the system's")
+	f.BoolVar(&r.set.Insecure, "insecure", false, "take any certificate: whoever is on the way can read the token")
+	f.StringVar(&r.set.TokenFile, "token-file", "",
+		"file with the token; without it GATEWAYCTL_TOKEN, then the context's, "+
+			"then ./data/controlplane/admin-token")
 	f.DurationVar(&r.set.Timeout, "timeout", time.Minute, "longest time for a call")
 	f.StringVarP(&r.output, "output", "o", "table", "table, json or yaml")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -92,7 +101,7 @@ func (r *root) command() *cobra.Command {
 	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.explain(), r.get(), r.describe(), r.remove(),
 		r.enable(true),
 		r.enable(false), r.revisions(), r.rollback(), r.history(), r.nodes(), r.joinToken(), r.circuits(), r.token(),
-		r.whoami(), r.audit(), r.dev(),
+		r.whoami(), r.login(), r.logout(), r.context(), r.audit(), r.dev(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: args(0, 0), Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintln(cmd.OutOrStdout(), "gatewayctl", observe.Build())
 		}})

@@ -17,7 +17,6 @@ const (
 	// randomChars is how many characters 256 random bits have in base 62, checkChars how many a CRC-32 has.
 	randomChars = 43
 	checkChars  = 6
-	tokenChars  = len(Prefix) + randomChars + checkChars
 
 	alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
@@ -30,27 +29,31 @@ type Hash [sha256.Size]byte
 func HashOf(text string) Hash { return sha256.Sum256([]byte(text)) }
 
 // NewToken returns the text of a token that nobody has seen: Prefix, 256 random bits, and their CRC-32.
-func NewToken() (string, error) {
+func NewToken() (string, error) { return newText(Prefix) }
+
+func newText(prefix string) (string, error) {
 	var secret [32]byte
 	if _, err := rand.Read(secret[:]); err != nil {
 		return "", fmt.Errorf("make a token: %w", err)
 	}
 	random := base62(secret[:], randomChars)
-	return Prefix + random + checkOf(random), nil
+	return prefix + random + checkOf(random), nil
 }
 
 // IsToken reports whether a text has the form of such a token, with the right check: what was mistyped, or made up by
 // somebody who does not know the form, is seen without a look at any list.
-func IsToken(text string) bool {
-	rest, ok := strings.CutPrefix(text, Prefix)
-	if !ok || len(text) != tokenChars {
+func IsToken(text string) bool { return hasForm(text, Prefix) }
+
+func hasForm(text, prefix string) bool {
+	rest, ok := strings.CutPrefix(text, prefix)
+	if !ok || len(rest) != randomChars+checkChars {
 		return false
 	}
 	return checkOf(rest[:randomChars]) == rest[randomChars:]
 }
 
 // IsGuessable reports whether a text has not the form of a token that nobody can guess.
-func IsGuessable(text string) bool { return !IsToken(text) }
+func IsGuessable(text string) bool { return !IsToken(text) && !isJWT(text) }
 
 func checkOf(random string) string {
 	sum := crc32.ChecksumIEEE([]byte(random))

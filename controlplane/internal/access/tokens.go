@@ -32,6 +32,7 @@ type Tokens struct {
 	store         store.Store
 	administrator Hash
 	log           *slog.Logger
+	provider      *OIDC // nil: none
 
 	known atomic.Pointer[tokenSet] // nil: never read
 	// reading is held by who reads the store: of two readers the later one may not have the older answer.
@@ -58,6 +59,9 @@ func NewTokens(s store.Store, administrator string, log *slog.Logger) *Tokens {
 	return &Tokens{store: s, administrator: HashOf(administrator), log: log, reading: make(chan struct{}, 1),
 		used: map[string]time.Time{}}
 }
+
+// Trust lets in who has a token of an identity provider too. It is called before all else, if at all.
+func (t *Tokens) Trust(o *OIDC) { t.provider = o }
 
 // Run follows the store, and tells it which tokens were used, until ctx ends.
 func (t *Tokens) Run(ctx context.Context) error {
@@ -132,7 +136,11 @@ func identityOf(t store.Token) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := &Identity{Name: t.Name, Method: ByToken, Role: role, User: t.User, TokenID: t.ID, Expires: t.ExpiresAt,
+	method := ByToken
+	if t.SessionOf != "" {
+		method = BySession
+	}
+	id := &Identity{Name: t.Name, Method: method, Role: role, User: t.User, TokenID: t.ID, Expires: t.ExpiresAt,
 		Scope: Scope{Labels: t.Labels}}
 	for _, name := range t.Kinds {
 		k, err := config.ParseKind(name)
@@ -154,6 +162,9 @@ func (t *Tokens) Lookup(ctx context.Context, text string) (*Identity, error) {
 	if subtle.ConstantTimeCompare(hash[:], t.administrator[:]) == 1 {
 		return administratorIdentity, nil
 	}
+	if t.provider != nil && isJWT(text) {
+		return t.provider.lookup(ctx, text)
+	}
 	if !IsToken(text) {
 		return nil, ErrNobody
 	}
@@ -163,7 +174,8 @@ func (t *Tokens) Lookup(ctx context.Context, text string) (*Identity, error) {
 	}
 	// That a hash is looked up in a table tells nothing of the texts that have others.
 	e := set.byHash[hash]
-	if now := time.Now(); e != nil && subtle.ConstantTimeCompare(e.token.Hash[:], hash[:]) == 1 && e.token.Valid(now) {
+	if now := time.Now(); e != nil && e.token.SessionOf == "" && subtle.ConstantTimeCompare(e.token.Hash[:],
+		hash[:]) == 1 && e.token.Valid(now) {
 		t.mu.Lock()
 		t.used[e.token.ID] = now
 		t.mu.Unlock()

@@ -30,6 +30,8 @@ type caller struct {
 	address string
 	// requestID is the call's name in logs and the audit trail.
 	requestID string
+	// browser is what the call has to do with sessions; nil over gRPC.
+	browser *browser
 }
 
 type callerKey struct{}

@@ -159,6 +159,7 @@ func (m *marshaler) Marshal(v any) ([]byte, error) {
 
 // setHeaders gives replies with one resource their ETag, and creations 201 with Location.
 func setHeaders(ctx context.Context, w http.ResponseWriter, reply proto.Message) error {
+	callerOf(ctx).browser.writeCookie(w)
 	m := reply.ProtoReflect()
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {

@@ -133,6 +133,9 @@ func TestStolenTokens(t *testing.T) {
 	paths, _ := described.at("paths").(map[string]any)
 	for path, calls := range paths {
 		for method := range calls.(map[string]any) {
+			if path == "/api/v1/session" { // everybody's own
+				continue
+			}
 			if method == "get" || slices.ContainsFunc(reads, func(end string) bool { return strings.HasSuffix(path, end) }) {
 				continue
 			}

@@ -89,7 +89,8 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 func (s *Server) around(known calls, next http.Handler) http.Handler {
 	large := make(chan struct{}, largeBodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from := caller{requestID: idOf(r.Header.Get("X-Request-Id")), address: hostOf(r.RemoteAddr)}
+		from := caller{requestID: idOf(r.Header.Get("X-Request-Id")), address: hostOf(r.RemoteAddr),
+			browser: &browser{}}
 		ctx := context.WithValue(r.Context(), callerKey{}, from)
 		w.Header().Set("X-Request-Id", from.requestID)
 		w.Header().Set("Cache-Control", "no-store")
@@ -128,7 +129,7 @@ func (s *Server) around(known calls, next http.Handler) http.Handler {
 		}
 		// Before the body, which may be large, is read for anybody.
 		var err error
-		from.identity, err = s.authenticate(ctx, from, r.Method+" "+r.URL.Path, r.Header.Values("Authorization"))
+		from.identity, err = s.letIn(ctx, from, r)
 		if err != nil {
 			writeError(ctx, w, err)
 			return

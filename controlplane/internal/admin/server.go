@@ -71,6 +71,9 @@ func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *s
 	return a
 }
 
+// Trust lets in who has a token of an identity provider too. It is called before the first call, if at all.
+func (s *Server) Trust(o *access.OIDC) { s.tokens.Trust(o) }
+
 // Run follows the store for who may use the API, and writes the audit trail, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	var both errgroup.Group

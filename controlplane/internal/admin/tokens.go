@@ -108,7 +108,7 @@ func (s accessService) ListTokens(
 	}
 	now := time.Now()
 	list = slices.DeleteFunc(list, func(t store.Token) bool {
-		return !r.GetAll() && !t.Valid(now) || r.GetUser() != "" && t.User != r.GetUser()
+		return (t.SessionOf != "") != r.GetSessions() || !r.GetAll() && !t.Valid(now) || r.GetUser() != "" && t.User != r.GetUser()
 	})
 	part, meta, err := cut(list, r, s.meta().GetRevision())
 	if err != nil {
@@ -129,7 +129,7 @@ func (s accessService) find(ctx context.Context, idOrName string) (store.Token, 
 	}
 	now := time.Now()
 	for _, t := range list {
-		if t.ID == idOrName || t.Name == idOrName && t.Valid(now) {
+		if t.ID == idOrName || t.SessionOf == "" && t.Name == idOrName && t.Valid(now) {
 			return t, nil
 		}
 	}

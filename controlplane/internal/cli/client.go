@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -41,7 +41,8 @@ const (
 var ErrDifferences = errors.New("there are differences")
 
 // ErrNoToken says that no token was given.
-var ErrNoToken = errors.New("a token is required: GATEWAYCTL_TOKEN in the environment, or --token-file")
+var ErrNoToken = errors.New("a token is required: gatewayctl login, GATEWAYCTL_TOKEN in the environment, or " +
+	"--token-file")
 
 // UsageError is a command line that can't be understood.
 type UsageError struct{ Message string }
@@ -103,12 +104,23 @@ func detail(err error) *adminv1.ErrorDetail {
 
 // Settings say which control plane is called, and as whom.
 type Settings struct {
-	// Server is the admin API's gRPC address; see ServerAddress.
+	// Server is the admin API's gRPC address; see ServerAddress. Empty: as the context says, or this machine's.
 	Server string
+	// Context is the one of the user's contexts that is meant; empty: the current one, unless there is a Server.
+	Context string
+	// TLS is auto (also ""): with all servers but those of this machine; on, or off.
+	TLS string
+	// CACert is a file with the authorities that the server's certificate may be from; empty: the system's. It turns TLS
+	// on.
+	CACert string
+	// Insecure takes any certificate. It turns TLS on.
+	Insecure bool
 	// TokenFile is where the token is when it is not in GATEWAYCTL_TOKEN.
 	TokenFile string
 	// Timeout is the longest that a call may take.
 	Timeout time.Duration
+
+	token string // of a context
 }
 
 // maxMessageBytes is the largest configuration that is sent or received.
@@ -138,7 +150,11 @@ func defaultTokenFiles() []string {
 
 // Connect prepares calls; nothing is sent yet.
 func Connect(set Settings) (*Client, error) {
-	token := os.Getenv("GATEWAYCTL_TOKEN")
+	set, err := set.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	token := cmp.Or(os.Getenv("GATEWAYCTL_TOKEN"), set.token)
 	files := defaultTokenFiles()
 	if set.TokenFile != "" {
 		files = []string{set.TokenFile}
@@ -159,16 +175,30 @@ func Connect(set Settings) (*Client, error) {
 	if token == "" {
 		return nil, ErrNoToken
 	}
-	return ConnectAs(set.Server, token, set.Timeout)
+	return set.connect(token)
 }
 
 // ConnectAs prepares calls with a token that is known.
 func ConnectAs(server, token string, timeout time.Duration) (*Client, error) {
-	server, err := ServerAddress(server)
+	return Settings{Server: server, Timeout: timeout}.connect(token)
+}
+
+// ConnectTo prepares calls of a context's control plane, with its token.
+func ConnectTo(c Context, timeout time.Duration) (*Client, error) {
+	set := Settings{Server: c.Server, TLS: c.TLS, CACert: c.CACert, Insecure: c.Insecure, Timeout: timeout}
+	return set.connect(c.Token)
+}
+
+func (set Settings) connect(token string) (*Client, error) {
+	server, err := ServerAddress(set.Server)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	security, err := set.transport(server)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(security),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)))
 	if err != nil {
 		return nil, &UsageError{"server: " + err.Error()}
@@ -177,7 +207,7 @@ func ConnectAs(server, token string, timeout time.Duration) (*Client, error) {
 		Health: adminv1.NewHealthServiceClient(conn), Access: adminv1.NewAccessServiceClient(conn),
 		Enrolment: adminv1.NewEnrolmentServiceClient(conn),
 		Audit:     adminv1.NewAuditServiceClient(conn), conn: conn,
-		token: token, timeout: timeout}, nil
+		token: token, timeout: set.Timeout}, nil
 }
 
 // Close ends the connection.

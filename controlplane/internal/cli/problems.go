@@ -188,6 +188,13 @@ func message(err error) string {
 	}
 	switch s.Code() {
 	case codes.Unavailable:
+		if strings.Contains(s.Message(), "first record does not look like a TLS handshake") {
+			return "what answers there does not speak TLS: --tls off speaks without, where nobody else is on the way"
+		}
+		if strings.Contains(s.Message(), "x509: ") {
+			return "the control plane's certificate can't be verified: " + terminal.Line(reason(s.Message())) +
+				" (--ca-cert takes the authority that it is from)"
+		}
 		return "the control plane can't be reached: " + terminal.Line(reason(s.Message())) +
 			" (--server or GATEWAYCTL_SERVER says where it is)"
 	case codes.DeadlineExceeded:

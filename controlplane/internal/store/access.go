@@ -9,6 +9,9 @@ import (
 // MaxTokens is how many tokens are kept; those that have ended, or were revoked, make room for new ones.
 const MaxTokens = 10_000
 
+// MaxSessions is how many sessions are kept of those that have one name.
+const MaxSessions = 20
+
 // The errors of tokens.
 var (
 	// ErrTokenExists is a token whose name another one has that is valid.
@@ -31,6 +34,9 @@ type Token struct {
 	Labels map[string]string
 	// User is the person whom it is for; empty: none.
 	User string
+	// SessionOf is what the session was opened with, such as the id of another token; empty: it is no session. Sessions
+	// have the names of who opened them, and do not take them.
+	SessionOf string
 	// CreatedBy is who made it.
 	CreatedBy string
 	// CreatedAt and ExpiresAt are when it begins and ends. LastUsedAt and RevokedAt are zero for never. All are in whole
@@ -49,8 +55,9 @@ type Access interface {
 	// CreateToken keeps a token. It is ErrTokenExists, or ErrTooManyTokens, when that can't be, as of the token's
 	// CreatedAt. Watches of all processes get a hint. The entries of the audit trail are kept together with it.
 	CreateToken(ctx context.Context, t Token, audit ...AuditEntry) error
-	// RevokeToken sets when a token was revoked. It is ErrNoToken when there is none with the id that was not. Watches of
-	// all processes get a hint. The entries of the audit trail are kept together with it.
+	// RevokeToken sets when a token was revoked, and the sessions that were opened with it. It is ErrNoToken when there is
+	// none with the id that was not. Watches of all processes get a hint. The entries of the audit trail are kept together
+	// with it.
 	RevokeToken(ctx context.Context, id string, at time.Time, audit ...AuditEntry) error
 	// UseTokens says when tokens were used last, by their ids. What is later already stays.
 	UseTokens(ctx context.Context, used map[string]time.Time) error

@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gateway.internal/controlplane/internal/store"
 )
 
 const tokenColumns = "id, name, hash, role, kinds, labels, user_name, created_by, created_at, expires_at, " +
-	"last_used_at, revoked_at"
+	"session_of, last_used_at, revoked_at"
 
 // Tokens implements store.Access.
 func (s *Store) Tokens(ctx context.Context, known int64) (list []store.Token, changes int64, err error) {
@@ -43,7 +44,7 @@ func scanToken(rows *dbsql.Rows) (store.Token, error) {
 	var hash, kinds, labels dbsql.RawBytes
 	var created, expires, used, revoked int64
 	err := rows.Scan(&t.ID, &t.Name, &hash, &t.Role, &kinds, &labels, &t.User, &t.CreatedBy, &created, &expires,
-		&used, &revoked)
+		&t.SessionOf, &used, &revoked)
 	if err != nil {
 		return t, err
 	}
@@ -106,13 +107,13 @@ func (s *Store) CreateToken(ctx context.Context, t store.Token, audit ...store.A
 		}
 		const valid = "revoked_at = 0 AND expires_at > $1"
 		var same, all, there int
-		q := "SELECT count(CASE WHEN name = $2 THEN 1 END), count(*) FROM tokens WHERE " + valid
+		q := "SELECT count(CASE WHEN name = $2 AND session_of = '' THEN 1 END), count(*) FROM tokens WHERE " + valid
 		now := t.CreatedAt.UnixMicro()
 		if err := tx.QueryRowContext(ctx, q, now, t.Name).Scan(&same, &all); err != nil {
 			return err
 		}
 		switch {
-		case same > 0:
+		case same > 0 && t.SessionOf == "":
 			return store.ErrTokenExists
 		case all >= s.maxTokens:
 			return store.ErrTooManyTokens
@@ -126,9 +127,17 @@ func (s *Store) CreateToken(ctx context.Context, t store.Token, audit ...store.A
 				return err
 			}
 		}
-		q = "INSERT INTO tokens (" + tokenColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0)"
+		if t.SessionOf != "" { // of many sessions of one the oldest end
+			q = "DELETE FROM tokens WHERE session_of <> '' AND name = $1 AND id NOT IN (SELECT id FROM tokens " +
+				"WHERE session_of <> '' AND name = $1 AND " + strings.Replace(valid, "$1", "$2",
+				1) + " ORDER BY created_at DESC LIMIT $3)"
+			if _, err := tx.ExecContext(ctx, q, t.Name, now, store.MaxSessions-1); err != nil {
+				return err
+			}
+		}
+		q = "INSERT INTO tokens (" + tokenColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0)"
 		_, err := tx.ExecContext(ctx, q, t.ID, t.Name, t.Hash[:], t.Role, string(kinds), string(labels), t.User,
-			t.CreatedBy, now, t.ExpiresAt.UnixMicro())
+			t.CreatedBy, now, t.ExpiresAt.UnixMicro(), t.SessionOf)
 		if err != nil {
 			return err
 		}
@@ -139,7 +148,7 @@ func (s *Store) CreateToken(ctx context.Context, t store.Token, audit ...store.A
 // RevokeToken implements store.Access.
 func (s *Store) RevokeToken(ctx context.Context, id string, at time.Time, audit ...store.AuditEntry) error {
 	return s.answering(ctx, "revoke a token", func(ctx context.Context, tx *dbsql.Tx) error {
-		q := "UPDATE tokens SET revoked_at = $1 WHERE id = $2 AND revoked_at = 0"
+		q := "UPDATE tokens SET revoked_at = $1 WHERE (id = $2 OR session_of = $2) AND revoked_at = 0"
 		done, err := tx.ExecContext(ctx, q, at.UnixMicro(), id)
 		if err != nil {
 			return err

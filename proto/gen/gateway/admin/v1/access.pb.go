@@ -382,7 +382,9 @@ type ListTokensRequest struct {
 	// Only those of this person.
 	User string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
 	// Also those that have ended or were revoked.
-	All           bool `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"`
+	All bool `protobuf:"varint,4,opt,name=all,proto3" json:"all,omitempty"`
+	// The sessions of browsers, in place of the tokens.
+	Sessions      bool `protobuf:"varint,5,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -441,6 +443,13 @@ func (x *ListTokensRequest) GetUser() string {
 func (x *ListTokensRequest) GetAll() bool {
 	if x != nil {
 		return x.All
+	}
+	return false
+}
+
+func (x *ListTokensRequest) GetSessions() bool {
+	if x != nil {
+		return x.Sessions
 	}
 	return false
 }
@@ -812,6 +821,355 @@ func (x *RevokeTokenResponse) GetMeta() *ReplyMeta {
 	return nil
 }
 
+// Session is a browser that a token has let in.
+type Session struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id, a UUID, by which it can be revoked as a token can.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Who is seen to make its calls.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// As in Token.
+	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	// What the header X-CSRF-Token has to say in calls other than GET.
+	CsrfToken string `protobuf:"bytes,4,opt,name=csrf_token,json=csrfToken,proto3" json:"csrf_token,omitempty"`
+	// When it ends: after 12 hours, or with the token that it was opened with.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_access_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Session) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Session) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Session) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Session) GetCsrfToken() string {
+	if x != nil {
+		return x.CsrfToken
+	}
+	return ""
+}
+
+func (x *Session) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+// OpenSessionRequest has nothing to say.
+type OpenSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionRequest) Reset() {
+	*x = OpenSessionRequest{}
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionRequest) ProtoMessage() {}
+
+func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
+func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_access_proto_rawDescGZIP(), []int{13}
+}
+
+// OpenSessionResponse is the session, whose cookie is in Set-Cookie.
+type OpenSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenSessionResponse) Reset() {
+	*x = OpenSessionResponse{}
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenSessionResponse) ProtoMessage() {}
+
+func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
+func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_access_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *OpenSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *OpenSessionResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+// GetSessionRequest has nothing to say.
+type GetSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionRequest) Reset() {
+	*x = GetSessionRequest{}
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionRequest) ProtoMessage() {}
+
+func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
+func (*GetSessionRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_access_proto_rawDescGZIP(), []int{15}
+}
+
+// GetSessionResponse is the session.
+type GetSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSessionResponse) Reset() {
+	*x = GetSessionResponse{}
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSessionResponse) ProtoMessage() {}
+
+func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
+func (*GetSessionResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_access_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *GetSessionResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+// CloseSessionRequest has nothing to say.
+type CloseSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseSessionRequest) Reset() {
+	*x = CloseSessionRequest{}
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseSessionRequest) ProtoMessage() {}
+
+func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
+func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_access_proto_rawDescGZIP(), []int{17}
+}
+
+// CloseSessionResponse says that it has ended.
+type CloseSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision.
+	Meta          *ReplyMeta `protobuf:"bytes,15,opt,name=meta,proto3" json:"meta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseSessionResponse) Reset() {
+	*x = CloseSessionResponse{}
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseSessionResponse) ProtoMessage() {}
+
+func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_admin_v1_access_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
+func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
+	return file_gateway_admin_v1_access_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CloseSessionResponse) GetMeta() *ReplyMeta {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
 var File_gateway_admin_v1_access_proto protoreflect.FileDescriptor
 
 const file_gateway_admin_v1_access_proto_rawDesc = "" +
@@ -855,12 +1213,13 @@ const file_gateway_admin_v1_access_proto_rawDesc = "" +
 	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"h\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x84\x01\n" +
 	"\x11ListTokensRequest\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x19\n" +
 	"\bper_page\x18\x02 \x01(\rR\aperPage\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x10\n" +
-	"\x03all\x18\x04 \x01(\bR\x03all\"v\n" +
+	"\x03all\x18\x04 \x01(\bR\x03all\x12\x1a\n" +
+	"\bsessions\x18\x05 \x01(\bR\bsessions\"v\n" +
 	"\x12ListTokensResponse\x12/\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x17.gateway.admin.v1.TokenR\x06tokens\x12/\n" +
 	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"!\n" +
@@ -879,14 +1238,37 @@ const file_gateway_admin_v1_access_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"u\n" +
 	"\x13RevokeTokenResponse\x12-\n" +
 	"\x05token\x18\x01 \x01(\v2\x17.gateway.admin.v1.TokenR\x05token\x12/\n" +
-	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xc0\x03\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x9b\x01\n" +
+	"\aSession\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x1d\n" +
+	"\n" +
+	"csrf_token\x18\x04 \x01(\tR\tcsrfToken\x129\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x14\n" +
+	"\x12OpenSessionRequest\"{\n" +
+	"\x13OpenSessionResponse\x123\n" +
+	"\asession\x18\x01 \x01(\v2\x19.gateway.admin.v1.SessionR\asession\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x13\n" +
+	"\x11GetSessionRequest\"z\n" +
+	"\x12GetSessionResponse\x123\n" +
+	"\asession\x18\x01 \x01(\v2\x19.gateway.admin.v1.SessionR\asession\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta\"\x15\n" +
+	"\x13CloseSessionRequest\"G\n" +
+	"\x14CloseSessionResponse\x12/\n" +
+	"\x04meta\x18\x0f \x01(\v2\x1b.gateway.admin.v1.ReplyMetaR\x04meta2\xd4\x05\n" +
 	"\rAccessService\x12K\n" +
 	"\x06WhoAmI\x12\x1f.gateway.admin.v1.WhoAmIRequest\x1a .gateway.admin.v1.WhoAmIResponse\x12W\n" +
 	"\n" +
 	"ListTokens\x12#.gateway.admin.v1.ListTokensRequest\x1a$.gateway.admin.v1.ListTokensResponse\x12Q\n" +
 	"\bGetToken\x12!.gateway.admin.v1.GetTokenRequest\x1a\".gateway.admin.v1.GetTokenResponse\x12Z\n" +
 	"\vCreateToken\x12$.gateway.admin.v1.CreateTokenRequest\x1a%.gateway.admin.v1.CreateTokenResponse\x12Z\n" +
-	"\vRevokeToken\x12$.gateway.admin.v1.RevokeTokenRequest\x1a%.gateway.admin.v1.RevokeTokenResponseB\xba\x01\n" +
+	"\vRevokeToken\x12$.gateway.admin.v1.RevokeTokenRequest\x1a%.gateway.admin.v1.RevokeTokenResponse\x12Z\n" +
+	"\vOpenSession\x12$.gateway.admin.v1.OpenSessionRequest\x1a%.gateway.admin.v1.OpenSessionResponse\x12W\n" +
+	"\n" +
+	"GetSession\x12#.gateway.admin.v1.GetSessionRequest\x1a$.gateway.admin.v1.GetSessionResponse\x12]\n" +
+	"\fCloseSession\x12%.gateway.admin.v1.CloseSessionRequest\x1a&.gateway.admin.v1.CloseSessionResponseB\xba\x01\n" +
 	"\x14com.gateway.admin.v1B\vAccessProtoP\x01Z3gateway.internal/proto/gen/gateway/admin/v1;adminv1\xa2\x02\x03GAX\xaa\x02\x10Gateway.Admin.V1\xca\x02\x10Gateway\\Admin\\V1\xe2\x02\x1cGateway\\Admin\\V1\\GPBMetadata\xea\x02\x12Gateway::Admin::V1b\x06proto3"
 
 var (
@@ -901,7 +1283,7 @@ func file_gateway_admin_v1_access_proto_rawDescGZIP() []byte {
 	return file_gateway_admin_v1_access_proto_rawDescData
 }
 
-var file_gateway_admin_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_gateway_admin_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_gateway_admin_v1_access_proto_goTypes = []any{
 	(*Token)(nil),                 // 0: gateway.admin.v1.Token
 	(*WhoAmIRequest)(nil),         // 1: gateway.admin.v1.WhoAmIRequest
@@ -915,45 +1297,64 @@ var file_gateway_admin_v1_access_proto_goTypes = []any{
 	(*CreateTokenResponse)(nil),   // 9: gateway.admin.v1.CreateTokenResponse
 	(*RevokeTokenRequest)(nil),    // 10: gateway.admin.v1.RevokeTokenRequest
 	(*RevokeTokenResponse)(nil),   // 11: gateway.admin.v1.RevokeTokenResponse
-	nil,                           // 12: gateway.admin.v1.Token.LabelsEntry
-	nil,                           // 13: gateway.admin.v1.Identity.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*ReplyMeta)(nil),             // 15: gateway.admin.v1.ReplyMeta
+	(*Session)(nil),               // 12: gateway.admin.v1.Session
+	(*OpenSessionRequest)(nil),    // 13: gateway.admin.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),   // 14: gateway.admin.v1.OpenSessionResponse
+	(*GetSessionRequest)(nil),     // 15: gateway.admin.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),    // 16: gateway.admin.v1.GetSessionResponse
+	(*CloseSessionRequest)(nil),   // 17: gateway.admin.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),  // 18: gateway.admin.v1.CloseSessionResponse
+	nil,                           // 19: gateway.admin.v1.Token.LabelsEntry
+	nil,                           // 20: gateway.admin.v1.Identity.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*ReplyMeta)(nil),             // 22: gateway.admin.v1.ReplyMeta
 }
 var file_gateway_admin_v1_access_proto_depIdxs = []int32{
-	12, // 0: gateway.admin.v1.Token.labels:type_name -> gateway.admin.v1.Token.LabelsEntry
-	14, // 1: gateway.admin.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	14, // 2: gateway.admin.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	14, // 3: gateway.admin.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	14, // 4: gateway.admin.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	19, // 0: gateway.admin.v1.Token.labels:type_name -> gateway.admin.v1.Token.LabelsEntry
+	21, // 1: gateway.admin.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	21, // 2: gateway.admin.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	21, // 3: gateway.admin.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	21, // 4: gateway.admin.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
 	3,  // 5: gateway.admin.v1.WhoAmIResponse.identity:type_name -> gateway.admin.v1.Identity
-	15, // 6: gateway.admin.v1.WhoAmIResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	13, // 7: gateway.admin.v1.Identity.labels:type_name -> gateway.admin.v1.Identity.LabelsEntry
-	14, // 8: gateway.admin.v1.Identity.expires_at:type_name -> google.protobuf.Timestamp
+	22, // 6: gateway.admin.v1.WhoAmIResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	20, // 7: gateway.admin.v1.Identity.labels:type_name -> gateway.admin.v1.Identity.LabelsEntry
+	21, // 8: gateway.admin.v1.Identity.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 9: gateway.admin.v1.ListTokensResponse.tokens:type_name -> gateway.admin.v1.Token
-	15, // 10: gateway.admin.v1.ListTokensResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	22, // 10: gateway.admin.v1.ListTokensResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
 	0,  // 11: gateway.admin.v1.GetTokenResponse.token:type_name -> gateway.admin.v1.Token
-	15, // 12: gateway.admin.v1.GetTokenResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	22, // 12: gateway.admin.v1.GetTokenResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
 	0,  // 13: gateway.admin.v1.CreateTokenRequest.token:type_name -> gateway.admin.v1.Token
 	0,  // 14: gateway.admin.v1.CreateTokenResponse.token:type_name -> gateway.admin.v1.Token
-	15, // 15: gateway.admin.v1.CreateTokenResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	22, // 15: gateway.admin.v1.CreateTokenResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
 	0,  // 16: gateway.admin.v1.RevokeTokenResponse.token:type_name -> gateway.admin.v1.Token
-	15, // 17: gateway.admin.v1.RevokeTokenResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
-	1,  // 18: gateway.admin.v1.AccessService.WhoAmI:input_type -> gateway.admin.v1.WhoAmIRequest
-	4,  // 19: gateway.admin.v1.AccessService.ListTokens:input_type -> gateway.admin.v1.ListTokensRequest
-	6,  // 20: gateway.admin.v1.AccessService.GetToken:input_type -> gateway.admin.v1.GetTokenRequest
-	8,  // 21: gateway.admin.v1.AccessService.CreateToken:input_type -> gateway.admin.v1.CreateTokenRequest
-	10, // 22: gateway.admin.v1.AccessService.RevokeToken:input_type -> gateway.admin.v1.RevokeTokenRequest
-	2,  // 23: gateway.admin.v1.AccessService.WhoAmI:output_type -> gateway.admin.v1.WhoAmIResponse
-	5,  // 24: gateway.admin.v1.AccessService.ListTokens:output_type -> gateway.admin.v1.ListTokensResponse
-	7,  // 25: gateway.admin.v1.AccessService.GetToken:output_type -> gateway.admin.v1.GetTokenResponse
-	9,  // 26: gateway.admin.v1.AccessService.CreateToken:output_type -> gateway.admin.v1.CreateTokenResponse
-	11, // 27: gateway.admin.v1.AccessService.RevokeToken:output_type -> gateway.admin.v1.RevokeTokenResponse
-	23, // [23:28] is the sub-list for method output_type
-	18, // [18:23] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	22, // 17: gateway.admin.v1.RevokeTokenResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	21, // 18: gateway.admin.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	12, // 19: gateway.admin.v1.OpenSessionResponse.session:type_name -> gateway.admin.v1.Session
+	22, // 20: gateway.admin.v1.OpenSessionResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	12, // 21: gateway.admin.v1.GetSessionResponse.session:type_name -> gateway.admin.v1.Session
+	22, // 22: gateway.admin.v1.GetSessionResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	22, // 23: gateway.admin.v1.CloseSessionResponse.meta:type_name -> gateway.admin.v1.ReplyMeta
+	1,  // 24: gateway.admin.v1.AccessService.WhoAmI:input_type -> gateway.admin.v1.WhoAmIRequest
+	4,  // 25: gateway.admin.v1.AccessService.ListTokens:input_type -> gateway.admin.v1.ListTokensRequest
+	6,  // 26: gateway.admin.v1.AccessService.GetToken:input_type -> gateway.admin.v1.GetTokenRequest
+	8,  // 27: gateway.admin.v1.AccessService.CreateToken:input_type -> gateway.admin.v1.CreateTokenRequest
+	10, // 28: gateway.admin.v1.AccessService.RevokeToken:input_type -> gateway.admin.v1.RevokeTokenRequest
+	13, // 29: gateway.admin.v1.AccessService.OpenSession:input_type -> gateway.admin.v1.OpenSessionRequest
+	15, // 30: gateway.admin.v1.AccessService.GetSession:input_type -> gateway.admin.v1.GetSessionRequest
+	17, // 31: gateway.admin.v1.AccessService.CloseSession:input_type -> gateway.admin.v1.CloseSessionRequest
+	2,  // 32: gateway.admin.v1.AccessService.WhoAmI:output_type -> gateway.admin.v1.WhoAmIResponse
+	5,  // 33: gateway.admin.v1.AccessService.ListTokens:output_type -> gateway.admin.v1.ListTokensResponse
+	7,  // 34: gateway.admin.v1.AccessService.GetToken:output_type -> gateway.admin.v1.GetTokenResponse
+	9,  // 35: gateway.admin.v1.AccessService.CreateToken:output_type -> gateway.admin.v1.CreateTokenResponse
+	11, // 36: gateway.admin.v1.AccessService.RevokeToken:output_type -> gateway.admin.v1.RevokeTokenResponse
+	14, // 37: gateway.admin.v1.AccessService.OpenSession:output_type -> gateway.admin.v1.OpenSessionResponse
+	16, // 38: gateway.admin.v1.AccessService.GetSession:output_type -> gateway.admin.v1.GetSessionResponse
+	18, // 39: gateway.admin.v1.AccessService.CloseSession:output_type -> gateway.admin.v1.CloseSessionResponse
+	32, // [32:40] is the sub-list for method output_type
+	24, // [24:32] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_gateway_admin_v1_access_proto_init() }
@@ -968,7 +1369,7 @@ func file_gateway_admin_v1_access_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_admin_v1_access_proto_rawDesc), len(file_gateway_admin_v1_access_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccessService_WhoAmI_FullMethodName      = "/gateway.admin.v1.AccessService/WhoAmI"
-	AccessService_ListTokens_FullMethodName  = "/gateway.admin.v1.AccessService/ListTokens"
-	AccessService_GetToken_FullMethodName    = "/gateway.admin.v1.AccessService/GetToken"
-	AccessService_CreateToken_FullMethodName = "/gateway.admin.v1.AccessService/CreateToken"
-	AccessService_RevokeToken_FullMethodName = "/gateway.admin.v1.AccessService/RevokeToken"
+	AccessService_WhoAmI_FullMethodName       = "/gateway.admin.v1.AccessService/WhoAmI"
+	AccessService_ListTokens_FullMethodName   = "/gateway.admin.v1.AccessService/ListTokens"
+	AccessService_GetToken_FullMethodName     = "/gateway.admin.v1.AccessService/GetToken"
+	AccessService_CreateToken_FullMethodName  = "/gateway.admin.v1.AccessService/CreateToken"
+	AccessService_RevokeToken_FullMethodName  = "/gateway.admin.v1.AccessService/RevokeToken"
+	AccessService_OpenSession_FullMethodName  = "/gateway.admin.v1.AccessService/OpenSession"
+	AccessService_GetSession_FullMethodName   = "/gateway.admin.v1.AccessService/GetSession"
+	AccessService_CloseSession_FullMethodName = "/gateway.admin.v1.AccessService/CloseSession"
 )
 
 // AccessServiceClient is the client API for AccessService service.
@@ -40,8 +43,15 @@ type AccessServiceClient interface {
 	GetToken(ctx context.Context, in *GetTokenRequest, opts ...grpc.CallOption) (*GetTokenResponse, error)
 	// CreateToken makes one. Only its reply has the text of the token.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
-	// RevokeToken ends one for good.
+	// RevokeToken ends one for good, and the sessions that were opened with it.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
+	// OpenSession gives a browser, over REST, a cookie in place of a token. Calls that have it and may change something
+	// need the header X-CSRF-Token besides.
+	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
+	// GetSession returns the session whose cookie the call has.
+	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
+	// CloseSession ends the session whose cookie the call has.
+	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
 }
 
 type accessServiceClient struct {
@@ -102,6 +112,36 @@ func (c *accessServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenRe
 	return out, nil
 }
 
+func (c *accessServiceClient) OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenSessionResponse)
+	err := c.cc.Invoke(ctx, AccessService_OpenSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSessionResponse)
+	err := c.cc.Invoke(ctx, AccessService_GetSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CloseSessionResponse)
+	err := c.cc.Invoke(ctx, AccessService_CloseSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccessServiceServer is the server API for AccessService service.
 // All implementations must embed UnimplementedAccessServiceServer
 // for forward compatibility.
@@ -116,8 +156,15 @@ type AccessServiceServer interface {
 	GetToken(context.Context, *GetTokenRequest) (*GetTokenResponse, error)
 	// CreateToken makes one. Only its reply has the text of the token.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
-	// RevokeToken ends one for good.
+	// RevokeToken ends one for good, and the sessions that were opened with it.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
+	// OpenSession gives a browser, over REST, a cookie in place of a token. Calls that have it and may change something
+	// need the header X-CSRF-Token besides.
+	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
+	// GetSession returns the session whose cookie the call has.
+	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
+	// CloseSession ends the session whose cookie the call has.
+	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }
 
@@ -142,6 +189,15 @@ func (UnimplementedAccessServiceServer) CreateToken(context.Context, *CreateToke
 }
 func (UnimplementedAccessServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
+func (UnimplementedAccessServiceServer) OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
+}
+func (UnimplementedAccessServiceServer) GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSession not implemented")
+}
+func (UnimplementedAccessServiceServer) CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CloseSession not implemented")
 }
 func (UnimplementedAccessServiceServer) mustEmbedUnimplementedAccessServiceServer() {}
 func (UnimplementedAccessServiceServer) testEmbeddedByValue()                       {}
@@ -254,6 +310,60 @@ func _AccessService_RevokeToken_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccessService_OpenSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).OpenSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_OpenSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).OpenSession(ctx, req.(*OpenSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_GetSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).GetSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_GetSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).GetSession(ctx, req.(*GetSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_CloseSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CloseSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).CloseSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_CloseSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).CloseSession(ctx, req.(*CloseSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccessService_ServiceDesc is the grpc.ServiceDesc for AccessService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -280,6 +390,18 @@ var AccessService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeToken",
 			Handler:    _AccessService_RevokeToken_Handler,
+		},
+		{
+			MethodName: "OpenSession",
+			Handler:    _AccessService_OpenSession_Handler,
+		},
+		{
+			MethodName: "GetSession",
+			Handler:    _AccessService_GetSession_Handler,
+		},
+		{
+			MethodName: "CloseSession",
+			Handler:    _AccessService_CloseSession_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
