@@ -1,13 +1,17 @@
 package middleware
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"gateway.internal/dataplane/internal/live"
 	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/ratelimit"
 	"gateway.internal/dataplane/internal/subrequest"
+	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/middleware"
 )
@@ -28,9 +32,9 @@ func TestEveryTypeHasItsFolder(t *testing.T) {
 			}
 		}
 	}
-	env := &pipeline.Environment{Name: "a", Service: func(string) *subrequest.Client {
-		return subrequest.NewClient(new(upstream.Service), nil)
-	}}
+	keep := live.NewStore(slog.New(slog.DiscardHandler), nil)
+	env := &pipeline.Environment{Name: "a", Live: keep, Limits: ratelimit.NewNode(keep, new(telemetry.Sets)),
+		Service: func(string) *subrequest.Client { return subrequest.NewClient(new(upstream.Service), nil) }}
 	for _, name := range middleware.Names() {
 		typ, _ := middleware.Lookup(name)
 		if _, err := New(name, typ.New(), env); err != nil {
