@@ -74,6 +74,7 @@ func types() []*Type {
 		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(), jwtType(),
 		rateLimitType(), securityHeadersType(),
 		authenticatedType(), celType(), csrfType(), rbacType(),
+		apiKeyType(), basicAuthType(), hmacAuthType(), mtlsAuthType(),
 	}
 }
 

@@ -36,12 +36,11 @@ func (c Credential) Name() string { return c.text(firstField) }
 // Secret returns what is stored beside the name: the hash of a key or of a password, or a shared secret.
 func (c Credential) Secret() string { return c.text(secretField) }
 
-// Active reports whether an API key may be used at a time: it is switched on and has not expired.
-func (c Credential) Active(at time.Time) bool {
+// Active reports whether an API key may be used: it is switched on and has not expired. now is asked only where it has
+// an end.
+func (c Credential) Active(now func() time.Time) bool {
 	m := c.message()
-	if _, n := fieldOf(m, activeField); n == absent {
-		// nobody says that it is off
-	} else if n == 0 {
+	if _, on := fieldOf(m, activeField); on == 0 {
 		return false
 	}
 	expires, n := fieldOf(m, expiresField)
@@ -50,13 +49,7 @@ func (c Credential) Active(at time.Time) bool {
 	}
 	_, seconds := fieldOf(expires, firstField)
 	_, nanos := fieldOf(expires, secretField)
-	if seconds == absent {
-		seconds = 0
-	}
-	if nanos == absent {
-		nanos = 0
-	}
-	return at.Before(time.Unix(seconds, nanos))
+	return now().Before(time.Unix(max(seconds, 0), max(nanos, 0)))
 }
 
 // The fields of the messages of credentials. In all of them the first one is what they are called, and the second one,

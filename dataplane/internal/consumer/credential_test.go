@@ -80,15 +80,16 @@ func TestFoundByCredentials(t *testing.T) {
 			t.Errorf("%s is of %v", what, c.Consumer().Name())
 		}
 	}
+	at := func(t time.Time) func() time.Time { return func() time.Time { return t } }
 	old := byKeyOf(s, second)
-	if old.Name() != "old" || !old.Active(until.Add(-1)) || old.Active(until) || !byKeyOf(s, first).Active(until) {
-		t.Errorf("the key %q is active from %v to %v", old.Name(), old.Active(until.Add(-1)), old.Active(until))
+	if old.Name() != "old" || !old.Active(at(until.Add(-1))) || old.Active(at(until)) || !byKeyOf(s, first).Active(at(until)) {
+		t.Errorf("the key %q is active from %v to %v", old.Name(), old.Active(at(until.Add(-1))), old.Active(at(until)))
 	}
 	if u, h := s.ByUsername("user"), s.ByHMACID("k1"); u.Secret() != "$argon2id$..." || h.Secret() != "0123456789abcdef" {
 		t.Errorf("the secrets are %q and %q", u.Secret(), h.Secret())
 	}
 	m.Credentials.ApiKeys[0].Active = proto.Bool(false)
-	if off := setOf(t, s, m); byKeyOf(off, first).Active(until) || byKeyOf(off, first).Consumer() == nil {
+	if off := setOf(t, s, m); byKeyOf(off, first).Active(at(until)) || byKeyOf(off, first).Consumer() == nil {
 		t.Error("a key that is switched off is active, or gone")
 	}
 }
@@ -128,11 +129,11 @@ func TestCredentialLookupDoesNotAllocate(t *testing.T) {
 	for i := range 1000 {
 		all = append(all, withKey(fmt.Sprint("c", i), fmt.Sprint("a-key-of-a-thousand-", i)))
 	}
-	s, now := setOf(t, &Set{}, all...), time.Now()
+	s := setOf(t, &Set{}, all...)
 	want := s.ByName("c77").Principal("x")
 	if n := testing.AllocsPerRun(100, func() {
 		h := credential.HashKey("a-key-of-a-thousand-77")
-		if c := s.ByKey(&h); !c.Active(now) || c.Consumer().Principal("x") != want {
+		if c := s.ByKey(&h); !c.Active(time.Now) || c.Consumer().Principal("x") != want {
 			t.Error("found another one")
 		}
 	}); n != 0 {

@@ -4,8 +4,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"strings"
+
+	"gateway.internal/shared/credential"
 )
 
 // ClientFacts are what a client's certificate says, as texts that can be field values: control characters are "?".
@@ -17,6 +21,8 @@ type ClientFacts struct {
 	SAN string
 	// Serial is the serial number in lower-case hexadecimal.
 	Serial string
+	// DN is the subject as credential.Subject writes it: the one form that consumers' subjects have.
+	DN string
 	// Fingerprint is the SHA-256 of the certificate in lower-case hexadecimal.
 	Fingerprint string
 }
@@ -37,6 +43,10 @@ func factsOf(c *x509.Certificate) ClientFacts {
 	sum := sha256.Sum256(c.Raw)
 	f := ClientFacts{
 		Subject: fieldText(c.Subject.String()), Issuer: fieldText(c.Issuer.String()), Fingerprint: hex.EncodeToString(sum[:]), SAN: alternativeNames(c),
+	}
+	var name pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(c.RawSubject, &name); err == nil && len(rest) == 0 {
+		f.DN = credential.Subject(name)
 	}
 	if c.SerialNumber != nil {
 		f.Serial = c.SerialNumber.Text(16)

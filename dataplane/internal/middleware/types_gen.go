@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/dataplane/internal/middleware/apikey"
 	"gateway.internal/dataplane/internal/middleware/authenticated"
+	"gateway.internal/dataplane/internal/middleware/basicauth"
 	"gateway.internal/dataplane/internal/middleware/cel"
 	"gateway.internal/dataplane/internal/middleware/compress"
 	"gateway.internal/dataplane/internal/middleware/cors"
@@ -16,8 +18,10 @@ import (
 	"gateway.internal/dataplane/internal/middleware/decompress"
 	"gateway.internal/dataplane/internal/middleware/extauth"
 	"gateway.internal/dataplane/internal/middleware/headers"
+	"gateway.internal/dataplane/internal/middleware/hmacauth"
 	"gateway.internal/dataplane/internal/middleware/iprestriction"
 	"gateway.internal/dataplane/internal/middleware/jwt"
+	"gateway.internal/dataplane/internal/middleware/mtlsauth"
 	"gateway.internal/dataplane/internal/middleware/ratelimit"
 	"gateway.internal/dataplane/internal/middleware/rbac"
 	"gateway.internal/dataplane/internal/middleware/securityheaders"
@@ -27,8 +31,12 @@ import (
 // New returns the step of a type for its settings. env may be nil for types that need nothing of it.
 func New(typeName string, settings proto.Message, env *pipeline.Environment) (pipeline.Step, error) {
 	switch typeName {
+	case "api_key":
+		return apikey.New(settings, env)
 	case "authenticated":
 		return authenticated.New(settings, env)
+	case "basic_auth":
+		return basicauth.New(settings, env)
 	case "cel":
 		return cel.New(settings, env)
 	case "compress":
@@ -43,10 +51,14 @@ func New(typeName string, settings proto.Message, env *pipeline.Environment) (pi
 		return extauth.New(settings, env)
 	case "headers":
 		return headers.New(settings, env)
+	case "hmac_auth":
+		return hmacauth.New(settings, env)
 	case "ip_restriction":
 		return iprestriction.New(settings, env)
 	case "jwt":
 		return jwt.New(settings, env)
+	case "mtls_auth":
+		return mtlsauth.New(settings, env)
 	case "rate_limit":
 		return ratelimit.New(settings, env)
 	case "rbac":
