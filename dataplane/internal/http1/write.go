@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"net/http"
 	"strconv"
 	"time"
 
@@ -136,60 +137,17 @@ func appendStatusLine(b []byte, status int, reason string) []byte {
 	return append(b, "\r\n"...)
 }
 
+// reasonOf returns the reason phrase of a status: the one of RFC 9110 section 15 where net/http has an older one.
 func reasonOf(status int) string {
 	switch status {
-	case 100:
-		return "Continue"
-	case 101:
-		return "Switching Protocols"
-	case 200:
-		return "OK"
-	case 204:
-		return "No Content"
-	case 301:
-		return "Moved Permanently"
-	case 302:
-		return "Found"
-	case 303:
-		return "See Other"
-	case 307:
-		return "Temporary Redirect"
-	case 308:
-		return "Permanent Redirect"
-	case 400:
-		return "Bad Request"
-	case 401:
-		return "Unauthorized"
-	case 403:
-		return "Forbidden"
-	case 404:
-		return "Not Found"
-	case 408:
-		return "Request Timeout"
-	case 413:
+	case http.StatusRequestEntityTooLarge:
 		return "Content Too Large"
-	case 414:
+	case http.StatusRequestURITooLong:
 		return "URI Too Long"
-	case 417:
-		return "Expectation Failed"
-	case 431:
-		return "Request Header Fields Too Large"
-	case 500:
-		return "Internal Server Error"
-	case 501:
-		return "Not Implemented"
-	case 502:
-		return "Bad Gateway"
-	case 503:
-		return "Service Unavailable"
-	case 504:
-		return "Gateway Timeout"
-	case 505:
-		return "HTTP Version Not Supported"
-	case 508:
-		return "Loop Detected"
+	case http.StatusUnprocessableEntity:
+		return "Unprocessable Content"
 	}
-	return ""
+	return http.StatusText(status)
 }
 
 const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
