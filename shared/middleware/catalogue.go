@@ -72,7 +72,7 @@ type FieldError struct {
 func types() []*Type {
 	return []*Type{
 		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(), jwtType(),
-		rateLimitType(), securityHeadersType(),
+		oauth2IntrospectionType(), rateLimitType(), securityHeadersType(),
 		authenticatedType(), celType(), csrfType(), rbacType(),
 		apiKeyType(), basicAuthType(), hmacAuthType(), mtlsAuthType(),
 	}

@@ -30,6 +30,13 @@ func jwtAnd(name string, value any) map[string]any {
 	return m
 }
 
+// introspection returns settings of oauth2_introspection in which one is another.
+func introspection(name string, value any) map[string]any {
+	m := map[string]any{"url": "https://a.example/introspect", "client_id": "a", "client_secret": "b"}
+	m[name] = value
+	return m
+}
+
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		typ    string
@@ -168,6 +175,15 @@ func TestParse(t *testing.T) {
 		{"jwt", jwtAnd("exclude_paths", []any{"x"}), "config.exclude_paths[0]"},
 		{"jwt", jwtAnd("max_token_bytes", 100.0), "config.max_token_bytes"},
 		{"jwt", jwtAnd("max_cache_bytes", 1.0), "config.max_cache_bytes"},
+		{"oauth2_introspection", introspection("timeout", "1s"), ""},
+		{"oauth2_introspection", introspection("cache_ttl", "0s"), ""},
+		{"oauth2_introspection", introspection("cache_ttl", "2h"), "config.cache_ttl"},
+		{"oauth2_introspection", introspection("timeout", "6s"), "config.timeout"},
+		{"oauth2_introspection", introspection("url", "file:///etc/passwd"), "config.url"},
+		{"oauth2_introspection", introspection("url", ""), "config.url"},
+		{"oauth2_introspection", introspection("client_id", ""), "config.client_id"},
+		{"oauth2_introspection", introspection("client_secret", ""), "config.client_secret"},
+		{"oauth2_introspection", introspection("on_error", "pass"), "config.on_error"},
 		{"compress", nil, ""},
 		{"compress", map[string]any{"algorithms": []any{"br", "gzip"}, "types": []any{"*/*"}, "min_bytes": 0.0}, ""},
 		{"compress", map[string]any{"algorithms": []any{"gzip", "deflate"}}, "config.algorithms[1]"},

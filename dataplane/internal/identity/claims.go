@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
+	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/shared/jose"
 	"gateway.internal/shared/middleware"
@@ -43,6 +45,13 @@ type Client struct {
 	// Principal is whom the exchange gets.
 	Principal *exchange.Principal
 	fields    []field
+	known     atomic.Pointer[known]
+}
+
+// known is a client that is a consumer of the configuration: with its groups.
+type known struct {
+	consumer  *consumer.Consumer
+	principal *exchange.Principal
 }
 
 type field struct{ name, value string }
@@ -64,9 +73,27 @@ func (m *Mapping) Client(claims map[string]any, scheme string) *Client {
 	return c
 }
 
-// Accept lets a request go on as the client, with the fields that its claims are.
-func (c *Client) Accept(g *Guard, x *exchange.Exchange) exchange.Verdict {
-	if g.Accept(x, c.Principal) == exchange.Stop {
+// principal returns whom an exchange gets: with the groups that the consumer has now, where there is one of that name.
+func (c *Client) principal(consumers func() *consumer.Set) *exchange.Principal {
+	if c.Principal.Consumer == "" || consumers == nil {
+		return c.Principal
+	}
+	one := consumers().ByName(c.Principal.Consumer)
+	if one == nil || len(one.Groups()) == 0 {
+		return c.Principal
+	}
+	if k := c.known.Load(); k != nil && k.consumer == one {
+		return k.principal
+	}
+	both, _ := one.Principal(c.Principal.Scheme).With(c.Principal)
+	c.known.Store(&known{one, both})
+	return both
+}
+
+// Accept lets a request go on as the client, with the fields that its claims are. consumers has those of the
+// configuration.
+func (c *Client) Accept(g *Guard, x *exchange.Exchange, consumers func() *consumer.Set) exchange.Verdict {
+	if g.Accept(x, c.principal(consumers)) == exchange.Stop {
 		return exchange.Stop
 	}
 	for i := range c.fields {

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/identity"
 	"gateway.internal/dataplane/internal/jwks"
@@ -33,7 +34,7 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 	claims := identity.NewMapping(m.GetClaimsToHeaders(), m.GetGroupsClaim(), m.GetScopeClaim(), m.GetConsumerClaim())
 	s := &step{
 		issuers: map[string]*issuer{}, claims: claims, now: env.Now, log: env.Log, optional: m.GetOptional(),
-		maxToken: defaultMaxTokenBytes, removes: m.GetRemoveToken(),
+		maxToken: defaultMaxTokenBytes, removes: m.GetRemoveToken(), consumers: env.Consumers,
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -65,9 +66,11 @@ type step struct {
 	verified *live.Ref[*cache]
 	maxToken int
 	removes  bool
-	now      func() time.Time
-	count    counters
-	log      *slog.Logger
+	// consumers has those of the configuration, as they are now.
+	consumers func() *consumer.Set
+	now       func() time.Time
+	count     counters
+	log       *slog.Logger
 }
 
 // issuer is who may issue tokens.
@@ -215,7 +218,7 @@ func (i *issuer) verify(x *exchange.Exchange, t *jose.Token) (*jose.Key, *jose.R
 
 // accept lets a request go on as whom its token says.
 func (s *step) accept(x *exchange.Exchange, v *verified) exchange.Verdict {
-	if v.client.Accept(s.guard, x) == exchange.Stop {
+	if v.client.Accept(s.guard, x, s.consumers) == exchange.Stop {
 		return exchange.Stop
 	}
 	if s.removes {
