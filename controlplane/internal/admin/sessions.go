@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -70,7 +71,7 @@ func (s *Server) sessionOf(ctx context.Context, r *http.Request) (*access.Identi
 			switch {
 			case err == nil:
 				return id, cookie.Value, nil
-			case err != access.ErrNobody: //nolint:errorlint // it is returned as it is
+			case !errors.Is(err, access.ErrNobody):
 				return nil, "", translate(ctx, s.log, err)
 			}
 		}
