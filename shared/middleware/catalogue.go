@@ -75,6 +75,7 @@ func types() []*Type {
 		oauth2IntrospectionType(), rateLimitType(), securityHeadersType(),
 		authenticatedType(), celType(), csrfType(), rbacType(),
 		apiKeyType(), basicAuthType(), hmacAuthType(), mtlsAuthType(),
+		requestValidationType(),
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"gateway.internal/dataplane/internal/middleware/oauth2introspection"
 	"gateway.internal/dataplane/internal/middleware/ratelimit"
 	"gateway.internal/dataplane/internal/middleware/rbac"
+	"gateway.internal/dataplane/internal/middleware/requestvalidation"
 	"gateway.internal/dataplane/internal/middleware/securityheaders"
 	"gateway.internal/dataplane/internal/pipeline"
 )
@@ -66,6 +67,8 @@ func New(typeName string, settings proto.Message, env *pipeline.Environment) (pi
 		return ratelimit.New(settings, env)
 	case "rbac":
 		return rbac.New(settings, env)
+	case "request_validation":
+		return requestvalidation.New(settings, env)
 	case "security_headers":
 		return securityheaders.New(settings, env)
 	}
