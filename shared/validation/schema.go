@@ -132,7 +132,8 @@ func bounded(root *jsonschema.Schema) error {
 		looks := make([]int, len(g.order))
 		for _, i := range sorted {
 			r := &g.refs[i]
-			n := max(most(above, r.members)+sum(above, r.object), most(above, r.elements)+sum(above, r.array)) + sum(looks, r.here)
+			n := max(most(above, r.members)+sum(above, r.object), most(above, r.elements)+sum(above, r.array)) + sum(looks,
+				r.here)
 			if depth == 0 {
 				n = 1 + sum(looks, r.here)
 			}

@@ -5,6 +5,7 @@
 package validation
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -48,7 +49,10 @@ func check(list []Violation, s *jsonschema.Schema, value any, in, name string) [
 	if !ok {
 		return append(list, Violation{In: in, Name: name, Detail: cut(err.Error(), maxDetail)})
 	}
-	return leaves(list, wrong, in, name, message.NewPrinter(language.English))
+	before := len(list)
+	list = leaves(list, wrong, in, name, message.NewPrinter(language.English))
+	slices.SortStableFunc(list[before:], func(a, b Violation) int { return strings.Compare(a.Pointer, b.Pointer) })
+	return list
 }
 
 // leaves adds those errors that others only sum up.

@@ -101,15 +101,17 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 }
 
 // content returns what becomes of the body of a request, and whether there has to be one.
-func (s *step) content(x *exchange.Exchange, op *validation.Operation, media string, plain bool) (validation.Content, bool) {
+func (s *step) content(
+	x *exchange.Exchange, op *validation.Operation, media string, plain bool,
+) (c validation.Content, required bool) {
 	if op != nil {
-		c := op.Content(media)
+		c = op.Content(media)
 		if c == validation.Seen && !plain {
 			c = validation.Unsupported
 		}
 		return c, op.NeedsBody()
 	}
-	required := !slices.Contains([]string{"GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "CONNECT"}, x.Request.Method)
+	required = !slices.Contains([]string{"GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "CONNECT"}, x.Request.Method)
 	if !plain || media != "application/json" && !strings.HasSuffix(media, "+json") {
 		return validation.Unsupported, required
 	}

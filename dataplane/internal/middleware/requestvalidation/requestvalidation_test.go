@@ -43,7 +43,8 @@ func stepOf(t testing.TB, config map[string]any) pipeline.Step {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	env := &pipeline.Environment{Name: "a", Metrics: new(telemetry.Sets).Of("gateway_request_validation_", "middleware", "a")}
+	env := &pipeline.Environment{Name: "a", Metrics: new(telemetry.Sets).Of("gateway_request_validation_", "middleware",
+		"a")}
 	s, err := New(settings, env)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +93,8 @@ func TestRequests(t *testing.T) {
 		{"no body in chunks", "schema", "POST /a", kind, ``, true, 400, fault.BadRequest},
 		{"no body where none is expected", "schema", "GET /a", "", ``, false, 0, ""},
 		{"too long", "small", "POST /a", kind, `{"count": 1}` + strings.Repeat(" ", 90), false, 413, fault.RequestTooLarge},
-		{"too long, in chunks", "small", "POST /a", kind, `{"count": 1}` + strings.Repeat(" ", 90), true, 413, fault.RequestTooLarge},
+		{"too long, in chunks", "small", "POST /a", kind, `{"count": 1}` + strings.Repeat(" ", 90), true, 413,
+			fault.RequestTooLarge},
 		{"too many values", "small", "POST /a", kind, `{"count": 1, "a": [1,2,3,4,5,6,7,8,9]}`, false, 400, fault.BadRequest},
 		{"invalid, and only counted", "report", "POST /a", kind, `{"count": "1"}`, false, 0, ""},
 		{"another media type, and only counted", "report", "POST /a", "text/plain", `x`, false, 0, ""},
@@ -130,8 +132,9 @@ func TestRequests(t *testing.T) {
 			x.Request.ContentLength = -1
 		}
 		x.Down = &client{body: c.body, read: c.body == ""}
-		if got := s.Request(x) == exchange.Continue; got != (c.status == 0) || x.Response.Status != c.status || x.Response.Code != c.code {
-			t.Errorf("%s: passes %t, %d %s", c.name, got, x.Response.Status, x.Response.Code)
+		passes, res := s.Request(x) == exchange.Continue, &x.Response
+		if passes != (c.status == 0) || res.Status != c.status || res.Code != c.code {
+			t.Errorf("%s: passes %t, %d %s", c.name, passes, res.Status, res.Code)
 		}
 		if c.status == 0 {
 			rest, _, _ := x.Down.BufferedBody()
@@ -166,8 +169,8 @@ func TestProblem(t *testing.T) {
 	if s.Request(x) != exchange.Stop {
 		t.Fatal("passed")
 	}
-	const want = `{"title":"Bad Request","status":400,"detail":"the request is not as it is described","code":"BAD_REQUEST",` +
-		`"request_id":"a\"b","errors":[{"detail":"got string, want integer","parameter":"limit","in":"query"}]}` + "\n"
+	const want = `{"title":"Bad Request","status":400,"detail":"the request is not as it is described",` +
+		`"code":"BAD_REQUEST","request_id":"a\"b","errors":[{"detail":"got string, want integer","parameter":"limit","in":"query"}]}` + "\n"
 	if got := string(x.Response.Body); got != want {
 		t.Errorf("got %s", got)
 	}
