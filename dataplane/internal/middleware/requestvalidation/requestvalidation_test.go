@@ -170,7 +170,8 @@ func TestProblem(t *testing.T) {
 		t.Fatal("passed")
 	}
 	const want = `{"title":"Bad Request","status":400,"detail":"the request is not as it is described",` +
-		`"code":"BAD_REQUEST","request_id":"a\"b","errors":[{"detail":"got string, want integer","parameter":"limit","in":"query"}]}` + "\n"
+		`"code":"BAD_REQUEST","request_id":"a\"b",` +
+		`"errors":[{"detail":"got string, want integer","parameter":"limit","in":"query"}]}` + "\n"
 	if got := string(x.Response.Body); got != want {
 		t.Errorf("got %s", got)
 	}
