@@ -72,7 +72,7 @@ func run(ctx context.Context, o *options) (err error) {
 	services.ResolveWith(resolver)
 	services.OnNode(o.labels)
 	defer services.Close()
-	endSharing, err := o.share(log, registry, services)
+	counting, endSharing, err := o.share(log, registry, services)
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,7 @@ func run(ctx context.Context, o *options) (err error) {
 	}
 	node := runtime.New(log, services, counters, tickets)
 	defer node.Close()
+	node.Limits().UseRedis(counting)
 	node.UsePaths(o.paths)
 	providers := egress.New(o.providers, resolve.ServerAddresses(o.resolvers)...)
 	defer providers.Close()

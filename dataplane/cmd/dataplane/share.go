@@ -8,19 +8,23 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"gateway.internal/dataplane/internal/ratelimit/remote"
 	"gateway.internal/dataplane/internal/redis"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/dataplane/internal/upstream/circuit/share"
 )
 
-// share begins to share circuits through Redis, where there is one, and returns what ends it. Redis need not answer.
-func (o *options) share(log *slog.Logger, registry *prometheus.Registry, services *upstream.Registry) (func(), error) {
+// share begins to share circuits through Redis, where there is one, and returns what counts requests there, and what
+// ends both. Redis need not answer.
+func (o *options) share(
+	log *slog.Logger, registry *prometheus.Registry, services *upstream.Registry,
+) (*remote.Store, func(), error) {
 	if o.redis == "" {
-		return func() {}, nil
+		return nil, func() {}, nil
 	}
 	client, err := redis.New(o.redis)
 	if err != nil {
-		return nil, fmt.Errorf("--redis: %w", err)
+		return nil, nil, fmt.Errorf("--redis: %w", err)
 	}
 	sharing := share.New(client, log)
 	services.ShareCircuits(sharing)
@@ -28,8 +32,10 @@ func (o *options) share(log *slog.Logger, registry *prometheus.Registry, service
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { sharing.Run(ctx) })
-	return func() {
+	counting := remote.New(client, log)
+	return counting, func() {
 		cancel()
+		counting.Close()
 		running.Wait()
 		_ = client.Close()
 	}, nil

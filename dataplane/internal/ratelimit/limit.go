@@ -23,7 +23,10 @@ type Limit struct {
 	node  *Node
 	ref   *live.Ref[*store]
 	table *table // of the store
-	count counters
+	// leases are what the node has taken ahead; prefix begins the names of keys in Redis.
+	leases *table
+	prefix string
+	count  counters
 	// policyItem is the limit as an item of RateLimit-Policy, and refusal what is said to those who don't pass.
 	policyItem, refusal string
 	period              atomic.Pointer[period]
@@ -31,7 +34,7 @@ type Limit struct {
 
 // counters count what a limit has done.
 type counters struct {
-	refused, wouldRefuse *telemetry.Counter
+	refused, wouldRefuse, storeErrors *telemetry.Counter
 }
 
 // moment returns a time as the limit sees it.

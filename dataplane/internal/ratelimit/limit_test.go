@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/encoding/protojson"
 	"pgregory.net/rapid"
 
@@ -15,8 +14,6 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/ratelimit"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newNode(t testing.TB) *Node {
 	counters := telemetry.New(1)

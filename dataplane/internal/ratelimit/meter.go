@@ -195,6 +195,9 @@ func (m *meter) used(state uint64, at *moment) int64 {
 	case ratelimit.FixedWindow:
 		n, _ := m.counted(state, at)
 		return n
+	case leasedMeters:
+		l := leaseOf(state, at.at)
+		return min(l.until, l.left+1) // 0 where it is not valid
 	default:
 		return int64(state & fixedMask)
 	}
@@ -222,6 +225,11 @@ func (m *meter) inherit(state uint64, at *moment) uint64 {
 		}
 		if state == 0 {
 			return 1 << (2 * slidingBits) // a window that is long over
+		}
+		return 0
+	case leasedMeters: // what a node has taken ahead for one key is not another one's
+		if state == 0 {
+			return 1
 		}
 		return 0
 	default:

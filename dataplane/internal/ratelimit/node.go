@@ -5,12 +5,12 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
 	"hash/maphash"
 	"sync"
 	"time"
 
 	"gateway.internal/dataplane/internal/live"
+	"gateway.internal/dataplane/internal/ratelimit/remote"
 	"gateway.internal/dataplane/internal/telemetry"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/ratelimit"
@@ -28,9 +28,19 @@ type Node struct {
 	// seeds are of the hash of keys: secret, so that nobody can make keys that share a place.
 	seed maphash.Seed
 
+	// remote is the Redis that nodes count in together; nil: there is none.
+	remote *remote.Store
+	asking sync.WaitGroup // goroutines that ask it for leases
+
 	mu     sync.Mutex
 	stores map[*store]bool
 }
+
+// UseRedis has limits of store "redis" count there. It is called before the first limit is made.
+func (n *Node) UseRedis(s *remote.Store) { n.remote = s }
+
+// Close waits for what asks Redis, which ends with it.
+func (n *Node) Close() { n.asking.Wait() }
 
 // NewNode returns a node without limits. What they count is kept in a store of live things, and counted in sets.
 func NewNode(keep *live.Store, sets *telemetry.Sets) *Node {
@@ -58,6 +68,11 @@ type store struct {
 	table table
 	keys  *telemetry.Gauge
 	known int64 // what keys says; the janitor's
+	// leases are what the node has taken ahead in Redis.
+	leases table
+
+	refilling sync.Mutex
+	flights   map[uint64]*flight // by the tag of a key
 
 	mu    sync.Mutex
 	limit *Limit // the newest one; it says how to read the states
@@ -94,7 +109,8 @@ func (n *Node) newLimit(of Owner, s ratelimit.Settings) (*Limit, error) {
 		return nil, err
 	}
 	st := l.ref.Value()
-	l.table = &st.table
+	l.table, l.leases = &st.table, &st.leases
+	l.prefix = redisPrefix(&key)
 	st.use(l)
 	l.policyItem = policyItem(&l.Settings)
 	l.refusal = `more requests than the limit "` + l.Name + `" lets pass`
@@ -106,12 +122,15 @@ func newCounters(set *telemetry.Set) counters {
 		return set.Counter("ed_total", "Requests that a limit did not let pass, or, where dry_run is true, would not have.",
 			"dry_run", dry)
 	}
-	return counters{refused: limited("false"), wouldRefuse: limited("true")}
+	return counters{
+		refused: limited("false"), wouldRefuse: limited("true"),
+		storeErrors: set.Counter("_store_errors_total", "Requests that Redis could not be asked about."),
+	}
 }
 
 func (n *Node) newStore(key storeKey, set *telemetry.Set) *store {
 	st := &store{node: n, key: key, keys: set.Gauge("_keys", "Keys that a limit has counted something for, lately.")}
-	st.table.budget = n.budget
+	st.table.budget, st.leases.budget = n.budget, n.budget
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stores[st] = true
@@ -131,6 +150,7 @@ func (st *store) Close() error {
 	delete(st.node.stores, st)
 	st.node.mu.Unlock()
 	st.table.close()
+	st.leases.close()
 	return nil
 }
 
@@ -164,12 +184,11 @@ func (n *Node) tidy(now time.Time) {
 		st.mu.Lock()
 		if l := st.limit; l != nil {
 			at := l.moment(now)
-			keys := int64(st.table.tidy(&l.meter, &at))
+			ahead := n.leaseMoment(now)
+			keys := int64(st.table.tidy(&l.meter, &at) + st.leases.tidy(&leaseMeter, &ahead))
 			st.keys.Add(keys - st.known)
 			st.known = keys
 		}
 		st.mu.Unlock()
 	}
 }
-
-var errNoLimits = errors.New("rate limits need what a node has of them")

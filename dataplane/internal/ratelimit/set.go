@@ -14,6 +14,7 @@ import (
 // Set is all limits that hold for a request together. It is immutable, and shared; nil has none.
 type Set struct {
 	limits  []*Limit
+	shared  bool   // a limit is kept by all nodes together
 	headers bool   // a limit says what is left
 	policy  string // RateLimit-Policy
 }
@@ -32,6 +33,7 @@ func NewSet(route, service []*Limit) *Set {
 		return nil
 	}
 	for _, l := range s.limits {
+		s.shared = s.shared || l.Redis
 		if l.Headers && !l.DryRun {
 			if s.headers {
 				s.policy += ", "
@@ -58,7 +60,9 @@ type Taken struct {
 	set     *Set
 	entries []entry
 	refused int // which limit did not let it pass; -1: none
-	key     []byte
+	// unavailable tells that it was refused since Redis could not be asked.
+	unavailable bool
+	keys        []byte // of all limits, one after the other
 }
 
 // entry is one limit's.
@@ -69,60 +73,98 @@ type entry struct {
 	cost  int64
 	said  decision
 	taken bool
+	how   way
+	// key is where the key begins in keys, and end where it ends.
+	key, end int
 }
+
+// way is where a cost was taken. Those of strict limits are taken in Redis.
+type way uint8
+
+const (
+	fromLocal way = iota
+	fromLease
+)
 
 var takens = sync.Pool{New: func() any { return &Taken{} }}
 
 // Take takes what the exchange needs of all limits, or nothing where one of them does not let it pass: the exchange
 // has a response then, and the verdict is exchange.Stop. What is returned is to be ended by End, whatever the verdict.
+//
+// Where Redis has to be asked in a loop, nothing was taken: the verdict is exchange.Later, and there is nothing to end.
 func (s *Set) Take(x *exchange.Exchange) (*Taken, exchange.Verdict) {
 	t := takens.Get().(*Taken)
-	t.set, t.refused = s, -1
+	t.set, t.refused, t.unavailable = s, -1, false
 	for _, l := range s.limits {
 		e := entry{limit: l, at: l.moment(x.Now), cost: l.Cost}
 		if l.CostHeader != "" {
 			e.cost = costOf(x, l)
 		}
-		t.key = l.appendKey(t.key[:0], x)
-		e.tag = tagOf(maphash.Bytes(l.node.seed, t.key))
+		e.key = len(t.keys)
+		t.keys = l.appendKey(t.keys, x)
+		e.end = len(t.keys)
+		e.tag = tagOf(maphash.Bytes(l.node.seed, t.keyOf(&e)))
 		t.entries = append(t.entries, e)
 	}
-	if t.takeAll() {
-		t.tryDry()
+	if s.shared && x.InLoop && t.lookAll(x.Now) && t.waits(x.Now) {
+		t.End()
+		return nil, exchange.Later
+	}
+	t.refused = -1
+	if t.takeAll(x) {
+		t.tryDry(x.Now)
 		return t, exchange.Continue
 	}
 	t.refuse(x)
 	return t, exchange.Stop
 }
 
-// takeAll takes what is needed of all limits, or nothing.
-func (t *Taken) takeAll() bool {
-	if len(t.entries) > 1 && !t.lookAll() {
+func (t *Taken) keyOf(e *entry) []byte { return t.keys[e.key:e.end] }
+
+// takeAll takes what is needed of all limits, or nothing: first of those that the node knows of, and of those that Redis
+// is asked about where these let it pass.
+func (t *Taken) takeAll(x *exchange.Exchange) bool {
+	if len(t.entries) > 1 && !t.lookAll(x.Now) {
 		return false
 	}
+	if t.takeLocal() && (!t.set.shared || t.takeLeased(x) && t.takeStrict(x)) {
+		return true
+	}
+	t.giveBack(x)
+	return false
+}
+
+// takeLocal takes what is needed of the node's own limits. It reports whether all had it.
+func (t *Taken) takeLocal() bool {
 	for i := range t.entries {
 		e := &t.entries[i]
-		if e.limit.DryRun {
+		if e.limit.DryRun || e.limit.Redis {
 			continue
 		}
 		e.said = e.limit.take(e.tag, &e.at, e.cost)
 		if e.taken = e.said.passes; !e.taken {
 			t.refused = i
-			t.giveBack()
 			return false
 		}
 	}
 	return true
 }
 
-// lookAll reports whether all limits would let the exchange pass.
-func (t *Taken) lookAll() bool {
+// lookAll reports whether all limits would let the exchange pass, as far as the node knows.
+func (t *Taken) lookAll(now time.Time) bool {
 	for i := range t.entries {
 		e := &t.entries[i]
-		if e.limit.DryRun {
+		switch {
+		case e.limit.DryRun, e.limit.strict():
 			continue
+		case e.limit.leased():
+			s, d := e.limit.lookLease(e.tag, now, e.cost)
+			if e.said = d; s != saysRefuse {
+				continue
+			}
+		default:
+			e.said = e.limit.look(e.tag, &e.at, e.cost)
 		}
-		e.said = e.limit.look(e.tag, &e.at, e.cost)
 		if !e.said.passes && (t.refused < 0 || e.said.wait > t.entries[t.refused].said.wait) {
 			t.refused = i
 		}
@@ -131,10 +173,14 @@ func (t *Taken) lookAll() bool {
 }
 
 // tryDry has the limits that only count say what they would.
-func (t *Taken) tryDry() {
+func (t *Taken) tryDry(now time.Time) {
 	for i := range t.entries {
 		e := &t.entries[i]
-		if !e.limit.DryRun {
+		switch {
+		case !e.limit.DryRun || e.limit.strict():
+			continue
+		case e.limit.leased():
+			t.tryLease(e, now)
 			continue
 		}
 		e.said = e.limit.take(e.tag, &e.at, e.cost)
@@ -144,11 +190,27 @@ func (t *Taken) tryDry() {
 	}
 }
 
-// giveBack gives back all that was taken.
-func (t *Taken) giveBack() {
+// tryLease has a lease say what it would. Nothing is waited for: what the node does not know passes.
+func (t *Taken) tryLease(e *entry, now time.Time) {
+	s, d, low := e.limit.takeLease(e.tag, now, e.cost)
+	if e.said, e.taken, e.how = d, d.passes, fromLease; s == saysRefuse {
+		e.limit.count.wouldRefuse.Add(1)
+	}
+	if (low || s == saysAsk) && !e.limit.node.down() {
+		e.limit.refill(e.tag, t.keyOf(e), e.cost)
+	}
+}
+
+// giveBack gives back all that was taken, but what was taken in Redis.
+func (t *Taken) giveBack(x *exchange.Exchange) {
 	for i := range t.entries {
-		if e := &t.entries[i]; e.taken {
-			e.taken = false
+		e := &t.entries[i]
+		if !e.taken {
+			continue
+		}
+		if e.taken = false; e.how == fromLease {
+			e.limit.giveLease(e.tag, x.Now, e.cost)
+		} else {
 			e.limit.give(e.tag, &e.at, e.cost)
 		}
 	}
@@ -156,6 +218,10 @@ func (t *Taken) giveBack() {
 
 // refuse answers an exchange that a limit does not let pass.
 func (t *Taken) refuse(x *exchange.Exchange) {
+	if t.unavailable {
+		denyUnavailable(x)
+		return
+	}
 	for i := range t.entries { // what they say is of after it has passed
 		if e := &t.entries[i]; e.said.passes {
 			e.said.left += e.cost
@@ -177,10 +243,11 @@ func seconds(ns int64) int64 { return (ns + int64(time.Second) - 1) / int64(time
 // Refused reports whether a limit of the set has not let the exchange pass.
 func (t *Taken) Refused() bool { return t.refused >= 0 }
 
-// GiveBack gives back what the exchange has taken, since another limit did not let it pass.
-func (t *Taken) GiveBack() {
+// GiveBack gives back what the exchange has taken, since another limit did not let it pass. What strict limits have
+// taken in Redis stays taken.
+func (t *Taken) GiveBack(x *exchange.Exchange) {
 	if t != nil {
-		t.giveBack()
+		t.giveBack(x)
 	}
 }
 
@@ -196,8 +263,8 @@ func (t *Taken) End() {
 	}
 	clear(t.entries)
 	t.entries, t.set = t.entries[:0], nil
-	if cap(t.key) > maxKeptKey {
-		t.key = nil
+	if t.keys = t.keys[:0]; cap(t.keys) > maxKeptKey {
+		t.keys = nil
 	}
 	takens.Put(t)
 }

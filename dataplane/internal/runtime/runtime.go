@@ -123,7 +123,10 @@ func (r *Runtime) Limits() *ratelimit.Node { return r.limits }
 func (r *Runtime) UseEgress(c *egress.Client) { r.egress = c }
 
 // Close closes what middleware has kept, when no exchange is under way any more. Nothing is applied afterwards.
-func (r *Runtime) Close() { r.live.Close() }
+func (r *Runtime) Close() {
+	r.limits.Close()
+	r.live.Close()
+}
 
 // Panics is told of defects that end one exchange.
 func (r *Runtime) Panics() *telemetry.Panics { return r.panics }

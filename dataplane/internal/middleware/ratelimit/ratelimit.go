@@ -58,7 +58,7 @@ func (s *step) End(x *exchange.Exchange, o *pipeline.Outcome) {
 		return
 	}
 	if o.Code == fault.RateLimited {
-		t.GiveBack()
+		t.GiveBack(x)
 	}
 	t.End()
 }
