@@ -174,6 +174,7 @@ bench-tools:
 fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd shared && go test ./match -run '^$$' -fuzz FuzzParsePattern -fuzztime $(FUZZTIME)
 	@cd shared && go test ./ratelimit -run '^$$' -fuzz FuzzCheck -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/ratelimit/remote -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
 	@cd shared && go test ./hostname -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZTIME)
 	@cd shared && go test ./config/file -run '^$$' -fuzz FuzzLoad -fuzztime $(FUZZTIME)
 	@cd shared && go test ./config/file -run '^$$' -fuzz FuzzValues -fuzztime $(FUZZTIME)
