@@ -95,8 +95,8 @@ func measure(t *testing.T, name string, urls []string) (over, of float64) {
 	took := time.Duration(c.last.Load() - c.first.Load()).Seconds()
 	of = limitBurst + limitRate*took
 	over = float64(c.passed.Load()) - of
-	t.Logf("%s: %d offered in %.1f s (%.1f times the limit), %d passed, %.0f are due: %+.2f %%", name, c.offered.Load(), took,
-		float64(c.offered.Load())/of, c.passed.Load(), of, 100*over/of)
+	t.Logf("%s: %d offered in %.1f s (%.1f times the limit), %d passed, %.0f are due: %+.2f %%", name, c.offered.Load(),
+		took, float64(c.offered.Load())/of, c.passed.Load(), of, 100*over/of)
 	if n := c.failed.Load(); n > 0 {
 		t.Errorf("%s: %d requests failed", name, n)
 	}
@@ -124,7 +124,8 @@ routes:
 policies:
   - {name: strict, rate_limits: [{name: all, %s}]}
   - {name: leased, rate_limits: [{name: all, mode: leased, %[2]s}]}
-  - {name: quota, rate_limits: [{name: all, algorithm: fixed_window, window: month, limit: 500, store: redis, timeout: 10s}]}
+  - name: quota
+    rate_limits: [{name: all, algorithm: fixed_window, window: month, limit: 500, store: redis, timeout: 10s}]
 `, port, limit)
 	}
 	g.must(configuration(limitRate), "apply", "-f", "-")
@@ -155,6 +156,22 @@ policies:
 		c.ask(50, 5000, urls("/quota"), stop)
 		if n := c.passed.Load(); n != 500 || c.failed.Load() > 0 {
 			t.Errorf("%d of %d passed, %d failed", n, c.offered.Load(), c.failed.Load())
+		}
+	})
+	t.Run("what is left is shown, and given back", func(t *testing.T) {
+		for _, c := range []struct {
+			left string
+			args []string
+		}{
+			{" 0 ", []string{"get", "all", "--policy", "quota"}}, {" 500 ", []string{"reset", "all", "--policy", "quota"}},
+			{" 500 ", []string{"get", "all", "--policy", "quota"}},
+		} {
+			if said := g.must("", append([]string{"limits"}, c.args...)...); strings.Count(said, c.left) < 3 {
+				t.Errorf("limits %q:\n%s", c.args, said)
+			}
+		}
+		if status, _ := get(t, urls("/quota")[1]); status != 200 {
+			t.Errorf("after that: %d", status)
 		}
 	})
 	t.Run("strict", func(t *testing.T) {
@@ -197,7 +214,8 @@ func nginxLimited(t *testing.T, service int) string {
 	t.Helper()
 	dir := t.TempDir()
 	port := testserver.FreePort(t)
-	write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`daemon off; worker_processes 1; pid %[1]s/pid; error_log /dev/null;
+	write(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`daemon off; worker_processes 1;
+pid %[1]s/pid; error_log /dev/null;
 events { worker_connections 1024; }
 http { access_log off; client_body_temp_path %[1]s/t1; proxy_temp_path %[1]s/t2; fastcgi_temp_path %[1]s/t3;
   uwsgi_temp_path %[1]s/t4; scgi_temp_path %[1]s/t5;

@@ -241,6 +241,9 @@ func (s *Settings) Lease() int64 {
 // MaxLimit; at most MaxInt64/4. It is rounded down, so that those of several costs together are not above that of their
 // sum.
 func (s *Settings) Increment(cost int64) int64 {
+	if cost == 0 {
+		return 0
+	}
 	f := float64(s.Window) * float64(cost) / float64(s.Limit)
 	if f > math.MaxInt64/4 {
 		return math.MaxInt64 / 4

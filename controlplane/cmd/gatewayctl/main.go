@@ -101,6 +101,7 @@ func (r *root) command() *cobra.Command {
 	cmd.AddCommand(r.apply(), r.diff(), r.export(), r.validate(), r.explain(), r.get(), r.describe(), r.remove(),
 		r.enable(true),
 		r.enable(false), r.revisions(), r.rollback(), r.history(), r.nodes(), r.joinToken(), r.circuits(), r.token(),
+		r.limits(),
 		r.whoami(), r.login(), r.logout(), r.context(), r.audit(), r.dev(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: args(0, 0), Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintln(cmd.OutOrStdout(), "gatewayctl", observe.Build())

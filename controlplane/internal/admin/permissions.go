@@ -55,6 +55,11 @@ func permissions() map[string]map[string]access.Role {
 			"ResetCircuitBreaker":     access.Operator,
 			"ForceOpenCircuitBreaker": access.Operator,
 		},
+		"LimitService": {
+			"ListLimits": access.Viewer,
+			"GetLimit":   access.Viewer,
+			"ResetLimit": access.Operator,
+		},
 		"AccessService": {
 			"WhoAmI":       access.Viewer,
 			"OpenSession":  access.Viewer,

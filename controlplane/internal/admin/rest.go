@@ -67,7 +67,8 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 	)
 	handlers := []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		adminv1.RegisterConfigurationServiceHandler, adminv1.RegisterFleetServiceHandler,
-		adminv1.RegisterHealthServiceHandler, adminv1.RegisterAccessServiceHandler, adminv1.RegisterEnrolmentServiceHandler,
+		adminv1.RegisterHealthServiceHandler, adminv1.RegisterLimitServiceHandler, adminv1.RegisterAccessServiceHandler,
+		adminv1.RegisterEnrolmentServiceHandler,
 		adminv1.RegisterAuditServiceHandler,
 	}
 	for _, o := range offers() {

@@ -93,6 +93,7 @@ func (s *Server) GRPC() *grpc.Server {
 	adminv1.RegisterConfigurationServiceServer(g, configurationService{Server: s})
 	adminv1.RegisterFleetServiceServer(g, nodes{Server: s})
 	adminv1.RegisterHealthServiceServer(g, circuits{Server: s})
+	adminv1.RegisterLimitServiceServer(g, limits{Server: s})
 	adminv1.RegisterAccessServiceServer(g, accessService{Server: s})
 	adminv1.RegisterEnrolmentServiceServer(g, enrolments{Server: s})
 	adminv1.RegisterAuditServiceServer(g, auditService{Server: s})

@@ -131,6 +131,8 @@ type Client struct {
 	Config adminv1.ConfigurationServiceClient
 	Fleet  adminv1.FleetServiceClient
 	Health adminv1.HealthServiceClient
+	// Limits asks what is left of rate limits.
+	Limits adminv1.LimitServiceClient
 	Access adminv1.AccessServiceClient
 	// Enrolment is who may join the fleet.
 	Enrolment adminv1.EnrolmentServiceClient
@@ -205,6 +207,7 @@ func (set Settings) connect(token string) (*Client, error) {
 	}
 	return &Client{Config: adminv1.NewConfigurationServiceClient(conn), Fleet: adminv1.NewFleetServiceClient(conn),
 		Health: adminv1.NewHealthServiceClient(conn), Access: adminv1.NewAccessServiceClient(conn),
+		Limits:    adminv1.NewLimitServiceClient(conn),
 		Enrolment: adminv1.NewEnrolmentServiceClient(conn),
 		Audit:     adminv1.NewAuditServiceClient(conn), conn: conn,
 		token: token, timeout: set.Timeout}, nil

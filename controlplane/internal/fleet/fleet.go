@@ -47,6 +47,8 @@ type Fleet struct {
 	// resets has when circuits were reset by hand, by service id.
 	resets map[string]time.Time
 	checks checks
+	// questions are about limits.
+	questions questions
 	// forgotAt is when it was last looked for nodes that went away long ago.
 	forgotAt time.Time
 
@@ -262,6 +264,7 @@ func (s *Session) Report(r *streamv1.Report) {
 			of[key] = h
 		}
 		n.use(r.GetUses())
+		s.fleet.answer(s.id, r.GetLimits())
 		for _, r := range r.GetUnchecked() {
 			of := n.endpoints[r.GetServiceId()]
 			delete(of, config.EndpointKey(&configv1.Endpoint{Host: r.GetHost(), Port: r.GetPort()}))

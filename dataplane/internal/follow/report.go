@@ -48,6 +48,10 @@ func split(r *streamv1.Report, limit int) []*streamv1.Report {
 		p := room(c)
 		p.Circuits = append(p.Circuits, c)
 	}
+	for _, l := range r.GetLimits() {
+		p := room(l)
+		p.Limits = append(p.Limits, l)
+	}
 	if size > 0 && len(r.GetRoutes()) > 0 {
 		parts, size = append(parts, fresh()), 0
 	}

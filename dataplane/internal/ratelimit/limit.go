@@ -18,7 +18,6 @@ type Owner struct {
 // Limit is one limit. It is immutable; what it has counted is in its store, which outlives it.
 type Limit struct {
 	ratelimit.Settings
-	owner Owner
 	meter meter
 	node  *Node
 	ref   *live.Ref[*store]
@@ -30,6 +29,7 @@ type Limit struct {
 	// policyItem is the limit as an item of RateLimit-Policy, and refusal what is said to those who don't pass.
 	policyItem, refusal string
 	period              atomic.Pointer[period]
+	made                time.Time
 }
 
 // counters count what a limit has done.

@@ -13,6 +13,7 @@ import (
 	"gateway.internal/dataplane/internal/ratelimit/remote"
 	"gateway.internal/dataplane/internal/telemetry"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/ratelimit"
 )
 
@@ -34,6 +35,8 @@ type Node struct {
 
 	mu     sync.Mutex
 	stores map[*store]bool
+	// answers are those to operators that wait for a report.
+	answers []*streamv1.LimitStatus
 }
 
 // UseRedis has limits of store "redis" count there. It is called before the first limit is made.
@@ -92,7 +95,7 @@ func (n *Node) Limits(of Owner, list []*configv1.RateLimit) ([]*Limit, error) {
 }
 
 func (n *Node) newLimit(of Owner, s ratelimit.Settings) (*Limit, error) {
-	l := &Limit{Settings: s, owner: of, node: n}
+	l := &Limit{Settings: s, node: n, made: time.Now()}
 	if l.Name == "" {
 		l.Name = of.Middleware
 	}

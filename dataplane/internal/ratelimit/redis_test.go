@@ -21,6 +21,7 @@ import (
 	"gateway.internal/dataplane/internal/ratelimit/remote"
 	"gateway.internal/dataplane/internal/redis"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/waittest"
 )
 
@@ -223,7 +224,8 @@ func TestLeasesStayInTheirBound(t *testing.T) {
 	for _, limit := range []string{
 		`{"limit": 600, "window": "1h", "store": "redis", "mode": "leased", "timeout": "10s"}`,
 		`{"limit": 600, "window": "744h", "algorithm": "fixed_window", "store": "redis", "mode": "leased", "timeout": "10s"}`,
-		`{"limit": 600, "window": "744h", "algorithm": "sliding_window", "store": "redis", "mode": "leased", "timeout": "10s"}`,
+		`{"limit": 600, "window": "744h", "algorithm": "sliding_window", "store": "redis", "mode": "leased",
+			"timeout": "10s"}`,
 	} {
 		t.Run("", func(t *testing.T) {
 			var passed atomic.Int64
@@ -280,7 +282,8 @@ func TestWithoutRedis(t *testing.T) {
 	}{{"not configured", newNode(t)}, {"nobody listens", nodeOn(t, redisAt(t, nowhere))}} {
 		for _, mode := range []string{"strict", "leased"} {
 			for onError, want := range map[string]string{"local": "200 200 429", "allow": "200 200 200", "deny": "503 503 503"} {
-				s := c.node.set(t, fmt.Sprintf(`{"name": %q, "limit": 2, "window": "1h", "store": "redis", "mode": %q, "on_error": %q}`,
+				s := c.node.set(t, fmt.Sprintf(
+					`{"name": %q, "limit": 2, "window": "1h", "store": "redis", "mode": %q, "on_error": %q}`,
 					mode+"-"+onError, mode, onError))
 				var got []string
 				for range 3 {
@@ -338,8 +341,8 @@ func TestSlowRedis(t *testing.T) {
 	})
 }
 
-// TestPoisonedValues in Redis are overwritten, and give nobody more than the limit, nor lock anybody out for longer than
-// it takes the limit to come back.
+// TestPoisonedValues in Redis are overwritten, and give nobody more than the limit, nor lock anybody out for longer
+// than it takes the limit to come back.
 func TestPoisonedValues(t *testing.T) {
 	n := together(t)
 	for i, limit := range []string{
@@ -348,8 +351,8 @@ func TestPoisonedValues(t *testing.T) {
 		`{"limit": 3, "window": "744h", "algorithm": "sliding_window", "store": "redis", "timeout": "10s"}`,
 	} {
 		for j, value := range []string{
-			"x", "-5", "1e99", strings.Repeat("9", 60), strings.Repeat("9", 1<<16), "nan", "1 2 3 4", "0x10", "1 99999999999999999999 5",
-			"\x00\xff", " ", "inf",
+			"x", "-5", "1e99", strings.Repeat("9", 60), strings.Repeat("9", 1<<16), "nan", "1 2 3 4", "0x10",
+			"1 99999999999999999999 5", "\x00\xff", " ", "inf",
 		} {
 			s := n.set(t, strings.Replace(limit, "{", fmt.Sprintf(`{"name": "l%d-%d", `, i, j), 1))
 			key := s.limits[0].redisKey(nil)
@@ -379,3 +382,58 @@ func TestPoisonedValues(t *testing.T) {
 
 // remoteOf returns a client of the Redis of these tests.
 func (n *Node) remoteOf(t testing.TB) *redis.Client { return redisAt(t, "127.0.0.1:"+server.port) }
+
+// TestOperatorsAsk what is left for a key, and have it forgotten, on the node and in Redis.
+func TestOperatorsAsk(t *testing.T) {
+	n := together(t)
+	s := n.set(t,
+		`{"name": "local", "limit": 10, "window": "1h", "key": ["client_ip/24", "header:X-Tenant", "service"]}`,
+		`{"name": "strict", "limit": 10, "window": "1h", "store": "redis", "key": ["client_ip"], "timeout": "10s"}`,
+		`{"name": "leased", "limit": 1000, "window": "1h", "store": "redis", "mode": "leased", "timeout": "10s"}`,
+		`{"name": "now", "algorithm": "concurrency", "limit": 10}`)
+	var under *Taken
+	for range 4 {
+		x := request("192.0.2.7", false)
+		x.Request.Header.Add("X-Tenant", "a")
+		tk, v := s.Take(x)
+		if v != exchange.Continue {
+			t.Fatal(v)
+		}
+		if under != nil {
+			tk.End()
+		} else {
+			under = tk
+		}
+	}
+	defer under.End()
+	ask := func(limit string, reset bool, key ...string) (left uint64, err string) {
+		t.Helper()
+		n.Direct(&streamv1.LimitDirective{Question: 7, Policy: t.Name(), Limit: limit, Key: key, Reset_: reset})
+		list := n.Answers()
+		if len(list) != 1 || list[0].GetQuestion() != 7 {
+			t.Fatal(list)
+		}
+		return list[0].GetLeft(), list[0].GetError()
+	}
+	for _, c := range []struct {
+		limit string
+		key   []string
+		left  uint64
+		after uint64
+	}{
+		{"local", []string{"192.0.2.200", "a", "s"}, 6, 10}, {"local", []string{"192.0.2.7", "-", "s"}, 10, 10},
+		{"strict", []string{"192.0.2.7"}, 6, 10}, {"leased", nil, 996, 1000}, {"now", nil, 9, 9},
+	} {
+		if left, err := ask(c.limit, false, c.key...); left != c.left || err != "" {
+			t.Errorf("%s %q: %d left, want %d; %s", c.limit, c.key, left, c.left, err)
+		}
+		if left, err := ask(c.limit, true, c.key...); left != c.after || err != "" {
+			t.Errorf("%s %q after a reset: %d left, want %d; %s", c.limit, c.key, left, c.after, err)
+		}
+	}
+	for limit, key := range map[string][]string{"other": nil, "strict": {"nobody"}, "leased": {"too", "much"}} {
+		if _, err := ask(limit, false, key...); err == "" {
+			t.Errorf("%s %q is answered", limit, key)
+		}
+	}
+}

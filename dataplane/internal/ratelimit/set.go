@@ -121,8 +121,8 @@ func (s *Set) Take(x *exchange.Exchange) (*Taken, exchange.Verdict) {
 
 func (t *Taken) keyOf(e *entry) []byte { return t.keys[e.key:e.end] }
 
-// takeAll takes what is needed of all limits, or nothing: first of those that the node knows of, and of those that Redis
-// is asked about where these let it pass.
+// takeAll takes what is needed of all limits, or nothing: first of those that the node knows of, and of those that
+// Redis is asked about where these let it pass.
 func (t *Taken) takeAll(x *exchange.Exchange) bool {
 	if len(t.entries) > 1 && !t.lookAll(x.Now) {
 		return false

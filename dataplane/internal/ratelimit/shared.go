@@ -23,7 +23,8 @@ func (l *Limit) leased() bool { return l.Redis && l.Leased }
 func redisPrefix(k *storeKey) string {
 	var b []byte
 	for _, s := range []string{
-		k.owner.Policy, k.owner.Middleware, k.limit, k.algorithm.String(), k.window.String(), k.zone, string('0' + rune(k.calendar)),
+		k.owner.Policy, k.owner.Middleware, k.limit, k.algorithm.String(), k.window.String(), k.zone,
+		string('0' + rune(k.calendar)),
 	} {
 		b = appendPart(b, s)
 	}

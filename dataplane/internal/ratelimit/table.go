@@ -278,22 +278,6 @@ func (t *table) tidyShard(sh *shard, g *segment, m *meter, at *moment) (keys int
 	return keys
 }
 
-// clear forgets all keys.
-func (t *table) clear() {
-	for i := range t.shards {
-		sh := &t.shards[i]
-		sh.mu.Lock()
-		if g := sh.segment.Load(); g != nil {
-			for b := range g.buckets {
-				for j := range g.buckets[b] {
-					g.buckets[b][j].state.And(frozen)
-				}
-			}
-		}
-		sh.mu.Unlock()
-	}
-}
-
 // close gives the budget back.
 func (t *table) close() {
 	for i := range t.shards {

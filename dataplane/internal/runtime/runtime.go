@@ -460,6 +460,9 @@ func (r *Runtime) Direct(d *streamv1.Directive) {
 	if c := d.GetCircuit(); c != nil {
 		r.services.DirectCircuit(c)
 	}
+	if l := d.GetLimit(); l != nil {
+		r.limits.Direct(l)
+	}
 	r.services.ShareChecks(d.GetFleetSize(), d.GetCheck())
 }
 
@@ -474,6 +477,7 @@ func (r *Runtime) Report(all bool) (report *streamv1.Report, commit func(sent in
 	report.Endpoints, report.Unchecked = r.services.Health(all)
 	report.Uses = r.services.Uses(all)
 	report.Circuits = r.services.Circuits(all)
+	report.Limits = r.limits.Answers()
 	if s := r.snapshot.Load(); s != nil {
 		report.Revision, report.Epoch = s.Revision, s.Epoch
 	}

@@ -6,8 +6,8 @@ import (
 )
 
 // gate keeps those who would wait for nothing from Redis. It closes at once where a connection fails, and after a few
-// answers that come late. While it is closed nobody asks; then one may, and if that goes well all may. The zero value is
-// open.
+// answers that come late. While it is closed nobody asks; then one may, and if that goes well all may. The zero value
+// is open.
 type gate struct {
 	// shut is until when nobody asks, in nanoseconds since 1970; 0: the gate is open.
 	shut  atomic.Int64

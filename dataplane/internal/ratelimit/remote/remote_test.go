@@ -21,10 +21,13 @@ func TestAnswersAreReadStrictly(t *testing.T) {
 		return c
 	}
 	for name, v := range map[string]any{
-		"nothing": nil, "a text": "OK", "a number": int64(1), "too few": good[:5], "too many": append(change(0, int64(2)), int64(1)),
+		"nothing": nil, "a text": "OK", "a number": int64(1), "too few": good[:5],
+		"too many":     append(change(0, int64(2)), int64(1)),
 		"a text in it": change(0, "2"), "a list in it": change(1, []any{}), "nil in it": change(2, nil),
-		"less than nothing": change(0, int64(-2)), "another cost": change(0, int64(1)), "more than was asked for": change(3, int64(6)),
-		"too much left": change(1, int64(1<<40)), "too long": change(2, int64(1<<60)), "a time before": change(2, int64(-1)),
+		"less than nothing": change(0, int64(-2)), "another cost": change(0, int64(1)),
+		"more than was asked for": change(3, int64(6)),
+		"too much left":           change(1, int64(1<<40)), "too long": change(2, int64(1<<60)),
+		"a time before": change(2, int64(-1)),
 	} {
 		if got, err := parse(v, []Question{all, some}); err == nil {
 			t.Errorf("%s is %v", name, got)

@@ -10,14 +10,14 @@ const (
 
 // script decides about all keys at once, by the server's time. Of each key the arguments are: the algorithm, limit,
 // burst, the window in microseconds (0: by the calendar, from and until in microseconds since 1970), the cost, and how
-// it is decided: "all" takes the costs of all such keys or none; "dry" takes it where "all" have passed, "some" takes as
-// much of it as there is; "none" takes nothing. It returns of each key what was taken, what is left, and a time in
+// it is decided: "all" takes the costs of all such keys or none; "dry" takes it where "all" have passed, "some" takes
+// as much of it as there is; "none" takes nothing. It returns of each key what was taken, what is left, and a time in
 // microseconds: until a request like it may pass, where it did not; otherwise until left is what it is after a pause.
 //
 // Values are one to three numbers: of a token bucket the time when it is full again, in microseconds since 2025 (nearer
 // times are more precise as floating-point numbers); of windows when the window has begun, what was counted in the one
-// before (sliding), and in this one. Whatever else is found there is taken for nothing, and is overwritten; a time in the
-// far future counts as an empty bucket. Each value ends by itself when it does not matter any more.
+// before (sliding), and in this one. Whatever else is found there is taken for nothing, and is overwritten; a time in
+// the far future counts as an empty bucket. Each value ends by itself when it does not matter any more.
 var script = goredis.NewScript(`
 local time = redis.call('TIME')
 local abs = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -44,6 +44,7 @@ for i = 1, #KEYS do
     s.full = math.min(math.max(a or 0, now), now + s.span)
     s.room = math.floor((s.span - (s.full - now)) / s.unit + 0.00001)
     s.wait = s.full + s.cost * s.unit - now - s.span
+    if s.how == 'none' then s.wait = s.full - now end
     if s.how == 'some' then s.wait = math.max(s.cost / 2, 1) * s.unit - (s.span - (s.full - now)) end
   else
     if s.window > 0 then

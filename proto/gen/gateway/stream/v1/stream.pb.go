@@ -149,7 +149,7 @@ func (x CircuitDirective_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CircuitDirective_Action.Descriptor instead.
 func (CircuitDirective_Action) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8, 0}
 }
 
 // The state.
@@ -210,7 +210,7 @@ func (x CircuitStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CircuitStatus_State.Descriptor instead.
 func (CircuitStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // How it went.
@@ -268,7 +268,7 @@ func (x Result_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Outcome.Descriptor instead.
 func (Result_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19, 0}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{21, 0}
 }
 
 // StreamRequest is a message of a node.
@@ -524,6 +524,7 @@ type Directive struct {
 	//	*Directive_Circuit
 	//	*Directive_FleetSize
 	//	*Directive_Check
+	//	*Directive_Limit
 	Action        isDirective_Action `protobuf_oneof:"action"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -593,6 +594,15 @@ func (x *Directive) GetCheck() *CheckDirective {
 	return nil
 }
 
+func (x *Directive) GetLimit() *LimitDirective {
+	if x != nil {
+		if x, ok := x.Action.(*Directive_Limit); ok {
+			return x.Limit
+		}
+	}
+	return nil
+}
+
 type isDirective_Action interface {
 	isDirective_Action()
 }
@@ -612,11 +622,18 @@ type Directive_Check struct {
 	Check *CheckDirective `protobuf:"bytes,51,opt,name=check,proto3,oneof"`
 }
 
+type Directive_Limit struct {
+	// Say what is left of a limit, or forget what was counted.
+	Limit *LimitDirective `protobuf:"bytes,60,opt,name=limit,proto3,oneof"`
+}
+
 func (*Directive_Circuit) isDirective_Action() {}
 
 func (*Directive_FleetSize) isDirective_Action() {}
 
 func (*Directive_Check) isDirective_Action() {}
+
+func (*Directive_Limit) isDirective_Action() {}
 
 // FleetSize tells a node how many share the checks of endpoints. It comes when the node has connected, and when the
 // number has changed by a tenth since it was told last, once a second at most. It is valid until the stream ends; a node
@@ -779,6 +796,170 @@ func (x *CheckedEndpoint) GetPort() uint32 {
 	return 0
 }
 
+// LimitDirective has a node say what is left of a limit for a key, in its next report.
+type LimitDirective struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the question, which the answer has.
+	Question uint64 `protobuf:"varint,1,opt,name=question,proto3" json:"question,omitempty"`
+	// The policy that has the limit, by name; empty: a middleware has.
+	Policy string `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The middleware that has the limit, by name.
+	Middleware string `protobuf:"bytes,3,opt,name=middleware,proto3" json:"middleware,omitempty"`
+	// The limit's name.
+	Limit string `protobuf:"bytes,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// What the limit's key has, part by part; "-" is an absent one.
+	Key []string `protobuf:"bytes,5,rep,name=key,proto3" json:"key,omitempty"`
+	// Forget before what was counted for the key.
+	Reset_        bool `protobuf:"varint,6,opt,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitDirective) Reset() {
+	*x = LimitDirective{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitDirective) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitDirective) ProtoMessage() {}
+
+func (x *LimitDirective) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitDirective.ProtoReflect.Descriptor instead.
+func (*LimitDirective) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LimitDirective) GetQuestion() uint64 {
+	if x != nil {
+		return x.Question
+	}
+	return 0
+}
+
+func (x *LimitDirective) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *LimitDirective) GetMiddleware() string {
+	if x != nil {
+		return x.Middleware
+	}
+	return ""
+}
+
+func (x *LimitDirective) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *LimitDirective) GetKey() []string {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *LimitDirective) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+// LimitStatus answers a LimitDirective.
+type LimitStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the question.
+	Question uint64 `protobuf:"varint,1,opt,name=question,proto3" json:"question,omitempty"`
+	// What may pass now.
+	Left uint64 `protobuf:"varint,2,opt,name=left,proto3" json:"left,omitempty"`
+	// When left is what it is after a pause, in microseconds from now; 0: now, or it is not known.
+	ResetMicros uint64 `protobuf:"varint,3,opt,name=reset_micros,json=resetMicros,proto3" json:"reset_micros,omitempty"`
+	// Why the node can't say; empty: it can.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitStatus) Reset() {
+	*x = LimitStatus{}
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitStatus) ProtoMessage() {}
+
+func (x *LimitStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitStatus.ProtoReflect.Descriptor instead.
+func (*LimitStatus) Descriptor() ([]byte, []int) {
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *LimitStatus) GetQuestion() uint64 {
+	if x != nil {
+		return x.Question
+	}
+	return 0
+}
+
+func (x *LimitStatus) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *LimitStatus) GetResetMicros() uint64 {
+	if x != nil {
+		return x.ResetMicros
+	}
+	return 0
+}
+
+func (x *LimitStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // CircuitDirective changes the state of a service's circuit.
 type CircuitDirective struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -794,7 +975,7 @@ type CircuitDirective struct {
 
 func (x *CircuitDirective) Reset() {
 	*x = CircuitDirective{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +987,7 @@ func (x *CircuitDirective) String() string {
 func (*CircuitDirective) ProtoMessage() {}
 
 func (x *CircuitDirective) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[6]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +1000,7 @@ func (x *CircuitDirective) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitDirective.ProtoReflect.Descriptor instead.
 func (*CircuitDirective) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{6}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CircuitDirective) GetServiceId() string {
@@ -885,7 +1066,7 @@ type CircuitStatus struct {
 
 func (x *CircuitStatus) Reset() {
 	*x = CircuitStatus{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1078,7 @@ func (x *CircuitStatus) String() string {
 func (*CircuitStatus) ProtoMessage() {}
 
 func (x *CircuitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[7]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1091,7 @@ func (x *CircuitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitStatus.ProtoReflect.Descriptor instead.
 func (*CircuitStatus) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{7}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CircuitStatus) GetServiceId() string {
@@ -1040,7 +1221,7 @@ type FleetStanding struct {
 
 func (x *FleetStanding) Reset() {
 	*x = FleetStanding{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1233,7 @@ func (x *FleetStanding) String() string {
 func (*FleetStanding) ProtoMessage() {}
 
 func (x *FleetStanding) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[8]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1246,7 @@ func (x *FleetStanding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetStanding.ProtoReflect.Descriptor instead.
 func (*FleetStanding) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{8}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FleetStanding) GetEpoch() string {
@@ -1127,7 +1308,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1320,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[9]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1333,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{9}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Hello) GetNodeId() string {
@@ -1270,7 +1451,7 @@ type SetState struct {
 
 func (x *SetState) Reset() {
 	*x = SetState{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1463,7 @@ func (x *SetState) String() string {
 func (*SetState) ProtoMessage() {}
 
 func (x *SetState) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[10]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1476,7 @@ func (x *SetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetState.ProtoReflect.Descriptor instead.
 func (*SetState) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{10}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SetState) GetKind() Kind {
@@ -1337,7 +1518,7 @@ type Degradation struct {
 
 func (x *Degradation) Reset() {
 	*x = Degradation{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1530,7 @@ func (x *Degradation) String() string {
 func (*Degradation) ProtoMessage() {}
 
 func (x *Degradation) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[11]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1543,7 @@ func (x *Degradation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
 func (*Degradation) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{11}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Degradation) GetProblems() []*Problem {
@@ -1409,7 +1590,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1602,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[12]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1615,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{12}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Update) GetEpoch() string {
@@ -1557,7 +1738,7 @@ type SetUpdate struct {
 
 func (x *SetUpdate) Reset() {
 	*x = SetUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1750,7 @@ func (x *SetUpdate) String() string {
 func (*SetUpdate) ProtoMessage() {}
 
 func (x *SetUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[13]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1763,7 @@ func (x *SetUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetUpdate.ProtoReflect.Descriptor instead.
 func (*SetUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{13}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetUpdate) GetKind() Kind {
@@ -1669,7 +1850,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1862,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[14]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1875,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{14}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Resource) GetKind() Kind {
@@ -1745,7 +1926,7 @@ type ResourceRef struct {
 
 func (x *ResourceRef) Reset() {
 	*x = ResourceRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1938,7 @@ func (x *ResourceRef) String() string {
 func (*ResourceRef) ProtoMessage() {}
 
 func (x *ResourceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[15]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1951,7 @@ func (x *ResourceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRef.ProtoReflect.Descriptor instead.
 func (*ResourceRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{15}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResourceRef) GetKind() Kind {
@@ -1810,7 +1991,7 @@ type EndpointsUpdate struct {
 
 func (x *EndpointsUpdate) Reset() {
 	*x = EndpointsUpdate{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +2003,7 @@ func (x *EndpointsUpdate) String() string {
 func (*EndpointsUpdate) ProtoMessage() {}
 
 func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[16]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +2016,7 @@ func (x *EndpointsUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointsUpdate.ProtoReflect.Descriptor instead.
 func (*EndpointsUpdate) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{16}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EndpointsUpdate) GetVersion() uint64 {
@@ -1905,7 +2086,7 @@ type ServiceEndpoints struct {
 
 func (x *ServiceEndpoints) Reset() {
 	*x = ServiceEndpoints{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2098,7 @@ func (x *ServiceEndpoints) String() string {
 func (*ServiceEndpoints) ProtoMessage() {}
 
 func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[17]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2111,7 @@ func (x *ServiceEndpoints) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceEndpoints.ProtoReflect.Descriptor instead.
 func (*ServiceEndpoints) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{17}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ServiceEndpoints) GetServiceId() string {
@@ -1974,7 +2155,7 @@ type EndpointRef struct {
 
 func (x *EndpointRef) Reset() {
 	*x = EndpointRef{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2167,7 @@ func (x *EndpointRef) String() string {
 func (*EndpointRef) ProtoMessage() {}
 
 func (x *EndpointRef) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[18]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2180,7 @@ func (x *EndpointRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointRef.ProtoReflect.Descriptor instead.
 func (*EndpointRef) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{18}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *EndpointRef) GetHost() string {
@@ -2041,7 +2222,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2234,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[19]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2247,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{19}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Result) GetOutcome() Result_Outcome {
@@ -2142,7 +2323,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2335,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[20]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2348,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{20}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Problem) GetKind() string {
@@ -2221,14 +2402,16 @@ type Report struct {
 	// Only endpoints whose use has changed, a thousand at most; after connecting, all that are used or were ejected.
 	Uses []*EndpointUse `protobuf:"bytes,30,rep,name=uses,proto3" json:"uses,omitempty"`
 	// Only circuits of which something has changed; after connecting, all.
-	Circuits      []*CircuitStatus `protobuf:"bytes,40,rep,name=circuits,proto3" json:"circuits,omitempty"`
+	Circuits []*CircuitStatus `protobuf:"bytes,40,rep,name=circuits,proto3" json:"circuits,omitempty"`
+	// Answers to directives about limits.
+	Limits        []*LimitStatus `protobuf:"bytes,60,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2423,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[21]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2436,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{21}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Report) GetRevision() uint32 {
@@ -2326,6 +2509,13 @@ func (x *Report) GetCircuits() []*CircuitStatus {
 	return nil
 }
 
+func (x *Report) GetLimits() []*LimitStatus {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
 // EndpointUse is how a node uses one endpoint.
 type EndpointUse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2351,7 +2541,7 @@ type EndpointUse struct {
 
 func (x *EndpointUse) Reset() {
 	*x = EndpointUse{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2553,7 @@ func (x *EndpointUse) String() string {
 func (*EndpointUse) ProtoMessage() {}
 
 func (x *EndpointUse) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[22]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2566,7 @@ func (x *EndpointUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointUse.ProtoReflect.Descriptor instead.
 func (*EndpointUse) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{22}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EndpointUse) GetServiceId() string {
@@ -2450,7 +2640,7 @@ type UncheckedEndpoint struct {
 
 func (x *UncheckedEndpoint) Reset() {
 	*x = UncheckedEndpoint{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[23]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2652,7 @@ func (x *UncheckedEndpoint) String() string {
 func (*UncheckedEndpoint) ProtoMessage() {}
 
 func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[23]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2665,7 @@ func (x *UncheckedEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UncheckedEndpoint.ProtoReflect.Descriptor instead.
 func (*UncheckedEndpoint) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{23}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UncheckedEndpoint) GetServiceId() string {
@@ -2525,7 +2715,7 @@ type RouteTraffic struct {
 
 func (x *RouteTraffic) Reset() {
 	*x = RouteTraffic{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[24]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2537,7 +2727,7 @@ func (x *RouteTraffic) String() string {
 func (*RouteTraffic) ProtoMessage() {}
 
 func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[24]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2550,7 +2740,7 @@ func (x *RouteTraffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteTraffic.ProtoReflect.Descriptor instead.
 func (*RouteTraffic) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{24}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RouteTraffic) GetRouteId() string {
@@ -2633,7 +2823,7 @@ type EndpointHealth struct {
 
 func (x *EndpointHealth) Reset() {
 	*x = EndpointHealth{}
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[25]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2835,7 @@ func (x *EndpointHealth) String() string {
 func (*EndpointHealth) ProtoMessage() {}
 
 func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_stream_v1_stream_proto_msgTypes[25]
+	mi := &file_gateway_stream_v1_stream_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2848,7 @@ func (x *EndpointHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointHealth.ProtoReflect.Descriptor instead.
 func (*EndpointHealth) Descriptor() ([]byte, []int) {
-	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{25}
+	return file_gateway_stream_v1_stream_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EndpointHealth) GetServiceId() string {
@@ -2726,12 +2916,13 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\bstanding\x18\x14 \x01(\v2 .gateway.stream.v1.FleetStandingH\x00R\bstanding\x120\n" +
 	"\x03set\x18\x15 \x01(\v2\x1c.gateway.stream.v1.SetUpdateH\x00R\x03set\x12<\n" +
 	"\tdirective\x18( \x01(\v2\x1c.gateway.stream.v1.DirectiveH\x00R\tdirectiveB\t\n" +
-	"\amessage\"\xd0\x01\n" +
+	"\amessage\"\x8b\x02\n" +
 	"\tDirective\x12?\n" +
 	"\acircuit\x18\x01 \x01(\v2#.gateway.stream.v1.CircuitDirectiveH\x00R\acircuit\x12=\n" +
 	"\n" +
 	"fleet_size\x182 \x01(\v2\x1c.gateway.stream.v1.FleetSizeH\x00R\tfleetSize\x129\n" +
-	"\x05check\x183 \x01(\v2!.gateway.stream.v1.CheckDirectiveH\x00R\x05checkB\b\n" +
+	"\x05check\x183 \x01(\v2!.gateway.stream.v1.CheckDirectiveH\x00R\x05check\x129\n" +
+	"\x05limit\x18< \x01(\v2!.gateway.stream.v1.LimitDirectiveH\x00R\x05limitB\b\n" +
 	"\x06action\"!\n" +
 	"\tFleetSize\x12\x14\n" +
 	"\x05nodes\x18\x01 \x01(\rR\x05nodes\"R\n" +
@@ -2741,7 +2932,21 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04port\"\xe1\x01\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"\xa2\x01\n" +
+	"\x0eLimitDirective\x12\x1a\n" +
+	"\bquestion\x18\x01 \x01(\x04R\bquestion\x12\x16\n" +
+	"\x06policy\x18\x02 \x01(\tR\x06policy\x12\x1e\n" +
+	"\n" +
+	"middleware\x18\x03 \x01(\tR\n" +
+	"middleware\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\tR\x05limit\x12\x10\n" +
+	"\x03key\x18\x05 \x03(\tR\x03key\x12\x14\n" +
+	"\x05reset\x18\x06 \x01(\bR\x05reset\"v\n" +
+	"\vLimitStatus\x12\x1a\n" +
+	"\bquestion\x18\x01 \x01(\x04R\bquestion\x12\x12\n" +
+	"\x04left\x18\x02 \x01(\x04R\x04left\x12!\n" +
+	"\freset_micros\x18\x03 \x01(\x04R\vresetMicros\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xe1\x01\n" +
 	"\x10CircuitDirective\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12B\n" +
@@ -2886,7 +3091,7 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x84\x04\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbc\x04\n" +
 	"\x06Report\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\rR\brevision\x12'\n" +
 	"\x0finterval_micros\x18\x02 \x01(\x04R\x0eintervalMicros\x12-\n" +
@@ -2897,7 +3102,8 @@ const file_gateway_stream_v1_stream_proto_rawDesc = "" +
 	"\vdegradation\x18\x15 \x01(\v2\x1e.gateway.stream.v1.DegradationR\vdegradation\x12\x14\n" +
 	"\x05epoch\x18\x16 \x01(\tR\x05epoch\x122\n" +
 	"\x04uses\x18\x1e \x03(\v2\x1e.gateway.stream.v1.EndpointUseR\x04uses\x12<\n" +
-	"\bcircuits\x18( \x03(\v2 .gateway.stream.v1.CircuitStatusR\bcircuits\"\x8d\x02\n" +
+	"\bcircuits\x18( \x03(\v2 .gateway.stream.v1.CircuitStatusR\bcircuits\x126\n" +
+	"\x06limits\x18< \x03(\v2\x1e.gateway.stream.v1.LimitStatusR\x06limits\"\x8d\x02\n" +
 	"\vEndpointUse\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x01 \x01(\tR\tserviceId\x12\x12\n" +
@@ -2961,7 +3167,7 @@ func file_gateway_stream_v1_stream_proto_rawDescGZIP() []byte {
 }
 
 var file_gateway_stream_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_gateway_stream_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gateway.stream.v1.Kind
 	(CircuitDirective_Action)(0),  // 1: gateway.stream.v1.CircuitDirective.Action
@@ -2973,84 +3179,88 @@ var file_gateway_stream_v1_stream_proto_goTypes = []any{
 	(*FleetSize)(nil),             // 7: gateway.stream.v1.FleetSize
 	(*CheckDirective)(nil),        // 8: gateway.stream.v1.CheckDirective
 	(*CheckedEndpoint)(nil),       // 9: gateway.stream.v1.CheckedEndpoint
-	(*CircuitDirective)(nil),      // 10: gateway.stream.v1.CircuitDirective
-	(*CircuitStatus)(nil),         // 11: gateway.stream.v1.CircuitStatus
-	(*FleetStanding)(nil),         // 12: gateway.stream.v1.FleetStanding
-	(*Hello)(nil),                 // 13: gateway.stream.v1.Hello
-	(*SetState)(nil),              // 14: gateway.stream.v1.SetState
-	(*Degradation)(nil),           // 15: gateway.stream.v1.Degradation
-	(*Update)(nil),                // 16: gateway.stream.v1.Update
-	(*SetUpdate)(nil),             // 17: gateway.stream.v1.SetUpdate
-	(*Resource)(nil),              // 18: gateway.stream.v1.Resource
-	(*ResourceRef)(nil),           // 19: gateway.stream.v1.ResourceRef
-	(*EndpointsUpdate)(nil),       // 20: gateway.stream.v1.EndpointsUpdate
-	(*ServiceEndpoints)(nil),      // 21: gateway.stream.v1.ServiceEndpoints
-	(*EndpointRef)(nil),           // 22: gateway.stream.v1.EndpointRef
-	(*Result)(nil),                // 23: gateway.stream.v1.Result
-	(*Problem)(nil),               // 24: gateway.stream.v1.Problem
-	(*Report)(nil),                // 25: gateway.stream.v1.Report
-	(*EndpointUse)(nil),           // 26: gateway.stream.v1.EndpointUse
-	(*UncheckedEndpoint)(nil),     // 27: gateway.stream.v1.UncheckedEndpoint
-	(*RouteTraffic)(nil),          // 28: gateway.stream.v1.RouteTraffic
-	(*EndpointHealth)(nil),        // 29: gateway.stream.v1.EndpointHealth
-	nil,                           // 30: gateway.stream.v1.Hello.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 32: google.protobuf.Any
-	(*v1.Endpoint)(nil),           // 33: gateway.config.v1.Endpoint
+	(*LimitDirective)(nil),        // 10: gateway.stream.v1.LimitDirective
+	(*LimitStatus)(nil),           // 11: gateway.stream.v1.LimitStatus
+	(*CircuitDirective)(nil),      // 12: gateway.stream.v1.CircuitDirective
+	(*CircuitStatus)(nil),         // 13: gateway.stream.v1.CircuitStatus
+	(*FleetStanding)(nil),         // 14: gateway.stream.v1.FleetStanding
+	(*Hello)(nil),                 // 15: gateway.stream.v1.Hello
+	(*SetState)(nil),              // 16: gateway.stream.v1.SetState
+	(*Degradation)(nil),           // 17: gateway.stream.v1.Degradation
+	(*Update)(nil),                // 18: gateway.stream.v1.Update
+	(*SetUpdate)(nil),             // 19: gateway.stream.v1.SetUpdate
+	(*Resource)(nil),              // 20: gateway.stream.v1.Resource
+	(*ResourceRef)(nil),           // 21: gateway.stream.v1.ResourceRef
+	(*EndpointsUpdate)(nil),       // 22: gateway.stream.v1.EndpointsUpdate
+	(*ServiceEndpoints)(nil),      // 23: gateway.stream.v1.ServiceEndpoints
+	(*EndpointRef)(nil),           // 24: gateway.stream.v1.EndpointRef
+	(*Result)(nil),                // 25: gateway.stream.v1.Result
+	(*Problem)(nil),               // 26: gateway.stream.v1.Problem
+	(*Report)(nil),                // 27: gateway.stream.v1.Report
+	(*EndpointUse)(nil),           // 28: gateway.stream.v1.EndpointUse
+	(*UncheckedEndpoint)(nil),     // 29: gateway.stream.v1.UncheckedEndpoint
+	(*RouteTraffic)(nil),          // 30: gateway.stream.v1.RouteTraffic
+	(*EndpointHealth)(nil),        // 31: gateway.stream.v1.EndpointHealth
+	nil,                           // 32: gateway.stream.v1.Hello.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 34: google.protobuf.Any
+	(*v1.Endpoint)(nil),           // 35: gateway.config.v1.Endpoint
 }
 var file_gateway_stream_v1_stream_proto_depIdxs = []int32{
-	13, // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
-	23, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
-	25, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
-	16, // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
-	20, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
-	12, // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
-	17, // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
+	15, // 0: gateway.stream.v1.StreamRequest.hello:type_name -> gateway.stream.v1.Hello
+	25, // 1: gateway.stream.v1.StreamRequest.result:type_name -> gateway.stream.v1.Result
+	27, // 2: gateway.stream.v1.StreamRequest.report:type_name -> gateway.stream.v1.Report
+	18, // 3: gateway.stream.v1.StreamResponse.update:type_name -> gateway.stream.v1.Update
+	22, // 4: gateway.stream.v1.StreamResponse.endpoints:type_name -> gateway.stream.v1.EndpointsUpdate
+	14, // 5: gateway.stream.v1.StreamResponse.standing:type_name -> gateway.stream.v1.FleetStanding
+	19, // 6: gateway.stream.v1.StreamResponse.set:type_name -> gateway.stream.v1.SetUpdate
 	6,  // 7: gateway.stream.v1.StreamResponse.directive:type_name -> gateway.stream.v1.Directive
-	10, // 8: gateway.stream.v1.Directive.circuit:type_name -> gateway.stream.v1.CircuitDirective
+	12, // 8: gateway.stream.v1.Directive.circuit:type_name -> gateway.stream.v1.CircuitDirective
 	7,  // 9: gateway.stream.v1.Directive.fleet_size:type_name -> gateway.stream.v1.FleetSize
 	8,  // 10: gateway.stream.v1.Directive.check:type_name -> gateway.stream.v1.CheckDirective
-	9,  // 11: gateway.stream.v1.CheckDirective.endpoints:type_name -> gateway.stream.v1.CheckedEndpoint
-	1,  // 12: gateway.stream.v1.CircuitDirective.action:type_name -> gateway.stream.v1.CircuitDirective.Action
-	2,  // 13: gateway.stream.v1.CircuitStatus.state:type_name -> gateway.stream.v1.CircuitStatus.State
-	31, // 14: gateway.stream.v1.CircuitStatus.since:type_name -> google.protobuf.Timestamp
-	31, // 15: gateway.stream.v1.CircuitStatus.until:type_name -> google.protobuf.Timestamp
-	30, // 16: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
-	31, // 17: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
-	15, // 18: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
-	14, // 19: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
-	0,  // 20: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
-	24, // 21: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
-	18, // 22: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
-	19, // 23: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
-	31, // 24: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
-	0,  // 25: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
-	0,  // 26: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
-	18, // 27: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
-	0,  // 28: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
-	32, // 29: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
-	0,  // 30: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
-	21, // 31: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
-	33, // 32: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
-	22, // 33: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
-	3,  // 34: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
-	24, // 35: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
-	0,  // 36: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
-	28, // 37: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
-	29, // 38: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
-	27, // 39: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
-	15, // 40: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
-	26, // 41: gateway.stream.v1.Report.uses:type_name -> gateway.stream.v1.EndpointUse
-	11, // 42: gateway.stream.v1.Report.circuits:type_name -> gateway.stream.v1.CircuitStatus
-	31, // 43: gateway.stream.v1.EndpointUse.ejected_until:type_name -> google.protobuf.Timestamp
-	31, // 44: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
-	4,  // 45: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
-	5,  // 46: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
-	46, // [46:47] is the sub-list for method output_type
-	45, // [45:46] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	10, // 11: gateway.stream.v1.Directive.limit:type_name -> gateway.stream.v1.LimitDirective
+	9,  // 12: gateway.stream.v1.CheckDirective.endpoints:type_name -> gateway.stream.v1.CheckedEndpoint
+	1,  // 13: gateway.stream.v1.CircuitDirective.action:type_name -> gateway.stream.v1.CircuitDirective.Action
+	2,  // 14: gateway.stream.v1.CircuitStatus.state:type_name -> gateway.stream.v1.CircuitStatus.State
+	33, // 15: gateway.stream.v1.CircuitStatus.since:type_name -> google.protobuf.Timestamp
+	33, // 16: gateway.stream.v1.CircuitStatus.until:type_name -> google.protobuf.Timestamp
+	32, // 17: gateway.stream.v1.Hello.labels:type_name -> gateway.stream.v1.Hello.LabelsEntry
+	33, // 18: gateway.stream.v1.Hello.started_at:type_name -> google.protobuf.Timestamp
+	17, // 19: gateway.stream.v1.Hello.degradation:type_name -> gateway.stream.v1.Degradation
+	16, // 20: gateway.stream.v1.Hello.sets:type_name -> gateway.stream.v1.SetState
+	0,  // 21: gateway.stream.v1.SetState.kind:type_name -> gateway.stream.v1.Kind
+	26, // 22: gateway.stream.v1.Degradation.problems:type_name -> gateway.stream.v1.Problem
+	20, // 23: gateway.stream.v1.Update.upserts:type_name -> gateway.stream.v1.Resource
+	21, // 24: gateway.stream.v1.Update.removals:type_name -> gateway.stream.v1.ResourceRef
+	33, // 25: gateway.stream.v1.Update.committed_at:type_name -> google.protobuf.Timestamp
+	0,  // 26: gateway.stream.v1.Update.apart:type_name -> gateway.stream.v1.Kind
+	0,  // 27: gateway.stream.v1.SetUpdate.kind:type_name -> gateway.stream.v1.Kind
+	20, // 28: gateway.stream.v1.SetUpdate.upserts:type_name -> gateway.stream.v1.Resource
+	0,  // 29: gateway.stream.v1.Resource.kind:type_name -> gateway.stream.v1.Kind
+	34, // 30: gateway.stream.v1.Resource.settings:type_name -> google.protobuf.Any
+	0,  // 31: gateway.stream.v1.ResourceRef.kind:type_name -> gateway.stream.v1.Kind
+	23, // 32: gateway.stream.v1.EndpointsUpdate.upserts:type_name -> gateway.stream.v1.ServiceEndpoints
+	35, // 33: gateway.stream.v1.ServiceEndpoints.endpoints:type_name -> gateway.config.v1.Endpoint
+	24, // 34: gateway.stream.v1.ServiceEndpoints.removals:type_name -> gateway.stream.v1.EndpointRef
+	3,  // 35: gateway.stream.v1.Result.outcome:type_name -> gateway.stream.v1.Result.Outcome
+	26, // 36: gateway.stream.v1.Result.problems:type_name -> gateway.stream.v1.Problem
+	0,  // 37: gateway.stream.v1.Result.set:type_name -> gateway.stream.v1.Kind
+	30, // 38: gateway.stream.v1.Report.routes:type_name -> gateway.stream.v1.RouteTraffic
+	31, // 39: gateway.stream.v1.Report.endpoints:type_name -> gateway.stream.v1.EndpointHealth
+	29, // 40: gateway.stream.v1.Report.unchecked:type_name -> gateway.stream.v1.UncheckedEndpoint
+	17, // 41: gateway.stream.v1.Report.degradation:type_name -> gateway.stream.v1.Degradation
+	28, // 42: gateway.stream.v1.Report.uses:type_name -> gateway.stream.v1.EndpointUse
+	13, // 43: gateway.stream.v1.Report.circuits:type_name -> gateway.stream.v1.CircuitStatus
+	11, // 44: gateway.stream.v1.Report.limits:type_name -> gateway.stream.v1.LimitStatus
+	33, // 45: gateway.stream.v1.EndpointUse.ejected_until:type_name -> google.protobuf.Timestamp
+	33, // 46: gateway.stream.v1.EndpointHealth.checked_at:type_name -> google.protobuf.Timestamp
+	4,  // 47: gateway.stream.v1.SnapshotService.Stream:input_type -> gateway.stream.v1.StreamRequest
+	5,  // 48: gateway.stream.v1.SnapshotService.Stream:output_type -> gateway.stream.v1.StreamResponse
+	48, // [48:49] is the sub-list for method output_type
+	47, // [47:48] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_gateway_stream_v1_stream_proto_init() }
@@ -3074,15 +3284,16 @@ func file_gateway_stream_v1_stream_proto_init() {
 		(*Directive_Circuit)(nil),
 		(*Directive_FleetSize)(nil),
 		(*Directive_Check)(nil),
+		(*Directive_Limit)(nil),
 	}
-	file_gateway_stream_v1_stream_proto_msgTypes[24].OneofWrappers = []any{}
+	file_gateway_stream_v1_stream_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_stream_v1_stream_proto_rawDesc), len(file_gateway_stream_v1_stream_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
