@@ -37,6 +37,7 @@ type options struct {
 	joinTokenFile       string
 	tls                 identity.Files
 	tlsServerName       string
+	redisTLS            identity.Files
 	plaintext           bool
 	refusalTimeout      time.Duration
 	resolvers           []string
@@ -119,6 +120,11 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.redis, "redis", "", "URL of the Redis server that nodes share the openings of circuits through, "+
 		"redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// for TLS; a password is better kept in GATEWAY_REDIS "+
 		"in the environment; empty: nothing is shared")
+	f.StringVar(&o.redisTLS.Authorities, "redis-ca", "", "PEM file with the authorities of Redis' certificate, for "+
+		"rediss://; empty: the system's")
+	f.StringVar(&o.redisTLS.Certificate, "redis-cert", "", "PEM file with the certificate to show to Redis; read again "+
+		"when it changes")
+	f.StringVar(&o.redisTLS.Key, "redis-key", "", "PEM file with that certificate's key")
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "how long connections are accepted after SIGTERM while /readyz says no, for balancers to notice; a second signal ends it; up to 1h")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long exchanges may go on after SIGTERM, or after the node is replaced")
 	f.BoolVar(&o.replace, "replace", false, "take over from the node that runs with the same --data-dir, if there is one, without refusing a connection; SIGUSR2 makes a node start its own program so")
@@ -185,6 +191,8 @@ func (o *options) check() error {
 		return fmt.Errorf("--shutdown-delay %s: has to be from 0 to 1h", o.shutdownDelay)
 	case o.refusalTimeout != 0 && (o.refusalTimeout < time.Second || o.refusalTimeout > 24*time.Hour):
 		return fmt.Errorf("--refusal-timeout %s: has to be from 1s to 24h, or 0", o.refusalTimeout)
+	case o.redis == "" && o.redisTLS != (identity.Files{}):
+		return errors.New("--redis-ca, --redis-cert, --redis-key: have to come with --redis")
 	case (o.tls.Certificate == "") != (o.tls.Key == ""):
 		return errors.New("--tls-cert and --tls-key: both are required, or none of them")
 	case o.tlsServerName != "" && o.tls.Authorities == "":

@@ -12,6 +12,7 @@ import (
 	"gateway.internal/dataplane/internal/redis"
 	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/dataplane/internal/upstream/circuit/share"
+	"gateway.internal/shared/identity"
 )
 
 // share begins to share circuits through Redis, where there is one, and returns what counts requests there, and what
@@ -22,7 +23,14 @@ func (o *options) share(
 	if o.redis == "" {
 		return nil, func() {}, nil
 	}
-	client, err := redis.New(o.redis)
+	var files *identity.Reloader
+	if o.redisTLS != (identity.Files{}) {
+		var err error
+		if files, err = identity.NewReloader(o.redisTLS, log); err != nil {
+			return nil, fmt.Errorf("--redis-ca, --redis-cert, --redis-key: %w", err)
+		}
+	}
+	client, err := redis.NewWith(o.redis, files)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--redis: %w", err)
 	}

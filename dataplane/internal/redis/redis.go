@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"gateway.internal/shared/identity"
 )
 
 // Timeout is how long opening a connection, and each command, may take.
@@ -62,10 +64,26 @@ type Client struct {
 }
 
 // New returns the access to the server of a URL. Nothing is connected before it is used. Close ends it.
-func New(address string) (*Client, error) {
+func New(address string) (*Client, error) { return NewWith(address, nil) }
+
+// NewWith is New with files for TLS: a certificate to show, which is read again when it changes, and the authorities of
+// the server's, which are read once. Without authorities they are the system's.
+func NewWith(address string, files *identity.Reloader) (*Client, error) {
 	o, err := optionsOf(address)
 	if err != nil {
 		return nil, fmt.Errorf("the URL of Redis %w", err)
+	}
+	if files != nil {
+		if o.TLSConfig == nil {
+			return nil, errors.New("files for TLS to Redis have to come with a URL that begins with rediss://")
+		}
+		o.TLSConfig.RootCAs = files.Current().Authorities
+		o.TLSConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if c := files.Current().Certificate; c != nil {
+				return c, nil
+			}
+			return &tls.Certificate{}, nil
+		}
 	}
 	quiet()
 	return &Client{Client: goredis.NewClient(o)}, nil

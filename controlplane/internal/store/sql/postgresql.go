@@ -2,12 +2,14 @@ package sql
 
 import (
 	"context"
+	"crypto/tls"
 	dbsql "database/sql"
 	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -37,8 +39,28 @@ func openPostgreSQL(url string, log *slog.Logger) (*dbsql.DB, dialect, error) {
 		return nil, nil, errors.New("the store's URL can't be read: it has to be like postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full, " +
 			"with special characters in USER and PASSWORD percent-encoded (@ is %40, / is %2F, : is %3A), and the files that it names have to exist")
 	}
+	if !verified(config) {
+		log.Warn("the connection to PostgreSQL is not verified: who is between could take the store's place; add " +
+			"sslmode=verify-full to the store's URL, and sslrootcert=FILE where its authority is not one of the system's")
+	}
 	later := configure(config)
 	return openSessions(config, later), &postgresql{config: config, log: log}, nil
+}
+
+// verified reports whether every connection that a URL allows is to this machine, or to a server whose certificate is
+// verified for its host.
+func verified(config *pgx.ConnConfig) bool {
+	safe := func(host string, by *tls.Config) bool {
+		ip := net.ParseIP(host)
+		return strings.HasPrefix(host, "/") || host == "localhost" || ip != nil && ip.IsLoopback() ||
+			by != nil && !by.InsecureSkipVerify
+	}
+	for _, f := range config.Fallbacks {
+		if !safe(f.Host, f.TLSConfig) {
+			return false
+		}
+	}
+	return safe(config.Host, config.TLSConfig)
 }
 
 func (*postgresql) migrations() (fs.FS, goose.Dialect, []goose.ProviderOption, error) {

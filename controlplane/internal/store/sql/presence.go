@@ -70,7 +70,7 @@ func (p *presence) found(limited error) (news bool) {
 	p.limited = limited
 	switch {
 	case now:
-		p.leave(errNoAnswer)
+		p.leave(fmt.Errorf("%w: %w", errNoAnswer, limited)) // such as a certificate that is not to be trusted
 	case before:
 		p.there, p.leave = context.WithCancelCause(context.Background())
 	}
@@ -175,7 +175,7 @@ func (s *Store) within(ctx context.Context, d time.Duration) (context.Context, c
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	silence := &silence{limit: d, timer: time.AfterFunc(d, func() { cancel(errNoAnswer) })}
-	unhook := context.AfterFunc(there, func() { cancel(errNoAnswer) })
+	unhook := context.AfterFunc(there, func() { cancel(context.Cause(there)) })
 	return context.WithValue(ctx, silenceKey{}, silence), func() { unhook(); silence.timer.Stop(); cancel(nil) }, nil
 }
 

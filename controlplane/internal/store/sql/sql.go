@@ -151,7 +151,8 @@ func (s *Store) fault(ctx context.Context, doing string, err error) error {
 	case err == nil, errors.Is(err, store.ErrUnavailable):
 		return err
 	case errors.Is(context.Cause(ctx), errNoAnswer):
-		return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, doing, errNoAnswer)
+		// As text: what a look has found may be an error of the driver's own.
+		return fmt.Errorf("%w: %s: %s", store.ErrUnavailable, doing, context.Cause(ctx).Error())
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", doing, ctx.Err())
 	case s.dialect.permanent(err):
