@@ -27,7 +27,7 @@ func (o *options) share(
 	if o.redisTLS != (identity.Files{}) {
 		var err error
 		if files, err = identity.NewReloader(o.redisTLS, log); err != nil {
-			return nil, fmt.Errorf("--redis-ca, --redis-cert, --redis-key: %w", err)
+			return nil, nil, fmt.Errorf("--redis-ca, --redis-cert, --redis-key: %w", err)
 		}
 	}
 	client, err := redis.NewWith(o.redis, files)
