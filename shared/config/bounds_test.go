@@ -53,7 +53,7 @@ func TestBoundsOfResources(t *testing.T) {
 			}
 			return s
 		}, "has 10001 entries; 10000 are allowed"},
-		{"bytes of a resource", 1032, func(n int) Message { // about 1 KiB each
+		{"bytes of a resource", 3617, func(n int) Message { // about 1 KiB each
 			set := map[string]any{}
 			for i := range n {
 				set[fmt.Sprint("X-", i)] = strings.Repeat("x", 1000)
@@ -62,12 +62,12 @@ func TestBoundsOfResources(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n > 1032 {
+			if n > 3617 {
 				conf.GetFields()["request"].GetStructValue().GetFields()["set"].GetStructValue().GetFields()["X-0"] =
 					structpb.NewStringValue(strings.Repeat("x", 4<<10))
 			}
 			return &configv1.Middleware{Name: "m", Type: "headers", Config: conf}
-		}, "a resource may have 1048576"},
+		}, fmt.Sprint("a resource may have ", MaxResourceBytes)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for n, want := range map[int]string{c.most: "", c.most + 1: c.want} {
@@ -78,5 +78,26 @@ func TestBoundsOfResources(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestManyPrefixes: 100,000 prefixes of either kind are one middleware.
+func TestManyPrefixes(t *testing.T) {
+	for name, prefix := range map[string]func(i int) string{
+		"IPv4": func(i int) string { return fmt.Sprintf("%d.%d.%d.0/24", 100+i>>16, i>>8&255, i&255) },
+		"IPv6": func(i int) string { return fmt.Sprintf("2001:db8:%x:%02x00::/56", 0x1000+i>>8, i&255) },
+	} {
+		list := make([]any, 100_000)
+		for i := range list {
+			list[i] = prefix(i)
+		}
+		conf, err := structpb.NewStruct(map[string]any{"deny": list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &configv1.Middleware{Name: "m", Type: "ip_restriction", Config: conf}
+		if _, err := Empty().Plan([]Edit{{Kind: Middleware, Put: m}}, options()); err != nil {
+			t.Errorf("%s: %.300v", name, err)
+		}
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"gateway.internal/shared/middleware"
 )
 
-// MaxResourceBytes is the largest that one resource may be, serialised: it has to fit in a stream message with room to
-// spare.
-const MaxResourceBytes = 1 << 20
+// MaxResourceBytes is the largest that one resource may be, serialised: it has to fit in a stream message, which may
+// have 4 MiB, by itself. A middleware with 100,000 prefixes of addresses has room.
+const MaxResourceBytes = 3584 << 10
 
 // Entry is one resource at rest, with the bytes that it was committed as. Nobody serialises it again: a build that does
 // not know all of its fields would write them in another order, and find another hash. It is immutable, and so is its

@@ -16,8 +16,8 @@ import (
 	"gateway.internal/shared/endpoints"
 )
 
-// chunkBytes is how much of resources goes into one message: well below the 4 MiB that gRPC takes, with room for the
-// largest resource on top.
+// chunkBytes is how much of resources goes into one message: well below the 4 MiB that gRPC takes. A resource that is
+// larger, up to config.MaxResourceBytes, has a message to itself.
 const chunkBytes = 1 << 20
 
 // updates makes what leads nodes from one version to another, once for all of them, and serialises it once.
