@@ -14,7 +14,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
 .PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench \
-	bench-tools profile soak soak-changes storm faults chaos fuzz clean
+	bench-tools profile soak soak-changes soak-consumers storm faults chaos fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -148,6 +148,10 @@ CHANGES ?= 10000
 soak-changes: build ## Change one of 20,000 routes CHANGES (ten thousand) times on each store and see that memory, files and commits stay flat
 	@cd e2e && go test -v -count=1 -timeout 3h -run '^TestSoakOfChanges$$' . -args -changes $(CHANGES)
 
+CONSUMERS ?= 1000000
+soak-consumers: build ## Give a control plane and two nodes CONSUMERS (a million) with keys, and see how soon a change counts
+	@cd e2e && go test -v -count=1 -timeout 1h -run '^TestSoakOfConsumers$$' . -args -consumers $(CONSUMERS)
+
 STORM ?= 10m
 storm: build ## Have clients and services misbehave for STORM (10m) around others, who must not notice
 	@cd e2e && go run ./bench -storm $(STORM)
@@ -189,6 +193,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd shared && go test ./expression -run '^$$' -fuzz FuzzCompile -fuzztime $(FUZZTIME)
 	@cd shared && go test ./validation -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 	@cd shared && go test ./validation -run '^$$' -fuzz FuzzDocument -fuzztime $(FUZZTIME)
+	@cd shared && go test ./credential -run '^$$' -fuzz FuzzSubject -fuzztime $(FUZZTIME)
+	@cd shared && go test ./credential -run '^$$' -fuzz FuzzPassword -fuzztime $(FUZZTIME)
 	@cd shared && go test ./template -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
 	@cd shared && go test ./jose -run '^$$' -fuzz 'FuzzParse$$' -fuzztime $(FUZZTIME)
 	@cd shared && go test ./jose -run '^$$' -fuzz FuzzParseSet -fuzztime $(FUZZTIME)
@@ -220,6 +226,10 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@cd dataplane && go test ./internal/coding -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/middleware/compress -run '^$$' -fuzz FuzzTags -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/middleware/decompress -run '^$$' -fuzz FuzzBody -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/consumer -run '^$$' -fuzz FuzzCredentials -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/middleware/apikey -run '^$$' -fuzz FuzzPlaces -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/middleware/basicauth -run '^$$' -fuzz FuzzPair -fuzztime $(FUZZTIME)
+	@cd dataplane && go test ./internal/middleware/hmacauth -run '^$$' -fuzz FuzzFields -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/middleware/rbac -run '^$$' -fuzz FuzzPaths -fuzztime $(FUZZTIME)
 	@cd dataplane && go test ./internal/accesslog -run '^$$' -fuzz FuzzLine -fuzztime $(FUZZTIME)
 	@cd shared && go test ./explain -run '^$$' -fuzz FuzzExplain -fuzztime $(FUZZTIME)

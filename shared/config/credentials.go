@@ -168,8 +168,10 @@ func sealCredentials(m *configv1.Consumer) {
 // the same password for the same user. Each takes about 20 ms, so it is done before a commit's turn where that can be;
 // planning does what is left. Passwords that are not valid stay as they are.
 func SealPasswords(m, stored *configv1.Consumer) {
-	for _, b := range m.GetCredentials().GetBasic() {
-		if b.GetPassword() == "" || credential.IsStoredPassword(b.GetPassword()) || credential.CheckPassword(b.GetPassword()) != nil {
+	for i, b := range m.GetCredentials().GetBasic() {
+		p := b.GetPassword()
+		text, fromFile := m.GetEnvironment()[fmt.Sprintf("credentials.basic[%d].password", i)]
+		if p == "" || fromFile && p == text || credential.IsStoredPassword(p) || credential.CheckPassword(p) != nil {
 			continue
 		}
 		at := slices.IndexFunc(stored.GetCredentials().GetBasic(), func(s *configv1.BasicCredential) bool {

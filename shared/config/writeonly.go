@@ -22,8 +22,8 @@ import (
 // Hidden stands for a write-only value in messages and differences.
 const Hidden = "(hidden)"
 
-// isWriteOnly reports whether a field is write-only.
-func isWriteOnly(f protoreflect.FieldDescriptor) bool {
+// IsWriteOnly reports whether a field is write-only.
+func IsWriteOnly(f protoreflect.FieldDescriptor) bool {
 	return proto.GetExtension(f.Options(), configv1.E_Use) == configv1.FieldUse_FIELD_USE_WRITE_ONLY
 }
 
@@ -51,12 +51,45 @@ func findsWriteOnly(d protoreflect.MessageDescriptor, seen map[protoreflect.Full
 		if f.IsMap() {
 			below = f.MapValue().Message()
 		}
-		if isWriteOnly(f) || below != nil && findsWriteOnly(below, seen) {
+		if IsWriteOnly(f) || below != nil && findsWriteOnly(below, seen) {
 			return true
 		}
 	}
 	return false
 }
+
+// writeOnlyNames are the names of all write-only fields.
+var writeOnlyNames = sync.OnceValue(func() map[string]bool {
+	names, seen := map[string]bool{}, map[protoreflect.FullName]bool{}
+	var walk func(d protoreflect.MessageDescriptor)
+	walk = func(d protoreflect.MessageDescriptor) {
+		if seen[d.FullName()] {
+			return
+		}
+		seen[d.FullName()] = true
+		for i := range d.Fields().Len() {
+			f := d.Fields().Get(i)
+			if IsWriteOnly(f) {
+				names[string(f.Name())] = true
+			}
+			if f.Message() != nil {
+				walk(f.Message())
+			}
+		}
+	}
+	for _, k := range Kinds() {
+		walk(New(k).ProtoReflect().Descriptor())
+	}
+	for _, name := range middleware.Names() {
+		if t, ok := middleware.Lookup(name); ok {
+			walk(t.New().ProtoReflect().Descriptor())
+		}
+	}
+	return names
+})
+
+// IsWriteOnlyName reports whether a write-only field, of a resource or of the settings of a type, has a name.
+func IsWriteOnlyName(name string) bool { return writeOnlyNames()[name] }
 
 // writeOnlyValue is a place for a write-only value.
 type writeOnlyValue struct {
@@ -91,7 +124,7 @@ func eachInMessage(path, same string, m protoreflect.Message, f func(v writeOnly
 		fd := d.Fields().Get(i)
 		at, as := under(path, string(fd.Name())), under(same, string(fd.Name()))
 		switch {
-		case isWriteOnly(fd):
+		case IsWriteOnly(fd):
 			v := writeOnlyValue{path: at, same: as, set: func(value string) { setText(m, fd, value) }}
 			if m.Has(fd) {
 				v.value = m.Get(fd).String()
@@ -131,7 +164,7 @@ func eachInStruct(path, same string, s *structpb.Struct, d protoreflect.MessageD
 		}
 		at, as, there := under(path, key), under(same, string(fd.Name())), s.GetFields()[key]
 		switch {
-		case isWriteOnly(fd):
+		case IsWriteOnly(fd):
 			f(writeOnlyValue{path: at, same: as, value: there.GetStringValue(), set: func(value string) {
 				if value == "" {
 					delete(s.GetFields(), key)

@@ -145,6 +145,9 @@ func readField(at string, m protoreflect.Message, f protoreflect.FieldDescriptor
 	}
 	read := m.New()
 	if err := protojson.Unmarshal(raw, read.Interface()); err != nil {
+		if config.IsWriteOnly(f) || f.Message() != nil && config.HoldsWriteOnly(f.Message()) {
+			return nil, invalid(at, "", "has a wrong value, which is not shown: it may be a secret")
+		}
 		shown, _ := json.Marshal(value.AsInterface())
 		return nil, invalid(at, string(shown), "has a wrong value: "+reason.WithoutPlace(err))
 	}
