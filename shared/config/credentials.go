@@ -150,6 +150,7 @@ func (c *Config) ByCredential(k CredentialKind, key string) *Entry { return c.cl
 func sealCredentials(m *configv1.Consumer) {
 	c := m.GetCredentials()
 	for _, k := range c.GetApiKeys() {
+		k.GeneratedKey = nil // nobody keeps it
 		if k.Key != nil && credential.CheckKey(k.GetKey()) == nil {
 			*k.Key = credential.StoredKey(k.GetKey())
 		}

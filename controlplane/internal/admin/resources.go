@@ -289,7 +289,12 @@ func create[M config.Message](ctx context.Context, s *Server, m M) (M, *adminv1.
 	}
 	c := proto.CloneOf(m)
 	config.ForgetTyped(c, nil)
-	return change[M](ctx, s, config.Edit{Kind: config.KindOfMessage(m), Put: c, MustNotExist: true}, nil)
+	keys := makeKeys(c, nil)
+	stored, meta, err := change[M](ctx, s, config.Edit{Kind: config.KindOfMessage(m), Put: c, MustNotExist: true}, nil)
+	if err == nil {
+		showKeys(stored, keys)
+	}
+	return stored, meta, err
 }
 
 func setString(m proto.Message, name protoreflect.Name, value string) {
@@ -365,6 +370,7 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 		return none, nil, err
 	}
 	created := false
+	var keys map[string]string
 	stored, meta, err := change[M](ctx, s, config.Edit{Kind: k, Version: version}, func(v *catalog.Version) (config.Edit, error) {
 		old := v.Config.Lookup(k, r.GetId())
 		if created = old == nil && r.GetAllowMissing(); created {
@@ -373,6 +379,7 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 				return config.Edit{}, err
 			}
 			config.ForgetTyped(m, nil)
+			keys = makeKeys(m, nil)
 			return creation(ctx, k, r.GetId(), m)
 		}
 		if old == nil {
@@ -391,10 +398,12 @@ func renew[M config.Message](ctx context.Context, s *Server, k config.Kind, r re
 		s.forgetAnnotated(m, old.Message)
 		config.RememberRedacted(m, old.Message)
 		config.ForgetTyped(m, old.Message)
+		keys = makeKeys(m, old.Message)
 		return config.Edit{Kind: k, Put: m, Replace: old.ID(), MustExist: true, AsGiven: true}, nil
 	})
 	if err == nil {
 		meta.Created = created
+		showKeys(stored, keys)
 	}
 	return stored, meta, err
 }

@@ -104,12 +104,14 @@ type APIKey struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The key: 16 to 512 visible ASCII characters, of which at least 128 bits should be random. Write-only: it is stored as
 	// its hash, "sha256:" and 43 characters of base64url, which is taken as well. A consumer that is created or updated by
-	// itself with a new key of which nothing is given gets one of 256 random bits, which the reply of that call alone has.
+	// itself with a new key of which nothing is given gets one of 256 random bits: see generated_key.
 	Key *string `protobuf:"bytes,2,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// Whether it is accepted. Absent means that it is.
 	Active *bool `protobuf:"varint,3,opt,name=active,proto3,oneof" json:"active,omitempty"`
 	// When it ends to be accepted, by the nodes' clocks. Absent: never.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The key that the server has made, in the reply of the call that had it made and nowhere else. Read-only.
+	GeneratedKey  *string `protobuf:"bytes,5,opt,name=generated_key,json=generatedKey,proto3,oneof" json:"generated_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,6 +172,13 @@ func (x *APIKey) GetExpiresAt() *timestamppb.Timestamp {
 		return x.ExpiresAt
 	}
 	return nil
+}
+
+func (x *APIKey) GetGeneratedKey() string {
+	if x != nil && x.GeneratedKey != nil {
+		return *x.GeneratedKey
+	}
+	return ""
 }
 
 // BasicCredential is one user of HTTP's Basic scheme (RFC 7617).
@@ -348,15 +357,17 @@ const file_gateway_config_v1_credentials_proto_rawDesc = "" +
 	"\bapi_keys\x18\x01 \x03(\v2\x19.gateway.config.v1.APIKeyR\aapiKeys\x128\n" +
 	"\x05basic\x18\x02 \x03(\v2\".gateway.config.v1.BasicCredentialR\x05basic\x12L\n" +
 	"\fcertificates\x18\x03 \x03(\v2(.gateway.config.v1.CertificateCredentialR\fcertificates\x125\n" +
-	"\x04hmac\x18\x04 \x03(\v2!.gateway.config.v1.HMACCredentialR\x04hmac\"\xa4\x01\n" +
+	"\x04hmac\x18\x04 \x03(\v2!.gateway.config.v1.HMACCredentialR\x04hmac\"\xe6\x01\n" +
 	"\x06APIKey\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\x03key\x18\x02 \x01(\tB\x04\xe8\xb6!\x02H\x00R\x03key\x88\x01\x01\x12\x1b\n" +
 	"\x06active\x18\x03 \x01(\bH\x01R\x06active\x88\x01\x01\x129\n" +
 	"\n" +
-	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAtB\x06\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12.\n" +
+	"\rgenerated_key\x18\x05 \x01(\tB\x04\xe8\xb6!\x01H\x02R\fgeneratedKey\x88\x01\x01B\x06\n" +
 	"\x04_keyB\t\n" +
-	"\a_active\"a\n" +
+	"\a_activeB\x10\n" +
+	"\x0e_generated_key\"a\n" +
 	"\x0fBasicCredential\x12\x1a\n" +
 	"\busername\x18\x01 \x01(\tR\busername\x12%\n" +
 	"\bpassword\x18\x02 \x01(\tB\x04\xe8\xb6!\x02H\x00R\bpassword\x88\x01\x01B\v\n" +
