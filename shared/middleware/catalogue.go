@@ -72,7 +72,7 @@ type FieldError struct {
 func types() []*Type {
 	return []*Type{
 		compressType(), corsType(), decompressType(), extAuthType(), headersType(), ipRestrictionType(), jwtType(),
-		oauth2IntrospectionType(), rateLimitType(), securityHeadersType(),
+		oauth2IntrospectionType(), oidcType(), rateLimitType(), securityHeadersType(),
 		authenticatedType(), celType(), csrfType(), rbacType(),
 		apiKeyType(), basicAuthType(), hmacAuthType(), mtlsAuthType(),
 		requestValidationType(),

@@ -37,6 +37,15 @@ func introspection(name string, value any) map[string]any {
 	return m
 }
 
+// openID returns settings of oidc in which one is another.
+func openID(name string, value any) map[string]any {
+	m := map[string]any{
+		"issuer": "https://a.example", "client_id": "a", "session_secret": "0123456789abcdef0123456789abcdef",
+	}
+	m[name] = value
+	return m
+}
+
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		typ    string
@@ -207,6 +216,15 @@ func TestParse(t *testing.T) {
 		{"oauth2_introspection", introspection("client_id", ""), "config.client_id"},
 		{"oauth2_introspection", introspection("client_secret", ""), "config.client_secret"},
 		{"oauth2_introspection", introspection("on_error", "pass"), "config.on_error"},
+		{"oidc", openID("scopes", []any{"email"}), ""},
+		{"oidc", openID("issuer", "a"), "config.issuer"},
+		{"oidc", openID("client_id", ""), "config.client_id"},
+		{"oidc", openID("session_secret", "short"), "config.session_secret"},
+		{"oidc", openID("previous_session_secret", "short"), "config.previous_session_secret"},
+		{"oidc", openID("redirect_path", "//evil.example"), "config.redirect_path"},
+		{"oidc", openID("logout_path", "/oauth2/callback"), "config.logout_path"},
+		{"oidc", openID("cookie_name", "a;b"), "config.cookie_name"},
+		{"oidc", openID("session_lifetime", "1s"), "config.session_lifetime"},
 		{"compress", nil, ""},
 		{"compress", map[string]any{"algorithms": []any{"br", "gzip"}, "types": []any{"*/*"}, "min_bytes": 0.0}, ""},
 		{"compress", map[string]any{"algorithms": []any{"gzip", "deflate"}}, "config.algorithms[1]"},

@@ -23,6 +23,7 @@ import (
 	"gateway.internal/dataplane/internal/middleware/jwt"
 	"gateway.internal/dataplane/internal/middleware/mtlsauth"
 	"gateway.internal/dataplane/internal/middleware/oauth2introspection"
+	"gateway.internal/dataplane/internal/middleware/oidc"
 	"gateway.internal/dataplane/internal/middleware/ratelimit"
 	"gateway.internal/dataplane/internal/middleware/rbac"
 	"gateway.internal/dataplane/internal/middleware/requestvalidation"
@@ -63,6 +64,8 @@ func New(typeName string, settings proto.Message, env *pipeline.Environment) (pi
 		return mtlsauth.New(settings, env)
 	case "oauth2_introspection":
 		return oauth2introspection.New(settings, env)
+	case "oidc":
+		return oidc.New(settings, env)
 	case "rate_limit":
 		return ratelimit.New(settings, env)
 	case "rbac":

@@ -1,0 +1,514 @@
+package oidc
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/live"
+	"gateway.internal/dataplane/internal/pipeline"
+	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/shared/fault"
+	"gateway.internal/shared/middleware"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// openID is an OpenID provider that signs everybody in.
+type openID struct {
+	*httptest.Server
+	key     ed25519.PrivateKey
+	changes atomic.Pointer[func(claims map[string]any)] // what is wrong with the next ID token
+	refuses atomic.Bool                                 // refresh tokens
+	renewed atomic.Int32
+
+	mu    sync.Mutex
+	codes map[string]url.Values // what they were asked for with
+	now   time.Time
+}
+
+func newOpenID(t *testing.T) *openID {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &openID{key: key, codes: map[string]url.Values{}, now: time.Now()}
+	none := func(map[string]any) {}
+	p.changes.Store(&none)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]string{
+			"issuer": p.URL, "authorization_endpoint": p.URL + "/auth", "token_endpoint": p.URL + "/token",
+			"jwks_uri": p.URL + "/keys", "end_session_endpoint": p.URL + "/end",
+		})
+	})
+	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
+		x := base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
+		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":%q}]}`, x)
+	})
+	mux.HandleFunc("POST /token", p.token)
+	p.Server = httptest.NewServer(mux)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// signIn is what a user does there: it returns where the browser is sent back to.
+func (p *openID) signIn(at string) string {
+	u, _ := url.Parse(at)
+	q := u.Query()
+	code := rand.Text()
+	p.mu.Lock()
+	p.codes[code] = q
+	p.mu.Unlock()
+	back := url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {p.URL}}
+	return q.Get("redirect_uri") + "?" + back.Encode()
+}
+
+func (p *openID) token(w http.ResponseWriter, r *http.Request) {
+	id, secret, _ := r.BasicAuth()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	claims := map[string]any{"iss": p.URL, "aud": "shop", "sub": "u", "email": "u@example"}
+	claims["exp"] = p.now.Add(time.Hour).Unix()
+	switch r.PostFormValue("grant_type") {
+	case "authorization_code":
+		q, ok := p.codes[r.PostFormValue("code")]
+		delete(p.codes, r.PostFormValue("code"))
+		sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
+		if !ok || id != "shop" || secret != "secret" || r.PostFormValue("redirect_uri") != q.Get("redirect_uri") ||
+			base64.RawURLEncoding.EncodeToString(sum[:]) != q.Get("code_challenge") || q.Get("code_challenge_method") != "S256" {
+			w.WriteHeader(400)
+			return
+		}
+		claims["nonce"] = q.Get("nonce")
+	case "refresh_token":
+		p.renewed.Add(1)
+		if p.refuses.Load() {
+			w.WriteHeader(400)
+			return
+		}
+		claims["email"] = "new@example"
+	}
+	(*p.changes.Load())(claims)
+	payload, _ := json.Marshal(claims)
+	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"k"}`)) + "." +
+		base64.RawURLEncoding.EncodeToString(payload)
+	text := signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(p.key, []byte(signed)))
+	_ = json.NewEncoder(w).Encode(map[string]any{"id_token": text, "refresh_token": rand.Text(), "expires_in": 300})
+}
+
+func newStep(t *testing.T, p *openID, more string) *step {
+	t.Helper()
+	var m map[string]any
+	text := `{"issuer":"` + p.URL + `","client_id":"shop","client_secret":"secret",
+		"session_secret":"0123456789abcdef0123456789abcdef","claims_to_headers":{"email":"X-Email"}` + more + `}`
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := structpb.NewStruct(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, errs := middleware.Parse("oidc", cfg)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	discard := slog.New(slog.DiscardHandler)
+	store := live.NewStore(discard, telemetry.New(1).Panics(discard))
+	t.Cleanup(store.Close)
+	s, err := New(parsed, &pipeline.Environment{
+		Name: "users", Log: discard, Live: store, Metrics: new(telemetry.Sets).Of("gateway_oidc_", "middleware", "users"),
+		Now: func() time.Time { p.mu.Lock(); defer p.mu.Unlock(); return p.now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.(*step)
+}
+
+// browser is a user's, which keeps cookies.
+type browser struct {
+	step    *step
+	scheme  string
+	cookies map[string]string
+}
+
+func newBrowser(s *step) *browser { return &browser{s, "https", map[string]string{}} }
+
+// get asks for a page, and keeps the cookies that it is given.
+func (b *browser) get(target string, fields ...string) (*exchange.Exchange, exchange.Verdict) {
+	x := &exchange.Exchange{}
+	x.Scheme, x.Request.Method, x.Request.Host = b.scheme, "GET", "shop.example"
+	x.Request.Path, x.Request.RawQuery, x.Request.HasQuery = cut(target)
+	if len(fields) == 0 {
+		x.Request.Header.Add("Accept", "text/html,*/*")
+	}
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		x.Request.Header.Add(name, value)
+	}
+	var all []string
+	for name, value := range b.cookies {
+		all = append(all, name+"="+value)
+	}
+	if len(all) > 0 {
+		x.Request.Header.Add("Cookie", strings.Join(all, "; "))
+	}
+	v := b.step.Request(x)
+	b.step.Response(x)
+	for set := range x.Response.Header.Values("Set-Cookie") {
+		pair, attributes, _ := strings.Cut(set, "; ")
+		name, value, _ := strings.Cut(pair, "=")
+		if b.cookies[name] = value; strings.Contains(attributes, "Max-Age=0") {
+			delete(b.cookies, name)
+		}
+	}
+	return x, v
+}
+
+func cut(target string) (path, query string, has bool) { return strings.Cut(target, "?") }
+
+// signIn goes to the provider and back, and returns the answer to that.
+func (b *browser) signIn(t *testing.T, p *openID, target string) (*exchange.Exchange, exchange.Verdict) {
+	t.Helper()
+	x, _ := b.get(target)
+	if x.Response.Status != 302 {
+		t.Fatalf("no redirect: %d %s", x.Response.Status, x.Response.Message)
+	}
+	to := p.signIn(x.Response.Header.Get("Location"))
+	return b.get(strings.TrimPrefix(to, b.scheme+"://shop.example"))
+}
+
+// TestSignIn goes all the way: to the provider, back, to the page, and out.
+func TestSignIn(t *testing.T) {
+	p := newOpenID(t)
+	b := newBrowser(newStep(t, p, `,"scopes":["email"]`))
+	x, v := b.get("/page?a=1")
+	to := x.Response.Header.Get("Location")
+	if v != exchange.Stop || x.Response.Status != 302 || !strings.HasPrefix(to, p.URL+"/auth?") ||
+		x.Response.Header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("%d %d %s", v, x.Response.Status, to)
+	}
+	u, _ := url.Parse(to)
+	if q := u.Query(); q.Get("scope") != "openid email" || q.Get("redirect_uri") != "https://shop.example/oauth2/callback" {
+		t.Errorf("%v", q)
+	}
+	x, _ = b.get(strings.TrimPrefix(p.signIn(to), "https://shop.example"))
+	if x.Response.Status != 302 || x.Response.Header.Get("Location") != "/page?a=1" {
+		t.Fatalf("%d %s %s", x.Response.Status, x.Response.Header.Get("Location"), x.Response.Message)
+	}
+	for set := range x.Response.Header.Values("Set-Cookie") {
+		if !strings.HasPrefix(set, "__Host-session") || !strings.Contains(set, "; Path=/; HttpOnly; SameSite=Lax; ") ||
+			!strings.HasSuffix(set, "; Secure") {
+			t.Error(set)
+		}
+	}
+	if len(b.cookies) != 1 || strings.Contains(fmt.Sprint(b.cookies), "ey") && strings.Contains(fmt.Sprint(b.cookies), "u@") {
+		t.Errorf("%v", b.cookies)
+	}
+	for range 2 {
+		x, v = b.get("/page", "X-Email: root")
+		if v != exchange.Continue || x.Principal == nil || x.Principal.Claims["sub"] != "u" ||
+			x.Request.Header.Get("X-Email") != "u@example" {
+			t.Fatalf("%d %s %+v", v, x.Response.Message, x.Principal)
+		}
+	}
+	x, _ = b.get("/oauth2/logout")
+	u, _ = url.Parse(x.Response.Header.Get("Location"))
+	if q := u.Query(); u.Path != "/end" || q.Get("post_logout_redirect_uri") != "https://shop.example/" ||
+		q.Get("id_token_hint") == "" || len(b.cookies) != 0 {
+		t.Errorf("%s, %v", u, b.cookies)
+	}
+	if x, _ = b.get("/page"); x.Response.Status != 302 {
+		t.Errorf("signed out: %d", x.Response.Status)
+	}
+}
+
+// TestScripts are told that there is no session, rather than sent to another site.
+func TestScripts(t *testing.T) {
+	b := newBrowser(newStep(t, newOpenID(t), ""))
+	for _, fields := range [][]string{
+		{"Accept: application/json"}, {"Accept: text/html", "X-Requested-With: XMLHttpRequest"},
+		{"Accept: text/html", "Sec-Fetch-Mode: cors"}, {"A: b"},
+	} {
+		if x, _ := b.get("/page", fields...); x.Response.Status != 401 || x.Response.Code != fault.Unauthenticated {
+			t.Errorf("%v: %d", fields, x.Response.Status)
+		}
+	}
+	optional := newBrowser(newStep(t, newOpenID(t), `,"optional":true,"exclude_paths":["/public"]`))
+	for _, target := range []string{"/page", "/public"} {
+		if x, v := optional.get(target, "X-Email: root"); v != exchange.Continue || x.Request.Header.Get("X-Email") != "" {
+			t.Errorf("%s: %d", target, v)
+		}
+	}
+}
+
+// TestForgedAnswers to a sign-in make no session.
+func TestForgedAnswers(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, "")
+	begin := func() (*browser, url.Values) {
+		b := newBrowser(s)
+		x, _ := b.get("/page")
+		u, _ := url.Parse(p.signIn(x.Response.Header.Get("Location")))
+		return b, u.Query()
+	}
+	victim, _ := begin()
+	_, attackers := begin()
+	for _, c := range []struct {
+		name string
+		do   func(b *browser, q url.Values)
+	}{
+		{"another browser's sign-in", func(_ *browser, q url.Values) { q.Set("state", attackers.Get("state")) }},
+		{"another browser's code", func(_ *browser, q url.Values) { q.Set("code", attackers.Get("code")) }},
+		{"no cookie", func(b *browser, _ url.Values) { clear(b.cookies) }},
+		{"a changed cookie", func(b *browser, _ url.Values) {
+			for name, v := range b.cookies {
+				b.cookies[name] = v[:len(v)-4] + "AAAA"
+			}
+		}},
+		{"a session for a sign-in", func(b *browser, _ url.Values) {
+			for name := range b.cookies {
+				b.cookies[name] = s.sealer.seal(sessionPurpose, []byte(`{"s":"x"}`))
+			}
+		}},
+		{"another provider", func(_ *browser, q url.Values) { q.Set("iss", "https://evil.example") }},
+		{"no code", func(_ *browser, q url.Values) { q.Del("code"); q.Set("error", "access_denied") }},
+		{"no state", func(_ *browser, q url.Values) { q.Del("state") }},
+		{"two states", func(_ *browser, q url.Values) { q.Add("state", "x") }},
+		{"two codes", func(_ *browser, q url.Values) { q.Add("code", "x") }},
+	} {
+		b, q := begin()
+		c.do(b, q)
+		if x, _ := b.get("/oauth2/callback?" + q.Encode()); x.Response.Status != 401 || b.cookies["__Host-session"] != "" {
+			t.Errorf("%s: %d %v", c.name, x.Response.Status, b.cookies)
+		}
+	}
+	for name, change := range map[string]func(map[string]any){
+		"another nonce":    func(m map[string]any) { m["nonce"] = "x" },
+		"no nonce":         func(m map[string]any) { delete(m, "nonce") },
+		"another audience": func(m map[string]any) { m["aud"] = "other" },
+		"another party":    func(m map[string]any) { m["aud"] = []string{"shop", "other"}; m["azp"] = "other" },
+		"another issuer":   func(m map[string]any) { m["iss"] = "https://evil.example" },
+		"an old token":     func(m map[string]any) { m["exp"] = 1 },
+	} {
+		p.changes.Store(&change)
+		b, q := begin()
+		if x, _ := b.get("/oauth2/callback?" + q.Encode()); x.Response.Status != 401 || b.cookies["__Host-session"] != "" {
+			t.Errorf("%s: %d", name, x.Response.Status)
+		}
+	}
+	none := func(map[string]any) {}
+	p.changes.Store(&none)
+	b, q := begin()
+	kept := map[string]string{}
+	for name, v := range b.cookies {
+		kept[name] = v
+	}
+	if x, _ := b.get("/oauth2/callback?" + q.Encode()); x.Response.Status != 302 {
+		t.Fatalf("the right one: %d %s", x.Response.Status, x.Response.Message)
+	}
+	b.cookies = kept
+	if x, _ := b.get("/oauth2/callback?" + q.Encode()); x.Response.Status != 401 {
+		t.Errorf("the same code again: %d", x.Response.Status)
+	}
+	p.mu.Lock()
+	p.now = p.now.Add(loginLifetime)
+	p.mu.Unlock()
+	if _, q := begin(); q == nil {
+		t.Fatal()
+	}
+	if x, _ := victim.get("/oauth2/callback?" + q.Encode()); x.Response.Status != 401 {
+		t.Errorf("a sign-in of long ago: %d", x.Response.Status)
+	}
+}
+
+// TestTampering: a cookie with any part changed, or of another middleware or secret, is no session.
+func TestTampering(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, "")
+	b := newBrowser(s)
+	b.signIn(t, p, "/page")
+	whole := b.cookies["__Host-session"]
+	try := func(name, value string) {
+		t.Helper()
+		b.cookies["__Host-session"] = value
+		if x, v := b.get("/page"); v == exchange.Continue || x.Principal != nil {
+			t.Errorf("%s passes", name)
+		}
+		b.cookies = map[string]string{}
+	}
+	for i := 2; i < len(whole); i += 97 {
+		c := byte('A')
+		if whole[i] == c {
+			c = 'B'
+		}
+		try(fmt.Sprint("byte ", i), whole[:i]+string(c)+whole[i+1:])
+	}
+	try("cut", whole[:len(whole)-8])
+	try("empty", "")
+	try("no number", whole[2:])
+	try("many", "6."+whole[2:])
+	try("a part that is missing", "2."+whole[2:])
+	try("plain JSON", "1."+base64.RawURLEncoding.EncodeToString([]byte(`{"t":"a.b.c","e":99999999999}`)))
+	other, err := newSealer("another", "0123456789abcdef0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, ok := s.sealer.open(sessionPurpose, whole[2:])
+	if !ok {
+		t.Fatal("can't be read")
+	}
+	try("another middleware's", "1."+other.seal(sessionPurpose, plain))
+	try("for a sign-in", "1."+s.sealer.seal(loginPurpose, plain))
+	b.cookies["session"] = whole // over https the name has a prefix
+	if _, v := b.get("/page"); v == exchange.Continue {
+		t.Error("a cookie passes that other hosts of the domain can set")
+	}
+	b.cookies = map[string]string{"__Host-session": whole}
+	if _, v := b.get("/page"); v != exchange.Continue {
+		t.Error("the right one does not pass")
+	}
+}
+
+// TestSecretsRotate: sessions of the secret before still count, and of no other.
+func TestSecretsRotate(t *testing.T) {
+	p := newOpenID(t)
+	b := newBrowser(newStep(t, p, ""))
+	b.signIn(t, p, "/page")
+	const next = `,"session_secret":"another-secret-of-more-than-32-bytes"`
+	b.step = newStep(t, p, next+`,"previous_session_secret":"0123456789abcdef0123456789abcdef"`)
+	if _, v := b.get("/page"); v != exchange.Continue {
+		t.Error("a session of the secret before")
+	}
+	b.step = newStep(t, p, next)
+	if _, v := b.get("/page"); v == exchange.Continue {
+		t.Error("a session of a secret that is gone")
+	}
+}
+
+// TestFixation: each sign-in makes another session, whatever cookie there was.
+func TestFixation(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, "")
+	b := newBrowser(s)
+	ids := map[string]bool{}
+	for range 3 {
+		b.cookies["__Host-session"] = "1.fixed"
+		b.signIn(t, p, "/page")
+		plain, _ := s.sealer.open(sessionPurpose, b.cookies["__Host-session"][2:])
+		var one stored
+		if err := json.Unmarshal(plain, &one); err != nil || one.ID == "" || ids[one.ID] {
+			t.Errorf("%+v, %v", one, err)
+		}
+		ids[one.ID] = true
+	}
+}
+
+// TestRefresh prolongs a session once for all requests, and ends it where the provider refuses.
+func TestRefresh(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, "")
+	b := newBrowser(s)
+	b.signIn(t, p, "/page")
+	before := b.cookies["__Host-session"]
+	p.mu.Lock()
+	p.now = p.now.Add(301 * time.Second)
+	p.mu.Unlock()
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			same := &browser{s, "https", map[string]string{"__Host-session": before}}
+			if x, v := same.get("/page"); v != exchange.Continue || x.Request.Header.Get("X-Email") != "new@example" ||
+				same.cookies["__Host-session"] == before {
+				t.Errorf("%d %s", v, x.Response.Message)
+			}
+		})
+	}
+	all.Wait()
+	if n := p.renewed.Load(); n != 1 {
+		t.Errorf("refreshed %d times", n)
+	}
+	b.get("/page")
+	p.refuses.Store(true)
+	p.mu.Lock()
+	p.now = p.now.Add(301 * time.Second)
+	p.mu.Unlock()
+	if x, _ := b.get("/page"); x.Response.Status != 302 {
+		t.Errorf("refused: %d", x.Response.Status)
+	}
+	p.mu.Lock()
+	p.now = p.now.Add(13 * time.Hour)
+	p.mu.Unlock()
+	if x, _ := b.get("/page"); x.Response.Status != 302 || p.renewed.Load() != 2 {
+		t.Errorf("at the end of the session: %d, refreshed %d times", x.Response.Status, p.renewed.Load())
+	}
+}
+
+// TestLargeSessions are in several cookies.
+func TestLargeSessions(t *testing.T) {
+	p := newOpenID(t)
+	large := func(m map[string]any) { m["groups"] = strings.Split(strings.Repeat("group,", 1200), ",") }
+	p.changes.Store(&large)
+	b := newBrowser(newStep(t, p, ""))
+	b.signIn(t, p, "/page")
+	if len(b.cookies) < 3 {
+		t.Errorf("%d cookies", len(b.cookies))
+	}
+	if x, v := b.get("/page"); v != exchange.Continue || len(x.Principal.Groups) != 1200 {
+		t.Errorf("%d %s", v, x.Response.Message)
+	}
+	for name, v := range b.cookies {
+		if len(name)+len(v) > 4000 {
+			t.Errorf("%s has %d bytes", name, len(v))
+		}
+	}
+}
+
+func TestOwnPath(t *testing.T) {
+	for path, want := range map[string]string{
+		"/a?b=c": "/a?b=c", "//evil.example": "/", "https://evil.example": "/", "/\\evil.example": "/", "": "/",
+		"/a\r\nb": "/",
+	} {
+		if got := ownPath(path); got != want {
+			t.Errorf("%q: %q", path, got)
+		}
+	}
+}
+
+func TestSessionsDoNotAllocate(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, "")
+	b := newBrowser(s)
+	b.signIn(t, p, "/page")
+	field := "__Host-session=" + b.cookies["__Host-session"]
+	x := &exchange.Exchange{}
+	s.now = func() time.Time { return p.now }
+	if n := testing.AllocsPerRun(1000, func() {
+		x.Reset()
+		x.Scheme, x.Request.Path = "https", "/page"
+		x.Request.Header.Add("Cookie", field)
+		if s.Request(x) != exchange.Continue {
+			t.Error(x.Response.Message)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
