@@ -75,7 +75,8 @@ func wrongIn(words []string) string {
 			if cmd.Flags().ShorthandLookup(name[1:]) == nil && cmd.InheritedFlags().ShorthandLookup(name[1:]) == nil {
 				return name
 			}
-		case cmd.HasSubCommands() && !strings.HasPrefix(name, "-"):
+		case cmd.HasSubCommands() && !strings.HasPrefix(name, "-") &&
+			(!cmd.HasParent() || cmd.ValidateArgs([]string{name}) != nil): // some take arguments besides
 			return name
 		}
 	}

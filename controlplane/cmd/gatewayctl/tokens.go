@@ -101,6 +101,7 @@ func (r *root) listTokens() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&req.User, "user", "", "only those of this person")
+	cmd.Flags().BoolVar(&req.Sessions, "sessions", false, "the sessions of browsers, in place of the tokens")
 	cmd.Flags().BoolVar(&req.All, "all", false, "also those that have ended or were revoked")
 	return cmd
 }
