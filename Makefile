@@ -14,7 +14,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
 .PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench \
-	bench-tools profile soak soak-changes soak-consumers storm faults chaos fuzz clean
+	bench-tools profile soak soak-changes soak-consumers limits storm faults chaos fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -151,6 +151,9 @@ soak-changes: build ## Change one of 20,000 routes CHANGES (ten thousand) times 
 CONSUMERS ?= 1000000
 soak-consumers: build ## Give a control plane and two nodes CONSUMERS (a million) with keys, and see how soon a change counts
 	@cd e2e && go test -v -count=1 -timeout 1h -run '^TestSoakOfConsumers$$' . -args -consumers $(CONSUMERS)
+
+limits: build ## Measure for a minute how exactly rate limits are kept by three nodes, beside nginx
+	@cd e2e && GATEWAY_LIMITS_SECONDS=20 go test -count=1 -timeout 10m -v -run TestRateLimitsOfAFleet .
 
 STORM ?= 10m
 storm: build ## Have clients and services misbehave for STORM (10m) around others, who must not notice

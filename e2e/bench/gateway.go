@@ -16,6 +16,8 @@ type gateway struct {
 	base        bool     // it may not know all that there is
 	// resilienceOff leaves out what the setup asks for, to be compared with.
 	resilienceOff bool
+	// rateLimitOff leaves out the limit that the setup asks for.
+	rateLimitOff bool
 }
 
 func (g gateway) name() string { return g.called }
@@ -23,9 +25,14 @@ func (g gateway) name() string { return g.called }
 // resilienceOff is the name of the gateway without what setup.resilient asks for.
 const resilienceOff = "gateway, resilience off"
 
+// rateLimitOff is the name of the gateway without what setup.limited asks for.
+const rateLimitOff = "gateway, rate limit off"
+
 func (g gateway) can(s setup) bool {
 	switch {
 	case s.resilient && (g.base || g.plainOnly), g.resilienceOff && !s.resilient:
+		return false
+	case s.limited && (g.base || g.plainOnly), g.rateLimitOff && !s.limited:
 		return false
 	}
 	return !g.plainOnly || !s.tls && !s.http2
@@ -52,6 +59,10 @@ func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error
 	if s.resilient && !g.resilienceOff {
 		c.WriteString(resiliencePolicy)
 		extra = resilience
+	}
+	if s.limited && !g.rateLimitOff {
+		c.WriteString("policies:\n  - {name: limited, rate_limits: [{name: client, limit: 1000000, key: [client_ip]}]}\n")
+		extra = ", policy_id: limited"
 	}
 	fmt.Fprintf(&c, "services:\n  - {name: files, endpoints: [{host: %s, port: %s}], ", host, port)
 	fmt.Fprintf(&c, "connection_pool: {max_idle_connections: 1000}%s}\n", extra)

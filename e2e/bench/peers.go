@@ -22,7 +22,8 @@ func (b *bench) peers() []peer {
 	if b.base != "" {
 		all = append(all, gateway{called: "gateway, base", bin: b.base, base: true})
 	}
-	all = append(all, gateway{called: resilienceOff, bin: b.bin, resilienceOff: true})
+	all = append(all, gateway{called: resilienceOff, bin: b.bin, resilienceOff: true},
+		gateway{called: rateLimitOff, bin: b.bin, rateLimitOff: true})
 	if b.noLoops {
 		args := []string{"--event-loops=false"}
 		all = append(all, gateway{called: "gateway, no event loops", bin: b.bin, args: args, plainOnly: true})

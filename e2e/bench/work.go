@@ -26,6 +26,8 @@ type setup struct {
 	http2 bool
 	// resilient has a circuit, the ejection of outliers and retries with a budget on.
 	resilient bool
+	// limited has a token bucket for each client.
+	limited bool
 	// cores is how many the proxy has, the first ones; 0 is one.
 	cores int
 }
@@ -57,8 +59,8 @@ type target struct {
 }
 
 func works() []work {
-	logged, secure, resilient := many, many, many
-	logged.accessLog, secure.tls, resilient.resilient = true, true, true
+	logged, secure, resilient, limited := many, many, many, many
+	logged.accessLog, secure.tls, resilient.resilient, limited.limited = true, true, true, true
 	multiplexed, both := many, secure
 	multiplexed.http2, both.http2 = true, true
 	return []work{
@@ -67,6 +69,7 @@ func works() []work {
 		{"1 KiB, 256 connections", ofBoth(1.25), processorTime(many, wrk("1k", 256))},
 		{"1 KiB, 64 connections, access log", ofBoth(1.10), processorTime(logged, wrk("1k", 64))},
 		{"1 KiB, 64 connections, resilience", []bar{{resilienceOff, 0.97}}, processorTime(resilient, wrk("1k", 64))},
+		{"1 KiB, 64 connections, rate limit", []bar{{rateLimitOff, 0.97}}, processorTime(limited, wrk("1k", 64))},
 		{"1 KiB, 5,000 requests a second", []bar{{"nginx", 1.00}}, processorTime(many, paced("1k", 64, 5000))},
 		{"100 KiB, 64 connections", []bar{{"nginx", 1.20}, {"HAProxy", 0.90}}, processorTime(many, wrk("100k", 64))},
 		{"10 MiB, 8 connections", []bar{{"HAProxy", 1.00}}, processorTime(many, wrk("10m", 8))},

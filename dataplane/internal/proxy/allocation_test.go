@@ -13,6 +13,10 @@ import (
 func TestNoAllocationPerRequest(t *testing.T) {
 	for name, policy := range map[string]string{
 		"": "", "with retries": ", timeout: 20s, deadline_header: X-Time, retry: {per_try_timeout: 10s}",
+		"with rate limits": `, rate_limits: [
+			{name: a, limit: 1000000, key: [client_ip, "header:Accept", route]},
+			{name: b, algorithm: fixed_window, limit: 1000000},
+			{name: c, algorithm: concurrency, limit: 1000000}]`,
 	} {
 		t.Run(name, func(t *testing.T) { noAllocation(t, policy) })
 	}

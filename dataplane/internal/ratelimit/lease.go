@@ -92,16 +92,16 @@ func (l *Limit) lookLease(tag uint64, now time.Time, cost int64) (says, decision
 func (l *Limit) takeLease(tag uint64, now time.Time, cost int64) (s says, d decision, low bool) {
 	at := l.node.leaseMoment(now)
 	s, d = saysAsk, decision{}
-	l.changeLease(tag, &at, func(has *lease) bool {
+	l.changeLease(tag, &at, func(has lease) (lease, bool) {
 		s, d = has.say(at.at, cost)
 		if low = false; s != saysPass {
-			return false
+			return has, false
 		}
 		has.left -= cost
 		if !has.asking && !has.dry && has.left < l.leaseSize()/2 {
 			has.asking, low = true, true
 		}
-		return true
+		return has, true
 	})
 	return s, d, low
 }
@@ -109,15 +109,15 @@ func (l *Limit) takeLease(tag uint64, now time.Time, cost int64) (s says, d deci
 // giveLease gives back what was taken of a lease, where it is still valid.
 func (l *Limit) giveLease(tag uint64, now time.Time, cost int64) {
 	at := l.node.leaseMoment(now)
-	l.changeLease(tag, &at, func(has *lease) bool {
+	l.changeLease(tag, &at, func(has lease) (lease, bool) {
 		if has.until == 0 {
-			return false
+			return has, false
 		}
 		if has.left == 0 && has.dry { // it is until Redis is asked, which is too short
 			has.until, has.dry = at.at+l.leaseFor(0), false
 		}
 		has.left = min(has.left+cost, leaseMask)
-		return true
+		return has, true
 	})
 }
 
@@ -135,7 +135,7 @@ func (l *Limit) leaseFor(wait time.Duration) int64 {
 // deposit takes over what Redis has said.
 func (l *Limit) deposit(tag uint64, now time.Time, asked int64, a remote.Answer) {
 	at := l.node.leaseMoment(now)
-	l.changeLease(tag, &at, func(has *lease) bool {
+	l.changeLease(tag, &at, func(has lease) (lease, bool) {
 		has.left = min(has.left+a.Took, leaseMask)
 		has.asking, has.dry = false, a.Took < asked
 		switch {
@@ -144,22 +144,22 @@ func (l *Limit) deposit(tag uint64, now time.Time, asked int64, a remote.Answer)
 		case a.Took > 0:
 			has.until = at.at + l.leaseFor(a.Wait)
 		}
-		return true
+		return has, true
 	})
 }
 
 // unasked says that Redis is not being asked any more.
 func (l *Limit) unasked(tag uint64, now time.Time) {
 	at := l.node.leaseMoment(now)
-	l.changeLease(tag, &at, func(has *lease) bool {
+	l.changeLease(tag, &at, func(has lease) (lease, bool) {
 		was := has.asking
 		has.asking = false
-		return was
+		return has, was
 	})
 }
 
 // changeLease changes the lease of a key, if f says so.
-func (l *Limit) changeLease(tag uint64, at *moment, f func(*lease) bool) {
+func (l *Limit) changeLease(tag uint64, at *moment, f func(lease) (lease, bool)) {
 	for {
 		s := l.leases.place(tag, &leaseMeter, at)
 		if s == nil {
@@ -171,8 +171,8 @@ func (l *Limit) changeLease(tag uint64, at *moment, f func(*lease) bool) {
 				l.leases.await(tag)
 				break
 			}
-			has := leaseOf(state, at.at)
-			if !f(&has) {
+			has, changes := f(leaseOf(state, at.at))
+			if !changes {
 				return
 			}
 			if s.tag.Load() != tag {
