@@ -42,5 +42,6 @@ func command() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		fmt.Println("controlplane", observe.Build())
 	}})
+	cmd.AddCommand(rotateKeys())
 	return cmd
 }

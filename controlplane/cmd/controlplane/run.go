@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +37,7 @@ type options struct {
 	httpAddr, grpcAddr, streamAddr string
 	dataDir, store                 string
 	adminTokenFile, joinTokenFile  string
+	encryptionKeyFile              string
 	tlsCert, tlsKey                string
 	plaintext                      bool
 	oidc                           access.OIDCFlags
@@ -54,8 +54,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.httpAddr, "http-addr", "127.0.0.1:9080", "address of REST, /healthz, /readyz and /metrics")
 	f.StringVar(&o.grpcAddr, "grpc-addr", "127.0.0.1:9090", "address of the admin API over gRPC")
 	f.StringVar(&o.streamAddr, "stream-addr", "127.0.0.1:9095", "address of the stream to the nodes")
-	f.StringVar(&o.dataDir, "data-dir", "./data/controlplane", "folder of the embedded store and of tokens that were made")
-	f.StringVar(&o.store, "store", "", "postgres://USER:PASSWORD@HOST:5432/DATABASE or embedded:PATH; empty: embedded, in the data folder")
+	o.bindStore(f)
 	f.StringVar(&o.adminTokenFile, "admin-token-file", "", fmt.Sprintf("file with the administrator's token, at "+
 		"least %d characters; GATEWAY_ADMIN_TOKEN in the environment goes first; "+
 		"without both one is made in the data folder", bearer.MinBytes))
@@ -104,14 +103,14 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	url := o.store
-	if url == "" {
-		url = "embedded:" + filepath.Join(o.dataDir, "gateway.db")
-	}
 	end, forget := shutdown.OnSignals(ctx, o.shutdownDelay)
 	defer forget()
 	ctx = end.Asked
-	kept, err := sql.Open(ctx, url, log)
+	keys, err := o.encryptionKeys(log)
+	if err != nil {
+		return err
+	}
+	kept, err := sql.OpenSealed(ctx, o.storeURL(), keys, log)
 	if err != nil {
 		return err
 	}

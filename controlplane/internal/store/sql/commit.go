@@ -39,8 +39,11 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 	} else if err != nil {
 		return store.Revision{}, s.fault(ctx, "compare the head", err)
 	}
-	newer, err := revisionsAfter(ctx, w.tx, base.Number, int(head.Number-base.Number))
+	newer, err := s.revisionsAfter(ctx, w.tx, base.Number, int(head.Number-base.Number))
 	if err != nil {
+		if w.end(); s.learned(ctx, err) { // of another control plane, which rotates keys
+			return store.Revision{}, fmt.Errorf("%w: the store's keys have just changed", store.ErrUnavailable)
+		}
 		return store.Revision{}, s.fault(ctx, "read newer revisions", err)
 	}
 	idle := w.keepAlive(ctx, s.limits.keepAlive)
@@ -92,7 +95,7 @@ func (s *Store) write(ctx context.Context, w *writing, r store.Revision, draftID
 	idle := w.keepAlive(ctx, s.limits.keepAlive)
 	defer idle()
 	for i, ch := range r.Changes {
-		before, after := stored(ch.Before), stored(ch.After)
+		before, after := s.sealed(ch.Before), s.sealed(ch.After)
 		rows[i] = []any{int64(r.Number), int64(i), ch.Kind.String(), ch.ID(),
 			orNull(before.Body), orNull(after.Body), orNull(before.Settings), orNull(after.Settings)}
 	}

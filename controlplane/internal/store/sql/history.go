@@ -96,7 +96,8 @@ func firstKept(ctx context.Context, tx *dbsql.Tx, head, oldest uint32, keep stor
 // PurgeSecrets implements store.Store.
 func (s *Store) PurgeSecrets(ctx context.Context, dry bool) (store.Purged, error) {
 	p := &purge{
-		dry: dry, keys: map[string]bool{}, values: map[string]bool{}, names: map[string]bool{}, fields: map[string]bool{},
+		store: s, dry: dry,
+		keys: map[string]bool{}, values: map[string]bool{}, names: map[string]bool{}, fields: map[string]bool{},
 	}
 	run, head := s.writing, s.dialect.lockHead() // nobody may go back to a secret meanwhile
 	if dry {
@@ -151,6 +152,7 @@ func (s *Store) purged(ctx context.Context) error {
 
 // purge goes through the history from its beginning.
 type purge struct {
+	store         *Store
 	dry           bool
 	revision, seq int64 // how far it has come
 	last          int64 // the last revision that was counted
@@ -179,7 +181,7 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, readsHead string) (more
 		return false, err
 	}
 	if p.current == nil || p.head != head {
-		if p.current, err = currentSecrets(ctx, tx); err != nil {
+		if p.current, err = p.store.currentSecrets(ctx, tx); err != nil {
 			return false, err
 		}
 		p.head = head
@@ -251,7 +253,7 @@ type purgedSide struct{ body, settings, hash any }
 // committed, and whether any was taken out. What a middleware took is in its settings too, which go.
 func (p *purge) without(k config.Kind, s purgeable) (side purgedSide, taken bool, err error) {
 	side = purgedSide{orNull(s.body), orNull(s.settings), orNull(s.hash)}
-	e, err := entry(k, s.body, s.settings, s.hash)
+	e, err := p.store.entry(k, s.body, s.settings, s.hash)
 	if err != nil || e == nil {
 		return side, false, err
 	}
@@ -268,6 +270,9 @@ func (p *purge) without(k config.Kind, s purgeable) (side purgedSide, taken bool
 	}
 	hash := e.Hash()
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(bare) // no hash is of it
+	if err == nil && len(config.Secrets(bare)) > 0 {
+		body = p.store.seal.Seal(body, place(k, false))
+	}
 	return purgedSide{body, nil, hash[:]}, true, err
 }
 
@@ -279,7 +284,7 @@ func orNull(raw []byte) any {
 }
 
 // currentSecrets are those of the newest configuration.
-func currentSecrets(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) {
+func (s *Store) currentSecrets(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) {
 	current := map[string]bool{}
 	for _, k := range config.Kinds() {
 		rows, err := tx.QueryContext(ctx, "SELECT body FROM "+k.Plural())
@@ -292,7 +297,11 @@ func currentSecrets(ctx context.Context, tx *dbsql.Tx) (map[string]bool, error) 
 				return err
 			}
 			m := config.New(k)
-			if err := proto.Unmarshal(body, m); err != nil {
+			plain, err := s.seal.Open(body, place(k, false))
+			if err != nil {
+				return fmt.Errorf("read a %s: %w", k, err)
+			}
+			if err := proto.Unmarshal(plain, m); err != nil {
 				return fmt.Errorf("read a %s: %w", k, err)
 			}
 			for _, s := range config.Secrets(m) {

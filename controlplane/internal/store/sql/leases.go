@@ -4,6 +4,7 @@ import (
 	"context"
 	dbsql "database/sql"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -38,19 +39,34 @@ func (s *Store) Secret(ctx context.Context, name string, fresh func() ([]byte, e
 		return selectSecret(ctx, tx, name, &value)
 	})
 	if err == nil || !errors.Is(err, dbsql.ErrNoRows) {
-		return value, err
+		return s.openSecret(ctx, name, value, err)
 	}
 	made, err := fresh()
 	if err != nil {
 		return nil, err
 	}
 	err = s.writing(ctx, "keep a secret", func(ctx context.Context, tx *dbsql.Tx) error {
-		if _, err := tx.ExecContext(ctx, "INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", name, made); err != nil {
+		q := "INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
+		if _, err := tx.ExecContext(ctx, q, name, s.seal.Seal(made, secretPlace+" "+name)); err != nil {
 			return err
 		}
 		return selectSecret(ctx, tx, name, &value) // of whoever was first
 	})
-	return value, err
+	return s.openSecret(ctx, name, value, err)
+}
+
+func (s *Store) openSecret(ctx context.Context, name string, value []byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	plain, err := s.seal.Open(value, secretPlace+" "+name)
+	if s.learned(ctx, err) {
+		plain, err = s.seal.Open(value, secretPlace+" "+name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the secret %s: %w", name, err)
+	}
+	return plain, nil
 }
 
 func selectSecret(ctx context.Context, tx *dbsql.Tx, name string, value *[]byte) error {

@@ -98,7 +98,7 @@ func (s *Store) fillSome(ctx context.Context, k config.Kind) (more bool, err err
 	if err != nil {
 		return false, err
 	}
-	err = eachEntry(ctx, rows, k, func(e *config.Entry) {
+	err = s.eachEntry(ctx, rows, k, func(e *config.Entry) {
 		changes = append(changes, config.Change{Kind: k, Before: e, After: e})
 	})
 	if err != nil {

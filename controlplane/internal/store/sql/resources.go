@@ -44,7 +44,7 @@ func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Ki
 		if ch.Kind != k || ch.After == nil {
 			continue
 		}
-		m, kept := ch.After.Message, ch.After.Stored()
+		m, kept := ch.After.Message, s.sealed(ch.After)
 		shown, _ := config.WithoutSecrets(m, nil)
 		row := []any{
 			m.GetId(), m.GetName(), timeOf(m.GetCreatedAt()), timeOf(m.GetUpdatedAt()), int64(m.GetVersion()),
@@ -82,7 +82,7 @@ func (s *Store) insertKind(ctx context.Context, w *writing, t table, k config.Ki
 }
 
 // readAll returns every resource as a creation, each kind after those that it refers to.
-func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
+func (s *Store) readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
 	var changes []config.Change
 	all := tables()
 	for _, k := range config.Kinds() {
@@ -90,7 +90,7 @@ func readAll(ctx context.Context, tx *dbsql.Tx) ([]config.Change, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = eachEntry(ctx, rows, k, func(e *config.Entry) { changes = append(changes, config.Change{Kind: k, After: e}) })
+		err = s.eachEntry(ctx, rows, k, func(e *config.Entry) { changes = append(changes, config.Change{Kind: k, After: e}) })
 		if err != nil {
 			return nil, err
 		}
@@ -107,13 +107,13 @@ func (t table) settingsColumn() string {
 }
 
 // eachEntry calls take for every row of a kind's body and settings, and closes rows.
-func eachEntry(ctx context.Context, rows *dbsql.Rows, k config.Kind, take func(*config.Entry)) error {
+func (s *Store) eachEntry(ctx context.Context, rows *dbsql.Rows, k config.Kind, take func(*config.Entry)) error {
 	return each(ctx, rows, func() error {
 		var body, settings dbsql.RawBytes
 		if err := rows.Scan(&body, &settings); err != nil {
 			return err
 		}
-		e, err := entry(k, body, settings, nil)
+		e, err := s.entry(k, body, settings, nil)
 		if err == nil {
 			take(e)
 		}

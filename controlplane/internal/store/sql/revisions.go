@@ -42,7 +42,7 @@ func (s *Store) Since(ctx context.Context, after store.Head, limit int) ([]store
 		if err := continues(ctx, tx, head, oldest, after); err != nil {
 			return err
 		}
-		list, err = revisionsAfter(ctx, tx, after.Number, limit)
+		list, err = s.revisionsAfter(ctx, tx, after.Number, limit)
 		return err
 	})
 	return list, err
@@ -85,7 +85,7 @@ func (s *Store) BeginEpoch(ctx context.Context, of string) error {
 }
 
 // revisionsAfter returns revisions after a number with their changes.
-func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int) ([]store.Revision, error) {
+func (s *Store) revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int) ([]store.Revision, error) {
 	rows, err := tx.QueryContext(ctx, "SELECT "+revisionColumns+" FROM revisions WHERE number > $1 ORDER BY number LIMIT $2", int64(number), limit)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 	}
 	first, last := list[0].Number, list[len(list)-1].Number
 	const between = "FROM revision_changes c WHERE revision >= $1 AND revision <= $2 ORDER BY revision, seq"
-	err = eachChange(ctx, tx, between, func(revision uint32, ch config.Change) {
+	err = s.eachChange(ctx, tx, between, func(revision uint32, ch config.Change) {
 		list[revision-first].Changes = append(list[revision-first].Changes, ch)
 	}, int64(first), int64(last))
 	if err != nil {
@@ -112,9 +112,9 @@ func revisionsAfter(ctx context.Context, tx *dbsql.Tx, number uint32, limit int)
 	return list, nil
 }
 
-func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Change, error) {
+func (s *Store) changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Change, error) {
 	changes := make([]config.Change, 0, r.ChangeCount)
-	err := eachChange(ctx, tx, "FROM revision_changes c WHERE revision = $1 ORDER BY seq",
+	err := s.eachChange(ctx, tx, "FROM revision_changes c WHERE revision = $1 ORDER BY seq",
 		func(_ uint32, ch config.Change) {
 			changes = append(changes, ch)
 		}, int64(r.Number))
@@ -122,7 +122,7 @@ func changesOf(ctx context.Context, tx *dbsql.Tx, r store.Revision) ([]config.Ch
 }
 
 // eachChange calls take for the changes that the rest of a query yields, with the revisions that they are of.
-func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revision uint32, ch config.Change),
+func (s *Store) eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revision uint32, ch config.Change),
 	args ...any) error {
 	rows, err := tx.QueryContext(ctx, "SELECT c.revision, c.kind, c.before, c.after, c.before_settings, c.after_settings, "+
 		"c.before_hash, c.after_hash "+from, args...)
@@ -142,10 +142,10 @@ func eachChange(ctx context.Context, tx *dbsql.Tx, from string, take func(revisi
 			return fmt.Errorf("revision %d: %w", revision, err)
 		}
 		ch := config.Change{Kind: k}
-		if ch.Before, err = entry(k, before, beforeSettings, beforeHash); err != nil {
+		if ch.Before, err = s.entry(k, before, beforeSettings, beforeHash); err != nil {
 			return fmt.Errorf("revision %d: %w", revision, err)
 		}
-		if ch.After, err = entry(k, after, afterSettings, afterHash); err != nil {
+		if ch.After, err = s.entry(k, after, afterSettings, afterHash); err != nil {
 			return fmt.Errorf("revision %d: %w", revision, err)
 		}
 		take(revision, ch)
@@ -166,7 +166,7 @@ func (s *Store) FirstChanges(ctx context.Context, after, upTo uint32) ([]config.
 		}
 		list = nil
 		// The place of a resource's first change is one number, by which its row is found at once.
-		return eachChange(ctx, tx, `FROM (
+		return s.eachChange(ctx, tx, `FROM (
 				SELECT min(revision * 4294967296 + seq) AS place FROM revision_changes
 				WHERE revision > $1 AND revision <= $2 GROUP BY kind, resource_id
 			) f JOIN revision_changes c ON c.revision = f.place / 4294967296 AND c.seq = f.place % 4294967296`,
@@ -193,11 +193,19 @@ func stored(e *config.Entry) config.Stored {
 }
 
 // entry returns what was kept, whose bytes the driver still owns. NULL is nil, while a resource has a byte at least.
-func entry(k config.Kind, body, settings, hash dbsql.RawBytes) (*config.Entry, error) {
+func (s *Store) entry(k config.Kind, body, settings, hash dbsql.RawBytes) (*config.Entry, error) {
 	if body == nil {
 		return nil, nil //nolint:nilnil // NULL
 	}
-	return config.FromStore(k, config.Stored{Body: bytes.Clone(body), Settings: bytes.Clone(settings), Hash: hashOf(hash)})
+	plain, err := s.seal.Open(body, place(k, false))
+	if err != nil {
+		return nil, fmt.Errorf("read a %s: %w", k, err)
+	}
+	own, err := s.seal.Open(settings, place(k, true))
+	if err != nil {
+		return nil, fmt.Errorf("read the settings of a %s: %w", k, err)
+	}
+	return config.FromStore(k, config.Stored{Body: bytes.Clone(plain), Settings: bytes.Clone(own), Hash: hashOf(hash)})
 }
 
 // Revision implements store.Store.
@@ -212,7 +220,7 @@ func (s *Store) Revision(ctx context.Context, number uint32) (store.Revision, er
 			return &store.NotFoundError{Number: number}
 		}
 		if err == nil {
-			r.Changes, err = changesOf(ctx, tx, r)
+			r.Changes, err = s.changesOf(ctx, tx, r)
 		}
 		return err
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/pressly/goose/v3"
 
+	"gateway.internal/controlplane/internal/seal"
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/shared/config"
 )
@@ -28,6 +29,8 @@ type Store struct {
 	limits  limits
 	// maxTokens is store.MaxTokens, and so are the others.
 	maxTokens, maxAudit, maxAuditRefusals int
+	// seal encrypts secrets; nil: nothing does.
+	seal *seal.Ring
 	// presence is whether the engine is there.
 	presence *presence
 
@@ -62,6 +65,12 @@ var errNoAnswer = errors.New("no answer in time")
 // Open returns the store of a URL: "postgres://..." or "embedded:PATH". PostgreSQL may be away: until it is there every
 // call fails with store.ErrUnavailable. The schema is brought up to date at the first contact.
 func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
+	return OpenSealed(ctx, url, nil, log)
+}
+
+// OpenSealed is Open of a store whose secrets are encrypted; no keys: new ones are not, and one that has encrypted ones
+// fails. The first of the keys is used, and the others are those before it.
+func OpenSealed(ctx context.Context, url string, keys []seal.Key, log *slog.Logger) (*Store, error) {
 	var db *dbsql.DB
 	var d dialect
 	var err error
@@ -84,6 +93,9 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 		maxTokens: store.MaxTokens, maxAudit: store.MaxAudit, maxAuditRefusals: store.MaxAuditRefusals,
 		presence:  newPresence(),
 		migrating: make(chan struct{}, 1), watchers: map[chan struct{}]struct{}{},
+	}
+	if len(keys) > 0 {
+		s.seal = seal.NewRing(keys)
 	}
 	s.closing, s.stop = context.WithCancel(context.Background())
 	if isFile {
@@ -137,6 +149,9 @@ func (s *Store) ready(ctx context.Context) error {
 	if _, err := s.db.ExecContext(ctx, "INSERT INTO meta (one, epoch, head) VALUES (1, $1, 0) ON CONFLICT (one) DO NOTHING", uuid.NewString()); err != nil {
 		return s.fault(ctx, "start the first epoch", err)
 	}
+	if err := s.keys(ctx); err != nil {
+		return err
+	}
 	if err := s.fill(ctx); err != nil {
 		return err
 	}
@@ -148,7 +163,7 @@ func (s *Store) ready(ctx context.Context) error {
 // the engine's condition, which may pass.
 func (s *Store) fault(ctx context.Context, doing string, err error) error {
 	switch {
-	case err == nil, errors.Is(err, store.ErrUnavailable):
+	case err == nil, errors.Is(err, store.ErrUnavailable), isSealing(err):
 		return err
 	case errors.Is(context.Cause(ctx), errNoAnswer):
 		// As text: what a look has found may be an error of the driver's own.
@@ -165,8 +180,18 @@ func (s *Store) fault(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("%w: %s: %s", store.ErrUnavailable, doing, err.Error())
 }
 
-// reading runs read in a transaction that sees one state.
+// reading runs read in a transaction that sees one state, and again where that needs a data key that is not known yet.
 func (s *Store) reading(ctx context.Context, doing string, limit time.Duration, read func(context.Context, *dbsql.Tx) error) error {
+	err := s.readOnce(ctx, doing, limit, read)
+	if s.learned(ctx, err) {
+		err = s.readOnce(ctx, doing, limit, read)
+	}
+	return err
+}
+
+func (s *Store) readOnce(
+	ctx context.Context, doing string, limit time.Duration, read func(context.Context, *dbsql.Tx) error,
+) error {
 	ctx, cancel, err := s.within(ctx, limit)
 	if err != nil {
 		return s.fault(ctx, doing, err)
@@ -207,7 +232,7 @@ func (s *Store) Load(ctx context.Context) (store.Head, *config.Config, error) {
 		if err := tx.QueryRowContext(ctx, q).Scan(&head.AllowedShrink); err != nil {
 			return err
 		}
-		changes, err = readAll(ctx, tx)
+		changes, err = s.readAll(ctx, tx)
 		return err
 	})
 	if err != nil {

@@ -16,16 +16,25 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"gateway.internal/controlplane/internal/seal"
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/internal/store/storetest"
 	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/config"
 )
 
+// opener opens a store: an embedded one with keys, the same each time, and PostgreSQL without.
 func opener(url string) func(*testing.T) store.Store {
+	keys, err := seal.ParseKeys("c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ=")
 	return func(t *testing.T) store.Store {
 		t.Helper()
-		s, err := Open(t.Context(), url, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(url, "embedded:") {
+			keys = nil
+		}
+		s, err := OpenSealed(t.Context(), url, keys, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,6 +96,7 @@ func TestSQLite(t *testing.T) {
 			Open:     func(t *testing.T) store.Store { t.Helper(); opened = open(t).(*Store); return opened },
 			NewEpoch: func(t *testing.T) { t.Helper(); run(t, "UPDATE meta SET epoch = 'restored'") },
 			ReadOnly: func(t *testing.T, on bool) { t.Helper(); run(t, fmt.Sprintf("PRAGMA query_only = %t", on)) },
+			Sealed:   true,
 			Content: func(t *testing.T) string {
 				t.Helper()
 				var all strings.Builder

@@ -27,6 +27,8 @@ type Engine struct {
 	ReadOnly func(t *testing.T, on bool)
 	// Content is all that the engine has stored, byte by byte: what a backup would have.
 	Content func(t *testing.T) string
+	// Sealed tells that secrets are stored encrypted.
+	Sealed bool
 }
 
 // Run runs the suite; engine is called for each test, with empty data.

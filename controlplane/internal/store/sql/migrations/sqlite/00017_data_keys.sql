@@ -1,0 +1,10 @@
+-- +goose Up
+CREATE TABLE data_keys (
+  id         BIGINT PRIMARY KEY,
+  wrapped_by TEXT NOT NULL,
+  wrapped    BLOB NOT NULL,
+  created_at BIGINT NOT NULL
+);
+
+-- +goose Down
+DROP TABLE data_keys;
