@@ -52,7 +52,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 			t.Errorf("%q: %v", key, err)
 		}
 	}
-	if NewKey() == NewKey() {
+	if one, other := NewKey(), NewKey(); one == other {
 		t.Error("two keys are the same")
 	}
 }

@@ -29,8 +29,6 @@ const (
 	// a time.
 	maxWaiting = 1_000
 	maxWindows = 1_000
-	// maxAuditText is how many bytes of each text of a caller's are kept.
-	maxAuditText = 1_000
 )
 
 // auditShown bounds what an entry has of changes.

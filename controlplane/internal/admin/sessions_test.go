@@ -92,7 +92,7 @@ func TestLifeOfASession(t *testing.T) {
 	if r, _ := a.browse("GET", "/api/v1/session", "", c.Value); r.status != 401 {
 		t.Errorf("after it was closed: %d %s", r.status, r.raw)
 	}
-	other, csrf := a.open(text, "")
+	other, _ := a.open(text, "")
 	a.must("DELETE", "/api/v1/tokens/ann", "")
 	if r, _ := a.browse("GET", "/api/v1/session", "", other); r.status != 401 {
 		t.Errorf("after its token was revoked: %d %s", r.status, r.raw)
