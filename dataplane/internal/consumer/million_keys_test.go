@@ -35,7 +35,7 @@ func BenchmarkMillionKeys(b *testing.B) {
 	if bare.Len() != n {
 		b.Fatal("not all")
 	}
-	bare = nil //nolint:ineffassign,wastedassign // its memory is to go
+	bare = nil // its memory is to go
 	s, with, took := load(true)
 	b.Logf("%d bytes for each key (%d for a consumer with one, %d without), loaded in %v", with-plain, with, plain, took)
 	b.Run("change", func(b *testing.B) {

@@ -40,7 +40,7 @@ func (k *Keeper) enrol(ctx context.Context, address string) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // nothing is left to send
 	ask := &streamv1.EnrolRequest{CertificateRequest: request, NodeId: k.set.NodeID, Group: k.set.Group}
 	var expected []byte
 	if t := k.set.Token; t.Static == "" {

@@ -166,10 +166,10 @@ func (m *meter) give(state uint64, at *moment, cost int64) uint64 {
 		return uint64(max(int64(state)-m.settings.Increment(cost), 0))
 	case ratelimit.SlidingWindow:
 		index, before, now := state>>(2*slidingBits), int64(state>>slidingBits&slidingMask), int64(state&slidingMask)
-		switch {
-		case index == at.index:
+		switch index {
+		case at.index:
 			now = max(now-cost, 0)
-		case index == (at.index+1)&slidingIndex:
+		case (at.index + 1) & slidingIndex:
 			before = max(before-cost, 0)
 		}
 		return index<<(2*slidingBits) | uint64(before)<<slidingBits | uint64(now)

@@ -242,19 +242,18 @@ func (g *segment) copied(next *segment, m *meter, at *moment) bool {
 func (t *table) tidy(m *meter, at *moment) (keys int) {
 	for i := range t.shards {
 		sh := &t.shards[i]
-		g := sh.segment.Load()
-		if g == nil {
-			continue
+		if sh.segment.Load() != nil {
+			keys += t.tidyShard(sh, m, at)
 		}
-		keys += t.tidyShard(sh, g, m, at)
 	}
 	return keys
 }
 
-func (t *table) tidyShard(sh *shard, g *segment, m *meter, at *moment) (keys int) {
+func (t *table) tidyShard(sh *shard, m *meter, at *moment) (keys int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if g = sh.segment.Load(); g == nil {
+	g := sh.segment.Load()
+	if g == nil {
 		return 0
 	}
 	for b := range g.buckets {

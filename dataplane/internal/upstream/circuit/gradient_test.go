@@ -158,7 +158,7 @@ func TestMeasurementDoesNotStarve(t *testing.T) {
 					t.Fatalf("%s, known %t: requests are refused for %s", kind, known, now.Sub(refused))
 				}
 			}
-			if known && now == refused {
+			if known && now.Equal(refused) {
 				t.Errorf("%s: nothing was refused: was there a measurement?", kind)
 			}
 			if got := c.Status(now).Limit; known && got < limit || !known && got != set.Adaptive.MaxLimit {
