@@ -21,6 +21,11 @@ var notRun = map[string]string{
 	"operations.md: systemctl reload gateway-dataplane":     "needs systemd",
 	"operations.md: systemctl restart gateway-controlplane": "needs systemd",
 	"replace.md: kill -USR2 $(pidof dataplane)":             "would end the nodes of other tests",
+
+	"secrets.md: openssl rand -base64 32 > /etc/gateway/encryption-key && chmod 600 /etc/gateway/encryption-key": "writes " +
+		"to /etc, and encrypts the store of the control plane that other pages have, which has no key",
+	"secrets.md: controlplane rotate-keys --store \"$GATEWAY_STORE\" --encryption-key-file /etc/gateway/encryption-key": "the " +
+		"same",
 }
 
 // TestGuide does what each page of the guide shows, in its order: configuration is applied, commands are run. All pages
