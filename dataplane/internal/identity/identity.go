@@ -67,7 +67,7 @@ func (g *Guard) Excluded(x *exchange.Exchange) bool {
 		return false
 	}
 	g.left.Add(1)
-	g.Strip(x)
+	g.stripForged(x)
 	return true
 }
 
@@ -76,7 +76,7 @@ func (g *Guard) Excluded(x *exchange.Exchange) bool {
 func (g *Guard) Absent(x *exchange.Exchange, code fault.Code, message string) exchange.Verdict {
 	if g.optional {
 		g.anonymous.Add(1)
-		g.Strip(x)
+		g.stripForged(x)
 		if g.challenge.text != "" {
 			x.Put(g.asked)
 		}
@@ -119,6 +119,15 @@ func (g *Guard) Accept(x *exchange.Exchange, p *exchange.Principal) exchange.Ver
 func (g *Guard) Strip(x *exchange.Exchange) {
 	for _, name := range g.strips {
 		x.Request.Header.Del(name)
+	}
+}
+
+// stripForged is Strip but for the fields that an earlier step has set or taken out: they are no client's any more.
+func (g *Guard) stripForged(x *exchange.Exchange) {
+	for _, name := range g.strips {
+		if h := &x.Request.Header; !h.Decides(name) {
+			h.Del(name)
+		}
 	}
 }
 

@@ -104,6 +104,25 @@ func TestExcluded(t *testing.T) {
 	}
 }
 
+// TestAbsentAfterAccepted: what one step has set of a client stays where another one finds nothing, and what it has not
+// set is the client's own, and goes.
+func TestAbsentAfterAccepted(t *testing.T) {
+	var x exchange.Exchange
+	x.Request.Header.Add("X-Consumer", "forged")
+	x.Request.Header.Add("X-User", "forged")
+	guard(t, "keys", settings{}, "ApiKey", "", "X-Consumer").Accept(&x, &exchange.Principal{Consumer: "shop"})
+	x.Request.Header.Set("X-Consumer", "shop")
+	for _, s := range []settings{{optional: true}, {exclude: []string{"/*"}}} {
+		g := guard(t, "passwords", s, "Basic", "", "X-Consumer", "X-User")
+		if x.Request.Path = "/a"; !g.Excluded(&x) {
+			g.Absent(&x, fault.Unauthenticated, "")
+		}
+		if got := x.Request.Header.Get("X-Consumer"); got != "shop" || x.Request.Header.Len() != 1 {
+			t.Errorf("%+v: %v", s, x.Request.Header.Fields())
+		}
+	}
+}
+
 func TestAllOf(t *testing.T) {
 	var x exchange.Exchange
 	certificate := &exchange.Principal{Consumer: "shop", Groups: []string{"eu"}, Claims: map[string]any{"a": 1, "b": 1}}

@@ -13,6 +13,7 @@ import (
 	"gateway.internal/dataplane/internal/subrequest"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
+	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
 	"gateway.internal/shared/middleware"
 )
 
@@ -37,7 +38,11 @@ func TestEveryTypeHasItsFolder(t *testing.T) {
 		Service: func(string) *subrequest.Client { return subrequest.NewClient(new(upstream.Service), nil) }}
 	for _, name := range middleware.Names() {
 		typ, _ := middleware.Lookup(name)
-		if _, err := New(name, typ.New(), env); err != nil {
+		m := typ.New()
+		if o, is := m.(*middlewarev1.Oidc); is {
+			o.SessionSecret = "0123456789abcdef0123456789abcdef"
+		}
+		if _, err := New(name, m, env); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

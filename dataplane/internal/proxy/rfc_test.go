@@ -81,7 +81,7 @@ var clauses = []clause{
 	{section: "8.6", says: "a list of the same length is one length, or an error: from services the first", request: get + "\r\n", answer: "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", status: 200, sees: []string{"GET /a"}, gets: []string{"\r\nContent-Length: 2\r\n"}},
 	{section: "8.6", says: "and from clients the second", request: post + "Content-Length: 2, 2\r\n\r\nok", status: 400, end: true},
 	{section: "8.6", says: "no Content-Length in 204", request: get + "\r\n", answer: "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", status: 204, sees: []string{"GET /a"}, gets: []string{"-Content-Length"}},
-	{section: "8.6", says: "nor in 1xx", request: get + "\r\n", answer: "HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\nLink: </x>\r\n\r\n" + plainAnswer, status: 200, sees: []string{"GET /a"}, gets: []string{"HTTP/1.1 103 \r\nLink: </x>\r\n\r\n"}},
+	{section: "8.6", says: "nor in 1xx", request: get + "\r\n", answer: "HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\nLink: </x>\r\n\r\n" + plainAnswer, status: 200, sees: []string{"GET /a"}, gets: []string{"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"}},
 	{section: "8.6", says: "a response to HEAD says the length that GET's has", request: "HEAD /a HTTP/1.1\r\nHost: h.test\r\n\r\n", answer: "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", status: 200, method: "HEAD", sees: []string{"HEAD /a"}, gets: []string{"Content-Length: 999\r\n"}},
 	{section: "8.6", says: "a request of a method that anticipates content says that there is none", request: post + "\r\n", status: 200, sees: []string{"\r\nContent-Length: 0\r\n"}},
 	{section: "8.6", says: "and other requests don't", request: get + "\r\n", status: 200, sees: []string{"GET /a", "-Content-Length"}},
@@ -111,7 +111,7 @@ var clauses = []clause{
 	// Status codes
 	{section: "15", says: "an unknown status is forwarded", request: get + "\r\n", answer: "HTTP/1.1 499 Odd\r\nContent-Length: 0\r\n\r\n", status: 499, sees: []string{"GET /a"}, gets: []string{"HTTP/1.1 499 Odd\r\n"}},
 	{section: "15", says: "also one outside of the classes, of a service that is not strict", request: get + "\r\n", answer: "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", status: 999, sees: []string{"GET /a"}, gets: []string{"HTTP/1.1 999 Odd\r\n"}},
-	{section: "15.2", says: "1xx are forwarded", request: get + "\r\n", answer: "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + plainAnswer, status: 200, sees: []string{"GET /a"}, gets: []string{"HTTP/1.1 103 \r\n"}},
+	{section: "15.2", says: "1xx are forwarded", request: get + "\r\n", answer: "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + plainAnswer, status: 200, sees: []string{"GET /a"}, gets: []string{"HTTP/1.1 103 Early Hints\r\n"}},
 	{section: "15.2", says: "but not to HTTP/1.0", request: "GET /a HTTP/1.0\r\nHost: h.test\r\n\r\n",
 		answer: "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + plainAnswer,
 		status: 200, sees: []string{"GET /a"}, gets: []string{"- 103"}, end: true}, // not 103 alone: a request's id may have it

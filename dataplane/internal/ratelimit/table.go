@@ -138,16 +138,23 @@ func (t *table) place(tag uint64, m *meter, at *moment) *slot {
 				return nil
 			}
 		}
-		s.retag(tag, m, at)
-		return s
+		if s.retag(tag, least, m, at) {
+			return s
+		}
 	}
 }
 
-// retag makes a slot another key's, or nobody's. The shard's lock is held.
-func (s *slot) retag(tag uint64, m *meter, at *moment) {
+// retag makes a slot another key's. It reports false, and changes nothing, where the key that has it has used more than
+// least meanwhile: what that one has under way could not be given back any more. The shard's lock is held.
+func (s *slot) retag(tag uint64, least int64, m *meter, at *moment) bool {
 	state := s.state.Or(frozen)
+	if m.used(state, at) > least {
+		s.state.And(^uint64(frozen))
+		return false
+	}
 	s.tag.Store(tag)
 	s.state.Store(m.inherit(state, at))
+	return true
 }
 
 // room returns the slot that a new key is to have: the first one that is idle, or else the one that is used least.
