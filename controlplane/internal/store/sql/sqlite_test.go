@@ -182,8 +182,7 @@ func TestFileGone(t *testing.T) {
 // TestPurgedKeysAreNotInTheFile looks for a key in all that the engine has on disk.
 func TestPurgedKeysAreNotInTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gateway.db")
-	s := opener("embedded:" + path)(t).(*Store)
-	defer s.Close()
+	s := openSealed(t, path, nil) // without encryption, which would hide the key anyway
 	const key = "the key that nobody is to find"
 	now := timestamppb.Now()
 	m := &configv1.Certificate{Id: "a", Name: "a", Version: 1, CreatedAt: now, UpdatedAt: now}
