@@ -23,8 +23,12 @@ type loader func(b *bench, t target, d time.Duration) (requests int, err error)
 func wrk(file string, connections int) loader {
 	return func(b *bench, t target, d time.Duration) (int, error) {
 		seconds := max(int(d.Seconds()), 1)
-		out, err := exec.CommandContext(b.ctx, "taskset", "-c", t.loadCores(), "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds),
-			"--timeout", "10s", t.url+file).CombinedOutput()
+		args := []string{"-c", t.loadCores(), "wrk", "-t1", "-c", strconv.Itoa(connections), "-d", strconv.Itoa(seconds),
+			"--timeout", "10s"}
+		if t.feature != nil && t.feature.field != "" { // all proxies get it
+			args = append(args, "-H", t.feature.field)
+		}
+		out, err := exec.CommandContext(b.ctx, "taskset", append(args, t.url+file)...).CombinedOutput()
 		if err != nil {
 			return 0, fmt.Errorf("wrk: %w\n%s", err, out)
 		}

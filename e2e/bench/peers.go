@@ -22,8 +22,7 @@ func (b *bench) peers() []peer {
 	if b.base != "" {
 		all = append(all, gateway{called: "gateway, base", bin: b.base, base: true})
 	}
-	all = append(all, gateway{called: resilienceOff, bin: b.bin, resilienceOff: true},
-		gateway{called: rateLimitOff, bin: b.bin, rateLimitOff: true})
+	all = append(all, gateway{called: withoutFeature, bin: b.bin, without: true})
 	if b.noLoops {
 		args := []string{"--event-loops=false"}
 		all = append(all, gateway{called: "gateway, no event loops", bin: b.bin, args: args, plainOnly: true})

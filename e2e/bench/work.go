@@ -24,10 +24,8 @@ type setup struct {
 	tls bool
 	// http2 is HTTP/2 with clients: by ALPN, or without TLS by prior knowledge.
 	http2 bool
-	// resilient has a circuit, the ejection of outliers and retries with a budget on.
-	resilient bool
-	// limited has a token bucket for each client.
-	limited bool
+	// feature is what the gateway does besides; nil: nothing.
+	feature *feature
 	// cores is how many the proxy has, the first ones; 0 is one.
 	cores int
 }
@@ -59,17 +57,26 @@ type target struct {
 }
 
 func works() []work {
-	logged, secure, resilient, limited := many, many, many, many
-	logged.accessLog, secure.tls, resilient.resilient, limited.limited = true, true, true, true
+	logged, secure := many, many
+	logged.accessLog, secure.tls = true, true
 	multiplexed, both := many, secure
 	multiplexed.http2, both.http2 = true, true
+	with := func(name string, f *feature, bars ...bar) work {
+		s := many
+		s.feature, s.accessLog = f, f == chain
+		return work{"1 KiB, 64 connections, " + name, bars, processorTime(s, wrk("1k", 64))}
+	}
 	return []work{
 		{"1 KiB, 64 connections, 1 route", nil, processorTime(single, wrk("1k", 64))},
 		{"1 KiB, 64 connections", ofBoth(1.15), processorTime(many, wrk("1k", 64))},
 		{"1 KiB, 256 connections", ofBoth(1.25), processorTime(many, wrk("1k", 256))},
 		{"1 KiB, 64 connections, access log", ofBoth(1.10), processorTime(logged, wrk("1k", 64))},
-		{"1 KiB, 64 connections, resilience", []bar{{resilienceOff, 0.97}}, processorTime(resilient, wrk("1k", 64))},
-		{"1 KiB, 64 connections, rate limit", []bar{{rateLimitOff, 0.97}}, processorTime(limited, wrk("1k", 64))},
+		with("resilience", resilience, bar{withoutFeature, 0.97}),
+		with("rate limit", rateLimit, bar{withoutFeature, 0.97}),
+		with("token", token, bar{withoutFeature, 0.94}),
+		with("API key", apiKey, bar{withoutFeature, 0.96}),
+		with("rules and expressions", rules, bar{withoutFeature, 0.90}),
+		with("token, rules, limit, headers, access log", chain, bar{"nginx", 1.00}),
 		{"1 KiB, 5,000 requests a second", []bar{{"nginx", 1.00}}, processorTime(many, paced("1k", 64, 5000))},
 		{"100 KiB, 64 connections", []bar{{"nginx", 1.20}, {"HAProxy", 0.90}}, processorTime(many, wrk("100k", 64))},
 		{"10 MiB, 8 connections", []bar{{"HAProxy", 1.00}}, processorTime(many, wrk("10m", 8))},
