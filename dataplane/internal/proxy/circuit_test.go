@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"gateway.internal/dataplane/internal/follow"
+	"gateway.internal/dataplane/internal/upstream/circuit"
 	"gateway.internal/shared/waittest"
 )
 
@@ -140,6 +141,9 @@ func TestProbesThroughTheNode(t *testing.T) {
 		t.Fatalf("the first: %s", got)
 	}
 	<-s.arrived
+	// The client may have its response before the circuit has the result.
+	state := g.services.Get(g.serviceID()).Circuit()
+	waittest.Until(t, "the circuit opens", func() bool { return state.Status(time.Now()).To[circuit.Opened] == 1 })
 	s.failing.Store(false)
 	probe := make(chan string, 1)
 	waittest.Until(t, "one is let through", func() bool {
@@ -169,6 +173,7 @@ func TestProbesThroughTheNode(t *testing.T) {
 	}
 	s.held <- struct{}{}
 	waittest.Receive(t, "the response of what tried it", probe)
+	waittest.Until(t, "the circuit closes", func() bool { return state.Status(time.Now()).State == circuit.Closed })
 	s.held <- struct{}{}
 	if got := statusOf(t, client, g.address); got != "200" {
 		t.Errorf("after it: %s", got)
@@ -185,8 +190,8 @@ func TestBulkheadOfAService(t *testing.T) {
 	go ask()
 	waittest.Receive(t, "the first at the service", s.arrived)
 	go ask()
-	circuit := g.services.Get(g.serviceID()).Circuit()
-	waittest.Until(t, "the second waits", func() bool { return circuit.Status(time.Now()).Pending == 1 })
+	places := g.services.Get(g.serviceID()).Circuit()
+	waittest.Until(t, "the second waits", func() bool { return places.Status(time.Now()).Pending == 1 })
 	if got := statusOf(t, client, g.address); got != "503 CIRCUIT_OPEN after 1" {
 		t.Errorf("the third: %s", got)
 	}
@@ -196,7 +201,7 @@ func TestBulkheadOfAService(t *testing.T) {
 			t.Errorf("who had a place: %s", got)
 		}
 	}
-	waittest.Until(t, "all places are given back", func() bool { return circuit.Status(time.Now()).Concurrent == 0 })
+	waittest.Until(t, "all places are given back", func() bool { return places.Status(time.Now()).Concurrent == 0 })
 }
 
 // TestCircuitOfCalls has calls of gRPC get UNAVAILABLE.
