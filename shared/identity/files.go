@@ -176,3 +176,12 @@ func (r *Reloader) Current() *Material {
 	r.log.Info("certificate files were read again", "certificate", r.files.Certificate, "authorities", r.files.Authorities)
 	return r.current
 }
+
+// Server returns the settings of a server that shows the certificate as it is then: TLS 1.2 at least, with the protocols
+// that ALPN may agree on. There has to be a certificate.
+func (r *Reloader) Server(protocols ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: protocols,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.Current().Certificate, nil },
+	}
+}

@@ -334,3 +334,30 @@ func TestFilesThatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestOldVersionsAreRefused: nothing below TLS 1.2 is spoken.
+func TestOldVersionsAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	issue(t, nil, x509.Certificate{}).write(t, dir)
+	files := Files{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	r, err := NewReloader(files, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, allowed := range map[uint16]bool{
+		tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true,
+	} {
+		client, server := net.Pipe()
+		go func() {
+			_ = tls.Server(server, r.Server("h2")).Handshake()
+			_ = server.Close()
+		}()
+		err := tls.Client(client, &tls.Config{
+			InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: version, NextProtos: []string{"h2"},
+		}).Handshake()
+		_ = client.Close()
+		if (err == nil) != allowed {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+	}
+}

@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 
-	"gateway.internal/controlplane/internal/certfile"
+	"gateway.internal/shared/identity"
 )
 
 // checkTLS refuses to send tokens in the clear to other machines, unless that is said.
@@ -59,12 +59,12 @@ func (o *options) secure(rest *http.Server, restListener, grpcListener net.Liste
 		}
 		return func() error { return rest.Serve(restListener) }, grpcListener, nil
 	}
-	pair, err := certfile.Open(o.tlsCert, o.tlsKey, log)
+	files, err := identity.NewReloader(identity.Files{Certificate: o.tlsCert, Key: o.tlsKey}, log)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--tls-cert: %w", err)
 	}
-	rest.TLSConfig = pair.Config("h2", "http/1.1")
+	rest.TLSConfig = files.Server("h2", "http/1.1")
 	// gRPC speaks TLS at its listener, since it also serves REST in memory.
-	return func() error { return rest.ServeTLS(restListener, "", "") }, tls.NewListener(grpcListener, pair.Config("h2")),
-		nil
+	grpcListener = tls.NewListener(grpcListener, files.Server("h2"))
+	return func() error { return rest.ServeTLS(restListener, "", "") }, grpcListener, nil
 }
