@@ -35,7 +35,8 @@ routes: [{name: pay, path: /*, service_id: pay}]
 		})
 	}
 	answers(early, 200, "pay")
-	if said := g.must("", "circuits", "force-open", "pay"); !strings.Contains(said, "on 1 node\n") {
+	said := g.must("", "circuits", "force-open", "pay")
+	if !strings.Contains(said, "on 1 node of the control plane at 127.") {
 		t.Error(said)
 	}
 	answers(early, 503, "CIRCUIT_OPEN")
@@ -43,7 +44,7 @@ routes: [{name: pay, path: /*, service_id: pay}]
 	late.runs(1)
 	answers(late, 503, "CIRCUIT_OPEN")
 	shown("forced-open", 2)
-	if said := g.must("", "circuits", "reset", "pay"); !strings.Contains(said, "on 2 nodes\n") {
+	if said := g.must("", "circuits", "reset", "pay"); !strings.Contains(said, "on 2 nodes of the control plane at 127.") {
 		t.Error(said)
 	}
 	answers(early, 200, "pay")

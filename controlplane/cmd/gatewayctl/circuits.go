@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,7 @@ import (
 func (r *root) circuits() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "circuits [SERVICE]", Short: "Show the services' circuits on each node; reset one, or force it open",
-		Args: args(0, 1),
+		Long: "Show the services' circuits on each node; reset one, or force it open.\n" + scopeOfCircuits, Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			req := &adminv1.ListCircuitBreakersRequest{PerPage: 1000}
 			if len(given) == 1 {
@@ -39,6 +40,10 @@ func (r *root) circuits() *cobra.Command {
 			if r.output != "table" {
 				return cli.Print(cmd.OutOrStdout(), r.output, list, len(given) == 1)
 			}
+			if len(list) == 0 {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "no service has a circuit: that is what circuit_breaker_config gives it")
+				return err
+			}
 			var rows [][]string
 			for _, one := range list {
 				rows = append(rows, circuitRows(one)...)
@@ -51,14 +56,22 @@ func (r *root) circuits() *cobra.Command {
 	return cmd
 }
 
+// scopeOfCircuits says whom the commands are about.
+const scopeOfCircuits = `
+Nodes are those that are connected to the control plane that is asked. What is
+forced open is in its memory: nodes that connect to it later are told, and a
+control plane that starts anew has forgotten it. Where several control planes
+share a store, ask each of them.`
+
 // circuitRows are a service's rows: one for each node.
 func circuitRows(c *adminv1.CircuitBreaker) (rows [][]string) {
 	if len(c.GetNodes()) == 0 {
-		state := ""
+		state := "no node has told anything"
 		if c.GetForcedOpen() {
-			state = "forced-open"
+			state = "forced-open, on nodes that connect"
 		}
-		return [][]string{{c.GetService(), "", state, "", moment(c.GetForcedUntil()), "", "", "", "", "", "", "", "", "", ""}}
+		row := []string{c.GetService(), "-", state, "-", moment(c.GetForcedUntil())}
+		return [][]string{append(row, slices.Repeat([]string{"-"}, 10)...)}
 	}
 	for _, n := range c.GetNodes() {
 		rows = append(rows, []string{c.GetService(), n.GetNodeId(), n.GetState(), moment(n.GetSince()), moment(n.GetUntil()),
@@ -85,16 +98,18 @@ func took(ms float64) string {
 	return fmt.Sprintf("%.1fms", ms)
 }
 
+// moment returns a time for a table.
 func moment(t *timestamppb.Timestamp) string {
 	if t == nil {
-		return ""
+		return "-"
 	}
 	return t.AsTime().Format(time.RFC3339)
 }
 
 func (r *root) resetCircuit() *cobra.Command {
 	return &cobra.Command{
-		Use: "reset SERVICE", Short: "Close a service's circuit on all nodes, and forget what it has learned", Args: args(1, 1),
+		Use: "reset SERVICE", Short: "Close a service's circuit on all nodes, and forget what it has learned",
+		Long: "Close a service's circuit on all nodes, and forget what it has learned.\n" + scopeOfCircuits, Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
@@ -113,7 +128,8 @@ func (r *root) resetCircuit() *cobra.Command {
 func (r *root) forceCircuit() *cobra.Command {
 	var lasts time.Duration
 	cmd := &cobra.Command{
-		Use: "force-open SERVICE", Short: "Keep all requests from a service, until its circuit is reset", Args: args(1, 1),
+		Use: "force-open SERVICE", Short: "Keep all requests from a service, until its circuit is reset",
+		Long: "Keep all requests from a service, until its circuit is reset.\n" + scopeOfCircuits, Args: args(1, 1),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			req := &adminv1.ForceOpenCircuitBreakerRequest{Service: given[0]}
 			if cmd.Flags().Changed("duration") {
@@ -144,7 +160,7 @@ func (r *root) printCircuit(cmd *cobra.Command, change *adminv1.CircuitChange, d
 	if change.GetNodes() == 1 {
 		nodes = "node"
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "the circuit of service %q is %s on %d %s\n",
-		change.GetService(), did, change.GetNodes(), nodes)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "the circuit of service %q is %s on %d %s of the control plane at %s\n",
+		change.GetService(), did, change.GetNodes(), nodes, r.set.Server)
 	return err
 }

@@ -3,7 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -20,13 +21,11 @@ func (r *root) describe() *cobra.Command {
 		Short: "Show a service's endpoints as each node sees them: health, requests in flight, ejections, circuit",
 		Args:  args(1, 1),
 		RunE: func(cmd *cobra.Command, given []string) error {
-			c, err := cli.Connect(r.set)
+			ctx, c, done, err := r.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
-			ctx, cancel := c.Context(cmd.Context())
-			defer cancel()
+			defer done()
 			reply, err := c.Fleet.GetServiceHealth(ctx, &adminv1.GetServiceHealthRequest{Id: given[0]})
 			if err != nil {
 				return err
@@ -40,18 +39,31 @@ func (r *root) describe() *cobra.Command {
 	return cmd
 }
 
-// printServiceHealth writes a row for each endpoint and node.
+// printServiceHealth writes a row for each endpoint and node. A node that tells of the service's circuit and not of an
+// endpoint neither checks nor uses that.
 func printServiceHealth(w io.Writer, s *adminv1.ServiceHealth) error {
+	if len(s.GetEndpoints()) == 0 {
+		_, err := fmt.Fprintf(w, "service %q has no endpoints\n", s.GetName())
+		return err
+	}
 	circuits := map[string]string{}
 	for _, n := range s.GetCircuits() {
 		circuits[n.GetNodeId()] = n.GetState()
 	}
 	var rows [][]string
 	for _, e := range s.GetEndpoints() {
-		if len(e.GetNodes()) == 0 {
-			rows = append(rows, []string{address(e), "-", "unknown", "-", "-", "-", "no node has told anything"})
+		nodes := map[string]*adminv1.NodeEndpointStatus{}
+		for id := range circuits {
+			nodes[id] = &adminv1.NodeEndpointStatus{NodeId: id}
 		}
 		for _, n := range e.GetNodes() {
+			nodes[n.GetNodeId()] = n
+		}
+		if len(nodes) == 0 {
+			rows = append(rows, []string{address(e), "-", "unknown", "-", "-", "-", "no node has told anything"})
+		}
+		for _, id := range slices.Sorted(maps.Keys(nodes)) {
+			n := nodes[id]
 			state, why := statusOf(n)
 			rows = append(rows, []string{
 				address(e), n.GetNodeId(), state, fmt.Sprint(n.GetInFlight()), fmt.Sprint(n.GetEjections()),
@@ -72,8 +84,7 @@ func statusOf(n *adminv1.NodeEndpointStatus) (state, why string) {
 	case n.Healthy != nil && !n.GetHealthy():
 		return "unhealthy", "check failed: " + n.GetError()
 	case n.GetEjectedUntil() != nil:
-		return "ejected", fmt.Sprintf("%s, until %s", n.GetEjectionReason(),
-			n.GetEjectedUntil().AsTime().Format(time.RFC3339))
+		return "ejected", fmt.Sprintf("%s, until %s", n.GetEjectionReason(), moment(n.GetEjectedUntil()))
 	case n.Healthy == nil:
 		return "not checked", ""
 	case n.GetError() != "":

@@ -127,8 +127,7 @@ func (s circuits) serviceOf(v *catalog.Version, name string) (*configv1.Service,
 		}
 	}
 	if e != nil {
-		return nil, invalid("service", name, fmt.Sprintf("%q has no circuit_breaker_config, and so no circuit; %s",
-			e.Name(), there))
+		return nil, invalid("service", e.Name(), "has no circuit_breaker_config, and so no circuit; "+there)
 	}
 	if hint := suggest.Hint(name, slices.Values(names)); hint != "" {
 		there = strings.TrimPrefix(hint, "; ") + " " + strings.ToUpper(there[:1]) + there[1:]
@@ -181,13 +180,15 @@ func (s circuits) ForceOpenCircuitBreaker(
 			return nil, invalid("duration", text, err.Error())
 		}
 		if d < leastForced || d > mostForced {
-			return nil, invalid("duration", text, "has to be from 1s to 720h; without it the circuit stays open until it is reset")
+			return nil, invalid("duration", text,
+				"has to be from 1s to 720h; without it the circuit stays open until it is reset")
 		}
 		forced.Until = time.Now().Add(d)
 	}
 	nodes, ok := s.fleet.ForceOpen(service.GetId(), forced)
 	if !ok {
-		return nil, failure(fault.InvalidArgument, "as many circuits as may be are forced open: reset some first")
+		return nil, failure(fault.InvalidArgument,
+			fmt.Sprintf("%d circuits are forced open, the most there may be: reset some first", fleet.MaxForced))
 	}
 	s.log.WarnContext(ctx, "a circuit was forced open", "author", author(ctx), "message", message(ctx),
 		"service", service.GetName(), "duration", r.GetDuration(), "nodes", nodes)

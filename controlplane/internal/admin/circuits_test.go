@@ -46,7 +46,7 @@ func TestCircuitBreakers(t *testing.T) {
 	}
 	for _, c := range []struct{ call, code, message string }{
 		{at + "/pai/reset", "NOT_FOUND", `there is no service "pai"; did you mean "pay"? Services with a circuit are pay`},
-		{at + "/plain/reset", "INVALID_ARGUMENT", `"plain" has no circuit_breaker_config`},
+		{at + "/plain/reset", "INVALID_ARGUMENT", "service has no circuit_breaker_config"},
 		{at + "/pay/force-open?duration=10ms", "INVALID_ARGUMENT", "has to be from 1s to 720h"},
 		{at + "/pay/force-open?duration=ten", "INVALID_ARGUMENT", "is no duration"},
 	} {

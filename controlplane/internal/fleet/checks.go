@@ -27,6 +27,7 @@ type checks struct {
 	pending   []seenKey   // to be told, in the order in which they came
 	timer     *time.Timer // runs before something is told; nil: nothing is to be
 	toldAt    time.Time
+	looks     int // messages
 }
 
 // seenKey names an endpoint of a service.
@@ -112,7 +113,8 @@ func (f *Fleet) tell() {
 		}
 	}
 	if len(look.GetEndpoints()) > 0 {
-		f.direct(&streamv1.Directive{Action: &streamv1.Directive_Check{Check: look}})
+		c.looks++
+		f.direct(checksOf(c.looks), &streamv1.Directive{Action: &streamv1.Directive_Check{Check: look}})
 	}
 	for _, n := range f.nodes {
 		if n.session != nil {
@@ -128,6 +130,6 @@ func (s *Session) size(nodes int) {
 		return
 	}
 	s.told = nodes
-	s.direct(&streamv1.Directive{Action: &streamv1.Directive_FleetSize{
+	s.direct(sizeOfFleet, &streamv1.Directive{Action: &streamv1.Directive_FleetSize{
 		FleetSize: &streamv1.FleetSize{Nodes: uint32(nodes)}}})
 }

@@ -6,13 +6,6 @@ import (
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 )
 
-// maxForced bounds how many circuits may be forced open at a time.
-const maxForced = 10_000
-
-// maxDirectives bounds what waits for one node. A node that takes nothing for so long is told of what is forced open
-// when it connects again.
-const maxDirectives = 1000
-
 // Forced is a circuit that was opened by hand.
 type Forced struct {
 	// Until is when that ends; zero: when it is reset.
@@ -30,6 +23,9 @@ func (f Forced) directive(serviceID string, now time.Time) *streamv1.Directive {
 	return &streamv1.Directive{Action: &streamv1.Directive_Circuit{Circuit: d}}
 }
 
+// MaxForced is how many circuits may be forced open at a time.
+const MaxForced = 10_000
+
 // ForceOpen has all nodes open a service's circuit, and those that connect later. It returns how many are told now; ok
 // is false where too many are forced open already.
 func (f *Fleet) ForceOpen(serviceID string, forced Forced) (nodes int, ok bool) {
@@ -37,11 +33,11 @@ func (f *Fleet) ForceOpen(serviceID string, forced Forced) (nodes int, ok bool) 
 	defer f.mu.Unlock()
 	now := time.Now()
 	f.forgetForced(now)
-	if _, is := f.forced[serviceID]; !is && len(f.forced) >= maxForced {
+	if _, is := f.forced[serviceID]; !is && len(f.forced) >= MaxForced {
 		return 0, false
 	}
 	f.forced[serviceID] = forced
-	return f.direct(forced.directive(serviceID, now)), true
+	return f.direct(circuitOf(serviceID), forced.directive(serviceID, now)), true
 }
 
 // ResetCircuit has all nodes close a service's circuit. It returns how many are told.
@@ -50,7 +46,7 @@ func (f *Fleet) ResetCircuit(serviceID string) (nodes int) {
 	defer f.mu.Unlock()
 	delete(f.forced, serviceID)
 	f.remember(serviceID, time.Now())
-	return f.direct(reset(serviceID))
+	return f.direct(circuitOf(serviceID), reset(serviceID))
 }
 
 func reset(serviceID string) *streamv1.Directive {
@@ -61,7 +57,7 @@ func reset(serviceID string) *streamv1.Directive {
 // remember keeps in mind that a circuit was reset, for nodes that are not connected; the caller holds mu.
 func (f *Fleet) remember(serviceID string, now time.Time) {
 	f.resets[serviceID] = now
-	if len(f.resets) <= maxForced {
+	if len(f.resets) <= MaxForced {
 		return
 	}
 	oldest := ""
@@ -73,7 +69,7 @@ func (f *Fleet) remember(serviceID string, now time.Time) {
 			delete(f.resets, id)
 		}
 	}
-	if len(f.resets) > maxForced {
+	if len(f.resets) > MaxForced {
 		delete(f.resets, oldest)
 	}
 }
@@ -86,7 +82,7 @@ func (s *Session) resetMissed(c *streamv1.CircuitStatus) {
 		return
 	}
 	if _, is := s.fleet.forced[c.GetServiceId()]; !is && c.GetSince().AsTime().Before(at) {
-		s.direct(reset(c.GetServiceId()))
+		s.direct(circuitOf(c.GetServiceId()), reset(c.GetServiceId()))
 	}
 }
 
@@ -114,45 +110,11 @@ func (f *Fleet) forgetForced(now time.Time) {
 	}
 }
 
-// direct has a directive sent to all nodes; the caller holds mu.
-func (f *Fleet) direct(d *streamv1.Directive) (nodes int) {
-	for _, n := range f.nodes {
-		if n.session != nil {
-			n.session.direct(d)
-			nodes++
-		}
-	}
-	return nodes
-}
-
 // directAll tells a new node what is forced open; the caller holds mu.
 func (f *Fleet) directAll(s *Session, now time.Time) {
 	for id, one := range f.forced {
 		if !one.over(now) {
-			s.direct(one.directive(id, now))
+			s.direct(circuitOf(id), one.directive(id, now))
 		}
 	}
-}
-
-func (s *Session) direct(d *streamv1.Directive) {
-	if len(s.directives) >= maxForced+maxDirectives {
-		return
-	}
-	s.directives = append(s.directives, d)
-	select {
-	case s.directed <- struct{}{}:
-	default:
-	}
-}
-
-// Directed has something in it when there are directives for the node.
-func (s *Session) Directed() <-chan struct{} { return s.directed }
-
-// Directives returns those that have not been sent, in their order, and takes them for sent.
-func (s *Session) Directives() []*streamv1.Directive {
-	s.fleet.mu.Lock()
-	defer s.fleet.mu.Unlock()
-	list := s.directives
-	s.directives = nil
-	return list
 }

@@ -68,17 +68,76 @@ func TestNodeMissesAReset(t *testing.T) {
 		if got := told(s, forced, since); got != "" {
 			t.Errorf("never reset: %q", got)
 		}
-		for i := range maxForced {
+		for i := range MaxForced {
 			f.resets[strconv.Itoa(i)] = time.Now().Add(time.Duration(i))
 		}
 		f.ResetCircuit("s")
-		if _, is := f.resets["0"]; is || len(f.resets) != maxForced {
+		if _, is := f.resets["0"]; is || len(f.resets) != MaxForced {
 			t.Errorf("%d resets are remembered, and the oldest is: %t", len(f.resets), is)
 		}
 		time.Sleep(remembered + time.Second)
 		f.ResetCircuit("another")
 		if n := len(f.resets); n != 1 {
 			t.Errorf("%d resets are remembered after a day", n)
+		}
+	})
+}
+
+// TestForcedCircuitsAreBounded: one more is refused until another one is reset or over.
+func TestForcedCircuitsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(prometheus.NewRegistry())
+		forced := Forced{Until: time.Now().Add(time.Minute)}
+		for i := range MaxForced {
+			if _, ok := f.ForceOpen(strconv.Itoa(i), forced); !ok {
+				t.Fatalf("the %dth is refused", i+1)
+			}
+		}
+		if _, ok := f.ForceOpen("more", Forced{}); ok {
+			t.Error("one more is not refused")
+		}
+		if _, ok := f.ForceOpen("0", forced); !ok {
+			t.Error("one of them is refused")
+		}
+		f.ResetCircuit("0")
+		if _, ok := f.ForceOpen("more", forced); !ok {
+			t.Error("another one is refused when one was reset")
+		}
+		time.Sleep(time.Minute)
+		if _, ok := f.ForceOpen("later", Forced{}); !ok || len(f.forced) != 1 {
+			t.Errorf("%d are known when their time is over", len(f.forced))
+		}
+	})
+}
+
+// TestDirectivesDoNotPileUp: a node that takes nothing is told how things are to be, and not how they came to be so.
+func TestDirectivesDoNotPileUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(prometheus.NewRegistry())
+		slow := join(t, f, "slow")
+		for i := range 100 {
+			f.ForceOpen("a", Forced{})
+			f.ResetCircuit("a")
+			f.ForceOpen("b", Forced{})
+			other := join(t, f, strconv.Itoa(i))
+			time.Sleep(tellInterval)
+			other.says(strconv.Itoa(i), "refused")
+			other.says(strconv.Itoa(i), "")
+			time.Sleep(2 * lookInterval)
+		}
+		synctest.Wait()
+		list := slow.Directives()
+		last := map[string]string{}
+		for _, d := range list {
+			if c := d.GetCircuit(); c != nil {
+				last[c.GetServiceId()] += c.GetAction().String()
+			}
+		}
+		if last["a"] != "ACTION_RESET" || last["b"] != "ACTION_FORCE_OPEN" || len(list) > 2+1+maxSeen/maxLooks {
+			t.Errorf("%d wait, of them %v", len(list), last)
+		}
+		if slow.HasDirectives() || len(slow.Directives()) > 0 {
+			t.Error("what was sent still waits")
 		}
 	})
 }

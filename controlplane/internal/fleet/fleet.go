@@ -117,7 +117,7 @@ type Session struct {
 	retargeted chan struct{}
 	// directives are those that have not been sent, and directed has something in it when there are some; under the
 	// fleet's mu.
-	directives []*streamv1.Directive
+	directives directives
 	directed   chan struct{}
 	// told is the number of nodes that the node knows: its own to begin with.
 	told int

@@ -253,11 +253,12 @@ const directiveRetry = 100 * time.Millisecond
 // sendDirectives sends what operators want. While something else waits to be sent that waits too, which it reports.
 func (n *nodeStream) sendDirectives() (waits bool, err error) {
 	if len(n.out) > 0 {
-		return true, nil
+		return n.session.HasDirectives(), nil
 	}
 	var d delivery
 	for _, one := range n.session.Directives() {
-		if d, err = d.with(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Directive{Directive: one}}); err != nil {
+		m := &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Directive{Directive: one}}
+		if d, err = d.with(m); err != nil {
 			return false, err
 		}
 	}

@@ -17,7 +17,11 @@ import (
 	"gateway.internal/shared/config"
 )
 
-const reportInterval = 2 * time.Second
+const (
+	reportInterval = 2 * time.Second
+	// directedReport is how soon a node tells what became of what was done by hand.
+	directedReport = 100 * time.Millisecond
+)
 
 // stream is an open stream. Send and Recv may be called at the same time, each by one goroutine.
 type stream interface {
@@ -144,6 +148,14 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 	tick := time.NewTicker(reportInterval)
 	defer tick.Stop()
 	all := true
+	var directed <-chan time.Time
+	report := func() error {
+		if err := f.report(s, all); err != nil {
+			return endError(err, messages, ended)
+		}
+		all, directed = false, nil
+		return nil
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -160,10 +172,9 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 				if to, ok := f.node.(Directed); ok {
 					to.Direct(d)
 				}
-				if err := f.report(s, all); err != nil { // whoever has asked for it looks at what became of it
-					return endError(err, messages, ended)
+				if d.GetCircuit() != nil && directed == nil { // whoever has asked for it looks at what became of it
+					directed = time.After(directedReport)
 				}
-				all = false
 				continue
 			}
 			r, err := f.take(m)
@@ -176,11 +187,14 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 			if err := s.Send(&streamv1.StreamRequest{Message: &streamv1.StreamRequest_Result{Result: r}}); err != nil {
 				return endError(err, messages, ended)
 			}
-		case <-tick.C:
-			if err := f.report(s, all); err != nil {
-				return endError(err, messages, ended)
+		case <-directed:
+			if err := report(); err != nil {
+				return err
 			}
-			all = false
+		case <-tick.C:
+			if err := report(); err != nil {
+				return err
+			}
 			f.works(address)
 			f.saveAgain()
 		}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"maps"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -88,7 +89,11 @@ func (r *Registry) DirectCircuit(d *streamv1.CircuitDirective) {
 		if c != nil {
 			c.ForceOpen(now, until)
 		}
-		r.log.Warn("a circuit was opened by hand", "service", name, "until", until)
+		lasts := "until it is reset"
+		if !until.IsZero() {
+			lasts = until.Sub(now).String()
+		}
+		r.log.Warn("a circuit was opened by hand", "service", name, "lasts", lasts)
 	}
 }
 
@@ -103,12 +108,13 @@ func (r *Registry) force(s *Service) {
 		return
 	}
 	now := time.Now()
-	if !until.IsZero() && !now.Before(until) {
-		delete(r.circuits.forced, s.ID)
-	} else if c.Status(now).State != circuit.Forced {
+	if !over(until, now) && c.Status(now).State != circuit.Forced {
 		c.ForceOpen(now, until)
 	}
 }
+
+// over reports whether a circuit is not forced open any more.
+func over(until, now time.Time) bool { return !until.IsZero() && !now.Before(until) }
 
 var circuitStates = map[circuit.State]streamv1.CircuitStatus_State{
 	circuit.Closed: streamv1.CircuitStatus_STATE_CLOSED, circuit.Opened: streamv1.CircuitStatus_STATE_OPEN,
@@ -120,6 +126,7 @@ func (r *Registry) Circuits(all bool) (list []*streamv1.CircuitStatus) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	maps.DeleteFunc(r.circuits.forced, func(_ string, until time.Time) bool { return over(until, now) })
 	told := map[string]*streamv1.CircuitStatus{}
 	for id, s := range r.services {
 		c := s.Circuit()
