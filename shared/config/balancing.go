@@ -3,9 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -18,10 +16,9 @@ const (
 	DefaultMinWeightPercent = 10
 	DefaultDecayTime        = 10 * time.Second
 
-	minTableSize        = 101
-	maxTableSize        = 262_147
-	maxPriority         = 127
-	maxCookieAttributes = 8
+	minTableSize = 101
+	maxTableSize = 262_147
+	maxPriority  = 127
 )
 
 // Balancing is how a service's requests are shared among its endpoints, with its defaults filled in. It is
@@ -50,10 +47,10 @@ type Balancing struct {
 type HashKey struct {
 	// Source is where it is.
 	Source HashSource
-	// Name is that of the header field, the cookie or the parameter.
+	// Name is that of the header field or the parameter.
 	Name string
-	// SetCookie is what follows the value in the field Set-Cookie.
-	SetCookie string
+	// Cookie is the cookie, where it is one.
+	Cookie Cookie
 }
 
 // HashSource is a place of a request that a key may be in.
@@ -61,7 +58,7 @@ type HashSource uint8
 
 // The places.
 const (
-	HashClientAddress HashSource = iota
+	HashClientIP HashSource = iota
 	HashHeader
 	HashCookie
 	HashPathParameter
@@ -90,9 +87,9 @@ func balancingOf(s *configv1.Service) Balancing {
 	m := s.GetLoadBalancerConfig()
 	b := Balancing{
 		Type: orString(s.GetLoadBalancerType(), "round_robin"), Key: hashKeyOf(m.GetHashKey()),
-		TableSize: orNumber(m.GetTableSize(), DefaultTableSize), BalanceFactor: int(m.GetHashBalanceFactor()),
+		TableSize: numberOr(m.GetTableSize(), DefaultTableSize), BalanceFactor: int(m.GetHashBalanceFactor()),
 		ZoneLabel: m.GetZoneLabel(), PriorityLabel: m.GetPriorityLabel(),
-		Overprovisioning: orNumber(m.GetOverprovisioningFactor(), DefaultOverprovisioning),
+		Overprovisioning: numberOr(m.GetOverprovisioningFactor(), DefaultOverprovisioning),
 		PanicThreshold:   int(m.GetPanicThreshold()),
 		DecayTime:        durationOr(m.GetDecayTime(), DefaultDecayTime),
 	}
@@ -101,16 +98,9 @@ func balancingOf(s *configv1.Service) Balancing {
 		if b.Aggression == 0 {
 			b.Aggression = 1
 		}
-		b.MinWeightPercent = orNumber(slow.GetMinWeightPercent(), DefaultMinWeightPercent)
+		b.MinWeightPercent = numberOr(slow.GetMinWeightPercent(), DefaultMinWeightPercent)
 	}
 	return b
-}
-
-func orNumber(n uint32, absent int) int {
-	if n == 0 {
-		return absent
-	}
-	return int(n)
 }
 
 func hashKeyOf(m *configv1.HashKey) HashKey {
@@ -122,15 +112,7 @@ func hashKeyOf(m *configv1.HashKey) HashKey {
 	case *configv1.HashKey_Consumer:
 		return HashKey{Source: HashConsumer}
 	case *configv1.HashKey_Cookie:
-		cookie := from.Cookie
-		set := "; Path=" + orString(cookie.GetPath(), "/")
-		if ttl := durationOr(cookie.GetTtl(), 0); ttl > 0 {
-			set += "; Max-Age=" + strconv.Itoa(int(ttl/time.Second))
-		}
-		for _, attribute := range cookie.GetAttributes() {
-			set += "; " + attribute
-		}
-		return HashKey{Source: HashCookie, Name: cookie.GetName(), SetCookie: set + "; HttpOnly"}
+		return HashKey{Source: HashCookie, Cookie: CookieOf(from.Cookie)}
 	}
 	return HashKey{}
 }
@@ -208,7 +190,7 @@ var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$")
 func (c *checker) hashKey(at string, k *configv1.HashKey) {
 	switch from := k.GetSource().(type) {
 	case nil:
-		c.fail(at, "", "says nothing; there are header, cookie, client_address, path_parameter and consumer")
+		c.fail(at, "", "says nothing; there are header, cookie, client_ip, path_parameter and consumer")
 	case *configv1.HashKey_Header:
 		if !token.MatchString(from.Header) {
 			c.fail(at+".header", from.Header, "has to be the name of a header field, up to 128 characters of a token")
@@ -218,12 +200,12 @@ func (c *checker) hashKey(at string, k *configv1.HashKey) {
 			c.fail(at+".path_parameter", from.PathParameter,
 				`has to be the name of a parameter of the route's path, such as "id" of /users/{id}`)
 		}
-	case *configv1.HashKey_ClientAddress:
-		c.hasToBeTrue(at+".client_address", from.ClientAddress)
+	case *configv1.HashKey_ClientIp:
+		c.hasToBeTrue(at+".client_ip", from.ClientIp)
 	case *configv1.HashKey_Consumer:
 		c.hasToBeTrue(at+".consumer", from.Consumer)
 	case *configv1.HashKey_Cookie:
-		c.hashCookie(at+".cookie", from.Cookie)
+		c.clientCookie(at+".cookie", from.Cookie)
 	}
 }
 
@@ -231,61 +213,4 @@ func (c *checker) hasToBeTrue(field string, value bool) {
 	if !value {
 		c.fail(field, "false", "has to be true; there are header, cookie, path_parameter and others besides")
 	}
-}
-
-func (c *checker) hashCookie(at string, m *configv1.HashCookie) {
-	if !token.MatchString(m.GetName()) {
-		c.fail(at+".name", m.GetName(), "has to be the name of a cookie, 1 to 128 characters of a token")
-	}
-	c.duration(at+".ttl", m.GetTtl(), time.Second, 8760*time.Hour)
-	if p := m.GetPath(); p != "" && (p[0] != '/' || len(p) > maxLabelLength || !cookieValue(p)) {
-		c.fail(at+".path", p, `has to start with "/", up to %d visible ASCII characters without ";"`, maxLabelLength)
-	}
-	if n := len(m.GetAttributes()); n > maxCookieAttributes {
-		c.fail(at+".attributes", "", "has %d entries; %d are allowed", n, maxCookieAttributes)
-	}
-	secure, domain, needsSecure := false, false, hasCookiePrefix(m.GetName(), "__Host-", "__Secure-")
-	for i, attribute := range m.GetAttributes() {
-		field := fmt.Sprintf("%s.attributes[%d]", at, i)
-		name, value, _ := strings.Cut(attribute, "=")
-		switch strings.ToLower(name) {
-		case "path", "max-age", "expires", "httponly":
-			c.fail(field, attribute, "is not to be given here: path and ttl say it, and HttpOnly is always there")
-		case "secure":
-			secure = true
-		case "domain":
-			domain = true
-		case "samesite":
-			needsSecure = needsSecure || strings.EqualFold(value, "none")
-		}
-		if !token.MatchString(name) || len(attribute) > maxLabelLength || !cookieValue(value) {
-			c.fail(field, attribute, `has to be a name such as "Secure", or a name and a value such as "SameSite=Lax"`)
-		}
-	}
-	if needsSecure && !secure {
-		c.fail(at+".attributes", "",
-			"has to have \"Secure\": clients refuse cookies with SameSite=None, and those whose names begin with __Host- "+
-				"or __Secure-, without it")
-	}
-	c.hostCookie(at, m.GetName(), m.GetPath(), domain)
-}
-
-// hasCookiePrefix reports whether a cookie's name begins with a prefix of those that clients look at, in any case (RFC
-// 6265bis section 5.7).
-func hasCookiePrefix(name string, prefixes ...string) bool {
-	return slices.ContainsFunc(prefixes, func(p string) bool {
-		return len(name) >= len(p) && strings.EqualFold(name[:len(p)], p)
-	})
-}
-
-// hostCookie checks what clients ask of cookies whose names begin with __Host-: they refuse others.
-func (c *checker) hostCookie(at, name, path string, domain bool) {
-	if hasCookiePrefix(name, "__Host-") && (domain || path != "" && path != "/") {
-		c.fail(at+".name", name, "is for a cookie with the path \"/\" and no domain: clients refuse others of this name")
-	}
-}
-
-// cookieValue reports whether a text may be the value of a cookie's attribute (RFC 6265 section 4.1.1).
-func cookieValue(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ';' })
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
@@ -64,7 +65,7 @@ func TestBalancingErrors(t *testing.T) {
 		{byHash + `{"slow_start":{"window":"1m"}}}`, `is not for load_balancer_type "consistent_hash"`},
 		{
 			byHash + `{"hash_key":{}}}`,
-			`hash_key says nothing; there are header, cookie, client_address, path_parameter and consumer`,
+			`hash_key says nothing; there are header, cookie, client_ip, path_parameter and consumer`,
 		},
 		{byHash + `{"hash_key":{"header":"a b"}}}`, `hash_key.header "a b"`},
 		{byHash + `{"hash_key":{"path_parameter":""}}}`, `hash_key.path_parameter`},
@@ -72,25 +73,15 @@ func TestBalancingErrors(t *testing.T) {
 		{byHash + `{"hash_key":{"cookie":{"name":"a;b"}}}}`, `cookie.name "a;b"`},
 		{byHash + `{"hash_key":{"cookie":{"name":"a","ttl":"1ms"}}}}`, `cookie.ttl "1ms" has to be from 1s`},
 		{byHash + `{"hash_key":{"cookie":{"name":"a","path":"x"}}}}`, `cookie.path "x"`},
+		{byHash + `{"hash_key":{"client_ip":false}}}`, `hash_key.client_ip "false" has to be true`},
+		{byHash + `{"hash_key":{"cookie":{"name":"a","same_site":"Lax"}}}}`, `cookie.same_site "Lax" has to be one of lax`},
+		{byHash + `{"hash_key":{"cookie":{"name":"a","domain":"a; b=c"}}}}`, `cookie.domain "a; b=c"`},
 		{
-			byHash + `{"hash_key":{"cookie":{"name":"a","attributes":["Path=/"]}}}}`,
-			`cookie.attributes[0] "Path=/" is not to be given here`,
-		},
-		{
-			byHash + `{"hash_key":{"cookie":{"name":"a","attributes":["a=b; c=d"]}}}}`,
-			`cookie.attributes[0] "a=b; c=d"`,
-		},
-		{byHash + `{"hash_key":{"cookie":{"name":"__Host-a"}}}}`, `cookie.attributes has to have "Secure"`},
-		{
-			byHash + `{"hash_key":{"cookie":{"name":"a","attributes":["SameSite=None"]}}}}`,
-			`cookie.attributes has to have "Secure"`,
-		},
-		{
-			byHash + `{"hash_key":{"cookie":{"name":"__host-a","path":"/a","attributes":["Secure"]}}}}`,
+			byHash + `{"hash_key":{"cookie":{"name":"__host-a","path":"/a"}}}}`,
 			`cookie.name "__host-a" is for a cookie with the path "/" and no domain`,
 		},
 		{
-			byHash + `{"hash_key":{"cookie":{"name":"__Host-a","attributes":["Secure","Domain=a.test"]}}}}`,
+			byHash + `{"hash_key":{"cookie":{"name":"__Host-a","domain":"a.test"}}}}`,
 			`cookie.name "__Host-a" is for a cookie with the path "/" and no domain`,
 		},
 	} {
@@ -123,11 +114,11 @@ func TestBalancingSettings(t *testing.T) {
 				b.Type, b.TableSize, b.BalanceFactor = "consistent_hash", 1009, 150
 				b.Key = HashKey{Source: HashHeader, Name: "x-user"}
 			}},
-		{byHash + `{"hash_key":{"cookie":{"name":"at","ttl":"90s","path":"/a","attributes":["Secure","SameSite=Lax"]}}}}`,
+		{byHash + `{"hash_key":{"cookie":{"name":"at","ttl":"90s","path":"/a","same_site":"none"}}}}`,
 			func(b *Balancing) {
 				b.Type = "consistent_hash"
-				b.Key = HashKey{Source: HashCookie, Name: "at"}
-				b.Key.SetCookie = "; Path=/a; Max-Age=90; Secure; SameSite=Lax; HttpOnly"
+				b.Key = HashKey{Source: HashCookie, Cookie: Cookie{Name: "at",
+					attributes: "; Path=/a; Max-Age=90; HttpOnly; SameSite=None; Secure"}}
 			}},
 		{byHash + `{"hash_key":{"path_parameter":"id"}}}`, func(b *Balancing) {
 			b.Type, b.Key = "consistent_hash", HashKey{Source: HashPathParameter, Name: "id"}
@@ -147,7 +138,7 @@ func TestBalancingSettings(t *testing.T) {
 		if text := problems.Error(); text != "" {
 			t.Errorf("%s: %s", c.text, text)
 		}
-		if d := cmp.Diff(want, ServiceSettingsOf(s).Balancing); d != "" {
+		if d := cmp.Diff(want, ServiceSettingsOf(s).Balancing, cmpopts.EquateComparable(Cookie{})); d != "" {
 			t.Errorf("%s: %s", c.text, d)
 		}
 	}

@@ -3,14 +3,11 @@ package config
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-	"gateway.internal/shared/hostname"
 	"gateway.internal/shared/match"
 )
 
@@ -19,12 +16,7 @@ const (
 	maxConditions = 64
 	// maxBufferBytes is the longest body of a request that can be read before its service is asked.
 	maxBufferBytes = 64 << 20
-	// maxStickyTTL is the longest that browsers keep a cookie.
-	maxStickyTTL = 400 * 24 * time.Hour
 )
-
-// cookieName is a token (RFC 6265 section 4.1.1) of a length that leaves room for others.
-var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$")
 
 // sticky checks what leads the requests of one client to the same backend.
 func (c *checker) sticky(m *configv1.Route) {
@@ -37,9 +29,9 @@ func (c *checker) sticky(m *configv1.Route) {
 	}
 	switch key := s.GetKey().(type) {
 	case *configv1.Sticky_Cookie:
-		c.stickyCookie(key.Cookie)
+		c.clientCookie("sticky.cookie", key.Cookie)
 	case *configv1.Sticky_Header:
-		if !cookieName.MatchString(key.Header) {
+		if !token.MatchString(key.Header) {
 			c.fail("sticky.header", key.Header, "has to be the name of a header field such as X-Session")
 		}
 	case *configv1.Sticky_ClientIp:
@@ -53,23 +45,6 @@ func (c *checker) sticky(m *configv1.Route) {
 	default:
 		c.fail("sticky", "", "needs what tells clients apart: one of cookie, header, client_ip and consumer")
 	}
-}
-
-func (c *checker) stickyCookie(m *configv1.StickyCookie) {
-	if !cookieName.MatchString(m.GetName()) {
-		c.fail("sticky.cookie.name", m.GetName(), "has to be a token of 1 to 128 characters such as backend")
-	}
-	c.duration("sticky.cookie.ttl", m.GetTtl(), time.Second, maxStickyTTL)
-	if p := m.GetPath(); p != "" && (p[0] != '/' || len(p) > maxLabelLength || !cookieValue(p)) {
-		c.fail("sticky.cookie.path", p, `has to start with "/", up to %d visible ASCII characters without ";"`, maxLabelLength)
-	}
-	if d := m.GetDomain(); d != "" {
-		if _, err := hostname.Parse(d); err != nil || strings.Contains(d, "*") {
-			c.fail("sticky.cookie.domain", d, "has to be a host such as example.com")
-		}
-	}
-	c.hostCookie("sticky.cookie", m.GetName(), m.GetPath(), m.GetDomain() != "")
-	c.oneOf("sticky.cookie.same_site", m.GetSameSite(), "lax", "strict", "none")
 }
 
 // canaries checks which requests backends get whatever the weights say, and returns their shares in percent together.

@@ -14,7 +14,7 @@ func TestStickyAndCanariesAreValidated(t *testing.T) {
 	two := func(sticky *configv1.Sticky) *configv1.Route {
 		return &configv1.Route{Sticky: sticky, Backends: []*configv1.Backend{{ServiceId: "a"}, {ServiceId: "b"}}}
 	}
-	cookie := func(c *configv1.StickyCookie) *configv1.Route {
+	cookie := func(c *configv1.ClientCookie) *configv1.Route {
 		return two(&configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: c}})
 	}
 	canary := func(weight uint32, m *configv1.BackendMatch) *configv1.Route {
@@ -27,23 +27,23 @@ func TestStickyAndCanariesAreValidated(t *testing.T) {
 		route *configv1.Route
 		field string // with a problem; empty: none
 	}{
-		{"a cookie", cookie(&configv1.StickyCookie{
+		{"a cookie", cookie(&configv1.ClientCookie{
 			Name: "b", Ttl: "9600h", Path: "/a", Domain: "a.test", SameSite: "strict",
 		}), ""},
-		{"no name", cookie(&configv1.StickyCookie{}), "sticky.cookie.name"},
-		{"no token", cookie(&configv1.StickyCookie{Name: "a=b"}), "sticky.cookie.name"},
-		{"longer than browsers keep it", cookie(&configv1.StickyCookie{Name: "b", Ttl: "9601h"}), "sticky.cookie.ttl"},
-		{"another attribute", cookie(&configv1.StickyCookie{Name: "b", Path: "/a; Domain=b"}), "sticky.cookie.path"},
-		{"a path of any length", cookie(&configv1.StickyCookie{
+		{"no name", cookie(&configv1.ClientCookie{}), "sticky.cookie.name"},
+		{"no token", cookie(&configv1.ClientCookie{Name: "a=b"}), "sticky.cookie.name"},
+		{"longer than browsers keep it", cookie(&configv1.ClientCookie{Name: "b", Ttl: "9601h"}), "sticky.cookie.ttl"},
+		{"another attribute", cookie(&configv1.ClientCookie{Name: "b", Path: "/a; Domain=b"}), "sticky.cookie.path"},
+		{"a path of any length", cookie(&configv1.ClientCookie{
 			Name: "b", Path: "/" + strings.Repeat("a", 256),
 		}), "sticky.cookie.path"},
-		{"a host's own", cookie(&configv1.StickyCookie{Name: "__Host-b", Path: "/"}), ""},
-		{"a host's own below a path", cookie(&configv1.StickyCookie{Name: "__Host-b", Path: "/a"}), "sticky.cookie.name"},
-		{"a host's own of a domain", cookie(&configv1.StickyCookie{
+		{"a host's own", cookie(&configv1.ClientCookie{Name: "__Host-b", Path: "/"}), ""},
+		{"a host's own below a path", cookie(&configv1.ClientCookie{Name: "__Host-b", Path: "/a"}), "sticky.cookie.name"},
+		{"a host's own of a domain", cookie(&configv1.ClientCookie{
 			Name: "__Host-b", Domain: "a.test",
 		}), "sticky.cookie.name"},
-		{"a pattern", cookie(&configv1.StickyCookie{Name: "b", Domain: "*.a.test"}), "sticky.cookie.domain"},
-		{"a site", cookie(&configv1.StickyCookie{Name: "b", SameSite: "Lax"}), "sticky.cookie.same_site"},
+		{"a pattern", cookie(&configv1.ClientCookie{Name: "b", Domain: "*.a.test"}), "sticky.cookie.domain"},
+		{"a site", cookie(&configv1.ClientCookie{Name: "b", SameSite: "Lax"}), "sticky.cookie.same_site"},
 		{"nothing", two(&configv1.Sticky{}), "sticky"},
 		{"a field", two(&configv1.Sticky{Key: &configv1.Sticky_Header{Header: "X-A"}}), ""},
 		{"no field", two(&configv1.Sticky{Key: &configv1.Sticky_Header{Header: "X A"}}), "sticky.header"},

@@ -76,11 +76,11 @@ func TestWhatIsHardlyMeant(t *testing.T) {
 	keyedBy := func(name, cookie string) *configv1.Service {
 		s := service(name)
 		s.LoadBalancerType, s.LoadBalancerConfig = "consistent_hash", &configv1.LoadBalancerConfig{
-			HashKey: &configv1.HashKey{Source: &configv1.HashKey_Cookie{Cookie: &configv1.HashCookie{Name: cookie}}}}
+			HashKey: &configv1.HashKey{Source: &configv1.HashKey_Cookie{Cookie: &configv1.ClientCookie{Name: cookie}}}}
 		return s
 	}
 	sticky := proto.Clone(split).(*configv1.Route)
-	sticky.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.StickyCookie{Name: "at"}}}
+	sticky.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.ClientCookie{Name: "at"}}}
 	off := cors("c")
 	off.Enabled = proto.Bool(false)
 	for name, c := range map[string]struct {

@@ -9,6 +9,7 @@ import (
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/keyhash"
 	"gateway.internal/shared/match"
 )
 
@@ -68,12 +69,12 @@ func (s *Split) Choose(q *match.Request, c *Client, random func(n uint32) uint32
 	if key, ok := s.Sticky.key(q, c); ok {
 		return Choice{Share: s.of(key)}
 	}
-	if s.Sticky.cookie == "" {
+	if s.Sticky.cookie.Name == "" {
 		return Choice{Share: s.draw(random(s.Total))}
 	}
 	id := newClientID(random)
 	var text [16]byte
-	return Choice{s.of(hash(string(id.appendText(text[:0])))), id}
+	return Choice{s.of(keyhash.Text(string(id.appendText(text[:0])))), id}
 }
 
 // draw returns the share that a random number picks, by its index. n is from 0 and below Total.
@@ -118,7 +119,9 @@ func (c *Compiler) split(msg *configv1.Route) (Split, error) {
 			s.ByConsumer = s.ByConsumer || conditions.ByConsumer()
 			s.vary(conditions.Fields())
 		}
-		s.Shares = append(s.Shares, Share{ServiceID: b.GetServiceId(), conditions: conditions, seed: hash(service.GetName())})
+		s.Shares = append(s.Shares, Share{
+			ServiceID: b.GetServiceId(), conditions: conditions, seed: keyhash.Text(service.GetName()),
+		})
 		weights = append(weights, uint64(config.BackendWeight(b)))
 		percents = append(percents, uint64(math.Round(b.GetMatch().GetPercent()*1000)))
 	}

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/keyhash"
 	"gateway.internal/shared/match"
 )
 
@@ -29,7 +30,7 @@ func ofWeights(weights map[string]uint32) *Split {
 	s := &Split{}
 	for i := range len(weights) {
 		name := fmt.Sprint("s", i)
-		s.Shares = append(s.Shares, Share{ServiceID: name, Weight: weights[name], seed: hash(name)})
+		s.Shares = append(s.Shares, Share{ServiceID: name, Weight: weights[name], seed: keyhash.Text(name)})
 		s.Total += weights[name]
 	}
 	return s
@@ -51,7 +52,7 @@ func TestAChangeOfAWeightMovesWhatItHasTo(t *testing.T) {
 		after := ofWeights(weights)
 		moved := 0
 		for client := range clients {
-			key := hash(fmt.Sprint("client ", client))
+			key := keyhash.Text(fmt.Sprint("client ", client))
 			from, to := before.of(key), after.of(key)
 			if from == to {
 				continue
@@ -75,7 +76,7 @@ func TestAnOrderOfBackendsMovesNobody(t *testing.T) {
 	b.Shares[0], b.Shares[2] = b.Shares[2], b.Shares[0]
 	var counted [3]int
 	for client := range 8000 {
-		key := hash(fmt.Sprint(client))
+		key := keyhash.Text(fmt.Sprint(client))
 		i := a.of(key)
 		if got, want := b.Shares[b.of(key)].ServiceID, a.Shares[i].ServiceID; got != want {
 			t.Fatalf("client %d goes to %s and to %s", client, want, got)
@@ -138,14 +139,14 @@ func TestWhatTellsClientsApart(t *testing.T) {
 
 func TestCookieOfAClient(t *testing.T) {
 	for _, c := range []struct {
-		cookie *configv1.StickyCookie
+		cookie *configv1.ClientCookie
 		scheme string
 		want   string
 	}{
-		{&configv1.StickyCookie{Name: "a"}, "http", "a=00000000000000ff; Path=/; HttpOnly; SameSite=Lax"},
-		{&configv1.StickyCookie{Name: "a"}, "https", "a=00000000000000ff; Path=/; HttpOnly; SameSite=Lax; Secure"},
+		{&configv1.ClientCookie{Name: "a"}, "http", "a=00000000000000ff; Path=/; HttpOnly; SameSite=Lax"},
+		{&configv1.ClientCookie{Name: "a"}, "https", "a=00000000000000ff; Path=/; HttpOnly; SameSite=Lax; Secure"},
 		{
-			&configv1.StickyCookie{Name: "a", Ttl: "90m", Path: "/b", Domain: "c.test", SameSite: "none"}, "http",
+			&configv1.ClientCookie{Name: "a", Ttl: "90m", Path: "/b", Domain: "c.test", SameSite: "none"}, "http",
 			"a=00000000000000ff; Path=/b; Domain=c.test; Max-Age=5400; HttpOnly; SameSite=None; Secure",
 		},
 	} {
@@ -159,7 +160,7 @@ func TestCookieOfAClient(t *testing.T) {
 // TestACookieLeadsBack: the backend that a new client gets is the one that its cookie leads to.
 func TestACookieLeadsBack(t *testing.T) {
 	s := ofWeights(map[string]uint32{"s0": 3, "s1": 1})
-	s.Sticky = newSticky(&configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.StickyCookie{Name: "c"}}})
+	s.Sticky = newSticky(&configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.ClientCookie{Name: "c"}}})
 	for n := range uint32(64) {
 		first := s.Choose(&match.Request{Header: fields{}}, &Client{}, func(uint32) uint32 { return n })
 		q := match.Request{Header: fields{"Cookie": "c=" + string(first.ID.appendText(nil))}}
@@ -205,7 +206,7 @@ func TestPercentagesGoBeforeWeights(t *testing.T) {
 
 func TestChoosesAllocateNothing(t *testing.T) {
 	s := ofWeights(map[string]uint32{"s0": 3, "s1": 1})
-	s.Sticky = newSticky(&configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.StickyCookie{Name: "c"}}})
+	s.Sticky = newSticky(&configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.ClientCookie{Name: "c"}}})
 	with, without := match.Request{Header: fields{"Cookie": "a=b; c=1"}}, match.Request{Header: fields{}}
 	draw := func(uint32) uint32 { return 7 }
 	memory := make([]byte, 0, 256)
@@ -220,7 +221,7 @@ func TestChoosesAllocateNothing(t *testing.T) {
 
 func BenchmarkSticky(b *testing.B) {
 	s := ofWeights(map[string]uint32{"s0": 3, "s1": 1})
-	s.Sticky = newSticky(&configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.StickyCookie{Name: "c"}}})
+	s.Sticky = newSticky(&configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.ClientCookie{Name: "c"}}})
 	q, c := match.Request{Header: fields{"Cookie": "a=b; c=0123456789abcdef"}}, Client{}
 	for b.Loop() {
 		s.Choose(&q, &c, nil)

@@ -39,13 +39,14 @@ routes: [{name: user, path: "/users/{id}", service_id: s}, {name: all, path: /*,
 // and what has the same key goes to the same endpoint.
 func TestAffinity(t *testing.T) {
 	endpoints := numbered(t, 4)
-	const cookie = "hash_key: {cookie: {name: at, ttl: 1h, attributes: [SameSite=Lax]}}"
+	const cookie = "hash_key: {cookie: {name: at, ttl: 1h, same_site: strict}}"
 	g := start(t, balancedBy("consistent_hash", cookie, endpoints))
 	for _, path := range []string{"/", "/set"} {
 		first := g.raw("GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n", "GET")[0]
 		to, cookies := body(t, first), first.Cookies()
 		own := len(cookies) - 1
 		if own < 0 || cookies[own].Name != "at" || cookies[own].MaxAge != 3600 || !cookies[own].HttpOnly ||
+			cookies[own].SameSite != http.SameSiteStrictMode ||
 			path == "/set" && own != 1 {
 			t.Fatalf("%s: the cookies are %v", path, first.Header["Set-Cookie"])
 		}

@@ -181,7 +181,7 @@ func drawTarget(t *rapid.T, r *configv1.Route) {
 func drawShaping(t *rapid.T, r *configv1.Route) {
 	switch rapid.IntRange(0, 5).Draw(t, "sticky") {
 	case 0:
-		r.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.StickyCookie{Name: "c", Ttl: "1h"}}}
+		r.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Cookie{Cookie: &configv1.ClientCookie{Name: "c", Ttl: "1h"}}}
 	case 1:
 		r.Sticky = &configv1.Sticky{Key: &configv1.Sticky_Header{Header: "X-Kind"}}
 	case 2:

@@ -137,7 +137,7 @@ func TestSourcesOfKeys(t *testing.T) {
 		set       func(x *exchange.Exchange, key int)
 	}{
 		{"by default the client's address", ``, func(x *exchange.Exchange, key int) { x.Client = at(key) }},
-		{"the client's address", `{"client_address":true}`, func(x *exchange.Exchange, key int) { x.Client = at(key) }},
+		{"the client's address", `{"client_ip":true}`, func(x *exchange.Exchange, key int) { x.Client = at(key) }},
 		{"a header field", `{"header":"X-User"}`, func(x *exchange.Exchange, key int) {
 			x.Request.Header.Add("x-user", fmt.Sprint(key))
 		}},
@@ -200,7 +200,7 @@ func TestCookiesAreGiven(t *testing.T) {
 		LoadBalancerType: "consistent_hash",
 		LoadBalancerConfig: &configv1.LoadBalancerConfig{TableSize: 1009, HashKey: &configv1.HashKey{
 			Source: &configv1.HashKey_Cookie{
-				Cookie: &configv1.HashCookie{Name: "at", Ttl: "1h", Attributes: []string{"Secure"}},
+				Cookie: &configv1.ClientCookie{Name: "at", Ttl: "1h", SameSite: "none"},
 			},
 		}},
 		Endpoints: []*configv1.Endpoint{endpoint(1), endpoint(2), endpoint(3), endpoint(4)},
@@ -217,7 +217,7 @@ func TestCookiesAreGiven(t *testing.T) {
 			t.Fatalf("another attempt goes to %v, with the cookie %q after %q", second == first, x.Affinity().SetCookie, set)
 		}
 		value, rest, _ := strings.Cut(strings.TrimPrefix(set, "at="), ";")
-		if len(value) != 32 || rest != " Path=/; Max-Age=3600; Secure; HttpOnly" || seen[value] {
+		if len(value) != 32 || rest != " Path=/; Max-Age=3600; HttpOnly; SameSite=None; Secure" || seen[value] {
 			t.Fatalf("the cookie is %q", set)
 		}
 		seen[value] = true

@@ -6,8 +6,8 @@ import (
 	"unsafe"
 
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/keyhash"
 	"gateway.internal/shared/match"
 )
 
@@ -46,17 +46,16 @@ func (k *hashKey) find(x *exchange.Exchange, a *exchange.Affinity) {
 		value = x.Consumer()
 		a.Keyed = value != ""
 	case config.HashCookie:
-		if value, a.Keyed = match.Cookie(&x.Request.Header, k.Name); !a.Keyed || value == "" {
+		if value, a.Keyed = match.Cookie(&x.Request.Header, k.Cookie.Name); !a.Keyed || value == "" {
 			value, a.Keyed = k.give(x, a), true
 		}
 	default:
-		address := x.Client.Addr()
-		a.Keyed = address.IsValid()
-		bytes := address.As16()
-		a.Hash = balance.HashText(unsafe.String(&bytes[0], len(bytes)))
+		if a.Keyed = x.Client.IsValid(); a.Keyed {
+			a.Hash = keyhash.Client(x.Client.Addr())
+		}
 		return
 	}
-	a.Hash = balance.HashText(value)
+	a.Hash = keyhash.Text(value)
 }
 
 // cookieBytes is the length of a cookie's value before it is written in hexadecimal.
@@ -69,11 +68,11 @@ func (k *hashKey) give(x *exchange.Exchange, a *exchange.Affinity) string {
 		random[i] = byte(rand.Uint32())
 	}
 	begin := len(x.Texts)
-	x.Texts = append(append(x.Texts, k.Name...), '=')
+	x.Texts = append(append(x.Texts, k.Cookie.Name...), '=')
 	value := len(x.Texts)
 	x.Texts = hex.AppendEncode(x.Texts, random[:])
 	end := len(x.Texts)
-	x.Texts = append(x.Texts, k.SetCookie...)
+	x.Texts = k.Cookie.AppendAttributes(x.Texts, x.Scheme)
 	text := x.Texts[begin:]
 	a.SetCookie = unsafe.String(&text[0], len(text))
 	return a.SetCookie[value-begin : end-begin]

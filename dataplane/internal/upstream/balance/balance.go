@@ -9,6 +9,8 @@ import (
 	"math/bits"
 	"slices"
 	"time"
+
+	"gateway.internal/shared/keyhash"
 )
 
 // Target is an endpoint as balancers see it.
@@ -118,7 +120,7 @@ func New(set Settings, targets []Target, previous *Balancer) *Balancer {
 		t.strategy = newStrategy(&set, &t.group, previous.strategyOf(t.targets[0].Tier))
 	}
 	b.health.over, b.health.panic = set.Overprovisioning, set.Panic
-	b.turn.n.Store(drawOf(mix(set.Begin))) // not the place within the tier
+	b.turn.n.Store(drawOf(keyhash.Mix(set.Begin))) // not the place within the tier
 	if previous != nil {
 		b.turn.n.Store(previous.turn.n.Load())
 	}
@@ -198,7 +200,7 @@ func (b *Balancer) pickAmongTiers(c Choice) int {
 		return -1
 	}
 	l := b.health.loads()
-	n := mix(c.Hash ^ golden)
+	n := keyhash.Mix(c.Hash ^ golden)
 	if !c.Keyed {
 		n = 0
 		if l.several {
@@ -227,15 +229,6 @@ func (t *tier) pick(c Choice, panics bool) int {
 		return int(t.indices[i])
 	}
 	return i
-}
-
-// mix spreads a number over all 64 bits: the finalizer of MurmurHash3.
-func mix(h uint64) uint64 {
-	h ^= h >> 33
-	h *= 0xFF51AFD7ED558CCD
-	h ^= h >> 33
-	h *= 0xC4CEB9FE1A85EC53
-	return h ^ h>>33
 }
 
 // scale brings a number of 64 bits to 0 to n-1.

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"sync/atomic"
+
+	"gateway.internal/shared/keyhash"
 )
 
 // probes is how many places of the table are looked at for a target that may be chosen.
@@ -60,7 +62,7 @@ func (h *hashed) Pick(c Choice) int {
 				least = i
 			}
 		}
-		at = mix(at + golden)
+		at = keyhash.Mix(at + golden)
 	}
 	if least < 0 {
 		return h.spare.draw(at, c, false)

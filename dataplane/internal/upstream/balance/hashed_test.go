@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"gateway.internal/shared/keyhash"
 )
 
 // keyed returns n targets with addresses for keys and the weights, in turn.
@@ -17,7 +19,7 @@ func keyed(n int, weights ...uint32) []Target {
 	return ts
 }
 
-func keyOf(k int) Choice { return Choice{Hash: HashText(fmt.Sprint("key-", k)), Keyed: true} }
+func keyOf(k int) Choice { return Choice{Hash: keyhash.Text(fmt.Sprint("key-", k)), Keyed: true} }
 
 // owners returns what each of n keys goes to.
 func owners(ts []Target, b interface{ Pick(Choice) int }, n int) []string {

@@ -1,5 +1,7 @@
 package balance
 
+import "gateway.internal/shared/keyhash"
+
 // DefaultTableSize is the number of places of a table of consistent_hash where Settings do not say: Envoy's and
 // Maglev's.
 const DefaultTableSize = 65537
@@ -19,7 +21,7 @@ func newTable(targets []Target, size int) []uint32 {
 	weights := 0.0
 	for i, t := range targets {
 		if t.Weight > 0 {
-			hitters = append(hitters, hitter{index: uint32(i), seed: mix(hashText(t.Key)), weight: float64(t.Weight)})
+			hitters = append(hitters, hitter{index: uint32(i), seed: keyhash.Text(t.Key), weight: float64(t.Weight)})
 			weights += float64(t.Weight)
 		}
 	}
@@ -53,7 +55,7 @@ type hitter struct {
 func (h *hitter) hit(until float64, table []uint32, first []float64) (filled int) {
 	size := uint64(len(table))
 	for ; float64(h.next) <= until*h.weight; h.next++ {
-		chance := mix(h.seed + h.next*golden)
+		chance := keyhash.Mix(h.seed + h.next*golden)
 		place := scale(chance, size)
 		at := (float64(h.next) + (float64(uint32(chance))+1)/(1<<32)) / h.weight
 		switch before := first[place]; {
@@ -66,15 +68,3 @@ func (h *hitter) hit(until float64, table []uint32, first []float64) (filled int
 	}
 	return filled
 }
-
-// hashText returns the FNV-1a hash of a text.
-func hashText(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return h
-}
-
-// HashText returns the hash of a request's key, the same on all nodes.
-func HashText(s string) uint64 { return mix(hashText(s)) }

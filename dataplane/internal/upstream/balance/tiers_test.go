@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"testing"
+
+	"gateway.internal/shared/keyhash"
 )
 
 // tiered returns targets of tiers, as many of each as are said, some of them down.
@@ -48,7 +50,7 @@ func TestSpillOver(t *testing.T) {
 				got := make([]float64, len(c.tiers))
 				const n = 5000
 				for k := range n {
-					got[ts[b.Pick(Choice{Hash: mix(uint64(k)), Keyed: kind == "consistent_hash"})].Tier] += 1.0 / n
+					got[ts[b.Pick(Choice{Hash: keyhash.Mix(uint64(k)), Keyed: kind == "consistent_hash"})].Tier] += 1.0 / n
 				}
 				for tier, want := range c.want {
 					if math.Abs(got[tier]-want) > 0.03 || want == 0 && got[tier] > 0 {
@@ -75,7 +77,7 @@ func TestPanic(t *testing.T) {
 			b := New(Settings{Kind: kind, Panic: c.threshold, TableSize: 1009}, ts, nil)
 			got := map[int]int{}
 			for k := range 2000 {
-				if i := b.Pick(Choice{Hash: mix(uint64(k)), Keyed: k%2 == 0}); i >= 0 {
+				if i := b.Pick(Choice{Hash: keyhash.Mix(uint64(k)), Keyed: k%2 == 0}); i >= 0 {
 					got[i]++
 				}
 			}
@@ -129,7 +131,7 @@ func TestSharesUnderContention(t *testing.T) {
 		for p := range pickers {
 			wg.Go(func() {
 				for k := range each {
-					i := b.Pick(Choice{Hash: HashText(string(rune(p*each + k))), Keyed: true})
+					i := b.Pick(Choice{Hash: keyhash.Text(string(rune(p*each + k))), Keyed: true})
 					counts[p][i]++
 					if kind == "least_connections" || kind == "peak_ewma" {
 						continue // the others would avoid a target for as long as its picker is not run by the system

@@ -160,7 +160,7 @@ type HashKey struct {
 	//
 	//	*HashKey_Header
 	//	*HashKey_Cookie
-	//	*HashKey_ClientAddress
+	//	*HashKey_ClientIp
 	//	*HashKey_PathParameter
 	//	*HashKey_Consumer
 	Source        isHashKey_Source `protobuf_oneof:"source"`
@@ -214,7 +214,7 @@ func (x *HashKey) GetHeader() string {
 	return ""
 }
 
-func (x *HashKey) GetCookie() *HashCookie {
+func (x *HashKey) GetCookie() *ClientCookie {
 	if x != nil {
 		if x, ok := x.Source.(*HashKey_Cookie); ok {
 			return x.Cookie
@@ -223,10 +223,10 @@ func (x *HashKey) GetCookie() *HashCookie {
 	return nil
 }
 
-func (x *HashKey) GetClientAddress() bool {
+func (x *HashKey) GetClientIp() bool {
 	if x != nil {
-		if x, ok := x.Source.(*HashKey_ClientAddress); ok {
-			return x.ClientAddress
+		if x, ok := x.Source.(*HashKey_ClientIp); ok {
+			return x.ClientIp
 		}
 	}
 	return false
@@ -261,12 +261,12 @@ type HashKey_Header struct {
 
 type HashKey_Cookie struct {
 	// A cookie. Clients that don't send it are given one.
-	Cookie *HashCookie `protobuf:"bytes,2,opt,name=cookie,proto3,oneof"`
+	Cookie *ClientCookie `protobuf:"bytes,2,opt,name=cookie,proto3,oneof"`
 }
 
-type HashKey_ClientAddress struct {
-	// The client's address, as trusted proxies tell it, without the port. Has to be true.
-	ClientAddress bool `protobuf:"varint,3,opt,name=client_address,json=clientAddress,proto3,oneof"`
+type HashKey_ClientIp struct {
+	// The client's address, as trusted proxies tell it, that of IPv6 up to its first 64 bits. Has to be true.
+	ClientIp bool `protobuf:"varint,3,opt,name=client_ip,json=clientIp,proto3,oneof"`
 }
 
 type HashKey_PathParameter struct {
@@ -283,85 +283,11 @@ func (*HashKey_Header) isHashKey_Source() {}
 
 func (*HashKey_Cookie) isHashKey_Source() {}
 
-func (*HashKey_ClientAddress) isHashKey_Source() {}
+func (*HashKey_ClientIp) isHashKey_Source() {}
 
 func (*HashKey_PathParameter) isHashKey_Source() {}
 
 func (*HashKey_Consumer) isHashKey_Source() {}
-
-// HashCookie is a cookie that keeps a client at an endpoint. Its value is a random number, made by a node, which
-// means nothing: it is neither signed nor does it name an endpoint.
-type HashCookie struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, up to 128 characters of a token (RFC 9110).
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// How long the client keeps it, 1s to 8760h (Max-Age). Empty means until its session ends.
-	Ttl string `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// Its path; starts with "/". Empty means "/".
-	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
-	// Further attributes, up to 8, such as "Secure" or "SameSite=Lax". HttpOnly is always one.
-	Attributes    []string `protobuf:"bytes,4,rep,name=attributes,proto3" json:"attributes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HashCookie) Reset() {
-	*x = HashCookie{}
-	mi := &file_gateway_config_v1_balancing_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HashCookie) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HashCookie) ProtoMessage() {}
-
-func (x *HashCookie) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_balancing_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HashCookie.ProtoReflect.Descriptor instead.
-func (*HashCookie) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_balancing_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *HashCookie) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *HashCookie) GetTtl() string {
-	if x != nil {
-		return x.Ttl
-	}
-	return ""
-}
-
-func (x *HashCookie) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *HashCookie) GetAttributes() []string {
-	if x != nil {
-		return x.Attributes
-	}
-	return nil
-}
 
 // SlowStart is how the share of an endpoint grows after it was added, or became healthy.
 type SlowStart struct {
@@ -379,7 +305,7 @@ type SlowStart struct {
 
 func (x *SlowStart) Reset() {
 	*x = SlowStart{}
-	mi := &file_gateway_config_v1_balancing_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_balancing_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +317,7 @@ func (x *SlowStart) String() string {
 func (*SlowStart) ProtoMessage() {}
 
 func (x *SlowStart) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_balancing_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_balancing_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +330,7 @@ func (x *SlowStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlowStart.ProtoReflect.Descriptor instead.
 func (*SlowStart) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_balancing_proto_rawDescGZIP(), []int{3}
+	return file_gateway_config_v1_balancing_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SlowStart) GetWindow() string {
@@ -432,7 +358,7 @@ var File_gateway_config_v1_balancing_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_balancing_proto_rawDesc = "" +
 	"\n" +
-	"!gateway/config/v1/balancing.proto\x12\x11gateway.config.v1\"\x9e\x03\n" +
+	"!gateway/config/v1/balancing.proto\x12\x11gateway.config.v1\x1a\x1egateway/config/v1/cookie.proto\"\x9e\x03\n" +
 	"\x12LoadBalancerConfig\x125\n" +
 	"\bhash_key\x18\x01 \x01(\v2\x1a.gateway.config.v1.HashKeyR\ahashKey\x12\x1d\n" +
 	"\n" +
@@ -446,22 +372,14 @@ const file_gateway_config_v1_balancing_proto_rawDesc = "" +
 	"\n" +
 	"slow_start\x18\b \x01(\v2\x1c.gateway.config.v1.SlowStartR\tslowStart\x12\x1d\n" +
 	"\n" +
-	"decay_time\x18\t \x01(\tR\tdecayTime\"\xd6\x01\n" +
+	"decay_time\x18\t \x01(\tR\tdecayTime\"\xce\x01\n" +
 	"\aHashKey\x12\x18\n" +
-	"\x06header\x18\x01 \x01(\tH\x00R\x06header\x127\n" +
-	"\x06cookie\x18\x02 \x01(\v2\x1d.gateway.config.v1.HashCookieH\x00R\x06cookie\x12'\n" +
-	"\x0eclient_address\x18\x03 \x01(\bH\x00R\rclientAddress\x12'\n" +
+	"\x06header\x18\x01 \x01(\tH\x00R\x06header\x129\n" +
+	"\x06cookie\x18\x02 \x01(\v2\x1f.gateway.config.v1.ClientCookieH\x00R\x06cookie\x12\x1d\n" +
+	"\tclient_ip\x18\x03 \x01(\bH\x00R\bclientIp\x12'\n" +
 	"\x0epath_parameter\x18\x04 \x01(\tH\x00R\rpathParameter\x12\x1c\n" +
 	"\bconsumer\x18\x05 \x01(\bH\x00R\bconsumerB\b\n" +
-	"\x06source\"f\n" +
-	"\n" +
-	"HashCookie\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03ttl\x18\x02 \x01(\tR\x03ttl\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\tR\x04path\x12\x1e\n" +
-	"\n" +
-	"attributes\x18\x04 \x03(\tR\n" +
-	"attributes\"q\n" +
+	"\x06source\"q\n" +
 	"\tSlowStart\x12\x16\n" +
 	"\x06window\x18\x01 \x01(\tR\x06window\x12\x1e\n" +
 	"\n" +
@@ -482,17 +400,17 @@ func file_gateway_config_v1_balancing_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_balancing_proto_rawDescData
 }
 
-var file_gateway_config_v1_balancing_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_gateway_config_v1_balancing_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_gateway_config_v1_balancing_proto_goTypes = []any{
 	(*LoadBalancerConfig)(nil), // 0: gateway.config.v1.LoadBalancerConfig
 	(*HashKey)(nil),            // 1: gateway.config.v1.HashKey
-	(*HashCookie)(nil),         // 2: gateway.config.v1.HashCookie
-	(*SlowStart)(nil),          // 3: gateway.config.v1.SlowStart
+	(*SlowStart)(nil),          // 2: gateway.config.v1.SlowStart
+	(*ClientCookie)(nil),       // 3: gateway.config.v1.ClientCookie
 }
 var file_gateway_config_v1_balancing_proto_depIdxs = []int32{
 	1, // 0: gateway.config.v1.LoadBalancerConfig.hash_key:type_name -> gateway.config.v1.HashKey
-	3, // 1: gateway.config.v1.LoadBalancerConfig.slow_start:type_name -> gateway.config.v1.SlowStart
-	2, // 2: gateway.config.v1.HashKey.cookie:type_name -> gateway.config.v1.HashCookie
+	2, // 1: gateway.config.v1.LoadBalancerConfig.slow_start:type_name -> gateway.config.v1.SlowStart
+	3, // 2: gateway.config.v1.HashKey.cookie:type_name -> gateway.config.v1.ClientCookie
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
@@ -505,10 +423,11 @@ func file_gateway_config_v1_balancing_proto_init() {
 	if File_gateway_config_v1_balancing_proto != nil {
 		return
 	}
+	file_gateway_config_v1_cookie_proto_init()
 	file_gateway_config_v1_balancing_proto_msgTypes[1].OneofWrappers = []any{
 		(*HashKey_Header)(nil),
 		(*HashKey_Cookie)(nil),
-		(*HashKey_ClientAddress)(nil),
+		(*HashKey_ClientIp)(nil),
 		(*HashKey_PathParameter)(nil),
 		(*HashKey_Consumer)(nil),
 	}
@@ -518,7 +437,7 @@ func file_gateway_config_v1_balancing_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_balancing_proto_rawDesc), len(file_gateway_config_v1_balancing_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

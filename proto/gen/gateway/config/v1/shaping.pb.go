@@ -78,7 +78,7 @@ func (x *Sticky) GetKey() isSticky_Key {
 	return nil
 }
 
-func (x *Sticky) GetCookie() *StickyCookie {
+func (x *Sticky) GetCookie() *ClientCookie {
 	if x != nil {
 		if x, ok := x.Key.(*Sticky_Cookie); ok {
 			return x.Cookie
@@ -120,7 +120,7 @@ type isSticky_Key interface {
 
 type Sticky_Cookie struct {
 	// A cookie, which the node sets where a request has none.
-	Cookie *StickyCookie `protobuf:"bytes,1,opt,name=cookie,proto3,oneof"`
+	Cookie *ClientCookie `protobuf:"bytes,1,opt,name=cookie,proto3,oneof"`
 }
 
 type Sticky_Header struct {
@@ -146,88 +146,6 @@ func (*Sticky_ClientIp) isSticky_Key() {}
 
 func (*Sticky_Consumer) isSticky_Key() {}
 
-// StickyCookie is a cookie whose value the node makes up. It is HttpOnly, and Secure for clients that use https.
-type StickyCookie struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name, a token of at most 128 characters.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// How long clients keep it, from when it is set, 1s to 9600h. Empty means until the browser ends.
-	Ttl string `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// Path below which clients send it. Empty means "/".
-	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
-	// Domain that clients send it to as well, with all names below. Empty means the request's host alone.
-	Domain string `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`
-	// "lax", "strict" or "none"; the last makes it Secure in any case. Empty means "lax".
-	SameSite      string `protobuf:"bytes,5,opt,name=same_site,json=sameSite,proto3" json:"same_site,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StickyCookie) Reset() {
-	*x = StickyCookie{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StickyCookie) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StickyCookie) ProtoMessage() {}
-
-func (x *StickyCookie) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StickyCookie.ProtoReflect.Descriptor instead.
-func (*StickyCookie) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *StickyCookie) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *StickyCookie) GetTtl() string {
-	if x != nil {
-		return x.Ttl
-	}
-	return ""
-}
-
-func (x *StickyCookie) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *StickyCookie) GetDomain() string {
-	if x != nil {
-		return x.Domain
-	}
-	return ""
-}
-
-func (x *StickyCookie) GetSameSite() string {
-	if x != nil {
-		return x.SameSite
-	}
-	return ""
-}
-
 // HeaderMatch is a predicate on one request header field.
 type HeaderMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -247,7 +165,7 @@ type HeaderMatch struct {
 
 func (x *HeaderMatch) Reset() {
 	*x = HeaderMatch{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +177,7 @@ func (x *HeaderMatch) String() string {
 func (*HeaderMatch) ProtoMessage() {}
 
 func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +190,7 @@ func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
 func (*HeaderMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{2}
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *HeaderMatch) GetName() string {
@@ -360,7 +278,7 @@ type CookieMatch struct {
 
 func (x *CookieMatch) Reset() {
 	*x = CookieMatch{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +290,7 @@ func (x *CookieMatch) String() string {
 func (*CookieMatch) ProtoMessage() {}
 
 func (x *CookieMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[3]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +303,7 @@ func (x *CookieMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CookieMatch.ProtoReflect.Descriptor instead.
 func (*CookieMatch) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{3}
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CookieMatch) GetName() string {
@@ -469,7 +387,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +399,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[4]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +412,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{4}
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Fault) GetHeaders() []*HeaderMatch {
@@ -531,7 +449,7 @@ type FaultDelay struct {
 
 func (x *FaultDelay) Reset() {
 	*x = FaultDelay{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +461,7 @@ func (x *FaultDelay) String() string {
 func (*FaultDelay) ProtoMessage() {}
 
 func (x *FaultDelay) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[5]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +474,7 @@ func (x *FaultDelay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FaultDelay.ProtoReflect.Descriptor instead.
 func (*FaultDelay) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{5}
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FaultDelay) GetFixed() string {
@@ -588,7 +506,7 @@ type FaultAbort struct {
 
 func (x *FaultAbort) Reset() {
 	*x = FaultAbort{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +518,7 @@ func (x *FaultAbort) String() string {
 func (*FaultAbort) ProtoMessage() {}
 
 func (x *FaultAbort) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[6]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +531,7 @@ func (x *FaultAbort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FaultAbort.ProtoReflect.Descriptor instead.
 func (*FaultAbort) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{6}
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FaultAbort) GetStatus() uint32 {
@@ -652,7 +570,7 @@ type BufferRequest struct {
 
 func (x *BufferRequest) Reset() {
 	*x = BufferRequest{}
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +582,7 @@ func (x *BufferRequest) String() string {
 func (*BufferRequest) ProtoMessage() {}
 
 func (x *BufferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_gateway_config_v1_shaping_proto_msgTypes[7]
+	mi := &file_gateway_config_v1_shaping_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +595,7 @@ func (x *BufferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BufferRequest.ProtoReflect.Descriptor instead.
 func (*BufferRequest) Descriptor() ([]byte, []int) {
-	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{7}
+	return file_gateway_config_v1_shaping_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BufferRequest) GetMaxBytes() int64 {
@@ -698,19 +616,13 @@ var File_gateway_config_v1_shaping_proto protoreflect.FileDescriptor
 
 const file_gateway_config_v1_shaping_proto_rawDesc = "" +
 	"\n" +
-	"\x1fgateway/config/v1/shaping.proto\x12\x11gateway.config.v1\"\xa1\x01\n" +
+	"\x1fgateway/config/v1/shaping.proto\x12\x11gateway.config.v1\x1a\x1egateway/config/v1/cookie.proto\"\xa1\x01\n" +
 	"\x06Sticky\x129\n" +
-	"\x06cookie\x18\x01 \x01(\v2\x1f.gateway.config.v1.StickyCookieH\x00R\x06cookie\x12\x18\n" +
+	"\x06cookie\x18\x01 \x01(\v2\x1f.gateway.config.v1.ClientCookieH\x00R\x06cookie\x12\x18\n" +
 	"\x06header\x18\x02 \x01(\tH\x00R\x06header\x12\x1d\n" +
 	"\tclient_ip\x18\x03 \x01(\bH\x00R\bclientIp\x12\x1c\n" +
 	"\bconsumer\x18\x04 \x01(\bH\x00R\bconsumerB\x05\n" +
-	"\x03key\"}\n" +
-	"\fStickyCookie\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03ttl\x18\x02 \x01(\tR\x03ttl\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\tR\x04path\x12\x16\n" +
-	"\x06domain\x18\x04 \x01(\tR\x06domain\x12\x1b\n" +
-	"\tsame_site\x18\x05 \x01(\tR\bsameSite\"v\n" +
+	"\x03key\"v\n" +
 	"\vHeaderMatch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x05exact\x18\x02 \x01(\tH\x00R\x05exact\x12\x16\n" +
@@ -759,22 +671,22 @@ func file_gateway_config_v1_shaping_proto_rawDescGZIP() []byte {
 	return file_gateway_config_v1_shaping_proto_rawDescData
 }
 
-var file_gateway_config_v1_shaping_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_gateway_config_v1_shaping_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_gateway_config_v1_shaping_proto_goTypes = []any{
 	(*Sticky)(nil),        // 0: gateway.config.v1.Sticky
-	(*StickyCookie)(nil),  // 1: gateway.config.v1.StickyCookie
-	(*HeaderMatch)(nil),   // 2: gateway.config.v1.HeaderMatch
-	(*CookieMatch)(nil),   // 3: gateway.config.v1.CookieMatch
-	(*Fault)(nil),         // 4: gateway.config.v1.Fault
-	(*FaultDelay)(nil),    // 5: gateway.config.v1.FaultDelay
-	(*FaultAbort)(nil),    // 6: gateway.config.v1.FaultAbort
-	(*BufferRequest)(nil), // 7: gateway.config.v1.BufferRequest
+	(*HeaderMatch)(nil),   // 1: gateway.config.v1.HeaderMatch
+	(*CookieMatch)(nil),   // 2: gateway.config.v1.CookieMatch
+	(*Fault)(nil),         // 3: gateway.config.v1.Fault
+	(*FaultDelay)(nil),    // 4: gateway.config.v1.FaultDelay
+	(*FaultAbort)(nil),    // 5: gateway.config.v1.FaultAbort
+	(*BufferRequest)(nil), // 6: gateway.config.v1.BufferRequest
+	(*ClientCookie)(nil),  // 7: gateway.config.v1.ClientCookie
 }
 var file_gateway_config_v1_shaping_proto_depIdxs = []int32{
-	1, // 0: gateway.config.v1.Sticky.cookie:type_name -> gateway.config.v1.StickyCookie
-	2, // 1: gateway.config.v1.Fault.headers:type_name -> gateway.config.v1.HeaderMatch
-	5, // 2: gateway.config.v1.Fault.delay:type_name -> gateway.config.v1.FaultDelay
-	6, // 3: gateway.config.v1.Fault.abort:type_name -> gateway.config.v1.FaultAbort
+	7, // 0: gateway.config.v1.Sticky.cookie:type_name -> gateway.config.v1.ClientCookie
+	1, // 1: gateway.config.v1.Fault.headers:type_name -> gateway.config.v1.HeaderMatch
+	4, // 2: gateway.config.v1.Fault.delay:type_name -> gateway.config.v1.FaultDelay
+	5, // 3: gateway.config.v1.Fault.abort:type_name -> gateway.config.v1.FaultAbort
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
@@ -787,31 +699,32 @@ func file_gateway_config_v1_shaping_proto_init() {
 	if File_gateway_config_v1_shaping_proto != nil {
 		return
 	}
+	file_gateway_config_v1_cookie_proto_init()
 	file_gateway_config_v1_shaping_proto_msgTypes[0].OneofWrappers = []any{
 		(*Sticky_Cookie)(nil),
 		(*Sticky_Header)(nil),
 		(*Sticky_ClientIp)(nil),
 		(*Sticky_Consumer)(nil),
 	}
-	file_gateway_config_v1_shaping_proto_msgTypes[2].OneofWrappers = []any{
+	file_gateway_config_v1_shaping_proto_msgTypes[1].OneofWrappers = []any{
 		(*HeaderMatch_Exact)(nil),
 		(*HeaderMatch_Regex)(nil),
 		(*HeaderMatch_Present)(nil),
 	}
-	file_gateway_config_v1_shaping_proto_msgTypes[3].OneofWrappers = []any{
+	file_gateway_config_v1_shaping_proto_msgTypes[2].OneofWrappers = []any{
 		(*CookieMatch_Exact)(nil),
 		(*CookieMatch_Regex)(nil),
 		(*CookieMatch_Present)(nil),
 	}
+	file_gateway_config_v1_shaping_proto_msgTypes[4].OneofWrappers = []any{}
 	file_gateway_config_v1_shaping_proto_msgTypes[5].OneofWrappers = []any{}
-	file_gateway_config_v1_shaping_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gateway_config_v1_shaping_proto_rawDesc), len(file_gateway_config_v1_shaping_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
