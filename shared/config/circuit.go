@@ -61,11 +61,11 @@ func circuitOf(m *configv1.CircuitBreakerConfig) *Circuit {
 	}
 	c := &Circuit{
 		Type:        orString(m.GetType(), WindowCircuit),
-		Probes:      orNumber(m.GetMaxRequests(), DefaultCircuitRequests),
+		Probes:      numberOr(m.GetMaxRequests(), DefaultCircuitRequests),
 		Interval:    durationOr(m.GetInterval(), DefaultCircuitInterval),
 		Timeout:     durationOr(m.GetTimeout(), DefaultCircuitTimeout),
 		Threshold:   DefaultCircuitThreshold,
-		Minimum:     orNumber(m.GetMinRequests(), DefaultCircuitMinimum),
+		Minimum:     numberOr(m.GetMinRequests(), DefaultCircuitMinimum),
 		Consecutive: int(m.GetConsecutiveFailures()),
 		Concurrent:  int(m.GetMaxConcurrent()), Pending: int(m.GetMaxPending()),
 		Adaptive: adaptiveOf(m.GetAdaptive()),

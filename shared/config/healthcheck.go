@@ -237,11 +237,6 @@ func (c *checker) checkContent(h *configv1.HealthCheckConfig, kind string) {
 	}
 }
 
-// ownCheckFields are the fields of a check's request that belong to the gateway, in lower case.
-var ownCheckFields = []string{"connection", "content-length", "content-type", "expect", "keep-alive",
-	"proxy-connection",
-	"te", "trailer", "transfer-encoding", "upgrade"}
-
 // checkHeader checks one field of a check's request.
 func (c *checker) checkHeader(field, name, value string) {
 	switch lower := strings.ToLower(name); {
@@ -249,7 +244,7 @@ func (c *checker) checkHeader(field, name, value string) {
 		c.fail(field, name, "is no header field name: letters, digits and !#$%%&'*+-.^_`|~")
 	case lower == "host":
 		c.fail(field, name, "has a field of its own: health_check_config.host")
-	case slices.Contains(ownCheckFields, lower):
+	case middleware.FramesMessages(lower), lower == "content-type", lower == "expect":
 		c.fail(field, name, "is set by the gateway itself")
 	case len(value) > maxCheckText || !middleware.ValidFieldValue(value):
 		c.fail(field, "", "has to be up to %d bytes without control characters or spaces at the ends", maxCheckText)

@@ -96,11 +96,7 @@ func PriorityOf(r *configv1.Route, l *Limits) Priority {
 const maxGroupPriorities = 64
 
 // priority checks who goes first.
-func (c *checker) priority(field, value string) {
-	if value != "" && !slices.Contains(priorityNames[:], value) {
-		c.fail(field, value, "has to be one of critical, high, normal and low")
-	}
-}
+func (c *checker) priority(field, value string) { c.oneOf(field, value, "critical", "high", "normal", "low") }
 
 func (c *checker) priorities(m *configv1.Policy) {
 	c.priority("request_priority", m.GetRequestPriority())
@@ -113,7 +109,7 @@ func (c *checker) priorities(m *configv1.Policy) {
 			c.fail(field, group, "has to be the name of a group, of a-z, 0-9, \".\", \"_\" and \"-\"")
 		}
 		if m.GetGroupPriorities()[group] == "" {
-			c.fail(field, "", "has to be one of critical, high, normal and low")
+			c.fail(field, "", "has to be one of critical, high, normal, low")
 		}
 		c.priority(field, m.GetGroupPriorities()[group])
 	}

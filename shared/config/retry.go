@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/middleware"
 	"gateway.internal/shared/suggest"
 )
 
@@ -121,6 +122,9 @@ func RetriesOf(route, service *configv1.Policy) *Retries {
 	for _, p := range []*configv1.Policy{service, route} {
 		if m := p.GetRetry(); m != nil {
 			retries = true
+			if len(m.GetMethods()) > 0 || m.AnyMethod != nil { // these two are one thing
+				retry.Methods, retry.AnyMethod = nil, nil
+			}
 			overlay(retry.ProtoReflect(), m.ProtoReflect())
 		}
 		if m := p.GetHedge(); m != nil {
@@ -146,6 +150,9 @@ func RetriesOf(route, service *configv1.Policy) *Retries {
 // set takes over what a merged policy says.
 func (r *Retries) set(m *configv1.RetryPolicy) {
 	r.On = defaultRetryOn
+	if len(m.GetRetriableStatuses()) > 0 {
+		r.On |= RetryStatuses
+	}
 	if list := m.GetOn(); len(list) > 0 {
 		r.On = 0
 		for _, name := range list {
@@ -160,7 +167,8 @@ func (r *Retries) set(m *configv1.RetryPolicy) {
 		}
 	}
 	r.PerTry = durationOr(m.GetPerTryTimeout(), 0)
-	r.BackoffBase = durationOr(m.GetBackoff().GetBase(), DefaultRetryBackoff)
+	r.BackoffBase = durationOr(m.GetBackoff().GetBase(),
+		min(DefaultRetryBackoff, durationOr(m.GetBackoff().GetMax(), DefaultRetryBackoff)))
 	r.BackoffMax = max(durationOr(m.GetBackoff().GetMax(), 10*r.BackoffBase), r.BackoffBase)
 	r.MaxRetryAfter = durationOr(m.GetMaxRetryAfter(), DefaultMaxRetryAfter)
 	if m.RespectRetryAfter != nil && !m.GetRespectRetryAfter() {
@@ -191,21 +199,11 @@ func overlay(on, m protoreflect.Message) {
 	})
 }
 
-func numberOr(n uint32, absent int) int {
-	if n == 0 {
-		return absent
-	}
-	return int(n)
-}
-
 // fieldName is a token of up to 64 characters (RFC 9110 section 5.6.2).
 var fieldName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$")
 
-// notForDeadlines are fields that mean something else to those that a request passes.
-var notForDeadlines = []string{
-	"host", "connection", "content-length", "content-type", "transfer-encoding", "te", "trailer", "upgrade", "expect",
-	"keep-alive", "proxy-connection", "grpc-timeout", "cookie", "authorization", "via", "x-request-id", "forwarded",
-}
+// notForDeadlines are fields that mean something else to those that a request passes, besides those of the gateway.
+var notForDeadlines = []string{"content-type", "grpc-timeout", "cookie", "authorization"}
 
 // retries checks what a policy says of retries, hedges and the time for them.
 func (c *checker) retries(m *configv1.Policy) {
@@ -220,7 +218,8 @@ func (c *checker) retries(m *configv1.Policy) {
 	case name == "":
 	case !fieldName.MatchString(name):
 		c.fail("deadline_header", name, `has to be the name of a field, such as "X-Request-Timeout"`)
-	case slices.Contains(notForDeadlines, lower), strings.HasPrefix(lower, "x-forwarded-"):
+	case slices.Contains(notForDeadlines, lower), strings.HasPrefix(lower, "x-forwarded-"),
+		middleware.FramesMessages(lower), middleware.IsWritten(lower):
 		c.fail("deadline_header", name, `means something else: take a name of its own, such as "X-Request-Timeout"`)
 	}
 	c.duration("response_header_timeout", m.GetResponseHeaderTimeout(), time.Millisecond, 24*time.Hour)

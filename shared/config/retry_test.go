@@ -57,6 +57,32 @@ func TestRetriesMerge(t *testing.T) {
 	}
 }
 
+// TestRetriesThatBelongTogether: what a policy of a route's says of methods holds, whatever its service's does, and
+// fields that stand alone do what they say.
+func TestRetriesThatBelongTogether(t *testing.T) {
+	merged := func(route, service *configv1.RetryPolicy) *Retries {
+		return RetriesOf(&configv1.Policy{Retry: route}, &configv1.Policy{Retry: service})
+	}
+	anything, get := &configv1.RetryPolicy{AnyMethod: proto.Bool(true)}, &configv1.RetryPolicy{Methods: []string{"GET"}}
+	if r := merged(get, anything); r.AnyMethod || len(r.Methods) != 1 {
+		t.Errorf("a route that retries only GET: %+v", r)
+	}
+	if r := merged(anything, get); !r.AnyMethod {
+		t.Errorf("a route that retries everything: %+v", r)
+	}
+	if r := merged(&configv1.RetryPolicy{Attempts: 3}, get); len(r.Methods) != 1 {
+		t.Errorf("a route that says nothing of methods: %+v", r)
+	}
+	short := &configv1.RetryPolicy{Backoff: &configv1.RetryBackoff{Max: "5ms"}}
+	if r := merged(short, nil); r.BackoffMax != 5*time.Millisecond {
+		t.Errorf("a wait of 5ms at most: %s", r.BackoffMax)
+	}
+	status := &configv1.RetryPolicy{RetriableStatuses: []uint32{429}}
+	if r := merged(status, nil); !r.On.Has(RetryStatuses) || !r.On.Has(RetryReset) {
+		t.Errorf("a status beside the defaults: %v", r.On)
+	}
+}
+
 func TestRetriesValidation(t *testing.T) {
 	retry := func(m *configv1.RetryPolicy) *configv1.Policy { return &configv1.Policy{Retry: m} }
 	hedge := func(m *configv1.HedgePolicy) *configv1.Policy { return &configv1.Policy{Hedge: m} }
@@ -132,6 +158,10 @@ func TestRetriesValidation(t *testing.T) {
 			"too many hedges",
 			hedge(&configv1.HedgePolicy{Delay: "1s", Attempts: 6}),
 			"hedge.attempts", "from 0 to 5",
+		},
+		{
+			"a field of the gateway's", &configv1.Policy{DeadlineHeader: "Client-Cert"},
+			"deadline_header", "means something else",
 		},
 		{"a field for the deadline", &configv1.Policy{DeadlineHeader: "X-Request-Timeout"}, "", ""},
 		{"no field", &configv1.Policy{DeadlineHeader: "X Y"}, "deadline_header", "name of a field"},

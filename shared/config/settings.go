@@ -40,6 +40,13 @@ func durationOr(s string, absent time.Duration) time.Duration {
 	return d
 }
 
+func numberOr(n uint32, absent int) int {
+	if n == 0 {
+		return absent
+	}
+	return int(n)
+}
+
 // Pool is a service's connection pool with its defaults filled in.
 type Pool struct {
 	// MaxIdle is how many idle connections are kept per endpoint, MaxConnections how many there may be; 0: any number.

@@ -26,6 +26,9 @@ var framingFields = []string{
 	"connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 }
 
+// FramesMessages reports whether a field, by its name in lower case, frames messages or belongs to one connection.
+func FramesMessages(name string) bool { return slices.Contains(framingFields, name) }
+
 func validateHeaders(m proto.Message) []FieldError {
 	var c collector
 	s := m.(*middlewarev1.Headers)
@@ -62,14 +65,17 @@ func (c *collector) field(where, name, value string, in template.Place) {
 // writtenFields are those of requests that the gateway writes itself: what middleware says there would not be sent.
 var writtenFields = []string{"client-cert", "client-cert-chain", "expect", "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"}
 
+// IsWritten reports whether the gateway writes a field of requests itself, by its name in lower case.
+func IsWritten(name string) bool { return slices.Contains(writtenFields, name) }
+
 func (c *collector) fieldName(where, name string, in template.Place) {
 	lower := strings.ToLower(name)
 	switch {
 	case !ValidFieldName(name):
 		c.fail(where, name, "is no header field name: letters, digits and !#$%%&'*+-.^_`|~")
-	case slices.Contains(framingFields, lower):
+	case FramesMessages(lower):
 		c.fail(where, name, "can't be changed: it frames the message or belongs to one connection")
-	case in == template.InRequest && slices.Contains(writtenFields, lower), in == template.InResponse && lower == "x-request-id":
+	case in == template.InRequest && IsWritten(lower), in == template.InResponse && lower == "x-request-id":
 		c.fail(where, name, "can't be changed: the gateway writes it itself, from what it knows")
 	}
 }

@@ -36,7 +36,8 @@ type RetryPolicy struct {
 	// (502, 503 or 504), "5xx" (any status from 500 to 599, and what "connect_failure", "reset", "refused_stream" and
 	// "per_try_timeout" are for), "retriable_statuses", "per_try_timeout", and of gRPC calls that are answered with a
 	// status alone "cancelled", "deadline_exceeded", "internal", "resource_exhausted", "unavailable". Empty means
-	// "connect_failure", "reset", "refused_stream", "gateway_error", "per_try_timeout" and "unavailable".
+	// "connect_failure", "reset", "refused_stream", "gateway_error", "per_try_timeout" and "unavailable", and
+	// "retriable_statuses" where there are any.
 	On []string `protobuf:"bytes,2,rep,name=on,proto3" json:"on,omitempty"`
 	// Statuses for "retriable_statuses", 400 to 599, up to 32.
 	RetriableStatuses []uint32 `protobuf:"varint,3,rep,packed,name=retriable_statuses,json=retriableStatuses,proto3" json:"retriable_statuses,omitempty"`
@@ -60,7 +61,8 @@ type RetryPolicy struct {
 	// "HEAD", "PUT", "DELETE", "OPTIONS" and "TRACE" (RFC 9110, 9.2.2). Calls of gRPC are retried whatever the methods,
 	// where on names one of gRPC's codes, or the endpoint has not got the call.
 	Methods []string `protobuf:"bytes,10,rep,name=methods,proto3" json:"methods,omitempty"`
-	// Whether requests of any method are retried. Absent means false.
+	// Whether requests of any method are retried. Absent means false. A policy of a route's that says this or methods
+	// overrides both.
 	AnyMethod *bool `protobuf:"varint,11,opt,name=any_method,json=anyMethod,proto3,oneof" json:"any_method,omitempty"`
 	// How much of a request's body is kept to be sent again, in bytes, 0 to 16 MiB. A request with a longer one is not
 	// retried. Absent means 64 KiB.
@@ -187,7 +189,7 @@ func (x *RetryPolicy) GetMaxBodyBytes() uint32 {
 // next one, and so on up to max (exponential back-off with full jitter).
 type RetryBackoff struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 0s to 1m. Empty means "25ms".
+	// 0s to 1m. Empty means "25ms", or max where that is less.
 	Base string `protobuf:"bytes,1,opt,name=base,proto3" json:"base,omitempty"`
 	// At least base, up to 5m. Empty means ten times base.
 	Max           string `protobuf:"bytes,2,opt,name=max,proto3" json:"max,omitempty"`
@@ -246,7 +248,7 @@ func (x *RetryBackoff) GetMax() string {
 type HedgePolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long there is no response before the next attempt begins, 1ms to 1m. With quantile: while that is not known.
-	// One of both is required.
+	// Without both there is no hedging: one that has only attempts is to override a service's.
 	Delay string `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
 	// The delay is what this share of the service's responses take at most, lately on this node: 0.95 hedges one request
 	// in twenty. 0.5 to 0.999. Absent means delay.
