@@ -96,6 +96,24 @@ func TestForcedForATime(t *testing.T) {
 	})
 }
 
+// TestForcedCircuitsAreForgotten: what is over is not kept, whether or not there is such a service.
+func TestForcedCircuitsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry(slog.New(slog.DiscardHandler))
+		defer r.Close()
+		for id, lasts := range map[string]time.Duration{"1": time.Minute, "2": time.Hour, "3": 0} {
+			d := directive(streamv1.CircuitDirective_ACTION_FORCE_OPEN, lasts)
+			d.ServiceId = id
+			r.DirectCircuit(d)
+		}
+		time.Sleep(time.Minute)
+		r.Circuits(false)
+		if _, is := r.circuits.forced["1"]; is || len(r.circuits.forced) != 2 {
+			t.Errorf("kept: %v", r.circuits.forced)
+		}
+	})
+}
+
 // TestTransitionsAreLogged has a circuit open: there is one line, with the service's name of now.
 func TestTransitionsAreLogged(t *testing.T) {
 	var out bytes.Buffer

@@ -71,9 +71,12 @@ func serve() (end func(), err error) {
 	}, nil
 }
 
-func client(t *testing.T) *redis.Client {
+func client(t *testing.T) *redis.Client { return clientOf(t, ":secret", 0) }
+
+// clientOf returns the access of a user to a database.
+func clientOf(t *testing.T, user string, database int) *redis.Client {
 	t.Helper()
-	c, err := redis.New("redis://:secret@127.0.0.1:" + port)
+	c, err := redis.New(fmt.Sprintf("redis://%s@127.0.0.1:%s/%d", user, port, database))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,18 +93,18 @@ type node struct {
 
 func newNode(t *testing.T, open time.Duration) *node {
 	t.Helper()
-	return newNodeThatLooks(t, open, 200*time.Millisecond)
+	return newNodeOf(t, client(t), open, 200*time.Millisecond)
 }
 
-// newNodeThatLooks has a node read keys at an interval.
-func newNodeThatLooks(t *testing.T, open, interval time.Duration) *node {
+// newNodeOf returns a node that reads keys at an interval.
+func newNodeOf(t *testing.T, c *redis.Client, open, interval time.Duration) *node {
 	t.Helper()
 	n := &node{set: &config.Circuit{
 		Type: config.WindowCircuit, Probes: 1, Interval: time.Minute, Timeout: open, MaxTimeout: time.Hour,
 		Threshold: 0.5, Minimum: 1, Consecutive: 1, Shared: true,
 	}}
 	n.Circuit = circuit.New(n.set, nil, time.Now())
-	n.Sharing = New(client(t), slog.New(slog.DiscardHandler))
+	n.Sharing = New(c, slog.New(slog.DiscardHandler))
 	n.lookInterval = interval
 	n.Add("id", t.Name(), n.Circuit)
 	t.Cleanup(func() { _ = n.redis.Del(context.Background(), keyPrefix+hashOf(t.Name())) }) // for when it runs again
@@ -184,7 +187,7 @@ func TestOpeningsEnd(t *testing.T) {
 // TestOpeningsOfTwoNodes has the key of another node's opening, which lasts longer, stay when a node opens its circuit
 // and closes it.
 func TestOpeningsOfTwoNodes(t *testing.T) {
-	n := newNodeThatLooks(t, time.Minute, time.Hour)
+	n := newNodeOf(t, client(t), time.Minute, time.Hour)
 	n.connected(t)
 	hash := hashOf(t.Name())
 	messages := n.redis.Subscribe(t.Context(), channelPrefix+"0")
@@ -267,4 +270,25 @@ func TestPoisonedValuesAreIgnored(t *testing.T) {
 			n.redis.Del(context.Background(), key)
 		})
 	}
+}
+
+// TestLeastRights has nodes be a user of Redis that may do what the guide says and no more.
+func TestLeastRights(t *testing.T) {
+	rights := "on >least ~gateway:* &gateway:* -@all +getrange +pttl +set +del +publish +subscribe +ping +eval +evalsha " +
+		"+select"
+	args := []any{"acl", "setuser", "limited", "reset"}
+	for _, one := range strings.Fields(rights) {
+		args = append(args, one)
+	}
+	if err := client(t).Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	least := func() *node { return newNodeOf(t, clientOf(t, "limited:least", 1), time.Hour, 200*time.Millisecond) }
+	a, b := least(), least()
+	a.connected(t)
+	b.connected(t)
+	a.fail(t)
+	b.is(t, circuit.Opened)
+	a.Reset(time.Now())
+	b.is(t, circuit.Closed)
 }
