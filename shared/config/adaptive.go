@@ -67,12 +67,12 @@ func adaptiveOf(m *configv1.AdaptiveConcurrency) Adaptive {
 	a := Adaptive{
 		MinLimit: low, MaxLimit: high,
 		Window:         durationOr(m.GetSampleWindow(), DefaultAdaptiveWindow),
-		Percentile:     float64(orNumber(m.GetPercentile(), DefaultAdaptivePercentile)) / 100,
+		Percentile:     float64(numberOr(m.GetPercentile(), DefaultAdaptivePercentile)) / 100,
 		Buffer:         DefaultAdaptiveBuffer,
 		Interval:       durationOr(m.GetMinRttInterval(), DefaultMinRTTInterval),
 		Jitter:         DefaultMinRTTJitter,
-		Requests:       orNumber(m.GetMinRttRequests(), DefaultMinRTTRequests),
-		MinConcurrency: orNumber(m.GetMinConcurrency(), min(low, DefaultMinConcurrency)),
+		Requests:       numberOr(m.GetMinRttRequests(), DefaultMinRTTRequests),
+		MinConcurrency: numberOr(m.GetMinConcurrency(), min(low, DefaultMinConcurrency)),
 	}
 	if m.Buffer != nil {
 		a.Buffer = m.GetBuffer()
