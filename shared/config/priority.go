@@ -96,7 +96,9 @@ func PriorityOf(r *configv1.Route, l *Limits) Priority {
 const maxGroupPriorities = 64
 
 // priority checks who goes first.
-func (c *checker) priority(field, value string) { c.oneOf(field, value, "critical", "high", "normal", "low") }
+func (c *checker) priority(field, value string) {
+	c.oneOf(field, value, "critical", "high", "normal", "low")
+}
 
 func (c *checker) priorities(m *configv1.Policy) {
 	c.priority("request_priority", m.GetRequestPriority())
