@@ -45,7 +45,7 @@ func (f *Fleet) AskLimit(
 	if f.questions.open[number] = q; len(q.waits) == 0 {
 		close(q.done)
 	}
-	f.direct(&streamv1.Directive{Action: &streamv1.Directive_Limit{Limit: d}})
+	f.direct(questionOf(number), &streamv1.Directive{Action: &streamv1.Directive_Limit{Limit: d}})
 	f.mu.Unlock()
 	select {
 	case <-q.done:

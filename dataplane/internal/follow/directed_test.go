@@ -61,9 +61,9 @@ func TestManyDirectivesAreOneReport(t *testing.T) {
 		f.node = &directed{}
 		p := &pipe{up: make(chan *streamv1.StreamRequest, 100), down: make(chan *streamv1.StreamResponse),
 			end: make(chan error)}
-		f.dial = func(ctx context.Context, _, _ string) (stream, func(), error) {
+		f.dial = func(ctx context.Context, _ string) (stream, func(error) error, func(), error) {
 			p.ctx = ctx
-			return p, func() {}, nil
+			return p, func(err error) error { return err }, func() {}, nil
 		}
 		done := make(chan error)
 		go func() { done <- f.follow(t.Context(), "cp") }()

@@ -172,7 +172,8 @@ func (f *Follower) converse(ctx context.Context, address string, s stream, messa
 				if to, ok := f.node.(Directed); ok {
 					to.Direct(d)
 				}
-				if d.GetCircuit() != nil && directed == nil { // whoever has asked for it looks at what became of it
+				// Whoever has asked for it looks at what became of it.
+				if (d.GetCircuit() != nil || d.GetLimit() != nil) && directed == nil {
 					directed = time.After(directedReport)
 				}
 				continue
