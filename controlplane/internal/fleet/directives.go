@@ -18,7 +18,9 @@ func circuitOf(serviceID string) subject { return subject("circuit " + serviceID
 func checksOf(n int) subject { return subject("checks " + strconv.Itoa(n%(maxSeen/maxLooks))) }
 
 // questionOf is the subject of a question about a limit: one for each that may be under way.
-func questionOf(number uint64) subject { return subject("question " + strconv.FormatUint(number%maxQuestions, 10)) }
+func questionOf(number uint64) subject {
+	return subject("question " + strconv.FormatUint(number%maxQuestions, 10))
+}
 
 // directives are those that have not been sent to a node: how things are to be, and not how they came to be so. So as
 // many wait for a node that takes nothing as there are subjects. The fleet's mutex protects them.
