@@ -70,9 +70,9 @@ const (
 	// MissingAPIKey is a request without the API key that it needs.
 	MissingAPIKey Code = "MISSING_API_KEY"
 	// InvalidAPIKey is an API key that no consumer has.
-	InvalidAPIKey Code = "INVALID_API_KEY"
+	InvalidAPIKey Code = "INVALID_API_KEY" //nolint:gosec // no key
 	// InactiveAPIKey is an API key that is switched off, or whose time is over.
-	InactiveAPIKey Code = "INACTIVE_API_KEY"
+	InactiveAPIKey Code = "INACTIVE_API_KEY" //nolint:gosec // no key
 	// InvalidToken is a token that is malformed, not to be trusted, or whose time is over.
 	InvalidToken Code = "INVALID_TOKEN"
 	// RateLimited is a request above a limit of how many there may be in a time.

@@ -272,7 +272,7 @@ type child struct {
 }
 
 func (c *children) start(path string, args ...string) error {
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(path, args...) //nolint:gosec // a binary that lies beside this one
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.env, c.sink, c.sink
 	// A group of its own keeps the terminal's Ctrl-C from it: it is told to end in its turn.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}

@@ -103,6 +103,7 @@ func (b *browser) writeCookie(w http.ResponseWriter) {
 	if b == nil || b.set == "" && !b.forget {
 		return
 	}
+	//nolint:gosec // Secure is for where there is TLS
 	c := &http.Cookie{Name: plainCookie, Value: b.set, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
 		Secure: b.secure, Expires: b.expires}
 	if b.secure {

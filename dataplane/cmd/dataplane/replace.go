@@ -228,7 +228,7 @@ func (r *respawner) respawn() {
 	if !slices.Contains(args, "--replace") {
 		args = append(slices.Clone(args), "--replace")
 	}
-	cmd := exec.Command(r.path, args...)
+	cmd := exec.Command(r.path, args...) //nolint:gosec // its own binary
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		r.log.Error("SIGUSR2: the program can't be started; this process goes on", "program", r.path, "error", err.Error())

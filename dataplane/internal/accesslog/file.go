@@ -32,7 +32,7 @@ func open(path string) (*file, error) {
 	if at, err := os.Stat(path); err == nil && at.Mode()&os.ModeNamedPipe != 0 {
 		flags = os.O_RDWR
 	}
-	out, err := os.OpenFile(path, flags, 0o640)
+	out, err := os.OpenFile(path, flags, 0o640) //nolint:gosec // its group may read logs
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,8 @@ func newTransport(d Definition, old *transport) (*transport, error) {
 		return t, nil
 	}
 	c := &tls.Config{
-		ServerName: t.settings.GetServerName(), MinVersion: tls.VersionTLS12, InsecureSkipVerify: t.settings.GetInsecureSkipVerify(),
+		ServerName: t.settings.GetServerName(), MinVersion: tls.VersionTLS12,
+		InsecureSkipVerify: t.settings.GetInsecureSkipVerify(), //nolint:gosec // only where the settings say so
 		ClientSessionCache: tls.NewLRUClientSessionCache(resumableSessions), NextProtos: []string{"http/1.1"},
 	}
 	if t.settings.GetMinVersion() == "1.3" {

@@ -63,7 +63,7 @@ func refuses(framed []byte) bool {
 	fields(framed[framePrefix:], func(field protowire.Number, value []byte, _ uint64) {
 		if field == 1 {
 			fields(value, func(field protowire.Number, _ []byte, code uint64) {
-				refused = refused || field == 1 && int32(code) != 0 //nolint:gosec // it is one of 32 bits
+				refused = refused || field == 1 && int32(code) != 0
 			})
 		}
 	})

@@ -263,14 +263,13 @@ func parse(v any, questions []Question) ([]Answer, error) {
 		return nil, errForm
 	}
 	out := make([]Answer, len(questions))
-	for i := range out {
+	for i, q := range questions {
 		var n [answers]int64
 		for j := range n {
 			if n[j], ok = list[answers*i+j].(int64); !ok || n[j] < 0 {
 				return nil, errForm
 			}
 		}
-		q := &questions[i]
 		if n[0] > q.Cost || n[0] != 0 && n[0] != q.Cost && q.How != Some || n[1] > maxLeft || n[2] > longestWait.Microseconds() {
 			return nil, errForm
 		}
