@@ -162,6 +162,10 @@ func (s *Store) RevokeNode(ctx context.Context, id, reason string) (r store.Revo
 			return err
 		}
 		r.At = time.UnixMicro(at).UTC()
+		// Tokens for its id may be on the machine that it is revoked for: they are not good after it is readmitted either.
+		if _, err := tx.ExecContext(ctx, "DELETE FROM join_tokens WHERE node_id = $1", id); err != nil {
+			return err
+		}
 		return s.dialect.notify(ctx, tx, 0)
 	})
 	s.hint()
@@ -174,6 +178,10 @@ func (s *Store) ReadmitNode(ctx context.Context, id string) (found bool, err err
 		q := "UPDATE revoked_nodes SET revoked = 0 WHERE node_id = $1 AND revoked = 1"
 		found, err = changes(tx.ExecContext(ctx, q, id))
 		if err != nil || !found {
+			return err
+		}
+		// Who has the key and the token of the time before gets no answer again: it would have the new generation.
+		if _, err := tx.ExecContext(ctx, "DELETE FROM join_token_uses WHERE node_id = $1", id); err != nil {
 			return err
 		}
 		return s.dialect.notify(ctx, tx, 0)
