@@ -97,6 +97,18 @@ func TestJoinTokensAreChecked(t *testing.T) {
 			}
 		})
 	}
+	// A node that has joined serves its last good snapshot, also when its disk has damaged the certificate.
+	t.Setenv("GATEWAY_JOIN_TOKEN", "")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "identity.pem"), []byte("\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tokens := range []string{"", filepath.Join(dir, "taken-away")} {
+		set, err := (&options{joinTokenFile: tokens, dataDir: dir}).join(slog.New(slog.DiscardHandler))
+		if err != nil || set.Token != nil {
+			t.Errorf("with a damaged certificate, token file %q: %v, %v", tokens, set.Token, err)
+		}
+	}
 	cmd := &cobra.Command{}
 	new(options).bind(cmd)
 	if usage := cmd.Flag("join-token-file").Usage; !strings.Contains(usage, "at least 16 characters") {

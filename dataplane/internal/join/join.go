@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,6 +209,9 @@ func (k *Keeper) credentials(ctx context.Context, address string) (*held, error)
 		k.log.Error("the node's certificate can't be used: it has to be enrolled again", "error", err.Error())
 	}
 	why := k.useless(has)
+	if err != nil {
+		why = err.Error()
+	}
 	if k.again[address] && k.set.Token != nil {
 		why = "the control plane did not take it"
 	}
@@ -251,10 +256,11 @@ func (k *Keeper) useless(has *held) string {
 	return ""
 }
 
-// Has reports whether a data folder has a certificate, so that a node can do without a join token.
+// Has reports whether a data folder has the file of a certificate, so that a node can start without a join token. What
+// is in it may be of no use: a node that was enrolled once starts all the same, and serves its last good snapshot.
 func Has(dir string) bool {
-	has, err := load(dir)
-	return err == nil && has != nil
+	_, err := os.Lstat(filepath.Join(dir, identityFile))
+	return err == nil
 }
 
 var errNotOurs = errors.New("the control plane has given a certificate that is not what was asked for")

@@ -294,6 +294,18 @@ func TestTheControlPlanesStoreIsLost(t *testing.T) {
 	}
 }
 
+func TestADamagedCertificate(t *testing.T) {
+	c, dir := newControl(t), t.TempDir()
+	path := filepath.Join(dir, identityFile)
+	if err := os.WriteFile(path, []byte("\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, "without a token", works(t, keeper(dir, nil), c.address), path+" has no key")
+	if err := works(t, keeper(dir, c.pinned()), c.address); err != nil {
+		t.Errorf("with a token: %v", err)
+	}
+}
+
 func TestWhatIsOfNoUseAnyMore(t *testing.T) {
 	c, dir := newControl(t), t.TempDir()
 	c.ttl = -time.Minute
