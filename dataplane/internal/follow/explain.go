@@ -19,7 +19,10 @@ const (
 // advice is what an operator can do about a refusal.
 func advice(code codes.Code) (string, bool) {
 	switch code {
-	case codes.Unauthenticated, codes.PermissionDenied:
+	case codes.PermissionDenied: // no join token changes it
+		return "a revoked node is let in again by gatewayctl nodes readmit; otherwise give it the --node-id and --group of " +
+			"its certificate", true
+	case codes.Unauthenticated:
 		return "set GATEWAY_JOIN_TOKEN or --join-token-file to the control plane's join token, or to one of gatewayctl " +
 			"join-token create", true
 	case codes.AlreadyExists:
