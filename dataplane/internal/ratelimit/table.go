@@ -61,8 +61,9 @@ func NewBudget(slots int64) *Budget {
 	return b
 }
 
+// take takes slots, or with n below 0 gives them back, which it may whatever is left.
 func (b *Budget) take(n int64) bool {
-	if b.left.Add(-n) >= 0 {
+	if b.left.Add(-n) >= 0 || n <= 0 {
 		return true
 	}
 	b.left.Add(n)

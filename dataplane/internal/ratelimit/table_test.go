@@ -137,6 +137,24 @@ func TestBudgetComesBack(t *testing.T) {
 	}
 }
 
+// TestBudgetIsGivenBackWhenOverdrawn: what is idle is let go of also where more is used than may be.
+func TestBudgetIsGivenBackWhenOverdrawn(t *testing.T) {
+	node := newNode(t)
+	l := node.limit(t, `{"limit": 10}`)
+	now := node.base.Add(time.Hour)
+	for i := range uint64(20_000) {
+		l.ask(i+1, now, 1)
+	}
+	const most = 1 << 30
+	node.budget.left.Store(-most)
+	for range 20 {
+		node.tidy(now.Add(time.Hour))
+	}
+	if given := node.budget.left.Load() + most; given < 15_000 {
+		t.Errorf("%d slots were given back", given)
+	}
+}
+
 // TestBytesOfAKey says what a million keys take.
 func TestBytesOfAKey(t *testing.T) {
 	node := newNode(t)
