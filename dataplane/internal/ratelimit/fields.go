@@ -23,11 +23,12 @@ func policyItem(s *ratelimit.Settings) string {
 	return item + ";w=" + strconv.FormatInt(max(int64(s.Window/time.Second), 1), 10)
 }
 
-// Tell adds RateLimit-Policy and RateLimit (section 4) to the exchange's response.
+// Tell adds RateLimit-Policy and RateLimit (section 4) to the exchange's response, once.
 func (t *Taken) Tell(x *exchange.Exchange) {
-	if t == nil || !t.set.headers {
+	if t == nil || t.told || !t.set.headers {
 		return
 	}
+	t.told = true
 	h := &x.Response.Header
 	h.Add("RateLimit-Policy", t.set.policy)
 	begin := len(x.Texts)

@@ -62,6 +62,8 @@ type Taken struct {
 	refused int // which limit did not let it pass; -1: none
 	// unavailable tells that it was refused since Redis could not be asked.
 	unavailable bool
+	told        bool   // what is left has been said
+	shares      int    // how many more than one are going to end it
 	keys        []byte // of all limits, one after the other
 }
 
@@ -94,7 +96,7 @@ var takens = sync.Pool{New: func() any { return &Taken{} }}
 // Where Redis has to be asked in a loop, nothing was taken: the verdict is exchange.Later, and there is nothing to end.
 func (s *Set) Take(x *exchange.Exchange) (*Taken, exchange.Verdict) {
 	t := takens.Get().(*Taken)
-	t.set, t.refused, t.unavailable = s, -1, false
+	t.set, t.refused, t.unavailable, t.told, t.shares = s, -1, false, false, 0
 	for _, l := range s.limits {
 		e := entry{limit: l, at: l.moment(x.Now), cost: l.Cost}
 		if l.CostHeader != "" {
@@ -251,9 +253,16 @@ func (t *Taken) GiveBack(x *exchange.Exchange) {
 	}
 }
 
-// End ends what limits count for as long as it is under way. t is not used any more.
+// Share tells that End is going to be called once more.
+func (t *Taken) Share() { t.shares++ }
+
+// End ends what limits count for as long as it is under way, when it is called for the last time. t is not used any
+// more then.
 func (t *Taken) End() {
 	if t == nil {
+		return
+	}
+	if t.shares--; t.shares >= 0 {
 		return
 	}
 	for i := range t.entries {

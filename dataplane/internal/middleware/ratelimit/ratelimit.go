@@ -35,8 +35,12 @@ type step struct {
 	taken exchange.FactKey[*ratelimit.Taken]
 }
 
-// Request implements pipeline.Step.
+// Request implements pipeline.Step. A middleware that is in several pipelines of a route counts a request once.
 func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
+	if t, counted := s.taken.Of(x); counted {
+		t.Share()
+		return exchange.Continue
+	}
 	t, v := s.set.Take(x)
 	if v != exchange.Later {
 		x.Put(s.taken.Fact(t))
