@@ -380,6 +380,105 @@ func TestPoisonedValues(t *testing.T) {
 	}
 }
 
+// TestLongWaits are no reason not to ask Redis any more, whatever a request costs.
+func TestLongWaits(t *testing.T) {
+	n := together(t)
+	for _, limit := range []string{
+		`{"limit": 1, "window": "744h", "burst": 11, "store": "redis", "timeout": "10s", "cost_header": "X-Cost"}`,
+		`{"limit": 1, "window": "744h", "burst": 11, "store": "redis", "mode": "leased", "timeout": "10s",
+			"cost_header": "X-Cost"}`,
+		`{"limit": 11, "window": "month", "algorithm": "fixed_window", "store": "redis", "timeout": "10s",
+			"cost_header": "X-Cost"}`,
+		`{"limit": 11, "window": "744h", "algorithm": "sliding_window", "store": "redis", "timeout": "10s",
+			"cost_header": "X-Cost"}`,
+	} {
+		s := n.set(t, strings.Replace(limit, "{", fmt.Sprintf(`{"name": "l%d", `, len(limit)), 1))
+		passed := 0
+		for i := range 15 {
+			x := request("192.0.2.1", false)
+			if i == 0 {
+				x.Request.Header.Add("X-Cost", "1000000")
+			}
+			tk, v := s.Take(x)
+			if v == exchange.Continue {
+				passed++
+			}
+			if e := &tk.entries[0]; v == exchange.Continue && e.how == fromLocal {
+				t.Errorf("%s: request %d was not counted in Redis", limit, i)
+			}
+			tk.End()
+			if n.down() {
+				t.Errorf("%s: request %d has Redis taken for broken", limit, i)
+			}
+		}
+		if passed != 11 {
+			t.Errorf("%s: %d passed", limit, passed)
+		}
+	}
+}
+
+// TestStrictLimitsGiveBack what was taken of them where another limit has refused the request.
+func TestStrictLimitsGiveBack(t *testing.T) {
+	n := together(t)
+	s := n.set(t,
+		`{"limit": 10, "window": "1h", "store": "redis", "timeout": "10s"}`,
+		`{"limit": 10, "window": "month", "algorithm": "fixed_window", "store": "redis", "timeout": "10s"}`,
+		`{"limit": 10, "window": "744h", "algorithm": "sliding_window", "store": "redis", "timeout": "10s", "cost": 2}`,
+		`{"limit": 10, "window": "1h", "store": "redis", "dry_run": true, "timeout": "10s"}`)
+	lefts := func() (lefts []int64) {
+		for _, l := range s.limits {
+			left, _, err := l.askRedis(1, l.redisKey(nil), false, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			lefts = append(lefts, left)
+		}
+		return lefts
+	}
+	const kept, both = "[9 9 8 9]", "[8 8 6 8]"
+	for i := range 3 {
+		x := request("192.0.2.1", false)
+		tk, v := s.Take(x)
+		if v != exchange.Continue {
+			t.Fatal(v)
+		}
+		if i > 0 {
+			if got := fmt.Sprint(lefts()); got != both {
+				t.Errorf("%s are left, want %s", got, both)
+			}
+			tk.GiveBack(x)
+		}
+		tk.End()
+		waittest.Until(t, kept, func() bool { return fmt.Sprint(lefts()) == kept })
+	}
+}
+
+// TestNothingIsGivenBackOfAnotherWindow than that in which it was taken.
+func TestNothingIsGivenBackOfAnotherWindow(t *testing.T) {
+	n := together(t)
+	s := n.set(t,
+		`{"limit": 10, "window": "744h", "algorithm": "fixed_window", "store": "redis", "timeout": "10s"}`,
+		`{"limit": 10, "window": "744h", "algorithm": "sliding_window", "store": "redis", "timeout": "10s"}`)
+	if !s.passes("192.0.2.1") {
+		t.Fatal("it is refused")
+	}
+	for _, c := range []struct {
+		age  time.Duration
+		left int64
+	}{{745 * time.Hour, 9}, {0, 10}} {
+		for _, l := range s.limits {
+			q := l.question(l.redisKey(nil), 1, "give", time.Now())
+			q.Taken = time.Now().Add(-c.age)
+			if _, err := n.remote.Ask(10*time.Second, []remote.Question{q}); err != nil {
+				t.Fatal(err)
+			}
+			if left, _, err := l.askRedis(1, l.redisKey(nil), false, time.Now()); left != c.left || err != nil {
+				t.Errorf("%s after %s: %d left, want %d; %v", l.Algorithm, c.age, left, c.left, err)
+			}
+		}
+	}
+}
+
 // remoteOf returns a client of the Redis of these tests.
 func (n *Node) remoteOf(t testing.TB) *redis.Client { return redisAt(t, "127.0.0.1:"+server.port) }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/ratelimit/remote"
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/ratelimit"
 )
@@ -62,9 +63,10 @@ type Taken struct {
 	refused int // which limit did not let it pass; -1: none
 	// unavailable tells that it was refused since Redis could not be asked.
 	unavailable bool
-	told        bool   // what is left has been said
-	shares      int    // how many more than one are going to end it
-	keys        []byte // of all limits, one after the other
+	told        bool      // what is left has been said
+	shares      int       // how many more than one are going to end it
+	asked       time.Time // when Redis was asked about strict limits
+	keys        []byte    // of all limits, one after the other
 }
 
 // entry is one limit's.
@@ -80,12 +82,13 @@ type entry struct {
 	key, end int
 }
 
-// way is where a cost was taken. Those of strict limits are taken in Redis.
+// way is where a cost was taken.
 type way uint8
 
 const (
 	fromLocal way = iota
 	fromLease
+	fromRedis
 )
 
 var takens = sync.Pool{New: func() any { return &Taken{} }}
@@ -203,18 +206,29 @@ func (t *Taken) tryLease(e *entry, now time.Time) {
 	}
 }
 
-// giveBack gives back all that was taken, but what was taken in Redis.
+// giveBack gives back all that was taken; in Redis soon, without waiting for it.
 func (t *Taken) giveBack(x *exchange.Exchange) {
+	var strict []remote.Question
+	var node *Node
 	for i := range t.entries {
 		e := &t.entries[i]
 		if !e.taken {
 			continue
 		}
-		if e.taken = false; e.how == fromLease {
+		e.taken = false
+		switch e.how {
+		case fromLease:
 			e.limit.giveLease(e.tag, x.Now, e.cost)
-		} else {
+		case fromRedis:
+			q := e.limit.question(e.limit.redisKey(t.keyOf(e)), e.cost, remote.All, t.asked)
+			q.Taken = t.asked
+			strict, node = append(strict, q), e.limit.node
+		default:
 			e.limit.give(e.tag, &e.at, e.cost)
 		}
+	}
+	if node != nil {
+		node.remote.Give(strict)
 	}
 }
 
@@ -245,8 +259,7 @@ func seconds(ns int64) int64 { return (ns + int64(time.Second) - 1) / int64(time
 // Refused reports whether a limit of the set has not let the exchange pass.
 func (t *Taken) Refused() bool { return t.refused >= 0 }
 
-// GiveBack gives back what the exchange has taken, since another limit did not let it pass. What strict limits have
-// taken in Redis stays taken.
+// GiveBack gives back what the exchange has taken, since another limit did not let it pass.
 func (t *Taken) GiveBack(x *exchange.Exchange) {
 	if t != nil {
 		t.giveBack(x)

@@ -161,6 +161,7 @@ func (t *Taken) takeStrict(x *exchange.Exchange) bool {
 	if len(of) == 0 {
 		return true
 	}
+	t.asked = x.Now
 	err := errNoRedis
 	var answers []remote.Answer
 	if node.remote != nil {
@@ -179,6 +180,7 @@ func (t *Taken) takeStrict(x *exchange.Exchange) bool {
 		e.said = decision{passes: a.Took == e.cost, left: a.Left, wait: int64(a.Wait)}
 		switch {
 		case e.said.passes:
+			e.taken, e.how = true, fromRedis
 		case !e.limit.DryRun && a.Left < e.cost:
 			if t.refused < 0 || e.said.wait > t.entries[t.refused].said.wait {
 				t.refused = t.index(e)

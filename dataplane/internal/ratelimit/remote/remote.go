@@ -25,6 +25,7 @@ const (
 	Dry  How = "dry"
 	Some How = "some"
 	Look How = "none"
+	give How = "give"
 )
 
 // Question is one key's.
@@ -38,6 +39,8 @@ type Question struct {
 	From, Until time.Time
 	Cost        int64
 	How         How
+	// Taken is when it was asked that took what is given back; of Give alone.
+	Taken time.Time
 }
 
 // Answer is what Redis says of one key.
@@ -62,8 +65,8 @@ const (
 	batch   = 64
 	// queue is how many calls may wait.
 	queue = 4096
-	// longestWait is what no answer is above: a month of quota and a window.
-	longestWait = 70 * 24 * time.Hour
+	// longestWait is what no answer is above: the year that a token bucket may take to be full, and a month.
+	longestWait = 400 * 24 * time.Hour
 	maxLeft     = 1_000_000_000
 )
 
@@ -131,6 +134,22 @@ func (s *Store) Ask(within time.Duration, questions []Question) ([]Answer, error
 		return nil, ErrLate
 	case <-s.ctx.Done():
 		return nil, ErrDown
+	}
+}
+
+// Give gives the costs of questions back, soon. Nothing is waited for, and nothing is tried again: what can't be given
+// back stays taken.
+func (s *Store) Give(questions []Question) {
+	now := time.Now()
+	if !s.gate.open(now, false) {
+		return
+	}
+	for i := range questions {
+		questions[i].How = give
+	}
+	select {
+	case s.calls <- &call{questions: questions, begun: now, within: redis.Timeout, done: make(chan struct{})}:
+	default:
 	}
 }
 
@@ -244,12 +263,15 @@ func (c *call) arguments() (keys []string, args []any) {
 	for i := range c.questions {
 		q := &c.questions[i]
 		keys[i] = q.Key
-		from, until := int64(0), int64(0)
+		from, until, age := int64(0), int64(0), int64(0)
+		if q.How == give {
+			age = time.Since(q.Taken).Microseconds() + 1
+		}
 		if q.Window == 0 {
 			from, until = q.From.UnixMicro(), q.Until.UnixMicro()
 		}
 		args = append(args, q.Algorithm, number(q.Limit), number(q.Burst), number(q.Window.Microseconds()),
-			number(from), number(until), number(q.Cost), string(q.How))
+			number(from), number(until), number(q.Cost), string(q.How), number(age))
 	}
 	return keys, args
 }

@@ -1,18 +1,24 @@
 package remote
 
-import goredis "github.com/redis/go-redis/v9"
+import (
+	"strconv"
+
+	goredis "github.com/redis/go-redis/v9"
+)
 
 // perKey is how many arguments the script has for each key, and answers how many numbers it returns for each.
 const (
-	perKey  = 8
+	perKey  = 9
 	answers = 3
 )
 
 // script decides about all keys at once, by the server's time. Of each key the arguments are: the algorithm, limit,
-// burst, the window in microseconds (0: by the calendar, from and until in microseconds since 1970), the cost, and how
-// it is decided: "all" takes the costs of all such keys or none; "dry" takes it where "all" have passed, "some" takes
-// as much of it as there is; "none" takes nothing. It returns of each key what was taken, what is left, and a time in
-// microseconds: until a request like it may pass, where it did not; otherwise until left is what it is after a pause.
+// burst, the window in microseconds (0: by the calendar, from and until in microseconds since 1970), the cost, how it
+// is decided, and for "give" how many microseconds ago at most the cost was taken: "all" takes the costs of all such
+// keys or none; "dry" takes it where "all" have passed, "some" takes as much of it as there is; "none" takes nothing;
+// "give" gives a cost back, where the window that it was taken in is not over. It returns of each key what was taken,
+// what is left, and a time in microseconds, of longestWait at most: until a request like it may pass, where it did not;
+// otherwise until left is what it is after a pause.
 //
 // Values are one to three numbers: of a token bucket the time when it is full again, in microseconds since 2025 (nearer
 // times are more precise as floating-point numbers); of windows when the window has begun, what was counted in the one
@@ -32,16 +38,20 @@ local function numbers(key)
 end
 
 for i = 1, #KEYS do
-  local at = (i - 1) * 8
+  local at = (i - 1) * 9
   local s = {algorithm = ARGV[at + 1], limit = tonumber(ARGV[at + 2]), burst = tonumber(ARGV[at + 3]),
     window = tonumber(ARGV[at + 4]), from = tonumber(ARGV[at + 5]), till = tonumber(ARGV[at + 6]),
-    cost = tonumber(ARGV[at + 7]), how = ARGV[at + 8]}
+    cost = tonumber(ARGV[at + 7]), how = ARGV[at + 8], age = tonumber(ARGV[at + 9])}
   state[i] = s
   local a, b, c = numbers(KEYS[i])
   if s.algorithm == 'token_bucket' then
     s.unit = s.window / s.limit
     s.span = s.burst * s.unit
     s.full = math.min(math.max(a or 0, now), now + s.span)
+    if s.how == 'give' then
+      s.full = math.max(s.full - s.cost * s.unit, now)
+      s.changed = a and a > now
+    end
     s.room = math.floor((s.span - (s.full - now)) / s.unit + 0.00001)
     s.wait = s.full + s.cost * s.unit - now - s.span
     if s.how == 'none' then s.wait = s.full - now end
@@ -63,6 +73,10 @@ for i = 1, #KEYS do
       s.before = c or 0
     end
     s.before, s.count = math.min(s.before, 1000000000), math.min(s.count, 1000000000)
+    if s.how == 'give' and a == s.from and abs - s.age >= s.from then
+      s.count = math.max(s.count - s.cost, 0)
+      s.changed = true
+    end
     s.wait = math.max(s.till - abs, 1000)
     local counted = s.count
     if s.algorithm == 'sliding_window' then
@@ -87,10 +101,10 @@ for i = 1, #KEYS do
   local s, took = state[i], 0
   if s.how == 'some' then
     took = math.min(s.cost, s.room)
-  elseif s.how ~= 'none' and not refused and s.cost <= s.room then
+  elseif (s.how == 'all' or s.how == 'dry') and not refused and s.cost <= s.room then
     took = s.cost
   end
-  if took > 0 then
+  if took > 0 or s.changed then
     if s.algorithm == 'token_bucket' then
       s.full = s.full + took * s.unit
       s.wait = s.full - now
@@ -102,6 +116,7 @@ for i = 1, #KEYS do
       s.wait = math.max(s.till - abs, 1000)
     end
   end
-  answer[i * 3 - 2], answer[i * 3 - 1], answer[i * 3] = took, s.room - took, math.ceil(math.max(s.wait, 0))
+  answer[i * 3 - 2], answer[i * 3 - 1] = took, s.room - took
+  answer[i * 3] = math.min(math.ceil(math.max(s.wait, 0)), ` + strconv.FormatInt(longestWait.Microseconds(), 10) + `)
 end
 return answer`)
