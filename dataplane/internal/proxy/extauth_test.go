@@ -114,7 +114,8 @@ func TestExtAuth(t *testing.T) {
 				g := start(t, asking(service, a.address, c.settings))
 				client := clientOf(t, version)
 				client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-				for range 2 {
+				late := int64(0) // requests whose questions did not come within the timeout, on a busy machine
+				for n := 0; n < 2; n++ {
 					req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+g.address+"/a/b?c=d", nil)
 					if err != nil {
 						t.Fatal(err)
@@ -137,8 +138,18 @@ func TestExtAuth(t *testing.T) {
 					if res.Header.Get("X-Secret") != "" || res.Header.Get("X-Request-Id") == "" {
 						t.Errorf("%v", res.Header)
 					}
+					if c.token == "slow" {
+						select {
+						case <-a.begun:
+						default:
+							if late++; late > 100 {
+								t.Fatal("it is never asked")
+							}
+							n--
+						}
+					}
 				}
-				if n := a.asked.Load(); n != c.asked {
+				if n := a.asked.Load(); n < c.asked || n > c.asked+late {
 					t.Errorf("asked %d times", n)
 				}
 				r := a.last.Load()
