@@ -452,16 +452,17 @@ func TestDrain(t *testing.T) {
 }
 
 func TestIdleConnectionIsClosed(t *testing.T) {
-	r := start(t)
+	l := limits()
+	l.IdleTimeout = time.Hour // it is the time for a head that ends it
+	r := startWith(t, l)
 	c, err := net.Dial("tcp", r.address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	_ = c.SetDeadline(waittest.Deadline())
-	begin := time.Now()
-	if _, err := io.Copy(io.Discard, c); err != nil || time.Since(begin) > 4*time.Second { // no preface
-		t.Errorf("%v after %v", err, time.Since(begin))
+	if _, err := io.Copy(io.Discard, c); err != nil { // no preface
+		t.Error(err)
 	}
 }
 
