@@ -8,6 +8,7 @@ import (
 	"time"
 
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/waittest"
 )
 
 // of returns the requests and errors of each revision in a report.
@@ -179,11 +180,7 @@ func TestTooManyVersionsAreCountedUnlocked(t *testing.T) {
 		defer route.mu.Unlock()
 		ended := make(chan struct{})
 		go func() { defer close(ended); done(v) }()
-		select {
-		case <-ended:
-		case <-time.After(5 * time.Second):
-			t.Fatal("an exchange waits for the route's mutex")
-		}
+		waittest.Receive(t, "an exchange, which does not wait for the route's mutex", ended)
 	}
 	unlocked()
 	sum := uint64(0)

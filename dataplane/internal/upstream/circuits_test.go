@@ -16,6 +16,7 @@ import (
 	"gateway.internal/dataplane/internal/upstream/outcome"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/waittest"
 )
 
 func directive(action streamv1.CircuitDirective_Action, lasts time.Duration) *streamv1.CircuitDirective {
@@ -158,11 +159,7 @@ func TestReadersDoNotWaitForChanges(t *testing.T) {
 		close(done)
 		return nil
 	})
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("readers wait for the end of a change")
-	}
+	waittest.Receive(t, "readers, who do not wait for the end of a change", done)
 }
 
 // TestPercentilesOfACircuit has the times of responses be seen in metrics.
