@@ -53,18 +53,24 @@ func (f *Fork) Waited() bool { return f.X.waits && f.X.ended.Err() != nil }
 // this one makes of it.
 func (x *Exchange) Refused() bool { return x.ended != nil && x.ended.Err() != nil }
 
-// Join makes the fork's changes to the request on x.
-func (f *Fork) Join(x *Exchange) {
+// Join makes the fork's changes to the request on x. It refuses the request where the fork's step has found another
+// consumer than one whose fork was joined before.
+func (f *Fork) Join(x *Exchange) Verdict {
 	f.X.Request.Header.log = nil
 	x.Request.Header.replay(f.log)
-	if f.X.Principal != f.principal {
-		x.Principal = f.X.Principal
+	if p := f.X.Principal; p != f.principal {
+		if x.Principal == f.principal || p == nil {
+			x.Principal = p
+		} else if x.Identify(p) == Stop {
+			return Stop
+		}
 	}
 	f.X.queries = nil
 	for _, c := range f.queries {
 		x.ChangeQuery(c.gone, c.added)
 	}
 	x.facts = append(x.facts, f.X.facts[f.facts:]...)
+	return Continue
 }
 
 // JoinResponse makes the fork's answer x's.
@@ -93,7 +99,6 @@ func (x *Exchange) Branch(b *Exchange, down Downstream) {
 	req, src := &b.Request, &x.Request
 	req.copyFrom(src)
 	req.Header.copyFrom(&src.Header)
-	req.Header.decided = append(req.Header.decided[:0], src.Header.decided...)
 	b.ID, b.Peer, b.Client, b.ClientText = x.ID, x.Peer, x.Client, x.ClientText
 	b.Scheme, b.TLS, b.Forwarded = x.Scheme, x.TLS, x.Forwarded
 	b.RPC, b.Start, b.Now, b.Deadline = x.RPC, x.Start, x.Now, x.Deadline

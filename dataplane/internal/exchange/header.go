@@ -17,7 +17,7 @@ type Header struct {
 }
 
 type headerChange struct {
-	op          byte // 's'et, 'a'dd, 'd'elete
+	op          byte // 's'et, 'a'dd, 'd'elete, delete what is 'u'ndecided
 	name, value string
 }
 
@@ -141,6 +141,18 @@ func (h *Header) Add(name, value string) {
 // trailers that come later is not passed on.
 func (h *Header) Del(name string) {
 	h.record('d', name, "")
+	h.remove(name)
+}
+
+// DelUndecided is Del where no field of the name was set or removed yet, so that what there is comes from the client.
+func (h *Header) DelUndecided(name string) {
+	h.record('u', name, "") // a step before, which runs at the same time, may have decided
+	if !h.Decides(name) {
+		h.remove(name)
+	}
+}
+
+func (h *Header) remove(name string) {
 	h.decided = append(h.decided, name)
 	h.fields = slices.DeleteFunc(h.fields, func(f Field) bool {
 		return len(f.Name) == len(name) && SameField(f.Name, name)
@@ -201,8 +213,13 @@ func (h *Header) replay(log []headerChange) {
 			h.Add(c.name, c.value)
 		case 'd':
 			h.Del(c.name)
+		case 'u':
+			h.DelUndecided(c.name)
 		}
 	}
 }
 
-func (h *Header) copyFrom(src *Header) { h.fields = append(h.fields[:0], src.fields...) }
+func (h *Header) copyFrom(src *Header) {
+	h.fields = append(h.fields[:0], src.fields...)
+	h.decided = append(h.decided[:0], src.decided...)
+}

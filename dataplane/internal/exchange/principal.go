@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+
+	"gateway.internal/shared/fault"
 )
 
 // Principal is whom a request comes from, as a step has found out. It is immutable once it is an exchange's, since many
@@ -32,6 +34,21 @@ func (p *Principal) With(o *Principal) (both *Principal, ok bool) {
 		maps.Copy(both.Claims, o.Claims)
 	}
 	return both, p.Consumer == "" || o.Consumer == "" || p.Consumer == o.Consumer
+}
+
+// Identify puts a principal on the exchange, together with whom an earlier step has found. It refuses the request where
+// these are different consumers.
+func (x *Exchange) Identify(p *Principal) Verdict {
+	if before := x.Principal; before != nil && before != p {
+		both, agree := before.With(p)
+		if !agree {
+			x.Fail(fault.Forbidden, "the request has credentials of two different consumers")
+			return Stop
+		}
+		p = both
+	}
+	x.Principal = p
+	return Continue
 }
 
 func union(a, b []string) []string {

@@ -67,7 +67,7 @@ func (g *Guard) Excluded(x *exchange.Exchange) bool {
 		return false
 	}
 	g.left.Add(1)
-	g.stripForged(x)
+	g.Strip(x)
 	return true
 }
 
@@ -76,7 +76,7 @@ func (g *Guard) Excluded(x *exchange.Exchange) bool {
 func (g *Guard) Absent(x *exchange.Exchange, code fault.Code, message string) exchange.Verdict {
 	if g.optional {
 		g.anonymous.Add(1)
-		g.stripForged(x)
+		g.Strip(x)
 		if g.challenge.text != "" {
 			x.Put(g.asked)
 		}
@@ -99,35 +99,22 @@ func (g *Guard) Wrong(x *exchange.Exchange, code fault.Code, message string) exc
 // Accept puts a principal on the exchange, together with whom an earlier step has found. Two steps that find different
 // consumers refuse the request.
 func (g *Guard) Accept(x *exchange.Exchange, p *exchange.Principal) exchange.Verdict {
-	if before := x.Principal; before != nil && before != p {
-		both, agree := before.With(p)
-		if !agree {
-			g.refused.Add(1)
-			x.Fail(fault.Forbidden, "the request has credentials of two different consumers")
-			return exchange.Stop
-		}
-		p = both
+	if x.Identify(p) == exchange.Stop {
+		g.refused.Add(1)
+		return exchange.Stop
 	}
 	g.accepted.Add(1)
-	g.Strip(x)
-	x.Principal = p
-	return exchange.Continue
-}
-
-// Strip takes out of the request what only the step may say of its client, also what services may take for it, and
-// among the trailers. Excluded, Absent and Accept have done so.
-func (g *Guard) Strip(x *exchange.Exchange) {
 	for _, name := range g.strips {
 		x.Request.Header.Del(name)
 	}
+	return exchange.Continue
 }
 
-// stripForged is Strip but for the fields that an earlier step has set or taken out: they are no client's any more.
-func (g *Guard) stripForged(x *exchange.Exchange) {
+// Strip takes out of the request what clients say in the fields that only the step may say of them, also what services
+// may take for these, and among the trailers: but not what an earlier step has set. Excluded and Absent have done so.
+func (g *Guard) Strip(x *exchange.Exchange) {
 	for _, name := range g.strips {
-		if h := &x.Request.Header; !h.Decides(name) {
-			h.Del(name)
-		}
+		x.Request.Header.DelUndecided(name)
 	}
 }
 

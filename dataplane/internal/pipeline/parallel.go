@@ -56,7 +56,9 @@ func (p *Pipeline) runParallel(x *exchange.Exchange) exchange.Verdict {
 		verdict = exchange.Stop
 	} else {
 		for _, f := range r.forks {
-			f.Join(x)
+			if verdict = f.Join(x); verdict == exchange.Stop {
+				break
+			}
 		}
 	}
 	for _, f := range r.forks {

@@ -57,12 +57,14 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 		s.now = time.Now
 	}
 	var err error
-	for text, d := range map[string]*time.Duration{m.GetMaxAge(): &s.maxAge, m.GetClockSkew(): &s.skew} {
-		if text == "" {
-			continue
+	if text := m.GetMaxAge(); text != "" {
+		if s.maxAge, err = time.ParseDuration(text); err != nil {
+			return nil, fmt.Errorf("hmac_auth: max_age: %w", err)
 		}
-		if *d, err = time.ParseDuration(text); err != nil {
-			return nil, fmt.Errorf("hmac_auth: %w", err)
+	}
+	if text := m.GetClockSkew(); text != "" {
+		if s.skew, err = time.ParseDuration(text); err != nil {
+			return nil, fmt.Errorf("hmac_auth: clock_skew: %w", err)
 		}
 	}
 	if s.seen, err = live.Keep(env.Live, noncesOf(env.Name), newNonces); err != nil {

@@ -279,6 +279,17 @@ func TestWrongSignaturesAreNotRemembered(t *testing.T) {
 	}
 }
 
+// TestAgeAndSkewAlike: a signature counts for max_age, and the clocks' difference, where both are the same text.
+func TestAgeAndSkewAlike(t *testing.T) {
+	s := newStep(t, &middlewarev1.HmacAuth{MaxAge: "10s", ClockSkew: "10s"})
+	for age, passes := range map[int64]bool{19: true, 21: false, -9: true, -11: false} {
+		x := of(four, fmt.Sprintf(`;created=%d;keyid="k1"`, now.Unix()-age)).signed(secret)
+		if got := s.Request(x) == exchange.Continue; got != passes {
+			t.Errorf("created %d s ago: it passes: %t", age, got)
+		}
+	}
+}
+
 func TestRequestDoesNotAllocate(t *testing.T) {
 	s := newStep(t, &middlewarev1.HmacAuth{})
 	x := of(four, at(0)).signed(secret)
