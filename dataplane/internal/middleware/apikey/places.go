@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/identity"
 )
 
 // keys are what a request has of keys.
@@ -134,30 +135,6 @@ func (s *step) remove(x *exchange.Exchange, found *keys) {
 		x.ChangeQuery(s.query, "")
 	}
 	if found.inCookie {
-		s.removeCookies(x)
-	}
-}
-
-// removeCookies leaves the other cookies, in one field.
-func (s *step) removeCookies(x *exchange.Exchange) {
-	start := len(x.Texts)
-	for field := range x.Request.Header.Values("Cookie") {
-		for rest, more := field, true; more; {
-			var part string
-			part, rest, more = strings.Cut(rest, ";")
-			part = strings.Trim(part, " \t")
-			if name, _, _ := strings.Cut(part, "="); part == "" || isOneOf(s.cookies, strings.TrimRight(name, " \t")) {
-				continue
-			}
-			if len(x.Texts) > start {
-				x.Texts = append(x.Texts, "; "...)
-			}
-			x.Texts = append(x.Texts, part...)
-		}
-	}
-	if len(x.Texts) > start {
-		x.Request.Header.Set("Cookie", x.Text(start))
-	} else {
-		x.Request.Header.Del("Cookie")
+		identity.RemoveCookies(x, func(name string) bool { return isOneOf(s.cookies, name) })
 	}
 }

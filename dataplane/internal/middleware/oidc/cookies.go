@@ -103,6 +103,51 @@ func has(h *exchange.Header, name string) bool {
 	return there
 }
 
+// isOwn reports whether a cookie of a request is the gateway's: a session, a part of one, or a sign-in.
+func (s *step) isOwn(name string, secure bool) bool {
+	if secure {
+		var is bool
+		if name, is = strings.CutPrefix(name, "__Host-"); !is {
+			return false
+		}
+	}
+	rest, is := strings.CutPrefix(name, s.cookie)
+	switch {
+	case !is:
+		return false
+	case rest == "" || strings.HasPrefix(rest, loginInfix):
+		return true
+	}
+	return len(rest) == 2 && rest[0] == '-' && rest[1] >= '1' && rest[1] < '0'+maxChunks
+}
+
+// loginInfix is between the name of the session's cookie and what tells the sign-ins of a browser apart, which has
+// loginSuffix bytes.
+const (
+	loginInfix  = "-login-"
+	loginSuffix = 8
+	// maxLogins is how many sign-ins a browser may have begun: with the cookies of many more, servers would refuse its
+	// requests as too large.
+	maxLogins = 8
+)
+
+// forgetLogins removes the cookies of a browser's oldest sign-ins, so that there is room for one more. Browsers send
+// the oldest first (RFC 6265 section 5.4).
+func (j *jar) forgetLogins(h *exchange.Header, session string) {
+	var all []string
+	for field := range h.Values("Cookie") {
+		for part := range strings.SplitSeq(field, ";") {
+			name, _, _ := strings.Cut(strings.TrimLeft(part, " "), "=")
+			if rest, is := strings.CutPrefix(name, session+loginInfix); is && len(rest) == loginSuffix {
+				all = append(all, name)
+			}
+		}
+	}
+	for i := 0; i < len(all)-maxLogins+1 && i < 64; i++ {
+		j.set(all[i], "", 0)
+	}
+}
+
 // cookieName returns the name that a cookie has for a request: over https one that only this host can set, and only
 // over https (RFC 6265bis section 4.1.3.2).
 func cookieName(x *exchange.Exchange, name string) string {

@@ -28,7 +28,7 @@ type login struct {
 // loginName returns the cookie's name: each sign-in has one of its own, so that several windows may begin one.
 func (s *step) loginName(x *exchange.Exchange, state string) string {
 	sum := sha256.Sum256([]byte(state))
-	return cookieName(x, s.cookie) + "-login-" + base64.RawURLEncoding.EncodeToString(sum[:6])
+	return cookieName(x, s.cookie) + loginInfix + base64.RawURLEncoding.EncodeToString(sum[:6])
 }
 
 // begin sends a browser to the provider. What is no page that a user looks at is refused instead: a script can't follow
@@ -65,6 +65,7 @@ func (s *step) begin(x *exchange.Exchange, now time.Time) exchange.Verdict {
 	if len(value) > chunkBytes {
 		return s.guard.Absent(x, fault.Unauthenticated, "a session is required: sign in at a shorter path")
 	}
+	j.forgetLogins(&x.Request.Header, cookieName(x, s.cookie))
 	j.set(s.loginName(x, l.State), value, loginLifetime)
 	challenge := sha256.Sum256([]byte(l.Verifier)) // RFC 7636 section 4.2
 	query := url.Values{

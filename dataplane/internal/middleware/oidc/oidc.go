@@ -46,6 +46,7 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 		mapping: identity.NewMapping(m.GetClaimsToHeaders(), m.GetGroupsClaim(), m.GetScopeClaim(), m.GetConsumerClaim()),
 		now:     env.Now, consumers: env.Consumers, log: env.Log, count: newCounters(env.Metrics),
 		cookies: exchange.FactKey[*jar]("cookies of " + env.Name),
+		found:   exchange.FactKey[*session]("session of " + env.Name),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -136,10 +137,21 @@ type step struct {
 	log       *slog.Logger
 	// cookies are what the response sets, where the request goes on.
 	cookies exchange.FactKey[*jar]
+	// found is the session of a request that goes on: the same step may stand in another pipeline of it, and its cookie
+	// is gone.
+	found exchange.FactKey[*session]
 }
 
 // Request implements pipeline.Step.
 func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
+	v := s.request(x)
+	if v == exchange.Continue { // a service that had the cookies could be the user at all others
+		identity.RemoveCookies(x, func(name string) bool { return s.isOwn(name, x.Scheme == "https") })
+	}
+	return v
+}
+
+func (s *step) request(x *exchange.Exchange) exchange.Verdict {
 	switch x.Request.Path {
 	case s.callback:
 		if x.InLoop {
@@ -167,6 +179,12 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 		return s.refresh(x, one, now)
 	}
 	s.count.known.Add(1)
+	return s.accept(x, one)
+}
+
+// accept lets a request go on as its session's user.
+func (s *step) accept(x *exchange.Exchange, one *session) exchange.Verdict {
+	x.Put(one.fact)
 	return one.client.Accept(s.guard, x, s.consumers)
 }
 

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -367,5 +368,70 @@ func TestSessionsDoNotAllocate(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestServicesGetNoSession: the gateway's cookies are taken out, however a browser sends them, and the others are left.
+// A second step of the same middleware knows the user still.
+func TestServicesGetNoSession(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, `,"optional":true,"exclude_paths":["/public"]`)
+	plain, err := json.Marshal(stored{Token: "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1In0.AA", End: p.now.Add(time.Hour).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := "__Host-session=1." + s.sealer.seal(sessionPurpose, plain)
+	for _, c := range []struct {
+		path, want string
+		cookies    []string
+		known      bool
+	}{
+		{"/page", "", []string{session}, true},
+		{"/page", "session=theirs; __Host-sessions=x; a=b",
+			[]string{"session=theirs; " + session + "; __Host-sessions=x", "a=b"}, true},
+		{"/page", "a=b; c=d", []string{"a=b", session, "__Host-session-4=x", "__Host-session-login-AAAAAAAA=x", "c=d"}, true},
+		{"/page", "a=b", []string{"__Host-session=1.forged", "a=b"}, false},
+		{"/public", "a=b", []string{"a=b; " + session}, false},
+	} {
+		x := &exchange.Exchange{}
+		x.Scheme, x.Request.Method, x.Request.Path = "https", "POST", c.path
+		for _, value := range c.cookies {
+			x.Request.Header.Add("cookie", value)
+		}
+		for range 2 {
+			if v := s.Request(x); v != exchange.Continue || (x.Principal != nil) != c.known {
+				t.Errorf("%q: %v, as %+v", c.cookies, v, x.Principal)
+			}
+		}
+		if got := x.Request.Header.Get("Cookie"); got != c.want {
+			t.Errorf("%q: the service gets %q", c.cookies, got)
+		}
+	}
+}
+
+// TestManySignInsBegun by one browser leave room for its requests.
+func TestManySignInsBegun(t *testing.T) {
+	p := newOpenID(t)
+	b := newBrowser(newStep(t, p, ""))
+	for range 3 * maxLogins {
+		b.get("/page")
+	}
+	if len(b.cookies) != maxLogins {
+		t.Errorf("%d cookies", len(b.cookies))
+	}
+	if x, _ := b.signIn(t, p, "/page"); x.Response.Status != 302 || b.cookies["__Host-session"] == "" {
+		t.Errorf("%d %s", x.Response.Status, x.Response.Message)
+	}
+}
+
+// TestWhoBreaksOff while the provider's settings are fetched does not fail the others.
+func TestWhoBreaksOff(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, "")
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _ = s.provider.Value().metadata(gone)
+	if m, err := s.provider.Value().metadata(t.Context()); err != nil || m.Token != p.URL+"/token" {
+		t.Errorf("%+v, %v", m, err)
 	}
 }

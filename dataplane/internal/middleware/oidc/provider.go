@@ -42,10 +42,16 @@ type provider struct {
 	keys                     *jwks.Source
 	rules                    jose.Rules
 
-	mu      sync.Mutex // held while the settings are fetched: who comes waits
+	context context.Context //nolint:containedctx // it is as long as the provider is kept
+	stop    context.CancelFunc
+	asking  sync.WaitGroup
+
+	mu      sync.Mutex
 	known   *metadata
-	tried   time.Time
+	tried   time.Time     // when the last try ended
+	trying  chan struct{} // closed at the end of the one that is under way; nil: none is
 	lastErr error
+	closed  bool
 }
 
 func newProvider(issuer, clientID, secret string, env *pipeline.Environment) *provider {
@@ -53,6 +59,7 @@ func newProvider(issuer, clientID, secret string, env *pipeline.Environment) *pr
 		issuer: issuer, clientID: clientID, secret: secret, client: env.Egress,
 		rules: jose.Rules{Issuer: issuer, Audiences: []string{clientID}, ClockSkew: 5 * time.Second},
 	}
+	p.context, p.stop = context.WithCancel(context.Background())
 	p.keys = jwks.New(jwks.Settings{
 		Fetch: func(ctx context.Context) (*egress.Response, error) {
 			m, err := p.metadata(ctx)
@@ -67,29 +74,66 @@ func newProvider(issuer, clientID, secret string, env *pipeline.Environment) *pr
 }
 
 // Close ends what is fetched.
-func (p *provider) Close() error { return p.keys.Close() }
+func (p *provider) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.stop()
+	p.asking.Wait()
+	return p.keys.Close()
+}
 
-// metadata returns the provider's settings.
+// metadata returns the provider's settings. They are fetched apart from the requests that want them: one that breaks off
+// does not fail the others, and those that are known do while they are fetched again.
 func (p *provider) metadata(ctx context.Context) (*metadata, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	if p.known != nil && (now.Sub(p.known.since) < metadataAge || now.Sub(p.tried) < retryInterval) {
-		return p.known, nil
+	if p.known == nil || time.Since(p.known.since) >= metadataAge {
+		p.try()
 	}
-	if p.known == nil && p.lastErr != nil && now.Sub(p.tried) < retryInterval {
-		return nil, p.lastErr
+	known, trying, err := p.known, p.trying, p.lastErr
+	p.mu.Unlock()
+	if known != nil {
+		return known, nil
 	}
-	m, err := p.discover(ctx)
-	p.tried, p.lastErr = now, err
-	switch {
-	case err == nil:
-		m.since = now
-		p.known = m
-	case p.known == nil:
+	if trying == nil {
 		return nil, err
 	}
+	select {
+	case <-trying:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known == nil {
+		return nil, p.lastErr
+	}
 	return p.known, nil
+}
+
+// try begins to fetch the settings, unless that is under way or was done a moment ago. The caller holds mu.
+func (p *provider) try() {
+	if p.closed {
+		p.lastErr = context.Canceled
+		return
+	}
+	if p.trying != nil || time.Since(p.tried) < retryInterval {
+		return
+	}
+	trying := make(chan struct{})
+	p.trying = trying
+	p.asking.Go(func() {
+		ctx, cancel := context.WithTimeout(p.context, askTimeout)
+		defer cancel()
+		m, err := p.discover(ctx)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.lastErr = err; err == nil {
+			p.known = m
+		}
+		p.tried, p.trying = time.Now(), nil
+		close(trying)
+	})
 }
 
 func (p *provider) discover(ctx context.Context) (*metadata, error) {
@@ -106,7 +150,7 @@ func (p *provider) discover(ctx context.Context) (*metadata, error) {
 	if res.Status != http.StatusOK {
 		return nil, fmt.Errorf("the provider answers with %d to %s", res.Status, at)
 	}
-	m := &metadata{}
+	m := &metadata{since: time.Now()}
 	if err := json.Unmarshal(res.Body, m); err != nil {
 		return nil, errors.New("the provider's settings are no JSON")
 	}
@@ -119,6 +163,9 @@ func (p *provider) discover(ctx context.Context) (*metadata, error) {
 		if u, err := url.Parse(text); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Fragment != "" {
 			return nil, fmt.Errorf("the provider's %s is no URL", name)
 		}
+	}
+	if u, err := url.Parse(m.EndSession); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		m.EndSession = "" // sessions end here alone then
 	}
 	return m, nil
 }

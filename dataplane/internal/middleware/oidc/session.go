@@ -27,6 +27,7 @@ type session struct {
 	stored
 	client         *identity.Client
 	refreshAt, end time.Time
+	fact           exchange.Fact
 }
 
 const (
@@ -36,6 +37,9 @@ const (
 
 // sessionOf returns the session of a request; nil: it has none that counts.
 func (s *step) sessionOf(x *exchange.Exchange, now time.Time) *session {
+	if one, before := s.found.Of(x); before {
+		return one
+	}
 	value, found := chunked(&x.Request.Header, cookieName(x, s.cookie))
 	if !found {
 		return nil
@@ -61,14 +65,21 @@ func (s *step) open(value string) *session {
 	if !ok {
 		return nil
 	}
-	one := &session{}
-	if json.Unmarshal(plain, &one.stored) != nil {
+	var kept stored
+	if json.Unmarshal(plain, &kept) != nil {
 		return nil
 	}
-	t, refusal := jose.Parse(one.Token)
+	return s.session(&kept)
+}
+
+// session returns what a cookie has as a session; nil: it is none.
+func (s *step) session(kept *stored) *session {
+	t, refusal := jose.Parse(kept.Token)
 	if refusal != nil {
 		return nil
 	}
+	one := &session{stored: *kept}
+	one.fact = s.found.Fact(one)
 	one.client = s.mapping.Client(t.Claims, "")
 	if one.end = time.Unix(one.End, 0); one.Next > 0 {
 		one.refreshAt = time.Unix(one.Next, 0)
@@ -125,12 +136,12 @@ func (s *step) refresh(x *exchange.Exchange, one *session, now time.Time) exchan
 	if err := s.keep(x, j, f.next, now); err != nil {
 		return s.fail(x, err)
 	}
-	t, refusal := jose.Parse(f.next.Token)
-	if refusal != nil {
-		return s.fail(x, refusal)
+	next := s.session(f.next)
+	if next == nil {
+		return s.fail(x, errWrong)
 	}
 	x.Put(s.cookies.Fact(j))
-	return s.mapping.Client(t.Claims, "").Accept(s.guard, x, s.consumers)
+	return s.accept(x, next)
 }
 
 // flightAge is how long what a refreshing came to is kept for requests that were sent with the cookie before.
