@@ -23,13 +23,15 @@ const (
 	UnknownKey
 	// WrongSignature is a signature that is not the key's.
 	WrongSignature
+	// Unproven is a token that is bound to a key which its client has not shown.
+	Unproven
 
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	"malformed", "algorithm", "type", "issuer", "audience", "expired", "not_yet_valid", "no_expiry", "unknown_key",
-	"signature",
+	"signature", "unproven",
 }
 
 // Reasons returns all reasons.

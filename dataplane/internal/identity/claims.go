@@ -45,6 +45,7 @@ type Client struct {
 	// Principal is whom the exchange gets.
 	Principal *exchange.Principal
 	fields    []field
+	bound     string // see boundTo
 	known     atomic.Pointer[known]
 }
 
@@ -68,6 +69,7 @@ func (m *Mapping) Client(claims map[string]any, scheme string) *Client {
 			c.fields = append(c.fields, field{m.names[i], value})
 		}
 	}
+	c.bound = boundTo(claims)
 	jose.Floats(claims)
 	c.Principal.Claims = claims
 	return c

@@ -218,6 +218,9 @@ func (i *issuer) verify(x *exchange.Exchange, t *jose.Token) (*jose.Key, *jose.R
 
 // accept lets a request go on as whom its token says.
 func (s *step) accept(x *exchange.Exchange, v *verified) exchange.Verdict {
+	if !v.client.Proves(x) {
+		return s.refuse(x, jose.Unproven, identity.Unproven)
+	}
 	if v.client.Accept(s.guard, x, s.consumers) == exchange.Stop {
 		return exchange.Stop
 	}

@@ -149,6 +149,9 @@ func (s *step) apply(x *exchange.Exchange, a *answer) exchange.Verdict {
 		return s.refuse(x, "the token is not active")
 	}
 	s.count.active.Add(1)
+	if !a.client.Proves(x) {
+		return s.refuse(x, identity.Unproven)
+	}
 	if a.client.Accept(s.guard, x, s.consumers) == exchange.Stop {
 		return exchange.Stop
 	}
