@@ -58,6 +58,32 @@ func findsWriteOnly(d protoreflect.MessageDescriptor, seen map[protoreflect.Full
 	return false
 }
 
+// writeOnlyField is a field that is write-only, or one with messages that have such fields below.
+type writeOnlyField struct {
+	protoreflect.FieldDescriptor
+	name string
+	is   bool // in itself
+}
+
+// writeOnlyFields remembers those of messages. Options of fields take long to read.
+var writeOnlyFields sync.Map // protoreflect.FullName to []writeOnlyField
+
+func writeOnlyFieldsOf(d protoreflect.MessageDescriptor) []writeOnlyField {
+	if known, ok := writeOnlyFields.Load(d.FullName()); ok {
+		return known.([]writeOnlyField)
+	}
+	var list []writeOnlyField
+	for i := range d.Fields().Len() {
+		f := d.Fields().Get(i)
+		is := IsWriteOnly(f)
+		if is || !f.IsMap() && f.Message() != nil && HoldsWriteOnly(f.Message()) {
+			list = append(list, writeOnlyField{f, string(f.Name()), is})
+		}
+	}
+	writeOnlyFields.Store(d.FullName(), list)
+	return list
+}
+
 // writeOnlyNames are the names of all write-only fields.
 var writeOnlyNames = sync.OnceValue(func() map[string]bool {
 	names, seen := map[string]bool{}, map[protoreflect.FullName]bool{}
@@ -116,21 +142,19 @@ func eachWriteOnly(m Message, f func(v writeOnlyValue)) {
 func eachWriteOnlyIn(m protoreflect.Message, f func(v writeOnlyValue)) { eachInMessage("", "", m, f) }
 
 func eachInMessage(path, same string, m protoreflect.Message, f func(v writeOnlyValue)) {
-	d := m.Descriptor()
-	if !HoldsWriteOnly(d) {
-		return
-	}
-	for i := range d.Fields().Len() {
-		fd := d.Fields().Get(i)
-		at, as := under(path, string(fd.Name())), under(same, string(fd.Name()))
+	for _, field := range writeOnlyFieldsOf(m.Descriptor()) {
+		fd := field.FieldDescriptor
+		if !field.is && !m.Has(fd) {
+			continue
+		}
+		at, as := under(path, field.name), under(same, field.name)
 		switch {
-		case IsWriteOnly(fd):
+		case field.is:
 			v := writeOnlyValue{path: at, same: as, set: func(value string) { setText(m, fd, value) }}
 			if m.Has(fd) {
 				v.value = m.Get(fd).String()
 			}
 			f(v)
-		case fd.IsMap() || fd.Message() == nil || !m.Has(fd):
 		case fd.IsList():
 			list := m.Get(fd).List()
 			for j := range list.Len() {
@@ -153,18 +177,17 @@ func setText(m protoreflect.Message, fd protoreflect.FieldDescriptor, value stri
 
 // eachInStruct is eachInMessage for JSON that is to become a message.
 func eachInStruct(path, same string, s *structpb.Struct, d protoreflect.MessageDescriptor, f func(v writeOnlyValue)) {
-	if s == nil || !HoldsWriteOnly(d) {
+	if s == nil {
 		return
 	}
-	for i := range d.Fields().Len() {
-		fd := d.Fields().Get(i)
-		key := string(fd.Name())
+	for _, fd := range writeOnlyFieldsOf(d) {
+		key := fd.name
 		if _, is := s.GetFields()[key]; !is && s.GetFields()[fd.JSONName()] != nil {
 			key = fd.JSONName()
 		}
-		at, as, there := under(path, key), under(same, string(fd.Name())), s.GetFields()[key]
+		at, as, there := under(path, key), under(same, fd.name), s.GetFields()[key]
 		switch {
-		case IsWriteOnly(fd):
+		case fd.is:
 			f(writeOnlyValue{path: at, same: as, value: there.GetStringValue(), set: func(value string) {
 				if value == "" {
 					delete(s.GetFields(), key)
@@ -175,7 +198,6 @@ func eachInStruct(path, same string, s *structpb.Struct, d protoreflect.MessageD
 				}
 				s.Fields[key] = structpb.NewStringValue(value)
 			}})
-		case fd.IsMap() || fd.Message() == nil:
 		case fd.IsList():
 			for j, item := range there.GetListValue().GetValues() {
 				in := item.GetStructValue()
