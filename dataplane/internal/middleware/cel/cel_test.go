@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -83,6 +84,7 @@ func TestExpressions(t *testing.T) {
 		{`request.query["a"] == "1,2" && request.query.b == "ü " && request.query.c == ""`, "yes"},
 		{`"d" in request.query || size(request.query) != 3`, "no"},
 		{`request.query.all(k, k in ["a", "b", "c"])`, "yes"},
+		{`[1, 2, 3, 4, 5, 6].all(i, request.query["a"] == "1,2" && request.query.b == "ü " && !("d" in request.query))`, "yes"},
 		{`identity.authenticated && identity.consumer == "ann" && identity.scheme == "Bearer"`, "yes"},
 		{`"clerks" in identity.groups && !("x" in identity.groups)`, "yes"},
 		{`identity.groups.exists(g, g.startsWith("e")) && identity.groups[1] == "eu" && size(identity.groups) == 2`, "yes"},
@@ -193,6 +195,34 @@ func TestBombs(t *testing.T) {
 	}
 	if s.Request(x) != exchange.Stop || x.Response.Status != 403 {
 		t.Errorf("a large one is answered with %d", x.Response.Status)
+	}
+}
+
+// TestLongQueries cost what is in proportion to their length, whatever they repeat and however often they are looked
+// into.
+func TestLongQueries(t *testing.T) {
+	x := &exchange.Exchange{}
+	x.Request.RawQuery = strings.Repeat("a&", 8000)
+	for _, allow := range []string{`request.query["a"] != ""`, `request.query.all(k, k == "a")`} {
+		s := stepOf(t, &middlewarev1.Cel{Allow: allow})
+		if n := testing.AllocsPerRun(1, func() {
+			if s.Request(x) != exchange.Continue {
+				t.Errorf("%s: refused", allow)
+			}
+		}); n > 200 {
+			t.Errorf("%s: %v allocations", allow, n)
+		}
+	}
+	var b strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&b, "a%d=%d&", i, i)
+	}
+	x.Request.RawQuery = b.String()
+	s := stepOf(t, &middlewarev1.Cel{Allow: `request.query.all(k, request.query[k] != "x")`})
+	v := valuesOf(x)
+	defer v.release()
+	if passes, err := s.passes(v); !passes || err != nil || v.scans > maxScans {
+		t.Errorf("%t, %v; the query was looked through %d times", passes, err, v.scans)
 	}
 }
 

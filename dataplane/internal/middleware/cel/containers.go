@@ -178,35 +178,58 @@ func (f *fields) all() map[string]string {
 // parameters are those of the request's query.
 type parameters values
 
+// maxScans is how many looks for a parameter read the query from its beginning. For those after them it is read once:
+// a loop over a query that looks into it each time would cost the square of what a client sends.
+const maxScans = 4
+
 func (p *parameters) find(name string) (value string, found bool) {
-	for pair := range strings.SplitSeq(p.x.Request.RawQuery, "&") {
-		key, v, _ := strings.Cut(pair, "=")
-		if pair == "" || decoded(key) != name {
-			continue
-		}
-		if found {
-			value += "," + decoded(v)
-		} else {
+	if p.scans == maxScans {
+		value, found = p.all()[name]
+		return value, found
+	}
+	p.scans++
+	var b strings.Builder // of a parameter that is there several times
+	for key, v := range p.each {
+		switch {
+		case decoded(key) != name:
+		case !found:
 			value, found = decoded(v), true
+		default:
+			if b.Len() == 0 {
+				b.WriteString(value)
+			}
+			b.WriteByte(',')
+			b.WriteString(decoded(v))
+			value = b.String()
 		}
 	}
 	return value, found
 }
 
 func (p *parameters) all() map[string]string {
-	all := map[string]string{}
-	for pair := range strings.SplitSeq(p.x.Request.RawQuery, "&") {
-		if pair == "" {
-			continue
-		}
-		key, v, _ := strings.Cut(pair, "=")
-		key, v = decoded(key), decoded(v)
-		if before, there := all[key]; there {
-			v = before + "," + v
-		}
-		all[key] = v
+	if p.parsed != nil {
+		return p.parsed
 	}
-	return all
+	lists := map[string][]string{}
+	for key, v := range p.each {
+		key = decoded(key)
+		lists[key] = append(lists[key], decoded(v))
+	}
+	p.parsed = make(map[string]string, len(lists))
+	for key, list := range lists {
+		p.parsed[key] = strings.Join(list, ",")
+	}
+	return p.parsed
+}
+
+// each calls yield with the names and values of the query, as they were sent.
+func (p *parameters) each(yield func(key, value string) bool) {
+	for pair := range strings.SplitSeq(p.x.Request.RawQuery, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if pair != "" && !yield(key, value) {
+			return
+		}
+	}
 }
 
 func decoded(s string) string {

@@ -21,6 +21,9 @@ type values struct {
 	ints  [2]types.Int
 	texts [16]types.String // that are in use
 	n     int
+	// parsed is the query, once it was read as a whole, and scans how often it was looked through before.
+	parsed map[string]string
+	scans  int
 }
 
 var pool = sync.Pool{New: func() any { return new(values) }}
@@ -35,6 +38,7 @@ func valuesOf(x *exchange.Exchange) *values {
 func (v *values) release() {
 	clear(v.texts[:v.n])
 	v.x, v.n, v.names, v.head, v.query = nil, 0, names{}, mapping{}, mapping{}
+	v.parsed, v.scans = nil, 0
 	pool.Put(v)
 }
 
