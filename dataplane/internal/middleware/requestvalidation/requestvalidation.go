@@ -205,9 +205,9 @@ func mediaOf(x *exchange.Exchange) (media string, plain bool) {
 		name, params, _ := strings.Cut(v, ";")
 		media = strings.ToLower(strings.TrimSpace(name))
 		for p := range strings.SplitSeq(params, ";") {
-			key, value, _ := strings.Cut(strings.TrimSpace(p), "=")
-			if exchange.EqualFold(key, "charset") && !exchange.EqualFold(strings.Trim(value, `"`), "utf-8") {
-				plain = false
+			p = strings.ToLower(strings.TrimSpace(p))
+			if strings.Contains(p, "charset") && p != "charset=utf-8" && p != `charset="utf-8"` {
+				plain = false // services may read more into spaces, quotes and "charset*" than there should be
 			}
 		}
 	}

@@ -88,6 +88,10 @@ func TestRequests(t *testing.T) {
 		{"two media types", "schema", "POST /a", kind + "|Content-Type: " +
 			"text/plain", `{"count": 1}`, false, 415, fault.BadRequest},
 		{"another charset", "schema", "POST /a", kind + "; charset=utf-16", `{"count": 1}`, false, 415, fault.BadRequest},
+		{"another charset, with spaces", "schema", "POST /a", kind + "; charset = utf-16", `{}`, false, 415, fault.BadRequest},
+		{"another charset, in quotes", "schema", "POST /a", kind + `; charset="\u\tf-16"`, `{}`, false, 415, fault.BadRequest},
+		{"another charset, extended", "schema", "POST /a", kind + `; charset*=us'en'utf-16`, `{}`, false, 415, fault.BadRequest},
+		{"a charset in quotes", "schema", "POST /a", kind + `; Charset="UTF-8"`, `{"count": 1}`, false, 0, ""},
 		{"a content coding", "schema", "POST /a", kind + "|Content-Encoding: gzip", `x`, false, 415, fault.BadRequest},
 		{"no body", "schema", "POST /a", kind, ``, false, 400, fault.BadRequest},
 		{"no body in chunks", "schema", "POST /a", kind, ``, true, 400, fault.BadRequest},
