@@ -72,6 +72,9 @@ func newAuthorizer(t *testing.T) *authorizer {
 
 // asking returns the configuration of a service whose requests an authorizer decides about.
 func asking(service, authorizer, settings string) string {
+	if !strings.Contains(settings, " timeout: ") {
+		settings += ", timeout: 20s" // the default, a second, is too little for a busy machine
+	}
 	host, port, _ := net.SplitHostPort(authorizer)
 	config := to(service, ", timeout: 20s") + fmt.Sprintf(`
 middleware: [{name: auth, type: ext_auth, config: {service_id: authorizer%s}}]
