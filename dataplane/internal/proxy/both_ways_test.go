@@ -43,7 +43,7 @@ func TestOneDirectionPauses(t *testing.T) {
 	limits := codec.DefaultLimits()
 	limits.BodyTimeout = pause
 	for protocol, address := range map[string]string{"http": one.Listener.Addr().String(), "h2c": two.address} {
-		config := strings.NewReplacer("name: s,", "name: s, protocol: "+protocol+",", "response_timeout: 500ms", "response_timeout: "+pause.String()).Replace(to(address, ""))
+		config := respondingWithin(pause.String(), strings.Replace(to(address, ""), "name: s,", "name: s, protocol: "+protocol+",", 1))
 		g := startWith(t, limits, config)
 		for version, transport := range transports() {
 			for _, path := range []string{"/service-goes-on", "/client-goes-on"} {

@@ -81,8 +81,23 @@ func (l *lease) say(at, cost int64) (says, decision) {
 	return saysAsk, decision{left: l.left}
 }
 
+// atOnce is the most that may ever pass at once.
+func (l *Limit) atOnce() int64 {
+	if l.Algorithm == ratelimit.TokenBucket {
+		return l.Burst
+	}
+	return l.Limit
+}
+
+// tooMuch is what is said of a cost that there can never be: nothing is asked of Redis for it, which would have the
+// node take all that is there.
+func (l *Limit) tooMuch() decision { return decision{wait: int64(time.Minute)} }
+
 // lookLease is what the lease of a key says of a request, of which it takes nothing.
 func (l *Limit) lookLease(tag uint64, now time.Time, cost int64) (says, decision) {
+	if cost > l.atOnce() {
+		return saysRefuse, l.tooMuch()
+	}
 	at := l.node.leaseMoment(now)
 	has := leaseOf(l.leases.load(tag), at.at)
 	return has.say(at.at, cost)
@@ -90,6 +105,9 @@ func (l *Limit) lookLease(tag uint64, now time.Time, cost int64) (says, decision
 
 // takeLease takes a cost of the lease of a key. low tells that the caller has to ask for the next one.
 func (l *Limit) takeLease(tag uint64, now time.Time, cost int64) (s says, d decision, low bool) {
+	if cost > l.atOnce() {
+		return saysRefuse, l.tooMuch(), false
+	}
 	at := l.node.leaseMoment(now)
 	s, d = saysAsk, decision{}
 	l.changeLease(tag, &at, func(has lease) (lease, bool) {

@@ -268,6 +268,27 @@ func TestRefusedLeasesAskSeldom(t *testing.T) {
 	}
 }
 
+// TestACostThatNeverPassesTakesNothing: a request that costs more than there can be leaves others what there is.
+func TestACostThatNeverPassesTakesNothing(t *testing.T) {
+	limit := `{"limit": 200, "window": "1h", "store": "redis", "mode": "leased", "timeout": "10s", "cost_header": "X-Cost"}`
+	for range 2 {
+		dear := request("192.0.2.1", false)
+		dear.Request.Header.Add("X-Cost", "1000")
+		tk, v := together(t).set(t, limit).Take(dear)
+		if v != exchange.Stop {
+			t.Errorf("a cost of 1000: %v", v)
+		}
+		tk.End()
+	}
+	s, passed := together(t).set(t, limit), 0
+	for passed < 300 && s.passes("192.0.2.1") {
+		passed++
+	}
+	if passed != 200 {
+		t.Errorf("%d passed of another node", passed)
+	}
+}
+
 // TestWithoutRedis does what on_error says, at once.
 func TestWithoutRedis(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
