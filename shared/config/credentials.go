@@ -165,9 +165,9 @@ func sealCredentials(m *configv1.Consumer) {
 	}
 }
 
-// SealPasswords puts hashes in the place of a consumer's passwords: that of stored, which may be nil, where it is one of
-// the same password for the same user. Each takes about 20 ms, so it is done before a commit's turn where that can be;
-// planning does what is left. Passwords that are not valid stay as they are.
+// SealPasswords puts hashes in the place of a consumer's passwords: that of stored, which may be nil, where it is one
+// of the same password for the same user. Each takes about 20 ms, so it is done before a commit's turn where that can
+// be; planning does what is left. Passwords that are not valid stay as they are.
 func SealPasswords(m, stored *configv1.Consumer) {
 	for i, b := range m.GetCredentials().GetBasic() {
 		p := b.GetPassword()

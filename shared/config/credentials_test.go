@@ -66,8 +66,8 @@ func TestCredentialsAreStoredHashed(t *testing.T) {
 	}
 }
 
-// TestTheSameCredentialsAgainAreNoChange: as they were given, as they are stored, or left out; in another order they are
-// the same ones.
+// TestTheSameCredentialsAgainAreNoChange: as they were given, as they are stored, or left out; in another order they
+// are the same ones.
 func TestTheSameCredentialsAgainAreNoChange(t *testing.T) {
 	base := mustPlan(t, Empty(), put(application("app"))).Config
 	hashed := proto.CloneOf(consumerOf(base, "app"))

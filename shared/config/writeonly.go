@@ -14,9 +14,9 @@ import (
 	"gateway.internal/shared/middleware"
 )
 
-// Fields that are FIELD_USE_WRITE_ONLY, of resources and of the settings of middleware, are texts that requests give and
-// nothing shows: replies, exports and differences don't have them, problems don't quote them. A resource that is put
-// without one keeps what is stored, in lists that of the element with the same name. What is here finds them by the
+// Fields that are FIELD_USE_WRITE_ONLY, of resources and of the settings of middleware, are texts that requests give
+// and nothing shows: replies, exports and differences don't have them, problems don't quote them. A resource that is
+// put without one keeps what is stored, in lists that of the element with the same name. What is here finds them by the
 // descriptors, so that a new field needs nothing but its option.
 
 // Hidden stands for a write-only value in messages and differences.

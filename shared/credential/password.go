@@ -88,8 +88,8 @@ func CheckPassword(s string) error {
 	return nil
 }
 
-// Verify reports whether a hash is that of a password. It takes as long as the hash is made to take; one that CheckPassword
-// refuses verifies nothing, at once. The time does not depend on how much of the password is right.
+// Verify reports whether a hash is that of a password. It takes as long as the hash is made to take; one that
+// CheckPassword refuses verifies nothing, at once. The time does not depend on how much of the password is right.
 func Verify(hash, password string) bool {
 	if len(password) > MaxPasswordBytes || !IsStoredPassword(hash) || CheckPassword(hash) != nil {
 		return false

@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// attributes are the attribute types that have a name (RFC 4514 section 3, RFC 2985 for EMAILADDRESS, and what X.520 and
-// most tools call the rest).
+// attributes are the attribute types that have a name (RFC 4514 section 3, RFC 2985 for EMAILADDRESS, and what X.520
+// and most tools call the rest).
 var attributes = map[string]string{
 	"2.5.4.3": "CN", "2.5.4.5": "SERIALNUMBER", "2.5.4.6": "C", "2.5.4.7": "L", "2.5.4.8": "ST", "2.5.4.9": "STREET",
 	"2.5.4.10": "O", "2.5.4.11": "OU", "2.5.4.17": "POSTALCODE", "0.9.2342.19200300.100.1.25": "DC",
@@ -26,8 +26,8 @@ var errSubject = errors.New(`is no distinguished name such as "CN=billing,O=Exam
 // MaxSubjectBytes is the longest subject.
 const MaxSubjectBytes = 1024
 
-// Subject writes the subject of a certificate as RFC 4514 has it, most specific part first: always the same text for the
-// same name.
+// Subject writes the subject of a certificate as RFC 4514 has it, most specific part first: always the same text for
+// the same name.
 func Subject(name pkix.RDNSequence) string {
 	var parts []string
 	for _, set := range slices.Backward(name) {

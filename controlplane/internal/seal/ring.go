@@ -1,6 +1,6 @@
 // Package seal encrypts what a store keeps of secrets, by AES-256-GCM (NIST SP 800-38D) with random nonces. What is
-// kept is encrypted with a data key; data keys are kept beside it, each wrapped by a key that is not. So that key can be
-// replaced by another one without touching what is encrypted. It knows no store.
+// kept is encrypted with a data key; data keys are kept beside it, each wrapped by a key that is not. So that key can
+// be replaced by another one without touching what is encrypted. It knows no store.
 package seal
 
 import (

@@ -103,7 +103,8 @@ func (a *Attempt) giveBack() time.Time {
 	return now
 }
 
-// countIn counts the attempt among its endpoint's requests in flight. Whatever becomes of it, it is taken out at its end.
+// countIn counts the attempt among its endpoint's requests in flight. Whatever becomes of it, it is taken out at its
+// end.
 func (a *Attempt) countIn() {
 	a.counted = true
 	a.Endpoint.State.Add(1)

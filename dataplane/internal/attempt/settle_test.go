@@ -104,8 +104,8 @@ func TestSettle(t *testing.T) {
 	})
 }
 
-// TestLongBodyIsNotWaitedFor has an attempt fail while a body comes that is longer than what is kept of it: its end, which
-// the client takes its time for, is not waited for.
+// TestLongBodyIsNotWaitedFor has an attempt fail while a body comes that is longer than what is kept of it: its end,
+// which the client takes its time for, is not waited for.
 func TestLongBodyIsNotWaitedFor(t *testing.T) {
 	for _, version := range []exchange.Version{exchange.HTTP11, exchange.HTTP2} {
 		synctest.Test(t, func(t *testing.T) {

@@ -37,9 +37,9 @@ type challenge struct {
 	bearer bool
 }
 
-// New returns the guard of a step. scheme and params are the challenge that clients are told in WWW-Authenticate, such as
-// "Bearer" and `realm="shop"`; empty: none. strips are the fields that the step sets of who the client is: what clients
-// send in them never passes.
+// New returns the guard of a step. scheme and params are the challenge that clients are told in WWW-Authenticate, such
+// as "Bearer" and `realm="shop"`; empty: none. strips are the fields that the step sets of who the client is: what
+// clients send in them never passes.
 func New(s Settings, env *pipeline.Environment, scheme, params string, strips ...string) (*Guard, error) {
 	excluded, err := pathrule.CompileList("exclude_paths", s.GetExcludePaths())
 	if err != nil {

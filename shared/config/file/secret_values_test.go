@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestLinesWithSecretsAreNotShown: neither the line that has one nor a message that quotes it, in files that can be read
-// and in such that can't.
+// TestLinesWithSecretsAreNotShown: neither the line that has one nor a message that quotes it, in files that can be
+// read and in such that can't.
 func TestLinesWithSecretsAreNotShown(t *testing.T) {
 	const secret = "s3cret-of-the-shop"
 	for name, c := range map[string]struct {

@@ -157,8 +157,8 @@ func (s *step) accept(x *exchange.Exchange, c consumer.Credential) exchange.Verd
 	return exchange.Continue
 }
 
-// noUser is the hash that is verified where there is no such user, so that it takes as long as for one that there is. It
-// is of a password that is longer than any.
+// noUser is the hash that is verified where there is no such user, so that it takes as long as for one that there is.
+// It is of a password that is longer than any.
 const noUser = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 // verify waits for a turn and verifies a password. Where it does not come to that, the verdict is Stop.

@@ -10,8 +10,8 @@ import (
 	"gateway.internal/dataplane/internal/exchange"
 )
 
-// appendBase writes the signature base (RFC 9421 section 2.5). ok is false where the request lacks a component, or one is
-// not understood.
+// appendBase writes the signature base (RFC 9421 section 2.5). ok is false where the request lacks a component, or one
+// is not understood.
 func appendBase(b []byte, x *exchange.Exchange, in *input) (base []byte, ok bool) {
 	for i, c := range in.components[:in.covered] {
 		name := string(c)

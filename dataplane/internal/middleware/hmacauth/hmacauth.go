@@ -251,8 +251,8 @@ func (s *step) signed(x *exchange.Exchange, in *input, encoded, secret string) b
 	return signs(encoded, secret, x.Texts[start:])
 }
 
-// checkDigest compares the request's body with Content-Digest (RFC 9530): one of sha-256 and sha-512 has to be there, and
-// those that are have to be right.
+// checkDigest compares the request's body with Content-Digest (RFC 9530): one of sha-256 and sha-512 has to be there,
+// and those that are have to be right.
 func (s *step) checkDigest(x *exchange.Exchange) (v exchange.Verdict, fine bool) {
 	value, one := single(x, digestField)
 	if !one {

@@ -100,8 +100,8 @@ func (s *simulation) watch() {
 	s.since, s.latency, s.limits, s.measured = s.now, nil, 0, 0
 }
 
-// check compares what was seen since watch with the best that there can be: there is a share of its throughput at least,
-// and the limit and the median are at most so many times what would do.
+// check compares what was seen since watch with the best that there can be: there is a share of its throughput at
+// least, and the limit and the median are at most so many times what would do.
 func (s *simulation) check(t *testing.T, what string, least, most float64) {
 	t.Helper()
 	workers := float64(len(s.free))

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Histogram counts responses by how long they took, in buckets of a width of at most a sixteenth of their time. The zero
-// value has none. It is safe for concurrent use, takes no lock and does not allocate.
+// Histogram counts responses by how long they took, in buckets of a width of at most a sixteenth of their time. The
+// zero value has none. It is safe for concurrent use, takes no lock and does not allocate.
 type Histogram struct{ buckets [buckets]atomic.Uint32 }
 
 const (
