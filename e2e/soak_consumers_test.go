@@ -94,8 +94,8 @@ func TestSoakOfConsumers(t *testing.T) {
 		revoked = max(revoked, changeOfAKey(g, nodes, "DELETE", "/api/v1/config/consumers/"+name, "", key, 401))
 	}
 	bytes := (counted[0].Load() - before) / (2 * keyChanges)
-	t.Logf("a new key counts on both nodes %v after the call at most, a revoked one %v; a change is %d bytes to a node", made,
-		revoked, bytes)
+	t.Logf("a new key counts on both nodes %v after the call at most, a revoked one %v; a change is %d bytes to a node",
+		made, revoked, bytes)
 	if made > soonEnough || revoked > soonEnough {
 		t.Errorf("it takes longer than %v", soonEnough)
 	}

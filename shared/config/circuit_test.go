@@ -90,13 +90,15 @@ func TestCircuitProblems(t *testing.T) {
 		{limit(&configv1.AdaptiveConcurrency{Percentile: 100}), "adaptive.percentile: has to be from 0 to 99"},
 		{limit(&configv1.AdaptiveConcurrency{Buffer: proto.Float64(-1)}), "adaptive.buffer: has to be from 0 to 10"},
 		{limit(&configv1.AdaptiveConcurrency{Buffer: proto.Float64(math.NaN())}), "adaptive.buffer: has to be from 0 to 10"},
-		{limit(&configv1.AdaptiveConcurrency{MinRttInterval: "500ms"}), "adaptive.min_rtt_interval: has to be from 1s to 24h"},
+		{limit(&configv1.AdaptiveConcurrency{MinRttInterval: "500ms"}),
+			"adaptive.min_rtt_interval: has to be from 1s to 24h"},
 		{limit(&configv1.AdaptiveConcurrency{MinRttInterval: "9s", SampleWindow: "1s"}),
 			"adaptive.min_rtt_interval: has to be from 10s to 24h"},
 		{limit(&configv1.AdaptiveConcurrency{SampleWindow: "10s"}), "adaptive.min_rtt_interval: has to be from 1m40s to 24h"},
 		{limit(&configv1.AdaptiveConcurrency{MinRttJitter: proto.Float64(1.5)}),
 			"adaptive.min_rtt_jitter: has to be from 0 to 1"},
-		{limit(&configv1.AdaptiveConcurrency{MinRttRequests: 10_001}), "adaptive.min_rtt_requests: has to be from 0 to 10000"},
+		{limit(&configv1.AdaptiveConcurrency{MinRttRequests: 10_001}),
+			"adaptive.min_rtt_requests: has to be from 0 to 10000"},
 	} {
 		_, err := Empty().Plan([]Edit{put(&configv1.Service{Name: "s", CircuitBreakerConfig: c.in})}, options())
 		var problems Problems

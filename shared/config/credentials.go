@@ -60,7 +60,8 @@ type Credential struct {
 // Field returns its path as problems have it.
 func (c Credential) Field() string {
 	last := map[CredentialKind]string{
-		APIKey: "key", Username: "username", CertificateSubject: "subject", CertificateFingerprint: "fingerprint", HMACID: "id",
+		APIKey: "key", Username: "username", CertificateSubject: "subject", CertificateFingerprint: "fingerprint",
+		HMACID: "id",
 	}[c.Kind]
 	return fmt.Sprintf("credentials.%s[%d].%s", c.List, c.Index, last)
 }
@@ -224,7 +225,8 @@ func (c *checker) credentials(m *configv1.Credentials) {
 		at := fmt.Sprintf("credentials.basic[%d].", i)
 		if n := len(b.GetUsername()); n == 0 || n > maxUsernameBytes || !utf8.ValidString(b.GetUsername()) ||
 			strings.ContainsFunc(b.GetUsername(), func(r rune) bool { return r == ':' || unicode.IsControl(r) }) {
-			c.fail(at+"username", b.GetUsername(), "has to be 1 to %d bytes without control characters and \":\"", maxUsernameBytes)
+			c.fail(at+"username", b.GetUsername(), "has to be 1 to %d bytes without control characters and \":\"",
+				maxUsernameBytes)
 		}
 		switch err := credential.CheckPassword(b.GetPassword()); {
 		case b.GetPassword() == "" && c.leftOut:

@@ -225,7 +225,8 @@ func TestShownWithoutCredentials(t *testing.T) {
 		if c.GetApiKeys()[0].Key != nil || c.GetBasic()[0].Password != nil || c.GetHmac()[0].Secret != nil {
 			t.Errorf("it shows %v", c)
 		}
-		if c.GetApiKeys()[0].GetName() != "default" || c.GetBasic()[0].GetUsername() != "user" || c.GetHmac()[0].GetId() != "k1" {
+		if c.GetApiKeys()[0].GetName() != "default" || c.GetBasic()[0].GetUsername() != "user" ||
+			c.GetHmac()[0].GetId() != "k1" {
 			t.Errorf("it lacks %v", c)
 		}
 	}

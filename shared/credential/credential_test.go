@@ -149,7 +149,8 @@ func TestFingerprints(t *testing.T) {
 			t.Errorf("%s: %s, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", plain[1:], plain + "00", "zz" + plain[2:], "0:" + plain, strings.Repeat(":", 31) + plain} {
+	for _, s := range []string{"", plain[1:], plain + "00", "zz" + plain[2:], "0:" + plain,
+		strings.Repeat(":", 31) + plain} {
 		if got, err := ParseFingerprint(s); err == nil {
 			t.Errorf("%q is read as %s", s, got)
 		}

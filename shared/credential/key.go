@@ -73,7 +73,8 @@ func IsStoredKey(s string) bool {
 func CheckKey(key string) error {
 	switch {
 	case strings.HasPrefix(key, KeyPrefix) && !IsStoredKey(key):
-		return fmt.Errorf("begins with %q and is no hash: that is followed by %d characters of base64url", KeyPrefix, HashChars)
+		return fmt.Errorf("begins with %q and is no hash: that is followed by %d characters of base64url", KeyPrefix,
+			HashChars)
 	case len(key) < MinKeyBytes || len(key) > MaxKeyBytes:
 		return fmt.Errorf("has %d characters: a key has %d to %d, which should be random", len(key), MinKeyBytes, MaxKeyBytes)
 	case !IsVisible(key):

@@ -78,7 +78,8 @@ func CheckPassword(s string) error {
 		}
 		return nil
 	case strings.HasPrefix(s, "$argon2"), strings.HasPrefix(s, "$2"), strings.HasPrefix(s, "$scrypt$"),
-		strings.HasPrefix(s, "$pbkdf2"), strings.HasPrefix(s, "$1$"), strings.HasPrefix(s, "$5$"), strings.HasPrefix(s, "$6$"):
+		strings.HasPrefix(s, "$pbkdf2"), strings.HasPrefix(s, "$1$"), strings.HasPrefix(s, "$5$"),
+		strings.HasPrefix(s, "$6$"):
 		return errors.New("looks like the hash of a password, of a kind that is not verified: argon2id and bcrypt are")
 	case s == "" || len(s) > MaxPasswordBytes:
 		return fmt.Errorf("has %d bytes: a password has 1 to %d", len(s), MaxPasswordBytes)

@@ -26,7 +26,8 @@ func TestPaths(t *testing.T) {
 
 func TestPathsThatAreWrong(t *testing.T) {
 	_, errs := ParsePaths("exclude_paths", []string{"/ok", "public", "/a/../b"})
-	if len(errs) != 2 || errs[0].Field != "exclude_paths[1]" || errs[0].Value != "public" || errs[1].Field != "exclude_paths[2]" {
+	if len(errs) != 2 || errs[0].Field != "exclude_paths[1]" || errs[0].Value != "public" ||
+		errs[1].Field != "exclude_paths[2]" {
 		t.Errorf("%+v", errs)
 	}
 	if _, errs := ParsePaths("paths", make([]string, MaxPaths+1)); len(errs) != 1 || errs[0].Field != "paths" {

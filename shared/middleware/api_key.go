@@ -32,7 +32,8 @@ func apiKeyType() *Type {
 func validateAPIKey(m proto.Message) []FieldError {
 	var c collector
 	s := m.(*middlewarev1.ApiKey)
-	for list, names := range map[string][]string{"headers": s.GetHeaders(), "query": s.GetQuery(), "cookie": s.GetCookie()} {
+	for list, names := range map[string][]string{"headers": s.GetHeaders(), "query": s.GetQuery(),
+		"cookie": s.GetCookie()} {
 		if len(names) > maxKeyPlaces {
 			c.fail(list, fmt.Sprint(len(names)), "has more than %d names", maxKeyPlaces)
 		}

@@ -53,7 +53,8 @@ func TestParse(t *testing.T) {
 		field  string // of the one error; empty: valid
 	}{
 		{"api_key", map[string]any{}, ""},
-		{"api_key", map[string]any{"headers": []any{"Authorization", "X-Key"}, "query": []any{"key"}, "cookie": []any{"k"}}, ""},
+		{"api_key", map[string]any{"headers": []any{"Authorization", "X-Key"}, "query": []any{"key"},
+			"cookie": []any{"k"}}, ""},
 		{"api_key", map[string]any{"headers": []any{"X Key"}}, "config.headers[0]"},
 		{"api_key", map[string]any{"headers": []any{"Cookie"}}, "config.headers[0]"},
 		{"api_key", map[string]any{"headers": []any{"Host"}}, "config.headers[0]"},

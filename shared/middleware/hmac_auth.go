@@ -19,7 +19,8 @@ const (
 )
 
 // derivedComponents are those of RFC 9421 section 2.2 that requests have and settings may demand.
-var derivedComponents = []string{"@method", "@authority", "@scheme", "@path", "@query", "@target-uri", "@request-target"}
+var derivedComponents = []string{"@method", "@authority", "@scheme", "@path", "@query", "@target-uri",
+	"@request-target"}
 
 func hmacAuthType() *Type {
 	return &Type{

@@ -201,8 +201,8 @@ func (c *collector) cacheBytes(n uint32) {
 // providerURL checks the URL of something of an identity provider. Which addresses are asked is each node's to say.
 func (c *collector) providerURL(field, text string) {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.Fragment != "" ||
-		len(text) > maxIdentityBytes || !isASCII(text) {
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil ||
+		u.Fragment != "" || len(text) > maxIdentityBytes || !isASCII(text) {
 		c.fail(field, withoutUser(text), "is no URL such as https://issuer.example/keys, without a user and a fragment")
 	}
 }

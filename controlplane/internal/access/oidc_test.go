@@ -136,7 +136,8 @@ func TestTokensOfAnIdentityProvider(t *testing.T) {
 			switch {
 			case c.want == 0 && !errors.Is(err, ErrNobody):
 				t.Errorf("%v, %v", id, err)
-			case c.want != 0 && (err != nil || id.Role != c.want || id.Method != ByOIDC || id.Name != "oidc:ann" || id.Expires.IsZero()):
+			case c.want != 0 && (err != nil || id.Role != c.want || id.Method != ByOIDC || id.Name != "oidc:ann" ||
+				id.Expires.IsZero()):
 				t.Errorf("%v, %v", id, err)
 			}
 		})

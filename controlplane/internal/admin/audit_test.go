@@ -139,14 +139,16 @@ func TestGuessersWait(t *testing.T) {
 	a.call("GET", "/api/v1/nodes", "", "Authorization", "") // nobody guesses
 	for name, guess := range map[string]string{"a guess": "guess", "the administrator's": token} {
 		r = a.call("GET", "/api/v1/nodes", "", "Authorization", "Bearer "+guess)
-		if r.status != http.StatusTooManyRequests || r.header.Get("Retry-After") != "1" || r.Error.Code != "RATE_LIMIT_EXCEEDED" {
+		if r.status != http.StatusTooManyRequests || r.header.Get("Retry-After") != "1" ||
+			r.Error.Code != "RATE_LIMIT_EXCEEDED" {
 			t.Errorf("%s: %d %v %s", name, r.status, r.header, r.raw)
 		}
 	}
 	a.must("GET", "/api/v1/whoami", "", "Authorization", "Bearer "+text)
 	// The right token from another address.
 	c := caller{address: "10.0.0.2"}
-	if id, err := a.server.authenticate(t.Context(), c, "x", []string{"Bearer " + token}); err != nil || id.Role != access.Admin {
+	if id, err := a.server.authenticate(t.Context(), c, "x", []string{"Bearer " + token}); err != nil ||
+		id.Role != access.Admin {
 		t.Errorf("from another address: %v", err)
 	}
 }

@@ -22,7 +22,8 @@ func dataOf(t *testing.T, r *reply) string {
 
 // canaries are secrets, and what begins their hashes: no answer has any of them.
 var canaries = []string{
-	"canary-of-an-api-key", "canary-of-another-key", "canary of a password", "canary-of-hmac-secret", "sha256:", "$argon2id$",
+	"canary-of-an-api-key", "canary-of-another-key", "canary of a password", "canary-of-hmac-secret", "sha256:",
+	"$argon2id$",
 }
 
 func without(t *testing.T, what string, text string) {
@@ -56,7 +57,8 @@ func TestAnswersHaveNoCredentials(t *testing.T) {
 		{"PUT", consumers + "/shop", `{"groups": ["us"], "credentials": {"api_keys": [{"name": "k"}],
 			"basic": [{"username": "ann"}], "hmac": [{"id": "h"}]}}`, 200},
 		{"PATCH", consumers + "/shop", `{"credentials": {"api_keys": [{"name": "k", "key": "canary-of-another-key"}]}}`, 200},
-		{"PATCH", consumers + "/shop", `{"credentials": {"api_keys": [{"name": "k", "key": "canary-of-another-key "}]}}`, 422},
+		{"PATCH", consumers + "/shop", `{"credentials": {"api_keys": [{"name": "k", "key": "canary-of-another-key "}]}}`,
+			422},
 		{"PATCH", consumers + "/shop", `{"credentials": {"api_keys": "canary-of-another-key"}}`, 400},
 		{"PATCH", consumers + "/shop", `{"credentials": {"hmac": [{"id": "h", "secret": ["canary-of-hmac-secret"]}]}}`, 400},
 		{"POST", consumers, strings.Replace(withCredentials, "shop", "other", 1), 422},
@@ -124,7 +126,8 @@ func TestKeysThatTheServerMakes(t *testing.T) {
 		return c.Credentials.APIKeys[0].Key
 	}
 	const path = "/api/v1/config/consumers/shop"
-	made := keyIn(a.must("POST", "/api/v1/config/consumers", `{"name": "shop", "credentials": {"api_keys": [{"name": "k"}]}}`))
+	made := keyIn(a.must("POST", "/api/v1/config/consumers",
+		`{"name": "shop", "credentials": {"api_keys": [{"name": "k"}]}}`))
 	if credential.CheckKey(made) != nil || len(made) < 40 {
 		t.Errorf("the key is %q", made)
 	}
@@ -137,7 +140,8 @@ func TestKeysThatTheServerMakes(t *testing.T) {
 	if r := a.must("PUT", path, `{"credentials": {"api_keys": [{"name": "k"}]}, "groups": ["eu"]}`); keyIn(r) != "" {
 		t.Errorf("it is made again: %s", r.raw)
 	}
-	if other := keyIn(a.must("PUT", path, `{"credentials": {"api_keys": [{"name": "k2"}]}}`)); other == "" || other == made {
+	other := keyIn(a.must("PUT", path, `{"credentials": {"api_keys": [{"name": "k2"}]}}`))
+	if other == "" || other == made {
 		t.Errorf("the key of another name is %q", other)
 	}
 	const file = `{"consumers": [{"name": "x", "credentials": {"api_keys": [{"name": "k"}]}}]}`
@@ -173,7 +177,8 @@ func TestConsumersOfHostileTexts(t *testing.T) {
 			t.Errorf("%q came back as %+v", s, c)
 		}
 		exported := a.must("GET", "/api/v1/config/export", "")
-		if again := a.must("POST", "/api/v1/config/apply", dataOf(t, exported)); again.Meta.Revision != exported.Meta.Revision {
+		again := a.must("POST", "/api/v1/config/apply", dataOf(t, exported))
+		if again.Meta.Revision != exported.Meta.Revision {
 			t.Errorf("%q: the export is a change", s)
 		}
 	}

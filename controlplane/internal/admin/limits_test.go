@@ -34,7 +34,8 @@ func TestLimits(t *testing.T) {
 			<-n.Directed()
 			for _, d := range n.Directives() {
 				if l := d.GetLimit(); l != nil {
-					n.Report(&streamv1.Report{Limits: []*streamv1.LimitStatus{{Question: l.GetQuestion(), Left: 7, ResetMicros: 1500}}})
+					n.Report(&streamv1.Report{Limits: []*streamv1.LimitStatus{{Question: l.GetQuestion(), Left: 7,
+						ResetMicros: 1500}}})
 					answered <- l
 				}
 			}
@@ -44,11 +45,13 @@ func TestLimits(t *testing.T) {
 			method, call = "POST", at+"/client/reset?key=192.0.2.7&key=r"
 		}
 		said := strings.ReplaceAll(fmt.Sprint(a.must(method, call, "").raw), " ", "")
-		if !strings.Contains(said, `"node_id":"n1"`) || !strings.Contains(said, `"left":`) || !strings.Contains(said, `"reset_ms":`) {
+		if !strings.Contains(said, `"node_id":"n1"`) || !strings.Contains(said, `"left":`) ||
+			!strings.Contains(said, `"reset_ms":`) {
 			t.Errorf("it says %s", said)
 		}
 		d := <-answered
-		if d.GetPolicy() != "p" || d.GetLimit() != "client" || d.GetReset_() != reset || fmt.Sprint(d.GetKey()) != "[192.0.2.7 r]" {
+		if d.GetPolicy() != "p" || d.GetLimit() != "client" || d.GetReset_() != reset ||
+			fmt.Sprint(d.GetKey()) != "[192.0.2.7 r]" {
 			t.Errorf("the node is asked %v", d)
 		}
 	}

@@ -55,8 +55,8 @@ func TestLifeOfASession(t *testing.T) {
 	text := a.tokenFor(`{"name":"ann","role":"editor"}`)
 	r, cookies := a.browse("POST", "/api/v1/session", "", "", "Authorization", "Bearer "+text)
 	c := cookies[0]
-	if r.status != 200 || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Domain != "" || c.Secure ||
-		r.field("name") != "ann" || r.field("role") != "editor" {
+	if r.status != 200 || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Domain != "" ||
+		c.Secure || r.field("name") != "ann" || r.field("role") != "editor" {
 		t.Fatalf("%v, %s", c, r.raw)
 	}
 	_, secure := a.browse("POST", "/api/v1/session", "", "", "Authorization", "Bearer "+text, "X-Forwarded-Proto", "https")

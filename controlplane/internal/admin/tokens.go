@@ -108,7 +108,8 @@ func (s accessService) ListTokens(
 	}
 	now := time.Now()
 	list = slices.DeleteFunc(list, func(t store.Token) bool {
-		return (t.SessionOf != "") != r.GetSessions() || !r.GetAll() && !t.Valid(now) || r.GetUser() != "" && t.User != r.GetUser()
+		return (t.SessionOf != "") != r.GetSessions() || !r.GetAll() && !t.Valid(now) ||
+			r.GetUser() != "" && t.User != r.GetUser()
 	})
 	part, meta, err := cut(list, r, s.meta().GetRevision())
 	if err != nil {

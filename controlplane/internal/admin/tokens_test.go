@@ -25,7 +25,8 @@ func TestLifeOfAToken(t *testing.T) {
 	}
 	as := []string{"Authorization", "Bearer " + text, "Gateway-Author", "somebody else"}
 	r = a.must("GET", "/api/v1/whoami", "", as...)
-	if r.field("name") != "deploy" || r.field("role") != "editor" || r.field("method") != "token" || r.field("user") != "ann" {
+	if r.field("name") != "deploy" || r.field("role") != "editor" || r.field("method") != "token" ||
+		r.field("user") != "ann" {
 		t.Errorf("who am I: %s", r.raw)
 	}
 	a.must("POST", "/api/v1/config/services", users, as...)
@@ -40,7 +41,8 @@ func TestLifeOfAToken(t *testing.T) {
 			t.Errorf("%s: %s", path, r.raw)
 		}
 	}
-	if r := a.call("POST", "/api/v1/tokens", `{"name":"deploy","role":"viewer"}`); r.status != 409 || r.Error.Field != "name" {
+	if r := a.call("POST", "/api/v1/tokens", `{"name":"deploy","role":"viewer"}`); r.status != 409 ||
+		r.Error.Field != "name" {
 		t.Errorf("another one of that name: %d %s", r.status, r.raw)
 	}
 	if r := a.must("DELETE", "/api/v1/tokens/deploy", ""); r.field("revoked_at") == nil {
@@ -180,7 +182,8 @@ func TestConfinedTokens(t *testing.T) {
 				}
 				return
 			}
-			if r.status != 403 || r.Error.Code != "FORBIDDEN" || !strings.Contains(r.Error.Message, c.refused) || len(r.Error.Details) != 1 {
+			if r.status != 403 || r.Error.Code != "FORBIDDEN" || !strings.Contains(r.Error.Message, c.refused) ||
+				len(r.Error.Details) != 1 {
 				t.Errorf("%d %s", r.status, r.raw)
 			}
 			if now := a.catalog.Current().Revision; now != before {

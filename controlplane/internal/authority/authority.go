@@ -198,8 +198,8 @@ func create() ([]byte, error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "gateway stream authority"},
-		NotBefore: now.Add(-maxSkew), NotAfter: now.Add(lifetime), BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		NotBefore: now.Add(-maxSkew), NotAfter: now.Add(lifetime), BasicConstraintsValid: true, IsCA: true,
+		MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

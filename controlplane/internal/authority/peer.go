@@ -128,7 +128,8 @@ func (a *Authority) plain(ctx context.Context) error {
 	for _, v := range md.Get("authorization") {
 		scheme, token, _ := strings.Cut(v, " ") // a scheme is case-insensitive (RFC 9110 section 11.1)
 		sum := sha256.Sum256([]byte(token))
-		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], want[:]) == 1 && a.set.StaticToken != "" {
+		if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], want[:]) == 1 &&
+			a.set.StaticToken != "" {
 			return nil
 		}
 	}

@@ -31,8 +31,8 @@ func (e *UnknownKeyError) Error() string {
 
 var (
 	// ErrNoKey is of sealed bytes where there is no key at all.
-	ErrNoKey = errors.New("it is encrypted, and no key was given: --encryption-key-file or GATEWAY_ENCRYPTION_KEY has to " +
-		"be what it was encrypted with")
+	ErrNoKey = errors.New("it is encrypted, and no key was given: --encryption-key-file or GATEWAY_ENCRYPTION_KEY has " +
+		"to be what it was encrypted with")
 	// ErrBroken is of sealed bytes that are not what was sealed, or not for this place.
 	ErrBroken = errors.New("it is encrypted, and not what was encrypted: the bytes were changed")
 )

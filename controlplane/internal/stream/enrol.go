@@ -47,8 +47,8 @@ func (e enrolment) Enrol(ctx context.Context, r *streamv1.EnrolRequest) (*stream
 	if err != nil {
 		return nil, e.refuse(ctx, r.GetNodeId(), err)
 	}
-	e.log.Info("node enrolled", "node", name.ID, "group", name.Group, "address", addressOf(ctx), "token", admission.TokenID,
-		"serial", issued.Serial, "expires", issued.NotAfter)
+	e.log.Info("node enrolled", "node", name.ID, "group", name.Group, "address", addressOf(ctx),
+		"token", admission.TokenID, "serial", issued.Serial, "expires", issued.NotAfter)
 	return &streamv1.EnrolResponse{Credentials: credentialsOf(issued), Proof: proof}, nil
 }
 

@@ -257,9 +257,10 @@ func TestANodeIsWhoItsCertificateSays(t *testing.T) {
 		code  codes.Code
 		text  string
 	}{
-		"another's id":  {secure(own), &streamv1.Hello{NodeId: "n2", Group: "edge"}, codes.PermissionDenied, `of node "n1"`},
-		"another group": {secure(own), &streamv1.Hello{NodeId: "n1", Group: "core"}, codes.PermissionDenied, `of group "edge"`},
-		"no group":      {secure(own), &streamv1.Hello{NodeId: "n1"}, codes.PermissionDenied, `of group "edge"`},
+		"another's id": {secure(own), &streamv1.Hello{NodeId: "n2", Group: "edge"}, codes.PermissionDenied, `of node "n1"`},
+		"another group": {secure(own), &streamv1.Hello{NodeId: "n1", Group: "core"}, codes.PermissionDenied,
+			`of group "edge"`},
+		"no group": {secure(own), &streamv1.Hello{NodeId: "n1"}, codes.PermissionDenied, `of group "edge"`},
 		"of another " +
 			"authority": {secure(foreign(t, identity.Name{ID: "n1"})), &streamv1.Hello{NodeId: "n1"},
 			codes.Unauthenticated, "authority"},

@@ -63,7 +63,8 @@ func TestFoundByCredentials(t *testing.T) {
 	s := setOf(t, &Set{}, m, withKey("other", "a-key-of-another-one"))
 	app := s.ByName("app")
 	for what, c := range map[string]Credential{
-		"key": byKeyOf(s, first), "second key": byKeyOf(s, second), "user": s.ByUsername("user"), "subject": s.BySubject("CN=a"),
+		"key": byKeyOf(s, first), "second key": byKeyOf(s, second), "user": s.ByUsername("user"),
+		"subject":     s.BySubject("CN=a"),
 		"fingerprint": s.ByFingerprint(fingerprint), "HMAC id": s.ByHMACID("k1"),
 	} {
 		if c.Consumer() != app {
@@ -82,7 +83,8 @@ func TestFoundByCredentials(t *testing.T) {
 	}
 	at := func(t time.Time) func() time.Time { return func() time.Time { return t } }
 	old := byKeyOf(s, second)
-	if old.Name() != "old" || !old.Active(at(until.Add(-1))) || old.Active(at(until)) || !byKeyOf(s, first).Active(at(until)) {
+	if old.Name() != "old" || !old.Active(at(until.Add(-1))) || old.Active(at(until)) ||
+		!byKeyOf(s, first).Active(at(until)) {
 		t.Errorf("the key %q is active from %v to %v", old.Name(), old.Active(at(until.Add(-1))), old.Active(at(until)))
 	}
 	if u, h := s.ByUsername("user"), s.ByHMACID("k1"); u.Secret() != "$argon2id$..." || h.Secret() != "0123456789abcdef" {
@@ -99,7 +101,8 @@ func TestCredentialsFollowTheirConsumers(t *testing.T) {
 	const one, other = "a-key-that-is-the-one", "a-key-that-is-another"
 	s := setOf(t, &Set{}, withKey("a", one), withKey("b", other))
 	swapped := setOf(t, s, withKey("a", other), withKey("b", one))
-	if byKeyOf(swapped, one).Consumer().Name() != "b" || byKeyOf(swapped, other).Consumer().Name() != "a" || swapped.Keys() != 2 {
+	if byKeyOf(swapped, one).Consumer().Name() != "b" || byKeyOf(swapped, other).Consumer().Name() != "a" ||
+		swapped.Keys() != 2 {
 		t.Error("the keys have not changed places")
 	}
 	if byKeyOf(s, one).Consumer().Name() != "a" {

@@ -166,7 +166,8 @@ func fieldOf(v any) (text string, ok bool) {
 			if !simple {
 				return asJSON(v)
 			}
-			if !middleware.ValidFieldValue(text) || strings.Contains(text, ",") || strings.TrimSpace(text) != text || text == "" {
+			if !middleware.ValidFieldValue(text) || strings.Contains(text, ",") || strings.TrimSpace(text) != text ||
+				text == "" {
 				return "", false
 			}
 			texts = append(texts, text)

@@ -136,8 +136,8 @@ func TestAllOf(t *testing.T) {
 		t.Fatal("refused")
 	}
 	p := x.Principal
-	if p.Consumer != "shop" || !slices.Equal(p.Groups, []string{"eu", "vip"}) || !slices.Equal(p.Scopes, []string{"read"}) ||
-		p.Claims["a"] != 1 || p.Claims["b"] != 2 || p.Scheme != "Bearer" {
+	if p.Consumer != "shop" || !slices.Equal(p.Groups, []string{"eu", "vip"}) ||
+		!slices.Equal(p.Scopes, []string{"read"}) || p.Claims["a"] != 1 || p.Claims["b"] != 2 || p.Scheme != "Bearer" {
 		t.Errorf("%+v", p)
 	}
 	if len(certificate.Groups) != 1 || certificate.Claims["b"] != 1 {

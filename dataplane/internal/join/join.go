@@ -67,9 +67,10 @@ type Keeper struct {
 
 // New returns a keeper. Nothing is read or connected yet.
 func New(set Settings, log *slog.Logger) *Keeper {
-	return &Keeper{set: set, log: log, again: map[string]bool{}, proofKey: sync.OnceValues(func() (identity.ProofKey, error) {
+	proofKey := sync.OnceValues(func() (identity.ProofKey, error) {
 		return identity.NewProofKey(set.Token.Static)
-	})}
+	})
+	return &Keeper{set: set, log: log, again: map[string]bool{}, proofKey: proofKey}
 }
 
 // Group returns the group that the node is of.

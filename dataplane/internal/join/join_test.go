@@ -109,8 +109,9 @@ func (c *control) issue(request []byte, name identity.Name) *streamv1.Credential
 	if err != nil {
 		c.t.Error(err)
 	}
-	cert := c.sign(&x509.Certificate{SerialNumber: serial, URIs: []*url.URL{name.URI()}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(c.ttl), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, c.ca, r.PublicKey)
+	cert := c.sign(&x509.Certificate{SerialNumber: serial, URIs: []*url.URL{name.URI()},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(c.ttl),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, c.ca, r.PublicKey)
 	return &streamv1.Credentials{Chain: [][]byte{cert.Raw}, Authorities: [][]byte{c.ca.Raw}}
 }
 

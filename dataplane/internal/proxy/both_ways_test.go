@@ -43,7 +43,8 @@ func TestOneDirectionPauses(t *testing.T) {
 	limits := codec.DefaultLimits()
 	limits.BodyTimeout = pause
 	for protocol, address := range map[string]string{"http": one.Listener.Addr().String(), "h2c": two.address} {
-		config := respondingWithin(pause.String(), strings.Replace(to(address, ""), "name: s,", "name: s, protocol: "+protocol+",", 1))
+		config := strings.Replace(to(address, ""), "name: s,", "name: s, protocol: "+protocol+",", 1)
+		config = respondingWithin(pause.String(), config)
 		g := startWith(t, limits, config)
 		for version, transport := range transports() {
 			for _, path := range []string{"/service-goes-on", "/client-goes-on"} {

@@ -72,8 +72,9 @@ func serve(t *testing.T, ca, certificate, key string) (port int) {
 	}
 	port = ln.Addr().(*net.TCPAddr).Port
 	_ = ln.Close()
-	cmd := exec.Command("redis-server", "--port", "0", "--tls-port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "",
-		"--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "yes")
+	cmd := exec.Command("redis-server", "--port", "0", "--tls-port", strconv.Itoa(port), "--bind", "127.0.0.1",
+		"--save", "", "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", ca,
+		"--tls-auth-clients", "yes")
 	cmd.Dir = t.TempDir()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

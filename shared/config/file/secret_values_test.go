@@ -42,7 +42,8 @@ func TestLinesWithSecretsAreNotShown(t *testing.T) {
 			if hidden != len(c.lines) {
 				t.Errorf("%d lines are not shown, want %v", hidden, c.lines)
 			}
-			if message := s.Hide(fmt.Sprintf("is no number: %q", secret)); len(c.lines) > 0 && strings.Contains(message, secret) {
+			if message := s.Hide(fmt.Sprintf("is no number: %q", secret)); len(c.lines) > 0 &&
+				strings.Contains(message, secret) {
 				t.Errorf("%s", message)
 			}
 		})

@@ -107,7 +107,9 @@ func (s *Store) Admit(ctx context.Context, a store.Admission) (store.Admitted, e
 var errRefused = errors.New("refused")
 
 // useToken uses a token, or returns why it can't be used.
-func (s *Store) useToken(ctx context.Context, tx *dbsql.Tx, a store.Admission, to *store.Admitted) (refused, err error) {
+func (s *Store) useToken(
+	ctx context.Context, tx *dbsql.Tx, a store.Admission, to *store.Admitted,
+) (refused, err error) {
 	now := s.dialect.now()
 	// Its row is locked by this, so that what follows is true until the transaction ends.
 	found, err := changes(tx.ExecContext(ctx, "UPDATE join_tokens SET used = used WHERE id = $1 AND hash = $2",

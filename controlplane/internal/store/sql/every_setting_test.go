@@ -68,7 +68,9 @@ func checkLeaves(t *testing.T, s *Store, m config.Message) int {
 	var names, columns, want []string
 	args := []any{m.GetId()}
 	shown := map[string]bool{}
-	eachLeaf(config.Redacted(m).ProtoReflect(), nil, func(path []string, _ string) { shown[strings.Join(path, ".")] = true })
+	eachLeaf(config.Redacted(m).ProtoReflect(), nil, func(path []string, _ string) {
+		shown[strings.Join(path, ".")] = true
+	})
 	eachLeaf(m.ProtoReflect(), nil, func(path []string, value string) {
 		if path[0] == "named_references" || !shown[strings.Join(path, ".")] {
 			value = "" // only control planes know them, or nobody is shown them

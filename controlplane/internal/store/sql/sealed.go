@@ -35,7 +35,8 @@ func (s *Store) sealed(e *config.Entry) config.Stored {
 	if s.seal == nil || e == nil || len(config.Secrets(e.Message)) == 0 {
 		return kept
 	}
-	kept.Body, kept.Settings = s.seal.Seal(kept.Body, place(e.Kind, false)), s.seal.Seal(kept.Settings, place(e.Kind, true))
+	kept.Body = s.seal.Seal(kept.Body, place(e.Kind, false))
+	kept.Settings = s.seal.Seal(kept.Settings, place(e.Kind, true))
 	return kept
 }
 
@@ -80,7 +81,8 @@ func (s *Store) dataKeys(ctx context.Context, tx *dbsql.Tx) error {
 	}
 	if s.seal == nil {
 		if len(list) > 0 {
-			return fmt.Errorf("the store has secrets that are encrypted with the key %s: %w", list[len(list)-1].by, seal.ErrNoKey)
+			return fmt.Errorf("the store has secrets that are encrypted with the key %s: %w",
+				list[len(list)-1].by, seal.ErrNoKey)
 		}
 		return nil
 	}

@@ -54,7 +54,8 @@ func TestAuditIsBounded(t *testing.T) {
 		keep(store.AuditRefused)
 	}
 	for outcome, want := range map[string]int{store.AuditDone: 3, store.AuditRefused: 2} {
-		if list, n, err := s.Audit(t.Context(), store.AuditList{Outcome: outcome, Limit: 10}); err != nil || n != want || len(list) != want {
+		if list, n, err := s.Audit(t.Context(), store.AuditList{Outcome: outcome, Limit: 10}); err != nil || n != want ||
+			len(list) != want {
 			t.Errorf("of %s %d are kept, %v", outcome, n, err)
 		}
 	}

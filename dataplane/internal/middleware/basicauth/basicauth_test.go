@@ -97,8 +97,8 @@ func TestPasswords(t *testing.T) {
 				}
 				return
 			}
-			if v != exchange.Stop || x.Response.Status != 401 || x.Response.Code != fault.Unauthenticated || x.Principal != nil ||
-				x.Response.Header.Get("WWW-Authenticate") != `Basic realm="gateway", charset="UTF-8"` {
+			if v != exchange.Stop || x.Response.Status != 401 || x.Response.Code != fault.Unauthenticated ||
+				x.Principal != nil || x.Response.Header.Get("WWW-Authenticate") != `Basic realm="gateway", charset="UTF-8"` {
 				t.Errorf("%v: %d %s %v", v, x.Response.Status, x.Response.Code, x.Response.Header.Fields())
 			}
 			optional := newStep(t, &middlewarev1.BasicAuth{Optional: true}, func() *consumer.Set { return all }, time.Now)

@@ -224,7 +224,8 @@ func TestSignatures(t *testing.T) {
 				if v != exchange.Continue || x.Consumer() != "shop" || there || x.Request.Header.Get("X-Consumer") != "shop" {
 					t.Errorf("%v: %s %v", v, x.Response.Message, x.Request.Header.Fields())
 				}
-			case v != exchange.Stop || x.Response.Status != 401 || x.Response.Code != fault.Unauthenticated || x.Principal != nil:
+			case v != exchange.Stop || x.Response.Status != 401 || x.Response.Code != fault.Unauthenticated ||
+				x.Principal != nil:
 				t.Errorf("%v: %d %s", v, x.Response.Status, x.Response.Code)
 			}
 		})

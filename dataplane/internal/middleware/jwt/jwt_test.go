@@ -237,7 +237,8 @@ func TestOptional(t *testing.T) {
 	s := newStep(t, newEnv(t), inline(
 		`,"optional":true,"exclude_paths":["/public/*"],"claims_to_headers":{"sub":"X-User"}`, k))
 	for _, field := range []string{"A: b", "Authorization: Basic YTpi", bearer("opaque"), bearer("a.b.c")} {
-		if x, v := do(s, field, "X-User: root"); v != exchange.Continue || x.Principal != nil || x.Request.Header.Get("X-User") != "" {
+		if x, v := do(s, field, "X-User: root"); v != exchange.Continue || x.Principal != nil ||
+			x.Request.Header.Get("X-User") != "" {
 			t.Errorf("%s: %d, %v", field, v, x.Request.Header.Fields())
 		}
 	}
@@ -334,7 +335,8 @@ func TestNoKeysYet(t *testing.T) {
 	p := newPublisher(t, set(k))
 	p.status.Store(500)
 	s := newStep(t, newEnv(t), byURL(p.URL))
-	if x, v := do(s, bearer(k.token(nil))); v != exchange.Stop || x.Response.Status != 503 || x.Response.Code != fault.UpstreamUnavailable {
+	if x, v := do(s, bearer(k.token(nil))); v != exchange.Stop || x.Response.Status != 503 ||
+		x.Response.Code != fault.UpstreamUnavailable {
 		t.Errorf("%d %d %s", v, x.Response.Status, x.Response.Message)
 	}
 	if x, v := do(s); v != exchange.Stop || x.Response.Status != 401 {

@@ -75,7 +75,8 @@ func TestCertificates(t *testing.T) {
 			}
 			switch v := s.Request(&x); want {
 			case "":
-				if v != exchange.Stop || x.Response.Status != 401 || x.Response.Code != fault.Unauthenticated || x.Principal != nil {
+				if v != exchange.Stop || x.Response.Status != 401 || x.Response.Code != fault.Unauthenticated ||
+					x.Principal != nil {
 					t.Errorf("%s, %v: %v %d", c.name, optional, v, x.Response.Status)
 				}
 			case "anybody":
@@ -95,7 +96,8 @@ func TestRequestDoesNotAllocate(t *testing.T) {
 	all := consumertest.Set(t, nil, &configv1.Consumer{Name: "shop", Credentials: &configv1.Credentials{
 		Certificates: []*configv1.CertificateCredential{{Subject: "CN=one"}},
 	}})
-	s, err := New(&middlewarev1.MtlsAuth{}, consumertest.Environment("mtls_auth", func() *consumer.Set { return all }, nil))
+	s, err := New(&middlewarev1.MtlsAuth{}, consumertest.Environment("mtls_auth", func() *consumer.Set { return all },
+		nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -205,7 +205,8 @@ func TestOneQuestion(t *testing.T) {
 	close(begin)
 	all.Wait()
 	first := a.asked.Load()
-	if do(s, "Authorization: Bearer t"); first > 2 || a.asked.Load() != first { // some may have come after the first answer
+	// Some may have come after the first answer.
+	if do(s, "Authorization: Bearer t"); first > 2 || a.asked.Load() != first {
 		t.Errorf("asked %d times, then %d", first, a.asked.Load())
 	}
 	*now = now.Add(maxInactive)

@@ -65,7 +65,8 @@ func TestSignIn(t *testing.T) {
 		t.Fatalf("%d %d %s", v, x.Response.Status, to)
 	}
 	u, _ := url.Parse(to)
-	if q := u.Query(); q.Get("scope") != "openid email" || q.Get("redirect_uri") != "https://shop.example/oauth2/callback" {
+	if q := u.Query(); q.Get("scope") != "openid email" ||
+		q.Get("redirect_uri") != "https://shop.example/oauth2/callback" {
 		t.Errorf("%v", q)
 	}
 	x, _ = b.get(strings.TrimPrefix(p.signIn(to), "https://shop.example"))
@@ -78,7 +79,8 @@ func TestSignIn(t *testing.T) {
 			t.Error(set)
 		}
 	}
-	if len(b.cookies) != 1 || strings.Contains(fmt.Sprint(b.cookies), "ey") && strings.Contains(fmt.Sprint(b.cookies), "u@") {
+	if len(b.cookies) != 1 ||
+		strings.Contains(fmt.Sprint(b.cookies), "ey") && strings.Contains(fmt.Sprint(b.cookies), "u@") {
 		t.Errorf("%v", b.cookies)
 	}
 	for range 2 {

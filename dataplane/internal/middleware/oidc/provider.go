@@ -160,7 +160,8 @@ func (p *provider) discover(ctx context.Context) (*metadata, error) {
 	for name, text := range map[string]string{
 		"authorization_endpoint": m.Authorize, "token_endpoint": m.Token, "jwks_uri": m.Keys,
 	} {
-		if u, err := url.Parse(text); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Fragment != "" {
+		if u, err := url.Parse(text); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
+			u.Fragment != "" {
 			return nil, fmt.Errorf("the provider's %s is no URL", name)
 		}
 	}

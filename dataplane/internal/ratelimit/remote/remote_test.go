@@ -48,8 +48,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if a := got[0]; a.Took < 0 || a.Took > cost || whole && a.Took != 0 && a.Took != cost || a.Left < 0 || a.Left > maxLeft ||
-			a.Wait < 0 || a.Wait > longestWait {
+		if a := got[0]; a.Took < 0 || a.Took > cost || whole && a.Took != 0 && a.Took != cost ||
+			a.Left < 0 || a.Left > maxLeft || a.Wait < 0 || a.Wait > longestWait {
 			t.Errorf("%d %d %d of %d is %+v", took, left, wait, cost, a)
 		}
 	})

@@ -232,7 +232,8 @@ func TestQueueOfALimitThatChanges(t *testing.T) {
 		}
 	}
 	end := now.Add(200 * time.Millisecond)
-	held[0].Ended(&outcome.Result{Kind: outcome.Answered, Status: 200, Begun: now, Took: 10 * time.Millisecond, Ended: end})
+	held[0].Ended(&outcome.Result{Kind: outcome.Answered, Status: 200, Begun: now, Took: 10 * time.Millisecond,
+		Ended: end})
 	held[0].Leave()
 	for i, w := range waiters { // the limit is 3*1.25+sqrt(3.75), and two others are under way
 		if has := q.Unqueue(w); has != (i < 3) {

@@ -187,9 +187,9 @@ func (x *CircuitBreakerConfig) GetShared() bool {
 	return false
 }
 
-// AdaptiveConcurrency is a limit of the requests under way that follows the service: it falls while responses take longer
-// than they do with next to no load, and rises while they do not. The algorithm is that of Envoy's gradient controller,
-// and so are the defaults. At the end of each sample_window in which there were responses
+// AdaptiveConcurrency is a limit of the requests under way that follows the service: it falls while responses take
+// longer than they do with next to no load, and rises while they do not. The algorithm is that of Envoy's gradient
+// controller, and so are the defaults. At the end of each sample_window in which there were responses
 //
 //	gradient  = min_rtt * (1 + buffer) / sample_rtt, from 0.5 to 2
 //	new_limit = gradient * limit + sqrt(gradient * limit)
@@ -212,14 +212,15 @@ type AdaptiveConcurrency struct {
 	// How often min_rtt is measured, from ten times the sample_window, and at least 1s, up to 24h. It is measured earlier
 	// where the limit has come down to min_limit for 5 windows. Empty means "1m".
 	MinRttInterval string `protobuf:"bytes,6,opt,name=min_rtt_interval,json=minRttInterval,proto3" json:"min_rtt_interval,omitempty"`
-	// Share of min_rtt_interval by which a measurement begins later, at random, so that nodes do not measure together, 0 to
+	// Share of min_rtt_interval by which a measurement begins later, at random, so that nodes do not measure together, 0
+	// to
 	// 1. Absent means 0.15.
 	MinRttJitter *float64 `protobuf:"fixed64,7,opt,name=min_rtt_jitter,json=minRttJitter,proto3,oneof" json:"min_rtt_jitter,omitempty"`
 	// Responses that are measured, 1 to 10000. A measurement ends with fewer when it has lasted for a tenth of
 	// min_rtt_interval. 0 means 50.
 	MinRttRequests uint32 `protobuf:"varint,8,opt,name=min_rtt_requests,json=minRttRequests,proto3" json:"min_rtt_requests,omitempty"`
-	// Requests that are under way at once while min_rtt is measured, 1 up to min_limit. 0 means 3, or min_limit where that
-	// is lower.
+	// Requests that are under way at once while min_rtt is measured, 1 up to min_limit. 0 means 3, or min_limit where
+	// that is lower.
 	MinConcurrency uint32 `protobuf:"varint,9,opt,name=min_concurrency,json=minConcurrency,proto3" json:"min_concurrency,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

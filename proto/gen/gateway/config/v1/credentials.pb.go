@@ -102,9 +102,9 @@ type APIKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unique among the consumer's keys; 1 to 128 characters of [a-z0-9._-], starting with a letter or a digit.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The key: 16 to 512 visible ASCII characters, of which at least 128 bits should be random. Write-only: it is stored as
-	// its hash, "sha256:" and 43 characters of base64url, which is taken as well. A consumer that is created or updated by
-	// itself with a new key of which nothing is given gets one of 256 random bits: see generated_key.
+	// The key: 16 to 512 visible ASCII characters, of which at least 128 bits should be random. Write-only: it is stored
+	// as its hash, "sha256:" and 43 characters of base64url, which is taken as well. A consumer that is created or
+	// updated by itself with a new key of which nothing is given gets one of 256 random bits: see generated_key.
 	Key *string `protobuf:"bytes,2,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// Whether it is accepted. Absent means that it is.
 	Active *bool `protobuf:"varint,3,opt,name=active,proto3,oneof" json:"active,omitempty"`

@@ -30,8 +30,8 @@ const (
 type RateLimit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unique among the limits of a policy; 1 to 64 characters of [a-z0-9._-], starting with a letter or a digit. What is
-	// left is known by it, and a limit of a route's policy takes the place of one of the same name of its service's policy.
-	// In a middleware, empty means the middleware's name.
+	// left is known by it, and a limit of a route's policy takes the place of one of the same name of its service's
+	// policy. In a middleware, empty means the middleware's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// "token_bucket" (the default): limit requests in window, evenly, and burst at once; "sliding_window": limit requests
 	// in any window, where those of the fixed window before count by the share of it that is still in sight;
@@ -46,16 +46,16 @@ type RateLimit struct {
 	// Requests, or costs together, that may pass at once after a pause, of token_bucket alone; 1 to 1000000000. 0 means
 	// limit.
 	Burst uint32 `protobuf:"varint,5,opt,name=burst,proto3" json:"burst,omitempty"`
-	// What is counted apart, up to 8: "service", "route", "consumer", "client_ip" (also "client_ip/24" or "client_ip/24/56",
-	// the lengths of prefixes of IPv4 and of IPv6; 32 and 64 otherwise), "header:NAME" and "claim:NAME". Requests that are
-	// alike in all of them share a count; those without a consumer, field or claim are alike in that. "global", alone, or
-	// empty: all requests share one.
+	// What is counted apart, up to 8: "service", "route", "consumer", "client_ip" (also "client_ip/24" or
+	// "client_ip/24/56", the lengths of prefixes of IPv4 and of IPv6; 32 and 64 otherwise), "header:NAME" and
+	// "claim:NAME". Requests that are alike in all of them share a count; those without a consumer, field or claim are
+	// alike in that. "global", alone, or empty: all requests share one.
 	Key []string `protobuf:"bytes,6,rep,name=key,proto3" json:"key,omitempty"`
-	// Where it is counted: "local" (the default), by each node for itself; "redis", by all nodes together, in the Redis of
-	// the nodes' --redis.
+	// Where it is counted: "local" (the default), by each node for itself; "redis", by all nodes together, in the Redis
+	// of the nodes' --redis.
 	Store string `protobuf:"bytes,7,opt,name=store,proto3" json:"store,omitempty"`
-	// How nodes count in Redis: "strict" (the default) asks it about each request; "leased" takes a hundredth of the limit
-	// ahead (of token_bucket of the smaller one of limit and burst), so that requests seldom wait.
+	// How nodes count in Redis: "strict" (the default) asks it about each request; "leased" takes a hundredth of the
+	// limit ahead (of token_bucket of the smaller one of limit and burst), so that requests seldom wait.
 	Mode string `protobuf:"bytes,8,opt,name=mode,proto3" json:"mode,omitempty"`
 	// What becomes of requests that Redis can't be asked about: "local" (the default) counts them on the node, each node
 	// having the whole limit; "allow"; "deny", with 503.

@@ -28,11 +28,13 @@ type ApiKey struct {
 	// Header fields that may have the key, at most 16. In Authorization it stands behind the scheme "ApiKey"; credentials
 	// of other schemes are none of this type. One name may be given without a list.
 	Headers []string `protobuf:"bytes,1,rep,name=headers,proto3" json:"headers,omitempty"`
-	// Query parameters that may have the key, at most 16. Keys in a URL are in logs of whoever it passes: prefer a header.
+	// Query parameters that may have the key, at most 16. Keys in a URL are in logs of whoever it passes: prefer a
+	// header.
 	Query []string `protobuf:"bytes,2,rep,name=query,proto3" json:"query,omitempty"`
 	// Cookies that may have the key, at most 16.
 	Cookie []string `protobuf:"bytes,3,rep,name=cookie,proto3" json:"cookie,omitempty"`
-	// A request without a key goes on, anonymous or as whom an earlier step has found. A wrong key is refused all the same.
+	// A request without a key goes on, anonymous or as whom an earlier step has found. A wrong key is refused all the
+	// same.
 	Optional bool `protobuf:"varint,4,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Paths of requests that are let alone, in the forms of a route's path, at most 1000.
 	ExcludePaths []string `protobuf:"bytes,5,rep,name=exclude_paths,json=excludePaths,proto3" json:"exclude_paths,omitempty"`

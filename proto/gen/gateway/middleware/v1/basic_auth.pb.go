@@ -24,16 +24,16 @@ const (
 // BasicAuth are the settings of type "basic_auth": it finds the consumer by a user and a password (RFC 7617).
 type BasicAuth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Protection space that browsers show and remember passwords by: 1 to 128 visible ASCII characters and spaces, without
-	// quotes and backslashes. Empty means "gateway".
+	// Protection space that browsers show and remember passwords by: 1 to 128 visible ASCII characters and spaces,
+	// without quotes and backslashes. Empty means "gateway".
 	Realm string `protobuf:"bytes,1,opt,name=realm,proto3" json:"realm,omitempty"`
 	// A request without a user goes on, anonymous or as whom an earlier step has found. A wrong password is refused all
 	// the same.
 	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Paths of requests that are let alone, in the forms of a route's path, at most 1000.
 	ExcludePaths []string `protobuf:"bytes,3,rep,name=exclude_paths,json=excludePaths,proto3" json:"exclude_paths,omitempty"`
-	// How long a password that was verified counts without being verified again, up to "1h"; "0s": not at all. A change of
-	// the consumer's password counts at once. Empty means "5m".
+	// How long a password that was verified counts without being verified again, up to "1h"; "0s": not at all. A change
+	// of the consumer's password counts at once. Empty means "5m".
 	CacheTtl string `protobuf:"bytes,4,opt,name=cache_ttl,json=cacheTtl,proto3" json:"cache_ttl,omitempty"`
 	// The service gets Authorization too. Without it the request loses it.
 	ForwardCredentials bool `protobuf:"varint,5,opt,name=forward_credentials,json=forwardCredentials,proto3" json:"forward_credentials,omitempty"`

@@ -26,8 +26,8 @@ const (
 type HmacAuth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What a signature has to cover, at most 32: "@method", "@authority", "@scheme", "@path", "@query", "@target-uri",
-	// "@request-target", and names of fields in lower case. "content-digest" is required of requests with a body alone, and
-	// verified wherever it is covered. None means "@method", "@authority", "@path" and "@query".
+	// "@request-target", and names of fields in lower case. "content-digest" is required of requests with a body alone,
+	// and verified wherever it is covered. None means "@method", "@authority", "@path" and "@query".
 	Components []string `protobuf:"bytes,1,rep,name=components,proto3" json:"components,omitempty"`
 	// Label of the signature that counts. Empty: requests may have one signature alone.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`

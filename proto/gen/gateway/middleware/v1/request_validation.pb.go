@@ -22,8 +22,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RequestValidation refuses requests that are not as they are described, by a JSON Schema of their bodies or by a document
-// of OpenAPI 3.1. Exactly one of json_schema and openapi is required.
+// RequestValidation refuses requests that are not as they are described, by a JSON Schema of their bodies or by a
+// document of OpenAPI 3.1. Exactly one of json_schema and openapi is required.
 type RequestValidation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A JSON Schema that bodies have to fit, of draft 2020-12 unless its $schema says another one: an object, or a truth

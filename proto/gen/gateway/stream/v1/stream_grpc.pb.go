@@ -31,8 +31,8 @@ const (
 // SnapshotService brings revisions and endpoints to the nodes and their answers and reports back.
 type SnapshotServiceClient interface {
 	// Stream carries everything between one node and one control plane. The node shows a certificate that names it, and
-	// says the same in Hello, which it sends first. Where the control plane allows plain text, a node there shows the join
-	// token in the "authorization" metadata ("Bearer TOKEN") instead.
+	// says the same in Hello, which it sends first. Where the control plane allows plain text, a node there shows the
+	// join token in the "authorization" metadata ("Bearer TOKEN") instead.
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
 }
 
@@ -64,8 +64,8 @@ type SnapshotService_StreamClient = grpc.BidiStreamingClient[StreamRequest, Stre
 // SnapshotService brings revisions and endpoints to the nodes and their answers and reports back.
 type SnapshotServiceServer interface {
 	// Stream carries everything between one node and one control plane. The node shows a certificate that names it, and
-	// says the same in Hello, which it sends first. Where the control plane allows plain text, a node there shows the join
-	// token in the "authorization" metadata ("Bearer TOKEN") instead.
+	// says the same in Hello, which it sends first. Where the control plane allows plain text, a node there shows the
+	// join token in the "authorization" metadata ("Bearer TOKEN") instead.
 	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
 	mustEmbedUnimplementedSnapshotServiceServer()
 }
