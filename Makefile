@@ -13,7 +13,7 @@ export GOFLAGS := -buildvcs=false -pgo=off
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
 
-.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract bench \
+.PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract openid bench \
 	bench-tools profile soak soak-changes soak-consumers limits storm faults chaos fuzz clean
 
 help: ## List the targets
@@ -133,6 +133,18 @@ $(TOOLS)/contract/ready: e2e/tools/contract/requirements.txt e2e/tools/contract/
 contract: build $(TOOLS)/contract/ready ## Try the description of REST: with generated clients, and EXAMPLES (30) made up requests for each call
 	@cd e2e && GATEWAY_CONTRACT=1 GATEWAY_CONTRACT_EXAMPLES=$(EXAMPLES) \
 		go test -count=1 -v -timeout 1h -run '^(TestPythonClient|TestTypeScriptClient|TestFuzzedContract)$$' .
+
+$(TOOLS)/openid/ready: e2e/tools/openid/package-lock.json e2e/tools/openid/provider.js
+	@mkdir -p $(TOOLS)/openid
+	@command -v npm >/dev/null || \
+		{ $(SUDO) apt-get update -qq; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null; }
+	@echo "installing oidc-provider (once per machine; a minute)"
+	@cp e2e/tools/openid/package.json e2e/tools/openid/package-lock.json e2e/tools/openid/provider.js $(TOOLS)/openid/
+	@cd $(TOOLS)/openid && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+openid: build tools $(TOOLS)/openid/ready ## Sign users in by a certified OpenID provider, also in Chromium, and take its tokens
+	@cd e2e && GATEWAY_OPENID=1 go test -count=1 -v -timeout 10m -run '^TestOpenID' .
 
 bench: build bench-tools ## Measure beside nginx, HAProxy, h2o and Envoy; prints ratios and which bars are met
 	@cd e2e && go run ./bench

@@ -173,16 +173,11 @@ func (p *page) config(t testing.TB) map[string]any {
 // scheme.
 func (p *page) open(t testing.TB, node map[string]string, options []string) map[string]string {
 	t.Helper()
-	home := t.TempDir()
 	bases := make(url.Values)
 	for scheme, host := range node {
 		bases.Set(scheme, scheme+"://"+host)
 	}
-	// It knows no host but this one, and so never asks anybody else for anything.
-	launch(t, tool(t, "chromium"), []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "XDG_CACHE_HOME=" + home}, append(append([]string{
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--disable-breakpad", "--enable-logging=stderr", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
-		"--ignore-certificate-errors", "--user-data-dir=" + filepath.Join(home, "profile")}, options...), p.url+"/page.html?"+bases.Encode())...)
+	startChromium(t, p.url+"/page.html?"+bases.Encode(), options...)
 	results := make(map[string]string)
 	for {
 		select {
@@ -196,6 +191,22 @@ func (p *page) open(t testing.TB, node map[string]string, options []string) map[
 			t.Fatalf("the page has not come to its end, only to %v", results)
 		}
 	}
+}
+
+// startChromium starts a new Chromium at a URL. It knows no host but this one, and so never asks anybody else for
+// anything.
+func startChromium(t testing.TB, at string, options ...string) {
+	t.Helper()
+	home := t.TempDir()
+	args := append([]string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
+		"--enable-logging=stderr", "--no-proxy-server", "--ignore-certificate-errors",
+		"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
+		"--user-data-dir=" + filepath.Join(home, "profile"),
+	}, options...)
+	env := []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "XDG_CACHE_HOME=" + home}
+	launch(t, tool(t, "chromium"), env, append(args, at)...)
 }
 
 // protocols checks what the node has logged: over which protocol each kind of request came.
