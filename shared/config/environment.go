@@ -40,11 +40,11 @@ func texts(m Message) map[string]string {
 }
 
 // keepEnvironment completes a resource that is put as it was shown: where it has the text it gets the value that is
-// stored. It returns the paths for which there is none. What environment says of fields that are not there is
-// dropped.
-func keepEnvironment(m, before Message) (unknown []string) {
+// stored. It returns the paths that got one, and those for which there is none. What environment says of fields that
+// are not there is dropped.
+func keepEnvironment(m, before Message) (kept, unknown []string) {
 	if len(m.GetEnvironment()) == 0 {
-		return nil
+		return nil, nil
 	}
 	have, stored := texts(m), map[string]string{}
 	if before != nil {
@@ -63,6 +63,7 @@ func keepEnvironment(m, before Message) (unknown []string) {
 			delete(m.GetEnvironment(), path)
 		case value == text && isKnown:
 			take[path] = known
+			kept = append(kept, path)
 		case value == text:
 			unknown = append(unknown, path)
 		}
@@ -74,7 +75,7 @@ func keepEnvironment(m, before Message) (unknown []string) {
 		return value
 	})
 	slices.Sort(unknown)
-	return unknown
+	return kept, unknown
 }
 
 // RememberRedacted says in a resource that is put where it has the text of a file as it was shown: whoever leaves out,

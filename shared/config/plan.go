@@ -202,14 +202,18 @@ func (p *planner) stage(e Edit) {
 		return
 	}
 	after, stored := proto.CloneOf(e.Put), p.stored(e.Kind, name, before)
-	unknown := keepEnvironment(after, stored)
+	kept, unknown := keepEnvironment(after, stored)
 	for _, path := range unknown {
 		if !p.opts.LeftOut {
 			p.problems.add(e.Kind, name, e.Location, path, after.GetEnvironment()[path],
 				"is what a file has, and no value of it is stored: apply the file where the variable is set, or give the value")
 		}
 	}
-	p.fill(after, before, stored, e.Obtains)
+	kept = append(kept, p.fill(after, before, stored, e.Obtains)...)
+	redirected(after, stored, kept, func(path, because string) {
+		p.problems.add(e.Kind, name, e.Location, path, "",
+			"has to be given again: what is stored is not sent anywhere else, and %s has changed", because)
+	})
 	if !p.opts.Restore {
 		p.ignore(e, before, after)
 	}
@@ -257,8 +261,9 @@ func (p *planner) put(s *stage) {
 	}
 }
 
-// fill sets what the server gives, drops what is read-only and fills defaults in.
-func (p *planner) fill(m Message, before *Entry, stored Message, obtains bool) {
+// fill sets what the server gives, drops what is read-only and fills defaults in. It returns the paths of the write-only
+// values that are kept.
+func (p *planner) fill(m Message, before *Entry, stored Message, obtains bool) (kept []string) {
 	id, created, version := m.GetId(), m.GetCreatedAt(), uint32(1)
 	switch {
 	case before != nil:
@@ -272,7 +277,7 @@ func (p *planner) fill(m Message, before *Entry, stored Message, obtains bool) {
 	setTime(m, "created_at", created)
 	setStamp(m, version, timestamppb.New(p.opts.Now))
 	describe(KindOfMessage(m)).fill(m, stored, filling{obtains: obtains, restore: p.opts.Restore})
-	keepWriteOnly(m, stored)
+	return keepWriteOnly(m, stored)
 }
 
 // resolve makes ids of names in references, and keeps what was written.

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -238,10 +239,10 @@ func textIn(m protoreflect.Message) func(field string) string {
 }
 
 // keepWriteOnly completes a resource that is put by the write-only values that are stored, and by the texts that files
-// have for them.
-func keepWriteOnly(m, stored Message) {
-	if stored == nil {
-		return
+// have for them. It returns the paths of those. Settings of another type of middleware keep nothing.
+func keepWriteOnly(m, stored Message) (kept []string) {
+	if stored == nil || !sameType(m, stored) {
+		return nil
 	}
 	known := map[string]writeOnlyValue{}
 	eachWriteOnly(stored, func(v writeOnlyValue) {
@@ -250,7 +251,7 @@ func keepWriteOnly(m, stored Message) {
 		}
 	})
 	if len(known) == 0 {
-		return
+		return nil
 	}
 	eachWriteOnly(m, func(v writeOnlyValue) {
 		was, ok := known[v.same]
@@ -258,10 +259,41 @@ func keepWriteOnly(m, stored Message) {
 			return
 		}
 		v.set(was.value)
+		kept = append(kept, v.path)
 		if text, ok := stored.GetEnvironment()[was.path]; ok {
 			r := m.ProtoReflect()
 			environment := r.Mutable(r.Descriptor().Fields().ByName("environment")).Map()
 			environment.Set(protoreflect.ValueOfString(v.path).MapKey(), protoreflect.ValueOfString(text))
+		}
+	})
+	return kept
+}
+
+// sameType reports whether two states of a resource have the same type, where they are middleware.
+func sameType(m, stored Message) bool {
+	mw, is := m.(*configv1.Middleware)
+	was, _ := stored.(*configv1.Middleware)
+	return !is || mw.GetType() == was.GetType()
+}
+
+// redirected calls f with each path of a write-only value, of those that a resource has kept, that would be sent to
+// somebody else than what is stored is: who may change where a secret goes need not know it, and must not get it so.
+// because is the field that differs, "type" or the one with the URL.
+func redirected(m, stored Message, kept []string, f func(path, because string)) {
+	mw, is := m.(*configv1.Middleware)
+	was, _ := stored.(*configv1.Middleware)
+	if !is || was == nil || len(kept) == 0 {
+		return
+	}
+	eachWriteOnly(m, func(v writeOnlyValue) {
+		name := strings.TrimPrefix(v.path, "config.")
+		to := middleware.SentTo(mw.GetType(), name)
+		switch {
+		case v.value == "" || !slices.Contains(kept, v.path):
+		case !sameType(m, stored):
+			f(v.path, "type")
+		case to != "" && !proto.Equal(mw.GetConfig().GetFields()[to], was.GetConfig().GetFields()[to]):
+			f(v.path, under("config", to))
 		}
 	})
 }

@@ -56,6 +56,9 @@ type Type struct {
 	services []string
 	// callsServices reports whether a config makes these be called by gRPC; nil: they are not.
 	callsServices func(*structpb.Struct) bool
+	// sentTo has, for each write-only field of its settings that nodes send to somebody, the field with the URL that they
+	// send it to. Both are on the first level.
+	sentTo map[string]string
 }
 
 // FieldError is one thing that is wrong with settings.
@@ -133,6 +136,16 @@ func ServiceReferences(typeName string, cfg *structpb.Struct, f func(field strin
 func CallsServices(typeName string, cfg *structpb.Struct) bool {
 	t, ok := Lookup(typeName)
 	return ok && t.callsServices != nil && t.callsServices(cfg)
+}
+
+// SentTo returns the field of a type's settings with the URL that a write-only field of them is sent to, such as "url"
+// for "client_secret"; empty: it is not sent, or there is no such type.
+func SentTo(typeName, field string) string {
+	t, ok := Lookup(typeName)
+	if !ok {
+		return ""
+	}
+	return t.sentTo[field]
 }
 
 // maxUnknown is how many unknown settings are told, as many as a reply has problems: each is compared with all known

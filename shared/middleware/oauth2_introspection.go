@@ -23,6 +23,7 @@ func oauth2IntrospectionType() *Type {
 		Validate: validateOauth2Introspection,
 		Parallel: true,
 		Waits:    WaitsSometimes,
+		sentTo:   map[string]string{"client_secret": "url"},
 	}
 }
 

@@ -24,6 +24,7 @@ func oidcType() *Type {
 		New:      func() proto.Message { return &middlewarev1.Oidc{} },
 		Validate: validateOidc,
 		Waits:    WaitsSometimes,
+		sentTo:   map[string]string{"client_secret": "issuer"}, // to the token endpoint that the issuer names
 	}
 }
 

@@ -30,7 +30,8 @@ type Oauth2Introspection struct {
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	// Who the node is to the server, by HTTP Basic authentication (RFC 6749 section 2.3.1).
 	ClientId string `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// Its secret. Write-only: never in a reply; empty in an update keeps the stored one.
+	// Its secret. Write-only: never in a reply; empty in an update keeps the stored one, but has to be given again for
+	// another url.
 	ClientSecret string `protobuf:"bytes,3,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
 	// How long an answer counts, and never longer than the token: "0s" to "1h". That a token is not active counts for 10
 	// seconds at most. Empty means "30s".

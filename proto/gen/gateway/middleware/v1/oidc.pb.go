@@ -31,7 +31,8 @@ type Oidc struct {
 	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	// Who the gateway is to the provider.
 	ClientId string `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// Its secret; empty: a public client. Write-only: never in a reply; empty in an update keeps the stored one.
+	// Its secret; empty: a public client. Write-only: never in a reply; empty in an update keeps the stored one, but has
+	// to be given again for another issuer.
 	ClientSecret string `protobuf:"bytes,3,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
 	// Scopes that are asked for, besides "openid". At most 64.
 	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
