@@ -176,6 +176,11 @@ type note struct {
 	resources []store.AuditResource
 }
 
+// about says what the entry is found by.
+func (n *note) about(kind, name string) {
+	n.resources = append(n.resources, store.AuditResource{Kind: kind, Name: name})
+}
+
 type noteKey struct{}
 
 func noteOf(ctx context.Context) *note {

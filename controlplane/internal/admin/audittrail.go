@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -47,7 +48,7 @@ func (s auditService) ListAudit(ctx context.Context, r *adminv1.ListAuditRequest
 	if l.Outcome != "" && l.Outcome != store.AuditDone && l.Outcome != store.AuditRefused {
 		return nil, invalid("outcome", short(l.Outcome), "has to be done or refused")
 	}
-	if l.Kind != "" && l.Kind != tokenKind {
+	if l.Kind != "" && !slices.Contains([]string{tokenKind, sessionKind, nodeKind, joinTokenKind}, l.Kind) {
 		k, err := config.ParseKind(l.Kind)
 		if err != nil {
 			return nil, invalid("kind", short(l.Kind), err.Error())

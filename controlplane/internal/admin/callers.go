@@ -188,8 +188,7 @@ func checkScope(ctx context.Context, m config.Message) error {
 	if why := id.Scope.Holds(k, m.GetLabels()); why != "" {
 		return &access.Outside{Kind: k, Name: m.GetName(), Why: why, Who: id.Name}
 	}
-	n := noteOf(ctx)
-	n.resources = append(n.resources, store.AuditResource{Kind: k.String(), Name: m.GetName()})
+	noteOf(ctx).about(k.String(), m.GetName())
 	return nil
 }
 

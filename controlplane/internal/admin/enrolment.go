@@ -27,6 +27,12 @@ const (
 	maxReasonRunes = 200
 )
 
+// What the audit trail calls nodes and join tokens.
+const (
+	nodeKind      = "node"
+	joinTokenKind = "join_token"
+)
+
 // Pin returns the pin of the authority that join tokens are for.
 type Pin func(context.Context) ([32]byte, error)
 
@@ -86,6 +92,7 @@ func (s enrolments) CreateJoinToken(
 	if t, err = s.store.CreateJoinToken(ctx, t, ttl); err != nil {
 		return nil, err
 	}
+	noteOf(ctx).about(joinTokenKind, t.ID)
 	s.log.InfoContext(ctx, "a join token was made", "author", author(ctx), "id", t.ID, "group", t.Group, "node",
 		t.NodeID, "uses", t.Uses, "expires_at", t.ExpiresAt)
 	return &adminv1.CreateJoinTokenResponse{JoinToken: joinTokenOf(t), Token: made.String(), Meta: s.meta()}, nil
@@ -121,6 +128,7 @@ func (s enrolments) DeleteJoinToken(
 	if !found {
 		return nil, failure(fault.NotFound, "there is no join token with that id; gatewayctl join-token list shows them")
 	}
+	noteOf(ctx).about(joinTokenKind, r.GetId())
 	s.log.InfoContext(ctx, "a join token was deleted", "author", author(ctx), "id", r.GetId())
 	return &adminv1.DeleteJoinTokenResponse{Meta: s.meta()}, nil
 }
@@ -143,6 +151,7 @@ func (s enrolments) RevokeNode(
 	if err != nil {
 		return nil, err
 	}
+	noteOf(ctx).about(nodeKind, r.GetId())
 	s.log.WarnContext(ctx, "a node was revoked", "author", author(ctx), "node", r.GetId(), "reason", r.GetReason())
 	return &adminv1.RevokeNodeResponse{Node: revokedOf(done), Meta: s.meta()}, nil
 }
@@ -158,6 +167,7 @@ func (s enrolments) ReadmitNode(
 	if !found {
 		return nil, failure(fault.NotFound, fmt.Sprintf("node %q is not revoked", r.GetId()))
 	}
+	noteOf(ctx).about(nodeKind, r.GetId())
 	s.log.InfoContext(ctx, "a node was readmitted", "author", author(ctx), "node", r.GetId())
 	return &adminv1.ReadmitNodeResponse{Meta: s.meta()}, nil
 }

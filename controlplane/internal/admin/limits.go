@@ -177,6 +177,13 @@ func (s limits) ResetLimit(ctx context.Context, r *adminv1.ResetLimitRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	of := v.Config.ByName(config.Middleware, c.GetMiddleware())
+	if c.GetPolicy() != "" {
+		of = v.Config.ByName(config.Policy, c.GetPolicy())
+	}
+	if err := checkScope(ctx, of.Message); err != nil {
+		return nil, err
+	}
 	nodes, err := s.ask(ctx, c, r.GetKey(), true)
 	if err != nil {
 		return nil, err

@@ -114,13 +114,30 @@ func (s *Server) changes(fullMethod string) bool {
 	return s.needs(fullMethod) > access.Viewer && !strings.HasPrefix(method, "List") && !strings.HasPrefix(method, "Get")
 }
 
-// permit refuses a call that needs another role than who makes it has.
+// ofResources reports whether a call changes what is of resources alone, so that it refuses what is outside of its
+// caller's scope: by commit or checkScope. Who is confined can't make any other call that changes something.
+func ofResources(fullMethod string) bool {
+	service, method, _ := strings.Cut(strings.TrimPrefix(fullMethod, apiPackage), "/")
+	switch service {
+	case "ConfigurationService":
+		return method == "ApplyConfiguration" || method == "RollbackRevision"
+	case "HealthService", "LimitService":
+		return true
+	}
+	return strings.HasSuffix(service, "ConfigService")
+}
+
+// permit refuses a call that needs another role than who makes it has, or one that is not confined.
 func (s *Server) permit(id *access.Identity, fullMethod string) error {
 	need := s.needs(fullMethod)
+	method := fullMethod[strings.LastIndexByte(fullMethod, '/')+1:]
 	if id.Role >= need {
+		if !id.Scope.IsAll() && s.changes(fullMethod) && !ofResources(fullMethod) {
+			return failure(fault.Forbidden, fmt.Sprintf("%s changes what has no kind and no labels; %q is confined to some",
+				method, id.Name))
+		}
 		return nil
 	}
-	method := fullMethod[strings.LastIndexByte(fullMethod, '/')+1:]
 	return failure(fault.Forbidden, fmt.Sprintf("%s takes the role %s; %q has the role %s",
 		method, need, id.Name, id.Role))
 }

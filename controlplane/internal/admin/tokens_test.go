@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"gateway.internal/controlplane/internal/access"
 )
 
@@ -140,7 +143,8 @@ func TestConfinedTokens(t *testing.T) {
 		{"name":"theirs","labels":{"team":"b"},"endpoints":[{"host":"127.0.0.1","port":9001}],"circuit_breaker_config":{}}],
 		"routes":[{"name":"mine","path":"/mine","service_id":"mine","labels":{"team":"a"}},
 		{"name":"theirs","path":"/theirs","service_id":"theirs","labels":{"team":"b"}}],
-		"policies":[{"name":"mine","labels":{"team":"a"}}]}`
+		"policies":[{"name":"mine","labels":{"team":"a"}},{"name":"p","rate_limits":[{"name":"l","limit":5}]}],
+		"middleware":[{"name":"m","type":"rate_limit","config":{"limit":5}}]}`
 	a.must("POST", "/api/v1/config/apply", start)
 	a.must("PATCH", "/api/v1/config/routes/theirs", `{"priority":7}`)
 	text := a.tokenFor(`{"name":"team-a","role":"operator","kinds":["routes","services"],"labels":{"team":"a"}}`)
@@ -168,6 +172,8 @@ func TestConfinedTokens(t *testing.T) {
 		{"roll back", "POST", "/config/revisions/1/rollback", "", `route "theirs"`},
 		{"a circuit", "POST", "/health/circuit-breakers/theirs/force-open", "", `service "theirs"`},
 		{"close a circuit", "POST", "/health/circuit-breakers/theirs/reset", "", `service "theirs"`},
+		{"a limit of a policy", "POST", "/limits/l/reset", "", `policy "p"`},
+		{"a limit of middleware", "POST", "/limits/m/reset", "", `middleware "m"`},
 		{"their own service", "POST", "/config/services", mine, ""},
 		{"their own route", "PATCH", "/config/routes/mine", `{"priority":3,"service_id":"theirs"}`, ""},
 		{"their own circuit", "POST", "/health/circuit-breakers/mine/reset", "", ""},
@@ -193,5 +199,45 @@ func TestConfinedTokens(t *testing.T) {
 	}
 	if r := a.must("GET", "/api/v1/config/routes", "", as...); r.Meta.Total != 2 {
 		t.Errorf("what they read: %s", r.raw)
+	}
+}
+
+// TestConfinedTokensChangeResourcesAlone: what has neither a kind nor labels is not theirs, whichever call it is.
+func TestConfinedTokensChangeResourcesAlone(t *testing.T) {
+	a := newAPI(t)
+	conn := a.dial()
+	for name, scope := range map[string]string{"kinds": `"kinds":["routes"]`, "labels": `"labels":{"team":"a"}`} {
+		text := a.tokenFor(`{"name":"` + name + `","role":"operator",` + scope + `}`)
+		methods(func(service, method string, m methodDescriptor) {
+			full := apiPackage + service + "/" + method
+			if !a.server.changes(full) || ofResources(full) {
+				return
+			}
+			if err := a.invoke(conn, text, m); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("%s: %s/%s: %v", name, service, method, err)
+			}
+		})
+		as := []string{"Authorization", "Bearer " + text}
+		r := a.call("POST", "/api/v1/nodes/n1/revoke", `{}`, as...)
+		if r.status != 403 || !strings.Contains(r.Error.Message, "is confined") {
+			t.Errorf("revoke a node: %d %s", r.status, r.raw)
+		}
+		a.must("GET", "/api/v1/nodes", "", as...)
+	}
+}
+
+// TestAuditNamesNodesAndJoinTokens: the trail says which one it was.
+func TestAuditNamesNodesAndJoinTokens(t *testing.T) {
+	a := newAPI(t)
+	a.must("POST", "/api/v1/nodes/n1/revoke", `{"reason":"stolen"}`)
+	a.must("POST", "/api/v1/nodes/n2/revoke", `{}`)
+	for _, query := range []string{"kind=node&name=n1", "name=n1"} {
+		if r := a.must("GET", "/api/v1/audit?outcome=done&"+query, ""); r.Meta.Total != 1 ||
+			!strings.Contains(r.raw, "RevokeNode") {
+			t.Errorf("%s: %s", query, r.raw)
+		}
+	}
+	for _, kind := range []string{"join_token", "session", "token"} {
+		a.must("GET", "/api/v1/audit?kind="+kind, "")
 	}
 }
