@@ -113,7 +113,7 @@ func (c *conn) wake() {
 // serve alternates between waiting, in which the connection holds neither buffer nor exchange, and serving what has
 // arrived. It reports whether the connection has been parked; otherwise it is over.
 func (c *conn) serve() (parked bool) {
-	graced := false // the time that Drain gives is running
+	var lastUntil time.Time // the time that Drain gives ends then; zero: it has not begun
 	for !c.ended {
 		if len(c.sock.Buffered()) > 0 {
 			c.serveBuffered()
@@ -123,22 +123,14 @@ func (c *conn) serve() (parked bool) {
 			return true
 		}
 		c.await(time.Now())
-		if c.server.draining.Load() {
-			if graced {
-				break
-			}
-			graced = true
-			c.sock.ResumeReads()
-			c.sock.ReadWithin(time.Now(), c.server.limits.LastRequestTimeout)
+		if c.server.draining.Load() && !c.awaitLast(&lastUntil) {
+			break
 		}
 		if err := c.sock.Each(c.arrivedFn); err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) || c.sock.Aborted() {
 				break // nobody waits for an answer
 			}
 			if c.server.draining.Load() {
-				if graced {
-					break
-				}
 				continue
 			}
 			now := time.Now()
@@ -198,6 +190,22 @@ func (c *conn) await(now time.Time) {
 	}
 	c.sock.ReadWithin(now, max(left, time.Nanosecond))
 	c.idle.Store(true)
+}
+
+// awaitLast makes the connection of a server that drains wait for one more request, until a time that is set at the
+// first call; false: it is over. Drain may interrupt a connection that has seen already that the server drains, so an
+// interruption does not say that the time is.
+func (c *conn) awaitLast(until *time.Time) bool {
+	c.sock.ResumeReads()
+	now := time.Now()
+	if until.IsZero() {
+		*until = now.Add(c.server.limits.LastRequestTimeout)
+	}
+	left := until.Sub(now)
+	if left > 0 {
+		c.sock.ReadWithin(now, left)
+	}
+	return left > 0
 }
 
 // arrived serves the requests that have arrived whole. It returns false when there is more to wait for than the next

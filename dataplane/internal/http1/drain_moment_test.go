@@ -69,3 +69,48 @@ func TestDrainAtTheMomentOfARequest(t *testing.T) {
 		})
 	}
 }
+
+// TestDrainOfAConnectionThatKnows interrupts a connection that has seen already that the server drains, as Drain does to
+// one that comes between its first look and its last: the request that it brings within LastRequestTimeout is served.
+func TestDrainOfAConnectionThatKnows(t *testing.T) {
+	limits := codec.DefaultLimits()
+	last := limits.LastRequestTimeout
+	for _, at := range []time.Duration{0, last / 2, last - 1, 2 * last} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			s := NewServer(limits, reading{})
+			s.leaving.Store(true)
+			s.draining.Store(true)
+			served := make(chan struct{})
+			go s.Serve(socket.New(near), exchange.NewPeer(near.RemoteAddr()), func() { close(served) })
+			synctest.Wait()
+			s.Drain()
+			synctest.Wait()
+			time.Sleep(at)
+			synctest.Wait()
+			_ = far.SetDeadline(time.Now().Add(time.Minute))
+			_, err := io.WriteString(far, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			var res *http.Response
+			if err == nil {
+				res, err = http.ReadResponse(bufio.NewReader(far), nil)
+			}
+			if at > last {
+				if err == nil {
+					t.Errorf("after %v a request is served", at)
+				}
+				_ = far.Close()
+				<-served
+				return
+			}
+			if err != nil {
+				t.Fatalf("after %v: %v", at, err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			if res.StatusCode != 200 || !res.Close {
+				t.Errorf("after %v: %d, close %t", at, res.StatusCode, res.Close)
+			}
+			_ = far.Close()
+			<-served
+		})
+	}
+}
