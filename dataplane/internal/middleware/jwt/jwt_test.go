@@ -179,6 +179,8 @@ func TestRefusals(t *testing.T) {
 	s := newStep(t, newEnv(t), `{"issuers":[{"issuer":"https://issuer.example","audiences":["api"],"jwks":`+set(k)+`}]}`)
 	api := map[string]any{"aud": "api"}
 	good := k.token(api)
+	thumbprint := base64.RawURLEncoding.EncodeToString(make([]byte, 32))
+	bound := map[string]any{"aud": "api", "cnf": map[string]any{"x5t#S256": thumbprint}}
 	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + strings.Split(good, ".")[1] + "."
 	for _, c := range []struct {
 		name   string
@@ -204,6 +206,7 @@ func TestRefusals(t *testing.T) {
 		{"another audience", []string{bearer(k.token(map[string]any{"aud": "web"}))}, fault.InvalidToken, "audience"},
 		{"another issuer", []string{bearer(k.token(map[string]any{"iss": "evil"}))}, fault.InvalidToken, "not trusted"},
 		{"expired", []string{bearer(k.token(map[string]any{"aud": "api", "exp": 1}))}, fault.InvalidToken, "expired"},
+		{"bound to a key", []string{bearer(k.token(bound))}, fault.InvalidToken, "bound"},
 		{"opaque", []string{bearer("2YotnFZFEjr1zCsicMWpAA")}, fault.InvalidToken, "three parts"},
 		{"too long", []string{bearer(good + strings.Repeat("A", 9000))}, fault.InvalidToken, "too long"},
 	} {

@@ -130,6 +130,7 @@ func TestAnswers(t *testing.T) {
 		{`{"active":true,"exp":1}`, 401},
 		{`{"active":true,"nbf":32503680000}`, 401},
 		{`{"active":true,"token_type":"DPoP"}`, 401},
+		{`{"active":true,"cnf":{"x5t#S256":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}`, 401},
 		{`{"active":"true"}`, 503},
 		{`{"active":false,"active":true}`, 503},
 		{`{"active":true,"exp":"never"}`, 503},
