@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/waittest"
 )
 
@@ -144,9 +144,9 @@ func (p *page) config(t testing.TB) map[string]any {
 	route := func(path, service string) any {
 		return map[string]any{"name": strings.ToLower(strings.Trim(path, "/*")), "path": path, "service_id": service}
 	}
-	certPEM, keyPEM := newAuthority(t).issue(t, pageHost, x509.ExtKeyUsageServerAuth)
+	server := certtest.Authority(t).Issue(t, pageHost)
 	return map[string]any{
-		"certificates": []any{map[string]any{"name": "gateway", "hosts": []string{pageHost}, "cert_pem": certPEM, "key_pem": keyPEM}},
+		"certificates": []any{certificateOf(server, pageHost)},
 		"services": []any{
 			service("echo", "http", echo(t)),
 			service("events", "http", events(t, p.told["events"], p.told["response"])),

@@ -2,19 +2,13 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,9 +17,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/waittest"
 )
 
@@ -59,48 +53,11 @@ func echo(t testing.TB) (port int) {
 	return s.Listener.Addr().(*net.TCPAddr).Port
 }
 
-// authority makes certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  string
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+// certificateOf is a certificate of the configuration, for a host and for those that ask for none.
+func certificateOf(c *certtest.Certificate, host string) map[string]any {
+	return map[string]any{
+		"name": host, "hosts": []string{host}, "default": true, "cert_pem": c.CertPEM, "key_pem": c.KeyPEM,
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
-}
-
-// issue makes a certificate, for clients or for a server, and its key.
-func (a *authority) issue(t testing.TB, name string, usage x509.ExtKeyUsage) (certPEM, keyPEM string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 }
 
 // front is a node with a configuration of its own, which serves localhost with and without TLS.
@@ -116,25 +73,20 @@ type front struct {
 // are.
 func newFront(t testing.TB, config map[string]any, flags ...string) *front {
 	t.Helper()
-	servers, clients := newAuthority(t), newAuthority(t)
-	certPEM, keyPEM := servers.issue(t, "localhost", x509.ExtKeyUsageServerAuth)
-	clientPEM, clientKey := clients.issue(t, "client", x509.ExtKeyUsageClientAuth)
+	servers, clients := certtest.Authority(t), certtest.Authority(t)
+	server, client := servers.Issue(t, "localhost"), clients.Issue(t, "client")
 	others, _ := config["certificates"].([]any)
-	config["certificates"] = append(others, map[string]any{"name": "localhost", "hosts": []string{"localhost"}, "default": true, "cert_pem": certPEM, "key_pem": keyPEM,
-		"client_auth": map[string]any{"mode": "optional", "ca_pem": clients.pem}})
+	own := certificateOf(server, "localhost")
+	own["client_auth"] = map[string]any{"mode": "optional", "ca_pem": clients.CertPEM}
+	config["certificates"] = append(others, own)
 	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &front{plain: address(t), secure: address(t), dir: t.TempDir(), ca: x509.NewCertPool()}
-	f.ca.AppendCertsFromPEM([]byte(servers.pem))
-	if f.own, err = tls.X509KeyPair([]byte(clientPEM), []byte(clientKey)); err != nil {
-		t.Fatal(err)
-	}
+	f := &front{plain: address(t), secure: address(t), dir: t.TempDir(), ca: servers.Pool(), own: client.TLS()}
 	write(t, filepath.Join(f.dir, "config", "gateway.json"), string(text))
-	write(t, filepath.Join(f.dir, "ca.pem"), servers.pem)
-	write(t, filepath.Join(f.dir, "client.pem"), clientPEM)
-	write(t, filepath.Join(f.dir, "client.key"), clientKey)
+	write(t, filepath.Join(f.dir, "ca.pem"), servers.CertPEM)
+	client.Write(t, filepath.Join(f.dir, "client.pem"), filepath.Join(f.dir, "client.key"))
 	write(t, filepath.Join(f.dir, "large"), strings.Repeat("0123456789abcdef", 256<<10/16))
 	state := address(t)
 	launch(t, bin(t, "dataplane"), nil, append([]string{"--config", filepath.Join(f.dir, "config"), "--http-addr", f.plain, "--https-addr", f.secure, "--status-addr", state, "--data-dir", t.TempDir()}, flags...)...)

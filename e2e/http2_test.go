@@ -2,14 +2,8 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,30 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway.internal/controlplane/testserver"
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/waittest"
 )
-
-// keyPair makes a certificate for localhost that is its own authority.
-func keyPair(t testing.TB) (certPEM, keyPEM string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
-}
 
 // reader is a service that reads a request to its end before it answers: whether the gateway sees that a request is
 // broken must not depend on who is faster.
@@ -61,12 +36,12 @@ func TestHTTP2Conformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	certPEM, keyPEM := keyPair(t)
+	own := certtest.For(t, "localhost")
 	folder := t.TempDir()
 	config, err := json.Marshal(map[string]any{
 		"services":     []any{map[string]any{"name": "s", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": reader(t)}}}},
 		"routes":       []any{map[string]any{"name": "r", "path": "/*", "service_id": "s"}},
-		"certificates": []any{map[string]any{"name": "c", "hosts": []string{"localhost"}, "default": true, "cert_pem": certPEM, "key_pem": keyPEM}},
+		"certificates": []any{certificateOf(own, "localhost")},
 	})
 	if err != nil {
 		t.Fatal(err)

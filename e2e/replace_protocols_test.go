@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/waittest"
 )
 
@@ -44,15 +45,15 @@ func manage(t *testing.T) *managed {
 		says: make(chan string, 16), roots: x509.NewCertPool(),
 	}
 	m.abstract = "@gateway-test-" + filepath.Base(dir)
-	certPEM, keyPEM := keyPair(t)
-	m.roots.AppendCertsFromPEM([]byte(certPEM))
+	own := certtest.For(t, "localhost")
+	m.roots.AddCert(own.Certificate)
 	config, err := json.Marshal(map[string]any{
 		"services": []any{
 			map[string]any{"name": "one", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": service(t, "one")}}},
 			map[string]any{"name": "echo", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": echoUpgraded(t)}}},
 		},
 		"routes":       []any{map[string]any{"name": "main", "path": "/main", "service_id": "one"}, map[string]any{"name": "ws", "path": "/ws", "service_id": "echo"}},
-		"certificates": []any{map[string]any{"name": "c", "hosts": []string{"localhost"}, "default": true, "cert_pem": certPEM, "key_pem": keyPEM}},
+		"certificates": []any{certificateOf(own, "localhost")},
 	})
 	if err != nil {
 		t.Fatal(err)

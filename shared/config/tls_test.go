@@ -1,17 +1,13 @@
 package config
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"testing"
 	"time"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/certtest"
 )
 
 func TestServiceTLSIsValidated(t *testing.T) {
@@ -95,18 +91,8 @@ func selfSigned(t testing.TB, names ...string) (certPEM, keyPEM string) {
 
 func selfSignedUntil(t testing.TB, end time.Time, names ...string) (certPEM, keyPEM string) {
 	t.Helper()
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: names, NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, _ := x509.MarshalPKCS8PrivateKey(key)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{
-		Type: "PRIVATE KEY", Bytes: keyDER,
-	}))
+	c := certtest.New(t, nil, x509.Certificate{DNSNames: names, NotAfter: end})
+	return c.CertPEM, c.KeyPEM
 }
 
 func TestServedCertificatesAreValidated(t *testing.T) {

@@ -1,14 +1,9 @@
 package config
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/certtest"
 )
 
 func weighted(name, balancer string, weights ...uint32) *configv1.Service {
@@ -40,24 +36,9 @@ func cors(name string, methods ...any) *configv1.Middleware {
 // validFor returns a certificate with its key, for a.example.
 func validFor(t *testing.T, name string, from, to time.Time) *configv1.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		DNSNames: []string{"a.example"}, NotBefore: from, NotAfter: to}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &configv1.Certificate{
-		Name: name, CertPem: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
-		KeyPem: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})),
-	}
+	c := certtest.New(t, nil, x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{"a.example"},
+		NotBefore: from, NotAfter: to})
+	return &configv1.Certificate{Name: name, CertPem: c.CertPEM, KeyPem: c.KeyPEM}
 }
 
 // TestWhatIsHardlyMeant: what is legal, and what is said of it, in lines; "": nothing.

@@ -1,16 +1,11 @@
 package identity
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -19,60 +14,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gateway.internal/shared/certtest"
 )
 
-// pair is a certificate with its key.
-type pair struct {
-	der  []byte
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-// issue makes a certificate by an authority; nil: one that signs itself.
-func issue(t testing.TB, by *pair, template x509.Certificate) *pair {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(1)
-	if template.NotAfter.IsZero() {
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	}
-	parent, signer := &template, key
-	if by != nil {
-		parent, signer = by.cert, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &pair{der, key, cert}
-}
-
-func authority(t testing.TB) *pair {
-	t.Helper()
-	return issue(t, nil, x509.Certificate{Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign})
-}
-
-func (p *pair) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(p.cert)
-	return pool
-}
-
 func TestNamesComeBack(t *testing.T) {
-	ca := authority(t)
+	ca := certtest.Authority(t)
 	for _, n := range []Name{{ID: "n1"}, {ID: "n1", Group: "edge"}, {ID: "a/b", Group: "../c"}, {ID: ".."},
 		{ID: "node", Group: "group"}, {ID: "köln%2F?#1", Group: "%"}} {
-		cert := issue(t, ca, x509.Certificate{URIs: []*url.URL{n.URI()},
+		cert := certtest.New(t, ca, x509.Certificate{URIs: []*url.URL{n.URI()},
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-		got, err := VerifyNode([]*x509.Certificate{cert.cert}, ca.pool(), time.Now())
+		got, err := VerifyNode([]*x509.Certificate{cert.Certificate}, ca.Pool(), time.Now())
 		n.Grouped = n.Group != ""
 		if err != nil || got != n {
 			t.Errorf("%v in %s: %v, %v", n, n.URI(), got, err)
@@ -118,7 +70,10 @@ func TestNamesOfOutsideAuthorities(t *testing.T) {
 }
 
 func TestVerify(t *testing.T) {
-	ca, other := authority(t), authority(t)
+	ca, other := certtest.Authority(t), certtest.Authority(t)
+	with := func(by *certtest.Certificate, template x509.Certificate) []*x509.Certificate {
+		return []*x509.Certificate{certtest.New(t, by, template).Certificate, by.Certificate}
+	}
 	node := x509.Certificate{URIs: []*url.URL{Name{ID: "n1"}.URI()},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	control := x509.Certificate{URIs: []*url.URL{ControlPlaneURI()}, DNSNames: []string{"control.example.org"},
@@ -129,37 +84,36 @@ func TestVerify(t *testing.T) {
 		shown []*x509.Certificate
 		want  error
 	}{
-		"its own":              {[]*x509.Certificate{issue(t, ca, node).cert}, nil},
-		"none":                 {nil, ErrNoCertificate},
-		"of another authority": {[]*x509.Certificate{issue(t, other, node).cert, other.cert}, ErrAuthority},
-		"by itself":            {[]*x509.Certificate{issue(t, nil, node).cert}, ErrAuthority},
-		"expired":              {[]*x509.Certificate{issue(t, ca, old).cert}, ErrExpired},
-		"a control plane's":    {[]*x509.Certificate{issue(t, ca, control).cert}, ErrAuthority},
-		"of a node that signed": {[]*x509.Certificate{issue(t, issue(t, ca, node), node).cert, issue(t, ca, node).cert},
-			ErrAuthority},
+		"its own":               {[]*x509.Certificate{certtest.New(t, ca, node).Certificate}, nil},
+		"none":                  {nil, ErrNoCertificate},
+		"of another authority":  {with(other, node), ErrAuthority},
+		"by itself":             {[]*x509.Certificate{certtest.New(t, nil, node).Certificate}, ErrAuthority},
+		"expired":               {[]*x509.Certificate{certtest.New(t, ca, old).Certificate}, ErrExpired},
+		"a control plane's":     {[]*x509.Certificate{certtest.New(t, ca, control).Certificate}, ErrAuthority},
+		"of a node that signed": {with(certtest.New(t, ca, node), node), ErrAuthority},
 	} {
-		if _, err := VerifyNode(c.shown, ca.pool(), time.Now()); !errors.Is(err, c.want) {
+		if _, err := VerifyNode(c.shown, ca.Pool(), time.Now()); !errors.Is(err, c.want) {
 			t.Errorf("a node's certificate, %s: %v", what, err)
 		}
 	}
-	shown := []*x509.Certificate{issue(t, ca, control).cert, ca.cert}
+	shown := with(ca, control)
 	for name, fits := range map[string]bool{"control.example.org": true, "other.example.org": false, "127.0.0.1": false,
 		"spiffe://gateway/control-plane": true, "spiffe://gateway/node/n1": false} {
-		if err := VerifyControlPlane(shown, ca.pool(), name, time.Now()); (err == nil) != fits {
+		if err := VerifyControlPlane(shown, ca.Pool(), name, time.Now()); (err == nil) != fits {
 			t.Errorf("a control plane as %s: %v", name, err)
 		}
 	}
-	if _, err := VerifyPinned(shown, PinOf(ca.cert), time.Now()); err != nil {
+	if _, err := VerifyPinned(shown, PinOf(ca.Certificate), time.Now()); err != nil {
 		t.Error(err)
 	}
 	for what, c := range map[string]struct {
 		shown []*x509.Certificate
 		pin   [32]byte
 	}{
-		"another pin":                {shown, PinOf(other.cert)},
-		"another's with the pin":     {[]*x509.Certificate{issue(t, other, control).cert, ca.cert}, PinOf(ca.cert)},
-		"a node's":                   {[]*x509.Certificate{issue(t, ca, node).cert, ca.cert}, PinOf(ca.cert)},
-		"without the authority":      {shown[:1], PinOf(ca.cert)},
+		"another pin":                {shown, PinOf(other.Certificate)},
+		"another's with the pin":     {with(other, control), PinOf(ca.Certificate)},
+		"a node's":                   {with(ca, node), PinOf(ca.Certificate)},
+		"without the authority":      {shown[:1], PinOf(ca.Certificate)},
 		"a pin of the own one alone": {shown[:1], PinOf(shown[0])},
 	} {
 		if _, err := VerifyPinned(c.shown, c.pin, time.Now()); err == nil {
@@ -199,12 +153,12 @@ func FuzzParseToken(f *testing.F) {
 
 // TestProofs has both ends of a connection, and of another one that somebody in between has.
 func TestProofs(t *testing.T) {
-	ca := authority(t)
-	server := issue(t, ca, x509.Certificate{URIs: []*url.URL{ControlPlaneURI()}})
+	ca := certtest.Authority(t)
+	server := certtest.New(t, ca, x509.Certificate{URIs: []*url.URL{ControlPlaneURI()}})
 	ends := func() (node, control tls.ConnectionState) {
 		a, b := net.Pipe()
 		c := tls.Client(a, Client(func([]*x509.Certificate) error { return nil }, nil))
-		shown := tls.Certificate{Certificate: [][]byte{server.der}, PrivateKey: server.key}
+		shown := tls.Certificate{Certificate: [][]byte{server.Raw}, PrivateKey: server.Key}
 		s := tls.Server(b, &tls.Config{Certificates: []tls.Certificate{shown},
 			NextProtos: []string{"h2"}})
 		done := make(chan error, 1)
@@ -244,14 +198,10 @@ func TestProofs(t *testing.T) {
 	}
 }
 
-func (p *pair) write(t *testing.T, dir string) {
+func write(t *testing.T, c *certtest.Certificate, dir string) {
 	t.Helper()
-	key, err := x509.MarshalPKCS8PrivateKey(p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	put(t, filepath.Join(dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.der}))
-	put(t, filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	put(t, filepath.Join(dir, "cert.pem"), []byte(c.CertPEM))
+	put(t, filepath.Join(dir, "key.pem"), []byte(c.KeyPEM))
 }
 
 func put(t *testing.T, path string, text []byte) {
@@ -265,21 +215,21 @@ func put(t *testing.T, path string, text []byte) {
 }
 
 func TestFilesAreReadAgain(t *testing.T) {
-	ca := authority(t)
+	ca := certtest.Authority(t)
 	dir := t.TempDir()
 	files := Files{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 	synctest.Test(t, func(t *testing.T) {
-		first, second := issue(t, ca, x509.Certificate{}), issue(t, ca, x509.Certificate{})
-		first.write(t, dir)
+		first, second := certtest.New(t, ca, x509.Certificate{}), certtest.New(t, ca, x509.Certificate{})
+		write(t, first, dir)
 		var log strings.Builder
 		r, err := NewReloader(files, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		shows := func(what string, want *pair) {
+		shows := func(what string, want *certtest.Certificate) {
 			t.Helper()
 			time.Sleep(2 * lookInterval)
-			if got := r.Current().Certificate.Certificate[0]; string(got) != string(want.der) {
+			if got := r.Current().Certificate.Certificate[0]; string(got) != string(want.Raw) {
 				t.Errorf("%s: another certificate", what)
 			}
 		}
@@ -288,7 +238,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		second.write(t, dir)
+		write(t, second, dir)
 		fresh, err := os.ReadFile(files.Key)
 		if err != nil {
 			t.Fatal(err)
@@ -309,10 +259,10 @@ func TestFilesAreReadAgain(t *testing.T) {
 }
 
 func TestFilesThatAreRefused(t *testing.T) {
-	ca := authority(t)
+	ca := certtest.Authority(t)
 	dir := t.TempDir()
-	one := issue(t, ca, x509.Certificate{})
-	one.write(t, dir)
+	one := certtest.New(t, ca, x509.Certificate{})
+	write(t, one, dir)
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	empty := filepath.Join(dir, "empty.pem")
 	put(t, empty, nil)
@@ -338,7 +288,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 // TestOldVersionsAreRefused: nothing below TLS 1.2 is spoken.
 func TestOldVersionsAreRefused(t *testing.T) {
 	dir := t.TempDir()
-	issue(t, nil, x509.Certificate{}).write(t, dir)
+	write(t, certtest.New(t, nil, x509.Certificate{}), dir)
 	files := Files{Certificate: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 	r, err := NewReloader(files, slog.New(slog.DiscardHandler))
 	if err != nil {

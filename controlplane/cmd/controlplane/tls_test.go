@@ -1,29 +1,21 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"io"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"gateway.internal/shared/certtest"
 )
 
 // TestTokensAreNotSentInTheClear: what other machines can reach has TLS, or its operator has said otherwise.
@@ -62,15 +54,16 @@ func TestAdminOverTLS(t *testing.T) {
 	defer listeners[0].Close()
 	defer listeners[1].Close()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_,
-			_ = io.WriteString(w, r.Proto)
+		_, _ = io.WriteString(w, r.Proto)
 	})}
 	log := slog.New(slog.DiscardHandler)
 	if _, _, err := o.secure(server, listeners[0], listeners[1], log); err == nil || !strings.Contains(err.Error(),
 		"--tls-cert") {
 		t.Errorf("without files: %v", err)
 	}
-	roots := issue(t, o.tlsCert, o.tlsKey)
+	own := certtest.For(t, "127.0.0.1")
+	own.Write(t, o.tlsCert, o.tlsKey)
+	roots := own.Pool()
 	serve, secured, err := o.secure(server, listeners[0], listeners[1], log)
 	if err != nil {
 		t.Fatal(err)
@@ -103,32 +96,4 @@ func TestAdminOverTLS(t *testing.T) {
 	if _, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
 		t.Errorf("gRPC: %v", err)
 	}
-}
-
-// issue writes a certificate that signs itself, and returns it.
-func issue(t *testing.T, certFile, keyFile string) *x509.CertPool {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true,
-		BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	if err := errors.Join(os.WriteFile(certFile, certPEM, 0o600), os.WriteFile(keyFile, keyPEM, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(certPEM)
-	return roots
 }

@@ -1,44 +1,18 @@
 package admin
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"strings"
 	"testing"
-	"time"
-)
 
-func selfSigned(t *testing.T) (certPEM, keyPEM string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.test"},
-		NotAfter: time.Now().Add(time.Hour)}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := func(kind string, der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	}
-	return block("CERTIFICATE", cert), block("PRIVATE KEY", der)
-}
+	"gateway.internal/shared/certtest"
+)
 
 // A key can't be removed: null, which says so, must not be taken for "as it is".
 func TestPatchOfAKey(t *testing.T) {
 	a := newAPI(t)
-	cert, key := selfSigned(t)
+	made := certtest.For(t, "a.test")
+	cert, key := made.CertPEM, made.KeyPEM
 	text := func(s string) string {
 		raw, err := json.Marshal(s)
 		if err != nil {
@@ -63,7 +37,8 @@ func TestPatchOfAKey(t *testing.T) {
 // TestValidateTakesExports: an export has no keys, and what it was made of was valid.
 func TestValidateTakesExports(t *testing.T) {
 	a := newAPI(t)
-	cert, key := selfSigned(t)
+	made := certtest.For(t, "a.test")
+	cert, key := made.CertPEM, made.KeyPEM
 	raw, err := json.Marshal(map[string]any{"name": "c", "cert_pem": cert, "key_pem": key})
 	if err != nil {
 		t.Fatal(err)

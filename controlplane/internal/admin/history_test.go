@@ -1,47 +1,29 @@
 package admin
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/config"
 )
 
 // certificateJSON is the body that creates a certificate, and its key.
 func certificateJSON(t *testing.T, name string) (body, key string) {
 	t.Helper()
-	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c := certtest.New(t, nil, x509.Certificate{
+		DNSNames: []string{name + ".example.com"}, NotAfter: time.Now().Add(1000 * time.Hour),
+	})
+	text, err := json.Marshal(map[string]string{"name": name, "cert_pem": c.CertPEM, "key_pem": c.KeyPEM})
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{name + ".example.com"}, NotAfter: time.Now().Add(1000 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
-	chain := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	text, err := json.Marshal(map[string]string{"name": name, "cert_pem": chain, "key_pem": key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text), key
+	return string(text), c.KeyPEM
 }
 
 // TestPurgedKeysAndRollback: what a rollback can't bring back it names, all at once, and changes nothing.

@@ -2,14 +2,9 @@ package http1
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"runtime"
@@ -21,6 +16,7 @@ import (
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/waittest"
 )
 
@@ -134,7 +130,7 @@ func (n *parking) until(holds func() (int, bool), what string) {
 }
 
 func TestConnectionsRest(t *testing.T) {
-	for _, secure := range []*tls.Config{nil, {Certificates: []tls.Certificate{selfSigned(t)}}} {
+	for _, secure := range []*tls.Config{nil, {Certificates: []tls.Certificate{certtest.For(t, "a").TLS()}}} {
 		n := newParking(t, codec.DefaultLimits(), secure)
 		before := runtime.NumGoroutine()
 		c, r := n.dial()
@@ -214,18 +210,4 @@ func TestRestsAndRequestsCross(t *testing.T) {
 		})
 	}
 	clients.Wait()
-}
-
-func selfSigned(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

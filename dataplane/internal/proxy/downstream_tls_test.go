@@ -24,6 +24,11 @@ func certificateOf(name, certPEM, keyPEM, extra string) string {
 	return fmt.Sprintf("  - name: %s\n    cert_pem: %s\n    key_pem: %s\n%s", name, indented(certPEM), indented(keyPEM), extra)
 }
 
+// clientAuth is what a certificate of the configuration says of clients' certificates.
+func clientAuth(mode string, ca *authority) string {
+	return fmt.Sprintf("    client_auth: {mode: %s, ca_pem: %s}\n", mode, quoted(ca.CertPEM))
+}
+
 // overTLS sends a request for a host and returns the response with its body.
 func (g *gateway) overTLS(config *tls.Config, host, extra string) (*http.Response, string, tls.ConnectionState, error) {
 	g.t.Helper()
@@ -80,7 +85,7 @@ func TestTLSChoosesByName(t *testing.T) {
 		{"wild.example", "default.example", 0, false},
 		{"", "127.0.0.1", 0, false},
 	} {
-		conf := &tls.Config{RootCAs: ca.pool(), ServerName: c.name, MaxVersion: c.max, InsecureSkipVerify: true}
+		conf := &tls.Config{RootCAs: ca.Pool(), ServerName: c.name, MaxVersion: c.max, InsecureSkipVerify: true}
 		_, text, state, err := g.overTLS(conf, "a.example", "")
 		if (err != nil) != c.fails {
 			t.Errorf("%q: %v", c.name, err)
@@ -96,7 +101,7 @@ func TestTLSChoosesByName(t *testing.T) {
 		}
 	}
 	// Another certificate for the name takes effect for the next connection, and an open one goes on.
-	conn, err := tls.Dial("tcp", g.secure.Addr().String(), &tls.Config{RootCAs: ca.pool(), ServerName: "a.example"})
+	conn, err := tls.Dial("tcp", g.secure.Addr().String(), &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,11 +112,12 @@ func TestTLSChoosesByName(t *testing.T) {
 	if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != 200 {
 		t.Errorf("the connection from before: %v, %v", res, err)
 	}
-	_, _, state, err := g.overTLS(&tls.Config{RootCAs: ca.pool(), ServerName: "a.example"}, "a.example", "")
+	_, _, state, err := g.overTLS(&tls.Config{RootCAs: ca.Pool(), ServerName: "a.example"}, "a.example", "")
 	if err != nil || state.PeerCertificates[0].VerifyHostname("new.example") != nil {
 		t.Errorf("the new certificate: %v", err)
 	}
-	if _, _, _, err := g.overTLS(&tls.Config{RootCAs: ca.pool(), ServerName: "x.wild.example"}, "a.example", ""); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+	_, _, _, err = g.overTLS(&tls.Config{RootCAs: ca.Pool(), ServerName: "x.wild.example"}, "a.example", "")
+	if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
 		t.Errorf("a name without a certificate: %v", err)
 	}
 }
@@ -122,7 +128,8 @@ func TestTLSResumption(t *testing.T) {
 	_, _, client := ca.issue("client")
 	g := start(t, to(showing(t), "")+"certificates:\n"+certificateOf("a", cert, key, ""))
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		conf := &tls.Config{RootCAs: ca.pool(), ServerName: "a.example", MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(8), Certificates: []tls.Certificate{client}}
+		conf := &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example", MaxVersion: version,
+			ClientSessionCache: tls.NewLRUClientSessionCache(8), Certificates: []tls.Certificate{client}}
 		for i := range 2 {
 			_, _, state, err := g.overTLS(conf, "a.example", "")
 			if err != nil || state.DidResume != (i == 1) {
@@ -130,7 +137,7 @@ func TestTLSResumption(t *testing.T) {
 			}
 		}
 		// Now the host asks for certificates: what was agreed on before does not count.
-		g.apply(to(showing(t), "") + "certificates:\n" + certificateOf("a", cert, key, "    client_auth: {mode: optional, ca_pem: "+quoted(ca.pem)+"}\n"))
+		g.apply(to(showing(t), "") + "certificates:\n" + certificateOf("a", cert, key, clientAuth("optional", ca)))
 		if _, text, state, err := g.overTLS(conf, "a.example", ""); err != nil || state.DidResume || !strings.Contains(text, "Client-Cert: :") {
 			t.Errorf("%x: resumed %v, %v, %s", version, state.DidResume, err, text)
 		}
@@ -149,8 +156,8 @@ func TestClientCertificates(t *testing.T) {
 	_, _, client := ca.issue("client")
 	_, _, stranger := other.issue("client")
 	g := start(t, to(showing(t), "")+"certificates:\n"+certificateOf("open", openCert, openKey, "")+
-		certificateOf("maybe", maybeCert, maybeKey, "    client_auth: {mode: optional, ca_pem: "+quoted(ca.pem)+"}\n")+
-		certificateOf("must", mustCert, mustKey, "    client_auth: {mode: required, ca_pem: "+quoted(ca.pem)+"}\n"))
+		certificateOf("maybe", maybeCert, maybeKey, clientAuth("optional", ca))+
+		certificateOf("must", mustCert, mustKey, clientAuth("required", ca)))
 	field := "Client-Cert: :" + base64.StdEncoding.EncodeToString(client.Certificate[0]) + ":"
 	forged := "Client-Cert: :Zm9yZ2Vk:\r\nClient-Cert-Chain: :Zm9yZ2Vk:\r\n"
 	for _, c := range []struct {
@@ -172,12 +179,13 @@ func TestClientCertificates(t *testing.T) {
 		{"required, through an optional one's", "maybe.example", nil, "MUST.example", 421, false},
 		{"open, through a connection with a certificate", "must.example", &client, "open.example", 200, true},
 	} {
-		conf := &tls.Config{RootCAs: ca.pool(), ServerName: c.sni, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		conf := &tls.Config{RootCAs: ca.Pool(), ServerName: c.sni}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if c.cert == nil {
 				return &tls.Certificate{}, nil
 			}
 			return c.cert, nil
-		}}
+		}
 		res, text, _, err := g.overTLS(conf, c.host, forged)
 		switch {
 		case c.status == 0:
@@ -205,7 +213,8 @@ func TestWildcardsAskWhatRoutesAnswer(t *testing.T) {
 	cert, key, _ := ca.issue("*.shop.test")
 	openCert, openKey, _ := ca.issue("open.test")
 	config := strings.Replace(to(showing(t), ""), "path: /*", "path: /*, hosts: [\"*.shop.test\", open.test]", 1)
-	g := start(t, config+"certificates:\n"+certificateOf("shop", cert, key, "    client_auth: {mode: required, ca_pem: "+quoted(ca.pem)+"}\n")+certificateOf("open", openCert, openKey, "    default: true\n"))
+	g := start(t, config+"certificates:\n"+certificateOf("shop", cert, key, clientAuth("required", ca))+
+		certificateOf("open", openCert, openKey, "    default: true\n"))
 	if res := g.raw("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n", "GET")[0]; res.StatusCode != 200 {
 		t.Fatalf("the open host answers %d", res.StatusCode)
 	}
@@ -244,7 +253,7 @@ func TestLargeBodiesOverTLS(t *testing.T) {
 			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(got), got)
 		}
 	}), ""))+"certificates:\n"+certificateOf("a", cert, key, ""))
-	c, err := tls.Dial("tcp", g.secure.Addr().String(), &tls.Config{RootCAs: ca.pool(), ServerName: "a.example"})
+	c, err := tls.Dial("tcp", g.secure.Addr().String(), &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ routes:
 // kinds returns the clients.
 func (g *gateway) kinds(ca *authority) map[string]early {
 	secure := func(protocol string) *tls.Config {
-		return &tls.Config{RootCAs: ca.pool(), ServerName: "a.example", NextProtos: []string{protocol}}
+		return &tls.Config{RootCAs: ca.Pool(), ServerName: "a.example", NextProtos: []string{protocol}}
 	}
 	two, twoTLS := newMultiplexing(g.address, nil), newMultiplexing(g.secure.Addr().String(), secure("h2"))
 	g.t.Cleanup(two.client.CloseIdleConnections)

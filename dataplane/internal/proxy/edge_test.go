@@ -38,7 +38,7 @@ func TestPROXYProtocolBeforeTLS(t *testing.T) {
 	for _, protocol := range []string{"http/1.1", "h2"} {
 		transport := &http.Transport{
 			ForceAttemptHTTP2: protocol == "h2",
-			TLSClientConfig:   &tls.Config{RootCAs: ca.pool(), ServerName: "a.test", NextProtos: []string{protocol}},
+			TLSClientConfig:   &tls.Config{RootCAs: ca.Pool(), ServerName: "a.test", NextProtos: []string{protocol}},
 			Dial: func(network, _ string) (net.Conn, error) {
 				c, err := net.Dial(network, g.secure.Addr().String())
 				if err == nil {

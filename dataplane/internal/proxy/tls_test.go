@@ -2,17 +2,10 @@ package proxy
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,59 +14,23 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"gateway.internal/shared/certtest"
 )
 
 // authority issues certificates for tests.
 type authority struct {
-	t    testing.TB
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  string
+	*certtest.Certificate
+	t testing.TB
 }
 
-func newAuthority(t testing.TB) *authority {
-	a := &authority{t: t}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	a.key, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.cert, _ = x509.ParseCertificate(der)
-	a.pem = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	return a
-}
+func newAuthority(t testing.TB) *authority { return &authority{certtest.Authority(t), t} }
 
 // issue makes a certificate for names and addresses; without any, one for a client.
 func (a *authority) issue(names ...string) (certPEM, keyPEM string, pair tls.Certificate) {
 	a.t.Helper()
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	for _, n := range names {
-		if ip := net.ParseIP(n); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, n)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	keyDER, _ := x509.MarshalPKCS8PrivateKey(key)
-	certPEM = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	keyPEM = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
-	if pair, err = tls.X509KeyPair([]byte(certPEM), []byte(keyPEM)); err != nil {
-		a.t.Fatal(err)
-	}
-	return certPEM, keyPEM, pair
-}
-
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
+	c := a.Issue(a.t, names...)
+	return c.CertPEM, c.KeyPEM, c.TLS()
 }
 
 // secureServer is a server that says how it was spoken to.
@@ -126,9 +83,10 @@ func TestUpstreamTLS(t *testing.T) {
 	_, _, pair := ca.issue("127.0.0.1", "inner.example")
 	certPEM, keyPEM, _ := ca.issue()
 	server := newSecureServer(t, &tls.Config{Certificates: []tls.Certificate{pair}})
-	mutual := newSecureServer(t, &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.pool()})
+	mutual := newSecureServer(t, &tls.Config{Certificates: []tls.Certificate{pair},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()})
 	old := newSecureServer(t, &tls.Config{Certificates: []tls.Certificate{pair}, MaxVersion: tls.VersionTLS12})
-	trust := "ca_pem: " + quoted(ca.pem)
+	trust := "ca_pem: " + quoted(ca.CertPEM)
 	certificate := "certificates: [{name: node, cert_pem: " + quoted(certPEM) + ", key_pem: " + quoted(keyPEM) + "}]\n"
 	for _, c := range []struct {
 		name, address, settings, extra string
@@ -138,7 +96,8 @@ func TestUpstreamTLS(t *testing.T) {
 		{"the authority that is trusted", server.address, trust, "", 200, "HTTP/1.1 sni= ", ""},
 		{"a name of its own", server.address, trust + ", server_name: inner.example", "", 200, "sni=inner.example", ""},
 		{"system roots only", server.address, "", "", 502, "UPSTREAM_TLS", "certificate signed by unknown authority"},
-		{"another authority", server.address, "ca_pem: " + quoted(other.pem), "", 502, "UPSTREAM_TLS", "unknown authority"},
+		{"another authority", server.address, "ca_pem: " + quoted(other.CertPEM), "", 502, "UPSTREAM_TLS",
+			"unknown authority"},
 		{"another name", server.address, trust + ", server_name: outer.example", "", 502, "UPSTREAM_TLS", "outer.example"},
 		{"no verification", server.address, "insecure_skip_verify: true", "", 200, "HTTP/1.1", ""},
 		{"a client certificate", mutual.address, trust + ", certificate_id: node", certificate, 200, "peer=test", ""},
@@ -167,7 +126,7 @@ func TestUpstreamTLSConnections(t *testing.T) {
 	ca := newAuthority(t)
 	_, _, pair := ca.issue("127.0.0.1", "inner.example")
 	server := newSecureServer(t, &tls.Config{Certificates: []tls.Certificate{pair}})
-	trust := "ca_pem: " + quoted(ca.pem)
+	trust := "ca_pem: " + quoted(ca.CertPEM)
 	g := start(t, overTLS(server.address, "https", trust))
 	for _, res := range g.raw(strings.Repeat("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 5), "GET", "GET", "GET", "GET", "GET") {
 		if res.StatusCode != 200 {
@@ -239,7 +198,7 @@ func TestUnaskedBytesOverTLS(t *testing.T) {
 				}
 			}
 		})
-		g := start(t, overTLS(address, "https", "ca_pem: "+quoted(ca.pem)))
+		g := start(t, overTLS(address, "https", "ca_pem: "+quoted(ca.CertPEM)))
 		for range 20 {
 			if _, text := g.get("/"); text != "mine" {
 				t.Fatalf("in two records %v: got %q", apart, text)

@@ -168,7 +168,7 @@ func TestUpstreamByALPN(t *testing.T) {
 		{"required and not chosen", "grpcs", one.address, "", "UPSTREAM_TLS"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			settings := "ca_pem: " + quoted(ca.pem)
+			settings := "ca_pem: " + quoted(ca.CertPEM)
 			if c.settings != "" {
 				settings += ", " + c.settings
 			}

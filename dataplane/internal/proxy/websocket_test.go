@@ -154,7 +154,7 @@ func TestWebSocket(t *testing.T) {
 			buffers := socket.InUse.Load()
 			g := start(t, config+"certificates:\n"+certificateOf("c", certPEM, keyPEM, "    default: true\n"))
 			talk(t, dialWebSocket(t, "ws://"+g.address, nil))
-			talk(t, dialWebSocket(t, "wss://"+g.secure.Addr().String(), &tls.Config{RootCAs: ca.pool()}))
+			talk(t, dialWebSocket(t, "wss://"+g.secure.Addr().String(), &tls.Config{RootCAs: ca.Pool()}))
 			g.none(buffers)
 			g.logs(`"status":101`)
 			g.logs(`"bytes_received":`)

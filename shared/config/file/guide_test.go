@@ -1,15 +1,10 @@
 package file_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/config/file"
 )
@@ -169,29 +165,15 @@ func assumeCertificates(t *testing.T, c *configv1.Configuration) {
 		if len(hosts) == 0 {
 			hosts = []string{cert.GetName() + ".example.com"}
 		}
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template := &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: hosts[0]}, DNSNames: hosts,
-			NotBefore: time.Now(), NotAfter: time.Now().Add(90 * 24 * time.Hour),
+		made := certtest.New(t, nil, x509.Certificate{
+			Subject: pkix.Name{CommonName: hosts[0]}, DNSNames: hosts, NotAfter: time.Now().Add(90 * 24 * time.Hour),
 			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		certPEM := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		})
 		if strings.Contains(cert.GetCertPem(), "...") {
-			cert.CertPem, cert.KeyPem = certPEM, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+			cert.CertPem, cert.KeyPem = made.CertPEM, made.KeyPEM
 		}
 		if strings.Contains(cert.GetClientAuth().GetCaPem(), "...") {
-			cert.ClientAuth.CaPem = certPEM
+			cert.ClientAuth.CaPem = made.CertPEM
 		}
 	}
 }

@@ -1,40 +1,24 @@
 package mtlsauth
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"math/big"
 	"testing"
-	"time"
 
 	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/consumer/consumertest"
 	"gateway.internal/dataplane/internal/exchange"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	middlewarev1 "gateway.internal/proto/gen/gateway/middleware/v1"
+	"gateway.internal/shared/certtest"
 	"gateway.internal/shared/fault"
 )
 
 func certificate(t *testing.T, name pkix.Name) *x509.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: name, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return certtest.New(t, nil, x509.Certificate{Subject: name}).Certificate
 }
 
 func TestCertificates(t *testing.T) {
