@@ -99,13 +99,7 @@ func (r *Ring) Add(id int64, by string, wrapped []byte) (rewrapped []byte, err e
 		if err != nil {
 			return nil, err
 		}
-		old := r.data.Load()
-		next := &dataKeys{maps.Clone(old.by), max(old.newest, id)}
-		if next.by == nil {
-			next.by = map[int64]cipher.AEAD{}
-		}
-		next.by[id] = aead
-		r.data.Store(next)
+		r.put(id, aead)
 		if k.id != r.keys[0].id {
 			rewrapped = r.keys[0].wrap(id, raw)
 		}
@@ -113,6 +107,31 @@ func (r *Ring) Add(id int64, by string, wrapped []byte) (rewrapped []byte, err e
 	}
 	return nil, &WrappedError{id, by, have}
 }
+
+// Empty returns a ring with the same keys and no data keys.
+func (r *Ring) Empty() *Ring { return NewRing(r.keys) }
+
+// Keep takes over one data key of another ring, and reports whether that has it.
+func (r *Ring) Keep(other *Ring, id int64) bool {
+	aead := other.data.Load().by[id]
+	if aead != nil {
+		r.put(id, aead)
+	}
+	return aead != nil
+}
+
+func (r *Ring) put(id int64, aead cipher.AEAD) {
+	old := r.data.Load()
+	next := &dataKeys{maps.Clone(old.by), max(old.newest, id)}
+	if next.by == nil {
+		next.by = map[int64]cipher.AEAD{}
+	}
+	next.by[id] = aead
+	r.data.Store(next)
+}
+
+// Become takes over the data keys of another ring, and forgets its own.
+func (r *Ring) Become(other *Ring) { r.data.Store(other.data.Load()) }
 
 // Newest returns the id of the data key that seals; 0: there is none.
 func (r *Ring) Newest() int64 { return r.data.Load().newest }

@@ -39,11 +39,11 @@ func (s *Store) Commit(ctx context.Context, base store.Head, plan func([]store.R
 	} else if err != nil {
 		return store.Revision{}, s.fault(ctx, "compare the head", err)
 	}
+	if err := s.beforeSealing(ctx, w.tx); err != nil {
+		return store.Revision{}, s.fault(ctx, "read the data keys", err)
+	}
 	newer, err := s.revisionsAfter(ctx, w.tx, base.Number, int(head.Number-base.Number))
 	if err != nil {
-		if w.end(); s.learned(ctx, err) { // of another control plane, which rotates keys
-			return store.Revision{}, fmt.Errorf("%w: the store's keys have just changed", store.ErrUnavailable)
-		}
 		return store.Revision{}, s.fault(ctx, "read newer revisions", err)
 	}
 	idle := w.keepAlive(ctx, s.limits.keepAlive)

@@ -180,6 +180,11 @@ func (p *purge) batch(ctx context.Context, tx *dbsql.Tx, readsHead string) (more
 	if err != nil {
 		return false, err
 	}
+	if !p.dry {
+		if err := p.store.beforeSealing(ctx, tx); err != nil {
+			return false, err
+		}
+	}
 	if p.current == nil || p.head != head {
 		if p.current, err = p.store.currentSecrets(ctx, tx); err != nil {
 			return false, err

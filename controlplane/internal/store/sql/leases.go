@@ -46,6 +46,9 @@ func (s *Store) Secret(ctx context.Context, name string, fresh func() ([]byte, e
 		return nil, err
 	}
 	err = s.writing(ctx, "keep a secret", func(ctx context.Context, tx *dbsql.Tx) error {
+		if err := s.beforeSealing(ctx, tx); err != nil {
+			return err
+		}
 		q := "INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 		if _, err := tx.ExecContext(ctx, q, name, s.seal.Seal(made, secretPlace+" "+name)); err != nil {
 			return err

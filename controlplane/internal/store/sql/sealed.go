@@ -1,10 +1,12 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	dbsql "database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gateway.internal/controlplane/internal/seal"
@@ -48,27 +50,46 @@ func (s *Store) keys(ctx context.Context) error {
 		return s.fault(ctx, "read the data keys", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	if err := s.dataKeys(ctx, tx); err != nil {
+	if err := s.dataKeys(ctx, tx, true); err != nil {
 		return err
 	}
 	return s.fault(ctx, "read the data keys", tx.Commit())
 }
 
+// dataKey is a data key as it is in the store. Its id and when it was made tell it from others; who wraps it changes.
 type dataKey struct {
-	id      int64
-	by      string
-	wrapped []byte
+	id, created int64
+	by          string
+	wrapped     []byte
 }
 
-func (s *Store) dataKeys(ctx context.Context, tx *dbsql.Tx) error {
+func (k dataKey) equal(other dataKey) bool {
+	return k.same(other) && k.by == other.by && bytes.Equal(k.wrapped, other.wrapped)
+}
+
+func (k dataKey) same(other dataKey) bool { return k.id == other.id && k.created == other.created }
+
+// beforeSealing brings the data keys up to date in a transaction that will seal. Those that this process knows may be
+// old, since another one has made a new one, or may not be in the store at all, since a backup was restored: what is
+// sealed by such a key could be read by nobody once this process has ended.
+func (s *Store) beforeSealing(ctx context.Context, tx *dbsql.Tx) error {
+	if s.seal == nil {
+		return nil
+	}
+	return s.dataKeys(ctx, tx, false)
+}
+
+// dataKeys knows the data keys that the store has, and no others. With wrap it wraps those anew that another key than
+// the current one has wrapped.
+func (s *Store) dataKeys(ctx context.Context, tx *dbsql.Tx, wrap bool) error {
 	read := func() (list []dataKey, err error) {
-		rows, err := tx.QueryContext(ctx, "SELECT id, wrapped_by, wrapped FROM data_keys ORDER BY id")
+		rows, err := tx.QueryContext(ctx, "SELECT id, created_at, wrapped_by, wrapped FROM data_keys ORDER BY id")
 		if err != nil {
 			return nil, err
 		}
 		return list, each(ctx, rows, func() error {
 			var k dataKey
-			if err := rows.Scan(&k.id, &k.by, &k.wrapped); err != nil {
+			if err := rows.Scan(&k.id, &k.created, &k.by, &k.wrapped); err != nil {
 				return err
 			}
 			list = append(list, k)
@@ -94,12 +115,21 @@ func (s *Store) dataKeys(ctx context.Context, tx *dbsql.Tx) error {
 			return s.fault(ctx, "read the data keys", err)
 		}
 	}
+	var seen []dataKey
+	if before := s.seen.Load(); before != nil {
+		seen = *before
+	}
+	if slices.EqualFunc(seen, list, dataKey.equal) {
+		return nil
+	}
+	ring := s.seal.Empty()
 	for _, k := range list {
-		again, err := s.seal.Add(k.id, k.by, k.wrapped)
-		if err != nil {
+		again, err := ring.Add(k.id, k.by, k.wrapped)
+		// Control planes that have the next key already may have wrapped it for themselves.
+		if err != nil && !(slices.ContainsFunc(seen, k.same) && ring.Keep(s.seal, k.id)) {
 			return fmt.Errorf("read the store's secrets: %w", err)
 		}
-		if again == nil {
+		if again == nil || !wrap {
 			continue
 		}
 		q := "UPDATE data_keys SET wrapped_by = $1, wrapped = $2 WHERE id = $3 AND wrapped_by = $4"
@@ -108,6 +138,8 @@ func (s *Store) dataKeys(ctx context.Context, tx *dbsql.Tx) error {
 		}
 		s.log.Info("wrapped a data key anew", "data_key", k.id, "key", s.seal.Current(), "before", k.by)
 	}
+	s.seal.Become(ring)
+	s.seen.Store(&list)
 	return nil
 }
 
@@ -121,10 +153,15 @@ func (s *Store) makeDataKey(ctx context.Context, tx *dbsql.Tx, id int64) error {
 	return s.fault(ctx, "keep a data key", err)
 }
 
-// learned reports whether an error is of a data key that another process has made, and that is known now.
+// learned reports whether an error may be of a data key that another process has made, and others are known now than
+// before. Bytes that look broken may be sealed by a key of the same id, after a backup was restored.
 func (s *Store) learned(ctx context.Context, err error) bool {
 	_, unknown := errors.AsType[*seal.UnknownKeyError](err)
-	return unknown && s.keys(ctx) == nil
+	if s.seal == nil || !unknown && !errors.Is(err, seal.ErrBroken) {
+		return false
+	}
+	before := s.seen.Load()
+	return s.keys(ctx) == nil && s.seen.Load() != before
 }
 
 // isSealing reports whether an error is about what is sealed, and none of the engine.
@@ -153,13 +190,13 @@ func (s *Store) Rotate(ctx context.Context) (Rotated, error) {
 	}
 	var done Rotated
 	err := s.writing(ctx, "make a data key", func(ctx context.Context, tx *dbsql.Tx) error {
-		if err := s.dataKeys(ctx, tx); err != nil {
+		if err := s.dataKeys(ctx, tx, true); err != nil {
 			return err
 		}
 		if err := s.makeDataKey(ctx, tx, s.seal.Newest()+1); err != nil {
 			return err
 		}
-		return s.dataKeys(ctx, tx)
+		return s.dataKeys(ctx, tx, true)
 	})
 	if err != nil {
 		return Rotated{}, err
@@ -218,6 +255,9 @@ func (s *Store) rotateKind(ctx context.Context, k config.Kind) (rows int, err er
 			if _, _, err := readHead(ctx, tx, s.dialect.lockHead()); err != nil {
 				return err
 			}
+			if err := s.beforeSealing(ctx, tx); err != nil {
+				return err
+			}
 			q := fmt.Sprintf("SELECT id, body, %s FROM %s WHERE id > $1 ORDER BY id LIMIT %d",
 				t.settingsColumn(), k.Plural(), rotateBatch)
 			found, err := tx.QueryContext(ctx, q, last)
@@ -272,6 +312,9 @@ func (s *Store) rotateChanges(ctx context.Context) (rows int, err error) {
 	for more := true; more; {
 		err := s.writing(ctx, "encrypt the history", func(ctx context.Context, tx *dbsql.Tx) error {
 			if _, _, err := readHead(ctx, tx, s.dialect.lockHead()); err != nil {
+				return err
+			}
+			if err := s.beforeSealing(ctx, tx); err != nil {
 				return err
 			}
 			found, err := tx.QueryContext(ctx, "SELECT revision, seq, kind, before, before_settings, before_hash, "+
