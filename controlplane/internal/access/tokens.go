@@ -37,6 +37,8 @@ type Tokens struct {
 	known atomic.Pointer[tokenSet] // nil: never read
 	// reading is held by who reads the store: of two readers the later one may not have the older answer.
 	reading chan struct{}
+	// lost are, by id, the tokens of which the store has lost that they were revoked; held by who reads.
+	lost map[string]bool
 
 	mu   sync.Mutex
 	used map[string]time.Time // by id, not yet written
@@ -57,7 +59,7 @@ type entry struct {
 // NewTokens returns the tokens of a store, and the administrator's.
 func NewTokens(s store.Store, administrator string, log *slog.Logger) *Tokens {
 	return &Tokens{store: s, administrator: HashOf(administrator), log: log, reading: make(chan struct{}, 1),
-		used: map[string]time.Time{}}
+		lost: map[string]bool{}, used: map[string]time.Time{}}
 }
 
 // Trust lets in who has a token of an identity provider too. It is called before all else, if at all.
@@ -117,6 +119,9 @@ func (t *Tokens) Refresh(ctx context.Context) error {
 	if err != nil || changes == known {
 		return err
 	}
+	if before != nil {
+		t.keepRevoked(ctx, before.list, list)
+	}
 	set := &tokenSet{changes: changes, list: list, byHash: make(map[Hash]*entry, len(list))}
 	for _, token := range list {
 		id, err := identityOf(token)
@@ -129,6 +134,28 @@ func (t *Tokens) Refresh(ctx context.Context) error {
 	}
 	t.known.Store(set)
 	return nil
+}
+
+// keepRevoked keeps tokens revoked that the store has as valid again, because a backup was restored.
+func (t *Tokens) keepRevoked(ctx context.Context, before, now []store.Token) {
+	revoked := map[string]time.Time{}
+	for _, b := range before {
+		if !b.RevokedAt.IsZero() {
+			revoked[b.ID] = b.RevokedAt
+		}
+	}
+	for i := range now {
+		at, was := revoked[now[i].ID]
+		if !was || !now[i].RevokedAt.IsZero() {
+			continue
+		}
+		now[i].RevokedAt = at
+		if !t.lost[now[i].ID] {
+			t.lost[now[i].ID] = true
+			t.log.WarnContext(ctx, "the store has lost that a token of the admin API was revoked; revoke it again before "+
+				"this process ends", "id", now[i].ID, "name", now[i].Name)
+		}
+	}
 }
 
 func identityOf(t store.Token) (*Identity, error) {

@@ -65,9 +65,12 @@ func fromMicros(n int64) time.Time {
 	return time.UnixMicro(n).UTC()
 }
 
-// changedAccess counts a change, which also lets one writer in at a time, and tells other processes.
+// changedAccess counts a change, which also lets one writer in at a time, and tells other processes. The count goes by
+// the engine's clock, so that after a backup was restored it does not come to a number again that somebody knows.
 func (s *Store) changedAccess(ctx context.Context, tx *dbsql.Tx) error {
-	if _, err := tx.ExecContext(ctx, "UPDATE access SET changes = changes + 1 WHERE one = 1"); err != nil {
+	now := s.dialect.now()
+	if _, err := tx.ExecContext(ctx, "UPDATE access SET changes = CASE WHEN changes < "+now+" THEN "+now+
+		" ELSE changes + 1 END WHERE one = 1"); err != nil {
 		return err
 	}
 	return s.dialect.notify(ctx, tx, 0)
