@@ -112,6 +112,12 @@ func (p *PostgreSQL) Dump() string {
 	return string(out)
 }
 
+// SQL runs statements, and returns what they return, a row a line.
+func (p *PostgreSQL) SQL(text string) (string, error) {
+	out, err := p.command("psql", "--quiet", "--no-align", "--tuples-only", "--dbname", p.URL, "--command", text).Output()
+	return strings.TrimSpace(string(out)), err
+}
+
 // keepOut has control planes wait, all of which begin with this table, before they and the restore wait for each
 // other in a circle.
 const keepOut = "DO $$ BEGIN IF to_regclass('meta') IS NOT NULL THEN LOCK TABLE meta; END IF; END $$;\n"

@@ -74,6 +74,29 @@ func TestBrokenOff(t *testing.T) {
 	}
 }
 
+// TestAnswersOutOfStep: a session in which the server has answered more than it was asked is not used again.
+func TestAnswersOutOfStep(t *testing.T) {
+	w := newWire(t, testserver.NewPostgreSQL(t).URL)
+	s := opener(w.URL)(t).(*Store)
+	defer s.Close()
+	head, _, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		w.fail(sentTwice)
+		r, err := commitRoute(t, s, head, fmt.Sprint("r", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, c, err := s.Load(t.Context())
+		if err != nil || now.Number != r.Number || c.Len(config.Route) != i+1 {
+			t.Fatalf("head %d after %d, %v", now.Number, r.Number, err)
+		}
+		head = now
+	}
+}
+
 // TestFrozen: a server that is there and does not answer is unavailable, after a while, and not for longer than it is.
 func TestFrozen(t *testing.T) {
 	w := newWire(t, testserver.NewPostgreSQL(t).URL)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -101,7 +102,8 @@ func TestAGivenUpDataKeySealsNothing(t *testing.T) {
 	}
 	own(t, one.Store)
 	var value []byte
-	if err := one.db.QueryRowContext(t.Context(), "SELECT value FROM secrets WHERE name = 'own'").Scan(&value); err != nil {
+	row := one.db.QueryRowContext(t.Context(), "SELECT value FROM secrets WHERE name = 'own'")
+	if err := row.Scan(&value); err != nil {
 		t.Fatal(err)
 	}
 	if seal.SealedBy(value) != 3 {
@@ -112,8 +114,9 @@ func TestAGivenUpDataKeySealsNothing(t *testing.T) {
 // TestDataKeysOfABackup: what is written after a backup was restored, under control planes that go on, can be read by
 // those that start later, though they knew data keys that are not in the backup.
 func TestDataKeysOfABackup(t *testing.T) {
-	for name, backup := range map[string]func(*testing.T, *testserver.PostgreSQL, []seal.Key) (string, *replica){
-		"from before another data key": func(t *testing.T, server *testserver.PostgreSQL, keys []seal.Key) (string, *replica) {
+	type servers = *testserver.PostgreSQL
+	for name, backup := range map[string]func(*testing.T, servers, []seal.Key) (string, *replica){
+		"from before another data key": func(t *testing.T, server servers, keys []seal.Key) (string, *replica) {
 			r := newReplica(t, server, keys)
 			r.commit(t, "first", canary)
 			text := server.Dump()
@@ -122,15 +125,13 @@ func TestDataKeysOfABackup(t *testing.T) {
 			}
 			return text, r
 		},
-		"from before there were keys": func(t *testing.T, server *testserver.PostgreSQL, keys []seal.Key) (string, *replica) {
+		"from before there were keys": func(t *testing.T, server servers, keys []seal.Key) (string, *replica) {
 			newReplica(t, server, nil).commit(t, "first", canary)
 			text := server.Dump()
 			r := newReplica(t, server, keys)
 			return text, r
 		},
-		"and another data key of the same id": func(
-			t *testing.T, server *testserver.PostgreSQL, keys []seal.Key,
-		) (string, *replica) {
+		"and another data key of the same id": func(t *testing.T, server servers, keys []seal.Key) (string, *replica) {
 			r := newReplica(t, server, keys)
 			r.commit(t, "first", canary)
 			text := server.Dump()
@@ -198,7 +199,7 @@ func TestControlPlanesWithEitherKey(t *testing.T) {
 		t.Error("with a lost key something was written")
 	}
 	want := map[string]string{"first": canary, "second": secondCanary, "third": canary}
-	if got := secretsOf(t, server, next); len(got) != len(want) || got["second"] != secondCanary || got["third"] != canary {
+	if got := secretsOf(t, server, next); !maps.Equal(got, want) {
 		t.Errorf("with the next key alone: %q", got)
 	}
 }

@@ -51,7 +51,7 @@ func configure(config *pgx.ConnConfig) (later map[string]string) {
 	}
 	// Of several hosts the one that takes writes is meant, and after a failover that is another one.
 	if len(config.Fallbacks) > 0 && config.ValidateConnect == nil {
-		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		config.ValidateConnect = takesWrites
 	}
 	dialer := &net.Dialer{
 		Control:         limitUnacknowledged,
@@ -80,7 +80,7 @@ func openSessions(config *pgx.ConnConfig, later map[string]string) *dbsql.DB {
 		stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
 			ctx, cancel := context.WithTimeout(ctx, checkLimit)
 			defer cancel()
-			if pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn.PgConn()) != nil {
+			if takesWrites(ctx, conn.PgConn()) != nil {
 				return driver.ErrBadConn
 			}
 			return nil
@@ -90,6 +90,23 @@ func openSessions(config *pgx.ConnConfig, later map[string]string) *dbsql.DB {
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return db
 }
+
+// takesWrites returns why a server takes no writes, or nil. The driver has the same as
+// pgconn.ValidateConnectTargetSessionAttrsReadWrite, which panics where the answer is one of another question.
+func takesWrites(ctx context.Context, conn *pgconn.PgConn) error {
+	result, err := conn.Exec(ctx, "show transaction_read_only").ReadAll()
+	switch {
+	case err != nil:
+		return err
+	case len(result) != 1 || len(result[0].Rows) != 1 || len(result[0].Rows[0]) != 1:
+		return errOutOfStep
+	case string(result[0].Rows[0][0]) == "on":
+		return pgconn.ErrReadOnlyConnection
+	}
+	return nil
+}
+
+var errOutOfStep = errors.New("the answers of a session are not of what was asked")
 
 // look asks the server on a session of its own, which no work can hold up.
 func (p *postgresql) look(ctx context.Context, _ *dbsql.DB) error {
@@ -101,7 +118,7 @@ func (p *postgresql) look(ctx context.Context, _ *dbsql.DB) error {
 			}
 			p.looking = conn
 		}
-		err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, p.looking.PgConn())
+		err := takesWrites(ctx, p.looking.PgConn())
 		if err == nil {
 			return nil
 		}

@@ -30,6 +30,7 @@ const (
 	cutAfter          // the server has got it, and its answer is lost
 	cutLater          // the connection breaks on this side; the server gets it a moment later
 	cutAndDie         // as cutAfter, and nothing gets through any more
+	sentTwice         // the server gets it twice, so that there is an answer that nobody has asked for
 )
 
 func newWire(t *testing.T, server string) *wire {
@@ -71,6 +72,9 @@ func (w *wire) pass(client, server net.Conn, message []byte) bool {
 		_, _ = server.Write(message)
 	case cutAfter:
 		exchange(server, message)
+	case sentTwice:
+		_, _ = server.Write(message)
+		return true
 	case cutAndDie:
 		exchange(server, message)
 		w.Refuse()
