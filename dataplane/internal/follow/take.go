@@ -105,12 +105,19 @@ func (f *Follower) takeSet(u *streamv1.SetUpdate) (*streamv1.Result, error) {
 	r := &streamv1.Result{Set: u.GetKind()}
 	if err == nil {
 		before := f.state
-		f.node.ApplyConsumers(next.consumers)
 		f.state, f.unmet = next, nil
-		if b.draft.LostSecrets() {
-			b.changes = nil
+		// A change goes to disk first: who was refused once because of it is not let in after a crash. All of them may
+		// take seconds to write, for which a revocation must not wait.
+		if len(b.changes) > 0 && !f.unsaved.consumers {
+			f.saveConsumers(b.changes)
+			f.node.ApplyConsumers(next.consumers)
+			if b.draft.LostSecrets() {
+				f.saveConsumers(nil)
+			}
+		} else {
+			f.node.ApplyConsumers(next.consumers)
+			f.saveConsumers(nil)
 		}
-		f.saveConsumers(b.changes)
 		if b.draft.LostSecrets() && f.unsaved.snapshot {
 			f.saveSnapshot(nil, true) // an earlier build may have kept them there
 		}
