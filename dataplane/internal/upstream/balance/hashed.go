@@ -15,7 +15,7 @@ const probes = 32
 // the same other one. Those without a key share by weight.
 type hashed struct {
 	base
-	table []uint32
+	table *table  // nil: no target has a weight
 	bound float64 // Settings.Bound
 	load  inFlight
 }
@@ -31,10 +31,14 @@ func newHashed(set *Settings, in *group, previous Strategy) Strategy {
 	before, _ := previous.(*hashed)
 	switch {
 	case !slices.ContainsFunc(in.targets, func(t Target) bool { return t.Weight > 0 }):
-	case before != nil && len(before.table) == size && slices.EqualFunc(before.targets, in.targets, sameHits):
+	case before == nil || before.table == nil || len(before.table.owner) != size:
+		h.table = newTable(in.targets, size)
+	case slices.EqualFunc(before.targets, in.targets, sameHits):
 		h.table = before.table
 	default:
-		h.table = newTable(in.targets, size)
+		if h.table = before.table.changed(before.targets, in.targets); h.table == nil {
+			h.table = newTable(in.targets, size)
+		}
 	}
 	return h
 }
@@ -44,16 +48,16 @@ func sameHits(a, b Target) bool { return a.Key == b.Key && a.Weight == b.Weight 
 
 // Pick implements Strategy.
 func (h *hashed) Pick(c Choice) int {
-	if !c.Keyed || len(h.table) == 0 {
+	if !c.Keyed || h.table == nil {
 		return h.spare.pick(c)
 	}
 	mean := 0.0
 	if h.bound > 0 {
 		mean = h.load.mean(&h.spare)
 	}
-	at, least := c.Hash, -1
+	at, least, owner := c.Hash, -1, h.table.owner
 	for range probes {
-		i := int(h.table[scale(at, uint64(len(h.table)))])
+		i := int(owner[scale(at, uint64(len(owner)))])
 		if t := &h.targets[i]; c.allows(t.State) {
 			if h.takes(i, mean) {
 				return i

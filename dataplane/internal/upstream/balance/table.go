@@ -1,13 +1,17 @@
 package balance
 
-import "gateway.internal/shared/keyhash"
+import (
+	"slices"
+
+	"gateway.internal/shared/keyhash"
+)
 
 // DefaultTableSize is the number of places of a table of consistent_hash where Settings do not say: Envoy's and
 // Maglev's.
 const DefaultTableSize = 65537
 
-// newTable returns which target each place of a table belongs to, by weight. It depends on keys and weights alone, so
-// that all nodes have the same one; at least one weight is above 0.
+// table is which target each place belongs to, by weight. It depends on keys and weights alone, so that all nodes have
+// the same one.
 //
 // It is looked up as the table of Maglev (Eisenbud et al. 2016) is, but filled by weighted rendezvous hashing (Thaler
 // and Ravishankar 1998), since Maglev moves about twice as many keys as it has to when targets come and go, and this
@@ -15,56 +19,103 @@ const DefaultTableSize = 65537
 // that hits it first. So a target that comes takes places, and one that goes gives its own up, and no other place
 // changes. To make it, only as many hits are followed as it takes until every place is hit: about size * ln(size),
 // for any number of targets.
-func newTable(targets []Target, size int) []uint32 {
-	table, first := make([]uint32, size), make([]float64, size)
-	hitters := make([]hitter, 0, len(targets))
+type table struct {
+	owner []uint32 // by place: the index of its target
+	hit   []uint32 // by place: the number of the owner's hit, from which its time is known
+}
+
+// newTable returns the table of targets, of which at least one has a weight.
+func newTable(targets []Target, size int) *table {
+	f := newFilling(targets, size)
+	f.empty = size
+	all := make([]uint32, 0, len(targets))
+	for i := range targets {
+		if targets[i].Weight > 0 {
+			all = append(all, uint32(i))
+		}
+	}
+	f.fill(all, nil)
+	return f.table
+}
+
+// filling is a table on its way.
+type filling struct {
+	*table
+	hitters []hitter // by index of the targets
+	empty   int      // places that nobody has hit yet
+	// first is by place when its owner hits it, above 0; 0: nobody has hit it, or it is none of the places that are hit.
+	first []float64
+}
+
+func newFilling(targets []Target, size int) *filling {
+	f := &filling{
+		table:   &table{owner: make([]uint32, size), hit: make([]uint32, size)},
+		hitters: make([]hitter, len(targets)), first: make([]float64, size),
+	}
+	for i := range targets {
+		f.hitters[i] = hitter{seed: keyhash.Text(targets[i].Key), weight: float64(targets[i].Weight)}
+	}
+	return f
+}
+
+// fill has some targets hit the places that are empty, until none is.
+func (f *filling) fill(by []uint32, empty places) {
 	weights := 0.0
-	for i, t := range targets {
-		if t.Weight > 0 {
-			hitters = append(hitters, hitter{index: uint32(i), seed: keyhash.Text(t.Key), weight: float64(t.Weight)})
-			weights += float64(t.Weight)
+	for _, i := range by {
+		weights += f.hitters[i].weight
+	}
+	step := float64(len(f.owner)) / weights
+	for until := step; f.empty > 0; until += step {
+		for _, i := range by {
+			f.hits(i, until, empty)
 		}
 	}
-	step := float64(size) / weights
-	empty := size
-	for until := step; empty > 0; until += step {
-		for i := range hitters {
-			empty -= hitters[i].hit(until, table, first)
+	last := slices.Max(f.first)
+	for _, i := range by { // others may have hit the last places before
+		f.hits(i, last, empty)
+	}
+}
+
+// hits makes all hits of a target on some places up to a time, and perhaps one after it.
+func (f *filling) hits(i uint32, until float64, on places) {
+	h, size := &f.hitters[i], uint64(len(f.owner))
+	for ; float64(h.next) <= until*h.weight; h.next++ {
+		chance := h.chance(h.next)
+		place := scale(chance, size)
+		if on != nil && !on.has(place) {
+			continue
 		}
+		at, its := h.at(h.next, chance), f.first[place]
+		switch {
+		case its == 0:
+			f.empty--
+		case at > its || at == its && h.seed >= f.hitters[f.owner[place]].seed: // in whatever order they come
+			continue
+		}
+		f.owner[place], f.hit[place], f.first[place] = i, uint32(h.next), at
 	}
-	last := 0.0
-	for _, at := range first {
-		last = max(last, at)
-	}
-	for i := range hitters { // others may have hit the last places before
-		hitters[i].hit(last, table, first)
-	}
-	return table
 }
 
 // hitter is a target that hits places of a table.
 type hitter struct {
-	index  uint32
 	seed   uint64
 	weight float64
 	next   uint64 // number of its next hit
 }
 
-// hit makes all hits up to a time, and perhaps one after it, and returns how many places were hit for the first time.
-// The time of a hit is above 0: 0 in first tells that a place was not hit.
-func (h *hitter) hit(until float64, table []uint32, first []float64) (filled int) {
-	size := uint64(len(table))
-	for ; float64(h.next) <= until*h.weight; h.next++ {
-		chance := keyhash.Mix(h.seed + h.next*golden)
-		place := scale(chance, size)
-		at := (float64(h.next) + (float64(uint32(chance))+1)/(1<<32)) / h.weight
-		switch before := first[place]; {
-		case before == 0:
-			filled++
-		case at >= before:
-			continue
-		}
-		table[place], first[place] = h.index, at
-	}
-	return filled
+// chance is what a hit's place and time come from.
+func (h *hitter) chance(n uint64) uint64 { return keyhash.Mix(h.seed + n*golden) }
+
+// at returns the time of a hit, by its number and chance. It is above 0.
+func (h *hitter) at(n, chance uint64) float64 {
+	return (float64(n) + (float64(uint32(chance))+1)/(1<<32)) / h.weight
 }
+
+// places is a set of places of a table, by 64; nil: all of them.
+type places []uint64
+
+func newPlaces(size int) places { return make(places, (size+63)/64) }
+
+func (p places) has(place uint64) bool { return p[place/64]>>(place%64)&1 != 0 }
+
+func (p places) add(place uint64) { p[place/64] |= 1 << (place % 64) }
