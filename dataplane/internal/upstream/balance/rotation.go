@@ -11,10 +11,8 @@ import (
 // circle.
 type rotation struct {
 	base
-	ends   []uint64 // of each target's share, in units of weight
-	guide  []uint32 // the first target whose share ends behind the beginning of each part of the circle
-	shift  int      // a part is 1<<shift long: there are about as many parts as targets
-	length uint64   // of the circle: the sum of weights
+	shares        // of each target
+	length uint64 // of the circle: the sum of weights
 	step   uint64
 	next   ticket // of picks
 }
@@ -22,18 +20,12 @@ type rotation struct {
 // newRotation divides weights by their greatest common divisor. At least one is above 0.
 func newRotation(in *group, divisor uint32, previous Strategy) *rotation {
 	targets := in.targets
-	r := &rotation{base: base{group: in}, ends: make([]uint64, len(targets))}
+	r, ends := &rotation{base: base{group: in}}, make([]uint64, len(targets))
 	for i, t := range targets {
 		r.length += uint64(t.Weight / divisor)
-		r.ends[i] = r.length
+		ends[i] = r.length
 	}
-	r.shift = max(0, bits.Len64(r.length/uint64(len(targets)))-1)
-	for begin, i := uint64(0), 0; begin < r.length+1<<r.shift; begin += 1 << r.shift {
-		for i < len(targets)-1 && r.ends[i] <= begin {
-			i++
-		}
-		r.guide = append(r.guide, uint32(i))
-	}
+	r.shares = sharesOf(ends)
 	r.step = stepOf(r.length)
 	r.spare.watch(in, false)
 	r.spare.turn.n.Store(spareOf(previous, in))
@@ -47,19 +39,7 @@ func newRotation(in *group, divisor uint32, previous Strategy) *rotation {
 
 // Pick implements Strategy.
 func (r *rotation) Pick(c Choice) int {
-	p := mulMod(r.next.take()%r.length, r.step, r.length)
-	part := p >> r.shift
-	i, last := int(r.guide[part]), int(r.guide[part+1])
-	for last-i > 8 {
-		if middle := (i + last) / 2; r.ends[middle] <= p {
-			i = middle + 1
-		} else {
-			last = middle
-		}
-	}
-	for r.ends[i] <= p {
-		i++
-	}
+	i := r.find(mulMod(r.next.take()%r.length, r.step, r.length))
 	if s := r.targets[i].State; c.allows(s) && r.spare.accepts(s, c.Now) {
 		return i
 	}

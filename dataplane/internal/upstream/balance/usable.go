@@ -34,7 +34,7 @@ type usable struct {
 // usableList is immutable.
 type usableList struct {
 	index  []uint32 // of the targets, in ascending order
-	ends   []uint64 // of each one's share, in units of weight
+	shares          // of each of them
 	even   bool     // they have the same share: a place says which one it is without a search
 	oldest int64    // when the first of them became healthy
 	panics bool     // they are all targets, whatever their health
@@ -80,6 +80,9 @@ func (u *usable) listed() *usableList {
 		} else {
 			list.oldest = math.MinInt64 / 2 // long ago
 		}
+	}
+	if !list.even {
+		list.shares = sharesOf(list.ends)
 	}
 	return list
 }
@@ -186,15 +189,10 @@ func (u *usable) indexOf(s *State) int {
 
 // find returns whose share a place is in.
 func (l *usableList) find(place uint64) int {
-	low, high := 0, len(l.ends)-1
-	for low < high {
-		if middle := int(uint(low+high) / 2); l.ends[middle] > place {
-			high = middle
-		} else {
-			low = middle + 1
-		}
+	if l.even {
+		return int(place / l.ends[0])
 	}
-	return low
+	return l.shares.find(place)
 }
 
 // weight returns the sum of the shares before a place.
