@@ -155,11 +155,12 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 	}
 	if s.nonce {
 		n, _ := in.parameter("nonce")
-		switch s.seen.Value().use(id.value, n.value, s.now(), s.maxAge+2*s.skew, s.maxNonces) {
+		who := c.Consumer().Name()
+		switch s.seen.Value().use(who, id.value, n.value, s.now(), s.maxAge+2*s.skew, s.maxNonces) {
 		case replayed:
 			return s.wrong(x, "the signature has been used before")
 		case full:
-			x.FailStatus(fault.Overloaded, 503, "too many signatures to remember")
+			x.FailStatus(fault.Overloaded, 503, "too many signatures of the consumer to remember")
 			return exchange.Stop
 		}
 	}

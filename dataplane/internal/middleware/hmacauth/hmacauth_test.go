@@ -25,9 +25,14 @@ var now = time.Date(2026, 11, 28, 2, 0, 0, 0, time.UTC)
 
 func consumers(t testing.TB) *consumer.Set {
 	t.Helper()
-	return consumertest.Set(t, nil, &configv1.Consumer{Name: "shop", Credentials: &configv1.Credentials{
-		Hmac: []*configv1.HMACCredential{{Id: "k1", Secret: proto.String(secret)}},
-	}})
+	of := func(name string, ids ...string) *configv1.Consumer {
+		c := &configv1.Consumer{Name: name, Credentials: &configv1.Credentials{}}
+		for _, id := range ids {
+			c.Credentials.Hmac = append(c.Credentials.Hmac, &configv1.HMACCredential{Id: id, Secret: proto.String(secret)})
+		}
+		return c
+	}
+	return consumertest.Set(t, nil, of("shop", "k1", "k3"), of("bank", "b1"), of("club", "c1"))
 }
 
 func newStep(t testing.TB, settings *middlewarev1.HmacAuth) *step {
@@ -235,7 +240,7 @@ func TestSignatures(t *testing.T) {
 // TestReplays: a signature with a nonce counts once as long as it could count, and what is remembered is bounded.
 func TestReplays(t *testing.T) {
 	defer func(before time.Time) { now = before }(now)
-	s := newStep(t, &middlewarev1.HmacAuth{Nonce: true, MaxNonces: 3})
+	s := newStep(t, &middlewarev1.HmacAuth{Nonce: true, MaxNonces: 6})
 	ask := func(nonce string, at time.Time) *exchange.Exchange {
 		x := of(four, fmt.Sprintf(`;created=%d;keyid="k1";nonce="%s"`, at.Unix(), nonce)).signed(secret)
 		s.Request(x)
@@ -256,10 +261,10 @@ func TestReplays(t *testing.T) {
 		t.Error("it counts again at its end")
 	}
 	if ask("c", now).Principal == nil {
-		t.Error("there is room for three")
+		t.Error("half of it is three")
 	}
 	if x := ask("d", now); x.Principal != nil || x.Response.Status != 503 {
-		t.Errorf("there is room for four: %d", x.Response.Status)
+		t.Errorf("half of it is four: %d", x.Response.Status)
 	}
 	now = now.Add(time.Hour)
 	if ask("a", now).Principal == nil {
@@ -271,11 +276,50 @@ func TestReplays(t *testing.T) {
 	}
 }
 
+// TestNobodyFillsMemoryForOthers: a consumer that signs without end, with all of its keys, leaves room for others, and
+// two that do for a third one. All together stay within the bound, also over the turn of a period.
+func TestNobodyFillsMemoryForOthers(t *testing.T) {
+	defer func(before time.Time) { now = before }(now)
+	const most = 100
+	s := newStep(t, &middlewarev1.HmacAuth{Nonce: true, MaxNonces: most})
+	count := 0
+	ask := func(id string) bool {
+		count++
+		x := of(four, fmt.Sprintf(`;created=%d;keyid="%s";nonce="%d"`, now.Unix(), id, count)).signed(secret)
+		return s.Request(x) == exchange.Continue
+	}
+	flood := func(ids ...string) (passed int) {
+		for i := range 3 * most {
+			if ask(ids[i%len(ids)]) {
+				passed++
+			}
+		}
+		return passed
+	}
+	if n := flood("k1", "k3"); n != most/2 {
+		t.Errorf("%d of one consumer", n)
+	}
+	if n := flood("b1"); n != most/4 {
+		t.Errorf("%d of the second one", n)
+	}
+	now = now.Add(7 * time.Minute) // the next period: those of the one before are still held
+	if n := flood("k1", "k3"); n != 0 {
+		t.Errorf("%d more of the one that has most", n)
+	}
+	if !ask("c1") {
+		t.Error("no room for the third one")
+	}
+	flood("k1", "b1", "c1")
+	if n := len(s.seen.Value().new.seen) + len(s.seen.Value().old.seen); n >= most {
+		t.Errorf("%d are remembered", n)
+	}
+}
+
 // TestWrongSignaturesAreNotRemembered: nobody without a secret fills memory.
 func TestWrongSignaturesAreNotRemembered(t *testing.T) {
 	s := newStep(t, &middlewarev1.HmacAuth{Nonce: true})
 	s.Request(of(four, at(0)+`;nonce="n"`).signed("another secret"))
-	if n := len(s.seen.Value().new); n != 0 {
+	if n := len(s.seen.Value().new.seen); n != 0 {
 		t.Errorf("%d are remembered", n)
 	}
 }
