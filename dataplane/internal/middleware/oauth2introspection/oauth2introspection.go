@@ -120,6 +120,9 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 	a, known := server.answers.Get(text)
 	if known && a.counts(now, s.ttl) {
 		s.count.cached.Add(1)
+		if a.ages(now, s.ttl) { // without a place for the question it is asked later
+			server.begin(text, askerOf(x.Client.Addr(), true), true)
+		}
 		return s.apply(x, a)
 	}
 	if x.InLoop {
@@ -127,7 +130,7 @@ func (s *step) Request(x *exchange.Exchange) exchange.Verdict {
 	}
 	ctx, stop := x.Context()
 	defer stop()
-	a, err := server.ask(ctx, text, s.ttl > 0)
+	a, err := server.ask(ctx, text, askerOf(x.Client.Addr(), known && a.client != nil), s.ttl > 0)
 	if err != nil {
 		return s.failed(x, err)
 	}

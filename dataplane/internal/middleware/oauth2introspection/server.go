@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gateway.internal/dataplane/internal/egress"
@@ -24,16 +25,16 @@ import (
 const (
 	// maxAnswerBytes is the longest answer.
 	maxAnswerBytes = 64 << 10
-	// maxAsked is how many tokens are asked about at a time; requests with others are refused: made-up ones are not to
-	// become a load that the server can't bear.
-	maxAsked = 256
+	// askAgainAfter is how long after a question ahead of time, at least, the next one about the same token may come.
+	askAgainAfter = time.Second
 )
 
-// answer is what the server says of a token. It is immutable.
+// answer is what the server says of a token. It is immutable but for ahead.
 type answer struct {
 	client *identity.Client // nil: the token is not active
 	since  time.Time
-	until  time.Time // zero: the answer does not say
+	until  time.Time    // zero: the answer does not say
+	ahead  atomic.Int64 // when it was last asked about ahead of time, in nanoseconds since 1970
 }
 
 // inactive is the answer for a token that is none.
@@ -45,6 +46,16 @@ func (a *answer) counts(now time.Time, ttl time.Duration) bool {
 		ttl = min(ttl, maxInactive)
 	}
 	return now.Sub(a.since) < ttl && (a.until.IsZero() || now.Before(a.until))
+}
+
+// ages reports whether the answer counts for a last quarter of ttl only, so that the token is to be asked about ahead of
+// time. It does so for one caller in [askAgainAfter].
+func (a *answer) ages(now time.Time, ttl time.Duration) bool {
+	if a.client == nil || now.Sub(a.since) < ttl-ttl/4 {
+		return false
+	}
+	before, at := a.ahead.Load(), now.UnixNano()
+	return at-before >= int64(askAgainAfter) && a.ahead.CompareAndSwap(before, at)
 }
 
 // server is an authorisation server with its answers. It is safe for concurrent use.
@@ -64,6 +75,7 @@ type server struct {
 
 	mu      sync.Mutex
 	flights map[string]*flight // by token
+	places  places
 	closed  bool
 }
 
@@ -80,7 +92,7 @@ func newServer(
 	s = &server{
 		url: m.GetUrl(), timeout: defaultTimeout, audiences: m.GetAudiences(), mapping: mapping, client: env.Egress,
 		now:     env.Now,
-		answers: tokencache.New[*answer](int(m.GetMaxCacheBytes())), flights: map[string]*flight{},
+		answers: tokencache.New[*answer](int(m.GetMaxCacheBytes())), flights: map[string]*flight{}, places: newPlaces(),
 		asked: env.Metrics.Durations("request_seconds", "Time that the authorisation server took, by questions to it."),
 	}
 	if s.now == nil {
@@ -108,22 +120,16 @@ func (s *server) Close() error {
 	return s.answers.Close()
 }
 
+// errCrowded is why a token is not asked about now.
+var errCrowded = errors.New("too many tokens are asked about")
+
 // ask asks about a token and waits for the answer, which is kept where keeps is set. What is asked already is not asked
 // again.
-func (s *server) ask(ctx context.Context, token string, keeps bool) (*answer, error) {
-	s.mu.Lock()
-	f := s.flights[token]
+func (s *server) ask(ctx context.Context, token string, from asker, keeps bool) (*answer, error) {
+	f := s.begin(token, from, keeps)
 	if f == nil {
-		if s.closed || len(s.flights) >= maxAsked {
-			s.mu.Unlock()
-			return nil, errors.New("too many tokens are asked about")
-		}
-		token = strings.Clone(token)
-		f = &flight{done: make(chan struct{})}
-		s.flights[token] = f
-		s.asking.Go(func() { s.fly(f, token, keeps) })
+		return nil, errCrowded
 	}
-	s.mu.Unlock()
 	select {
 	case <-f.done:
 		return f.answer, f.err
@@ -132,10 +138,28 @@ func (s *server) ask(ctx context.Context, token string, keeps bool) (*answer, er
 	}
 }
 
-func (s *server) fly(f *flight, token string, keeps bool) {
+// begin returns the question about a token, which it asks where nobody has; nil: there is no place for it.
+func (s *server) begin(token string, from asker, keeps bool) *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.flights[token]; f != nil {
+		return f
+	}
+	if s.closed || !s.places.take(from) {
+		return nil
+	}
+	token = strings.Clone(token)
+	f := &flight{done: make(chan struct{})}
+	s.flights[token] = f
+	s.asking.Go(func() { s.fly(f, token, from, keeps) })
+	return f
+}
+
+func (s *server) fly(f *flight, token string, from asker, keeps bool) {
 	defer func() {
 		s.mu.Lock()
 		delete(s.flights, token)
+		s.places.leave(from)
 		s.mu.Unlock()
 		close(f.done)
 	}()
