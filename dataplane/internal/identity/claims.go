@@ -10,6 +10,7 @@ import (
 
 	"gateway.internal/dataplane/internal/consumer"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/shared/fault"
 	"gateway.internal/shared/jose"
 	"gateway.internal/shared/middleware"
 )
@@ -75,13 +76,18 @@ func (m *Mapping) Client(claims map[string]any, scheme string) *Client {
 	return c
 }
 
-// principal returns whom an exchange gets: with the groups that the consumer has now, where there is one of that name.
+// principal returns whom an exchange gets, with the groups that the consumer has now; nil: the configuration has
+// consumers, and none of that name. Where it has none at all, names of consumers are what claims say.
 func (c *Client) principal(consumers func() *consumer.Set) *exchange.Principal {
 	if c.Principal.Consumer == "" || consumers == nil {
 		return c.Principal
 	}
-	one := consumers().ByName(c.Principal.Consumer)
-	if one == nil || len(one.Groups()) == 0 {
+	all := consumers()
+	one := all.ByName(c.Principal.Consumer)
+	switch {
+	case one == nil && all.Len() > 0:
+		return nil
+	case one == nil || len(one.Groups()) == 0:
 		return c.Principal
 	}
 	if k := c.known.Load(); k != nil && k.consumer == one {
@@ -93,9 +99,16 @@ func (c *Client) principal(consumers func() *consumer.Set) *exchange.Principal {
 }
 
 // Accept lets a request go on as the client, with the fields that its claims are. consumers has those of the
-// configuration.
+// configuration. A client that names a consumer which is not among them is refused: other credentials of a consumer that
+// was removed count no more either.
 func (c *Client) Accept(g *Guard, x *exchange.Exchange, consumers func() *consumer.Set) exchange.Verdict {
-	if g.Accept(x, c.principal(consumers)) == exchange.Stop {
+	p := c.principal(consumers)
+	if p == nil {
+		g.refused.Add(1)
+		x.Fail(fault.Forbidden, "there is no consumer of the name that the credentials say")
+		return exchange.Stop
+	}
+	if g.Accept(x, p) == exchange.Stop {
 		return exchange.Stop
 	}
 	for i := range c.fields {
