@@ -193,11 +193,11 @@ func (s *Store) send(list []*call) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, redis.Timeout)
 	defer cancel()
-	err := s.run(ctx, kept)
-	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
-		if err = script.Load(ctx, s.client).Err(); err == nil {
-			err = s.run(ctx, kept)
-		}
+	unknown, err := s.run(ctx, kept, script.EvalSha)
+	if len(unknown) > 0 && err == nil {
+		// The server has the script no more, or not yet. Only these calls were not counted.
+		kept = unknown
+		_, err = s.run(ctx, kept, script.Eval)
 	}
 	if err != nil {
 		s.failed(err, s.gate.failed(time.Now()))
@@ -207,21 +207,28 @@ func (s *Store) send(list []*call) {
 	}
 }
 
-// run sends one pipeline. An error is of all calls; otherwise each has ended.
-func (s *Store) run(ctx context.Context, list []*call) error {
+// eval runs the script for a call.
+type eval func(ctx context.Context, c goredis.Scripter, keys []string, args ...any) *goredis.Cmd
+
+// run sends one pipeline. An error is of all calls; otherwise each has ended, but for those of unknown, for which the
+// server did not know the script.
+func (s *Store) run(ctx context.Context, list []*call, by eval) (unknown []*call, err error) {
 	pipe := s.client.Pipeline()
 	results := make([]*goredis.Cmd, len(list))
 	for i, c := range list {
 		keys, args := c.arguments()
-		results[i] = script.EvalSha(ctx, pipe, keys, args...)
+		results[i] = by(ctx, pipe, keys, args...)
 	}
-	_, err := pipe.Exec(ctx)
-	if err != nil && (!redis.Refused(err) || goredis.HasErrorPrefix(err, "NOSCRIPT")) {
-		return err
+	if _, err = pipe.Exec(ctx); err != nil && !redis.Refused(err) {
+		return nil, err
 	}
 	good, now := false, time.Now()
 	for i, c := range list {
 		v, err := results[i].Result()
+		if goredis.HasErrorPrefix(err, "NOSCRIPT") {
+			unknown = append(unknown, c)
+			continue
+		}
 		if err != nil {
 			s.failed(err, s.gate.failed(time.Now()))
 			c.end(nil, err)
@@ -241,7 +248,7 @@ func (s *Store) run(ctx context.Context, list []*call) error {
 			s.log.Info("Redis answers again, rate limits are kept together", "address", s.client.Address())
 		}
 	}
-	return nil
+	return unknown, nil
 }
 
 func (s *Store) failed(err error, opened bool) {
