@@ -55,6 +55,8 @@ type Outcome struct {
 	Status int
 	// Code is the gateway's error; empty: none. A response that broke off after its head has one.
 	Code fault.Code
+	// Tried is how many connections to services have been asked for; 0: no service was asked.
+	Tried int
 	// Duration is from the complete request head to the end, and Upstream to the head of the service's response; 0: there
 	// was none.
 	Duration, Upstream time.Duration

@@ -148,3 +148,36 @@ pipelines:
 		t.Errorf("%v would have been refused", n)
 	}
 }
+
+// TestLimitsOfWhatComesToNothing: a request that no service could be asked about takes nothing, of limits of policies
+// and of middleware, and one that a service was asked about takes from both, whatever came of it.
+func TestLimitsOfWhatComesToNothing(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }))
+	defer service.Close()
+	const limit = `{name: r, algorithm: fixed_window, window: 744h, limit: 2}`
+	const front = `
+middleware:
+  - {name: first, type: rate_limit, order: 1, config: {algorithm: fixed_window, window: 744h, limit: 3}}
+pipelines:
+  - {name: front, global: true, middleware_ids: [first]}
+`
+	without := strings.Replace(limited("127.0.0.1:1", limit, ""), "{host: 127.0.0.1, port: 1}", "", 1)
+	for name, c := range map[string]struct {
+		config string
+		want   []int
+	}{
+		"none is there":  {without, []int{503, 503, 503, 503}},
+		"one that fails": {limited(service.Listener.Addr().String(), limit, ""), []int{503, 503, 429, 429}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, c.config+front)
+			client := g.clientOf("http/1.1")
+			for i, want := range c.want {
+				if res, body := g.fetch(client, "/a"); res.StatusCode != want {
+					t.Errorf("request %d: %d %s, want %d", i, res.StatusCode, body, want)
+				}
+				waittest.Until(t, "the end of the exchange", func() bool { return strings.Count(g.logged(), "\n") == i+1 })
+			}
+		})
+	}
+}

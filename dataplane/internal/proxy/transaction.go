@@ -84,8 +84,9 @@ func (t *transaction) end() {
 	defer t.guardEnd()
 	t.leave()
 	t.mirrored.End()
-	t.rates.End()
 	x, p := t.x, t.p
+	t.rates.Settle(x, x.Response.Code, t.attempt.Tried)
+	t.rates.End()
 	t.done.Status, t.done.Code = x.Response.Status, x.Response.Code
 	duration := x.Tick().Sub(x.Start)
 	if t.done.Duration = duration; x.Response.Tunnel {
@@ -94,7 +95,7 @@ func (t *transaction) end() {
 	t.count.Done(x.Shard, &t.done)
 	if t.backend != nil && t.backend.Chain != nil {
 		t.backend.Chain.End(x, &t.at, &pipeline.Outcome{
-			Status: t.done.Status, Code: t.done.Code, Duration: duration, Upstream: t.done.Upstream,
+			Status: t.done.Status, Code: t.done.Code, Tried: t.attempt.Tried, Duration: duration, Upstream: t.done.Upstream,
 			RequestBytes: t.done.RequestBytes, ResponseBytes: t.done.ResponseBytes,
 		})
 	}

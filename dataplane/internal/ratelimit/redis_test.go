@@ -22,6 +22,7 @@ import (
 	"gateway.internal/dataplane/internal/redis"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
+	"gateway.internal/shared/fault"
 	"gateway.internal/shared/waittest"
 )
 
@@ -467,7 +468,7 @@ func TestStrictLimitsGiveBack(t *testing.T) {
 			if got := fmt.Sprint(lefts()); got != both {
 				t.Errorf("%s are left, want %s", got, both)
 			}
-			tk.GiveBack(x)
+			tk.Settle(x, fault.RateLimited, 0)
 		}
 		tk.End()
 		waittest.Until(t, kept, func() bool { return fmt.Sprint(lefts()) == kept })

@@ -259,13 +259,6 @@ func seconds(ns int64) int64 { return (ns + int64(time.Second) - 1) / int64(time
 // Refused reports whether a limit of the set has not let the exchange pass.
 func (t *Taken) Refused() bool { return t.refused >= 0 }
 
-// GiveBack gives back what the exchange has taken, since another limit did not let it pass.
-func (t *Taken) GiveBack(x *exchange.Exchange) {
-	if t != nil {
-		t.giveBack(x)
-	}
-}
-
 // Share tells that End is going to be called once more.
 func (t *Taken) Share() { t.shares++ }
 

@@ -11,7 +11,6 @@ import (
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/ratelimit"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-	"gateway.internal/shared/fault"
 )
 
 // New returns the step for settings.
@@ -55,14 +54,12 @@ func (s *step) Response(x *exchange.Exchange) {
 	}
 }
 
-// End implements pipeline.Ender. What was taken is given back where another limit has refused the request.
+// End implements pipeline.Ender.
 func (s *step) End(x *exchange.Exchange, o *pipeline.Outcome) {
 	t, found := s.taken.Of(x)
 	if !found {
 		return
 	}
-	if o.Code == fault.RateLimited {
-		t.GiveBack(x)
-	}
+	t.Settle(x, o.Code, o.Tried)
 	t.End()
 }

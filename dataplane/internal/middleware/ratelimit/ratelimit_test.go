@@ -60,3 +60,41 @@ func TestInTwoPipelines(t *testing.T) {
 		}
 	}
 }
+
+// TestGivenBack: a request that the gateway turns away without the client's doing takes nothing; any other one does.
+func TestGivenBack(t *testing.T) {
+	for _, c := range []struct {
+		outcome pipeline.Outcome
+		back    bool
+	}{
+		{pipeline.Outcome{Status: 200, Tried: 1}, false},
+		{pipeline.Outcome{Status: 200}, false}, // an answer of the route's own
+		{pipeline.Outcome{Status: 429, Code: fault.RateLimited}, true},
+		{pipeline.Outcome{Status: 503, Code: fault.Overloaded}, true},
+		{pipeline.Outcome{Status: 503, Code: fault.UpstreamUnavailable}, true}, // a step's
+		{pipeline.Outcome{Status: 502, Code: fault.UpstreamUnavailable, Tried: 1}, false},
+		{pipeline.Outcome{Status: 503, Code: fault.UpstreamOverloaded, Tried: 1}, true},
+		{pipeline.Outcome{Status: 503, Code: fault.NoHealthyEndpoints}, true},
+		{pipeline.Outcome{Status: 503, Code: fault.CircuitOpen}, true},
+		{pipeline.Outcome{Status: 504, Code: fault.PipelineTimeout}, true},
+		{pipeline.Outcome{Status: 504, Code: fault.UpstreamTimeout, Tried: 1}, false},
+		{pipeline.Outcome{Status: 500, Code: fault.Internal}, true},
+		{pipeline.Outcome{Status: 500, Code: fault.Internal, Tried: 1}, false},
+		{pipeline.Outcome{Status: 401, Code: fault.Unauthenticated}, false},
+		{pipeline.Outcome{Status: 403, Code: fault.Forbidden}, false},
+		{pipeline.Outcome{Status: 413, Code: fault.RequestTooLarge}, false},
+		{pipeline.Outcome{Status: 503, Code: fault.Injected}, false},
+		{pipeline.Outcome{Code: fault.ClientClosed}, false},
+	} {
+		limits := chain(t, &configv1.RateLimit{Algorithm: "fixed_window", Window: "1h", Limit: 1})
+		x, at := &exchange.Exchange{}, &pipeline.Progress{}
+		if limits.Request(x, at) != exchange.Continue {
+			t.Fatal("the first request does not pass")
+		}
+		limits.End(x, at, &c.outcome)
+		back := limits.Request(&exchange.Exchange{}, &pipeline.Progress{}) == exchange.Continue
+		if back != c.back {
+			t.Errorf("%+v: given back: %t", c.outcome, back)
+		}
+	}
+}
