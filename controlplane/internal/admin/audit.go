@@ -199,6 +199,14 @@ func doneEntry(ctx context.Context) store.AuditEntry {
 	return e
 }
 
+// aboutEntry is doneEntry of a change of one thing, for the transaction that makes it.
+func aboutEntry(ctx context.Context, kind, name string) store.AuditEntry {
+	n := noteOf(ctx)
+	n.about(kind, name)
+	n.done = true
+	return doneEntry(ctx)
+}
+
 // changesEntry is that of changes of the configuration.
 func changesEntry(ctx context.Context, why string, before *config.Config, plan *config.Plan) *store.AuditEntry {
 	e := doneEntry(ctx)

@@ -89,10 +89,9 @@ func (s enrolments) CreateJoinToken(
 		return nil, err
 	}
 	t.ID, t.Hash = made.ID, made.Hash()
-	if t, err = s.store.CreateJoinToken(ctx, t, ttl); err != nil {
+	if t, err = s.store.CreateJoinToken(ctx, t, ttl, aboutEntry(ctx, joinTokenKind, t.ID)); err != nil {
 		return nil, err
 	}
-	noteOf(ctx).about(joinTokenKind, t.ID)
 	s.log.InfoContext(ctx, "a join token was made", "author", author(ctx), "id", t.ID, "group", t.Group, "node",
 		t.NodeID, "uses", t.Uses, "expires_at", t.ExpiresAt)
 	return &adminv1.CreateJoinTokenResponse{JoinToken: joinTokenOf(t), Token: made.String(), Meta: s.meta()}, nil
@@ -121,14 +120,13 @@ func (s enrolments) ListJoinTokens(
 func (s enrolments) DeleteJoinToken(
 	ctx context.Context, r *adminv1.DeleteJoinTokenRequest,
 ) (*adminv1.DeleteJoinTokenResponse, error) {
-	found, err := s.store.DeleteJoinToken(ctx, r.GetId())
+	found, err := s.store.DeleteJoinToken(ctx, r.GetId(), aboutEntry(ctx, joinTokenKind, r.GetId()))
 	if err != nil {
 		return nil, err
 	}
 	if !found {
 		return nil, failure(fault.NotFound, "there is no join token with that id; gatewayctl join-token list shows them")
 	}
-	noteOf(ctx).about(joinTokenKind, r.GetId())
 	s.log.InfoContext(ctx, "a join token was deleted", "author", author(ctx), "id", r.GetId())
 	return &adminv1.DeleteJoinTokenResponse{Meta: s.meta()}, nil
 }
@@ -147,11 +145,10 @@ func (s enrolments) RevokeNode(
 	if n := utf8.RuneCountInString(r.GetReason()); n > maxReasonRunes {
 		return nil, invalid("reason", "", fmt.Sprintf("has %d characters; at most %d are kept", n, maxReasonRunes))
 	}
-	done, err := s.store.RevokeNode(ctx, r.GetId(), r.GetReason())
+	done, err := s.store.RevokeNode(ctx, r.GetId(), r.GetReason(), aboutEntry(ctx, nodeKind, r.GetId()))
 	if err != nil {
 		return nil, err
 	}
-	noteOf(ctx).about(nodeKind, r.GetId())
 	s.log.WarnContext(ctx, "a node was revoked", "author", author(ctx), "node", r.GetId(), "reason", r.GetReason())
 	return &adminv1.RevokeNodeResponse{Node: revokedOf(done), Meta: s.meta()}, nil
 }
@@ -160,14 +157,13 @@ func (s enrolments) RevokeNode(
 func (s enrolments) ReadmitNode(
 	ctx context.Context, r *adminv1.ReadmitNodeRequest,
 ) (*adminv1.ReadmitNodeResponse, error) {
-	found, err := s.store.ReadmitNode(ctx, r.GetId())
+	found, err := s.store.ReadmitNode(ctx, r.GetId(), aboutEntry(ctx, nodeKind, r.GetId()))
 	if err != nil {
 		return nil, err
 	}
 	if !found {
 		return nil, failure(fault.NotFound, fmt.Sprintf("node %q is not revoked", r.GetId()))
 	}
-	noteOf(ctx).about(nodeKind, r.GetId())
 	s.log.InfoContext(ctx, "a node was readmitted", "author", author(ctx), "node", r.GetId())
 	return &adminv1.ReadmitNodeResponse{Meta: s.meta()}, nil
 }

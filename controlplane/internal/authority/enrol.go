@@ -52,7 +52,9 @@ func (a *Authority) Prove(ctx context.Context, proof []byte) ([]byte, error) {
 	return control, nil
 }
 
-// Admit asks the store whether a node is let in by a token.
-func (a *Authority) Admit(ctx context.Context, admission store.Admission) (store.Admitted, error) {
-	return a.store.Admit(ctx, admission)
+// Admit asks the store whether a node is let in by a token. The audit trail has an entry where it is.
+func (a *Authority) Admit(
+	ctx context.Context, admission store.Admission, audit store.AuditEntry,
+) (store.Admitted, error) {
+	return a.store.Admit(ctx, admission, audit)
 }

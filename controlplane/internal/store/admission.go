@@ -73,21 +73,22 @@ type Revocation struct {
 	At time.Time
 }
 
-// Gatekeeper keeps who is let in to the fleet. All of it holds for all control planes of a store.
+// Gatekeeper keeps who is let in to the fleet. All of it holds for all control planes of a store. Entries of the audit
+// trail are written in the same transaction as what they are about, and only where that was done.
 type Gatekeeper interface {
 	// CreateJoinToken keeps a token for ttl, and returns it with its times. Those that have expired are forgotten.
-	CreateJoinToken(ctx context.Context, t JoinToken, ttl time.Duration) (JoinToken, error)
+	CreateJoinToken(ctx context.Context, t JoinToken, ttl time.Duration, audit ...AuditEntry) (JoinToken, error)
 	// JoinTokens returns the tokens that may still be used, the newest first.
 	JoinTokens(ctx context.Context) ([]JoinToken, error)
 	// DeleteJoinToken forgets a token, and reports whether there was one.
-	DeleteJoinToken(ctx context.Context, id string) (bool, error)
+	DeleteJoinToken(ctx context.Context, id string, audit ...AuditEntry) (bool, error)
 	// Admit uses a token for a node, in one step. It is *JoinTokenError where the token does not let that node in, and
 	// *RevokedError where the node is revoked; then the token is not used.
-	Admit(ctx context.Context, a Admission) (Admitted, error)
+	Admit(ctx context.Context, a Admission, audit ...AuditEntry) (Admitted, error)
 	// RevokeNode has all certificates of a node refused that it has been given, and hints to all watches.
-	RevokeNode(ctx context.Context, id, reason string) (Revocation, error)
+	RevokeNode(ctx context.Context, id, reason string, audit ...AuditEntry) (Revocation, error)
 	// ReadmitNode lets a revoked node be admitted again, hints to all watches, and reports whether it was revoked.
-	ReadmitNode(ctx context.Context, id string) (bool, error)
+	ReadmitNode(ctx context.Context, id string, audit ...AuditEntry) (bool, error)
 	// Revocations returns all there are, by node id, those of readmitted nodes too.
 	Revocations(ctx context.Context) ([]Revocation, error)
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"net"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -38,7 +40,7 @@ func (e enrolment) Enrol(ctx context.Context, r *streamv1.EnrolRequest) (*stream
 	if err != nil {
 		return nil, e.refuse(ctx, r.GetNodeId(), err)
 	}
-	to, err := e.gate.Admit(ctx, admission)
+	to, err := e.gate.Admit(ctx, admission, enrolled(ctx, admission))
 	if err != nil {
 		return nil, e.refuse(ctx, r.GetNodeId(), err)
 	}
@@ -50,6 +52,24 @@ func (e enrolment) Enrol(ctx context.Context, r *streamv1.EnrolRequest) (*stream
 	e.log.Info("node enrolled", "node", name.ID, "group", name.Group, "address", addressOf(ctx),
 		"token", admission.TokenID, "serial", issued.Serial, "expires", issued.NotAfter)
 	return &streamv1.EnrolResponse{Credentials: credentialsOf(issued), Proof: proof}, nil
+}
+
+// enrolled is the audit trail's entry of a node that is let in. The token that it has shown is named by its id; the
+// static one has none.
+func enrolled(ctx context.Context, a store.Admission) store.AuditEntry {
+	address := addressOf(ctx)
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		address = host
+	}
+	e := store.AuditEntry{
+		At: time.Now().UTC().Truncate(time.Microsecond), Actor: a.NodeID, Method: "join_token", Address: address,
+		Call: "EnrolmentService/Enrol", Outcome: store.AuditDone, Count: 1,
+		Resources: []store.AuditResource{{Kind: "node", Name: a.NodeID}},
+	}
+	if a.TokenID != "" {
+		e.Resources = append(e.Resources, store.AuditResource{Kind: "join_token", Name: a.TokenID})
+	}
+	return e
 }
 
 // admission checks what a node shows, and returns what the store is asked for, and the proof that the node is owed.

@@ -11,7 +11,9 @@ import (
 )
 
 // CreateJoinToken implements store.Gatekeeper.
-func (s *Store) CreateJoinToken(ctx context.Context, t store.JoinToken, ttl time.Duration) (store.JoinToken, error) {
+func (s *Store) CreateJoinToken(
+	ctx context.Context, t store.JoinToken, ttl time.Duration, audit ...store.AuditEntry,
+) (store.JoinToken, error) {
 	err := s.writing(ctx, "keep a join token", func(ctx context.Context, tx *dbsql.Tx) error {
 		now := s.dialect.now()
 		if _, err := tx.ExecContext(ctx, "DELETE FROM join_tokens WHERE expires_at <= "+now); err != nil {
@@ -27,7 +29,10 @@ func (s *Store) CreateJoinToken(ctx context.Context, t store.JoinToken, ttl time
 		t.Used, t.CreatedAt = 0, time.UnixMicro(created).UTC()
 		t.ExpiresAt = t.CreatedAt.Add(ttl)
 		_, err = tx.ExecContext(ctx, "UPDATE join_tokens SET expires_at = $1 WHERE id = $2", t.ExpiresAt.UnixMicro(), t.ID)
-		return err
+		if err != nil {
+			return err
+		}
+		return s.writeAudits(ctx, tx, audit)
 	})
 	return t, err
 }
@@ -56,10 +61,13 @@ func (s *Store) JoinTokens(ctx context.Context) (list []store.JoinToken, err err
 }
 
 // DeleteJoinToken implements store.Gatekeeper.
-func (s *Store) DeleteJoinToken(ctx context.Context, id string) (found bool, err error) {
+func (s *Store) DeleteJoinToken(ctx context.Context, id string, audit ...store.AuditEntry) (found bool, err error) {
 	err = s.writing(ctx, "delete a join token", func(ctx context.Context, tx *dbsql.Tx) error {
 		found, err = changes(tx.ExecContext(ctx, "DELETE FROM join_tokens WHERE id = $1", id))
-		return err
+		if err != nil || !found {
+			return err
+		}
+		return s.writeAudits(ctx, tx, audit)
 	})
 	return found && err == nil, err
 }
@@ -74,7 +82,9 @@ func changes(done dbsql.Result, err error) (bool, error) {
 }
 
 // Admit implements store.Gatekeeper.
-func (s *Store) Admit(ctx context.Context, a store.Admission) (store.Admitted, error) {
+func (s *Store) Admit(
+	ctx context.Context, a store.Admission, audit ...store.AuditEntry,
+) (store.Admitted, error) {
 	to := store.Admitted{Group: a.Group, Generation: 1}
 	var refused error
 	err := s.writing(ctx, "admit a node", func(ctx context.Context, tx *dbsql.Tx) error {
@@ -95,7 +105,7 @@ func (s *Store) Admit(ctx context.Context, a store.Admission) (store.Admitted, e
 		if refused != nil {
 			return errRefused
 		}
-		return nil
+		return s.writeAudits(ctx, tx, audit)
 	})
 	if refused != nil {
 		return store.Admitted{}, refused
@@ -150,7 +160,9 @@ func (s *Store) useToken(
 }
 
 // RevokeNode implements store.Gatekeeper.
-func (s *Store) RevokeNode(ctx context.Context, id, reason string) (r store.Revocation, err error) {
+func (s *Store) RevokeNode(
+	ctx context.Context, id, reason string, audit ...store.AuditEntry,
+) (r store.Revocation, err error) {
 	r = store.Revocation{NodeID: id, Revoked: true, Reason: withoutNUL(reason)}
 	err = s.writing(ctx, "revoke a node", func(ctx context.Context, tx *dbsql.Tx) error {
 		var at int64
@@ -168,6 +180,9 @@ func (s *Store) RevokeNode(ctx context.Context, id, reason string) (r store.Revo
 		if _, err := tx.ExecContext(ctx, "DELETE FROM join_tokens WHERE node_id = $1", id); err != nil {
 			return err
 		}
+		if err := s.writeAudits(ctx, tx, audit); err != nil {
+			return err
+		}
 		return s.dialect.notify(ctx, tx, 0)
 	})
 	s.hint()
@@ -175,7 +190,7 @@ func (s *Store) RevokeNode(ctx context.Context, id, reason string) (r store.Revo
 }
 
 // ReadmitNode implements store.Gatekeeper.
-func (s *Store) ReadmitNode(ctx context.Context, id string) (found bool, err error) {
+func (s *Store) ReadmitNode(ctx context.Context, id string, audit ...store.AuditEntry) (found bool, err error) {
 	err = s.writing(ctx, "readmit a node", func(ctx context.Context, tx *dbsql.Tx) error {
 		q := "UPDATE revoked_nodes SET revoked = 0 WHERE node_id = $1 AND revoked = 1"
 		found, err = changes(tx.ExecContext(ctx, q, id))
@@ -184,6 +199,9 @@ func (s *Store) ReadmitNode(ctx context.Context, id string) (found bool, err err
 		}
 		// Who has the key and the token of the time before gets no answer again: it would have the new generation.
 		if _, err := tx.ExecContext(ctx, "DELETE FROM join_token_uses WHERE node_id = $1", id); err != nil {
+			return err
+		}
+		if err := s.writeAudits(ctx, tx, audit); err != nil {
 			return err
 		}
 		return s.dialect.notify(ctx, tx, 0)

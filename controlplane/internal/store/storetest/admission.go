@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -161,6 +162,78 @@ func testRevocations(t *testing.T, e Engine) {
 	list, err := a.JoinTokens(t.Context())
 	if err != nil || slices.ContainsFunc(list, func(j store.JoinToken) bool { return j.Used != 3 }) {
 		t.Errorf("a refused node has used a token: %v, %v", list, err)
+	}
+}
+
+// testAuditedAdmissions: the audit trail has who was let in by the time that it is done, and nothing of what was not
+// done.
+func testAuditedAdmissions(t *testing.T, e Engine) {
+	s := open(t, e)
+	entry := func(call string) store.AuditEntry {
+		return store.AuditEntry{
+			At: time.Unix(1e9, 0), Actor: "ann", Call: call, Outcome: store.AuditDone, Count: 1,
+			Resources: []store.AuditResource{{Kind: "node", Name: call}},
+		}
+	}
+	said := func() (calls []string) {
+		t.Helper()
+		list, _, err := s.Audit(t.Context(), store.AuditList{Limit: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range slices.Backward(list) {
+			calls = append(calls, e.Call)
+		}
+		return calls
+	}
+	ctx, hash := t.Context(), [32]byte{1}
+	ask := store.Admission{NodeID: "n1", TokenID: "one", Hash: hash}
+	steps := []struct {
+		call string
+		done bool
+		do   func(ctx context.Context, e store.AuditEntry) error
+	}{
+		{"create", true, func(ctx context.Context, e store.AuditEntry) error {
+			_, err := s.CreateJoinToken(ctx, store.JoinToken{ID: "one", Hash: hash, Uses: 1}, time.Hour, e)
+			return err
+		}},
+		{"use", true, func(ctx context.Context, e store.AuditEntry) error { _, err := s.Admit(ctx, ask, e); return err }},
+		{"use by another", false, func(ctx context.Context, e store.AuditEntry) error {
+			_, err := s.Admit(ctx, store.Admission{NodeID: "n2", TokenID: "one", Hash: hash}, e)
+			return err
+		}},
+		{"delete", true, func(ctx context.Context, e store.AuditEntry) error {
+			_, err := s.DeleteJoinToken(ctx, "one", e)
+			return err
+		}},
+		{"delete again", false, func(ctx context.Context, e store.AuditEntry) error {
+			_, err := s.DeleteJoinToken(ctx, "one", e)
+			return err
+		}},
+		{"revoke", true, func(ctx context.Context, e store.AuditEntry) error {
+			_, err := s.RevokeNode(ctx, "n1", "", e)
+			return err
+		}},
+		{"readmit", true, func(ctx context.Context, e store.AuditEntry) error {
+			_, err := s.ReadmitNode(ctx, "n1", e)
+			return err
+		}},
+		{"readmit again", false, func(ctx context.Context, e store.AuditEntry) error {
+			_, err := s.ReadmitNode(ctx, "n1", e)
+			return err
+		}},
+	}
+	var want []string
+	for _, step := range steps {
+		if err := step.do(ctx, entry(step.call)); step.done && err != nil {
+			t.Errorf("%s: %v", step.call, err)
+		}
+		if step.done {
+			want = append(want, step.call)
+		}
+		if got := said(); !slices.Equal(got, want) {
+			t.Errorf("after %s the trail has %q, want %q", step.call, got, want)
+		}
 	}
 }
 

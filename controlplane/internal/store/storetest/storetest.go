@@ -60,6 +60,7 @@ func Run(t *testing.T, engine func(t *testing.T) Engine) {
 		"secrets":                                     testSecrets,
 		"join tokens":                                 testJoinTokens,
 		"revocations":                                 testRevocations,
+		"audited admissions":                          testAuditedAdmissions,
 		"what was discovered":                         testDiscovered,
 		"audit trail":                                 testAudit,
 		"tokens":                                      testTokens,
