@@ -31,6 +31,7 @@ type Peer struct {
 
 	shown    *x509.Certificate
 	extended *atomic.Int64
+	roots    *x509.CertPool // that its certificate was verified by
 }
 
 // Until returns when its certificate expires, or the last one that it was given over its connection.
@@ -86,11 +87,11 @@ func (a *Authority) Authenticate(ctx context.Context) (Peer, error) {
 		return Peer{}, a.plain(ctx)
 	}
 	shown := over.State.PeerCertificates
-	p := Peer{Certified: true, extended: over.extended}
 	roots, outside, err := a.roots(ctx)
 	if err != nil {
 		return Peer{}, err
 	}
+	p := Peer{Certified: true, extended: over.extended, roots: roots}
 	at := time.Now()
 	if len(shown) > 0 {
 		if p.shown = shown[0]; at.After(p.shown.NotAfter) && at.Before(p.Until()) {
@@ -116,6 +117,18 @@ func (a *Authority) Authenticate(ctx context.Context) (Peer, error) {
 		}
 	}
 	return p, a.Check(p)
+}
+
+// Again returns who called in a context as Authenticate does, where certificates are verified by other authorities than
+// those that the caller's was: who is let in now may be another one, or nobody.
+func (a *Authority) Again(ctx context.Context, p Peer) (Peer, error) {
+	if !p.Certified {
+		return p, nil
+	}
+	if roots, _, err := a.roots(ctx); err != nil || roots == p.roots {
+		return p, nil //nolint:nilerr // what is not known changes nothing
+	}
+	return a.Authenticate(ctx)
 }
 
 // plain returns why a call in plain text is refused, nil if it is not.

@@ -65,6 +65,8 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 	first := true
 	life := n.life()
 	defer life.Stop()
+	look := time.NewTicker(rootsInterval)
+	defer look.Stop()
 	for {
 		changed, retargeted, refusals := c.Changed(), n.session.Retargeted(), n.server.gate.Changed()
 		if err := n.server.isNot(n.who, n.hello); err != nil {
@@ -100,6 +102,10 @@ func (n *nodeStream) run(requests <-chan *streamv1.StreamRequest, ended <-chan e
 				return err
 			}
 			life.Reset(time.Until(n.who.Until()))
+		case <-look.C:
+			if err := n.authenticateAgain(); err != nil {
+				return err
+			}
 		case <-n.session.Directed():
 		case <-later:
 		case m := <-requests:
@@ -142,6 +148,20 @@ func (n *nodeStream) expired() error {
 	}
 	return n.server.refuse(n.ctx, n.id, &authority.Refusal{Reason: authority.ReasonExpired, Node: n.id,
 		Message: "the node's certificate has expired, and was not renewed"})
+}
+
+// rootsInterval is how often it is looked at whether certificates are verified by other authorities now.
+const rootsInterval = time.Second
+
+// authenticateAgain ends the stream of a node whose certificate is of an authority that is trusted no more, or that
+// names another node by the rules of the one that is.
+func (n *nodeStream) authenticateAgain() error {
+	who, err := n.server.gate.Again(n.ctx, n.who)
+	if err != nil {
+		return n.server.refuse(n.ctx, n.id, err)
+	}
+	n.who = who
+	return nil
 }
 
 // resume finds out whether what the node says it runs is a version that is known here.

@@ -28,6 +28,10 @@ const (
 	helloTimeout = 10 * time.Second
 	// maxStreams is how many streams a connection may have: a node has one, and a former one that may not have ended.
 	maxStreams = 8
+	// maxConnectionIdle is how long a connection may be without a stream. One with a stream gets as old as that.
+	maxConnectionIdle = 2 * time.Minute
+	// maxHeaderBytes is the longest list of fields of a call.
+	maxHeaderBytes = 64 << 10
 	// maxMessageBytes is the largest message of a node.
 	maxMessageBytes = 4 << 20
 )
@@ -73,10 +77,12 @@ func (s *Server) made() *updates {
 // within 15 seconds.
 func (s *Server) GRPC() *grpc.Server {
 	g := grpc.NewServer(
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: maxConnectionIdle,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.Creds(s.gate.Transport()), grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ConnectionTimeout(10*time.Second), grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxHeaderListSize(maxHeaderBytes), grpc.ConnectionTimeout(10*time.Second), grpc.ForceServerCodecV2(newCodec()),
 	)
 	streamv1.RegisterSnapshotServiceServer(g, s)
 	streamv1.RegisterEnrolmentServiceServer(g, enrolment{Server: s})
