@@ -40,6 +40,7 @@ type options struct {
 	encryptionKeyFile              string
 	tlsCert, tlsKey                string
 	plaintext                      bool
+	trustedProxies                 []string
 	oidc                           access.OIDCFlags
 	shutdownDelay, shutdownTimeout time.Duration
 	logLevel, logFormat            string
@@ -63,6 +64,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file with the key of --tls-cert")
 	f.BoolVar(&o.plaintext, "plaintext", false, "serve the admin API without TLS at addresses that other machines can "+
 		"reach, where something else encrypts")
+	f.StringSliceVar(&o.trustedProxies, "trusted-proxies", nil, "addresses and prefixes of the proxies before the admin "+
+		"API whose X-Forwarded-For is believed, ADDRESS[,CIDR]: clients are audited, and slowed down, by the address there")
 	o.oidc.Bind(f)
 	f.StringVar(&o.joinTokenFile, "join-token-file", "", fmt.Sprintf("file with the nodes' token, at least %d "+
 		"characters; GATEWAY_JOIN_TOKEN in the environment goes first; "+
@@ -83,6 +86,10 @@ func run(ctx context.Context, o *options) error {
 	}
 	if err := o.checkTLS(); err != nil {
 		return err
+	}
+	proxies, err := admin.ParseProxies(o.trustedProxies)
+	if err != nil {
+		return fmt.Errorf("--trusted-proxies: %w", err)
 	}
 	log, err := observe.Logger(os.Stderr, o.logLevel, o.logFormat)
 	if err != nil {
@@ -138,6 +145,7 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	api := admin.New(model, kept, nodes, adminToken, log, registry)
+	api.Behind(proxies)
 	provider, err := o.oidc.OIDC(log)
 	if err != nil {
 		return err
@@ -162,6 +170,9 @@ func run(ctx context.Context, o *options) error {
 	listeners, err := listen(o.httpAddr, o.grpcAddr, o.streamAddr)
 	if err != nil {
 		return err
+	}
+	for i, most := range []int{maxAdminConnections, maxAdminConnections, maxNodeConnections} {
+		listeners[i] = bound(listeners[i], most, log)
 	}
 	serveREST, adminListener, err := o.secure(httpServer, listeners[0], listeners[1], log)
 	if err != nil {

@@ -49,6 +49,7 @@ type tokenSet struct {
 	changes int64
 	list    []store.Token
 	byHash  map[Hash]*entry
+	byID    map[string]*entry
 }
 
 type entry struct {
@@ -122,7 +123,8 @@ func (t *Tokens) Refresh(ctx context.Context) error {
 	if before != nil {
 		t.keepRevoked(ctx, before.list, list)
 	}
-	set := &tokenSet{changes: changes, list: list, byHash: make(map[Hash]*entry, len(list))}
+	set := &tokenSet{changes: changes, list: list, byHash: make(map[Hash]*entry, len(list)),
+		byID: make(map[string]*entry, len(list))}
 	for _, token := range list {
 		id, err := identityOf(token)
 		if err != nil { // of a later build: it lets nobody in
@@ -130,7 +132,8 @@ func (t *Tokens) Refresh(ctx context.Context) error {
 				"name", token.Name, "error", err.Error())
 			continue
 		}
-		set.byHash[token.Hash] = &entry{token, id}
+		e := &entry{token, id}
+		set.byHash[token.Hash], set.byID[token.ID] = e, e
 	}
 	t.known.Store(set)
 	return nil
@@ -209,6 +212,24 @@ func (t *Tokens) Lookup(ctx context.Context, text string) (*Identity, error) {
 		return e.identity, nil
 	}
 	return nil, ErrNobody
+}
+
+// Holds reports whether what an identity was shown by still lets in: it has neither been revoked, as far as is known,
+// nor has it expired. For calls that go on for long.
+func (t *Tokens) Holds(id *Identity) bool {
+	now := time.Now()
+	if !id.Expires.IsZero() && !now.Before(id.Expires) {
+		return false
+	}
+	if id.TokenID == "" {
+		return true
+	}
+	set := t.known.Load()
+	if set == nil {
+		return true // it was found there, so this can't be
+	}
+	e := set.byID[id.TokenID]
+	return e != nil && e.token.Valid(now)
 }
 
 // set returns what is known of the store, and reads it where nothing is.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/tap"
@@ -78,9 +79,10 @@ func passCaller(ctx context.Context, _ *http.Request) metadata.MD {
 	return metadata.Pairs(restCall, handle)
 }
 
-// tap lets in who may make a call, before anything of a message is read; health is open to all.
+// tap lets in who may make a call, before anything of a message is read. Asking for the health is open to all, but not
+// watching it: streams that never end are for those who are known.
 func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if strings.HasPrefix(info.FullMethodName, "/grpc.health.v1.Health/") {
+	if info.FullMethodName == healthv1.Health_Check_FullMethodName {
 		return ctx, nil
 	}
 	c, err := s.callerOf(ctx, info)
@@ -105,7 +107,7 @@ func (s *Server) callerOf(ctx context.Context, info *tap.Info) (caller, error) {
 				}
 			}
 		}
-		c.address = hostOf(p.Addr.String())
+		c.address = s.proxies.client(hostOf(p.Addr.String()), info.Header.Get("x-forwarded-for"))
 	}
 	var err error
 	c.identity, err = s.authenticate(ctx, c, info.FullMethodName, info.Header.Get("authorization"))
@@ -169,6 +171,14 @@ func (s *Server) commit(ctx context.Context, req catalog.CommitRequest) (*catalo
 	id := access.Of(ctx)
 	if id == nil {
 		return nil, failure(fault.Unauthenticated, "nobody is known to make this change")
+	}
+	edits := req.Edits
+	req.Edits = func(v *catalog.Version) ([]config.Edit, error) {
+		list, err := edits(v)
+		if err != nil {
+			return nil, err
+		}
+		return list, checkSecrets(ctx, v, list)
 	}
 	req.Check = func(plan *config.Plan) error { return id.Check(plan.Changes) }
 	noteOf(ctx).done = true // with the commit, where there is one

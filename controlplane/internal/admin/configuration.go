@@ -101,15 +101,20 @@ func metaOf(done *catalog.Committed) *adminv1.ReplyMeta {
 }
 
 func (s configurationService) ValidateConfiguration(
-	_ context.Context, r *adminv1.ValidateConfigurationRequest,
+	ctx context.Context, r *adminv1.ValidateConfigurationRequest,
 ) (*adminv1.ValidateConfigurationResponse, error) {
 	out := &adminv1.ValidateConfigurationResponse{Valid: true, Meta: &adminv1.ReplyMeta{}}
 	var stored *config.Config
-	if v := s.catalog.Current(); v != nil {
+	v := s.catalog.Current()
+	if v != nil {
 		out.Meta.Revision, stored = v.Revision, v.Config
 	}
+	edits := file.Edits(r.GetConfiguration())
+	if err := checkSecrets(ctx, v, edits); err != nil {
+		return nil, err
+	}
 	n := 0
-	plan, err := config.Empty().Plan(file.Edits(r.GetConfiguration()), config.PlanOptions{
+	plan, err := config.Empty().Plan(edits, config.PlanOptions{
 		Now: time.Now(), Stored: stored, NewID: func() string { n++; return fmt.Sprint("new-", n) },
 	})
 	switch e := err.(type) { // Plan returns these as they are
@@ -152,6 +157,9 @@ func (s configurationService) DiffConfiguration(
 	base := &catalog.Version{Config: from}
 	newID := func() string { n++; return fmt.Sprint("new-", n) }
 	edits := desiredEdits(base, r.GetConfiguration(), r.GetPrune())
+	if err := checkSecrets(ctx, base, edits); err != nil {
+		return nil, err
+	}
 	plan, err := from.Plan(edits, config.PlanOptions{Now: time.Now(), AllowShrink: true, NewID: newID})
 	if err != nil {
 		return nil, err

@@ -90,8 +90,8 @@ func (s *Server) NewREST(ctx context.Context, g *grpc.Server) (*REST, error) {
 func (s *Server) around(known calls, next http.Handler) http.Handler {
 	large := make(chan struct{}, largeBodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from := caller{requestID: idOf(r.Header.Get("X-Request-Id")), address: hostOf(r.RemoteAddr),
-			browser: &browser{}}
+		from := caller{requestID: idOf(r.Header.Get("X-Request-Id")), browser: &browser{},
+			address: s.proxies.client(hostOf(r.RemoteAddr), r.Header.Values("X-Forwarded-For"))}
 		ctx := context.WithValue(r.Context(), callerKey{}, from)
 		w.Header().Set("X-Request-Id", from.requestID)
 		w.Header().Set("Cache-Control", "no-store")

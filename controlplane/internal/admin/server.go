@@ -35,6 +35,18 @@ import (
 // MaxRequestBytes is the largest request, over gRPC and REST.
 const MaxRequestBytes = 64 << 20
 
+const (
+	// maxStreams is how many calls a connection may have under way; REST, which shares one in memory, has as many.
+	maxStreams = 256
+	// maxHeaderBytes is the longest list of fields of a call over gRPC.
+	maxHeaderBytes = 64 << 10
+	// maxConnectionIdle is how long a connection may be without a call, maxConnectionAge how old it gets before its
+	// client is asked to open another one, and maxConnectionGrace how long its calls may go on then.
+	maxConnectionIdle  = 15 * time.Minute
+	maxConnectionAge   = time.Hour
+	maxConnectionGrace = 10 * time.Minute
+)
+
 // Server is the admin API.
 type Server struct {
 	pin     Pin // of the authority that join tokens are for
@@ -48,6 +60,7 @@ type Server struct {
 	// restCalls are the callers whom REST has let in, by what restCall says.
 	restCalls sync.Map
 	throttle  *access.Throttle
+	proxies   *Proxies // whose word on clients is believed
 	audit     *auditor
 	// largestPage is how many bytes of resources a page of a list may have.
 	largestPage int
@@ -74,6 +87,9 @@ func New(c *catalog.Catalog, s store.Store, f *fleet.Fleet, token string, log *s
 // Trust lets in who has a token of an identity provider too. It is called before the first call, if at all.
 func (s *Server) Trust(o *access.OIDC) { s.tokens.Trust(o) }
 
+// Behind says which proxies' word on clients is believed. It is called before the first call, if at all.
+func (s *Server) Behind(p *Proxies) { s.proxies = p }
+
 // Run follows the store for who may use the API, and writes the audit trail, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	var both errgroup.Group
@@ -87,7 +103,11 @@ func (s *Server) GRPC() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.InTapHandle(s.tap), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.streaming),
 		grpc.MaxRecvMsgSize(MaxRequestBytes), grpc.MaxSendMsgSize(MaxRequestBytes), grpc.ConnectionTimeout(10*time.Second),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: maxConnectionIdle,
+			MaxConnectionAge: maxConnectionAge, MaxConnectionAgeGrace: maxConnectionGrace,
+		}),
 	)
 	s.register(g)
 	adminv1.RegisterConfigurationServiceServer(g, configurationService{Server: s})
@@ -100,18 +120,6 @@ func (s *Server) GRPC() *grpc.Server {
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)
 	return g
-}
-
-// streaming is unary for calls that are answered in parts; reflection and health have nothing of the API.
-func (s *Server) streaming(
-	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
-) error {
-	if !strings.HasPrefix(info.FullMethod, "/gateway.admin.") {
-		return handler(srv, stream)
-	}
-	one := &grpc.UnaryServerInfo{FullMethod: info.FullMethod}
-	_, err := s.unary(stream.Context(), nil, one, func(context.Context, any) (any, error) { return nil, handler(srv, stream) })
-	return err
 }
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
