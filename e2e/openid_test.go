@@ -17,10 +17,40 @@ import (
 	"gateway.internal/shared/waittest"
 )
 
-// openID is the OpenID provider of e2e/tools/openid, and a node whose users it signs in.
+// provider is the OpenID provider of e2e/tools/openid.
+type provider struct {
+	*process
+	issuer string
+}
+
+// newProvider starts it for clients that come back to origins, or skips the test: make openid installs it.
+func newProvider(t *testing.T, origins ...string) *provider {
+	t.Helper()
+	if os.Getenv("GATEWAY_OPENID") == "" {
+		t.Skip("make openid runs it")
+	}
+	modules, err := testserver.FindTool(filepath.Join("openid", "ready"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := fmt.Sprint(testserver.FreePort(t))
+	args := append([]string{filepath.Join(filepath.Dir(modules), "provider.js"), port}, origins...)
+	p := &provider{process: launch(t, tool(t, "node"), nil, args...), issuer: "http://127.0.0.1:" + port}
+	p.answers()
+	return p
+}
+
+func (p *provider) answers() {
+	p.t.Helper()
+	waittest.UntilNil(p.t, "the provider", func() error {
+		return status(strings.TrimPrefix(p.issuer, "http://"), "/.well-known/openid-configuration", 200)
+	})
+}
+
+// openID is a node whose users an OpenID provider signs in.
 type openID struct {
 	*testing.T
-	provider *process
+	provider *provider
 	issuer   string
 	g        *gateway
 	node     *node
@@ -30,24 +60,16 @@ type openID struct {
 // report is what a page in a browser tells.
 type report struct{ Name, Got string }
 
-// newOpenID starts all that, or skips the test: make openid installs the provider.
+// newOpenID starts all that, or skips the test.
 func newOpenID(t *testing.T) *openID {
 	t.Helper()
-	if os.Getenv("GATEWAY_OPENID") == "" {
-		t.Skip("make openid runs it")
-	}
-	modules, err := testserver.FindTool(filepath.Join("openid", "ready"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &openID{T: t, g: newGateway(t), reports: make(chan report, 10)}
-	p.node = p.g.node("n1")
-	port := testserver.FreePort(t)
-	p.issuer = fmt.Sprint("http://127.0.0.1:", port)
-	_, nodePort, _ := strings.Cut(p.node.http, ":")
-	p.provider = launch(t, tool(t, "node"), nil, filepath.Join(filepath.Dir(modules), "provider.js"), fmt.Sprint(port),
-		"http://"+p.node.http, "http://gateway.localhost:"+nodePort)
-	p.providerAnswers()
+	at := address(t)
+	_, nodePort, _ := strings.Cut(at, ":")
+	p := &openID{T: t, provider: newProvider(t, "http://"+at, "http://gateway.localhost:"+nodePort),
+		reports: make(chan report, 10)}
+	p.g, p.issuer = newGateway(t), p.provider.issuer
+	p.node = p.g.node("n1", "--http-addr", at)
+	p.node.http = at
 	app := httptest.NewServer(http.HandlerFunc(p.app))
 	t.Cleanup(app.Close)
 	host, appPort, _ := strings.Cut(strings.TrimPrefix(app.URL, "http://"), ":")
@@ -56,6 +78,7 @@ routes:
   - {name: app, path: /*, service_id: app, pipeline_id: users}
   - {name: signed, path: /signed/*, service_id: app, pipeline_id: signed}
   - {name: opaque, path: /opaque/*, service_id: app, pipeline_id: opaque}
+  - {name: desk, path: /desk/*, service_id: app, pipeline_id: desk}
 middleware:
   - name: users
     type: oidc
@@ -66,6 +89,17 @@ middleware:
       session_secret: 0123456789abcdef0123456789abcdef
       claims_to_headers: {sub: X-User}
       exclude_paths: [/, /report]
+  - name: desk
+    type: oidc
+    config:
+      issuer: %[3]s
+      client_id: desk
+      client_secret: secret-of-the-desk
+      session_secret: 0123456789abcdef0123456789abcdef
+      redirect_path: /desk/callback
+      logout_path: /desk/logout
+      cookie_name: desk
+      claims_to_headers: {sub: X-User}
   - name: signed
     type: jwt
     config:
@@ -83,16 +117,10 @@ pipelines:
   - {name: users, middleware_ids: [users]}
   - {name: signed, middleware_ids: [signed]}
   - {name: opaque, middleware_ids: [opaque]}
+  - {name: desk, middleware_ids: [desk]}
 `, host, appPort, p.issuer), "apply", "-f", "-")
 	p.node.runs(1)
 	return p
-}
-
-func (p *openID) providerAnswers() {
-	p.Helper()
-	waittest.UntilNil(p.T, "the provider", func() error {
-		return status(strings.TrimPrefix(p.issuer, "http://"), "/.well-known/openid-configuration", 200)
-	})
 }
 
 // app is the service.
@@ -184,8 +212,12 @@ func (u *user) sees(path string, wantForms int) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 || got.User != "ann" || last.Path != path {
 		u.Fatalf("%s: %d at %s: %s", path, status, last, body)
 	}
+	own := "session"
+	if strings.HasPrefix(path, "/desk/") {
+		own = "desk"
+	}
 	for one := range strings.SplitSeq(got.Cookie, "; ") { // the provider's are of the same host, and begin with "_"
-		if strings.HasPrefix(one, "session") {
+		if strings.HasPrefix(one, own) {
 			u.Errorf("%s: the service gets %s", path, one)
 		}
 	}
@@ -237,28 +269,43 @@ func TestOpenIDUsers(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the node restarts, and the provider is away", func(t *testing.T) {
+	t.Run("the node restarts", func(t *testing.T) {
 		v := p.newUser()
 		v.sees("/api", 2)
-		p.provider.kill()
 		p.node.kill()
 		p.node.start()
 		p.node.runs(1)
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.node.http+"/api", nil)
-		res, err := v.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != 200 && res.StatusCode != 503 { // 503: the session was due to be prolonged
-			t.Errorf("status %d", res.StatusCode)
-		}
-		p.provider.start() // it has new keys, and knows nobody any more
-		p.providerAnswers()
-		waittest.Until(t, "users sign in anew", func() bool {
-			status, _, last, _ := p.newUser().open("http://" + p.node.http + "/api")
-			return status == 200 && last.Path == "/api"
+		v.sees("/api", 0)
+	})
+	t.Run("the provider is away", func(t *testing.T) {
+		v := p.newUser()
+		v.sees("/api", 2)
+		v.sees("/desk/x", 1) // the provider knows who it is
+		p.provider.kill()
+		v.sees("/desk/x", 0)
+		p.node.kill()
+		p.node.start()
+		p.node.runs(1)
+		v.sees("/desk/x", 0)
+		waittest.Until(t, "the session of short tokens is due", func() bool {
+			status, body, _, _ := v.open("http://" + p.node.http + "/api")
+			if status != 200 && status != 503 {
+				t.Fatalf("%d %s", status, body)
+			}
+			return status == 503
 		})
+		v.sees("/desk/x", 0)
+		p.provider.start() // it has new keys, and knows nobody any more
+		p.provider.answers()
+		v.sees("/desk/x", 0)
+		waittest.Until(t, "the node has asked the provider again", func() bool {
+			status, body, last, forms := v.open("http://" + p.node.http + "/api")
+			if status != 503 && (status != 200 || last.Path != "/api" || forms != 2) {
+				t.Fatalf("%d at %s by %d forms: %s", status, last, forms, body)
+			}
+			return status == 200
+		})
+		v.sees("/desk/x", 0)
 	})
 	t.Run("signing out", func(t *testing.T) {
 		v := p.newUser()
@@ -294,39 +341,39 @@ func TestOpenIDInChromium(t *testing.T) {
 	}
 }
 
-// tokenOf asks the provider for a token of its own.
-func (p *openID) tokenOf(fields url.Values) string {
-	p.Helper()
+// tokenOf asks for a token of a client's own.
+func (p *provider) tokenOf(client string, fields url.Values) string {
+	p.t.Helper()
 	fields.Set("grant_type", "client_credentials")
 	var got struct {
 		Token string `json:"access_token"`
 	}
-	p.post("/token", fields, &got)
+	p.post(client, "/token", fields, &got)
 	return got.Token
 }
 
-func (p *openID) post(path string, fields url.Values, into any) {
-	p.Helper()
-	req, err := http.NewRequestWithContext(p.Context(), http.MethodPost, p.issuer+path, strings.NewReader(fields.Encode()))
+func (p *provider) post(client, path string, fields url.Values, into any) {
+	p.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, p.issuer+path, strings.NewReader(fields.Encode()))
 	if err != nil {
-		p.Fatal(err)
+		p.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.SetBasicAuth("api", "secret-of-the-api")
+	req.SetBasicAuth(client, "secret-of-the-"+client)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		p.Fatal(err)
+		p.t.Fatal(err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != 200 {
-		p.Fatalf("%s: %d %s (%v)", path, res.StatusCode, text, err)
+		p.t.Fatalf("%s: %d %s (%v)", path, res.StatusCode, text, err)
 	}
 	if into == nil {
 		return
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		p.Fatal(err)
+		p.t.Fatal(err)
 	}
 }
 
@@ -342,27 +389,62 @@ func TestOpenIDTokens(t *testing.T) {
 		return nil
 	}
 	signed := func() string {
-		return p.tokenOf(url.Values{"scope": {"read"}, "resource": {"http://api.example"}})
+		return p.provider.tokenOf("api", url.Values{"scope": {"read"}, "resource": {"http://api.example"}})
 	}
 	first := signed()
 	if err := passes("/signed/x", first); err != nil {
 		t.Error(err)
 	}
-	if r := p.node.ask("/signed/x", "Authorization", "Bearer "+p.tokenOf(url.Values{
+	if r := p.node.ask("/signed/x", "Authorization", "Bearer "+p.provider.tokenOf("api", url.Values{
 		"scope": {"read"}, "resource": {"http://another.example"}})); r.status != 401 {
 		t.Errorf("a token for somebody else: %d", r.status)
 	}
-	opaque := p.tokenOf(url.Values{})
-	if err := passes("/opaque/x", opaque); err != nil {
+	revoked := p.provider.tokenOf("api", url.Values{})
+	if err := passes("/opaque/x", revoked); err != nil {
 		t.Error(err)
 	}
-	p.post("/token/revocation", url.Values{"token": {opaque}}, nil)
-	if r := p.node.ask("/opaque/x", "Authorization", "Bearer "+opaque); r.status != 401 {
+	p.provider.post("api", "/token/revocation", url.Values{"token": {revoked}}, nil)
+	if r := p.node.ask("/opaque/x", "Authorization", "Bearer "+revoked); r.status != 401 {
 		t.Errorf("a token that was taken back: %d", r.status)
 	}
+	opaque, unseen := p.provider.tokenOf("api", url.Values{}), signed()
 	p.provider.kill()
-	p.provider.start()
-	p.providerAnswers()
+	for name, token := range map[string]string{"seen before": first, "new to the node": unseen} {
+		if err := passes("/signed/x", token); err != nil {
+			t.Errorf("a token that is %s, while the provider is away: %v", name, err)
+		}
+	}
+	if r := p.node.ask("/opaque/x", "Authorization", "Bearer "+opaque); r.status != 503 {
+		t.Errorf("an opaque token, while the provider is away: %d %s", r.status, r.body)
+	}
+	p.node.kill()
+	p.node.start()
+	p.node.runs(1)
+	if r := p.node.ask("/signed/x", "Authorization", "Bearer "+first); r.status != 503 {
+		t.Errorf("a signed token, at a node that has never had the keys: %d %s", r.status, r.body)
+	}
+	p.provider.start() // with other keys
+	p.provider.answers()
 	second := signed()
-	waittest.UntilNil(t, "a token of the new keys passes", func() error { return passes("/signed/x", second) })
+	waittest.Until(t, "a token of the new keys passes", func() bool {
+		r := p.node.ask("/signed/x", "Authorization", "Bearer "+second)
+		if r.status != 200 && r.status != 503 {
+			t.Fatalf("%d %s", r.status, r.body)
+		}
+		return r.status == 200
+	})
+	if r := p.node.ask("/signed/x", "Authorization", "Bearer "+first); r.status != 401 {
+		t.Errorf("a token of the keys before: %d %s", r.status, r.body)
+	}
+	p.provider.kill() // the node stays
+	p.provider.start()
+	p.provider.answers()
+	third := signed()
+	waittest.Until(t, "a token of keys that have changed under the node passes", func() bool {
+		r := p.node.ask("/signed/x", "Authorization", "Bearer "+third)
+		if r.status != 200 && r.status != 401 { // unknown keys are asked about every 10 seconds
+			t.Fatalf("%d %s", r.status, r.body)
+		}
+		return r.status == 200
+	})
 }

@@ -1,11 +1,12 @@
 // An OpenID provider whose users sign in by sending a form, which browsers do by themselves: node provider.js PORT
-// ORIGIN... Its keys are made anew at each start. The client "shop" may come back to each ORIGIN, and "api" asks for
-// tokens of its own.
+// ORIGIN... Its keys are made anew at each start. The clients "shop" and "desk" may come back to each ORIGIN, "desk" with
+// access tokens that last. "api" and those of groups ask for tokens of their own, which name their groups.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import Provider from 'oidc-provider';
 
 const [port, ...origins] = process.argv.slice(2);
 const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const groups = { ops: ['platform', 'staff'], team: ['shop-team'], guest: ['others'], brief: ['platform'] };
 const sent = (action) => `<!doctype html><title>sign in</title><form method="post" action="${action}"></form>
 <script>document.forms[0].submit()</script>`;
 
@@ -18,18 +19,30 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
       grant_types: ['authorization_code', 'refresh_token'],
     },
     {
+      client_id: 'desk', client_secret: 'secret-of-the-desk', redirect_uris: origins.map((o) => `${o}/desk/callback`),
+      grant_types: ['authorization_code', 'refresh_token'],
+    },
+    {
       client_id: 'api', client_secret: 'secret-of-the-api', redirect_uris: [], response_types: [],
       grant_types: ['client_credentials'],
     },
+    ...Object.keys(groups).map((id) => ({
+      client_id: id, client_secret: `secret-of-the-${id}`, redirect_uris: [], response_types: [],
+      grant_types: ['client_credentials'],
+    })),
   ],
   cookies: { keys: [randomUUID()] },
   claims: { openid: ['sub', 'groups'] },
   conformIdTokenClaims: false,
+  extraTokenClaims: (_, token) => ({ groups: groups[token.clientId] }),
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, groups: ['customers'] }) }),
   issueRefreshToken: () => true,
   rotateRefreshToken: true,
   // A session is prolonged as often as its access token ends.
-  ttl: { AccessToken: 2, ClientCredentials: 600, IdToken: 3600, RefreshToken: 600, Grant: 600, Session: 600, Interaction: 600 },
+  ttl: {
+    AccessToken: (_, token, client) => (client.clientId === 'shop' ? 2 : 600), ClientCredentials: 600, IdToken: 3600,
+    RefreshToken: 600, Grant: 600, Session: 600, Interaction: 600,
+  },
   interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
   features: {
     devInteractions: { enabled: false },
@@ -45,8 +58,9 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
     },
     resourceIndicators: {
       enabled: true,
-      getResourceServerInfo: (_, resource) => ({
-        scope: 'read', audience: resource, accessTokenTTL: 600, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } },
+      getResourceServerInfo: (_, resource, client) => ({
+        scope: 'read', audience: resource, accessTokenTTL: client.clientId === 'brief' ? 5 : 600,
+        accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } },
       }),
     },
   },
