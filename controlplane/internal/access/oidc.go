@@ -174,7 +174,11 @@ func isJWT(text string) bool {
 	return len(text) <= maxJWT && strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2
 }
 
-// lookup returns whom a token lets in. It is ErrNobody when that is nobody.
+// ErrProviderAway says that nobody knows whether a token of the identity provider counts: its keys could not be had
+// since the control plane began.
+var ErrProviderAway = errors.New("the identity provider can't be asked whether the token counts; try again in a moment")
+
+// lookup returns whom a token lets in. It is ErrNobody when that is nobody, and ErrProviderAway when nobody knows.
 func (o *OIDC) lookup(ctx context.Context, text string) (*Identity, error) {
 	hash := HashOf(text)
 	o.mu.Lock()
@@ -186,7 +190,7 @@ func (o *OIDC) lookup(ctx context.Context, text string) (*Identity, error) {
 	verifier, err := o.ready(ctx)
 	if err != nil {
 		o.log.WarnContext(ctx, "the identity provider can't be asked", "issuer", o.issuer, "error", err.Error())
-		return nil, ErrNobody
+		return nil, ErrProviderAway
 	}
 	token, err := verifier.Verify(oidc.ClientContext(ctx, o.client), text)
 	if err != nil {

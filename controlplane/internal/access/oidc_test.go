@@ -181,6 +181,16 @@ func TestRulesForClaims(t *testing.T) {
 	}
 }
 
+// TestAProviderThatIsAway: a token may be right where the provider's keys could not be had.
+func TestAProviderThatIsAway(t *testing.T) {
+	i := newIssuer(t)
+	i.Close()
+	tokens := i.trusting(t, OIDCFlags{})
+	if id, err := tokens.Lookup(t.Context(), i.token(t, nil, nil)); !errors.Is(err, ErrProviderAway) {
+		t.Errorf("%v, %v", id, err)
+	}
+}
+
 func TestOIDCFlags(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -185,8 +185,8 @@ func identityOf(t store.Token) (*Identity, error) {
 // administratorIdentity is who has the administrator's own token.
 var administratorIdentity = &Identity{Name: "admin", Method: Administrator, Role: Admin}
 
-// Lookup returns whom a token lets in. It is ErrNobody when that is nobody, and an error of the store's when it is not
-// known yet.
+// Lookup returns whom a token lets in. It is ErrNobody when that is nobody, and ErrProviderAway or an error of the
+// store's when it is not known yet.
 func (t *Tokens) Lookup(ctx context.Context, text string) (*Identity, error) {
 	hash := HashOf(text)
 	if subtle.ConstantTimeCompare(hash[:], t.administrator[:]) == 1 {

@@ -98,6 +98,8 @@ func translate(ctx context.Context, log *slog.Logger, err error) error {
 		return failure(fault.NotFound, unknown.Error())
 	case errors.As(err, &scope):
 		return outside(scope)
+	case errors.Is(err, access.ErrProviderAway):
+		return failure(fault.UpstreamUnavailable, err.Error())
 	case errors.Is(err, store.ErrTokenExists):
 		return failure(fault.AlreadyExists, err.Error(), &adminv1.Problem{Field: "name", Message: "is taken"})
 	case errors.Is(err, store.ErrNoToken):

@@ -40,7 +40,8 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   rotateRefreshToken: true,
   // A session is prolonged as often as its access token ends.
   ttl: {
-    AccessToken: (_, token, client) => (client.clientId === 'shop' ? 2 : 600), ClientCredentials: 600, IdToken: 3600,
+    AccessToken: (_, token, client) => (client.clientId === 'shop' ? 2 : 600), IdToken: 3600,
+    ClientCredentials: (_, token, client) => (client.clientId === 'brief' ? 5 : 600),
     RefreshToken: 600, Grant: 600, Session: 600, Interaction: 600,
   },
   interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
@@ -58,9 +59,8 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
     },
     resourceIndicators: {
       enabled: true,
-      getResourceServerInfo: (_, resource, client) => ({
-        scope: 'read', audience: resource, accessTokenTTL: client.clientId === 'brief' ? 5 : 600,
-        accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } },
+      getResourceServerInfo: (_, resource) => ({
+        scope: 'read', audience: resource, accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } },
       }),
     },
   },
