@@ -12,13 +12,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"gateway.internal/controlplane/internal/seal"
 	"gateway.internal/controlplane/internal/store/sql"
 	"gateway.internal/shared/observe"
+	"gateway.internal/shared/secretkey"
 	"gateway.internal/shared/settings"
 )
-
-const encryptionKeyEnv = "GATEWAY_ENCRYPTION_KEY"
 
 // bindStore binds what says where the store is and how it is read.
 func (o *options) bindStore(f *pflag.FlagSet) {
@@ -28,7 +26,7 @@ func (o *options) bindStore(f *pflag.FlagSet) {
 		"postgres://USER:PASSWORD@HOST:5432/DATABASE or embedded:PATH; empty: embedded, in the data folder")
 	f.StringVar(&o.encryptionKeyFile, "encryption-key-file", "",
 		"file with the key that encrypts the secrets in the store: "+
-			"32 bytes in base64, one key a line, the first one is used and the others are those before it; "+encryptionKeyEnv+
+			"32 bytes in base64, one key a line, the first one is used and the others are those before it; "+secretkey.Env+
 			" in the environment goes first; without both one is made in the data folder for the embedded store, and "+
 			"PostgreSQL has secrets as they are")
 }
@@ -41,11 +39,11 @@ func (o *options) storeURL() string {
 }
 
 // encryptionKeys returns the keys of the store's secrets; none: they are not encrypted.
-func (o *options) encryptionKeys(log *slog.Logger) ([]seal.Key, error) {
-	if text := os.Getenv(encryptionKeyEnv); text != "" {
-		keys, err := seal.ParseKeys(text)
+func (o *options) encryptionKeys(log *slog.Logger) ([]secretkey.Key, error) {
+	if text := os.Getenv(secretkey.Env); text != "" {
+		keys, err := secretkey.Parse(text)
 		if err != nil {
-			return nil, fmt.Errorf("environment variable %s: %w", encryptionKeyEnv, err)
+			return nil, fmt.Errorf("environment variable %s: %w", secretkey.Env, err)
 		}
 		return keys, nil
 	}
@@ -56,14 +54,14 @@ func (o *options) encryptionKeys(log *slog.Logger) ([]seal.Key, error) {
 			return nil, nil
 		}
 		file = filepath.Join(o.dataDir, "encryption-key")
-		switch err := seal.WriteKey(file); {
+		switch err := secretkey.Write(file); {
 		case err == nil:
 			log.Info("made a key that encrypts the store's secrets: a backup of the store needs it", "file", file)
 		case !errors.Is(err, fs.ErrExist):
 			return nil, fmt.Errorf("encryption key: %w", err)
 		}
 	}
-	keys, err := seal.LoadKeys("", file)
+	keys, err := secretkey.Load(file)
 	if err != nil {
 		return nil, fmt.Errorf("encryption key: %w", err)
 	}

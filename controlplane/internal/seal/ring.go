@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"maps"
 	"sync/atomic"
+
+	"gateway.internal/shared/secretkey"
 )
 
 // magic is what sealed bytes begin with. No message of protobuf does: its first byte would be of field 0.
@@ -53,7 +55,7 @@ func (e *WrappedError) Error() string {
 
 // Ring has the keys of a store. It is safe for concurrent use. A nil ring seals nothing.
 type Ring struct {
-	keys []Key
+	keys []secretkey.Key
 	data atomic.Pointer[dataKeys]
 }
 
@@ -64,22 +66,22 @@ type dataKeys struct {
 }
 
 // NewRing returns a ring that has no data keys yet. The first of the keys wraps.
-func NewRing(keys []Key) *Ring {
+func NewRing(keys []secretkey.Key) *Ring {
 	r := &Ring{keys: keys}
 	r.data.Store(&dataKeys{})
 	return r
 }
 
 // Current names the key that wraps.
-func (r *Ring) Current() string { return r.keys[0].id }
+func (r *Ring) Current() string { return r.keys[0].ID() }
 
 // Make makes a data key with an id, and returns it wrapped. It is used once it was added.
 func (r *Ring) Make(id int64) ([]byte, error) {
-	raw := make([]byte, KeyBytes)
+	raw := make([]byte, secretkey.Bytes)
 	if _, err := rand.Read(raw); err != nil {
 		return nil, err
 	}
-	return r.keys[0].wrap(id, raw), nil
+	return wrap(r.keys[0], id, raw)
 }
 
 // Add adds a data key that was wrapped by a key of a name. The one with the greatest id seals. Where another key than
@@ -87,23 +89,23 @@ func (r *Ring) Make(id int64) ([]byte, error) {
 func (r *Ring) Add(id int64, by string, wrapped []byte) (rewrapped []byte, err error) {
 	var have []string
 	for _, k := range r.keys {
-		have = append(have, k.id)
-		if k.id != by {
+		have = append(have, k.ID())
+		if k.ID() != by {
 			continue
 		}
-		raw, err := k.unwrap(id, wrapped)
+		raw, err := unwrap(k, id, wrapped)
 		if err != nil {
 			return nil, fmt.Errorf("data key %d: %w", id, ErrBroken)
 		}
-		aead, err := gcm(raw)
+		aead, err := secretkey.GCM(raw)
 		if err != nil {
 			return nil, err
 		}
 		r.put(id, aead)
-		if k.id != r.keys[0].id {
-			rewrapped = r.keys[0].wrap(id, raw)
+		if k.ID() != r.keys[0].ID() {
+			return wrap(r.keys[0], id, raw)
 		}
-		return rewrapped, nil
+		return nil, nil
 	}
 	return nil, &WrappedError{id, by, have}
 }

@@ -3,21 +3,22 @@ package seal
 import (
 	"bytes"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gateway.internal/shared/secretkey"
 )
 
-func keys(t *testing.T, n int) []Key {
+func keys(t *testing.T, n int) []secretkey.Key {
 	t.Helper()
-	var all []Key
+	var all []secretkey.Key
 	for range n {
 		file := filepath.Join(t.TempDir(), "key")
-		if err := WriteKey(file); err != nil {
+		if err := secretkey.Write(file); err != nil {
 			t.Fatal(err)
 		}
-		k, err := LoadKeys("", file)
+		k, err := secretkey.Load(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +78,7 @@ func TestKeysAreReplaced(t *testing.T) {
 	wrapped := add(t, old, 1)
 	sealed := old.Seal([]byte("secret"), "")
 
-	both := NewRing([]Key{k[1], k[0]})
+	both := NewRing([]secretkey.Key{k[1], k[0]})
 	again, err := both.Add(1, old.Current(), wrapped)
 	if err != nil || again == nil {
 		t.Fatal(again, err)
@@ -122,40 +123,5 @@ func TestWithoutKeys(t *testing.T) {
 	}
 	if _, err := none.Open(r.Seal([]byte("secret"), ""), ""); !errors.Is(err, ErrNoKey) {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestParseKeys(t *testing.T) {
-	one, other := strings.Repeat("A", 43)+"=", strings.Repeat("_", 42)+"8"
-	for text, want := range map[string]string{
-		one:                                  "",
-		"# the key\n\n" + one + "\n" + other: "",
-		"":                                   "there is no key",
-		one + "\nshort":                      "line 2 is no key: it has to be 32 bytes in base64",
-		one + "\n" + one:                     "line 2 has the key ",
-		strings.Repeat("A", 22) + "==":       "line 1 is no key",
-		strings.Repeat("secret-secret ", 3):  "line 1 is no key",
-	} {
-		keys, err := ParseKeys(text)
-		switch {
-		case want == "" && (err != nil || len(keys) == 0 || len(keys[0].ID()) != 16):
-			t.Errorf("%q: %v", text, err)
-		case want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)):
-			t.Errorf("%q: %v, want %q", text, err, want)
-		case err != nil && strings.Contains(err.Error(), "secret-secret"):
-			t.Errorf("the error has the key: %v", err)
-		}
-	}
-	if info, err := os.Stat(func() string {
-		f := filepath.Join(t.TempDir(), "k")
-		if err := WriteKey(f); err != nil {
-			t.Fatal(err)
-		}
-		if WriteKey(f) == nil {
-			t.Error("a key was overwritten")
-		}
-		return f
-	}()); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v %v", info.Mode(), err)
 	}
 }

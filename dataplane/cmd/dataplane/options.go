@@ -14,6 +14,7 @@ import (
 	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/egress"
 	"gateway.internal/dataplane/internal/exchange"
+	"gateway.internal/dataplane/internal/follow"
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/listener"
 	"gateway.internal/dataplane/internal/overload"
@@ -24,6 +25,7 @@ import (
 	"gateway.internal/shared/bearer"
 	"gateway.internal/shared/identity"
 	"gateway.internal/shared/pathnorm"
+	"gateway.internal/shared/secretkey"
 	"gateway.internal/shared/shutdown"
 )
 
@@ -35,6 +37,7 @@ type options struct {
 	nodeID, group       string
 	labels              map[string]string
 	joinTokenFile       string
+	encryptionKeyFile   string
 	tls                 identity.Files
 	tlsServerName       string
 	redisTLS            identity.Files
@@ -88,6 +91,9 @@ func (o *options) bind(cmd *cobra.Command) {
 		"processor, all of them for a second, from half of which on requests are turned away by priority; 10ms to 1m; "+
 		"0: for ever")
 	f.StringVar(&o.dataDir, "data-dir", "./data/dataplane", "folder of the last good snapshot and the node's identity")
+	f.StringVar(&o.encryptionKeyFile, "encryption-key-file", "", "file with the key that encrypts the last good "+
+		"snapshot: 32 bytes in base64, one key a line, the first one is used and the others are those before it; "+
+		secretkey.Env+" in the environment goes first; without both one is made in the data folder")
 	f.StringVar(&o.config, "config", "", "file or folder to follow instead of a control plane")
 	f.StringSliceVar(&o.controlPlane, "control-plane", nil, "stream addresses of control planes, HOST:PORT[,HOST:PORT]")
 	f.StringVar(&o.nodeID, "node-id", "", "id in the fleet; empty: made once and kept in the data folder")
@@ -202,6 +208,8 @@ func (o *options) check() error {
 		return errors.New("--plaintext: --tls-cert and --ca have no place there")
 	case o.config != "" && (o.plaintext || o.tls != (identity.Files{})):
 		return errors.New("--tls-cert, --ca and --plaintext: have to come with --control-plane")
+	case o.config != "" && o.encryptionKeyFile != "":
+		return errors.New("--encryption-key-file: has to come with --control-plane")
 	case o.refusalTimeout != 0 && o.config != "":
 		return errors.New("--refusal-timeout: has to come with --control-plane")
 	case o.maxPerClient < 0:
@@ -274,6 +282,13 @@ func (o *options) name() string {
 		dir = o.dataDir
 	}
 	return host + ":" + dir
+}
+
+// keys say where the key is of what is kept in the data folder.
+func (o *options) keys() follow.KeySource {
+	return follow.KeySource{
+		Text: os.Getenv(secretkey.Env), Whence: "environment variable " + secretkey.Env, File: o.encryptionKeyFile,
+	}
 }
 
 // tickets returns what makes TLS sessions resumable. Where no file has a secret, it is that of the process that is

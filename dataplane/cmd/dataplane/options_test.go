@@ -43,6 +43,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"a target without an end":               {"--max-target-bytes 100000", []string{"--max-target-bytes 100000", "65536"}},
 		"a pseudonym of two words":              {"--via a,b", []string{"--via", `"a,b"`, "letters"}},
 		"a node that nothing may pass":          {"--max-visits 0", []string{"--max-visits", "1 to 100"}},
+		"a key for files that are none":         {"--encryption-key-file k", []string{"has to come with --control-plane"}},
 		"a head that is larger than the buffer": {"--max-header-bytes 100000", []string{"--max-header-bytes 100000", "65536"}},
 	} {
 		t.Run(name, func(t *testing.T) {

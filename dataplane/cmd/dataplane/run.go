@@ -296,7 +296,7 @@ func (o *options) follow(in *inheritance, log *slog.Logger, node *runtime.Runtim
 	instance, lock := in.identity()
 	follower, err := follow.NewFollower(follow.Settings{
 		Addresses: o.controlPlane, Join: admission, NodeID: cmp.Or(o.nodeID, named(admission.Files)), Group: o.group,
-		Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir,
+		Labels: o.labels, Build: observe.Version(), DataDir: o.dataDir, Keys: o.keys(),
 		Instance: instance, Lock: lock, RefusalTimeout: o.refusalTimeout,
 	}, log, node)
 	if err != nil {

@@ -25,22 +25,24 @@ type disk struct {
 	consumers journal
 }
 
-func newDisk(dir string, lock *os.File) *disk {
+func newDisk(dir string, lock *os.File, keys *keyring) *disk {
 	snapshot := func(m *streamv1.StreamResponse) bool {
 		return m.GetUpdate() != nil && m.GetUpdate().GetBaseRevision() == 0
 	}
 	consumers := func(m *streamv1.StreamResponse) bool { return m.GetSet() != nil && len(m.GetSet().GetBaseHash()) == 0 }
 	return &disk{dir: dir, lock: lock,
-		snapshot:  journal{dir: dir, name: "snapshot.pb", what: "last good snapshot", whole: snapshot},
-		consumers: journal{dir: dir, name: "consumers.pb", what: "last good consumers", whole: consumers},
+		snapshot: journal{dir: dir, name: "snapshot.pb", what: "last good snapshot", whole: snapshot,
+			keys: keys},
+		consumers: journal{dir: dir, name: "consumers.pb", what: "last good consumers", whole: consumers,
+			keys: keys},
 	}
 }
 
 // openDisk locks the folder: two processes would spoil each other's files. The lock goes with the process, however it
 // ends. A lock that was handed over by another process is in force already.
-func openDisk(dir string, handed *os.File) (*disk, error) {
+func openDisk(dir string, handed *os.File, keys *keyring) (*disk, error) {
 	if handed != nil {
-		return newDisk(dir, handed), nil
+		return newDisk(dir, handed, keys), nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
@@ -52,7 +54,7 @@ func openDisk(dir string, handed *os.File) (*disk, error) {
 	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
 	case err == nil:
-		d := newDisk(dir, lock)
+		d := newDisk(dir, lock, keys)
 		for _, j := range []*journal{&d.snapshot, &d.consumers} {
 			_ = os.Remove(j.path() + ".new") // of a process that died while it wrote: it may have keys that are gone since
 		}

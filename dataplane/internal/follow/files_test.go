@@ -36,6 +36,12 @@ func (l *logged) count(text string) int {
 	return strings.Count(l.b.String(), text)
 }
 
+func (l *logged) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 func write(t *testing.T, path, text string) {

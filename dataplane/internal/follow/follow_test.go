@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/secretkey"
 )
 
 // nodeDouble remembers what it was told to run.
@@ -339,12 +341,30 @@ func TestRefusals(t *testing.T) {
 }
 
 func FuzzDecodeRecords(f *testing.F) {
-	b, _ := encodeRecord(&streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: &streamv1.Update{Revision: 1, Chunk: 1, Chunks: 1}}})
-	f.Add(append([]byte(magic), b...))
-	f.Add([]byte(magic))
+	keys, err := secretkey.Parse(strings.Repeat("A", 43) + "=")
+	if err != nil {
+		f.Fatal(err)
+	}
+	c, err := newFileCipher(keys[0], "snapshot.pb")
+	if err != nil {
+		f.Fatal(err)
+	}
+	u := &streamv1.Update{Revision: 1, Chunk: 1, Chunks: 1}
+	m := &streamv1.StreamResponse{Message: &streamv1.StreamResponse_Update{Update: u}}
+	b, err := c.encode(0, m)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append(bytes.Clone(c.head), b...))
+	f.Add(c.head)
+	f.Add([]byte(plainFile(f, m)))
+	f.Add([]byte(plainMagic))
 	f.Fuzz(func(_ *testing.T, text []byte) {
 		var records []*streamv1.StreamResponse
-		for m := range decodeRecords(text) {
+		for m := range decodePlain(text) {
+			records = append(records, m)
+		}
+		for m := range c.decode(bytes.Clone(text)) {
 			records = append(records, m)
 		}
 		_, _ = replay(records)

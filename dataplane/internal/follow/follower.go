@@ -52,6 +52,8 @@ type Settings struct {
 	Build string
 	// DataDir is the folder of the last good snapshot.
 	DataDir string
+	// Keys say with what the files there are encrypted.
+	Keys KeySource
 	// Instance is what the control plane tells this process by; empty: a new one. A process that replaces another one has
 	// the other's.
 	Instance string
@@ -97,7 +99,7 @@ func NewFollower(set Settings, log *slog.Logger, node Node) (*Follower, error) {
 			return nil, fmt.Errorf("--node-id %w", err)
 		}
 	}
-	d, err := openDisk(set.DataDir, set.Lock)
+	d, err := openDisk(set.DataDir, set.Lock, &keyring{source: set.Keys, dir: set.DataDir, log: log})
 	if err != nil {
 		return nil, err
 	}

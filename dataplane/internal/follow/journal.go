@@ -24,10 +24,16 @@ type journal struct {
 	// what names its content in errors.
 	what string
 	// whole reports whether a record is, or begins, something whole.
-	whole   func(*streamv1.StreamResponse) bool
-	file    *os.File // open for appending; nil: the next write has to be a full one
-	base    int64    // size of the magic and what is whole
-	changes int64    // size of what follows it
+	whole func(*streamv1.StreamResponse) bool
+	keys  *keyring
+	// outdated says that the file is to be written anew: it was not encrypted, or not with the first key.
+	outdated bool
+
+	file    *os.File    // open for appending; nil: the next write has to be a full one
+	cipher  *fileCipher // the file's
+	records uint64      // that the file has
+	base    int64       // size of the head and what is whole
+	changes int64       // size of what follows it
 }
 
 func (j *journal) path() string { return filepath.Join(j.dir, j.name) }
@@ -36,7 +42,8 @@ func (j *journal) path() string { return filepath.Join(j.dir, j.name) }
 func (j *journal) forgetDamaged() { _ = os.Remove(j.path() + ".bad") }
 
 // load returns the records of the file, as far as they are whole, and how many bytes at its end were not and are cut
-// off. A file that begins with nothing whole is put aside, and the error says so; no file is no error.
+// off. A file that begins with nothing whole is put aside, and the error says so; one of another key stays where it is
+// until something else is written. No file is no error.
 func (j *journal) load() (records []*streamv1.StreamResponse, cut int64, err error) {
 	cut, err = j.each(func(m *streamv1.StreamResponse) { records = append(records, m) })
 	return records, cut, err
@@ -51,19 +58,23 @@ func (j *journal) each(take func(*streamv1.StreamResponse)) (cut int64, err erro
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", j.what, err)
 	}
-	whole, base, begun := int64(len(magic)), int64(0), false
-	for m, size := range decodeRecords(text) {
-		if !begun && !j.whole(m) {
+	records, whole, err := j.open(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %s can't be read, and the node waits for a control plane: %w", j.what, j.path(), err)
+	}
+	base, count := int64(0), uint64(0)
+	for m, size := range records {
+		if count == 0 && !j.whole(m) {
 			break
 		}
-		begun = true
+		count++
 		whole += size
 		if base == 0 && isLast(m) {
 			base = whole
 		}
 		take(m)
 	}
-	if !begun {
+	if count == 0 {
 		aside := j.path() + ".bad"
 		if err := os.Rename(j.path(), aside); err != nil {
 			return 0, fmt.Errorf("%s: the file is damaged, and can't be put aside: %w", j.what, err)
@@ -71,6 +82,9 @@ func (j *journal) each(take func(*streamv1.StreamResponse)) (cut int64, err erro
 		return 0, fmt.Errorf("%s: the file is damaged; it is now %s, and the node waits for a control plane", j.what, aside)
 	}
 	cut = int64(len(text)) - whole
+	if j.outdated {
+		return cut, nil // the next write makes a new file
+	}
 	f, err := os.OpenFile(j.path(), os.O_RDWR, 0o600)
 	if err != nil {
 		return cut, nil //nolint:nilerr // it was read; the next write makes a new file
@@ -83,9 +97,27 @@ func (j *journal) each(take func(*streamv1.StreamResponse)) (cut int64, err erro
 		_ = f.Close()
 		return cut, nil //nolint:nilerr // as above
 	}
-	j.file, j.base = f, base
+	j.file, j.records, j.base = f, count, base
 	j.changes = whole - j.base
 	return cut, nil
+}
+
+// open returns the records of a file's text, and the size of its head.
+func (j *journal) open(text []byte) (records iter.Seq2[*streamv1.StreamResponse, int64], head int64, err error) {
+	id := keyNamed(text)
+	if id == "" {
+		j.outdated = true
+		return decodePlain(text), int64(len(plainMagic)), nil
+	}
+	key, first, err := j.keys.named(id)
+	if err != nil {
+		return nil, 0, err
+	}
+	j.outdated = !first
+	if j.cipher, err = fileCipherOf(text[:headBytes], key, j.name); err != nil {
+		return nil, 0, err
+	}
+	return j.cipher.decode(text), int64(headBytes), nil
 }
 
 // isLast reports whether a record is the last chunk of what it is a part of.
@@ -108,7 +140,7 @@ func (j *journal) save(changes []*streamv1.StreamResponse, full func() iter.Seq[
 }
 
 func (j *journal) add(change *streamv1.StreamResponse) error {
-	record, err := encodeRecord(change)
+	record, err := j.cipher.encode(j.records, change)
 	if err != nil {
 		return err
 	}
@@ -123,19 +155,28 @@ func (j *journal) add(change *streamv1.StreamResponse) error {
 		j.file = nil
 		return err
 	}
+	j.records++
 	j.changes += int64(len(record))
 	return nil
 }
 
 // fold writes a new file and puts it in the old one's place.
 func (j *journal) fold(records iter.Seq[*streamv1.StreamResponse]) error {
-	size := int64(len(magic))
+	keys, err := j.keys.all()
+	if err != nil {
+		return err
+	}
+	c, err := newFileCipher(keys[0], j.name)
+	if err != nil {
+		return err
+	}
+	size, count := int64(headBytes), uint64(0)
 	f, err := datafile.Replace(j.dir, j.name, func(w io.Writer) error {
-		if _, err := io.WriteString(w, magic); err != nil {
+		if _, err := w.Write(c.head); err != nil {
 			return err
 		}
 		for m := range records {
-			b, err := encodeRecord(m)
+			b, err := c.encode(count, m)
 			if err != nil {
 				return err
 			}
@@ -143,6 +184,7 @@ func (j *journal) fold(records iter.Seq[*streamv1.StreamResponse]) error {
 				return err
 			}
 			size += int64(len(b))
+			count++
 		}
 		return nil
 	})
@@ -152,6 +194,7 @@ func (j *journal) fold(records iter.Seq[*streamv1.StreamResponse]) error {
 	if j.file != nil {
 		_ = j.file.Close()
 	}
-	j.file, j.base, j.changes = f, size, 0
+	j.file, j.cipher, j.records, j.base, j.changes = f, c, count, size, 0
+	j.outdated = false
 	return err
 }

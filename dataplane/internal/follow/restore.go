@@ -27,8 +27,8 @@ func (f *Follower) restore() {
 		f.log.Error("last good snapshot: going on with what fits together", "error", err.Error())
 		f.unsaved.snapshot = true
 	}
-	if slices.ContainsFunc(records, hasApart) {
-		f.unsaved.snapshot = true // values of consumers that go later would stay in it
+	if f.disk.snapshot.outdated || slices.ContainsFunc(records, hasApart) {
+		f.unsaved.snapshot = true // what is not encrypted, and values of consumers that go later, would stay in it
 	}
 	if s.revision == 0 {
 		return
@@ -76,6 +76,6 @@ func (f *Follower) restoreConsumers(s *state) *state {
 	if cut > 0 {
 		f.log.Warn("last good consumers: their end was torn and is cut off", "bytes", cut)
 	}
-	f.unsaved.consumers = wrong != nil || !there
+	f.unsaved.consumers = wrong != nil || !there || f.disk.consumers.outdated
 	return s
 }

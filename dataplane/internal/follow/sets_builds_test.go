@@ -2,13 +2,11 @@ package follow
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
-	streamv1 "gateway.internal/proto/gen/gateway/stream/v1"
 	"gateway.internal/shared/config"
 )
 
@@ -49,16 +47,8 @@ func TestControlPlaneOfAnEarlierBuild(t *testing.T) {
 func TestFileOfAnEarlierBuild(t *testing.T) {
 	dir := t.TempDir()
 	src := &source{t: t, config: config.Empty()}
-	text := []byte(magic)
 	first, then := src.change(true, route("r"), consumerPut("a")), src.change(false, consumerPut("b"))
-	for _, m := range []*streamv1.StreamResponse{first, then} {
-		record, err := encodeRecord(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = append(text, record...)
-	}
-	write(t, filepath.Join(dir, "snapshot.pb"), string(text))
+	write(t, filepath.Join(dir, "snapshot.pb"), plainFile(t, first, then))
 	f, n := follower(t, dir)
 	if n.clients.Hash() != src.config.HashOf(config.Consumer) || n.version.Revision != 2 {
 		t.Fatalf("%d consumers, revision %d", n.clients.Len(), n.version.Revision)
@@ -82,11 +72,8 @@ func TestConsumersOfAnOlderLife(t *testing.T) {
 	applied(t, takeAll(t, f, consumers(nil, edited(t, config.Empty(), consumerPut("revoked"), consumerPut("a")), 1)))
 	f.disk.close()
 	earlier := &source{t: t, config: config.Empty(), revision: 1}
-	record, err := encodeRecord(earlier.change(true, route("r"), consumerPut("a"), consumerPut("b")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(dir, "snapshot.pb"), magic+string(record))
+	write(t, filepath.Join(dir, "snapshot.pb"),
+		plainFile(t, earlier.change(true, route("r"), consumerPut("a"), consumerPut("b"))))
 	for range 2 {
 		f, n := follower(t, dir)
 		if n.clients.Hash() != earlier.config.HashOf(config.Consumer) || n.clients.ByName("revoked") != nil {
@@ -130,17 +117,13 @@ func TestValuesInAFileOfAnEarlierBuild(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			src := &source{t: t, config: config.Empty()}
-			record, err := encodeRecord(src.change(true, route("r"), c))
-			if err != nil {
-				t.Fatal(err)
-			}
-			write(t, filepath.Join(dir, "snapshot.pb"), magic+string(record))
+			write(t, filepath.Join(dir, "snapshot.pb"), plainFile(t, src.change(true, route("r"), c)))
 			src.apart = true
 			f, _ := follower(t, dir)
 			test.do(t, f, src)
 			for file, there := range map[string]bool{"snapshot.pb": false, "consumers.pb": test.left} {
-				text, err := os.ReadFile(filepath.Join(dir, file))
-				if err != nil || strings.Contains(string(text), canary) != there {
+				text, err := readable(filepath.Join(dir, file))
+				if err != nil || strings.Contains(text, canary) != there {
 					t.Errorf("%s has the value: %t, %v", file, !there, err)
 				}
 			}

@@ -108,7 +108,7 @@ func TestRevokedStaysSoAfterACrash(t *testing.T) {
 	looked := 0
 	n.crash = func(s *consumer.Set) {
 		dir := t.TempDir()
-		for _, name := range []string{"snapshot.pb", "consumers.pb"} {
+		for _, name := range []string{"snapshot.pb", "consumers.pb", ownKeyFile} {
 			text, err := os.ReadFile(filepath.Join(f.disk.dir, name))
 			if err != nil {
 				t.Fatal(err)

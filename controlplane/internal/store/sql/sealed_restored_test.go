@@ -17,6 +17,7 @@ import (
 	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/secretkey"
 )
 
 // replica is a control plane's view of a store: it commits on what it knows, and reads nothing before.
@@ -26,7 +27,7 @@ type replica struct {
 	c    *config.Config
 }
 
-func newReplica(t *testing.T, server *testserver.PostgreSQL, keys []seal.Key) *replica {
+func newReplica(t *testing.T, server *testserver.PostgreSQL, keys []secretkey.Key) *replica {
 	t.Helper()
 	s, err := OpenSealed(t.Context(), server.URL, keys, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -71,7 +72,7 @@ func (r *replica) sealedBy(t *testing.T, name string) []int64 {
 }
 
 // secretsOf reads a store as a process does that has just started.
-func secretsOf(t *testing.T, server *testserver.PostgreSQL, keys []seal.Key) map[string]string {
+func secretsOf(t *testing.T, server *testserver.PostgreSQL, keys []secretkey.Key) map[string]string {
 	t.Helper()
 	fresh := newReplica(t, server, keys)
 	got := map[string]string{}
@@ -115,8 +116,8 @@ func TestAGivenUpDataKeySealsNothing(t *testing.T) {
 // those that start later, though they knew data keys that are not in the backup.
 func TestDataKeysOfABackup(t *testing.T) {
 	type servers = *testserver.PostgreSQL
-	for name, backup := range map[string]func(*testing.T, servers, []seal.Key) (string, *replica){
-		"from before another data key": func(t *testing.T, server servers, keys []seal.Key) (string, *replica) {
+	for name, backup := range map[string]func(*testing.T, servers, []secretkey.Key) (string, *replica){
+		"from before another data key": func(t *testing.T, server servers, keys []secretkey.Key) (string, *replica) {
 			r := newReplica(t, server, keys)
 			r.commit(t, "first", canary)
 			text := server.Dump()
@@ -125,13 +126,13 @@ func TestDataKeysOfABackup(t *testing.T) {
 			}
 			return text, r
 		},
-		"from before there were keys": func(t *testing.T, server servers, keys []seal.Key) (string, *replica) {
+		"from before there were keys": func(t *testing.T, server servers, keys []secretkey.Key) (string, *replica) {
 			newReplica(t, server, nil).commit(t, "first", canary)
 			text := server.Dump()
 			r := newReplica(t, server, keys)
 			return text, r
 		},
-		"and another data key of the same id": func(t *testing.T, server servers, keys []seal.Key) (string, *replica) {
+		"and another data key of the same id": func(t *testing.T, server servers, keys []secretkey.Key) (string, *replica) {
 			r := newReplica(t, server, keys)
 			r.commit(t, "first", canary)
 			text := server.Dump()

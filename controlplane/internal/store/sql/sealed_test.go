@@ -13,11 +13,11 @@ import (
 
 	"github.com/google/uuid"
 
-	"gateway.internal/controlplane/internal/seal"
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/testserver"
 	configv1 "gateway.internal/proto/gen/gateway/config/v1"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/secretkey"
 )
 
 const (
@@ -26,13 +26,13 @@ const (
 	ownCanary    = "canary-51e00f3d-of-the-control-plane"
 )
 
-func newKeys(t *testing.T) []seal.Key {
+func newKeys(t *testing.T) []secretkey.Key {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "key")
-	if err := seal.WriteKey(file); err != nil {
+	if err := secretkey.Write(file); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := seal.LoadKeys("", file)
+	keys, err := secretkey.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func onDisk(t *testing.T, s *Store, path string) []string {
 	return found
 }
 
-func openSealed(t *testing.T, path string, keys []seal.Key) *Store {
+func openSealed(t *testing.T, path string, keys []secretkey.Key) *Store {
 	t.Helper()
 	s, err := OpenSealed(t.Context(), "embedded:"+path, keys, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -154,7 +154,7 @@ func TestSecretsAreSealed(t *testing.T) {
 
 	// Another key goes on where the one before is there too, once.
 	next := newKeys(t)
-	s = openSealed(t, path, append(append([]seal.Key{}, next...), keys...))
+	s = openSealed(t, path, append(append([]secretkey.Key{}, next...), keys...))
 	own(t, s)
 	s.Close()
 	s = openSealed(t, path, next)
@@ -162,7 +162,7 @@ func TestSecretsAreSealed(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	s.Close()
-	for name, wrong := range map[string][]seal.Key{"none": nil, "the one before": keys} {
+	for name, wrong := range map[string][]secretkey.Key{"none": nil, "the one before": keys} {
 		_, err := OpenSealed(t.Context(), "embedded:"+path, wrong, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), next[0].ID()) || errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("with the key %s: %v", name, err)

@@ -19,6 +19,7 @@ import (
 	"gateway.internal/controlplane/internal/seal"
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/secretkey"
 )
 
 // Store implements store.Store.
@@ -72,7 +73,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 
 // OpenSealed is Open of a store whose secrets are encrypted; no keys: new ones are not, and one that has encrypted ones
 // fails. The first of the keys is used, and the others are those before it.
-func OpenSealed(ctx context.Context, url string, keys []seal.Key, log *slog.Logger) (*Store, error) {
+func OpenSealed(ctx context.Context, url string, keys []secretkey.Key, log *slog.Logger) (*Store, error) {
 	var db *dbsql.DB
 	var d dialect
 	var err error

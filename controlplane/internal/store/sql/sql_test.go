@@ -16,16 +16,16 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"gateway.internal/controlplane/internal/seal"
 	"gateway.internal/controlplane/internal/store"
 	"gateway.internal/controlplane/internal/store/storetest"
 	"gateway.internal/controlplane/testserver"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/secretkey"
 )
 
 // opener opens a store: an embedded one with keys, the same each time, and PostgreSQL without.
 func opener(url string) func(*testing.T) store.Store {
-	keys, err := seal.ParseKeys("c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ=")
+	keys, err := secretkey.Parse("c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ=")
 	return func(t *testing.T) store.Store {
 		t.Helper()
 		if err != nil {
