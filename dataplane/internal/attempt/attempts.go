@@ -7,7 +7,6 @@ import (
 
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/upstream"
@@ -230,15 +229,15 @@ func (a *Attempts) connect() bool {
 
 // AcquireIdle gets the attempt that Choose has begun an idle connection, of those that a loop looks after if possible;
 // nil: there is none, and Send goes on with it.
-func (a *Attempts) AcquireIdle(loop *socket.Loop) *http1.ClientConn {
-	conn, client := a.Endpoint.AcquireIdle(a.Exchange.Now, loop)
+func (a *Attempts) AcquireIdle(loop *socket.Loop) upstream.LoopConn {
+	conn := a.Endpoint.AcquireIdle(a.Exchange.Now, loop)
 	if conn == nil {
 		return nil
 	}
 	a.Tried, a.Conn, a.Used = 1, conn, conn.Used()
 	a.countIn()
 	a.TellDeadline()
-	return client
+	return conn
 }
 
 // Withdraw gives that connection back, on which nothing was sent that anybody could act on. Send goes on with the

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/codec"
-	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 )
 
@@ -13,32 +12,10 @@ import (
 // would have to wait, the connection leaves for a goroutine of its own, and comes back when its requests are simple
 // again.
 
-// LoopHandler is a codec.Handler that can serve in a loop too.
-type LoopHandler interface {
-	codec.Handler
-	// Start does what Serve does, but does not wait. It reports whether the exchange is over. Otherwise the exchange
-	// goes on by itself and calls conn.Over at its end. Before anything that waits it calls conn.Leave, in a goroutine
-	// of its own.
-	Start(x *exchange.Exchange, conn LoopConn) (over bool)
-}
-
-// LoopConn is the client connection of an exchange that is served in a loop.
-type LoopConn interface {
-	// Loop is the loop.
-	Loop() *socket.Loop
-	// Leave takes the connection out of the loop: the methods of x.Down may wait from then on, and so may Over.
-	Leave()
-	// Flush sends the response that WriteHead has kept for the end of the iteration: a whole and small one of the
-	// service's.
-	Flush() error
-	// Over goes on with the connection after the exchange.
-	Over()
-}
-
 // ServeIn makes connections that have brought a number of simple requests in a row, such as JoinAfter, be served in
 // loops, where the handler can do that. It is called before the first Serve.
 func (s *Server) ServeIn(loops *socket.Loops, joinAfter uint16) {
-	if loopHandler, ok := s.handler.(LoopHandler); ok {
+	if loopHandler, ok := s.handler.(codec.LoopHandler); ok {
 		s.loopHandler, s.loops, s.joinAfter = loopHandler, loops, joinAfter
 	}
 }
@@ -249,10 +226,10 @@ func (c *conn) goOn() {
 	}()
 }
 
-// Loop implements LoopConn.
+// Loop implements codec.LoopConn.
 func (c *conn) Loop() *socket.Loop { return c.place.loop }
 
-// Leave implements LoopConn.
+// Leave implements codec.LoopConn.
 func (c *conn) Leave() {
 	if c.turns.Load()-c.place.joinedAt <= uint32(c.place.joinAfter) {
 		c.place.joinAfter = min(2*c.place.joinAfter, maxJoinAfter)
@@ -266,7 +243,7 @@ func (c *conn) Leave() {
 	c.place.state.Store(inGoroutine)
 }
 
-// Flush implements LoopConn.
+// Flush implements codec.LoopConn.
 func (c *conn) Flush() error {
 	kept := c.req.kept
 	if kept == nil {
@@ -278,7 +255,7 @@ func (c *conn) Flush() error {
 	return err
 }
 
-// Over implements LoopConn.
+// Over implements codec.LoopConn.
 func (c *conn) Over() {
 	if c.place.state.Load() == inGoroutine {
 		defer c.rescue()

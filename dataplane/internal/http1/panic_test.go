@@ -32,7 +32,7 @@ func (h *defective) Serve(x *exchange.Exchange) {
 	}
 }
 
-func (h *defective) Start(x *exchange.Exchange, _ LoopConn) bool {
+func (h *defective) Start(x *exchange.Exchange, _ codec.LoopConn) bool {
 	h.Serve(x)
 	return true
 }

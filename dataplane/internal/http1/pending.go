@@ -6,22 +6,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/socket"
 )
 
-// ResponseWaiter waits for the response to a pending request in a loop.
-type ResponseWaiter interface {
-	// Answered is called on a loop's goroutine when bytes have come or the connection is over: Collect tells which.
-	Answered()
-	// Late is called on another goroutine instead, when nothing has come for too long to wait in a loop: Wait goes on
-	// waiting.
-	Late()
-}
-
 // pendingRequest is the request that a connection in a loop has sent and waits for the response to.
 type pendingRequest struct {
-	waiter  ResponseWaiter
+	waiter  codec.ResponseWaiter
 	waiting atomic.Bool   // waiter is to be called, once
 	unasked atomic.Bool   // more may have come than the response, be it the end
 	number  atomic.Uint32 // how many requests have been prepared
@@ -36,9 +28,8 @@ type pendingRequest struct {
 // take makes the caller the one who calls the waiter, and so the connection's owner. It reports whether it is.
 func (p *pendingRequest) take() bool { return p.waiting.CompareAndSwap(true, false) }
 
-// Prepare makes Dispatch send a whole request, and waiter be called about the response. It reports whether that can be
-// done in the loop, on whose goroutine it is called; otherwise nothing happens.
-func (c *ClientConn) Prepare(x *exchange.Exchange, part []byte, loop *socket.Loop, waiter ResponseWaiter) bool {
+// Prepare implements codec.LoopRequester.
+func (c *ClientConn) Prepare(x *exchange.Exchange, part []byte, loop *socket.Loop, waiter codec.ResponseWaiter) bool {
 	if x.Request.ContentLength < 0 || !c.register(loop) {
 		return false
 	}
@@ -56,9 +47,7 @@ func (c *ClientConn) Prepare(x *exchange.Exchange, part []byte, loop *socket.Loo
 	return true
 }
 
-// Dispatch sends the request that was prepared, without waiting. It reports whether the request has left: then the
-// waiter, when it is called, owns the connection. Otherwise nobody is called, and the endpoint has nothing of the
-// request or, where there is an error, a part of it.
+// Dispatch implements codec.LoopRequester.
 func (c *ClientConn) Dispatch() (left bool, err error) {
 	b := c.pending.request
 	c.pending.request = nil
@@ -89,7 +78,7 @@ func (c *ClientConn) register(loop *socket.Loop) (taken bool) {
 	return taken
 }
 
-// Leave takes the connection out of its loop, if it is in one: its methods may wait then.
+// Leave implements codec.LoopRequester.
 func (c *ClientConn) Leave() {
 	if c.registration.Taken() {
 		c.registration.Leave(c.sock)
@@ -139,24 +128,8 @@ func (c *ClientConn) Tick() {
 	}
 }
 
-// Progress is how far a response has come.
-type Progress uint8
-
-// The stages.
-const (
-	// Incomplete is a response that has to be waited for: by Wait, and BufferedBody after that.
-	Incomplete Progress = iota
-	// Receiving is a response whose body comes soon: Answered or Late will be called again, or have been, and the
-	// exchange is not the caller's any more.
-	Receiving
-	// Complete is a response whose head is in x.Response, and of whose body BufferedBody returns what there is, without
-	// waiting.
-	Complete
-)
-
-// Collect takes what there is of the response to a request that was dispatched, without waiting. started tells that
-// something of the response came.
-func (c *ClientConn) Collect(x *exchange.Exchange) (at Progress, started bool, err error) {
+// Collect implements codec.LoopRequester.
+func (c *ClientConn) Collect(x *exchange.Exchange) (at codec.Progress, started bool, err error) {
 	p := &c.pending
 	if v := p.defect; v != nil {
 		p.defect = nil
@@ -164,33 +137,33 @@ func (c *ClientConn) Collect(x *exchange.Exchange) (at Progress, started bool, e
 	}
 	if p.err != nil {
 		c.broken = true
-		return Incomplete, p.headed, classify(p.err)
+		return codec.Incomplete, p.headed, classify(p.err)
 	}
 	if !p.headed {
 		const statusAt = len("HTTP/1.1 ")
 		have := c.sock.Buffered()
 		n := headEnd(have, 0)
 		if n <= statusAt || have[statusAt] == '1' {
-			return Incomplete, true, nil
+			return codec.Incomplete, true, nil
 		}
 		c.headLength = n
 		if started, err = c.readHead(x, 0); err != nil {
-			return Incomplete, started, err
+			return codec.Incomplete, started, err
 		}
 		p.headed = true
 	}
 	have := int64(len(c.sock.Buffered()))
 	if c.body.over || c.body.framed != byLength || have >= c.body.left {
-		return Complete, true, nil
+		return codec.Complete, true, nil
 	}
 	if c.body.left-have > int64(c.sock.Room()) {
-		return Incomplete, true, nil
+		return codec.Incomplete, true, nil
 	}
 	c.pending.waiting.Store(true)
-	return Receiving, true, nil
+	return codec.Receiving, true, nil
 }
 
-// Wait waits for the response's head, as Send does after it has sent the request.
+// Wait implements codec.LoopRequester: it does what Send does after it has sent the request.
 func (c *ClientConn) Wait(x *exchange.Exchange, timeout time.Duration) (started bool, err error) {
 	if c.pending.headed {
 		return true, nil

@@ -29,7 +29,7 @@ type Server struct {
 	parkAfter time.Duration
 	// loops are where connections are served that are used often, by the loop handler; nil: each in its goroutine.
 	loops       *socket.Loops
-	loopHandler LoopHandler
+	loopHandler codec.LoopHandler
 	joinAfter   uint16
 	lingering   lingering
 

@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/socket"
 	"gateway.internal/shared/fault"
 )
@@ -15,8 +15,8 @@ import (
 // more often.
 const leastDeadline = 4 * socket.LoopTick
 
-// Start implements http1.LoopHandler.
-func (p *Proxy) Start(x *exchange.Exchange, host http1.LoopConn) (over bool) {
+// Start implements codec.LoopHandler.
+func (p *Proxy) Start(x *exchange.Exchange, host codec.LoopConn) (over bool) {
 	t := p.begin(x)
 	t.host = host
 	if over = t.start(); over {
@@ -143,19 +143,19 @@ func (t *transaction) unsent() {
 	t.x.Down.Abort()
 }
 
-// Answered implements http1.ResponseWaiter.
+// Answered implements codec.ResponseWaiter.
 func (t *transaction) Answered() {
 	defer t.guardLoop()
 	x, a := t.x, &t.attempt
 	progress, started, err := t.client.Collect(x)
 	switch {
-	case progress == http1.Receiving:
+	case progress == codec.Receiving:
 		return
 	case err != nil:
 		t.started, t.broken = started, err
 		go t.apart((*transaction).recover)
 		return
-	case progress == http1.Incomplete:
+	case progress == codec.Incomplete:
 		go t.apart((*transaction).await)
 		return
 	}
@@ -178,7 +178,7 @@ func (t *transaction) Answered() {
 	t.host.Loop().Post(t)
 }
 
-// Late implements http1.ResponseWaiter.
+// Late implements codec.ResponseWaiter.
 func (t *transaction) Late() { t.apart((*transaction).await) }
 
 // await waits for the response to the request that was dispatched.

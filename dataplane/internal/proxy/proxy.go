@@ -7,15 +7,15 @@ import (
 	"time"
 
 	"gateway.internal/dataplane/internal/accesslog"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/overload"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
 	"gateway.internal/dataplane/internal/via"
 )
 
-// Proxy serves exchanges by the runtime's snapshot. It implements http1.LoopHandler.
+// Proxy serves exchanges by the runtime's snapshot. It implements codec.LoopHandler.
 type Proxy struct {
 	runtime *runtime.Runtime
 	nowhere *telemetry.Route // counts what no route matched
@@ -37,7 +37,7 @@ type chance struct {
 	fraction func() float64
 }
 
-var _ http1.LoopHandler = (*Proxy)(nil)
+var _ codec.LoopHandler = (*Proxy)(nil)
 
 // New returns a proxy that is a node to the requests that pass it, and writes to an access log, unless that is nil.
 func New(rt *runtime.Runtime, counters *telemetry.Registry, node *via.Node, log *accesslog.Log) *Proxy {

@@ -6,17 +6,18 @@ import (
 
 	"gateway.internal/dataplane/internal/attempt"
 	"gateway.internal/dataplane/internal/certificate"
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/errorpage"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/forwarded"
 	"gateway.internal/dataplane/internal/grpcweb"
-	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/injection"
 	"gateway.internal/dataplane/internal/mirror"
 	"gateway.internal/dataplane/internal/pipeline"
 	"gateway.internal/dataplane/internal/ratelimit"
 	"gateway.internal/dataplane/internal/runtime"
 	"gateway.internal/dataplane/internal/telemetry"
+	"gateway.internal/dataplane/internal/upstream"
 	"gateway.internal/shared/config"
 	"gateway.internal/shared/fault"
 	"gateway.internal/shared/routing"
@@ -54,8 +55,8 @@ type transaction struct {
 	attempt  attempt.Attempts
 	// host is the client's connection and client the service's, where they are served in a loop; started and broken are
 	// what sending the request there came to.
-	host    http1.LoopConn
-	client  *http1.ClientConn
+	host    codec.LoopConn
+	client  upstream.LoopConn
 	started bool
 	broken  error
 	// back tells that it is on its way back, with the response.

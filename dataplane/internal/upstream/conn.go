@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"gateway.internal/dataplane/internal/codec"
 	"gateway.internal/dataplane/internal/exchange"
 	"gateway.internal/dataplane/internal/http1"
 	"gateway.internal/dataplane/internal/http2"
@@ -55,4 +56,10 @@ type Conn interface {
 	BodyOver() bool
 	// Abort makes every waiting and later call fail at once.
 	Abort()
+}
+
+// LoopConn is a Conn that can be in a loop, whatever the endpoint speaks.
+type LoopConn interface {
+	Conn
+	codec.LoopRequester
 }

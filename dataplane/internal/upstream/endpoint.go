@@ -223,17 +223,17 @@ func (e *Endpoint) live(conn Conn, x *exchange.Exchange) bool {
 	return false
 }
 
-// AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection over HTTP/1, if
-// possible one that the loop looks after already; nil: there is none.
-func (e *Endpoint) AcquireIdle(now time.Time, loop *socket.Loop) (Conn, *http1.ClientConn) {
+// AcquireIdle does what Acquire does where that is done without waiting: it returns an idle connection that can be
+// in a loop, if possible in this one already; nil: there is none.
+func (e *Endpoint) AcquireIdle(now time.Time, loop *socket.Loop) LoopConn {
 	settings := e.settings.Load()
 	if settings.transport.http2 != never || settings.tls != nil {
-		return nil, nil
+		return nil
 	}
 	if c := e.takeIdle(settings, now, loop); c != nil {
-		return c, c.ClientConn
+		return c
 	}
-	return nil, nil
+	return nil
 }
 
 // takeIdle returns an idle connection that may be used, or nil.
