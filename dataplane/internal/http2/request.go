@@ -19,6 +19,7 @@ func (c *serverConn) list(id uint32, block []byte, end, itself bool) error {
 	if err := c.decode(block); err != nil {
 		return err
 	}
+	var by *worker
 	why := codeNo
 	switch {
 	case c.told:
@@ -38,6 +39,7 @@ func (c *serverConn) list(id uint32, block []byte, end, itself bool) error {
 			s.remoteEnded = end
 			s.declared = c.fields.length
 			c.streams[id] = &s.streamFlow
+			by = c.takeWorker()
 		})
 	}
 	if why != codeNo {
@@ -47,8 +49,7 @@ func (c *serverConn) list(id uint32, block []byte, end, itself bool) error {
 	}
 	s.opaque = c.fields.method == "CONNECT" && !c.fields.hasProtocol
 	s.request(&c.fields, end)
-	c.running.Add(1)
-	go s.runFn()
+	c.start(s, by)
 	return nil
 }
 
@@ -125,13 +126,13 @@ func (s *serverStream) refuse(why *fault.Error) {
 	s.Exchange.Fail(why.Code, why.Reason)
 }
 
-// run takes the exchange to its end.
-func (s *serverStream) run() {
+// run takes the exchange to its end, on the goroutine of a worker.
+func (s *serverStream) run(w *worker) {
 	c := s.conn
 	defer c.running.Done()
 	defer c.rescue() // the stream is not used again then
 	c.server.handler.Serve(&s.Exchange)
-	reset, last := s.leave()
+	reset, last := s.leave(w)
 	if reset {
 		c.flush()
 	}
@@ -143,12 +144,13 @@ func (s *serverStream) run() {
 }
 
 // leave takes the stream off its connection. reset tells that there is something to send for it, and last that the
-// connection has no other one and is to end.
-func (s *serverStream) leave() (reset, last bool) {
+// connection has no other one and is to end. The worker is idle then, but for what it has left to do.
+func (s *serverStream) leave(w *worker) (reset, last bool) {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.streams, s.id)
+	c.rest(w)
 	if len(c.streams) == 0 {
 		c.idleSince = s.Now
 	}

@@ -18,11 +18,14 @@ type serverConn struct {
 	server  *Server
 	peer    *exchange.Peer
 	shard   uint32
-	asked   time.Time // when the client was asked to open no more streams; mu protects it
-	told    bool      // it was told which stream is the last
-	parted  bool      // the client has said that it opens no more streams
-	running sync.WaitGroup
-	born    time.Time
+	asked   time.Time      // when the client was asked to open no more streams; mu protects it
+	told    bool           // it was told which stream is the last
+	parted  bool           // the client has said that it opens no more streams
+	running sync.WaitGroup // exchanges
+	workers sync.WaitGroup
+	// idleWorkers wait for streams; the mutex protects them.
+	idleWorkers []*worker
+	born        time.Time
 	// lookedAt is when it was last looked whether something is overdue. The reading goroutine's.
 	lookedAt  time.Time
 	idleSince time.Time   // when the last exchange ended, while there is none; the mutex protects it
@@ -141,6 +144,7 @@ func (c *serverConn) goesOn(err error) bool {
 		c.ended = why
 		return false
 	}
+	c.dismiss()
 	c.wait(left) // the next call of Each begins with a look
 	return true
 }
@@ -250,6 +254,8 @@ func (c *serverConn) end() {
 	}
 	c.locked(func() { c.fail(io.ErrClosedPipe) })
 	c.running.Wait()
+	c.dismiss()
+	c.workers.Wait()
 	c.writers.Wait()
 	c.locked(func() {
 		c.out.pending = c.out.pending[:0]

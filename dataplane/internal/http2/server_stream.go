@@ -21,13 +21,11 @@ type serverStream struct {
 	cancelled atomic.Bool
 	bodyless  bool
 	gives     socket.Pace // how fast the client sends the body
-	runFn     func()
 }
 
 func newServerStream() *serverStream {
 	s := &serverStream{}
 	s.streamFlow.init()
-	s.runFn = s.run
 	return s
 }
 
