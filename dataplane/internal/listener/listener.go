@@ -37,6 +37,7 @@ type Listener struct {
 	closed   bool
 	wg       sync.WaitGroup // of open connections, and of Serve
 	refusals refusals
+	panics   *telemetry.Panics
 	// forwarding is the peers'.
 	forwarding exchange.Forwarding
 	// ended is over when those that have not come to a server yet are to be cut.
@@ -93,7 +94,7 @@ func Listen(address string, set Settings) (*Listener, error) {
 }
 
 func serving(ln net.Listener, set Settings) *Listener {
-	l := &Listener{ln: ln, set: set}
+	l := &Listener{ln: ln, set: set, panics: set.Counters.Panics(set.Log)}
 	l.forwarding = exchange.Forwarding{Proxies: set.Proxies, Fields: set.Forwarded, RouteByHost: set.RouteByForwardedHost}
 	l.ended, l.end = context.WithCancel(context.Background())
 	return l
@@ -152,24 +153,25 @@ func (l *Listener) enter() bool {
 
 // begin finds out who has connected and what is spoken, and serves it.
 func (l *Listener) begin(nc net.Conn) {
-	if !l.set.Limit.enter() {
+	v := &visit{l: l}
+	defer v.rescue(nc)
+	if v.entered = l.set.Limit.enter(); !v.entered {
 		l.refuse(nc, exchange.NewPeer(nc.RemoteAddr()), errTooMany)
-		l.set.Counters.Connections(-1)
-		l.wg.Done()
+		v.end()
 		return
 	}
 	peer, err := l.identify(nc)
-	counted := err == nil && countable(peer)
-	if counted && !l.set.Limit.admit(peer.Client.Addr()) {
-		counted, err = false, errTooManyOfOwner
+	v.peer, v.counted = peer, err == nil && countable(peer)
+	if v.counted && !l.set.Limit.admit(peer.Client.Addr()) {
+		v.counted, err = false, errTooManyOfOwner
 	}
 	if err != nil {
 		l.refuse(nc, peer, err)
-		l.left(peer, counted)
+		v.end()
 		return
 	}
 	if l.set.Security == nil {
-		l.set.Servers.HTTP1.Serve(socket.New(nc), peer, func() { l.left(peer, counted) })
+		l.set.Servers.HTTP1.Serve(socket.New(nc), peer, v.end)
 		return
 	}
 	conn, secured, err := l.set.Security.handshake(l.ended, nc, peer)
@@ -177,33 +179,24 @@ func (l *Listener) begin(nc net.Conn) {
 	if err != nil {
 		_ = answerPlain(nc, err)
 		_ = nc.Close()
-		l.left(peer, counted)
+		v.end()
 		l.set.Log.Debug("TLS handshake failed", "client", peer.ClientText, "error", err.Error())
 		return
 	}
 	// The handshake has grown the stack; what serves the connection for perhaps hours starts with a small one.
 	go func() {
+		defer v.rescue(conn)
 		server := l.set.Servers.HTTP1
 		if l.set.Servers.HTTP2 != nil && conn.ConnectionState().NegotiatedProtocol == "h2" {
 			server = l.set.Servers.HTTP2
 		}
-		server.Serve(socket.New(conn), secured, func() { l.left(peer, counted) })
+		server.Serve(socket.New(conn), secured, v.end)
 	}()
 }
 
 // countable reports whether a peer's connections are counted for its address. Those of trusted proxies are many
 // clients', and so are those of Unix sockets, which have none.
 func countable(peer *exchange.Peer) bool { return peer.Client.IsValid() && !peer.Trusted }
-
-// left counts the end of a connection; counted tells that it was counted for its client.
-func (l *Listener) left(peer *exchange.Peer, counted bool) {
-	if counted {
-		l.set.Limit.dismiss(peer.Client.Addr())
-	}
-	l.set.Limit.leave()
-	l.set.Counters.Connections(-1)
-	l.wg.Done()
-}
 
 // Leave makes clients go elsewhere with what they have next, while everything is served that comes all the same.
 // Listeners may share servers.

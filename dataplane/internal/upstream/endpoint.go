@@ -20,6 +20,7 @@ import (
 	"gateway.internal/dataplane/internal/upstream/balance"
 	"gateway.internal/dataplane/internal/upstream/outlier"
 	"gateway.internal/shared/config"
+	"gateway.internal/shared/fault"
 )
 
 // Endpoint is one address of a service with what lives there: its health, its requests in flight and its connections.
@@ -59,7 +60,7 @@ type dials struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	// panicked is told of what panics on connections; nil: such panics go on.
+	// panicked is told of what panics on connections, and as they are opened; nil: such panics go on.
 	panicked func(what, route string, v any)
 }
 
@@ -67,6 +68,19 @@ func newDials() *dials {
 	d := &dials{}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	return d
+}
+
+// errDefect is what becomes of a connection whose opening has panicked.
+var errDefect = &fault.Error{Code: fault.Internal, Reason: "the gateway has failed"}
+
+// defect tells of a panic while a connection was being opened, which ends that alone; where nobody wants to know, it
+// goes on.
+func (d *dials) defect(v any) error {
+	if d.panicked == nil {
+		panic(v)
+	}
+	d.panicked("the opening of a connection", "", v)
+	return errDefect
 }
 
 // end ends them all.
@@ -341,10 +355,19 @@ func (e *Endpoint) keep(c *http1Conn) {
 
 // dial opens a connection, with TLS where the service wants it, within the connect timeout. Those who wait for it have
 // limits of their own.
-func (e *Endpoint) dial(settings *connSettings) (net.Conn, error) {
+func (e *Endpoint) dial(settings *connSettings) (nc net.Conn, err error) {
 	ctx, cancel := context.WithTimeout(e.dials.ctx, settings.pool.ConnectTimeout)
 	defer cancel()
-	nc, err := dialEither(ctx, e.network, e.dialed())
+	defer func() {
+		if v := recover(); v != nil {
+			err = e.dials.defect(v)
+			if nc != nil {
+				_ = nc.Close()
+				nc = nil
+			}
+		}
+	}()
+	nc, err = dialEither(ctx, e.network, e.dialed())
 	if err != nil || settings.tls == nil {
 		return nc, err
 	}
