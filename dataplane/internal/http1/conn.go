@@ -122,6 +122,9 @@ func (c *conn) serve() (parked bool) {
 		if c.join() {
 			return true
 		}
+		if len(c.sock.Buffered()) > 0 { // TLS had something
+			continue
+		}
 		c.await(time.Now())
 		if c.server.draining.Load() && !c.awaitLast(&lastUntil) {
 			break

@@ -122,7 +122,6 @@ func (c *conn) lookAgain() {
 func (c *conn) Serve() {
 	defer c.rescueInLoop()
 	for {
-		full := c.sock.Room() == 0
 		switch a := &c.place.arrival; {
 		case a.err != nil:
 			c.ended = true
@@ -130,7 +129,7 @@ func (c *conn) Serve() {
 			return
 		case a.got && !c.proceed():
 			return
-		case a.got && (full || a.ended):
+		case a.got && (a.ended || c.sock.LeftMore()):
 			c.sock.Release()
 		case c.settle():
 			return
@@ -167,6 +166,9 @@ func (c *conn) settle() bool {
 	c.sock.ReleaseIn(c.place.loop)
 	c.sock.SetSize(socket.HeadSize)
 	c.idleSince = c.finishedAt
+	if c.sock.LeftMore() { // nothing announces it
+		return false
+	}
 	if !c.place.state.CompareAndSwap(busyInLoop, idleInLoop) {
 		c.place.state.Store(busyInLoop)
 		return false

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -33,7 +34,22 @@ func startInLoops(t *testing.T, config string, edits ...func(*codec.Limits)) *ga
 	for _, edit := range edits {
 		edit(&limits)
 	}
+	if secureClients {
+		cert, key, _ := newAuthority(t).issue("a")
+		config += "---\ncertificates:\n" + certificateOf("a", cert, key, "    default: true\n")
+	}
 	return startWith(t, limits, config)
+}
+
+// secureClients makes the clients of tests that onBoth runs speak TLS.
+var secureClients bool
+
+// onBoth runs a test whose clients speak TLS, and one whose clients do not.
+func onBoth(t *testing.T, test func(t *testing.T)) {
+	t.Run("plain", test)
+	secureClients = true
+	defer func() { secureClients = false }()
+	t.Run("TLS", test)
 }
 
 // registered waits until a number of connections are in loops, those to services included.
@@ -56,7 +72,12 @@ type client struct {
 
 func (g *gateway) client() *client {
 	g.t.Helper()
-	c, err := net.Dial("tcp", g.address)
+	dial := func() (net.Conn, error) { return net.Dial("tcp", g.address) }
+	if secureClients {
+		config := &tls.Config{InsecureSkipVerify: true}
+		dial = func() (net.Conn, error) { return tls.Dial("tcp", g.secure.Addr().String(), config) }
+	}
+	c, err := dial()
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -94,7 +115,9 @@ func (c *client) read() string {
 
 // TestInLoops sees that connections are where they should be: in a loop while nothing has to be waited for, and back
 // there afterwards.
-func TestInLoops(t *testing.T) {
+func TestInLoops(t *testing.T) { onBoth(t, testInLoops) }
+
+func testInLoops(t *testing.T) {
 	g := startInLoops(t, to(echo(t), ""))
 	c := g.client()
 	g.registered(1)
@@ -125,7 +148,9 @@ func TestInLoops(t *testing.T) {
 }
 
 // TestTimeInLoops lets services take their time: exchanges leave the loop, and every limit holds.
-func TestTimeInLoops(t *testing.T) {
+func TestTimeInLoops(t *testing.T) { onBoth(t, testTimeInLoops) }
+
+func testTimeInLoops(t *testing.T) {
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
 			req, err := http.ReadRequest(r)
@@ -203,7 +228,9 @@ routes: [{name: never, path: /never, service_id: s, policy_id: short}, {name: ne
 }
 
 // TestSlowReaderInALoop lets a client ask for much before it takes any of it, and others be served meanwhile.
-func TestSlowReaderInALoop(t *testing.T) {
+func TestSlowReaderInALoop(t *testing.T) { onBoth(t, testSlowReaderInALoop) }
+
+func testSlowReaderInALoop(t *testing.T) {
 	const size, requests = 60_000, 200
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
@@ -245,7 +272,9 @@ func TestSlowReaderInALoop(t *testing.T) {
 }
 
 // TestDrainOfLoops sees that connections in loops end with the node, and that no request is lost on the way.
-func TestDrainOfLoops(t *testing.T) {
+func TestDrainOfLoops(t *testing.T) { onBoth(t, testDrainOfLoops) }
+
+func testDrainOfLoops(t *testing.T) {
 	g := startInLoops(t, to(echo(t), ""))
 	var clients sync.WaitGroup
 	served := make(chan struct{}, 1000)
@@ -295,7 +324,9 @@ func TestDrainOfLoops(t *testing.T) {
 }
 
 // TestDrainReachesLoops sees that a connection does not wait in a loop until it is found to be unused.
-func TestDrainReachesLoops(t *testing.T) {
+func TestDrainReachesLoops(t *testing.T) { onBoth(t, testDrainReachesLoops) }
+
+func testDrainReachesLoops(t *testing.T) {
 	waittest.UntilNil(t, "a connection leaves its loop with Drain, not after two seconds as an unused one", func() error {
 		g := startInLoops(t, to(echo(t), ""), func(l *codec.Limits) { l.LastRequestTimeout = waittest.Limit })
 		c := g.client()
@@ -318,7 +349,9 @@ func TestDrainReachesLoops(t *testing.T) {
 
 // TestRequestsBehindOneUnderWay sends requests while an earlier one is waited for: what arrives then is announced once,
 // and must not be forgotten.
-func TestRequestsBehindOneUnderWay(t *testing.T) {
+func TestRequestsBehindOneUnderWay(t *testing.T) { onBoth(t, testRequestsBehindOneUnderWay) }
+
+func testRequestsBehindOneUnderWay(t *testing.T) {
 	arrived, answer := make(chan struct{}), make(chan struct{})
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {
@@ -358,7 +391,9 @@ func TestRequestsBehindOneUnderWay(t *testing.T) {
 }
 
 // TestUnusedLeaveLoops sees that a connection that is not used any more goes on to where idle ones rest.
-func TestUnusedLeaveLoops(t *testing.T) {
+func TestUnusedLeaveLoops(t *testing.T) { onBoth(t, testUnusedLeaveLoops) }
+
+func testUnusedLeaveLoops(t *testing.T) {
 	g := startInLoops(t, to(echo(t), ""))
 	c := g.client()
 	for range 3 {
@@ -374,7 +409,9 @@ func TestUnusedLeaveLoops(t *testing.T) {
 // TestEndsInLoops lets the service close a connection that carries nothing, or send something on it that nobody has
 // asked for: a request that may not be repeated must not meet it. No system call looks for that before each request;
 // the loop has to have seen it.
-func TestEndsInLoops(t *testing.T) {
+func TestEndsInLoops(t *testing.T) { onBoth(t, testEndsInLoops) }
+
+func testEndsInLoops(t *testing.T) {
 	goOn := make(chan struct{})
 	service := scripted(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		for {

@@ -50,6 +50,7 @@ type Conn struct {
 	writeErr error
 
 	nonblocking bool   // it is in a loop: Write must not wait
+	more        bool   // the last Receive may have left something
 	pending     []byte // what Write has kept for FlushPending
 
 	wrote    int           // how much of it
@@ -213,11 +214,11 @@ func (c *Conn) Write(a, b []byte) error {
 }
 
 func (c *Conn) write(a, b []byte) error {
-	if c.raw != nil || c.nonblocking {
-		return c.writeRaw(a, b)
-	}
 	if c.transport != nil {
 		return c.writeTLS(a, b)
+	}
+	if c.raw != nil || c.nonblocking {
+		return c.writeRaw(a, b)
 	}
 	if c.pace.Least > 0 {
 		if _, err := c.writePaced(c.nc, a); err != nil {

@@ -166,7 +166,7 @@ func (l *Loop) Number() int { return l.number }
 // connection is nonblocking: only methods that never wait work. Where the connection can't be watched, taken is false
 // and nothing happens.
 func (l *Loop) Add(c *Conn, h EventHandler, kind Kind) (at Registration, taken bool) {
-	if l == nil || c.raw == nil || !c.leavePoller() {
+	if l == nil || !c.CanLoop() || !c.leavePoller() {
 		return Registration{}, false
 	}
 	if at, taken = l.register(c, h, kind); !taken {

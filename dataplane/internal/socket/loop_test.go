@@ -3,8 +3,11 @@
 package socket
 
 import (
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -99,6 +102,34 @@ func accepted(t *testing.T) (near *Conn, far net.Conn) {
 	return near, far
 }
 
+// acceptedTLS is accepted with TLS between the ends.
+func acceptedTLS(t *testing.T) (near *Conn, far net.Conn) {
+	t.Helper()
+	certificates := httptest.NewUnstartedServer(nil)
+	certificates.StartTLS()
+	certificates.Close()
+	nc, peer := pair(t)
+	server := tls.Server(NewTransport(nc), certificates.TLS)
+	client := tls.Client(peer, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error)
+	go func() { done <- client.Handshake() }()
+	if err := errors.Join(server.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	near = New(server)
+	t.Cleanup(func() {
+		_ = near.Close()
+		_ = client.Close()
+	})
+	return near, client
+}
+
+// onBoth runs a test on connections with TLS and without.
+func onBoth(t *testing.T, test func(t *testing.T, accepted func(t *testing.T) (near *Conn, far net.Conn))) {
+	t.Run("plain", func(t *testing.T) { test(t, accepted) })
+	t.Run("TLS", func(t *testing.T) { test(t, acceptedTLS) })
+}
+
 func send(t *testing.T, c net.Conn, s string) {
 	t.Helper()
 	if _, err := io.WriteString(c, s); err != nil {
@@ -106,7 +137,9 @@ func send(t *testing.T, c net.Conn, s string) {
 	}
 }
 
-func TestLoop(t *testing.T) {
+func TestLoop(t *testing.T) { onBoth(t, testLoop) }
+
+func testLoop(t *testing.T, accepted func(t *testing.T) (near *Conn, far net.Conn)) {
 	l := loops(t)
 	near, far := accepted(t)
 	send(t, far, "be")
@@ -120,7 +153,7 @@ func TestLoop(t *testing.T) {
 		send(t, far, s)
 	}
 	v.until(t, func() bool { return string(v.got) == "before and after" })
-	if _, err := near.Offer([]byte("answer")); err != nil {
+	if err := near.Write([]byte("answer"), nil); err != nil { // it does not wait
 		t.Fatal(err)
 	}
 	answer := make([]byte, 6)
@@ -161,7 +194,9 @@ func isTimeout(err error) bool {
 }
 
 // What others do to a connection while it is in a loop holds when it has left.
-func TestAbortInALoop(t *testing.T) {
+func TestAbortInALoop(t *testing.T) { onBoth(t, testAbortInALoop) }
+
+func testAbortInALoop(t *testing.T, accepted func(t *testing.T) (near *Conn, far net.Conn)) {
 	l := loops(t)
 	near, far := accepted(t)
 	v := &visitor{c: near, came: make(chan struct{}, 100)}
@@ -187,7 +222,9 @@ func TestAbortInALoop(t *testing.T) {
 }
 
 // What a peer does not take at once is kept in a loop, and sent afterwards, in order.
-func TestPendingWrites(t *testing.T) {
+func TestPendingWrites(t *testing.T) { onBoth(t, testPendingWrites) }
+
+func testPendingWrites(t *testing.T, accepted func(t *testing.T) (near *Conn, far net.Conn)) {
 	l := loops(t)
 	near, far := accepted(t)
 	reg, taken := l.Any().Add(near, &visitor{c: near, came: make(chan struct{}, 1000)}, Upstream)
@@ -232,7 +269,9 @@ func TestPendingWrites(t *testing.T) {
 }
 
 // A handler that is moved brings what has arrived to its new loop, and only to that.
-func TestMove(t *testing.T) {
+func TestMove(t *testing.T) { onBoth(t, testMove) }
+
+func testMove(t *testing.T, accepted func(t *testing.T) (near *Conn, far net.Conn)) {
 	l := NewLoops(2)
 	if l == nil {
 		t.Skip("there are no loops on this system")
@@ -271,6 +310,69 @@ func TestMove(t *testing.T) {
 	if err := near.Fill(); !isTimeout(err) {
 		t.Errorf("%v, want a timeout", err)
 	}
+}
+
+// TestReceiveTLS sees that nothing that TLS has is left where no arrival will announce it: bytes that there was no room
+// for, and an end that came with bytes.
+func TestReceiveTLS(t *testing.T) {
+	l := loops(t)
+	near, far := acceptedTLS(t)
+	v := &visitor{c: near, came: make(chan struct{}, 1000)}
+	reg, taken := l.Any().Add(near, v, Downstream)
+	if !taken {
+		t.Fatal("not taken")
+	}
+	long := strings.Repeat("0123456789abcdef", 10_000)
+	send(t, far, long)
+	v.until(t, func() bool { return string(v.got) == long })
+	reg.Leave(near)
+
+	// No loop takes a connection of which TLS holds something, and nothing of that is lost.
+	send(t, far, "words")
+	one := make([]byte, 1)
+	_ = near.nc.SetReadDeadline(waittest.Deadline())
+	if _, err := near.nc.Read(one); err != nil || string(one) != "w" {
+		t.Fatalf("%q, %v", one, err)
+	}
+	if _, taken = l.Any().Add(near, v, Downstream); taken {
+		t.Fatal("a loop takes it")
+	}
+	for len(near.Buffered()) < len("ords") {
+		near.ReadWithin(time.Now(), waittest.Limit)
+		if err := near.Fill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if string(near.Buffered()) != "ords" {
+		t.Errorf("%q", near.Buffered())
+	}
+	near.Consume(len("ords"))
+	near.Release()
+
+	// The end comes with the last bytes, and the connection itself does not end.
+	if reg, taken = l.Any().Add(near, &visitor{c: near, came: make(chan struct{}, 1000)}, Downstream); !taken {
+		t.Fatal("not taken")
+	}
+	reg.Leave(near)
+	send(t, far, "last")
+	if err := far.(*tls.Conn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	waittest.Until(t, "bytes and the end come", func() bool {
+		got, err := near.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got && near.LeftMore()
+	})
+	if string(near.Buffered()) != "last" {
+		t.Errorf("%q", near.Buffered())
+	}
+	if _, err := near.Receive(); err != io.EOF {
+		t.Errorf("%v, want the end", err)
+	}
+	near.Consume(4)
+	near.Release()
 }
 
 // write logs its calls.

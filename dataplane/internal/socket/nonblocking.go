@@ -6,7 +6,7 @@ import "os"
 // FlushPending.
 
 // CanLoop reports whether the connection can be registered with a loop.
-func (c *Conn) CanLoop() bool { return c.raw != nil }
+func (c *Conn) CanLoop() bool { return c.raw != nil || c.transportRaw != nil }
 
 // HasPending reports whether Write or WriteNonblocking has kept bytes. The first Write that may wait sends them too.
 func (c *Conn) HasPending() bool {
@@ -56,8 +56,12 @@ func (c *Conn) keepPending(a, b []byte) {
 // Receive appends what there is to the buffer, without waiting. It reports whether there was something; io.EOF is the
 // peer's end.
 func (c *Conn) Receive() (bool, error) {
+	c.more = false
 	if c.aborted.Load() {
 		return false, os.ErrDeadlineExceeded
+	}
+	if c.transport != nil {
+		return c.receiveTLS()
 	}
 	c.readN, c.readErr = 0, nil
 	if !c.receive(c.fd) {
@@ -66,8 +70,13 @@ func (c *Conn) Receive() (bool, error) {
 	if err := c.readOutcome(); err != nil {
 		return false, err
 	}
+	c.more = c.w == len(c.buf)
 	return true, nil
 }
+
+// LeftMore reports whether the last Receive may have left something that is not announced any more: bytes that there
+// was no room for or, over TLS, the end that came with the bytes.
+func (c *Conn) LeftMore() bool { return c.more }
 
 // Offer writes as much of b as the socket takes at once.
 func (c *Conn) Offer(b []byte) (int, error) {

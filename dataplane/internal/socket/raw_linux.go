@@ -151,6 +151,50 @@ func (c *Conn) onEachTLS(uintptr) bool {
 	}
 }
 
+// receiveTLS takes all records that have come, as far as there is room, without waiting.
+func (c *Conn) receiveTLS() (got bool, err error) {
+	c.transport.dry = false
+	for {
+		taken := c.buf == nil
+		if taken {
+			c.takeBuffer()
+		}
+		if c.w == len(c.buf) {
+			c.more = true
+			return got, nil
+		}
+		c.transport.direct = true
+		n, err := c.nc.Read(c.buf[c.w:])
+		c.transport.direct = false
+		if n > 0 {
+			c.w += n
+			got = true
+			continue
+		}
+		if taken {
+			c.Release()
+		}
+		switch {
+		case os.IsTimeout(err):
+			return got, nil
+		case got: // TLS gives the same error again
+			c.more = true
+			return true, nil
+		}
+		return false, noProgress(err)
+	}
+}
+
+// takeBuffer takes a buffer, of a loop where one receives.
+func (c *Conn) takeBuffer() {
+	if c.spare != nil {
+		c.buf = c.spare.Take(c.size)
+	} else {
+		c.buf = Take(c.size)
+	}
+	c.r, c.w = 0, 0
+}
+
 // fillRaw reads inside the poller's callback. The buffer is taken just before the read and given back when there was
 // nothing, so a connection that waits holds none.
 func (c *Conn) fillRaw() error {
@@ -194,14 +238,9 @@ func (c *Conn) onReadable(fd uintptr) bool {
 
 // receive tries to read once, and reports whether there was an outcome: bytes, the end or an error.
 func (c *Conn) receive(fd int) bool {
-	taken := false
-	if c.buf == nil {
-		if c.spare != nil {
-			c.buf = c.spare.Take(c.size)
-		} else {
-			c.buf = Take(c.size)
-		}
-		c.r, c.w, taken = 0, 0, true
+	taken := c.buf == nil
+	if taken {
+		c.takeBuffer()
 	}
 	for {
 		n, errno := sysRead(fd, c.buf[c.w:])

@@ -30,6 +30,8 @@ func (c *Conn) rejoinPoller() {}
 
 func (c *Conn) receive(int) bool { panic("socket: no raw connection") }
 
+func (c *Conn) receiveTLS() (bool, error) { panic("socket: no raw connection") }
+
 func (c *Conn) readOutcome() error { panic("socket: no raw connection") }
 
 func (c *Conn) offerRaw([]byte) (int, error) { panic("socket: no raw connection") }

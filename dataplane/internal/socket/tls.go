@@ -105,13 +105,20 @@ func (b *Transport) send(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// waitNot says which descriptor the socket has, and whether writes are not to wait.
+func (b *Transport) waitNot(fd int, nonblocking bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fd, b.nonblocking = fd, nonblocking
+}
+
 func (b *Transport) hasPending() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.pending) > 0
 }
 
-// settle writes what is pending, and waits for the peer to take it.
+// flushPending writes what is pending, and waits for the peer to take it.
 func (b *Transport) flushPending() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,15 +150,28 @@ func (c *Conn) writeTLSNonblocking(p []byte) error {
 	b.mu.Lock()
 	b.nonblocking = true
 	b.mu.Unlock()
-	err := c.writeTLS(p, nil)
+	err := c.encrypt(p, nil)
 	b.mu.Lock()
-	b.nonblocking = false
+	b.nonblocking = c.nonblocking
 	b.mu.Unlock()
 	return err
 }
 
-// writeTLS sends a and then b. What is more than one record goes out together: each would be a system call otherwise.
+// writeTLS sends a and then b, after what is pending.
 func (c *Conn) writeTLS(a, b []byte) error {
+	if c.aborted.Load() {
+		return os.ErrDeadlineExceeded
+	}
+	if !c.nonblocking {
+		if err := c.transport.flushPending(); err != nil {
+			return err
+		}
+	}
+	return c.encrypt(a, b)
+}
+
+// encrypt sends a and then b. What is more than one record goes out together: each would be a system call otherwise.
+func (c *Conn) encrypt(a, b []byte) error {
 	const record = 16 << 10
 	if len(a)+len(b) <= record && len(b) == 0 {
 		_, err := c.nc.Write(a)
@@ -194,8 +214,8 @@ func (c *Conn) held(b []byte) (int, error) {
 	return n, err
 }
 
-// Drained reports whether nothing is left of what was received, neither here nor in TLS. The answer costs no system
-// call.
+// Drained reports whether nothing is left of what was received, neither here nor in TLS: of what is there, something is
+// buffered then. The answer costs no system call.
 func (c *Conn) Drained() bool {
 	if c.r != c.w {
 		return false
@@ -204,5 +224,11 @@ func (c *Conn) Drained() bool {
 		return true
 	}
 	n, err := c.held(c.first[:])
+	if n > 0 {
+		c.Release()
+		c.buf = Take(c.size)
+		c.buf[0] = c.first[0]
+		c.r, c.w = 0, 1
+	}
 	return n == 0 && os.IsTimeout(err)
 }
