@@ -12,7 +12,7 @@ import (
 type gateway struct {
 	called, bin string
 	args        []string // further ones
-	plainOnly   bool     // it is only of interest over HTTP/1.1 without TLS
+	http1Only   bool     // it is only of interest over HTTP/1.1
 	base        bool     // it may not know all that there is
 	// without leaves out the setup's feature, to be compared with.
 	without bool
@@ -24,10 +24,10 @@ func (g gateway) name() string { return g.called }
 const withoutFeature = "gateway, without"
 
 func (g gateway) can(s setup) bool {
-	if s.feature == nil && g.without || s.feature != nil && (g.base || g.plainOnly) {
+	if s.feature == nil && g.without || s.feature != nil && (g.base || g.http1Only) {
 		return false
 	}
-	return !g.plainOnly || !s.tls && !s.http2
+	return !g.http1Only || !s.http2
 }
 
 func (g gateway) launch(b *bench, s setup, address, dir string) (*process, error) {

@@ -54,7 +54,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", filepath.Join("..", "bin"), "folder of the gateway's binaries")
 	flag.StringVar(&o.base, "base", "", "folder of another build of the gateway, to compare with")
 	flag.BoolVar(&o.noLoops, "no-loops", true,
-		"compare with the same build without event loops too, over HTTP/1.1 without TLS")
+		"compare with the same build without event loops too, over HTTP/1.1")
 	flag.BoolVar(&o.alone, "alone", false, "without the other proxies")
 	flag.IntVar(&o.connections, "connections", 8000, "how many connections rest, for the memory of one")
 	flag.IntVar(&o.requests, "soak", 0, "only send so many requests of all kinds, and see whether memory stays flat")

@@ -25,7 +25,7 @@ func (b *bench) peers() []peer {
 	all = append(all, gateway{called: withoutFeature, bin: b.bin, without: true})
 	if b.noLoops {
 		args := []string{"--event-loops=false"}
-		all = append(all, gateway{called: "gateway, no event loops", bin: b.bin, args: args, plainOnly: true})
+		all = append(all, gateway{called: "gateway, no event loops", bin: b.bin, args: args, http1Only: true})
 	}
 	if !b.alone {
 		all = append(all, nginxPeer{}, haproxy{}, h2o{}, envoy{})
