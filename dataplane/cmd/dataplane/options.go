@@ -138,8 +138,8 @@ func (o *options) bind(cmd *cobra.Command) {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.accessLog, "access-log", "", `file for a line of JSON for every request, or "stdout" or "stderr"; SIGUSR1 opens the file anew; empty: none`)
 	f.BoolVar(&o.accessLogQuery, "access-log-query", false, "log queries too, which may carry secrets")
-	f.BoolVar(&o.eventLoops, "event-loops", true, "serve busy connections over HTTP/1.1, with TLS or without, in event loops, "+
-		"one for each core; false: each in a goroutine of its own, which costs more CPU time")
+	f.BoolVar(&o.eventLoops, "event-loops", true, "serve busy connections over HTTP/1.1, with TLS or without, in event "+
+		"loops, one for each core; false: each in a goroutine of its own, which costs more CPU time")
 	f.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof/ on the status address")
 	o.limits = codec.DefaultLimits()
 	f.IntVar(&o.limits.MaxHeadBytes, "max-header-bytes", o.limits.MaxHeadBytes, "largest request head, up to 65536")

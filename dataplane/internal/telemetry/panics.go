@@ -32,7 +32,8 @@ func (p *Panics) Contained(what string, v any) {
 }
 
 var panicsDesc = prometheus.NewDesc("gateway_panics_total",
-	"Defects that have ended one exchange or connection, or the making or closing of a middleware, each; the log says where.", nil, nil)
+	"Defects that have ended one exchange or connection, or the making or closing of a middleware, each; the log says "+
+		"where.", nil, nil)
 
 func (r *Registry) collectPanics(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(panicsDesc, prometheus.CounterValue, float64(r.panics.Load()))
