@@ -26,10 +26,12 @@ type openID struct {
 	changes atomic.Pointer[func(claims map[string]any)] // what is wrong with the next ID token
 	refuses atomic.Bool                                 // refresh tokens
 	renewed atomic.Int32
+	renews  atomic.Pointer[func()] // is called before a refresh token is taken
 
-	mu    sync.Mutex
-	codes map[string]url.Values // what they were asked for with
-	now   time.Time
+	mu        sync.Mutex
+	codes     map[string]url.Values // what they were asked for with
+	now       time.Time
+	expiresIn any
 }
 
 func newOpenID(t *testing.T) *openID {
@@ -38,7 +40,7 @@ func newOpenID(t *testing.T) *openID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &openID{key: key, codes: map[string]url.Values{}, now: time.Now()}
+	p := &openID{key: key, codes: map[string]url.Values{}, now: time.Now(), expiresIn: 300}
 	none := func(map[string]any) {}
 	p.changes.Store(&none)
 	mux := http.NewServeMux()
@@ -72,6 +74,9 @@ func (p *openID) signIn(at string) string {
 
 func (p *openID) token(w http.ResponseWriter, r *http.Request) {
 	id, secret, _ := r.BasicAuth()
+	if renews := p.renews.Load(); renews != nil && r.PostFormValue("grant_type") == "refresh_token" {
+		(*renews)()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	claims := map[string]any{"iss": p.URL, "aud": "shop", "sub": "u", "email": "u@example"}
@@ -100,7 +105,7 @@ func (p *openID) token(w http.ResponseWriter, r *http.Request) {
 	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"k"}`)) + "." +
 		base64.RawURLEncoding.EncodeToString(payload)
 	text := signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(p.key, []byte(signed)))
-	_ = json.NewEncoder(w).Encode(map[string]any{"id_token": text, "refresh_token": rand.Text(), "expires_in": 300})
+	_ = json.NewEncoder(w).Encode(map[string]any{"id_token": text, "refresh_token": rand.Text(), "expires_in": p.expiresIn})
 }
 
 // browser is a user's, which keeps cookies.

@@ -220,6 +220,7 @@ func (s *step) end(x *exchange.Exchange) exchange.Verdict {
 	if one == nil {
 		return redirect(x, s.after, j)
 	}
+	s.sessions.Value().end(one.ID)
 	s.count.ended.Add(1)
 	ctx, stop := s.context(x)
 	defer stop()

@@ -75,7 +75,7 @@ func New(settings proto.Message, env *pipeline.Environment) (pipeline.Step, erro
 		return nil, fmt.Errorf("oidc: %w", err)
 	}
 	s.sessions, err = live.Keep(env.Live, sessionsBy{env.Name, sha256.Sum256(text)}, func() (*sessions, error) {
-		return &sessions{read: tokencache.New[*session](0), flights: map[string]*flight{}}, nil
+		return &sessions{read: tokencache.New[*session](0), flights: map[string]*flight{}, ended: map[string]struct{}{}}, nil
 	})
 	return s, err
 }
@@ -112,10 +112,12 @@ type sessions struct {
 
 	mu      sync.Mutex
 	flights map[string]*flight // by the refresh token
+	// ended are the ids of sessions that users have ended, for as long as a refreshing may be under way.
+	ended map[string]struct{}
 }
 
 // Close implements io.Closer.
-func (s *sessions) Close() error { return s.read.Close() }
+func (all *sessions) Close() error { return all.read.Close() }
 
 type step struct {
 	guard     *identity.Guard

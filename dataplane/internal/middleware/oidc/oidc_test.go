@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"strings"
 	"sync"
@@ -319,6 +320,65 @@ func TestRefresh(t *testing.T) {
 	p.mu.Unlock()
 	if x, _ := b.get("/page"); x.Response.Status != 302 || p.renewed.Load() != 2 {
 		t.Errorf("at the end of the session: %d, refreshed %d times", x.Response.Status, p.renewed.Load())
+	}
+}
+
+// TestExpiresIn is a number, which some providers write as a text.
+func TestExpiresIn(t *testing.T) {
+	for _, written := range []any{300, "300"} {
+		p := newOpenID(t)
+		p.expiresIn = written
+		b := newBrowser(newStep(t, p, ""))
+		if x, _ := b.signIn(t, p, "/page"); x.Response.Status != 302 {
+			t.Fatalf("%#v: the sign-in ends with %d %s", written, x.Response.Status, x.Response.Message)
+		}
+		for _, after := range []time.Duration{299 * time.Second, 2 * time.Second} {
+			p.mu.Lock()
+			p.now = p.now.Add(after)
+			p.mu.Unlock()
+			if x, v := b.get("/page"); v != exchange.Continue {
+				t.Errorf("%#v: %d %s", written, x.Response.Status, x.Response.Message)
+			}
+		}
+		if n := p.renewed.Load(); n != 1 {
+			t.Errorf("%#v: refreshed %d times", written, n)
+		}
+	}
+}
+
+// TestSigningOutWhileRefreshing leaves the user signed out: what is refreshed sets no cookie any more.
+func TestSigningOutWhileRefreshing(t *testing.T) {
+	p := newOpenID(t)
+	s := newStep(t, p, "")
+	b := newBrowser(s)
+	b.signIn(t, p, "/page")
+	other := &browser{s, "https", maps.Clone(b.cookies)} // another window
+	began, goOn := make(chan struct{}), make(chan struct{})
+	renews := func() { close(began); <-goOn }
+	p.renews.Store(&renews)
+	p.mu.Lock()
+	p.now = p.now.Add(301 * time.Second)
+	p.mu.Unlock()
+	answered := make(chan *exchange.Exchange)
+	go func() {
+		x, _ := b.get("/script", "Sec-Fetch-Mode: cors")
+		answered <- x
+	}()
+	<-began
+	if x, _ := other.get("/oauth2/logout"); x.Response.Status != 302 {
+		t.Errorf("signing out: %d", x.Response.Status)
+	}
+	close(goOn)
+	x := <-answered
+	if x.Response.Status != 401 || x.Response.Header.Get("Set-Cookie") != "" {
+		t.Errorf("the request that was refreshing: %d, and sets %q", x.Response.Status, x.Response.Header.Get("Set-Cookie"))
+	}
+	if x, _ := b.get("/script", "Sec-Fetch-Mode: cors"); x.Response.Status != 401 { // it was sent before the answer came
+		t.Errorf("the session that has ended, within the same seconds: %d", x.Response.Status)
+	}
+	b.signIn(t, p, "/oauth2/none")
+	if x, v := b.get("/page"); v != exchange.Continue {
+		t.Errorf("after signing in anew: %d %s", x.Response.Status, x.Response.Message)
 	}
 }
 

@@ -175,7 +175,18 @@ func (p *provider) discover(ctx context.Context) (*metadata, error) {
 type tokens struct {
 	ID        string  `json:"id_token"`
 	Refresh   string  `json:"refresh_token"`
-	ExpiresIn float64 `json:"expires_in"`
+	ExpiresIn seconds `json:"expires_in"`
+}
+
+// seconds is a number in JSON, which some providers write as a text.
+type seconds float64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *seconds) UnmarshalJSON(text []byte) error {
+	if len(text) > 1 && text[0] == '"' && text[len(text)-1] == '"' {
+		text = text[1 : len(text)-1]
+	}
+	return json.Unmarshal(text, (*float64)(s))
 }
 
 // errRefused is a provider that refuses the code, or the refresh token: asking again is of no use.

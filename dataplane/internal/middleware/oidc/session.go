@@ -127,6 +127,8 @@ func (s *step) refresh(x *exchange.Exchange, one *session, now time.Time) exchan
 		return s.fail(x, ctx.Err())
 	}
 	switch {
+	case all.hasEnded(one.ID): // the cookie would bring back what the user has ended
+		return s.begin(x, now)
 	case errors.Is(f.err, errRefused):
 		return s.begin(x, now)
 	case f.err != nil:
@@ -142,6 +144,25 @@ func (s *step) refresh(x *exchange.Exchange, one *session, now time.Time) exchan
 	}
 	x.Put(s.cookies.Fact(j))
 	return s.accept(x, next)
+}
+
+// end remembers that a user has ended a session.
+func (all *sessions) end(id string) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.ended[id] = struct{}{}
+	time.AfterFunc(askTimeout+flightAge, func() {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		delete(all.ended, id)
+	})
+}
+
+func (all *sessions) hasEnded(id string) bool {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	_, is := all.ended[id]
+	return is
 }
 
 // flightAge is how long what a refreshing came to is kept for requests that were sent with the cookie before.
