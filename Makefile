@@ -49,13 +49,6 @@ unit: ## Run all tests, and check nothing else
 	@$(MAKE) --no-print-directory build PGO=off
 	@$(MAKE) --no-print-directory -j3 race norace e2e
 
-# Tests keep files in memory, where that is large enough and programs may run in it: their stores wait for every commit to
-# be on the disk. What the compiler makes stays on the disk.
-SCRATCH = $(shell [ "$$(df -Pk /dev/shm 2>/dev/null | awk 'END { print $$4 }')" -gt 4194304 ] 2>/dev/null && [ -w /dev/shm ] \
-	&& ! grep -q '^[^ ]* /dev/shm .*noexec' /proc/mounts && echo /dev/shm || echo "$${TMPDIR:-/tmp}")
-race norace e2e: export GOTMPDIR := $(or $(TMPDIR),/tmp)
-race norace e2e: export TMPDIR := $(SCRATCH)
-
 # Many tests wait for real servers more than they compute: more packages run at once than there are cores. The slowest begin first.
 race: ## Run the tests of the packages, with the race detector
 	@go test -race -p 4 -timeout 20m ./dataplane/internal/proxy ./dataplane/... ./controlplane/... ./shared/...

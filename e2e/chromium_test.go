@@ -146,7 +146,7 @@ func (p *page) config(t testing.TB) map[string]any {
 	}
 	server := certtest.Authority(t).Issue(t, pageHost)
 	return map[string]any{
-		"certificates": []any{certificateOf(server, pageHost)},
+		"certificates": []any{certificateOf(server, pageHost, false)},
 		"services": []any{
 			service("echo", "http", echo(t)),
 			service("events", "http", events(t, p.told["events"], p.told["response"])),

@@ -53,10 +53,10 @@ func echo(t testing.TB) (port int) {
 	return s.Listener.Addr().(*net.TCPAddr).Port
 }
 
-// certificateOf is a certificate of the configuration, for a host and for those that ask for none.
-func certificateOf(c *certtest.Certificate, host string) map[string]any {
+// certificateOf is a certificate of the configuration for a host, and by default for clients that ask for none.
+func certificateOf(c *certtest.Certificate, host string, byDefault bool) map[string]any {
 	return map[string]any{
-		"name": host, "hosts": []string{host}, "default": true, "cert_pem": c.CertPEM, "key_pem": c.KeyPEM,
+		"name": host, "hosts": []string{host}, "default": byDefault, "cert_pem": c.CertPEM, "key_pem": c.KeyPEM,
 	}
 }
 
@@ -76,7 +76,7 @@ func newFront(t testing.TB, config map[string]any, flags ...string) *front {
 	servers, clients := certtest.Authority(t), certtest.Authority(t)
 	server, client := servers.Issue(t, "localhost"), clients.Issue(t, "client")
 	others, _ := config["certificates"].([]any)
-	own := certificateOf(server, "localhost")
+	own := certificateOf(server, "localhost", true)
 	own["client_auth"] = map[string]any{"mode": "optional", "ca_pem": clients.CertPEM}
 	config["certificates"] = append(others, own)
 	text, err := json.Marshal(config)

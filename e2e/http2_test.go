@@ -41,7 +41,7 @@ func TestHTTP2Conformance(t *testing.T) {
 	config, err := json.Marshal(map[string]any{
 		"services":     []any{map[string]any{"name": "s", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": reader(t)}}}},
 		"routes":       []any{map[string]any{"name": "r", "path": "/*", "service_id": "s"}},
-		"certificates": []any{certificateOf(own, "localhost")},
+		"certificates": []any{certificateOf(own, "localhost", true)},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func manage(t *testing.T) *managed {
 			map[string]any{"name": "echo", "endpoints": []any{map[string]any{"host": "127.0.0.1", "port": echoUpgraded(t)}}},
 		},
 		"routes":       []any{map[string]any{"name": "main", "path": "/main", "service_id": "one"}, map[string]any{"name": "ws", "path": "/ws", "service_id": "echo"}},
-		"certificates": []any{certificateOf(own, "localhost")},
+		"certificates": []any{certificateOf(own, "localhost", true)},
 	})
 	if err != nil {
 		t.Fatal(err)
