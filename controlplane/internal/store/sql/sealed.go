@@ -119,7 +119,8 @@ func (s *Store) dataKeys(ctx context.Context, tx *dbsql.Tx, wrap bool) error {
 	if before := s.seen.Load(); before != nil {
 		seen = *before
 	}
-	if slices.EqualFunc(seen, list, dataKey.equal) {
+	unchanged := slices.EqualFunc(seen, list, dataKey.equal)
+	if unchanged && !wrap {
 		return nil
 	}
 	ring := s.seal.Empty()
@@ -138,6 +139,11 @@ func (s *Store) dataKeys(ctx context.Context, tx *dbsql.Tx, wrap bool) error {
 		}
 		s.log.Info("wrapped a data key anew", "data_key", k.id, "key", s.seal.Current(), "before", k.by)
 	}
+	if unchanged {
+		return nil
+	}
+	s.knowing.Lock()
+	defer s.knowing.Unlock()
 	s.seal.Become(ring)
 	s.seen.Store(&list)
 	return nil

@@ -204,3 +204,24 @@ func TestControlPlanesWithEitherKey(t *testing.T) {
 		t.Errorf("with the next key alone: %q", got)
 	}
 }
+
+// TestKnownDataKeysAreWrappedAnew: a data key that a control plane with the next key has met in a commit, where nothing
+// is wrapped, is wrapped by the next key all the same when data keys are read to be.
+func TestKnownDataKeysAreWrappedAnew(t *testing.T) {
+	server, before, next := testserver.NewPostgreSQL(t), newKeys(t), newKeys(t)
+	old := newReplica(t, server, before)
+	both := newReplica(t, server, append(slices.Clone(next), before...))
+	old.commit(t, "first", canary)
+	if _, err := old.Rotate(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	both.head, both.c = old.head, old.c
+	both.commit(t, "second", secondCanary)
+	if err := both.keys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"first": canary, "second": secondCanary}
+	if got := secretsOf(t, server, next); !maps.Equal(got, want) {
+		t.Errorf("with the next key alone: %q", got)
+	}
+}

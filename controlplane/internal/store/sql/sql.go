@@ -32,8 +32,10 @@ type Store struct {
 	maxTokens, maxAudit, maxAuditRefusals int
 	// seal encrypts secrets; nil: nothing does.
 	seal *seal.Ring
-	// seen are the data keys that seal has, as they are in the store; nil: none were read.
-	seen atomic.Pointer[[]dataKey]
+	// seen are the data keys that seal has, as they are in the store; nil: none were read. Both change together, under
+	// knowing.
+	seen    atomic.Pointer[[]dataKey]
+	knowing sync.Mutex
 	// presence is whether the engine is there.
 	presence *presence
 
