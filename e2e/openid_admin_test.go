@@ -49,8 +49,8 @@ func (g *gateway) as(token, method, path, body string) (status int, text string)
 	return res.StatusCode, string(all)
 }
 
-// whoami is who the control plane takes the bearer of a token for, "NAME ROLE METHOD KINDS", or the refusal's status and
-// code.
+// whoami is who the control plane takes the bearer of a token for, "NAME ROLE METHOD KINDS", or the refusal's status
+// and code.
 func (g *gateway) whoami(token string) string {
 	g.t.Helper()
 	status, text := g.as(token, http.MethodGet, "/api/v1/whoami", "")
@@ -75,8 +75,8 @@ const (
 	operations   = "oidc:ops admin oidc []"
 )
 
-// TestOpenIDAdmin lets in to the admin API who has a token of a certified provider: as whom, as what, for how long; also
-// while it is away, and after its keys have changed.
+// TestOpenIDAdmin lets in to the admin API who has a token of a certified provider: as whom, as what, for how long;
+// also while it is away, and after its keys have changed.
 func TestOpenIDAdmin(t *testing.T) {
 	p := newProvider(t)
 	g := adminOf(t, p)

@@ -32,20 +32,22 @@ func guesses(t *testing.T) (right, wrong map[string]string) {
 		return map[string]string{
 			"an HMAC secret": `{"consumers":[{"name":"c","credentials":{"hmac":[{"id":"h","secret":"` + hmac + `"}]}}]}`,
 			"an API key":     `{"consumers":[{"name":"k","credentials":{"api_keys":[{"name":"k","key":"` + apiKey + `"}]}}]}`,
-			"the same key of another": `{"consumers":[{"name":"k"},{"name":"new","credentials":{"api_keys":[{"name":"k","key":"` +
-				apiKey + `"}]}}]}`,
-			"a password": `{"consumers":[{"name":"p","credentials":{"basic":[{"username":"p","password":"` + password + `"}]}}]}`,
+			"the same key of another": `{"consumers":[{"name":"k"},
+				{"name":"new","credentials":{"api_keys":[{"name":"k","key":"` + apiKey + `"}]}}]}`,
+			"a password": `{"consumers":[{"name":"p",
+				"credentials":{"basic":[{"username":"p","password":"` + password + `"}]}}]}`,
 			"a client secret": `{"middleware":[{"name":"m","type":"oauth2_introspection","order":1,"config":{
 				"url":"https://login.example/introspect","client_id":"g","client_secret":"` + client + `"}}]}`,
-			"a key": `{"certificates":[{"name":"w","hosts":["a.test"],"cert_pem":` + quoted(cert) + `,"key_pem":` + quoted(key) + `}]}`,
+			"a key": `{"certificates":[{"name":"w","hosts":["a.test"],
+				"cert_pem":` + quoted(cert) + `,"key_pem":` + quoted(key) + `}]}`,
 			"a value of the environment": `{"middleware":[{"name":"e","type":"headers","order":1,
 				"config":{"request":{"set":{"X-Key":"` + value + `"}}},"environment":{"config.request.set.X-Key":"${KEY}"}}]}`,
 		}
 	}
-	return one("right-right-right-1", "right-right-right-2", "right-right-3", "right-right-4", stored.CertPEM, stored.KeyPEM,
-			"right-right-5"),
-		one("wrong-wrong-wrong-1", "wrong-wrong-wrong-2", "wrong-wrong-3", "wrong-wrong-4", other.CertPEM, other.KeyPEM,
-			"wrong-wrong-5")
+	return one("right-right-right-1", "right-right-right-2", "right-right-3", "right-right-4",
+			stored.CertPEM, stored.KeyPEM, "right-right-5"),
+		one("wrong-wrong-wrong-1", "wrong-wrong-wrong-2", "wrong-wrong-3", "wrong-wrong-4",
+			other.CertPEM, other.KeyPEM, "wrong-wrong-5")
 }
 
 // TestGuessesOfSecretsTellNothing: who may not change a secret is told the same of one that is right and of one that is

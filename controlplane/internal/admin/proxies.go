@@ -32,9 +32,9 @@ func (p *Proxies) trusts(a netip.Addr) bool {
 	return slices.ContainsFunc(p.prefixes, func(prefix netip.Prefix) bool { return prefix.Contains(a) })
 }
 
-// client returns the address that a request comes from: that of the connection, or, where that is a trusted proxy's, the
-// last one of X-Forwarded-For that is none. What clients have written there themselves is before that, and is not looked
-// at. Where an entry can't be read it is the one after that, which a proxy has written.
+// client returns the address that a request comes from: that of the connection, or, where that is a trusted proxy's,
+// the last one of X-Forwarded-For that is none. What clients have written there themselves is before that, and is not
+// looked at. Where an entry can't be read it is the one after that, which a proxy has written.
 func (p *Proxies) client(remote string, forwarded []string) string {
 	if p == nil {
 		return remote

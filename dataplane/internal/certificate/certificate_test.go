@@ -16,7 +16,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func pair(t *testing.T) tls.Certificate {
 	t.Helper()
-	return certtest.New(t, nil, x509.Certificate{DNSNames: []string{"a"}, NotAfter: time.Now().Add(1000 * time.Hour)}).TLS()
+	template := x509.Certificate{DNSNames: []string{"a"}, NotAfter: time.Now().Add(1000 * time.Hour)}
+	return certtest.New(t, nil, template).TLS()
 }
 
 // resumes does a handshake and reports whether it took a session up again.

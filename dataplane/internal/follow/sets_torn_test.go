@@ -10,9 +10,9 @@ import (
 	"gateway.internal/shared/config"
 )
 
-// TestTornConsumers cuts the file of consumers at every byte, as a crash may. The node starts with what it had after the
-// last change that is whole, or with none, never with anything else; and what it is told then is there after the next
-// start.
+// TestTornConsumers cuts the file of consumers at every byte, as a crash may. The node starts with what it had after
+// the last change that is whole, or with none, never with anything else; and what it is told then is there after the
+// next start.
 func TestTornConsumers(t *testing.T) {
 	dir := t.TempDir()
 	f, _ := follower(t, dir)

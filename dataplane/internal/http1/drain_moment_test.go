@@ -70,8 +70,9 @@ func TestDrainAtTheMomentOfARequest(t *testing.T) {
 	}
 }
 
-// TestDrainOfAConnectionThatKnows interrupts a connection that has seen already that the server drains, as Drain does to
-// one that comes between its first look and its last: the request that it brings within LastRequestTimeout is served.
+// TestDrainOfAConnectionThatKnows interrupts a connection that has seen already that the server drains, as Drain does
+// to one that comes between its first look and its last: the request that it brings within LastRequestTimeout is
+// served.
 func TestDrainOfAConnectionThatKnows(t *testing.T) {
 	limits := codec.DefaultLimits()
 	last := limits.LastRequestTimeout

@@ -99,8 +99,8 @@ func (c *Client) principal(consumers func() *consumer.Set) *exchange.Principal {
 }
 
 // Accept lets a request go on as the client, with the fields that its claims are. consumers has those of the
-// configuration. A client that names a consumer which is not among them is refused: other credentials of a consumer that
-// was removed count no more either.
+// configuration. A client that names a consumer which is not among them is refused: other credentials of a consumer
+// that was removed count no more either.
 func (c *Client) Accept(g *Guard, x *exchange.Exchange, consumers func() *consumer.Set) exchange.Verdict {
 	p := c.principal(consumers)
 	if p == nil {

@@ -47,7 +47,10 @@ pipelines:
   - {name: all, global: true, middleware_ids: [nobody]}
 certificates:
   - {name: pending, hosts: [pending.example], acme: {}}
-  - {name: strict, hosts: [strict.example], acme: {}, client_auth: {mode: required, ca_pem: ` + quoted(ca.CertPEM) + "}}\n" +
+  - name: strict
+    hosts: [strict.example]
+    acme: {}
+` + clientAuth("required", ca) +
 		certificateOf("ready", cert, key, "    hosts: [ready.example, added.example]\n    acme: {}\n") +
 		certificateOf("default", dCert, dKey, "    default: true\n"))
 

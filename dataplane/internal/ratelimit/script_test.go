@@ -46,7 +46,8 @@ func TestScriptsForgottenAmidAPipeline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain, client := redisAt(t, "127.0.0.1:"+server.port), redisAt(t, "127.0.0.1:"+server.port)
-			other := together(t).set(t, `{"name": "other", "limit": 1000000, "window": "1s", "store": "redis", "timeout": "10s"}`)
+			other := together(t).set(t, `{"name": "other", "limit": 1000000, "window": "1s",
+				"store": "redis", "timeout": "10s"}`)
 			h := &halves{before: func(half int) {
 				switch does[half] {
 				case flush:

@@ -48,8 +48,8 @@ func (a *answer) counts(now time.Time, ttl time.Duration) bool {
 	return now.Sub(a.since) < ttl && (a.until.IsZero() || now.Before(a.until))
 }
 
-// ages reports whether the answer counts for a last quarter of ttl only, so that the token is to be asked about ahead of
-// time. It does so for one caller in [askAgainAfter].
+// ages reports whether the answer counts for a last quarter of ttl only, so that the token is to be asked about ahead
+// of time. It does so for one caller in [askAgainAfter].
 func (a *answer) ages(now time.Time, ttl time.Duration) bool {
 	if a.client == nil || now.Sub(a.since) < ttl-ttl/4 {
 		return false

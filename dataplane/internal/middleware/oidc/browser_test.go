@@ -105,7 +105,8 @@ func (p *openID) token(w http.ResponseWriter, r *http.Request) {
 	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"k"}`)) + "." +
 		base64.RawURLEncoding.EncodeToString(payload)
 	text := signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(p.key, []byte(signed)))
-	_ = json.NewEncoder(w).Encode(map[string]any{"id_token": text, "refresh_token": rand.Text(), "expires_in": p.expiresIn})
+	answer := map[string]any{"id_token": text, "refresh_token": rand.Text(), "expires_in": p.expiresIn}
+	_ = json.NewEncoder(w).Encode(answer)
 }
 
 // browser is a user's, which keeps cookies.
